@@ -1,0 +1,96 @@
+"""Run an exported policy as a robot does: the installed wheel, NumPy and nothing else.
+
+Use: python -I .ci/smoke_onboard.py BUNDLE, in an environment with nothing but the wheel and NumPy.
+"""
+
+import importlib.metadata
+import importlib.util
+import math
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HEAVY = ("brax", "flax", "gymnasium", "jax", "matplotlib", "mujoco", "optax", "scipy", "torch", "tyro")
+STEPS = 1000
+
+
+def check_environment() -> None:
+    """Check that this is the environment of a robot."""
+    found = [name for name in HEAVY if importlib.util.find_spec(name)]
+    assert not found, f"not a robot's environment: {found} can be imported here"
+
+
+def check_package() -> None:
+    """Check that the import is light and that the robots are inside the installed package."""
+    import jaxloco
+
+    added = {name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names
+    assert "numpy" not in added, "import jaxloco imports numpy"
+    folder = Path(jaxloco.__file__).parent
+    assert "site-packages" in folder.parts, f"jaxloco comes from {folder}, not from the wheel"
+    assert jaxloco.__version__ == importlib.metadata.version("jaxloco")
+    for file in ("robot.toml", "robot.xml", "SOURCE.md"):
+        assert (folder / "_robots" / "upkie" / file).is_file(), f"the wheel has no robots/upkie/{file}"
+
+
+def check_import() -> None:
+    """Check that the robot's side adds NumPy to the standard library and nothing else."""
+    before = set(sys.modules)
+    start = time.perf_counter()
+    import jaxloco.onboard  # noqa: F401
+
+    seconds = time.perf_counter() - start
+    added = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
+    assert added <= {"jaxloco", "numpy"}, f"jaxloco.onboard imports {sorted(added)}"
+    print(f"import jaxloco.onboard: {seconds:.3f} s")
+
+
+def check_policy(bundle: Path) -> None:
+    """Check that the policy is the one that was trained, and that it acts within its bounds."""
+    from jaxloco.onboard import Policy
+
+    policy = Policy.load(bundle)
+    print(f"verify: largest difference from the golden answers {policy.verify():.1e}")
+    given = [item for item in policy.spec.inputs if item.source != "policy"]
+    inputs = {item.name: 0.0 if item.size == 1 else [0.0] * item.size for item in given}
+    policy.reset()
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        outputs = policy.act(inputs)
+    print(f"act: {(time.perf_counter() - start) / STEPS * 1e6:.1f} µs a step, {sorted(inputs)} -> {outputs}")
+    assert set(outputs) == {item.name for item in policy.spec.outputs}
+    for value in outputs.values():
+        assert all(math.isfinite(x) for x in ([value] if isinstance(value, float) else value))
+
+
+def check_tampering(bundle: Path) -> None:
+    """Check that a changed bundle is refused with the error made for it."""
+    from jaxloco.onboard import BundleError, Policy
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(bundle, Path(folder) / "bundle"))
+        with (copy / "policy.npz").open("r+b") as file:
+            file.truncate(100)
+        try:
+            Policy.load(copy)
+        except BundleError as error:
+            print(f"a truncated bundle is refused: {error}")
+        else:
+            raise AssertionError("a truncated bundle was loaded")
+
+
+def main(bundle: Path) -> None:
+    """Run every check in turn."""
+    check_environment()
+    check_package()
+    check_import()
+    check_policy(bundle)
+    check_tampering(bundle)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,210 @@
+"""Time of one onboard step, of its network against ONNX Runtime, and of the import.
+
+`run(bundle, out_dir)` is what `jaxloco bench` calls; `python benchmarks/onboard.py [BUNDLE]` prints the same.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxloco.onboard import Policy
+from jaxloco.onboard.bundle import Bundle
+from jaxloco.onboard.network import Mlp
+from jaxloco.onboard.spec import (
+    InputSpec,
+    Integrate,
+    LayerSpec,
+    NetworkSpec,
+    NormalizerSpec,
+    OutputSpec,
+    PolicySpec,
+    Scale,
+)
+
+NETWORKS = ((50, 64, 64, 1), (48, 512, 256, 128, 12))
+ROUNDS, CALLS = 20, 1000
+IMPORTS = 7
+
+LIMITS = {"step_p50_us": 15.0, "step_p99_us": 50.0, "import_seconds": 0.2}
+
+Layers = list[tuple[np.ndarray, np.ndarray]]
+
+
+def run(bundle: str | Path | None, out_dir: str | Path) -> dict[str, Any]:
+    """Measure, and write the result to `onboard.json`.
+
+    Args:
+        bundle: A policy bundle, or None for a random policy of the Upkie balancer's shape.
+        out_dir: Folder of `onboard.json`.
+
+    Returns:
+        "step": p50 and p99 of `Policy.act` [µs]; "networks": for each size p50 and p99 of NumPy and of ONNX
+        Runtime [µs] (None without onnx and onnxruntime); "import": seconds of `import jaxloco.onboard`, and of
+        NumPy alone; "limits": what they should be; "passed": whether they are.
+    """
+    policy = Policy.load(bundle) if bundle is not None else _upkie_like()
+    result: dict[str, Any] = {
+        "machine": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "cpu": platform.processor(),
+        },
+        "step": _measure_step(policy),
+        "networks": {"-".join(map(str, sizes)): _measure_network(sizes) for sizes in NETWORKS},
+        "import": {
+            "jaxloco.onboard": _import_seconds("jaxloco.onboard"),
+            "numpy": _import_seconds("numpy"),
+        },
+        "limits": LIMITS,
+    }
+    result["passed"] = {
+        "step_p50": result["step"]["p50_us"] <= LIMITS["step_p50_us"],
+        "step_p99": result["step"]["p99_us"] <= LIMITS["step_p99_us"],
+        "import": result["import"]["jaxloco.onboard"] <= LIMITS["import_seconds"],
+        **{
+            f"network_{name}": None
+            if times["onnxruntime"] is None
+            else times["numpy_over_onnxruntime"] <= 1.0
+            for name, times in result["networks"].items()
+        },
+    }
+    Path(out_dir).mkdir(parents=True, exist_ok=True)
+    (Path(out_dir) / "onboard.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _upkie_like() -> Policy:
+    """A random policy like the Upkie balancer: 5 values × 10 frames, 64 and 64 units, an integrator."""
+    names = (
+        ("pitch", "rad"),
+        ("ground_position", "m"),
+        ("pitch_velocity", "rad/s"),
+        ("ground_velocity", "m/s"),
+    )
+    layers = tuple(LayerSpec(f"actor/{i}/kernel", f"actor/{i}/bias") for i in range(3))
+    spec = PolicySpec(
+        robot="upkie",
+        task="upkie-balance",
+        control_frequency=200.0,
+        inputs=(
+            *(InputSpec(name, unit, clip=(-10.0, 10.0)) for name, unit in names),
+            InputSpec("last_action", source="policy"),
+        ),
+        network=NetworkSpec(layers),
+        outputs=(OutputSpec("ground_velocity_target", "m/s", 1, -3.0, 3.0, 0.0),),
+        history=10,
+        normalizer=NormalizerSpec(),
+        pipeline=(Scale((10.0,)), Integrate(0.005, (-3.0,), (3.0,))),
+    )
+    arrays = {"normalizer/mean": np.zeros(50, np.float32), "normalizer/std": np.ones(50, np.float32)}
+    for layer, (kernel, bias) in zip(layers, _random_layers((50, 64, 64, 1)), strict=True):
+        arrays[layer.kernel], arrays[layer.bias] = kernel, bias
+    return Policy(Bundle(spec, arrays, {}, Path("benchmark")))
+
+
+def _random_layers(sizes: tuple[int, ...]) -> Layers:
+    rng = np.random.default_rng(0)
+    return [
+        (
+            rng.normal(size=(i, o)).astype(np.float32) / np.float32(i**0.5),
+            rng.normal(size=o).astype(np.float32),
+        )
+        for i, o in pairwise(sizes)
+    ]
+
+
+def _times(*functions: Callable[[], Any]) -> list[np.ndarray]:
+    """Return the times of single calls [µs] of each function; they take turns, so that noise is shared."""
+    times: list[list[int]] = [[] for _ in functions]
+    for turn in range(ROUNDS + 1):
+        for function, own in zip(functions, times, strict=True):
+            for _ in range(CALLS):
+                start = time.perf_counter_ns()
+                function()
+                end = time.perf_counter_ns()
+                if turn > 0:  # the first turn warms up
+                    own.append(end - start)
+    return [np.array(own) / 1e3 for own in times]
+
+
+def _percentiles(times: np.ndarray) -> dict[str, float]:
+    p50, p99 = np.percentile(times, [50, 99])
+    return {"p50_us": round(float(p50), 2), "p99_us": round(float(p99), 2)}
+
+
+def _measure_step(policy: Policy) -> dict[str, float]:
+    given = [item for item in policy.spec.inputs if item.source != "policy"]
+    inputs = {item.name: 0.1 if item.size == 1 else np.full(item.size, 0.1, np.float32) for item in given}
+    policy.reset()
+    return _percentiles(_times(lambda: policy.act(inputs))[0])
+
+
+def _measure_network(sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Time one network in NumPy and in ONNX Runtime, and check that both give the same answer."""
+    layers = _random_layers(sizes)
+    network = Mlp(layers, "elu")
+    x = np.random.default_rng(1).normal(size=sizes[0]).astype(np.float32)
+    network.input[...] = x
+    onnx = _onnx_call(layers, x)
+    if onnx is None:
+        return {"numpy": _percentiles(_times(network.run)[0]), "onnxruntime": None}
+    np.testing.assert_allclose(network.run(), onnx()[0][0], rtol=1e-4, atol=1e-5)
+    ours, theirs = (_percentiles(times) for times in _times(network.run, onnx))
+    return {
+        "numpy": ours,
+        "onnxruntime": theirs,
+        "numpy_over_onnxruntime": round(ours["p50_us"] / theirs["p50_us"], 3),
+    }
+
+
+def _onnx_call(layers: Layers, x: np.ndarray) -> Callable[[], Any] | None:
+    """Return a call of the same network in ONNX Runtime, on one thread as on a robot; None where it is missing."""
+    try:
+        import onnxruntime
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError:
+        return None
+    nodes, weights, previous = [], [], "x"
+    for i, (kernel, bias) in enumerate(layers):
+        weights += [numpy_helper.from_array(kernel, f"w{i}"), numpy_helper.from_array(bias, f"b{i}")]
+        nodes.append(helper.make_node("Gemm", [previous, f"w{i}", f"b{i}"], [f"y{i}"]))
+        previous = f"y{i}"
+        if i < len(layers) - 1:
+            nodes.append(helper.make_node("Elu", [previous], [f"a{i}"]))
+            previous = f"a{i}"
+    graph = helper.make_graph(
+        nodes,
+        "mlp",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, x.size])],
+        [helper.make_tensor_value_info(previous, TensorProto.FLOAT, [1, layers[-1][1].size])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {"x": x[None]}
+    return lambda: session.run(None, feed)
+
+
+def _import_seconds(module: str) -> float:
+    """Return the time of an import in a fresh interpreter [s], the best of several."""
+    program = f"import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
+    command = [sys.executable, "-c", program]
+    return min(float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(IMPORTS))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(run(sys.argv[1] if len(sys.argv) > 1 else None, folder), indent=2))

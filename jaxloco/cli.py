@@ -1,0 +1,262 @@
+"""`jaxloco train | evaluate | export | run | render | bench`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxloco import __version__, options
+from jaxloco.errors import JaxlocoError, unknown_name
+from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
+from jaxloco.training.progress import Progress, make_progress
+from jaxloco.training.run_folder import RunFolder, write_json
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"jaxloco {__version__}")
+        return 0
+    try:
+        name = arguments.pop(0)
+        if name not in COMMANDS:
+            raise unknown_name("command", name, COMMANDS)
+        return COMMANDS[name](arguments)
+    except JaxlocoError as error:
+        print(f"jaxloco: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"jaxloco: {error}. Install the training tools: pip install 'jaxloco[train]'", file=sys.stderr)
+        return 2
+
+
+def _usage() -> str:
+    lines = [f"jaxloco {__version__}", "", "usage: jaxloco COMMAND …   (jaxloco COMMAND --help tells more)", ""]
+    lines += [f"  {name:10}{_first_line(function)}" for name, function in COMMANDS.items()]
+    return "\n".join([*lines, "", f"tasks: {', '.join(TASKS)}"])
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").splitlines()[0]
+
+
+def _positional(arguments: list[str], what: str, default: str | None = None) -> str:
+    """Take the first word that is not an option."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments.pop(0)
+    if default is None:
+        raise JaxlocoError(f"{what} is missing; see --help")
+    return default
+
+
+def _wants_help(arguments: Sequence[str]) -> bool:
+    return any(word in ("-h", "--help") for word in arguments)
+
+
+# train
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run goes and how it reports.
+
+    Attributes:
+        out: Folder of the run; runs/<date>/<word>_<n> if not given.
+        name: First part of the folder's name, instead of a random word.
+        resume: Folder of a run to go on with; its configuration is used.
+        quiet: Print nothing but errors.
+    """
+
+    out: str | None = None
+    name: str | None = None
+    resume: str | None = None
+    quiet: bool = False
+
+
+def train(arguments: list[str]) -> int:
+    """Train a policy: jaxloco train [TASK] [options]."""
+    own, arguments = _split_run_options(arguments)
+    with make_progress(quiet=own.quiet) as progress:
+        with progress.stage("starting (importing JAX)"):
+            _enable_compilation_cache()
+        return _train(own, arguments, progress)
+
+
+def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
+    """Take out the options of `RunOptions`; the rest belongs to the task's configuration."""
+    values: dict[str, Any] = {}
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        key, equals, text = word.removeprefix("--").partition("=")
+        if word == "--quiet":
+            values["quiet"] = True
+        elif word.startswith("--") and key in ("out", "name", "resume"):
+            value = text if equals else next(words, None)
+            if value is None or (not equals and value.startswith("--")):
+                raise JaxlocoError(f"--{key} needs a value")
+            values[key] = value
+        else:
+            rest.append(word)
+    return RunOptions(**values), rest
+
+
+def _train(own: RunOptions, arguments: list[str], progress: Progress) -> int:
+    from jaxloco.training.trainer import Trainer, load_config
+
+    if own.resume is not None:
+        folder = RunFolder.open(own.resume)
+        config = _parse(load_config(folder), arguments, f"train.py --resume {own.resume}")
+        Trainer(config, folder, progress, resume=True).run()
+        return 0
+    task = _positional(arguments, "TASK", DEFAULT_TASK)
+    config = _parse(recipe(task), arguments, f"train.py {task}")
+    folder = RunFolder.at(own.out) if own.out else RunFolder.create(name=own.name)
+    Trainer(config, folder, progress).run()
+    return 0
+
+
+def _parse(default: Any, arguments: list[str], prog: str) -> Any:
+    description = (
+        "Train a policy. Besides the options below: --out FOLDER, --name WORD, --resume RUN, --quiet. "
+        f"Tasks: {', '.join(TASKS)}."
+    )
+    return options.parse(default, arguments, prog=prog, description=description)
+
+
+def _enable_compilation_cache() -> None:
+    """Keep compiled programs between runs (JAX cannot keep those of the native engine, which call back to the host)."""
+    import os
+
+    import jax
+
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(home / "jaxloco" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+# evaluate, export, render
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of `jaxloco evaluate`.
+
+    Attributes:
+        episodes: How many episodes.
+        physics: Engine; the run's own if not given.
+        checkpoint: Which one to play.
+        seed: Seed of the episodes.
+        out: JSON file for the figures.
+    """
+
+    episodes: int = 200
+    physics: Literal["auto", "native", "mjx", "warp"] | None = None
+    checkpoint: Literal["last", "best"] = "last"
+    seed: int = 1
+    out: str | None = None
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Play a run's policy in many randomized episodes: jaxloco evaluate RUN [options]."""
+    run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
+    own = options.parse(EvaluateOptions, arguments, prog=f"jaxloco evaluate {run}", description=evaluate.__doc__ or "")
+    import json
+
+    from jaxloco.training import evaluation, trainer
+
+    _enable_compilation_cache()
+    _, env, agent, state = trainer.load_run(RunFolder.open(run), own.physics, own.checkpoint)
+    episodes = trainer.evaluate(env, agent, state, own.episodes, own.seed)
+    if episodes is None:
+        raise JaxlocoError("--episodes 0: nothing to play")
+    figures = evaluation.summarize(env, episodes)
+    print(json.dumps(figures, indent=2))
+    if own.out:
+        write_json(own.out, figures)
+    return 0
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of `jaxloco export`.
+
+    Attributes:
+        out: Folder of the bundle; the run's policy/ if not given.
+        checkpoint: Which one to export.
+    """
+
+    out: str | None = None
+    checkpoint: Literal["last", "best"] = "last"
+
+
+def export(arguments: list[str]) -> int:
+    """Write a run's policy as a bundle that NumPy alone runs: jaxloco export RUN [--out DIR]."""
+    run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
+    own = options.parse(ExportOptions, arguments, prog=f"jaxloco export {run}", description=export.__doc__ or "")
+    from jaxloco.onboard import Policy
+    from jaxloco.training import trainer
+    from jaxloco.training.run_folder import read_json
+
+    folder = RunFolder.open(run)
+    config, env, agent, state = trainer.load_run(folder, checkpoint_engine(), own.checkpoint)
+    figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
+    path = trainer.export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
+    error = Policy.load(path).verify()
+    print(f"{path}: verified against the trained policy, largest relative error {error:.1e}")
+    return 0
+
+
+def checkpoint_engine() -> str:
+    """The engine to load a checkpoint with: states are the same on all, and native needs no compilation."""
+    return "native"
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Options of `jaxloco render`.
+
+    Attributes:
+        out: Video file; the run's video.mp4 if not given.
+        seconds: Length.
+        checkpoint: Which one to play.
+        seed: Seed of the episode.
+    """
+
+    out: str | None = None
+    seconds: float = 10.0
+    checkpoint: Literal["last", "best"] = "last"
+    seed: int = 1
+
+
+def render(arguments: list[str]) -> int:
+    """Render a video of a run's policy: jaxloco render RUN [--out FILE]."""
+    run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
+    own = options.parse(RenderOptions, arguments, prog=f"jaxloco render {run}", description=render.__doc__ or "")
+    from jaxloco.training import trainer
+
+    folder = RunFolder.open(run)
+    _, env, agent, state = trainer.load_run(folder, checkpoint_engine(), own.checkpoint)
+    episodes = trainer.evaluate(env, agent, state, 1, own.seed)
+    if episodes is None:
+        return 2
+    path = trainer.make_video(env, episodes, Path(own.out or folder.video), own.seconds, print)
+    print(path if path is not None else "no video was made")
+    return 0 if path is not None else 1
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "export": export,
+    "render": render,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

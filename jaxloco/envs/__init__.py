@@ -1,0 +1,1 @@
+"""Environments: pure `reset` and `step` of one robot, put together from named terms."""

@@ -1,0 +1,86 @@
+"""The action pipeline, in JAX: the same stages, as data, that the robot runs in NumPy (`jaxloco.onboard`).
+
+Each stage takes the state of one robot and a vector, and returns both anew.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxloco.envs.delays import push
+from jaxloco.onboard.spec import Clip, Delay, Integrate, LowPass, Scale, Stage
+
+State = jax.Array
+"""State of one stage: (n,) for an integrator or a filter, (steps, n) for a delay, (0,) for none."""
+
+
+def initial_state(stages: Sequence[Stage], size: int) -> tuple[State, ...]:
+    """Return the state of each stage after a reset, for actions of `size` components."""
+    return tuple(_initial(stage, size) for stage in stages)
+
+
+def apply(stages: Sequence[Stage], states: tuple[State, ...], action: jax.Array) -> tuple[tuple[State, ...], jax.Array]:
+    """Run the pipeline once.
+
+    Args:
+        stages: What to run, in order.
+        states: As returned before, or by `initial_state`.
+        action: Action of the policy, in [-1, 1], (n,).
+
+    Returns:
+        The new states, and the result in SI units, (n,).
+    """
+    value, after = action, []
+    for stage, state in zip(stages, states, strict=True):
+        new_state, value = _APPLY[type(stage)](stage, state, value)
+        after.append(new_state)
+    return tuple(after), value
+
+
+def _initial(stage: Stage, size: int) -> State:
+    if isinstance(stage, Integrate | LowPass):
+        return _vector(stage.initial) if stage.initial is not None else jnp.zeros(size)
+    if isinstance(stage, Delay):
+        start = _vector(stage.initial) if stage.initial is not None else jnp.zeros(size)
+        return jnp.tile(start, (stage.steps, 1))
+    return jnp.zeros(0)
+
+
+def _vector(values: Sequence[float]) -> jax.Array:
+    return jnp.asarray(values, jnp.float32)
+
+
+def _scale(stage: Scale, state: State, x: jax.Array) -> tuple[State, jax.Array]:
+    scaled = x * _vector(stage.scale)
+    return state, scaled if stage.offset is None else scaled + _vector(stage.offset)
+
+
+def _clip(stage: Clip, state: State, x: jax.Array) -> tuple[State, jax.Array]:
+    return state, jnp.clip(x, _vector(stage.low), _vector(stage.high))
+
+
+def _integrate(stage: Integrate, state: State, x: jax.Array) -> tuple[State, jax.Array]:
+    value = jnp.clip(state + jnp.float32(stage.dt) * x, _vector(stage.low), _vector(stage.high))
+    return value, value
+
+
+def _low_pass(stage: LowPass, state: State, x: jax.Array) -> tuple[State, jax.Array]:
+    value = state + _vector(stage.alpha) * (x - state)
+    return value, value
+
+
+def _delay(stage: Delay, state: State, x: jax.Array) -> tuple[State, jax.Array]:
+    if stage.steps == 0:
+        return state, x
+    return push(state, x), state[-1]
+
+
+_APPLY: dict[type[Stage], Callable[[Any, State, jax.Array], tuple[State, jax.Array]]] = {
+    Scale: _scale,
+    Clip: _clip,
+    Integrate: _integrate,
+    LowPass: _low_pass,
+    Delay: _delay,
+}

@@ -1,0 +1,48 @@
+"""Commands: what the robot is asked to do, drawn anew within the episode."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxloco.envs.curriculum import Range, Sampler
+
+
+@dataclass(frozen=True)
+class Command:
+    """A vector of targets, each drawn from its own range.
+
+    Attributes:
+        name: The quantity under which terms find it.
+        unit: SI unit.
+        ranges: One range per component.
+        interval: Time between draws, s.
+        zero_share: Share of draws in which all components are zero (standing still).
+    """
+
+    name: str
+    unit: str
+    ranges: tuple[Range, ...]
+    interval: Range
+    zero_share: float = 0.0
+
+    def draw(self, sampler: Sampler) -> "CommandState":
+        """Draw a new target and the time until the next draw."""
+        value = jnp.stack([sampler.draw(span) for span in self.ranges])
+        value = jnp.where(sampler.unit() < self.zero_share, 0.0, value)
+        return CommandState(value, sampler.draw(self.interval))
+
+    def step(self, state: "CommandState", sampler: Sampler, dt: float) -> "CommandState":
+        """Count down by `dt` seconds, and draw anew when the time has come."""
+        left = state.time_left - dt
+        fresh = self.draw(sampler)
+        due = left <= 0.0
+        return CommandState(jnp.where(due, fresh.value, state.value), jnp.where(due, fresh.time_left, left))
+
+
+class CommandState(NamedTuple):
+    """A target, (n,), and the seconds until the next draw, ()."""
+
+    value: jax.Array
+    time_left: jax.Array

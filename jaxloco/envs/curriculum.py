@@ -1,0 +1,121 @@
+"""Ranges that can grow while training, with training progress or with each robot's success.
+
+The curriculum is part of the environment's state, so it lives inside the compiled loop and in every checkpoint.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxloco.errors import ConfigError
+
+
+class CurriculumState(NamedTuple):
+    """How far the curriculum of one robot has come.
+
+    Attributes:
+        progress: Share of the training done, (), 0 to 1.
+        success: This robot's level, (), 0 to 1.
+    """
+
+    progress: jax.Array
+    success: jax.Array
+
+
+FULL = CurriculumState(jnp.float32(1.0), jnp.float32(1.0))
+"""Every range at its full width: what evaluation uses."""
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """How levels move at the end of an episode.
+
+    Attributes:
+        progress_until: Share of the training after which ranges that grow with progress have their full width.
+        step_up: Added to a robot's success level when its episode ends without a termination.
+        step_down: Subtracted when it ends with one.
+    """
+
+    progress_until: float = 0.5
+    step_up: float = 0.1
+    step_down: float = 0.05
+
+    def after_episode(self, state: CurriculumState, terminated: jax.Array) -> CurriculumState:
+        """Return the levels after an episode."""
+        change = jnp.where(terminated, -self.step_down, self.step_up)
+        return state._replace(success=jnp.clip(state.success + change, 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Range:
+    """A range of values to draw from, uniform or log-uniform.
+
+    With `grows`, the range starts as `start` of its width around `nominal` and reaches its full width when the
+    curriculum does.
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        log: Draw the logarithm uniformly; both ends must be positive.
+        grows: What widens the range: "progress" of the training, "success" of the robot, or nothing.
+        nominal: The value that the range grows from; its middle if not given.
+        start: Share of the width at the beginning.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    grows: Literal["progress", "success"] | None = None
+    nominal: float | None = None
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ConfigError(f"range from {self.low} to {self.high}: low must not exceed high")
+        if self.log and self.low <= 0.0:
+            raise ConfigError(f"log range from {self.low} to {self.high}: both ends must be positive")
+
+    def bounds(self, curriculum: CurriculumState, progress_until: float) -> tuple[jax.Array, jax.Array]:
+        """Return the two ends of the range at a stage of the curriculum."""
+        if self.grows is None:
+            return jnp.float32(self.low), jnp.float32(self.high)
+        reached = curriculum.success
+        if self.grows == "progress":
+            reached = jnp.minimum(curriculum.progress / max(progress_until, 1e-6), 1.0)
+        share = self.start + (1.0 - self.start) * reached
+        nominal = 0.5 * (self.low + self.high) if self.nominal is None else self.nominal
+        return nominal + share * (self.low - nominal), nominal + share * (self.high - nominal)
+
+
+class Sampler:
+    """A stream of random draws from ranges at one stage of the curriculum.
+
+    Numbers come from the key in blocks: on a CPU one large draw costs about as much as a small one. The stream advances
+    while a function is traced; make a new one for each call.
+    """
+
+    def __init__(self, key: jax.Array, curriculum: CurriculumState, progress_until: float, block: int = 128) -> None:
+        self._key, self._curriculum, self._progress_until = key, curriculum, progress_until
+        self._block, self._blocks = block, 0
+        self._left: jax.Array | None = None
+
+    def unit(self, shape: tuple[int, ...] = ()) -> jax.Array:
+        """Draw numbers in [0, 1)."""
+        count = math.prod(shape)
+        if self._left is None or self._left.shape[0] < count:
+            key = jax.random.fold_in(self._key, self._blocks)
+            self._left = jax.random.uniform(key, (max(self._block, count),))
+            self._blocks += 1
+        taken, self._left = self._left[:count], self._left[count:]
+        return taken.reshape(shape)
+
+    def draw(self, span: Range, shape: tuple[int, ...] = ()) -> jax.Array:
+        """Draw values of the given shape from a range, float32."""
+        low, high = span.bounds(self._curriculum, self._progress_until)
+        unit = self.unit(shape)
+        if span.log:
+            return jnp.exp(jnp.log(low) + unit * (jnp.log(high) - jnp.log(low)))
+        return low + unit * (high - low)

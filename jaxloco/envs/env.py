@@ -1,0 +1,401 @@
+"""The environment of ONE robot, put together from terms; `jaxloco.envs.batch` makes many of it.
+
+One control period goes: action → pipeline (what the robot runs too) → delay and bandwidth of the motors → joints →
+physics → quantities → reward, termination, observation.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco.envs import actions
+from jaxloco.envs.actuators import Actuation, ActuationState, Drive
+from jaxloco.envs.commands import Command, CommandState
+from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
+from jaxloco.envs.observations import ObservationGroup, Observer, ObserverState
+from jaxloco.envs.perturbations import Pushes, PushState
+from jaxloco.envs.quantities import Quantity, QuantityTable, Snapshot, Values, standard_quantities
+from jaxloco.envs.randomization import InitialState, RandomizedModel, Randomizer
+from jaxloco.envs.rewards import RewardTerm
+from jaxloco.envs.terminations import TerminationTerm
+from jaxloco.envs.terms import Bound, bind
+from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.onboard.spec import OutputSpec, Stage
+from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
+from jaxloco.physics.contract import Params, Readings
+from jaxloco.robot import Robot, load_robot
+
+NO_PUSHES = Pushes(Range(0.0, 0.0), Range(1.0, 1.0), Range(1e6, 1e6))
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """From actions in [-1, 1] to joints.
+
+    Attributes:
+        outputs: What the pipeline gives, by name, with unit, limits and safe value.
+        pipeline: Stages, run by the simulator and by the robot.
+        drive: From the pipeline's result to actuator inputs, for a robot.
+    """
+
+    outputs: tuple[OutputSpec, ...]
+    pipeline: tuple[Stage, ...]
+    drive: Callable[[Robot], Drive]
+
+    @property
+    def size(self) -> int:
+        """Number of action components."""
+        return sum(output.size for output in self.outputs)
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """A task, as data.
+
+    Attributes:
+        robot: Name of a robot, or path of its folder.
+        action: From actions to joints.
+        observations: Groups "actor" and, if the critic sees something else, "critic".
+        rewards: Summands of the reward.
+        terminations: Reasons to end an episode in failure.
+        episode_seconds: Time after which an episode is truncated.
+        quantities: Entries that this task adds to the table.
+        commands: What the robot is asked to do.
+        actuation: Delay and bandwidth of the motors.
+        initial_state: Distribution of the first state.
+        randomization: How the model differs from episode to episode.
+        pushes: External forces.
+        curriculum: How ranges grow.
+    """
+
+    robot: str
+    action: ActionSpec
+    observations: Mapping[str, ObservationGroup]
+    rewards: tuple[RewardTerm, ...]
+    terminations: tuple[TerminationTerm, ...]
+    episode_seconds: float
+    quantities: tuple[Quantity, ...] = ()
+    commands: tuple[Command, ...] = ()
+    actuation: Actuation = field(default_factory=Actuation)
+    initial_state: InitialState = field(default_factory=InitialState)
+    randomization: tuple[Randomizer, ...] = ()
+    pushes: Pushes | None = None
+    curriculum: Curriculum = field(default_factory=Curriculum)
+
+
+class Info(NamedTuple):
+    """What is logged about a step.
+
+    Attributes:
+        reward_terms: Raw value of each reward term, in order, (n_terms,).
+        terminations: Which termination terms held, in order, (n_terms,).
+        nonfinite: Whether the simulation broke down in this step, ().
+        episode_return: Sum of rewards so far, ().
+        episode_length: Steps so far, ().
+    """
+
+    reward_terms: jax.Array
+    terminations: jax.Array
+    nonfinite: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+class EnvState(NamedTuple):
+    """Everything that one robot's episode needs to go on, and what the last step gave."""
+
+    physics: PhysicsState
+    params: Params
+    draws: dict[str, jax.Array]
+    pipeline: tuple[jax.Array, ...]
+    actuation: ActuationState
+    push: PushState
+    commands: dict[str, CommandState]
+    observers: dict[str, ObserverState]
+    curriculum: CurriculumState
+    action: jax.Array
+    previous_action: jax.Array
+    step: jax.Array
+    limit: jax.Array
+    key: jax.Array
+    observation: dict[str, jax.Array]
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    info: Info
+
+
+class Env:
+    """`reset(key) -> EnvState` and `step(state, action) -> EnvState`, pure, for one robot."""
+
+    def __init__(self, spec: EnvSpec, engine: str = "auto") -> None:
+        self.spec = spec
+        self.robot = load_robot(spec.robot)
+        self.dt = self.robot.control_dt
+        self.max_steps = round(spec.episode_seconds / self.dt)
+        if self.max_steps < 1:
+            raise ConfigError(f"episode_seconds {spec.episode_seconds}: shorter than one control period ({self.dt} s)")
+        self._randomized = RandomizedModel(self.robot, spec.randomization)
+        self._drive = spec.action.drive(self.robot)
+        self.quantities = QuantityTable((*standard_quantities(self.robot), *self._own_quantities(), *spec.quantities))
+        self._rewards = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.rewards]
+        self._weights = jnp.array([term.weight for term in spec.rewards], jnp.float32)
+        self._terminations = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.terminations]
+        self._check_observations()
+        self.physics = make_physics(self._physics_spec(), engine)
+        self._nominal = {name: jnp.asarray(value) for name, value in self.physics.spec.nominal().items()}
+        self.observers = self._make_observers()
+
+    # Sizes
+
+    @property
+    def action_size(self) -> int:
+        """Components of an action."""
+        return self.spec.action.size
+
+    @property
+    def observation_sizes(self) -> dict[str, int]:
+        """Group → length of its observation."""
+        return {name: observer.size for name, observer in self.observers.items()}
+
+    # What the policy knows of itself
+
+    @property
+    def fed_back(self) -> frozenset[str]:
+        """Quantities that the policy computed itself in the last step: its action and its outputs."""
+        return frozenset({"last_action", *(output.name for output in self.spec.action.outputs)})
+
+    def feedback(self, action: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
+        """Return the quantities in `fed_back` by name, from the last action and target, (n_action,) each."""
+        values, start = {"last_action": action}, 0
+        for output in self.spec.action.outputs:
+            values[output.name] = target[start : start + output.size]
+            start += output.size
+        return values
+
+    # Construction
+
+    def _own_quantities(self) -> tuple[Quantity, ...]:
+        entries, start = [], 0
+        for output in self.spec.action.outputs:
+            part = start if output.size == 1 else slice(start, start + output.size)
+            entries.append(Quantity(output.name, output.unit, "", True, partial(_target_part, part)))
+            start += output.size
+        for command in self.spec.commands:
+            entries.append(Quantity(command.name, command.unit, "", True, partial(_command, command.name)))
+        for name in ("action_delay", "actuator_time_constant"):
+            entries.append(Quantity(name, "s", "", False, partial(_draw, name)))
+        return tuple(entries)
+
+    def _bind(self, name: str, function: Callable, inputs: Mapping, constants: Mapping) -> Bound:  # type: ignore[type-arg]
+        known = self.quantities.names
+        return bind(function, known, what=f"term {name!r}", inputs=inputs, constants=constants)
+
+    def _check_observations(self) -> None:
+        groups = self.spec.observations
+        for name, group in groups.items():
+            if name not in ("actor", "critic"):
+                raise unknown_name("observation group", name, ("actor", "critic"))
+            for term in group.terms:
+                if term.quantity not in self.quantities.names:
+                    raise unknown_name("quantity", term.quantity, self.quantities.names)
+        if "actor" not in groups:
+            raise ConfigError('observations need a group "actor"')
+
+    def _physics_spec(self) -> PhysicsSpec:
+        used = {term.quantity for group in self.spec.observations.values() for term in group.terms}
+        for bound in (*self._rewards, *self._terminations):
+            used |= set(bound.sources.values())
+        base = self.robot.base_body
+        push_body = self.robot.model.body(base).id if base is not None else 1
+        return PhysicsSpec(
+            model=self.robot.model,
+            substeps=self.robot.substeps,
+            fields=self._randomized.fields,
+            readings=self.quantities.readings(used),
+            push_body=push_body,
+        )
+
+    def _make_observers(self) -> dict[str, Observer]:
+        used = {term.quantity for group in self.spec.observations.values() for term in group.terms}
+
+        def evaluate(key: jax.Array) -> dict[str, jax.Array]:
+            snapshot = self._first_snapshot(self._sampler(key, FULL))[0]
+            values = self.quantities.at(snapshot)
+            return {name: values[name] for name in used}
+
+        shapes = jax.eval_shape(evaluate, jax.random.PRNGKey(0))
+        sizes = {name: int(np.prod(value.shape)) for name, value in shapes.items()}
+        groups = self.spec.observations.items()
+        return {name: Observer(name, group, sizes, self.dt, self.fed_back) for name, group in groups}
+
+    # Episode
+
+    def reset(self, key: jax.Array, curriculum: CurriculumState = FULL) -> EnvState:
+        """Begin an episode with a fresh state and a fresh model.
+
+        Args:
+            key: Random key, (2,).
+            curriculum: Stage of the curriculum; full ranges if not given.
+        """
+        key, key_draws = jax.random.split(key)
+        sampler = self._sampler(key_draws, curriculum)
+        snapshot, push, commands = self._first_snapshot(sampler)
+        draws = dict(snapshot.draws)
+        for observer in self.observers.values():
+            draws |= observer.draw(sampler)
+        values = self.quantities.at(snapshot._replace(draws=draws))
+        observers = {name: observer.start(values, draws, sampler) for name, observer in self.observers.items()}
+        zero = jnp.float32(0.0)
+        return EnvState(
+            physics=snapshot.physics,
+            params=snapshot.params,
+            draws=draws,
+            pipeline=actions.initial_state(self.spec.action.pipeline, self.action_size),
+            actuation=self.spec.actuation.start(snapshot.target, self.dt),
+            push=push,
+            commands=commands,
+            observers=observers,
+            curriculum=curriculum,
+            action=snapshot.action,
+            previous_action=snapshot.action,
+            step=jnp.int32(0),
+            limit=jnp.int32(self.max_steps),
+            key=key,
+            observation=self._observation(observers),
+            reward=zero,
+            terminated=jnp.bool_(False),
+            truncated=jnp.bool_(False),
+            info=Info(
+                reward_terms=jnp.zeros(len(self._rewards)),
+                terminations=jnp.zeros(len(self._terminations), bool),
+                nonfinite=jnp.bool_(False),
+                episode_return=zero,
+                episode_length=jnp.int32(0),
+            ),
+        )
+
+    def step(self, state: EnvState, action: jax.Array) -> EnvState:
+        """Advance one control period.
+
+        Args:
+            state: State of one robot.
+            action: In [-1, 1] (clipped here), (n_action,).
+
+        Returns:
+            The state after the step. `observation` is the one before any reset; `terminated` means failure,
+            `truncated` that time ran out.
+        """
+        action = jnp.clip(action, -1.0, 1.0)
+        sampler = self._sampler(jax.random.fold_in(state.key, state.step), state.curriculum, block=32)
+        push, force = (self.spec.pushes or NO_PUSHES).step(state.push, sampler, self.dt)
+        pipeline, target = actions.apply(self.spec.action.pipeline, state.pipeline, action)
+        actuation, acting = self.spec.actuation.step(state.actuation, target, state.draws, self.dt)
+        controls = Controls(self._drive(acting), jnp.concatenate([force, jnp.zeros(3)]))
+        physics, readings, finite = self._advance(state, controls)
+        commands = {
+            command.name: command.step(state.commands[command.name], sampler, self.dt)
+            for command in self.spec.commands
+        }
+        step = state.step + 1
+        snapshot = Snapshot(
+            physics=physics,
+            readings=readings,
+            params=state.params,
+            draws=state.draws,
+            action=action,
+            previous_action=state.action,
+            target=target,
+            push=force,
+            commands={name: command.value for name, command in commands.items()},
+            time=step.astype(jnp.float32) * self.dt,
+        )
+        values = self.quantities.at(snapshot)
+        terms, reward, ends = self._judge(values, finite)
+        observers = {
+            name: observer.step(state.observers[name], values, state.draws, sampler)
+            for name, observer in self.observers.items()
+        }
+        terminated = jnp.any(ends) | ~finite
+        return state._replace(
+            physics=physics,
+            pipeline=pipeline,
+            actuation=actuation,
+            push=push,
+            commands=commands,
+            observers=observers,
+            action=action,
+            previous_action=state.action,
+            step=step,
+            observation=self._observation(observers),
+            reward=reward,
+            terminated=terminated,
+            truncated=(step >= state.limit) & ~terminated,
+            info=Info(
+                reward_terms=terms,
+                terminations=ends,
+                nonfinite=~finite,
+                episode_return=state.info.episode_return + reward,
+                episode_length=state.info.episode_length + 1,
+            ),
+        )
+
+    def _sampler(self, key: jax.Array, curriculum: CurriculumState, block: int = 128) -> Sampler:
+        return Sampler(key, curriculum, self.spec.curriculum.progress_until, block)
+
+    def _first_snapshot(self, sampler: Sampler) -> tuple[Snapshot, PushState, dict[str, CommandState]]:
+        """Draw the model, the state and all else of a new episode but the observers' share."""
+        params = self.physics.complete(self._randomized.draw(self._nominal, sampler))
+        qpos, qvel = self.spec.initial_state.draw(self.robot, sampler)
+        physics, readings = self.physics.reset(params, qpos, qvel)
+        commands = {command.name: command.draw(sampler) for command in self.spec.commands}
+        still = jnp.zeros(self.action_size)
+        snapshot = Snapshot(
+            physics=physics,
+            readings=readings,
+            params=params,
+            draws=self.spec.actuation.draw(sampler),
+            action=still,
+            previous_action=still,
+            target=still,
+            push=jnp.zeros(3),
+            commands={name: command.value for name, command in commands.items()},
+            time=jnp.float32(0.0),
+        )
+        return snapshot, (self.spec.pushes or NO_PUSHES).start(sampler), commands
+
+    def _advance(self, state: EnvState, controls: Controls) -> tuple[PhysicsState, Readings, jax.Array]:
+        """Step the physics; a robot whose state is no longer finite keeps its last one and is reported."""
+        after, readings = self.physics.step(state.params, state.physics, controls)
+        bounded = jnp.all(jnp.abs(after.qpos) < 1e6) & jnp.all(jnp.abs(after.qvel) < 1e6)
+        for reading in readings.values():
+            bounded &= jnp.all(jnp.isfinite(reading))
+        physics = jax.tree.map(lambda new, old: jnp.where(bounded, new, old), after, state.physics)
+        return physics, jax.tree.map(lambda r: jnp.where(bounded, r, 0.0), readings), bounded
+
+    def _judge(self, values: Values, finite: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return raw reward terms (n_terms,), the reward () and the termination terms (n_terminations,)."""
+        terms = jnp.stack([jnp.asarray(term(values), jnp.float32) for term in self._rewards])
+        terms = jnp.where(finite, terms, 0.0)
+        ends = [jnp.asarray(term(values), bool) for term in self._terminations]
+        return terms, terms @ self._weights, jnp.stack(ends) if ends else jnp.zeros(0, bool)
+
+    def _observation(self, observers: dict[str, ObserverState]) -> dict[str, jax.Array]:
+        return {name: self.observers[name].observation(state) for name, state in observers.items()}
+
+
+def _target_part(part: int | slice, snapshot: Snapshot) -> jax.Array:
+    return snapshot.target[part]
+
+
+def _command(name: str, snapshot: Snapshot) -> jax.Array:
+    return snapshot.commands[name]
+
+
+def _draw(name: str, snapshot: Snapshot) -> jax.Array:
+    return snapshot.draws[name]

@@ -1,0 +1,56 @@
+"""Pushes: forces on a body at random times, for a short while."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxloco.envs.curriculum import Range, Sampler
+
+
+@dataclass(frozen=True)
+class Pushes:
+    """Horizontal forces at the centre of mass of the base.
+
+    Attributes:
+        force: Magnitude, N.
+        duration: How long each lasts, s.
+        interval: Time from the end of one to the start of the next, s.
+        lateral: Ratio of the sideways to the forward component, from 0 (fore and aft only) to 1 (any direction).
+    """
+
+    force: Range
+    duration: Range
+    interval: Range
+    lateral: float = 1.0
+
+    def start(self, sampler: Sampler) -> "PushState":
+        """Return the state at the beginning of an episode: no force, the first push drawn."""
+        angle = jnp.pi * (2.0 * sampler.unit() - 1.0)
+        direction = jnp.stack([jnp.cos(angle), self.lateral * jnp.sin(angle), jnp.zeros(())])
+        force = sampler.draw(self.force) * direction / jnp.linalg.norm(direction)
+        return PushState(force, sampler.draw(self.duration), sampler.draw(self.interval))
+
+    def step(self, state: "PushState", sampler: Sampler, dt: float) -> tuple["PushState", jax.Array]:
+        """Advance by `dt` seconds.
+
+        Returns:
+            The state after, and the force during the step, world frame, (3,), N.
+        """
+        waiting = state.wait > 0.0
+        force = jnp.where(waiting, 0.0, state.force)
+        wait = state.wait - dt
+        left = jnp.where(waiting, state.left, state.left - dt)
+        fresh = self.start(sampler)
+        running = PushState(state.force, left, wait)
+        over = left <= 0.5 * dt
+        return jax.tree.map(lambda new, old: jnp.where(over, new, old), fresh, running), force
+
+
+class PushState(NamedTuple):
+    """The next or running push: force (3,), N; seconds left of it, (); seconds until it starts, ()."""
+
+    force: jax.Array
+    left: jax.Array
+    wait: jax.Array

@@ -1,0 +1,238 @@
+"""One table of everything that can be known about a robot now.
+
+Each entry has a name, a unit, a frame and whether the robot itself can measure it. Scalars have shape (), vectors (n,).
+Tasks add entries of their own, computed from named ones.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from jaxloco.envs.terms import Bound, bind
+from jaxloco.errors import ConfigError
+from jaxloco.physics import PhysicsState
+from jaxloco.physics.contract import Params, Readings
+from jaxloco.robot import Robot
+
+
+class Snapshot(NamedTuple):
+    """All that quantities are computed from, for one robot at one time.
+
+    Attributes:
+        physics: State after the step.
+        readings: Derived fields after the step.
+        params: Model fields of this episode.
+        draws: Other values drawn for this episode (delays, biases, …) by name.
+        action: The action applied, clipped to [-1, 1], (n_action,).
+        previous_action: The one before, (n_action,).
+        target: What the action pipeline made of the action, (n_action,), SI.
+        push: External force on the base, world frame, (3,), N.
+        commands: Command name → (n,).
+        time: Seconds since the episode began, ().
+    """
+
+    physics: PhysicsState
+    readings: Readings
+    params: Params
+    draws: Mapping[str, jax.Array]
+    action: jax.Array
+    previous_action: jax.Array
+    target: jax.Array
+    push: jax.Array
+    commands: Mapping[str, jax.Array]
+    time: jax.Array
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One entry of the table.
+
+    Attributes:
+        name: How terms call it.
+        unit: SI unit, "" for none.
+        frame: Frame it is expressed in, "" where there is none.
+        measurable: Whether the robot can know it from its own sensors.
+        function: From a `Snapshot`, or, with `derived`, from other quantities by parameter name.
+        derived: See `function`.
+        readings: Derived MuJoCo fields that the engine must read back for it.
+    """
+
+    name: str
+    unit: str
+    frame: str
+    measurable: bool
+    function: Callable[..., jax.Array]
+    derived: bool = False
+    readings: tuple[str, ...] = ()
+
+
+class QuantityTable:
+    """The quantities of one robot and task, by name."""
+
+    def __init__(self, quantities: tuple[Quantity, ...]) -> None:
+        self._entries: dict[str, Quantity] = {}
+        self._bound: dict[str, Bound] = {}
+        for quantity in quantities:
+            if quantity.name in self._entries:
+                raise ConfigError(f"quantity {quantity.name!r} is defined twice")
+            if quantity.derived:
+                what = f"quantity {quantity.name!r}"
+                self._bound[quantity.name] = bind(quantity.function, self._entries.keys(), what=what)
+            self._entries[quantity.name] = quantity
+
+    def __getitem__(self, name: str) -> Quantity:
+        return self._entries[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every known name."""
+        return tuple(self._entries)
+
+    def readings(self, names: set[str]) -> tuple[str, ...]:
+        """Return the derived MuJoCo fields that these quantities need."""
+        needed: set[str] = set()
+        for name in names:
+            needed |= set(self._entries[name].readings)
+            if name in self._bound:
+                needed |= set(self.readings(set(self._bound[name].sources.values())))
+        return tuple(sorted(needed))
+
+    def at(self, snapshot: Snapshot) -> "Values":
+        """Return the quantities of a snapshot, each computed when first asked for."""
+        return Values(self, snapshot)
+
+    def compute(self, name: str, values: "Values") -> jax.Array:
+        """Compute one quantity."""
+        if name in self._bound:
+            return jnp.asarray(self._bound[name](values))
+        return self._entries[name].function(values.snapshot)
+
+
+class Values(Mapping[str, jax.Array]):
+    """Quantities of one snapshot: a read-only mapping that computes each value once."""
+
+    def __init__(self, table: QuantityTable, snapshot: Snapshot) -> None:
+        self._table = table
+        self.snapshot = snapshot
+        self._cache: dict[str, jax.Array] = {}
+
+    def __getitem__(self, name: str) -> jax.Array:
+        if name not in self._cache:
+            self._cache[name] = self._table.compute(name, self)
+        return self._cache[name]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._table.names)
+
+    def __len__(self) -> int:
+        return len(self._table.names)
+
+
+def rotate_inverse(quaternion: jax.Array, vector: jax.Array) -> jax.Array:
+    """Express a world vector in the frame that `quaternion` (w, x, y, z) rotates into the world. (4,), (3,) → (3,)."""
+    w, v = quaternion[0], -quaternion[1:]
+    twice = 2.0 * jnp.cross(v, vector)
+    return vector + w * twice + jnp.cross(v, twice)
+
+
+def pitch_angle(quaternion: jax.Array) -> jax.Array:
+    """Return the pitch of a base orientation (w, x, y, z), positive when leaning forward. (4,) → (), rad."""
+    w, x, y, z = quaternion
+    return jnp.arcsin(jnp.clip(2.0 * (w * y - z * x), -1.0, 1.0))
+
+
+def roll_angle(quaternion: jax.Array) -> jax.Array:
+    """Return the roll of a base orientation (w, x, y, z). (4,) → (), rad."""
+    w, x, y, z = quaternion
+    return jnp.arctan2(2.0 * (w * x + y * z), 1.0 - 2.0 * (x * x + y * y))
+
+
+def standard_quantities(robot: Robot) -> tuple[Quantity, ...]:
+    """Return the quantities that follow from what a robot folder describes."""
+    entries = [*_general_quantities(), *_joint_quantities(robot)]
+    if robot.base_body is not None:
+        entries += _base_quantities(robot)
+    if robot.wheels:
+        entries += _wheel_quantities(robot)
+    return tuple(entries)
+
+
+def _general_quantities() -> list[Quantity]:
+    return [
+        Quantity("action", "", "", True, lambda s: s.action),
+        Quantity("previous_action", "", "", True, lambda s: s.previous_action),
+        Quantity("last_action", "", "", True, lambda s: s.action),
+        Quantity("target", "SI", "", True, lambda s: s.target),
+        Quantity("time", "s", "", True, lambda s: s.time),
+        Quantity("push_force", "N", "world", False, lambda s: s.push),
+    ]
+
+
+def _joint_quantities(robot: Robot) -> list[Quantity]:
+    qpos_ids, qvel_ids = np.asarray(robot.joint_qpos_indices), np.asarray(robot.joint_qvel_indices)
+    default = jnp.asarray(robot.default_qpos[qpos_ids], jnp.float32)
+    return [
+        Quantity("joint_positions", "rad", "joint", True, lambda s: s.physics.qpos[qpos_ids]),
+        Quantity("joint_offsets", "rad", "joint", True, lambda s: s.physics.qpos[qpos_ids] - default),
+        Quantity("joint_velocities", "rad/s", "joint", True, lambda s: s.physics.qvel[qvel_ids]),
+        Quantity(
+            "joint_torques",
+            "N m",
+            "joint",
+            True,
+            lambda s: s.readings["actuator_force"],
+            readings=("actuator_force",),
+        ),
+        Quantity("generalized_positions", "m, rad", "world", False, lambda s: s.physics.qpos),
+        Quantity("generalized_velocities", "m/s, rad/s", "world", False, lambda s: s.physics.qvel),
+    ]
+
+
+def _base_quantities(robot: Robot) -> list[Quantity]:
+    body = robot.model.body(robot.base_body)
+    joint = int(body.jntadr[0])
+    if joint < 0 or robot.model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_FREE:
+        raise ConfigError(f"robot {robot.name!r}: base body {robot.base_body!r} has no free joint")
+    p, v = int(robot.model.jnt_qposadr[joint]), int(robot.model.jnt_dofadr[joint])
+    down = jnp.array([0.0, 0.0, -1.0])
+
+    def orientation(s: Snapshot) -> jax.Array:
+        return s.physics.qpos[p + 3 : p + 7]
+
+    return [
+        Quantity("base_position", "m", "world", False, lambda s: s.physics.qpos[p : p + 3]),
+        Quantity("base_height", "m", "world", False, lambda s: s.physics.qpos[p + 2]),
+        Quantity("base_orientation", "", "world", True, orientation),
+        Quantity("pitch", "rad", "world", True, lambda s: pitch_angle(orientation(s))),
+        Quantity("roll", "rad", "world", True, lambda s: roll_angle(orientation(s))),
+        Quantity(
+            "projected_gravity", "", "base", True, lambda s: rotate_inverse(orientation(s), down)
+        ),
+        Quantity("base_angular_velocity", "rad/s", "base", True, lambda s: s.physics.qvel[v + 3 : v + 6]),
+        Quantity("pitch_velocity", "rad/s", "base", True, lambda s: s.physics.qvel[v + 4]),
+        Quantity(
+            "base_linear_velocity",
+            "m/s",
+            "base",
+            False,
+            lambda s: rotate_inverse(orientation(s), s.physics.qvel[v : v + 3]),
+        ),
+    ]
+
+
+def _wheel_quantities(robot: Robot) -> list[Quantity]:
+    """Wheel odometry as the robot computes it: from joint angles and the NOMINAL wheel radius."""
+    names = [joint.name for joint in robot.joints]
+    columns = np.array([names.index(wheel.joint) for wheel in robot.wheels])
+    qpos_ids = np.asarray(robot.joint_qpos_indices)[columns]
+    qvel_ids = np.asarray(robot.joint_qvel_indices)[columns]
+    gain = jnp.array([w.forward_sign * w.radius / len(robot.wheels) for w in robot.wheels], jnp.float32)
+    return [
+        Quantity("ground_position", "m", "ground", True, lambda s: gain @ s.physics.qpos[qpos_ids]),
+        Quantity("ground_velocity", "m/s", "ground", True, lambda s: gain @ s.physics.qvel[qvel_ids]),
+    ]

@@ -1,0 +1,235 @@
+"""Domain randomization: fresh model fields and a fresh initial state for every episode.
+
+A randomizer is a function of model fields, bound by their MuJoCo name, that returns the fields it changes. Each episode
+begins with the nominal model, so draws never compound.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco.envs.curriculum import Range, Sampler
+from jaxloco.envs.terms import Bound, bind
+from jaxloco.errors import unknown_name
+from jaxloco.physics.contract import Params
+from jaxloco.robot import Robot
+
+
+@dataclass(frozen=True)
+class Randomizer:
+    """One way in which the model of an episode differs from the nominal one.
+
+    Attributes:
+        name: For messages and logs.
+        function: Takes `draw(range, shape)`, model fields by name and `constants`; returns changed fields by name.
+        constants: Fixed parameters.
+    """
+
+    name: str
+    function: Callable[..., Mapping[str, jax.Array]]
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RandomizedModel:
+    """The randomizers of a task, bound to a robot."""
+
+    def __init__(self, robot: Robot, randomizers: Sequence[Randomizer]) -> None:
+        model_fields = _float_fields(robot)
+        self._bound: list[tuple[str, Bound]] = []
+        fields: list[str] = []
+        for randomizer in randomizers:
+            what = f"randomization {randomizer.name!r}"
+            bound = bind(
+                randomizer.function,
+                model_fields,
+                what=what,
+                kind="model field",
+                constants=randomizer.constants,
+                given=("draw",),
+            )
+            self._bound.append((randomizer.name, bound))
+            fields += [name for name in bound.sources.values() if name not in fields]
+        self.fields = tuple(fields)
+
+    def draw(self, nominal: Params, sampler: Sampler) -> Params:
+        """Return the fields of a new episode, each shaped as in the model."""
+        params = dict(nominal)
+        for name, bound in self._bound:
+            changed = bound(params, draw=sampler.draw)
+            for changed_field in changed:
+                if changed_field not in params:
+                    raise unknown_name(f"field returned by randomization {name!r}", changed_field, params)
+            params.update(changed)
+        return params
+
+
+def _float_fields(robot: Robot) -> set[str]:
+    model = robot.model
+    names = {name for name in dir(model) if name.startswith(("body_", "geom_", "dof_", "actuator_", "jnt_", "pair_"))}
+    return {name for name in names if np.asarray(getattr(model, name)).dtype.kind == "f"}
+
+
+# Inertias
+
+
+def scale_masses(
+    body_mass: jax.Array, body_inertia: jax.Array, *, draw: Callable[..., jax.Array], factor: Range
+) -> Params:
+    """Scale mass and inertia of each body by its own factor (density): (nbody,), (nbody, 3)."""
+    factors = draw(factor, body_mass.shape)
+    return {"body_mass": body_mass * factors, "body_inertia": body_inertia * factors[:, None]}
+
+
+def scale_inertias(body_inertia: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+    """Scale the inertia of each body by its own factor, its mass unchanged (mass distribution): (nbody, 3)."""
+    return {"body_inertia": body_inertia * draw(factor, body_inertia.shape[:1])[:, None]}
+
+
+def shift_center_of_mass(
+    body_ipos: jax.Array, *, draw: Callable[..., jax.Array], body: int, offset: Sequence[Range]
+) -> Params:
+    """Move the centre of mass of one body by one range per axis, m: (nbody, 3)."""
+    shift = jnp.stack([draw(span) for span in offset])
+    return {"body_ipos": body_ipos.at[body].add(shift)}
+
+
+# Geometry
+
+
+def scale_wheels(
+    geom_size: jax.Array, geom_rbound: jax.Array, *, draw: Callable[..., jax.Array], geoms: Sequence[int], factor: Range
+) -> Params:
+    """Scale the radius of the wheel geoms by one factor: (ngeom, 3), (ngeom,)."""
+    ids, scale = np.asarray(geoms), draw(factor)
+    return {
+        "geom_size": geom_size.at[ids, 0].multiply(scale),
+        "geom_rbound": geom_rbound.at[ids].multiply(scale),
+    }
+
+
+def scale_lengths(
+    body_pos: jax.Array, *, draw: Callable[..., jax.Array], bodies: Sequence[int], factor: Range
+) -> Params:
+    """Scale how far bodies sit from their parents by one factor (leg length): (nbody, 3)."""
+    return {"body_pos": body_pos.at[np.asarray(bodies)].multiply(draw(factor))}
+
+
+# Actuation
+
+
+def scale_gains(
+    actuator_gainprm: jax.Array,
+    actuator_biasprm: jax.Array,
+    *,
+    draw: Callable[..., jax.Array],
+    actuators: Sequence[int],
+    factor: Range,
+) -> Params:
+    """Scale the feedback gains of actuators by one factor; limits stay: (nu, 10), (nu, 10)."""
+    ids, scale = np.asarray(actuators), draw(factor)
+    return {
+        "actuator_gainprm": actuator_gainprm.at[ids].multiply(scale),
+        "actuator_biasprm": actuator_biasprm.at[ids].multiply(scale),
+    }
+
+
+def scale_torques(
+    actuator_gainprm: jax.Array,
+    actuator_biasprm: jax.Array,
+    actuator_forcerange: jax.Array,
+    *,
+    draw: Callable[..., jax.Array],
+    factor: Range,
+) -> Params:
+    """Each motor gives (1 ± ε) times the torque that is asked of it, limits included: (nu, 10), (nu, 10), (nu, 2)."""
+    scale = draw(factor, actuator_gainprm.shape[:1])[:, None]
+    return {
+        "actuator_gainprm": actuator_gainprm * scale,
+        "actuator_biasprm": actuator_biasprm * scale,
+        "actuator_forcerange": actuator_forcerange * scale,
+    }
+
+
+# Ground
+
+
+def scale_friction(pair_friction: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+    """Scale the friction of all contact pairs by one factor: (npair, 5)."""
+    return {"pair_friction": pair_friction * draw(factor)}
+
+
+# Initial state
+
+
+@dataclass(frozen=True)
+class InitialState:
+    """How the state of a new episode differs from the default pose.
+
+    Attributes:
+        height: Added to the height of the base, m.
+        pitch: Pitch of the base, rad.
+        roll: Roll of the base, rad.
+        forward_velocity: Velocity of the base along x, m/s.
+        pitch_velocity: Angular velocity about y, rad/s.
+        joint_positions: Added to the default position of each actuated joint, rad or m.
+        joint_velocities: Velocity of each actuated joint, rad/s or m/s.
+        passive_positions: Added to the position of joints without a motor, rad or m.
+        passive_velocities: Velocity of joints without a motor, rad/s or m/s.
+    """
+
+    height: Range = Range(0.0, 0.0)
+    pitch: Range = Range(0.0, 0.0)
+    roll: Range = Range(0.0, 0.0)
+    forward_velocity: Range = Range(0.0, 0.0)
+    pitch_velocity: Range = Range(0.0, 0.0)
+    joint_positions: Range = Range(0.0, 0.0)
+    joint_velocities: Range = Range(0.0, 0.0)
+    passive_positions: Range = Range(0.0, 0.0)
+    passive_velocities: Range = Range(0.0, 0.0)
+
+    def draw(self, robot: Robot, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
+        """Return qpos (nq,) and qvel (nv,) of a new episode."""
+        draw = sampler.draw
+        qpos = jnp.asarray(robot.default_qpos, jnp.float32)
+        qvel = jnp.zeros(robot.model.nv)
+        position_ids, velocity_ids = np.asarray(robot.joint_qpos_indices), np.asarray(robot.joint_qvel_indices)
+        qpos = qpos.at[position_ids].add(draw(self.joint_positions, position_ids.shape))
+        qvel = qvel.at[velocity_ids].set(draw(self.joint_velocities, velocity_ids.shape))
+        position_ids, velocity_ids = _passive_indices(robot)
+        qpos = qpos.at[position_ids].add(draw(self.passive_positions, position_ids.shape))
+        qvel = qvel.at[velocity_ids].set(draw(self.passive_velocities, velocity_ids.shape))
+        if robot.base_body is None:
+            return qpos, qvel
+        joint = int(robot.model.body(robot.base_body).jntadr[0])
+        p, v = int(robot.model.jnt_qposadr[joint]), int(robot.model.jnt_dofadr[joint])
+        tilt = _pitch_roll(draw(self.pitch), draw(self.roll))
+        qpos = qpos.at[p + 2].add(draw(self.height))
+        qpos = qpos.at[p + 3 : p + 7].set(_multiply(qpos[p + 3 : p + 7], tilt))
+        qvel = qvel.at[v].set(draw(self.forward_velocity))
+        return qpos, qvel.at[v + 4].set(draw(self.pitch_velocity))
+
+
+def _passive_indices(robot: Robot) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of one-degree-of-freedom joints without an actuator."""
+    model = robot.model
+    single = [j for j in range(model.njnt) if model.jnt_type[j] >= 2]
+    passive = [j for j in single if model.jnt_qposadr[j] not in set(np.asarray(robot.joint_qpos_indices).tolist())]
+    return np.asarray(model.jnt_qposadr[passive], int), np.asarray(model.jnt_dofadr[passive], int)
+
+
+def _pitch_roll(pitch: jax.Array, roll: jax.Array) -> jax.Array:
+    zero = jnp.zeros(())
+    about_y = jnp.stack([jnp.cos(pitch / 2), zero, jnp.sin(pitch / 2), zero])
+    about_x = jnp.stack([jnp.cos(roll / 2), jnp.sin(roll / 2), zero, zero])
+    return _multiply(about_y, about_x)
+
+
+def _multiply(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Product of two quaternions (w, x, y, z)."""
+    w = a[0] * b[0] - a[1:] @ b[1:]
+    v = a[0] * b[1:] + b[0] * a[1:] + jnp.cross(a[1:], b[1:])
+    return jnp.concatenate([w[None], v])

@@ -1,0 +1,43 @@
+"""The errors users meet. Each message says what is wrong, where, and what to write instead.
+
+Standard library only: the robot's side (`jaxloco.onboard`) uses this module too.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class JaxlocoError(Exception):
+    """Base of every error that jaxloco raises on purpose."""
+
+
+class ConfigError(JaxlocoError, ValueError):
+    """A configuration value is missing, of the wrong kind or out of its range."""
+
+
+class UnknownNameError(ConfigError):
+    """A name (task, robot, option, quantity, term) that does not exist."""
+
+
+class RobotError(JaxlocoError, ValueError):
+    """A robot folder that cannot be used: names the file, the key and what was expected."""
+
+
+class BundleError(JaxlocoError, ValueError):
+    """A policy bundle that cannot be trusted: corrupted, truncated, tampered with or of another version."""
+
+
+class CheckpointError(JaxlocoError):
+    """A checkpoint that is missing, incomplete or from another configuration."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Return (not raise) an error for `name`, with the closest of the `known` names.
+
+    >>> str(unknown_name("task", "upkie-balanse", ["cartpole", "upkie-balance"]))
+    "unknown task 'upkie-balanse'; did you mean 'upkie-balance'? Known: cartpole, upkie-balance"
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known) or 'none'}")

@@ -1,0 +1,190 @@
+"""From Flax parameters to a policy bundle that NumPy alone runs, with answers to check it by.
+
+The golden answers come from the environment's own code (observer, network, action pipeline), so that a bundle that
+verifies is the policy that was trained.
+"""
+
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxloco
+from jaxloco.envs import actions
+from jaxloco.envs.env import Env
+from jaxloco.envs.observations import Observer
+from jaxloco.errors import ConfigError
+from jaxloco.learning import ppo
+from jaxloco.learning.networks import actor_layers
+from jaxloco.learning.normalization import standard_deviation
+from jaxloco.learning.ppo import LearnerState
+from jaxloco.onboard.bundle import write_bundle
+from jaxloco.onboard.spec import InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.training.rollout import Agent
+
+GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
+
+
+def export(
+    folder: Path,
+    env: Env,
+    agent: Agent,
+    learner: LearnerState,
+    *,
+    task: str,
+    provenance: Mapping[str, Any],
+    seed: int = 0,
+) -> Path:
+    """Write the policy as a bundle.
+
+    Args:
+        folder: Where the bundle goes; an older bundle there is replaced.
+        env: The environment that the policy was trained in.
+        agent: The policy's static part.
+        learner: Its parameters and statistics.
+        task: Name of the task.
+        provenance: Where it comes from: configuration, versions, checkpoint step, evaluation.
+        seed: Of the golden sequences' inputs.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: The actor reads something that the robot cannot measure.
+        BundleError: The bundle would not be valid.
+    """
+    spec = policy_spec(env, agent, task, {**provenance, "versions": versions()})
+    arrays = {}
+    for index, (kernel, bias) in enumerate(actor_layers(learner.params)):
+        arrays[f"actor/{index}/kernel"] = np.asarray(kernel, np.float32)
+        arrays[f"actor/{index}/bias"] = np.asarray(bias, np.float32)
+    if spec.normalizer is not None:
+        statistics = learner.normalizers["actor"]
+        arrays[spec.normalizer.mean] = np.asarray(statistics.mean, np.float32)
+        arrays[spec.normalizer.std] = np.asarray(standard_deviation(statistics), np.float32)
+    return write_bundle(folder, spec, arrays, golden(env, agent, learner, spec, seed))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what a policy is."""
+    names = ("jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
+    return {"jaxloco": jaxloco.__version__, **{name: metadata.version(name) for name in names}}
+
+
+def policy_spec(env: Env, agent: Agent, task: str, provenance: Mapping[str, Any]) -> PolicySpec:
+    """Describe the policy: inputs, network, pipeline, outputs.
+
+    Raises:
+        ConfigError: The actor reads something that the robot cannot measure.
+    """
+    observer, config = env.observers["actor"], agent.config
+    layers = len(agent.networks.config.net_arch_pi) + 1
+    network = NetworkSpec(
+        layers=tuple(LayerSpec(f"actor/{i}/kernel", f"actor/{i}/bias") for i in range(layers)),
+        activation=agent.networks.config.activation_fn,
+        output="tanh" if agent.networks.config.squash_output else "clip",
+    )
+    return PolicySpec(
+        robot=env.robot.name,
+        task=task,
+        control_frequency=env.robot.control_frequency,
+        inputs=_inputs(env, observer),
+        history=observer.group.history,
+        normalizer=NormalizerSpec(clip=config.observation_clip) if config.normalize_observation else None,
+        network=network,
+        pipeline=env.spec.action.pipeline,
+        outputs=env.spec.action.outputs,
+        jaxloco=jaxloco.__version__,
+        provenance=dict(provenance),
+    )
+
+
+def _inputs(env: Env, observer: Observer) -> tuple[InputSpec, ...]:
+    commands = {command.name for command in env.spec.commands}
+    inputs = []
+    for term, size in zip(observer.group.terms, observer.sizes, strict=True):
+        quantity = env.quantities[term.quantity]
+        if not quantity.measurable:
+            raise ConfigError(
+                f"the actor reads {term.quantity!r}, which robot {env.robot.name!r} cannot measure; "
+                'move it to the group "critic"'
+            )
+        source = "policy" if term.quantity in env.fed_back else "sensor"
+        inputs.append(
+            InputSpec(
+                name=term.quantity,
+                unit=quantity.unit,
+                size=size,
+                scale=term.scale,
+                clip=term.clip,
+                low=term.low,
+                high=term.high,
+                source="command" if term.quantity in commands else source,
+            )
+        )
+    return tuple(inputs)
+
+
+def golden(env: Env, agent: Agent, learner: LearnerState, spec: PolicySpec, seed: int) -> dict[str, np.ndarray]:
+    """Return random input sequences and the answers of the JAX policy to them; see `jaxloco.onboard.bundle`."""
+    rng = np.random.default_rng(seed)
+    given = [item for item in spec.inputs if item.source != "policy"]
+    shape = (GOLDEN_SEQUENCES, GOLDEN_STEPS)
+    inputs = {item.name: _signal(rng, env, learner, item, shape) for item in given}
+
+    def answer(sequence: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return _answer(env, agent, learner, spec, sequence)
+
+    answers = jax.device_get(jax.jit(jax.vmap(answer))({k: jnp.asarray(v) for k, v in inputs.items()}))
+    arrays = {f"inputs/{name}": value for name, value in inputs.items()} | answers
+    return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+
+
+def _signal(
+    rng: np.random.Generator, env: Env, learner: LearnerState, item: InputSpec, shape: tuple[int, int]
+) -> np.ndarray:
+    """Random walks about as large as what the policy saw in training, (S, L, size)."""
+    observer = env.observers["actor"]
+    scale = np.ones(item.size)
+    if learner.normalizers:
+        std = np.asarray(standard_deviation(learner.normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
+        names = [term.quantity for term in observer.group.terms]
+        start = int(np.sum(observer.sizes[: names.index(item.name)]))
+        scale = std[start : start + item.size] / np.asarray(item.scale)
+    walk = rng.normal(size=(*shape, item.size)).cumsum(axis=1) * 0.3 + rng.normal(size=(shape[0], 1, item.size))
+    return (walk * scale).astype(np.float32)
+
+
+def _answer(
+    env: Env, agent: Agent, learner: LearnerState, spec: PolicySpec, sequence: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Run the policy over one sequence (L, size) of each input, from a reset, with the environment's own code."""
+    observer, stages = env.observers["actor"], env.spec.action.pipeline
+    still = jnp.zeros(env.action_size)
+    draws = observer.noiseless()
+
+    def step(carry: Any, values: dict[str, jax.Array]) -> Any:
+        state, begun, pipeline, action, target = carry
+        known = {**values, **env.feedback(action, target)}
+        first = observer.start(known, draws, None)
+        following = observer.step(state, known, draws, None)
+        state = jax.tree.map(lambda a, b: jnp.where(begun, b, a), first, following)
+        observation = {"actor": observer.observation(state)}
+        config, networks = agent.config, agent.networks
+        output = ppo.policy_mean(learner.params, learner.normalizers, observation, networks=networks, config=config)
+        action = ppo.environment_action(output, networks=networks)
+        pipeline, target = actions.apply(stages, pipeline, action)
+        return (state, jnp.bool_(True), pipeline, action, target), (output, action, target)
+
+    zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
+    state = observer.start(zeros, draws, None)
+    carry = (state, jnp.bool_(False), actions.initial_state(stages, env.action_size), still, still)
+    _, (output, action, target) = jax.lax.scan(step, carry, sequence)
+    splits = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
+    parts = jnp.split(target, splits, axis=-1)
+    named = {f"outputs/{item.name}": part for item, part in zip(spec.outputs, parts, strict=True)}
+    return {"network_output": output, "action": action, **named}

@@ -1,0 +1,590 @@
+"""Proximal policy optimization (Schulman et al. 2017), the whole update as one compiled program.
+
+Names, losses and metrics are Stable-Baselines3's; a test holds one update against that package's own. The
+rollout is collected elsewhere: `act` draws the actions, `update` learns from the finished `Trajectory`.
+
+Measured on 2 CPU cores, 256 robots x 32 steps, 50 observations, networks 64-64, 4 epochs x 4 mini-batches:
+one update takes 15 ms (ELU) and compiles in 1.3 s. What counted, beside the matrix products: a shuffle by one
+sort of packed words, one gather per epoch, and normalizing once per update.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.learning import distributions
+from jaxloco.learning.advantages import gae
+from jaxloco.learning.distributions import Gaussian
+from jaxloco.learning.networks import ActorCritic, Params
+from jaxloco.learning.normalization import (
+    RunningStatistics,
+    init_statistics,
+    normalize,
+    update_statistics,
+)
+
+Observation = Mapping[str, Array]
+Metrics = dict[str, Array]
+
+LEARNING_RATE_SCHEDULES = ("constant", "linear", "adaptive")
+CLIP_RANGE_SCHEDULES = ("constant", "linear")
+ADAPTIVE_FACTOR = (
+    1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor
+)
+MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
+TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Options of PPO under Stable-Baselines3's names; those it has not are marked (+).
+
+    Raises:
+        ConfigError: a value is out of its range; the message says what to write instead.
+    """
+
+    n_steps: int = _option(32, "control steps per robot and update")
+    n_minibatches: int = _option(4, "mini-batches per epoch (+)")
+    batch_size: int | None = _option(None, "samples per mini-batch; when given, replaces n_minibatches")
+    n_epochs: int = _option(4, "passes over each rollout")
+    gamma: float = _option(0.99, "discount per control step")
+    gae_lambda: float = _option(0.95, "bias-variance trade-off of the advantages, 0 to 1")
+    clip_range: float = _option(0.2, "largest useful change of an action's probability ratio")
+    clip_range_schedule: str = _option("constant", "constant, or linear in training progress (+)")
+    clip_range_final: float = _option(0.0, "clip_range at the end of a linear schedule (+)")
+    clip_range_vf: float | None = _option(None, "largest change of a value per update; None: unbounded")
+    normalize_advantage: bool = _option(True, "zero mean and unit variance in each mini-batch")
+    ent_coef: float = _option(0.0, "weight of the entropy bonus")
+    vf_coef: float = _option(0.5, "weight of the value loss")
+    max_grad_norm: float = _option(0.5, "longer gradients are scaled down to this norm; inf: never")
+    target_kl: float | None = _option(
+        None, "stop an update when the policy has moved 1.5 times this far; None: off"
+    )
+    learning_rate: float = _option(3e-4, "step size of Adam, at the start")
+    learning_rate_schedule: str = _option(
+        "constant", "constant, linear in training progress, or KL-adaptive (+)"
+    )
+    learning_rate_final: float = _option(0.0, "learning_rate at the end of a linear schedule (+)")
+    desired_kl: float = _option(0.01, "what the adaptive schedule steers each step's KL divergence to (+)")
+    learning_rate_min: float = _option(1e-5, "lower bound of the adaptive schedule (+)")
+    learning_rate_max: float = _option(1e-2, "upper bound of the adaptive schedule (+)")
+    adam_eps: float = _option(1e-5, "Adam's epsilon")
+    normalize_observation: bool = _option(True, "normalize by the running mean and variance (norm_obs)")
+    observation_clip: float = _option(10.0, "normalized observations are clipped to this (clip_obs)")
+    reward_scale: float = _option(1.0, "rewards are multiplied by this before learning (+)")
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _check_schedules(self)
+        for name in ("n_steps", "n_minibatches", "n_epochs"):
+            _require(getattr(self, name) >= 1, self, name, "must be at least 1")
+        for name in ("gamma", "gae_lambda"):
+            _require(0.0 <= getattr(self, name) <= 1.0, self, name, "must be between 0 and 1")
+        for name in (
+            "clip_range",
+            "max_grad_norm",
+            "adam_eps",
+            "observation_clip",
+            "desired_kl",
+            "learning_rate",
+        ):
+            _require(getattr(self, name) > 0.0, self, name, "must be positive")
+        for name in ("clip_range_vf", "target_kl"):
+            given = getattr(self, name)
+            _require(given is None or given > 0.0, self, name, "must be positive; None turns it off")
+        for name in ("ent_coef", "vf_coef", "clip_range_final", "learning_rate_final"):
+            _require(getattr(self, name) >= 0.0, self, name, "must not be negative")
+        _require(self.reward_scale > 0.0, self, "reward_scale", "must be positive")
+        _require(
+            self.batch_size is None or self.batch_size >= 1, self, "batch_size", "must be at least 1, or None"
+        )
+
+
+class Trajectory(NamedTuple):
+    """A finished rollout, time-major.
+
+    Attributes:
+        observation: group ("actor", and "critic" where it sees more) → [T, N, dim], raw.
+        action: what `act` returned, [T, N, A]; before any clip or tanh.
+        log_prob: what `act` returned, [T, N].
+        reward: [T, N].
+        terminated: bool, [T, N]: the episode ended by itself; nothing follows.
+        truncated: bool, [T, N]: the episode was cut short, by a time limit for example.
+        truncation_value: [T, N]: V of the episode's own last observation, before the reset. Read only where
+            truncated and not terminated.
+        last_observation: group → [N, dim], raw: what follows the last step (after a reset, if there was one).
+    """
+
+    observation: Observation
+    action: Array
+    log_prob: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    truncation_value: Array
+    last_observation: Observation
+
+
+class LearnerState(NamedTuple):
+    """Everything that learning needs to go on.
+
+    Attributes:
+        params: see `jaxloco.learning.networks`.
+        opt_state: Adam's moments.
+        learning_rate: float32 [], of the last step taken.
+        normalizers: group → statistics; empty when observations are not normalized.
+        key: uint32 [2], for the shuffles.
+        n_updates: int32 [], epochs so far (as in Stable-Baselines3).
+        progress_remaining: float32 [], from 1 at the start to 0 at the end; see `set_progress`.
+    """
+
+    params: Params
+    opt_state: Any
+    learning_rate: Array
+    normalizers: dict[str, RunningStatistics]
+    key: Array
+    n_updates: Array
+    progress_remaining: Array
+
+
+class _Batch(NamedTuple):
+    """Samples [B, ...]; observations normalized; `old`, for the adaptive rate, is the rollout's policy."""
+
+    actor: Array
+    critic: Array | None
+    action: Array
+    scalars: Array  # [B, 4]: log_prob, advantage, return, value
+    old: Gaussian | None
+
+
+class _Carry(NamedTuple):
+    """What a mini-batch step changes."""
+
+    params: Params
+    opt_state: Any
+    learning_rate: Array
+    running: Array  # bool: target_kl has not been passed
+
+
+class _Loop(NamedTuple):
+    """What the steps of one update share: the static part, as a hashable value, and nothing traced."""
+
+    config: PPOConfig
+    networks: ActorCritic
+    n_minibatches: int
+
+
+def split_batch(config: PPOConfig, n_envs: int) -> tuple[int, int]:
+    """Return (n_minibatches, batch_size) for `n_envs` robots.
+
+    Raises:
+        ConfigError: mini-batches of that size do not fill n_envs · n_steps samples.
+    """
+    samples = n_envs * config.n_steps
+    name = "n_minibatches" if config.batch_size is None else "batch_size"
+    given = config.n_minibatches if config.batch_size is None else config.batch_size
+    if samples % given:
+        divisors = [d for d in range(1, samples + 1) if samples % d == 0]
+        nearest = min(divisors, key=lambda d: abs(d - given))
+        raise ConfigError(
+            f"{name} = {given} does not divide the {samples} samples of {n_envs} robots x {config.n_steps} "
+            f"steps; write {name} = {nearest}"
+        )
+    n_minibatches = given if config.batch_size is None else samples // given
+    batch_size = samples // n_minibatches
+    if config.normalize_advantage and batch_size < 2:
+        raise ConfigError(
+            f"{name} = {given} leaves one sample per mini-batch, whose advantage cannot be normalized; "
+            "use larger mini-batches or normalize_advantage = False"
+        )
+    return n_minibatches, batch_size
+
+
+def init_learner(
+    key: Array, networks: ActorCritic, config: PPOConfig, observation_dims: Mapping[str, int]
+) -> LearnerState:
+    """Draw the initial state.
+
+    Args:
+        key: raw PRNG key, uint32 [2].
+        networks: from `make_actor_critic`.
+        config: options.
+        observation_dims: observation group → size; "actor", and "critic" where the critic sees more.
+
+    Raises:
+        ConfigError: the groups are not those of the networks.
+    """
+    expected = {"actor": networks.actor_dim, _critic_group(observation_dims): networks.critic_dim}
+    if dict(observation_dims) != expected:
+        raise ConfigError(
+            f"observation groups {dict(observation_dims)} do not fit the networks, which need {expected}"
+        )
+    params_key, key = jax.random.split(key)
+    params = networks.init(params_key)
+    normalizers = {group: init_statistics(dim) for group, dim in observation_dims.items()}
+    return LearnerState(
+        params=params,
+        opt_state=_optimizer(config).init(params),
+        learning_rate=jnp.asarray(config.learning_rate, jnp.float32),
+        normalizers=normalizers if config.normalize_observation else {},
+        key=key,
+        n_updates=jnp.zeros((), jnp.int32),
+        progress_remaining=jnp.ones(()),
+    )
+
+
+def set_progress(state: LearnerState, progress_remaining: Array | float) -> LearnerState:
+    """Tell the schedules where training stands: 1 - env_steps / total_env_steps, clipped to [0, 1]."""
+    remaining = jnp.clip(jnp.asarray(progress_remaining, jnp.float32), 0.0, 1.0)
+    return state._replace(progress_remaining=remaining)
+
+
+def act(
+    params: Params,
+    normalizers: Mapping[str, RunningStatistics],
+    observation: Observation,
+    key: Array,
+    *,
+    networks: ActorCritic,
+    config: PPOConfig,
+) -> tuple[Array, Array]:
+    """Draw actions for raw observations.
+
+    Returns:
+        The sample, [..., A], for the `Trajectory`; the environment gets `environment_action` of it. And its
+        log-probability, [...].
+    """
+    policy = networks.policy(params, _normalized(normalizers, "actor", observation["actor"], config))
+    action = distributions.sample(policy, key)
+    return action, _log_prob(policy, action, networks)
+
+
+def environment_action(action: Array, *, networks: ActorCritic) -> Array:
+    """Bring samples [..., A] into [-1, 1]: by tanh with `squash_output`, else by clipping."""
+    return jnp.tanh(action) if networks.config.squash_output else jnp.clip(action, -1.0, 1.0)
+
+
+def policy_mean(
+    params: Params,
+    normalizers: Mapping[str, RunningStatistics],
+    observation: Observation,
+    *,
+    networks: ActorCritic,
+    config: PPOConfig,
+) -> Array:
+    """The network's output for raw observations, [..., A]: the mean of the Gaussian, before clip or tanh."""
+    return distributions.mode(
+        networks.policy(params, _normalized(normalizers, "actor", observation["actor"], config))
+    )
+
+
+def act_deterministic(
+    params: Params,
+    normalizers: Mapping[str, RunningStatistics],
+    observation: Observation,
+    *,
+    networks: ActorCritic,
+    config: PPOConfig,
+) -> Array:
+    """The policy without its noise, as on the robot: actions in [-1, 1], [..., A], for raw observations."""
+    mean = policy_mean(params, normalizers, observation, networks=networks, config=config)
+    return environment_action(mean, networks=networks)
+
+
+def value(
+    params: Params,
+    normalizers: Mapping[str, RunningStatistics],
+    observation: Observation,
+    *,
+    networks: ActorCritic,
+    config: PPOConfig,
+) -> Array:
+    """V, [...], of raw observations: of group "critic" if there is one, else of "actor"."""
+    group = _critic_group(observation)
+    return networks.value(params, _normalized(normalizers, group, observation[group], config))
+
+
+def update(
+    state: LearnerState, trajectory: Trajectory, *, config: PPOConfig, networks: ActorCritic
+) -> tuple[LearnerState, Metrics]:
+    """Learn from one rollout: n_epochs passes over shuffled mini-batches.
+
+    The observation statistics that the rollout used stay fixed until the last step and are updated after it.
+    To be compiled with `config` and `networks` static, or called from a compiled loop.
+
+    Args:
+        state: the learner.
+        trajectory: the rollout it collected.
+        config: options.
+        networks: from `make_actor_critic`.
+
+    Returns:
+        The next state, and float32 scalars under Stable-Baselines3's names (docs/learning.md explains each).
+
+    Raises:
+        ConfigError: the mini-batches do not fill the rollout.
+    """
+    n_steps, n_envs = trajectory.reward.shape
+    if n_steps != config.n_steps:
+        raise ConfigError(f"the trajectory has {n_steps} steps, n_steps = {config.n_steps}")
+    loop = _Loop(config, networks, split_batch(config, n_envs)[0])
+    batch = _prepare(state, trajectory, config, networks)
+    learning_rate = _scheduled_learning_rate(state, config)
+    clip_range = _scheduled_clip_range(state, config)
+
+    key, shuffle_key = jax.random.split(state.key)
+    carry = _Carry(state.params, state.opt_state, learning_rate, jnp.asarray(True))
+    epoch = partial(_epoch, batch=batch, clip_range=clip_range, loop=loop)
+    orders = _shuffled_orders(shuffle_key, config.n_epochs, n_steps * n_envs)
+    carry, (logs, measured) = jax.lax.scan(epoch, carry, orders)
+
+    epochs_begun = jnp.sum(jnp.any(measured, axis=1)).astype(jnp.int32)
+    new_state = LearnerState(
+        params=carry.params,
+        opt_state=carry.opt_state,
+        learning_rate=carry.learning_rate,
+        normalizers={
+            group: update_statistics(statistics, trajectory.observation[group])
+            for group, statistics in state.normalizers.items()
+        },
+        key=key,
+        n_updates=state.n_updates + epochs_begun,
+        progress_remaining=state.progress_remaining,
+    )
+    return new_state, _metrics(new_state, logs, measured, batch, clip_range)
+
+
+def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, networks: ActorCritic) -> _Batch:
+    """What the epochs read, computed once: normalized observations, values, advantages, returns."""
+    group = _critic_group(trajectory.observation)
+    seen = jnp.concatenate([trajectory.observation[group], trajectory.last_observation[group][None]])
+    critic = _normalized(state.normalizers, group, seen, config)
+    values = networks.value(state.params, critic)
+    reward = trajectory.reward * config.reward_scale
+    advantages, returns = gae(
+        reward,
+        values[:-1],
+        values[-1],
+        trajectory.terminated,
+        trajectory.truncated,
+        trajectory.truncation_value,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
+    shared = group == "actor"
+    actor = critic[:-1]
+    if not shared:
+        actor = _normalized(state.normalizers, "actor", trajectory.observation["actor"], config)
+    adaptive = config.learning_rate_schedule == "adaptive"
+    batch = _Batch(
+        actor=actor,
+        critic=None if shared else critic[:-1],
+        action=trajectory.action,
+        scalars=jnp.stack([trajectory.log_prob, advantages, returns, values[:-1]], axis=-1),
+        old=networks.policy(state.params, actor) if adaptive else None,
+    )
+    return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), batch)
+
+
+def _epoch(
+    carry: _Carry, order: Array, *, batch: _Batch, clip_range: Array, loop: _Loop
+) -> tuple[_Carry, Any]:
+    """One pass over the samples in the given order."""
+    shuffled = jax.tree.map(lambda x: x[order].reshape(loop.n_minibatches, -1, x.shape[-1]), batch)
+    return jax.lax.scan(partial(_minibatch, clip_range=clip_range, loop=loop), carry, shuffled)
+
+
+def _shuffled_orders(key: Array, n_epochs: int, count: int) -> Array:
+    """A random order of `count` samples for each epoch, [n_epochs, count].
+
+    Sorts words with the index in their low bits and chance in the high ones: one sort of one array, 12 times
+    faster on a CPU than `jax.random.permutation` (8192 samples: 0.2 against 2.5 ms). Equal high bits keep two
+    samples in order, which matters only at the edge of a mini-batch.
+    """
+    index_bits = (count - 1).bit_length()
+    index = jnp.broadcast_to(jnp.arange(count, dtype=jnp.uint32), (n_epochs, count))
+    if index_bits > MAX_INDEX_BITS:
+        return jax.random.permutation(key, index, axis=1, independent=True)
+    mask = jnp.uint32((1 << index_bits) - 1)
+    words = (jax.random.bits(key, index.shape) & ~mask) | index
+    return jnp.sort(words, axis=1) & mask
+
+
+def _minibatch(
+    carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop
+) -> tuple[_Carry, tuple[Metrics, Array]]:
+    """One gradient step, unless target_kl has stopped this update."""
+    step = partial(_step, clip_range=clip_range, loop=loop)
+    if loop.config.target_kl is None:
+        new_carry, logs = step(carry, batch)
+    else:
+        new_carry, logs = jax.lax.cond(carry.running, step, partial(_no_step, step), carry, batch)
+    return new_carry, (logs, carry.running)
+
+
+def _no_step(step: Any, carry: _Carry, batch: _Batch) -> tuple[_Carry, Metrics]:
+    logs = jax.eval_shape(step, carry, batch)[1]
+    return carry, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), logs)
+
+
+def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tuple[_Carry, Metrics]:
+    """Gradient, clipped by its global norm, through Adam, times the learning rate."""
+    config = loop.config
+    loss = partial(_loss, batch=batch, clip_range=clip_range, config=config, networks=loop.networks)
+    gradient, logs = jax.grad(loss, has_aux=True)(carry.params)
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)))
+    shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
+    gradient = jax.tree.map(lambda g: g * shrink, gradient)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+        direction, opt_state = _optimizer(config).update(gradient, carry.opt_state, carry.params)
+    learning_rate = carry.learning_rate
+    if config.learning_rate_schedule == "adaptive":
+        learning_rate = _adapted_learning_rate(learning_rate, logs["kl"], config)
+    params = jax.tree.map(lambda p, d: p - learning_rate * d, carry.params, direction)
+    stepped = _Carry(params, opt_state, learning_rate, carry.running)
+    if config.target_kl is not None:
+        goes_on = logs["approx_kl"] <= TARGET_KL_MARGIN * config.target_kl
+        stepped = jax.tree.map(
+            partial(jnp.where, goes_on), stepped, carry._replace(running=jnp.asarray(False))
+        )
+    return stepped, {**logs, "grad_norm": norm}
+
+
+def _loss(
+    params: Params, batch: _Batch, clip_range: Array, config: PPOConfig, networks: ActorCritic
+) -> tuple[Array, Metrics]:
+    """PPO's loss of one mini-batch.
+
+        L = -E[min(ρ A, clip(ρ, 1 ± ε) A)] - ent_coef E[H] + vf_coef E[(R - V)²],   ρ = π(u) / π_old(u)
+
+    with V limited to V_old ± clip_range_vf where that is given (as Stable-Baselines3).
+    """
+    old_log_prob, advantage, returns, old_value = jnp.unstack(batch.scalars, axis=-1)
+    policy = networks.policy(params, batch.actor)
+    if config.normalize_advantage:
+        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage, ddof=1) + 1e-8)
+    log_ratio = _log_prob(policy, batch.action, networks) - old_log_prob
+    ratio = jnp.exp(log_ratio)
+    clipped_ratio = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
+    policy_loss = -jnp.mean(jnp.minimum(advantage * ratio, advantage * clipped_ratio))
+
+    values = networks.value(params, batch.actor if batch.critic is None else batch.critic)
+    if config.clip_range_vf is not None:
+        values = old_value + jnp.clip(values - old_value, -config.clip_range_vf, config.clip_range_vf)
+    value_loss = jnp.mean(jnp.square(returns - values))
+    entropy = distributions.entropy(policy, squash_output=networks.config.squash_output)
+    entropy_loss = -jnp.mean(entropy)
+    loss = policy_loss + config.ent_coef * entropy_loss + config.vf_coef * value_loss
+    logs = {
+        "loss": loss,
+        "policy_gradient_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy_loss": entropy_loss,
+        "approx_kl": jnp.mean(ratio - 1.0 - log_ratio),
+        "clip_fraction": jnp.mean((jnp.abs(ratio - 1.0) > clip_range).astype(jnp.float32)),
+        "std": jnp.mean(jnp.exp(policy.log_std)),
+    }
+    if batch.old is not None:
+        logs["kl"] = jnp.mean(distributions.kl_divergence(batch.old, policy))
+    return loss, logs
+
+
+def _adapted_learning_rate(learning_rate: Array, kl: Array, config: PPOConfig) -> Array:
+    """Steer the KL divergence from the rollout's policy to within a factor 2 of desired_kl.
+
+    Source: rsl_rl, `algorithms/ppo.py`; before each step, from this mini-batch's divergence.
+    """
+    slower = jnp.maximum(learning_rate / ADAPTIVE_FACTOR, config.learning_rate_min)
+    faster = jnp.minimum(learning_rate * ADAPTIVE_FACTOR, config.learning_rate_max)
+    inside = jnp.where(kl < 0.5 * config.desired_kl, faster, learning_rate)
+    return jnp.where(kl > 2.0 * config.desired_kl, slower, inside)
+
+
+def _metrics(
+    state: LearnerState, logs: Metrics, measured: Array, batch: _Batch, clip_range: Array
+) -> Metrics:
+    """Means over the mini-batches measured, [n_epochs, n_minibatches]; the KL's over the last epoch begun."""
+    metrics = {f"train/{name}": _masked_mean(log, measured) for name, log in logs.items() if name != "kl"}
+    last_epoch = jnp.sum(jnp.any(measured, axis=1)) - 1
+    metrics["train/approx_kl"] = _masked_mean(logs["approx_kl"][last_epoch], measured[last_epoch])
+    if "log_std" in state.params:
+        metrics["train/std"] = jnp.mean(jnp.exp(state.params["log_std"]))
+    _, _, returns, values = jnp.unstack(batch.scalars, axis=-1)
+    variance = jnp.var(returns)
+    explained = 1.0 - jnp.var(returns - values) / jnp.where(variance > 0.0, variance, 1.0)
+    metrics["train/explained_variance"] = jnp.where(variance > 0.0, explained, 0.0)
+    metrics["train/learning_rate"] = state.learning_rate
+    metrics["train/clip_range"] = clip_range
+    metrics["train/n_updates"] = state.n_updates.astype(jnp.float32)
+    return metrics
+
+
+def _masked_mean(x: Array, mask: Array) -> Array:
+    return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.sum(mask.astype(x.dtype))
+
+
+def _scheduled_learning_rate(state: LearnerState, config: PPOConfig) -> Array:
+    if config.learning_rate_schedule == "adaptive":
+        return state.learning_rate
+    final = config.learning_rate
+    if config.learning_rate_schedule == "linear":
+        final = config.learning_rate_final
+    return _linear(config.learning_rate, final, state.progress_remaining)
+
+
+def _scheduled_clip_range(state: LearnerState, config: PPOConfig) -> Array:
+    final = config.clip_range_final if config.clip_range_schedule == "linear" else config.clip_range
+    return _linear(config.clip_range, final, state.progress_remaining)
+
+
+def _linear(start: float, final: float, progress_remaining: Array) -> Array:
+    return final + (start - final) * progress_remaining
+
+
+def _optimizer(config: PPOConfig) -> optax.GradientTransformation:
+    return optax.scale_by_adam(eps=config.adam_eps)
+
+
+def _log_prob(policy: Gaussian, action: Array, networks: ActorCritic) -> Array:
+    return distributions.log_prob(policy, action, squash_output=networks.config.squash_output)
+
+
+def _critic_group(groups: Mapping[str, Any]) -> str:
+    return "critic" if "critic" in groups else "actor"
+
+
+def _normalized(
+    normalizers: Mapping[str, RunningStatistics], group: str, observation: Array, config: PPOConfig
+) -> Array:
+    if group not in normalizers:
+        return observation
+    return normalize(normalizers[group], observation, config.observation_clip)
+
+
+def _check_schedules(config: PPOConfig) -> None:
+    for name, known in (
+        ("learning_rate_schedule", LEARNING_RATE_SCHEDULES),
+        ("clip_range_schedule", CLIP_RANGE_SCHEDULES),
+    ):
+        if getattr(config, name) not in known:
+            raise unknown_name(name, getattr(config, name), known)
+    if config.learning_rate_schedule == "adaptive":
+        fits = 0.0 < config.learning_rate_min <= config.learning_rate <= config.learning_rate_max
+        bounds = f"{config.learning_rate_min} (learning_rate_min) and {config.learning_rate_max} (…_max)"
+        _require(fits, config, "learning_rate", f"must lie between {bounds}")
+
+
+def _require(holds: bool, config: PPOConfig, name: str, rule: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} = {getattr(config, name)} {rule}")

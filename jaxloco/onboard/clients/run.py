@@ -1,0 +1,175 @@
+"""Run a policy bundle in an environment and say how it went."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxloco.onboard.clients.registry import check_fits, find
+from jaxloco.onboard.loop import Client, Loop, LoopReport, Reading
+from jaxloco.onboard.policy import Output, Policy
+from jaxloco.onboard.safety import SafetyConfig
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One episode.
+
+    Attributes:
+        survived: It lasted as long as asked for: no fall, no stop, and the policy was in control at the end.
+        seconds: How long it lasted [s].
+        rms: Root mean square of every reading of the policy over the episode, by name, in its unit; where a
+            reading has several components, of its norm.
+        report: Steps, overruns, late ticks, safety counts and the rest.
+    """
+
+    survived: bool
+    seconds: float
+    rms: dict[str, float]
+    report: LoopReport
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        return asdict(self)
+
+
+class _Squares:
+    """Sums of squares of the readings."""
+
+    def __init__(self, names: Sequence[str]):
+        self._sums = dict.fromkeys(names, 0.0)
+        self._steps = 0
+
+    def __call__(self, reading: Reading, outputs: Mapping[str, Output]) -> None:
+        self._steps += 1
+        for name in self._sums:
+            value = np.asarray(reading.inputs.get(name, math.nan), np.float64).ravel()
+            self._sums[name] += float(value @ value)
+
+    def rms(self) -> dict[str, float]:
+        steps = max(self._steps, 1)
+        return {name: math.sqrt(value / steps) for name, value in self._sums.items()}
+
+
+def run_episode(
+    policy: Policy,
+    client: Client,
+    seconds: float = 10.0,
+    *,
+    regulate: bool = False,
+    safety: SafetyConfig | None = None,
+) -> EpisodeResult:
+    """Run one episode with a client of your own.
+
+    Args:
+        policy: The policy.
+        client: The connection to the robot.
+        seconds: How long [s].
+        regulate: Whether to keep to real time.
+        safety: When to distrust a reading.
+
+    Returns:
+        How it went.
+    """
+    squares = _Squares([item.name for item in policy.spec.inputs if item.source != "policy"])
+    report = Loop(policy, client, safety=safety, regulate=regulate).run(seconds, squares)
+    # Half a control period of tolerance: the duration is a whole number of periods.
+    lasted = report.seconds >= seconds - 0.5 / policy.spec.control_frequency
+    survived = lasted and not report.terminated and not report.latched
+    return EpisodeResult(survived, report.seconds, squares.rms(), report)
+
+
+def run_bundle(
+    folder: str | Path,
+    env_id: str,
+    *,
+    seconds: float = 10.0,
+    episodes: int = 1,
+    env_kwargs: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    regulate: bool | None = None,
+    safety: SafetyConfig | None = None,
+    on_episode: Callable[[EpisodeResult], None] | None = None,
+) -> list[EpisodeResult]:
+    """Run a policy bundle in a Gymnasium environment for which a mapping is registered.
+
+    The bundle is verified on this machine first. Every episode in a simulator has an environment of its own,
+    because some draw their randomization when they are made (upkie's `inertia_variation`); a robot is
+    connected to once.
+
+    Args:
+        folder: The bundle's folder.
+        env_id: The environment's id, for example "Upkie-PyBullet-Pendulum".
+        seconds: Length of an episode [s].
+        episodes: Number of episodes.
+        env_kwargs: Keyword arguments for the environment.
+        seed: Seed of the first episode's environment; the others get the numbers that follow.
+        regulate: Whether to keep to real time; by default on a robot and not in a simulator.
+        safety: When to distrust a reading.
+        on_episode: Called with every result as soon as it is there.
+
+    Returns:
+        One result per episode.
+
+    Raises:
+        BundleError: The bundle cannot be trusted, or does not give the trained policy's answers here.
+        UnknownNameError: No mapping for the environment.
+        ConfigError: The bundle is for another robot, or its inputs or outputs are not the environment's.
+    """
+    mapping = find(env_id)
+    policy = Policy.load(folder)
+    check_fits(policy.spec, mapping)
+    policy.verify()
+    real_time = mapping.is_real_time(env_id)
+    results: list[EpisodeResult] = []
+    client: Client | None = None
+    try:
+        for episode in range(episodes):
+            if client is None:
+                episode_seed = None if seed is None else seed + episode
+                client = mapping.make(env_id, policy.spec, env_kwargs or {}, episode_seed)
+            regulated = real_time if regulate is None else regulate
+            results.append(run_episode(policy, client, seconds, regulate=regulated, safety=safety))
+            if on_episode is not None:
+                on_episode(results[-1])
+            if not real_time:
+                client.close()
+                client = None
+    finally:
+        if client is not None:
+            client.close()
+    return results
+
+
+def summarize(results: Sequence[EpisodeResult]) -> dict[str, Any]:
+    """Return the sums and means over episodes as plain JSON values.
+
+    Returns:
+        "episodes", "survived" (numbers), "seconds" (mean), "rms" (by reading, over all episodes), "steps",
+        "overruns", "late_ticks", "clipped", "latched" (sums), "max_lateness" (largest, s), "safety" (sums by
+        cause).
+    """
+    reports = [result.report for result in results]
+    names = results[0].rms if results else {}
+    return {
+        "episodes": len(results),
+        "survived": sum(result.survived for result in results),
+        "seconds": _mean([result.seconds for result in results]),
+        "rms": {name: math.sqrt(_mean([result.rms[name] ** 2 for result in results])) for name in names},
+        **{
+            key: sum(getattr(report, key) for report in reports)
+            for key in ("steps", "overruns", "late_ticks", "clipped", "latched")
+        },
+        "max_lateness": max((report.max_lateness for report in reports), default=0.0),
+        "safety": {
+            cause: sum(report.safety[cause] for report in reports)
+            for cause in (reports[0].safety if reports else ())
+        },
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

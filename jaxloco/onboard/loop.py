@@ -1,0 +1,172 @@
+"""Run a policy on a robot, or on its simulator, at the control rate."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from jaxloco.errors import ConfigError
+from jaxloco.onboard.policy import Output, Policy
+from jaxloco.onboard.safety import Cause, Guard, Reading, SafetyConfig
+
+__all__ = ["Client", "Loop", "LoopReport", "Reading"]
+
+LATE_FRACTION = 0.1
+"""A tick is late if it starts more than this part of a period after its time."""
+
+
+class Client(Protocol):
+    """The connection to one robot or simulator. All values are by name and in SI units."""
+
+    def reset(self) -> Reading:
+        """Start an episode and return the first reading."""
+
+    def step(self, outputs: Mapping[str, Any]) -> Reading:
+        """Send the outputs of the policy and return the next reading; the loop does the waiting, not this."""
+
+    def close(self) -> None:
+        """Stop the robot and let go of it."""
+
+
+OnStep = Callable[[Reading, Mapping[str, Output]], None]
+
+
+@dataclass
+class LoopReport:
+    """What happened in one episode.
+
+    Attributes:
+        steps: Control steps done.
+        seconds: Duration of the episode [s]: steps × control period.
+        overruns: Ticks that came before the work of the one before was done; real-time loops only.
+        late_ticks: Ticks that began more than a tenth of a period late; real-time loops only.
+        max_lateness: The latest beginning of a tick after its time [s]; real-time loops only.
+        safety: Steps with the safe action, by cause.
+        clipped: Steps whose output had to be brought back to its limits.
+        latched: The guard had stopped for good when the episode ended.
+        terminated: The episode ended with a fall, or someone stopped it.
+        truncated: The client ended the episode for another reason.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    overruns: int = 0
+    late_ticks: int = 0
+    max_lateness: float = 0.0
+    safety: dict[str, int] = field(default_factory=lambda: {str(cause): 0 for cause in Cause})
+    clipped: int = 0
+    latched: bool = False
+    terminated: bool = False
+    truncated: bool = False
+
+
+class Loop:
+    """The control loop of one policy and one robot.
+
+    Args:
+        policy: The policy.
+        client: The connection to the robot.
+        frequency: Control rate [Hz]; must be the one that the policy was trained at, which is the default.
+        safety: When to distrust a reading.
+        regulate: Whether to keep to real time; False runs a simulator as fast as it goes.
+        clock: The time now [s]; never goes back.
+        sleep: Waits for a number of seconds.
+
+    Raises:
+        ConfigError: `frequency` is not the policy's.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        client: Client,
+        frequency: float | None = None,
+        *,
+        safety: SafetyConfig | None = None,
+        regulate: bool = True,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        expected = policy.spec.control_frequency
+        if frequency is not None and not math.isclose(frequency, expected, rel_tol=1e-6):
+            raise ConfigError(
+                f"frequency: expected {expected:g} Hz, the rate it was trained at, found {frequency:g}"
+            )
+        self.guard = Guard(policy, safety)
+        self._client = client
+        self._period = 1.0 / expected
+        self._regulate = regulate
+        self._clock = clock
+        self._sleep = sleep
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End the episode after the current step; may be called from a signal handler or another thread."""
+        self._stopped = True
+
+    def run(self, seconds: float = math.inf, on_step: OnStep | None = None) -> LoopReport:
+        """Run one episode: reset client, policy and safety, then step until something ends it.
+
+        A loop that ends while the robot is still going sends the safe action last, after an exception too.
+
+        Args:
+            seconds: Longest duration [s].
+            on_step: Called after every step with the reading that the policy saw and with what was sent.
+
+        Returns:
+            What happened.
+        """
+        self._stopped = False
+        self.guard.reset()
+        report = LoopReport()
+        limit = math.inf if math.isinf(seconds) else round(seconds / self._period)
+        reading = self._client.reset()
+        try:
+            self._steps(reading, report, limit, on_step)
+        except BaseException:
+            # The first exception says what happened; a second one, from a robot that is gone, would hide it.
+            with contextlib.suppress(Exception):
+                self._client.step(self.guard.safe_action())
+            raise
+        if not report.terminated and not report.truncated:
+            self._client.step(self.guard.safe_action())
+        return report
+
+    def _steps(self, reading: Reading, report: LoopReport, limit: float, on_step: OnStep | None) -> None:
+        tick = self._clock()
+        while report.steps < limit and not self._stopped:
+            if reading.terminated or reading.truncated:
+                break
+            outputs = self.guard.act(reading, self._clock() if self._regulate else None)
+            if self._regulate:
+                tick = self._wait_for(tick, report)
+            following = self._client.step(outputs)
+            report.steps += 1
+            self._fill(report, following)
+            if on_step is not None:
+                on_step(reading, outputs)
+            reading = following
+            tick += self._period
+
+    def _fill(self, report: LoopReport, reading: Reading) -> None:
+        report.seconds = report.steps * self._period
+        report.safety = {str(cause): count for cause, count in self.guard.counts.items()}
+        report.clipped = self.guard.clipped
+        report.latched = self.guard.latched
+        report.terminated, report.truncated = reading.terminated, reading.truncated
+
+    def _wait_for(self, tick: float, report: LoopReport) -> float:
+        """Wait until `tick` [s] and return the tick that this step belongs to; missed ticks are skipped."""
+        ahead = tick - self._clock()
+        if ahead > 0.0:
+            self._sleep(ahead)
+        elif report.steps > 0:
+            report.overruns += 1
+        if report.steps == 0:
+            return self._clock()
+        lateness = max(self._clock() - tick, 0.0)
+        report.max_lateness = max(report.max_lateness, lateness)
+        report.late_ticks += lateness > LATE_FRACTION * self._period
+        return tick + math.floor(lateness / self._period) * self._period

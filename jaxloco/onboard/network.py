@@ -1,0 +1,158 @@
+"""A small network in NumPy, fast enough for a control loop: everything is allocated once.
+
+A layer is one matrix product: its bias is a row of the matrix, and its input ends with a constant 1.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Operation = Callable[[], None]
+"""Changes, in place, the array that it was made for."""
+
+
+def _elu(x: np.ndarray) -> Operation:
+    negative, zeros = np.empty_like(x), np.zeros_like(x)
+
+    def run() -> None:
+        # expm1(min(x, 0)) is 0 where x > 0, and never below x where x <= 0.
+        np.minimum(x, zeros, out=negative)
+        np.expm1(negative, negative)
+        np.maximum(x, negative, out=x)
+
+    return run
+
+
+def _gelu(x: np.ndarray) -> Operation:
+    inner = np.empty_like(x)
+    factor, root = np.float32(0.044715), np.float32(np.sqrt(2.0 / np.pi))
+    one, half = np.float32(1.0), np.float32(0.5)
+
+    def run() -> None:
+        np.multiply(x, x, inner)
+        np.multiply(inner, factor, inner)
+        np.add(inner, one, inner)
+        np.multiply(inner, x, inner)
+        np.multiply(inner, root, inner)
+        np.tanh(inner, inner)
+        np.add(inner, one, inner)
+        np.multiply(inner, half, inner)
+        np.multiply(x, inner, x)
+
+    return run
+
+
+def _leaky_relu(x: np.ndarray) -> Operation:
+    scaled, slope = np.empty_like(x), np.float32(0.01)
+
+    def run() -> None:
+        np.multiply(x, slope, scaled)
+        np.maximum(x, scaled, out=x)
+
+    return run
+
+
+def _relu(x: np.ndarray) -> Operation:
+    zeros = np.zeros_like(x)
+
+    def run() -> None:
+        np.maximum(x, zeros, out=x)
+
+    return run
+
+
+def _logistic(x: np.ndarray, out: np.ndarray) -> Operation:
+    # exp(80) is still a float32, so that nothing overflows; 1 / (1 + exp(80)) is 2e-35.
+    limit, one = np.full_like(x, 80.0), np.float32(1.0)
+
+    def run() -> None:
+        np.negative(x, out)
+        np.minimum(out, limit, out=out)
+        np.exp(out, out)
+        np.add(out, one, out)
+        np.reciprocal(out, out)
+
+    return run
+
+
+def _sigmoid(x: np.ndarray) -> Operation:
+    return _logistic(x, x)
+
+
+def _swish(x: np.ndarray) -> Operation:
+    gate = np.empty_like(x)
+    logistic = _logistic(x, gate)
+
+    def run() -> None:
+        logistic()
+        np.multiply(x, gate, x)
+
+    return run
+
+
+def _softplus(x: np.ndarray) -> Operation:
+    zeros = np.zeros_like(x)
+
+    def run() -> None:
+        np.logaddexp(x, zeros, x)
+
+    return run
+
+
+def _tanh(x: np.ndarray) -> Operation:
+    def run() -> None:
+        np.tanh(x, x)
+
+    return run
+
+
+_MAKERS: dict[str, Callable[[np.ndarray], Operation] | None] = {
+    "elu": _elu,
+    "gelu": _gelu,
+    "identity": None,
+    "leaky_relu": _leaky_relu,
+    "relu": _relu,
+    "sigmoid": _sigmoid,
+    "softplus": _softplus,
+    "swish": _swish,
+    "tanh": _tanh,
+}
+
+
+class Mlp:
+    """A multi-layer perceptron for one observation at a time.
+
+    Write the observation to `input`, call `run()`, read `output`; both arrays stay the same ones.
+
+    Args:
+        layers: Pairs of a kernel, shape (inputs, outputs), and a bias, shape (outputs,), float32.
+        activation: Name of the function between the layers, one of `spec.ACTIVATIONS`, as in `flax.linen`.
+    """
+
+    def __init__(self, layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: str):
+        buffer = np.ones(layers[0][0].shape[0] + 1, np.float32)
+        self.input = buffer[:-1]
+        self._products: list[tuple[Callable[..., np.ndarray], np.ndarray, np.ndarray]] = []
+        self._activations: list[Operation | None] = []
+        for i, (kernel, bias) in enumerate(layers):
+            matrix = np.ascontiguousarray(np.vstack([kernel, bias[None, :]]), dtype=np.float32)
+            following = np.ones(matrix.shape[1] + 1, np.float32)
+            values = following[:-1]
+            maker = _MAKERS[activation] if i < len(layers) - 1 else None
+            self._products.append((buffer.dot, matrix, values))
+            self._activations.append(maker(values) if maker else None)
+            buffer = following
+        self.output = buffer[:-1]
+        self._steps = list(zip(self._products, self._activations, strict=True))
+
+    def run(self) -> np.ndarray:
+        """Compute `output` from `input`.
+
+        Returns:
+            `output`, shape (outputs of the last layer,); the next call overwrites it.
+        """
+        for (product, matrix, values), activation in self._steps:
+            product(matrix, values)
+            if activation is not None:
+                activation()
+        return self.output

@@ -1,0 +1,323 @@
+"""Run a trained policy with NumPy alone: named readings in, named commands out, both in SI units."""
+
+import math
+from collections.abc import Callable, Mapping
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxloco.errors import BundleError, JaxlocoError, unknown_name
+from jaxloco.onboard.bundle import Bundle, read_bundle
+from jaxloco.onboard.network import Mlp
+from jaxloco.onboard.pipeline import Pipeline
+from jaxloco.onboard.spec import FLOAT32_MAX, InputSpec, PolicySpec, expand, show
+
+Output = float | np.ndarray
+"""What `Policy.act` returns for one output: a float if its size is 1, an array (size,) otherwise."""
+
+
+class InputError(JaxlocoError, ValueError):
+    """An input of the policy that is missing, of the wrong size or not a finite number."""
+
+
+def _scalar(name: str, value: Any) -> float:
+    """Return an input of size 1 as a finite float."""
+    if isinstance(value, np.ndarray):
+        if value.size != 1:
+            raise InputError(f"input {name!r}: expected 1 number, found an array of shape {value.shape}")
+        value = value.reshape(())[()]
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputError(f"input {name!r}: expected a number, found {show(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _vector(name: str, value: Any, size: int) -> np.ndarray:
+    """Return an input of several components as an array (size,)."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape != (size,) or array.dtype.kind not in "fiu":
+        raise InputError(f"input {name!r}: expected {size} numbers, found {show(value)}")
+    return array
+
+
+class _Frame:
+    """The inputs of one step: `clip(value, clip) * scale`, one after the other."""
+
+    def __init__(self, inputs: tuple[InputSpec, ...]):
+        size = sum(item.size for item in inputs)
+        self._names = [item.name for item in inputs if item.source != "policy"]
+        self._raw = np.zeros(size, np.float32)
+        self._finite = np.zeros(size, np.bool_)
+        self._low, self._high = np.full(size, -np.inf, np.float32), np.full(size, np.inf, np.float32)
+        self._scale = np.ones(size, np.float32)
+        self._scalars: list[tuple[str, int]] = []
+        self._vectors: list[tuple[str, tuple[int], np.ndarray]] = []
+        self._last_action: np.ndarray | None = None
+        start = 0
+        for item in inputs:
+            self._place(item, start)
+            start += item.size
+        self._clipped = bool(np.isfinite(self._low).any())
+
+    def _place(self, item: InputSpec, start: int) -> None:
+        part = slice(start, start + item.size)
+        self._scale[part] = item.scale
+        if item.clip is not None:
+            self._low[part], self._high[part] = item.clip
+        if item.source == "policy":
+            self._last_action = self._raw[part]
+        elif item.size == 1:
+            self._scalars.append((item.name, start))
+        else:
+            self._vectors.append((item.name, (item.size,), self._raw[part]))
+
+    def read(self, inputs: Mapping[str, Any], last_action: np.ndarray) -> None:
+        """Take the inputs; on an error nothing but this frame has changed."""
+        raw = self._raw
+        if len(inputs) != len(self._names):
+            raise self._wrong_names(inputs)
+        try:
+            for name, place in self._scalars:
+                value = inputs[name]
+                if type(value) is not float:
+                    value = _scalar(name, value)
+                if not -FLOAT32_MAX <= value <= FLOAT32_MAX:
+                    raise InputError(f"input {name!r}: expected a finite number, found {value}")
+                raw[place] = value
+            for name, shape, part in self._vectors:
+                value = inputs[name]
+                if type(value) is not np.ndarray or value.shape != shape or value.dtype.kind != "f":
+                    value = _vector(name, value, shape[0])
+                part[...] = value
+        except KeyError:
+            raise self._wrong_names(inputs) from None
+        self._check_vectors()
+        if self._last_action is not None:
+            self._last_action[...] = last_action
+        if self._clipped:
+            np.maximum(raw, self._low, out=raw)
+            np.minimum(raw, self._high, out=raw)
+
+    def write(self, out: np.ndarray) -> None:
+        """Write the scaled frame, shape (frame,), to `out`, shape (frame,) or (2, frame)."""
+        np.multiply(self._raw, self._scale, out)
+
+    def _check_vectors(self) -> None:
+        """Fail if a vector holds NaN or infinity."""
+        if self._vectors and not np.isfinite(self._raw, self._finite).all():
+            for name, _, part in self._vectors:
+                if not np.isfinite(part).all():
+                    raise InputError(f"input {name!r}: expected finite numbers, found {show(part.tolist())}")
+
+    def _wrong_names(self, inputs: Mapping[str, Any]) -> ValueError:
+        for name in inputs:
+            if name not in self._names:
+                return unknown_name("input", str(name), self._names)
+        missing = [name for name in self._names if name not in inputs]
+        return InputError(f"missing inputs: {', '.join(missing)}; expected: {', '.join(self._names)}")
+
+
+class _History:
+    """The last frames in one contiguous vector, oldest first.
+
+    Every frame is written twice, `length` rows apart, so that the window is always `length` rows in sequence.
+    """
+
+    def __init__(self, length: int, frame_size: int):
+        rows = np.zeros((2, length, frame_size), np.float32)
+        flat = rows.reshape(-1)
+        self._rows = rows
+        self._slots = [rows[:, i] for i in range(length)]
+        self._windows = [flat[(i + 1) * frame_size :][: length * frame_size] for i in range(length)]
+        self._windows[-1] = flat[length * frame_size :]
+        self._next = 0
+        self._empty = True
+
+    def reset(self) -> None:
+        self._next = 0
+        self._empty = True
+
+    def push(self, frame: _Frame) -> np.ndarray:
+        """Add a frame, the first one `length` times, and return the window, shape (length × frame,)."""
+        i = self._next
+        frame.write(self._slots[i])
+        if self._empty:
+            self._rows[...] = self._slots[i][:, None]
+            self._empty = False
+        self._next = i + 1 if i + 1 < len(self._slots) else 0
+        return self._windows[i]
+
+
+class Policy:
+    """A trained policy with its state: history, last action, action pipeline.
+
+    One instance controls one robot; `reset()` starts an episode.
+
+    Args:
+        bundle: The bundle, read and checked.
+    """
+
+    def __init__(self, bundle: Bundle):
+        spec, arrays = bundle.spec, bundle.arrays
+        self._bundle = bundle
+        self._frame = _Frame(spec.inputs)
+        self._history = _History(spec.history, spec.frame_size)
+        self._normalize = self._make_normalizer()
+        layers = [(arrays[layer.kernel], arrays[layer.bias]) for layer in spec.network.layers]
+        self._network = Mlp(layers, spec.network.activation)
+        self._tanh = spec.network.output == "tanh"
+        self._limits = np.ones(spec.action_size, np.float32), -np.ones(spec.action_size, np.float32)
+        self._action = np.zeros(spec.action_size, np.float32)
+        self._command = np.zeros(spec.action_size, np.float32)
+        self._pipeline = Pipeline(spec.pipeline, spec.action_size)
+        self._readers = self._make_readers()
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Policy":
+        """Load a policy bundle.
+
+        Args:
+            folder: The bundle's folder, as `jaxloco export` wrote it.
+
+        Returns:
+            The policy, reset.
+
+        Raises:
+            BundleError: The bundle is damaged, changed, incomplete or from another version.
+        """
+        return cls(read_bundle(folder))
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What the policy is: names, units and sizes of inputs and outputs, control frequency, provenance."""
+        return self._bundle.spec
+
+    @property
+    def action(self) -> np.ndarray:
+        """The last action in [-1, 1], shape (A,), before the pipeline; zeros after a reset. A copy."""
+        return self._action.copy()
+
+    @property
+    def network_output(self) -> np.ndarray:
+        """The last output of the network, shape (A,), before clip or tanh. A copy."""
+        return self._network.output.copy()
+
+    def reset(self) -> None:
+        """Forget everything: call it at the start of every episode."""
+        self._history.reset()
+        self._pipeline.reset()
+        self._action[...] = 0.0
+
+    def act(self, inputs: Mapping[str, Any]) -> dict[str, Output]:
+        """Do one control step.
+
+        Args:
+            inputs: All inputs of `spec` whose source is not "policy", by name, in SI units: a number each, or
+                an array (size,) where the size is above 1.
+
+        Returns:
+            All outputs by name, in SI units: a float where the size is 1, else a new array (size,), float32.
+
+        Raises:
+            ValueError: `UnknownNameError` or `InputError`: an input is unknown, missing, of the wrong size or
+                not finite. The policy's state is as before the call.
+        """
+        self._frame.read(inputs, self._action)
+        self._normalize(self._history.push(self._frame), self._network.input)
+        y = self._network.run()
+        action, command = self._action, self._command
+        if self._tanh:
+            np.tanh(y, action)
+        else:
+            high, low = self._limits
+            np.maximum(y, low, out=action)
+            np.minimum(action, high, out=action)
+        command[...] = action
+        self._pipeline.run(command)
+        return {name: read() for name, read in self._readers}
+
+    def verify(self, tolerance: float = 1e-5) -> float:
+        """Replay the golden sequences and compare with the answers of the trained policy. Resets the policy.
+
+        Args:
+            tolerance: Largest error to accept, relative to the expected value or, if that is larger, to half
+                the output's range (1 for the action and the network's output).
+
+        Returns:
+            The largest relative error.
+
+        Raises:
+            BundleError: An error is above the tolerance; names the value, the sequence and the step.
+        """
+        golden = self._bundle.golden
+        sequences, steps, _ = golden["action"].shape
+        answers = [name for name in golden if not name.startswith("inputs/")]
+        found = {name: np.zeros_like(golden[name]) for name in answers}
+        given = [item.name for item in self.spec.inputs if item.source != "policy"]
+        for s in range(sequences):
+            self.reset()
+            for t in range(steps):
+                outputs = self.act({name: golden[f"inputs/{name}"][s, t] for name in given})
+                found["action"][s, t] = self._action
+                found["network_output"][s, t] = self._network.output
+                for name, value in outputs.items():
+                    found[f"outputs/{name}"][s, t] = value
+        self.reset()
+        return max(self._compare(name, array, tolerance) for name, array in found.items())
+
+    def _compare(self, name: str, found: np.ndarray, tolerance: float) -> float:
+        """Return the largest relative error of one golden array, or fail."""
+        expected = self._bundle.golden[name].astype(np.float64)
+        scale = np.ones(expected.shape[-1])
+        for item in self.spec.outputs:
+            if name == f"outputs/{item.name}":
+                low, high = np.array(expand(item.low, item.size)), np.array(expand(item.high, item.size))
+                scale = np.maximum(0.5 * (high - low), 1e-12)
+        error = np.abs(found - expected) / np.maximum(np.abs(expected), scale)
+        worst = np.unravel_index(int(np.argmax(error)), error.shape)
+        # Written so that a NaN fails it too (argmax finds it).
+        if not error[worst] <= tolerance:
+            raise BundleError(
+                f"{self._bundle.folder}: {name}, sequence {worst[0]}, step {worst[1]}, component {worst[2]}: "
+                f"expected {expected[worst]:.7g}, found {found[worst]:.7g} "
+                f"(relative error {error[worst]:.2g}, tolerance {tolerance:g})"
+            )
+        return float(error[worst])
+
+    def _make_normalizer(self) -> Callable[[np.ndarray, np.ndarray], None]:
+        """Return the function that normalizes a window, shape (observation,), into its second argument."""
+        normalizer = self.spec.normalizer
+        if normalizer is None:
+            return _copy
+        mean, std = self._bundle.arrays[normalizer.mean], self._bundle.arrays[normalizer.std]
+        limit = math.inf if normalizer.clip is None else normalizer.clip
+        high, low = np.full_like(mean, limit), np.full_like(mean, -limit)
+
+        def normalize(window: np.ndarray, out: np.ndarray) -> None:
+            np.subtract(window, mean, out)
+            np.divide(out, std, out)
+            np.maximum(out, low, out=out)
+            np.minimum(out, high, out=out)
+
+        return normalize
+
+    def _make_readers(self) -> list[tuple[str, Callable[[], Output]]]:
+        """Return, for each output, the function that reads it from the command vector."""
+        readers: list[tuple[str, Callable[[], Output]]] = []
+        start = 0
+        for item in self.spec.outputs:
+            part = self._command[start : start + item.size]
+            readers.append((item.name, part.item if item.size == 1 else part.copy))
+            start += item.size
+        return readers
+
+
+def _copy(window: np.ndarray, out: np.ndarray) -> None:
+    out[...] = window

@@ -1,0 +1,670 @@
+"""What a policy is, as data: inputs, history, normalizer, network, action pipeline, outputs.
+
+This is the one schema of the policy bundle. The robot's side (`jaxloco.onboard.policy`) and the training side
+(environment and exporter) use the same dataclasses. Everything is checked at construction: a wrong value
+raises `BundleError` with the key, what was expected and what was found.
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any, ClassVar, TypeVar
+
+from jaxloco.errors import BundleError
+
+SCHEMA_NAME = "jaxloco-policy"
+SCHEMA_VERSION = 1
+SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
+
+ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
+SQUASHES = ("clip", "tanh")
+SOURCES = ("sensor", "command", "policy")
+LAST_ACTION = "last_action"
+
+MAX_HISTORY = 1000
+MAX_SIZE = 100_000
+MAX_DELAY_STEPS = 10_000
+MAX_ITEMS = 1000
+FLOAT32_MAX = 3.4028234e38
+
+Values = float | tuple[float, ...]
+"""One number for all components, or one per component."""
+
+T = TypeVar("T")
+
+
+def show(value: object, limit: int = 60) -> str:
+    """Return a short, printable form of `value` for an error message."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _fail(key: str, expected: str, found: object) -> BundleError:
+    return BundleError(f"{key}: expected {expected}, found {show(found)}")
+
+
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Put `where` in front of the key that a `BundleError` names."""
+    try:
+        yield
+    except BundleError as error:
+        raise BundleError(f"{where}.{error}") from None
+
+
+def _number(key: str, value: object) -> float:
+    """Return `value` as a float that float32 can hold, or fail."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise _fail(key, "a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not abs(number) <= FLOAT32_MAX:
+        raise _fail(key, "a finite number within float32", value)
+    return number
+
+
+def _positive(key: str, value: object) -> float:
+    number = _number(key, value)
+    if not number > 0.0:
+        raise _fail(key, "a number above 0", value)
+    return number
+
+
+def _integer(key: str, value: object, low: int, high: int) -> int:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not low <= int(value) <= high:  # type: ignore[call-overload]
+        raise _fail(key, f"a whole number from {low} to {high}", value)
+    return int(value)  # type: ignore[call-overload]
+
+
+def _sequence(key: str, value: object, what: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)) or len(value) > MAX_SIZE:
+        raise _fail(key, f"a list of {what}", value)
+    return tuple(value)
+
+
+def _vector(key: str, value: object) -> tuple[float, ...]:
+    items = _sequence(key, value, "numbers")
+    if not items:
+        raise _fail(key, "a list of one number per action component", value)
+    return tuple(_number(f"{key}[{i}]", item) for i, item in enumerate(items))
+
+
+def _values(key: str, value: object, size: int) -> Values:
+    """Return a number, or a tuple of `size` numbers."""
+    if not isinstance(value, (list, tuple)):
+        return _number(key, value)
+    if len(value) != size:
+        raise _fail(key, f"one number or a list of {size}", value)
+    return _vector(key, value)
+
+
+def _text(key: str, value: object, pattern: str = r"[^\x00-\x1f]{0,200}", what: str = "a short text") -> str:
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise _fail(key, what, value)
+    return value
+
+
+def _name(key: str, value: object) -> str:
+    return _text(key, value, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "a name of letters, digits, _, - and .")
+
+
+def _array_name(key: str, value: object) -> str:
+    name = _text(key, value, r"[A-Za-z0-9_][A-Za-z0-9_/.-]{0,199}", "the name of an array")
+    if ".." in name or "//" in name or name.endswith("/"):
+        raise _fail(key, "the name of an array, without '..'", value)
+    return name
+
+
+def _choice(key: str, value: object, known: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in known:
+        close = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise _fail(key, "one of " + ", ".join(known) + hint, value)
+    return value
+
+
+def expand(value: Values, size: int) -> tuple[float, ...]:
+    """Return one number per component: `value` itself if it is a tuple, repeated otherwise.
+
+    >>> expand(2.0, 3)
+    (2.0, 2.0, 2.0)
+    """
+    return value if isinstance(value, tuple) else (value,) * size
+
+
+def _check_order(low: Values, high: Values, size: int) -> None:
+    for a, b in zip(expand(low, size), expand(high, size), strict=True):
+        if a > b:
+            raise BundleError(f"low: expected at most high ({show(high)}), found {show(low)}")
+
+
+def _set(instance: object, **values: object) -> None:
+    """Store checked values in a frozen dataclass while it is being built."""
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+
+
+def _components(value: object, size: int) -> tuple[str, ...]:
+    items = _sequence("components", value, "names")
+    names = tuple(_name(f"components[{i}]", item) for i, item in enumerate(items))
+    if names and (len(names) != size or len(set(names)) != size):
+        raise _fail("components", f"no names or {size} different ones", names)
+    return names
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One named input of the policy, in SI units.
+
+    The policy sees `clip(value, *clip) * scale`. Outside `low` … `high` a reading is not believed (see
+    `safety.py`).
+
+    Attributes:
+        name: Name of the quantity.
+        unit: SI unit, "" where there is none.
+        size: Number of components.
+        scale: Factor applied after the clip; one number, or one per component.
+        clip: Lowest and highest value that the policy sees, in `unit`; None for no clip.
+        low: Lowest reading to believe, in `unit`; None for no check. One number, or one per component.
+        high: Highest reading to believe, in `unit`; None for no check. One number, or one per component.
+        source: "sensor" or "command" (both given by the caller) or "policy" (filled in by the runtime:
+            `last_action`).
+        components: Names of the components, for example of the joints; may be empty.
+    """
+
+    name: str
+    unit: str = ""
+    size: int = 1
+    scale: Values = 1.0
+    clip: tuple[float, float] | None = None
+    low: Values | None = None
+    high: Values | None = None
+    source: str = "sensor"
+    components: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        size = _integer("size", self.size, 1, MAX_SIZE)
+        _set(
+            self,
+            name=_name("name", self.name),
+            unit=_text("unit", self.unit),
+            size=size,
+            scale=_values("scale", self.scale, size),
+            clip=None if self.clip is None else self._checked_clip(self.clip),
+            low=None if self.low is None else _values("low", self.low, size),
+            high=None if self.high is None else _values("high", self.high, size),
+            source=_choice("source", self.source, SOURCES),
+            components=_components(self.components, size),
+        )
+        if self.low is not None and self.high is not None:
+            _check_order(self.low, self.high, size)
+        if (self.source == "policy") != (self.name == LAST_ACTION):
+            raise _fail("source", f'"policy" for {LAST_ACTION!r} and for nothing else', self.source)
+
+    @staticmethod
+    def _checked_clip(value: object) -> tuple[float, float]:
+        clip = _vector("clip", value)
+        if len(clip) != 2 or clip[0] > clip[1]:
+            raise _fail("clip", "null or [lowest, highest]", value)
+        return clip[0], clip[1]
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One named output of the policy, in SI units.
+
+    Attributes:
+        name: Name of the quantity.
+        unit: SI unit.
+        size: Number of components.
+        low: Lowest value that goes to the robot, in `unit`; one number, or one per component.
+        high: Highest value that goes to the robot, in `unit`; one number, or one per component.
+        safe: Value that is sent when a reading cannot be trusted, in `unit`; one number, or one per
+            component.
+        components: Names of the components, for example of the joints; may be empty.
+    """
+
+    name: str
+    unit: str
+    size: int
+    low: Values
+    high: Values
+    safe: Values
+    components: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        size = _integer("size", self.size, 1, MAX_SIZE)
+        _set(
+            self,
+            name=_name("name", self.name),
+            unit=_text("unit", self.unit),
+            size=size,
+            low=_values("low", self.low, size),
+            high=_values("high", self.high, size),
+            safe=_values("safe", self.safe, size),
+            components=_components(self.components, size),
+        )
+        _check_order(self.low, self.high, size)
+        for low, safe, high in zip(
+            expand(self.low, size), expand(self.safe, size), expand(self.high, size), strict=True
+        ):
+            if not low <= safe <= high:
+                raise _fail("safe", f"values from {show(self.low)} to {show(self.high)}", self.safe)
+
+
+@dataclass(frozen=True)
+class NormalizerSpec:
+    """Normalization of the stacked history: `clip((x - mean) / std, -clip, clip)`.
+
+    Attributes:
+        mean: Name of the array of means, shape (observation size,).
+        std: Name of the array of standard deviations, shape (observation size,), above 0.
+        clip: Largest magnitude after normalization; None for no clip.
+    """
+
+    mean: str = "normalizer/mean"
+    std: str = "normalizer/std"
+    clip: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            mean=_array_name("mean", self.mean),
+            std=_array_name("std", self.std),
+            clip=None if self.clip is None else _positive("clip", self.clip),
+        )
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One dense layer `x @ kernel + bias`: names of arrays of shapes (inputs, outputs) and (outputs,)."""
+
+    kernel: str
+    bias: str
+
+    def __post_init__(self) -> None:
+        _set(self, kernel=_array_name("kernel", self.kernel), bias=_array_name("bias", self.bias))
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A multi-layer perceptron: the activation between the layers, none after the last one.
+
+    Attributes:
+        layers: The dense layers, first to last.
+        activation: One of `ACTIVATIONS`, as in `flax.linen` (gelu: the tanh approximation).
+        output: "clip" (the action is `clip(y, -1, 1)`) or "tanh" (the action is `tanh(y)`).
+        kind: "mlp".
+    """
+
+    layers: tuple[LayerSpec, ...]
+    activation: str = "elu"
+    output: str = "clip"
+    kind: str = "mlp"
+
+    def __post_init__(self) -> None:
+        layers = _items("layers", self.layers, LayerSpec)
+        _set(
+            self,
+            layers=layers,
+            activation=_choice("activation", self.activation, ACTIVATIONS),
+            output=_choice("output", self.output, SQUASHES),
+            kind=_choice("kind", self.kind, ("mlp",)),
+        )
+        if not layers:
+            raise _fail("layers", "at least one layer", self.layers)
+
+
+class Stage:
+    """One stage of the action pipeline: a step from an action vector to the next, elementwise."""
+
+    kind: ClassVar[str]
+    _vectors: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for key in self._vectors:
+            value = getattr(self, key)
+            if value is not None:
+                _set(self, **{key: _vector(key, value)})
+        if hasattr(self, "dt"):
+            _set(self, dt=_positive("dt", self.dt))
+        self._check()
+
+    def _check(self) -> None:
+        """Check what this kind of stage needs besides the types."""
+
+    def check_fits(self, size: int, control_frequency: float) -> None:
+        """Check the stage against the policy it belongs to.
+
+        Args:
+            size: Number of components of the action.
+            control_frequency: Steps per second [Hz].
+
+        Raises:
+            BundleError: A list has another length than the action, or `dt` is not the control period.
+        """
+        for key in self._vectors:
+            value = getattr(self, key)
+            if value is not None and len(value) != size:
+                raise _fail(key, f"{size} numbers, one per action component", value)
+        dt = getattr(self, "dt", None)
+        if dt is not None and abs(dt * control_frequency - 1.0) > 1e-3:
+            raise _fail("dt", f"the control period, {1.0 / control_frequency:g} s", dt)
+
+
+@dataclass(frozen=True)
+class Scale(Stage):
+    """`y = x * scale + offset`."""
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...] | None = None
+    kind: ClassVar[str] = "scale"
+    _vectors: ClassVar[tuple[str, ...]] = ("scale", "offset")
+
+
+@dataclass(frozen=True)
+class Clip(Stage):
+    """`y = clip(x, low, high)`."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    kind: ClassVar[str] = "clip"
+    _vectors: ClassVar[tuple[str, ...]] = ("low", "high")
+
+    def _check(self) -> None:
+        _check_bounds(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Integrate(Stage):
+    """`s ← clip(s + dt x, low, high)`, `y = s`; s starts at `initial` (zeros by default)."""
+
+    dt: float
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    initial: tuple[float, ...] | None = None
+    kind: ClassVar[str] = "integrate"
+    _vectors: ClassVar[tuple[str, ...]] = ("low", "high", "initial")
+
+    def _check(self) -> None:
+        _check_bounds(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class LowPass(Stage):
+    """`s ← s + (dt / tau) (x - s)`, `y = s`; `tau` in seconds, s starts at `initial` (zeros by default)."""
+
+    dt: float
+    tau: tuple[float, ...]
+    initial: tuple[float, ...] | None = None
+    kind: ClassVar[str] = "low_pass"
+    _vectors: ClassVar[tuple[str, ...]] = ("tau", "initial")
+
+    def _check(self) -> None:
+        if not all(0.0 < self.dt <= tau for tau in self.tau):
+            raise _fail("tau", f"seconds, at least dt = {self.dt:g}", self.tau)
+
+    @property
+    def alpha(self) -> tuple[float, ...]:
+        """The filter's coefficient dt / tau, from 0 (exclusive) to 1."""
+        return tuple(self.dt / tau for tau in self.tau)
+
+
+@dataclass(frozen=True)
+class Delay(Stage):
+    """`y = x` from `steps` calls ago; before that, `initial` (zeros by default)."""
+
+    steps: int
+    initial: tuple[float, ...] | None = None
+    kind: ClassVar[str] = "delay"
+    _vectors: ClassVar[tuple[str, ...]] = ("initial",)
+
+    def _check(self) -> None:
+        _set(self, steps=_integer("steps", self.steps, 0, MAX_DELAY_STEPS))
+
+
+STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay)}
+
+
+def _check_bounds(low: tuple[float, ...], high: tuple[float, ...]) -> None:
+    if len(low) != len(high):
+        raise _fail("low", f"as many numbers as high ({len(high)})", low)
+    _check_order(low, high, len(low))
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """Everything about a policy but its numbers.
+
+    Attributes:
+        robot: Name of the robot.
+        task: Name of the task it was trained on.
+        control_frequency: Steps per second [Hz].
+        inputs: The inputs, in the order of the frame.
+        network: The network; its first layer reads `history` frames.
+        outputs: The outputs, in the order of the action vector.
+        history: Number of frames the network sees, oldest first.
+        normalizer: Normalization of the stacked frames, or None.
+        pipeline: What turns the action in [-1, 1] into outputs in SI units.
+        jaxloco: Version of jaxloco that wrote the bundle.
+        provenance: Where the policy came from: configuration, versions, checkpoint step, evaluation.
+    """
+
+    robot: str
+    task: str
+    control_frequency: float
+    inputs: tuple[InputSpec, ...]
+    network: NetworkSpec
+    outputs: tuple[OutputSpec, ...]
+    history: int = 1
+    normalizer: NormalizerSpec | None = None
+    pipeline: tuple[Stage, ...] = ()
+    jaxloco: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            robot=_name("robot", self.robot),
+            task=_name("task", self.task),
+            control_frequency=_positive("control_frequency", self.control_frequency),
+            inputs=_items("inputs", self.inputs, InputSpec),
+            outputs=_items("outputs", self.outputs, OutputSpec),
+            history=_integer("history", self.history, 1, MAX_HISTORY),
+            pipeline=_items("pipeline", self.pipeline, Stage),
+            jaxloco=_text("jaxloco", self.jaxloco),
+        )
+        if not isinstance(self.network, NetworkSpec):
+            raise _fail("network", "a NetworkSpec", self.network)
+        if self.normalizer is not None and not isinstance(self.normalizer, NormalizerSpec):
+            raise _fail("normalizer", "null or a NormalizerSpec", self.normalizer)
+        if not isinstance(self.provenance, Mapping):
+            raise _fail("provenance", "an object", self.provenance)
+        self._check_names()
+        self._check_sizes()
+
+    def _check_names(self) -> None:
+        for key, names in (
+            ("inputs", [item.name for item in self.inputs]),
+            ("outputs", [item.name for item in self.outputs]),
+            ("the arrays", self.array_names),
+        ):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise BundleError(f"{key}: expected different names, found {show(repeated[0])} twice")
+        if not self.inputs or not self.outputs:
+            raise BundleError("inputs, outputs: expected at least one each, found none")
+
+    def _check_sizes(self) -> None:
+        if self.observation_size > MAX_SIZE or self.action_size > MAX_SIZE:
+            raise _fail("history", f"at most {MAX_SIZE} numbers in all", self.observation_size)
+        for i, item in enumerate(self.inputs):
+            if item.source == "policy" and item.size != self.action_size:
+                raise _fail(f"inputs[{i}].size", f"the size of the action, {self.action_size}", item.size)
+        for i, stage in enumerate(self.pipeline):
+            with _at(f"pipeline[{i}]"):
+                stage.check_fits(self.action_size, self.control_frequency)
+
+    @property
+    def frame_size(self) -> int:
+        """Number of values in one frame."""
+        return sum(item.size for item in self.inputs)
+
+    @property
+    def observation_size(self) -> int:
+        """Number of values that the network reads: history × frame."""
+        return self.history * self.frame_size
+
+    @property
+    def action_size(self) -> int:
+        """Number of values in the action vector and in all outputs together."""
+        return sum(item.size for item in self.outputs)
+
+    @property
+    def array_names(self) -> list[str]:
+        """Names of the arrays that `policy.npz` must hold, no more and no fewer."""
+        names = [self.normalizer.mean, self.normalizer.std] if self.normalizer else []
+        for layer in self.network.layers:
+            names += [layer.kernel, layer.bias]
+        return names
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the specification as plain JSON values, without the checksums that `write_bundle` adds."""
+        data = {name: _plain(getattr(self, name)) for name in _field_names(PolicySpec)}
+        return {"schema": SCHEMA, **data}
+
+    @classmethod
+    def from_dict(cls, data: object) -> "PolicySpec":
+        """Read a specification from parsed JSON.
+
+        Args:
+            data: What `to_dict` returns; "checksums" is ignored.
+
+        Returns:
+            The checked specification.
+
+        Raises:
+            BundleError: A key is missing, unknown or has a wrong value; the message names the key, what was
+                expected and what was found.
+        """
+        check_schema(data)
+        assert isinstance(data, dict)
+        fields = {key: value for key, value in data.items() if key not in ("schema", "checksums")}
+        for key, parse in _NESTED.items():
+            if key in fields:
+                fields[key] = parse(key, fields[key])
+        return _build(cls, fields, "")
+
+
+def check_schema(data: object) -> None:
+    """Check that `data` is a policy of a version that this jaxloco reads.
+
+    Raises:
+        BundleError: It is something else, or of another version.
+    """
+    if not isinstance(data, dict):
+        raise BundleError(f"expected an object, found {show(data)}")
+    found = data.get("schema")
+    match = re.fullmatch(SCHEMA_NAME + r"/([0-9]{1,9})", found) if isinstance(found, str) else None
+    if match is None:
+        raise _fail("schema", SCHEMA, found)
+    if int(match[1]) > SCHEMA_VERSION:
+        raise BundleError(
+            f"schema: this jaxloco reads {SCHEMA}, the bundle is {found}, from a newer jaxloco: "
+            "install that one (pip install --upgrade jaxloco) or export the policy again with this one"
+        )
+    if int(match[1]) != SCHEMA_VERSION:
+        raise _fail("schema", SCHEMA, found)
+
+
+def _field_names(cls: type) -> list[str]:
+    return [item.name for item in dataclasses.fields(cls)]
+
+
+def _plain(value: Any) -> Any:
+    """Return dataclasses, tuples and mappings as what JSON knows; a stage gets its "kind"."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = {"kind": value.kind} if isinstance(value, Stage) else {}
+        return {**kind, **{name: _plain(getattr(value, name)) for name in _field_names(type(value))}}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _items(key: str, value: object, cls: type[T]) -> tuple[T, ...]:
+    items = _sequence(key, value, f"{cls.__name__}s")
+    if len(items) > MAX_ITEMS:
+        raise _fail(key, f"at most {MAX_ITEMS} entries", len(items))
+    for i, item in enumerate(items):
+        if not isinstance(item, cls):
+            raise _fail(f"{key}[{i}]", f"a {cls.__name__}", item)
+    return items
+
+
+def _build(cls: type[T], data: object, where: str) -> T:
+    """Build the dataclass `cls` from a JSON object whose keys are its fields."""
+    if not isinstance(data, dict):
+        raise _fail(where, "an object", data)
+    prefix = f"{where}." if where else ""
+    fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(fields)
+            raise BundleError(f"{prefix}{show(key)}: unknown key; {hint}")
+    for key, item in fields.items():
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if required and key not in data:
+            raise BundleError(f"{prefix}{key}: missing")
+    if not where:
+        return cls(**data)
+    with _at(where):
+        return cls(**data)
+
+
+def _list_of(cls: type[T]) -> Callable[[str, object], tuple[T, ...]]:
+    def parse(key: str, value: object) -> tuple[T, ...]:
+        items = _sequence(key, value, "objects")
+        return tuple(_build(cls, item, f"{key}[{i}]") for i, item in enumerate(items))
+
+    return parse
+
+
+def _parse_stages(key: str, value: object) -> tuple[Stage, ...]:
+    stages = []
+    for i, item in enumerate(_sequence(key, value, "stages")):
+        where = f"{key}[{i}]"
+        if not isinstance(item, dict):
+            raise _fail(where, "an object", item)
+        kind = _choice(f"{where}.kind", item.get("kind"), tuple(STAGES))
+        stages.append(_build(STAGES[kind], {k: v for k, v in item.items() if k != "kind"}, where))
+    return tuple(stages)
+
+
+def _parse_network(key: str, value: object) -> NetworkSpec:
+    if isinstance(value, dict) and "layers" in value:
+        value = {**value, "layers": _list_of(LayerSpec)(f"{key}.layers", value["layers"])}
+    return _build(NetworkSpec, value, key)
+
+
+def _parse_normalizer(key: str, value: object) -> NormalizerSpec | None:
+    return None if value is None else _build(NormalizerSpec, value, key)
+
+
+_NESTED: dict[str, Callable[[str, object], Any]] = {
+    "inputs": _list_of(InputSpec),
+    "outputs": _list_of(OutputSpec),
+    "network": _parse_network,
+    "normalizer": _parse_normalizer,
+    "pipeline": _parse_stages,
+}

@@ -1,0 +1,436 @@
+"""Command-line options and configuration files for nested frozen dataclasses.
+
+Options come from the dataclasses' fields through `tyro`; their help texts are the `Attributes:` of the
+docstrings. A file given with `--config` is merged over the defaults, and options over the file. Whatever is
+wrong is found before anything runs, and the message names the key and what to write instead.
+"""
+
+import dataclasses
+import difflib
+import enum
+import json
+import math
+import os
+import sys
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from jaxloco.errors import ConfigError, UnknownNameError
+
+T = TypeVar("T")
+
+CONFIG_OPTION = "--config"
+CONFIG_HELP = "JSON or TOML file with settings; it comes over the defaults, and the options here over it."
+
+
+def parse(config: type[T] | T, argv: Sequence[str] | None = None, *, prog: str, description: str) -> T:
+    """Read options from a command line.
+
+    Args:
+        config: A dataclass, or an instance of it with the defaults to start from.
+        argv: The arguments after the program's name; those of this process if absent.
+        prog: The program's name in messages.
+        description: One or two sentences for `--help`.
+
+    Returns:
+        The configuration: defaults, then files given with `--config`, then options.
+
+    Raises:
+        SystemExit: With 2 and a message on standard error if anything is wrong; with 0 after `--help`.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    type_ = cast(type[T], config if isinstance(config, type) else type(config))
+    try:
+        default = config() if isinstance(config, type) else config
+        for path in _config_files(arguments):
+            default = from_dict(type_, read_config_file(path), source=path, default=default)
+        return _parse_options(type_, default, arguments, prog, description)
+    except ConfigError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        print(
+            f"{prog}: {error}; install the training tools with: pip install 'jaxloco[train]'", file=sys.stderr
+        )
+    raise SystemExit(2)
+
+
+def to_dict(instance: Any) -> dict[str, Any]:
+    """Return a configuration as what JSON and TOML can hold; `from_dict` gives an equal instance back.
+
+    Args:
+        instance: A dataclass instance.
+
+    Returns:
+        Nested dictionaries and lists. NaN and infinities, which JSON lacks, become "nan", "inf" and "-inf".
+
+    Raises:
+        TypeError: A value is of a kind that a configuration cannot hold.
+    """
+    return {f.name: _to_plain(getattr(instance, f.name), f.name) for f in dataclasses.fields(instance)}
+
+
+def from_dict(
+    type_: type[T], data: Mapping[str, Any], source: str = "configuration", default: T | None = None
+) -> T:
+    """Build a configuration from plain dictionaries, strictly.
+
+    Args:
+        type_: The dataclass.
+        data: Values by field name. Fields that are absent keep their default.
+        source: Where `data` comes from (a file's name), for messages.
+        default: The instance to merge over; the dataclass's own defaults if absent.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UnknownNameError: A key does not exist; the message names the closest one.
+        ConfigError: A value is missing, of the wrong kind or refused by the dataclass.
+    """
+    return cast(T, _Reader(source, type_, default).dataclass(type_, data, "", default))
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Read a JSON or TOML file.
+
+    Raises:
+        ConfigError: It is missing, not readable, or its top level is not a table.
+    """
+    path = Path(path)
+    if path.suffix not in (".json", ".toml"):
+        raise ConfigError(f"cannot tell the format of {path}; its name must end in .json or .toml")
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {path}") from None
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not {path.suffix[1:].upper()}: {error}") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold settings by name, not {_describe(data)}")
+    return data
+
+
+def option_name(key: str) -> str:
+    """Return the command-line option of a dotted key.
+
+    >>> option_name("ppo.learning_rate")
+    '--ppo.learning-rate'
+    """
+    return "--" + key.replace("_", "-")
+
+
+# Command line
+
+
+def _config_files(arguments: Sequence[str]) -> list[str]:
+    files = []
+    for index, argument in enumerate(arguments):
+        if argument == CONFIG_OPTION and index + 1 < len(arguments):
+            files.append(arguments[index + 1])
+        elif argument.startswith(CONFIG_OPTION + "="):
+            files.append(argument.partition("=")[2])
+    return files
+
+
+def _parse_options(type_: type[T], default: T, arguments: Sequence[str], prog: str, description: str) -> T:
+    import tyro
+
+    if "config" in {field.name for field in dataclasses.fields(cast(Any, type_))}:
+        raise TypeError(
+            f"{type_.__name__} must not have a field named 'config', which is the option for a file"
+        )
+    config = Annotated[str | None, tyro.conf.arg(metavar="FILE", help=CONFIG_HELP, help_behavior_hint="")]
+    options = Annotated[type_, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    fields = [
+        ("config", config, dataclasses.field(default=None)),
+        ("options", options, dataclasses.field(default=default)),
+    ]
+    parsed: Any = tyro.cli(
+        dataclasses.make_dataclass("Options", fields),
+        args=list(arguments),
+        prog=prog,
+        description=description,
+        registry=_rules(tyro.constructors),
+    )
+    return cast(T, parsed.options)
+
+
+def _rules(constructors: Any) -> Any:
+    """Return our tyro rules: 1e6 is an int, none is None, a protocol stands for its default's type."""
+    registry = constructors.ConstructorRegistry()
+
+    def primitive(info: Any) -> Any:
+        if info.type is int:
+            return constructors.PrimitiveConstructorSpec(
+                nargs=1,
+                metavar="INT",
+                instance_from_str=lambda words: _int_from_text(words[0]),
+                is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+                str_from_instance=lambda value: [str(value)],
+            )
+        if info.type is type(None):
+            return constructors.PrimitiveConstructorSpec(
+                nargs=1,
+                metavar="none",
+                instance_from_str=lambda words: _none_from_text(words[0]),
+                is_instance=lambda value: value is None,
+                str_from_instance=lambda value: ["none"],
+            )
+        return None
+
+    def struct(info: Any) -> Any:
+        narrowed = _narrowed(info.type, info.default)
+        if narrowed is info.type or dataclasses.is_dataclass(info.type):
+            return None
+        return constructors.ConstructorRegistry.get_struct_spec(dataclasses.replace(info, type=narrowed))
+
+    registry.primitive_rule(primitive)
+    registry.struct_rule(struct)
+    return registry
+
+
+def _int_from_text(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text) if any(digit.isdigit() for digit in text) else math.nan
+    if not number.is_integer():
+        raise ValueError(f"expected a whole number, got {text!r}")
+    return int(number)
+
+
+def _none_from_text(text: str) -> None:
+    if text.lower() != "none":
+        raise ValueError(f"expected none, got {text!r}")
+
+
+# Plain data
+
+
+def _to_plain(value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: _to_plain(getattr(value, field.name), f"{key}.{field.name}") for field in fields}
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {str(name): _to_plain(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(item, f"{key}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(float(value))
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{key}: a configuration cannot hold a {type(value).__name__}: {value!r}")
+
+
+class _MismatchError(Exception):
+    """A value of the wrong kind: what was expected."""
+
+
+class _Reader:
+    """Builds typed values from plain ones; every message starts with the source and the dotted key."""
+
+    def __init__(self, source: str, root: type, default: Any) -> None:
+        self.source = source
+        self.root = root
+        self.default = default
+
+    def dataclass(self, type_: Any, data: Any, key: str, default: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise self.wrong(key, "a table of settings", data)
+        fields = {field.name: field for field in dataclasses.fields(type_) if field.init}
+        for name in data:
+            if name not in fields:
+                raise self.unknown(_join(key, str(name)), [_join(key, known) for known in fields])
+        hints = _type_hints(type_)
+        values = {
+            name: self.value(hints[name], data[name], _join(key, name), getattr(default, name, None))
+            for name in data
+        }
+        for name, field in fields.items():
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if default is None and required and name not in values:
+                expected = _name_of(hints[name])
+                raise ConfigError(f"{self.source}: {_join(key, name)} is missing; expected {expected}")
+        try:
+            return type_(**values) if default is None else dataclasses.replace(default, **values)
+        except ConfigError as error:
+            raise type(error)(f"{self.source}: {key + ': ' if key else ''}{error}") from error
+
+    def value(self, hint: Any, value: Any, key: str, default: Any) -> Any:
+        hint = _narrowed(_bare(hint), default)
+        if dataclasses.is_dataclass(hint):
+            base = default if isinstance(default, cast(type, hint)) else None
+            return self.dataclass(hint, value, key, base)
+        origin = get_origin(hint)
+        if origin in (Union, types.UnionType):
+            return self.union(hint, value, key, default)
+        if origin in (tuple, list) or hint in (tuple, list):
+            return self.sequence(hint, value, key)
+        if _is_mapping(hint):
+            return self.mapping(hint, value, key, default)
+        try:
+            return _scalar(hint, value)
+        except _MismatchError:
+            raise self.wrong(key, _name_of(hint), value) from None
+
+    def union(self, hint: Any, value: Any, key: str, default: Any) -> Any:
+        members = get_args(hint)
+        if value is None and type(None) in members:
+            return None
+        members = tuple(member for member in members if member is not type(None))
+        if len(members) == 1:
+            return self.value(members[0], value, key, default)
+        for member in sorted(members, key=lambda member: type(value) is not member):
+            try:
+                return self.value(member, value, key, default)
+            except ConfigError:
+                continue
+        raise self.wrong(key, _name_of(hint), value)
+
+    def sequence(self, hint: Any, value: Any, key: str) -> Any:
+        kind = get_origin(hint) or hint
+        members = get_args(hint) or (Any, ...)
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise self.wrong(key, _name_of(hint), value)
+        if kind is list or members[1:] == (...,):
+            members = (members[0],) * len(value)
+        if len(value) != len(members):
+            raise self.wrong(key, _name_of(hint), value)
+        items = zip(members, value, strict=True)
+        return kind(self.value(member, item, f"{key}[{i}]", None) for i, (member, item) in enumerate(items))
+
+    def mapping(self, hint: Any, value: Any, key: str, default: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise self.wrong(key, _name_of(hint), value)
+        member = (get_args(hint) or (str, Any))[1]
+        base = dict(default) if isinstance(default, Mapping) else {}
+        for name, item in value.items():
+            base[str(name)] = self.value(member, item, f"{key}.{name}", base.get(name))
+        return base
+
+    def wrong(self, key: str, expected: str, value: Any) -> ConfigError:
+        subject = f"{key} must be" if key else "expected"
+        return ConfigError(f"{self.source}: {subject} {expected}, not {_describe(value)}")
+
+    def unknown(self, key: str, siblings: Sequence[str]) -> UnknownNameError:
+        everywhere = _dotted_keys(self.root, self.default)
+        word = key.replace("-", "_")
+        close = [name for name in everywhere if _last(name) == _last(word)]
+        close = close or difflib.get_close_matches(word, [*siblings, *everywhere], n=1, cutoff=0.6)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        known = ", ".join(siblings)
+        return UnknownNameError(f"{self.source}: unknown key {key!r}; {hint}Known here: {known}")
+
+
+def _scalar(hint: Any, value: Any) -> Any:
+    """Return `value` as the scalar type `hint`, where that loses nothing."""
+    if hint is Any:
+        return value
+    if get_origin(hint) is Literal:
+        for choice in get_args(hint):
+            if choice == value and type(choice) is type(value):
+                return choice
+        raise _MismatchError
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        if isinstance(value, str) and value in hint.__members__:
+            return hint[value]
+        raise _MismatchError
+    if hint is int or hint is float:
+        return _number(hint, value)
+    if isinstance(hint, type) and issubclass(hint, Path) and isinstance(value, str | os.PathLike):
+        return hint(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    raise _MismatchError
+
+
+def _number(hint: type, value: Any) -> int | float:
+    """Return an int or float; an int may be written 1e6, a float 3, "inf" or "nan"."""
+    if hint is float and value in ("inf", "-inf", "nan"):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _MismatchError
+    if hint is int and not float(value).is_integer():
+        raise _MismatchError
+    return int(value) if hint is int else float(value)
+
+
+@lru_cache
+def _type_hints(type_: type) -> dict[str, Any]:
+    return get_type_hints(type_)
+
+
+def _dotted_keys(type_: type, default: Any, prefix: str = "") -> list[str]:
+    """Return every key of a configuration, nested ones with dots."""
+    keys: list[str] = []
+    for name, hint in _type_hints(type_).items():
+        value = getattr(default, name, None)
+        hint = _narrowed(_bare(hint), value)
+        key = _join(prefix, name)
+        keys += _dotted_keys(cast(type, hint), value, key) if dataclasses.is_dataclass(hint) else [key]
+    return keys
+
+
+def _narrowed(hint: Any, default: Any) -> Any:
+    """Return the dataclass that a field holds where its type is only a protocol or a base class."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(default) and not isinstance(default, type):
+        return type(default)
+    return hint
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _bare(hint: Any) -> Any:
+    """Return a type without its `Annotated` wrapping."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _is_mapping(hint: Any) -> bool:
+    kind = get_origin(hint) or hint
+    return isinstance(kind, type) and issubclass(kind, Mapping)
+
+
+def _name_of(hint: Any) -> str:
+    """Return a type in words."""
+    hint = _bare(hint)
+    members = get_args(hint)
+    origin = get_origin(hint)
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in members)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_name_of(member) for member in members)
+    if origin is tuple and not (len(members) == 2 and members[1] is Ellipsis):
+        return f"a list of {len(members)}: {', '.join(_name_of(member) for member in members)}"
+    if origin in (tuple, list):
+        return f"a list, each {_name_of(members[0])}"
+    if _is_mapping(hint) or dataclasses.is_dataclass(hint):
+        return "a table"
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return " or ".join(repr(name) for name in hint.__members__)
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    return "a path" if hint is Path else names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _describe(value: Any) -> str:
+    """Return a value for a message, cut short."""
+    if isinstance(value, Mapping):
+        return "a table"
+    text = repr(value) if value is not None else "null"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,102 @@
+"""What every physics engine takes and gives, for one robot.
+
+The state is the same small tuple on all engines: what MuJoCo needs to go on. Everything else (contacts, inertias,
+body positions) is recomputed by each step, so a reset is a `where` over a few short arrays on every engine.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+ENGINES = ("native", "mjx", "warp")
+
+Params = dict[str, jax.Array]
+"""Model fields that differ between robots, by their MuJoCo name ("body_mass", …), each shaped as in `MjModel`."""
+
+Readings = dict[str, jax.Array]
+"""Derived fields by their MuJoCo name ("sensordata", "actuator_force", …), as `mj_step` leaves them."""
+
+
+class PhysicsState(NamedTuple):
+    """The state of one robot.
+
+    Attributes:
+        qpos: Generalized positions, (nq,), m and rad.
+        qvel: Generalized velocities, (nv,), m/s and rad/s.
+        act: Actuator activations, (na,).
+        warmstart: Accelerations of the last step, where the constraint solver starts, (nv,), m/s² and rad/s².
+    """
+
+    qpos: jax.Array
+    qvel: jax.Array
+    act: jax.Array
+    warmstart: jax.Array
+
+
+class Controls(NamedTuple):
+    """What acts on one robot during one control period.
+
+    Attributes:
+        ctrl: Actuator targets in the order of the robot's joints, (nu,), rad, rad/s or N m by actuator.
+        wrench: External force and torque at the centre of mass of the pushed body, world frame, (6,), N and N m.
+    """
+
+    ctrl: jax.Array
+    wrench: jax.Array
+
+
+@dataclass(frozen=True)
+class PhysicsSpec:
+    """What an engine is built from.
+
+    Attributes:
+        model: The compiled robot.
+        substeps: Simulation steps per control period.
+        fields: Model fields that `params` holds, in order.
+        readings: Derived fields to read back after each step, beside the state.
+        push_body: Body that `Controls.wrench` acts on.
+    """
+
+    model: mujoco.MjModel
+    substeps: int
+    fields: tuple[str, ...] = ()
+    readings: tuple[str, ...] = ()
+    push_body: int = 1
+
+    def nominal(self) -> dict[str, np.ndarray]:
+        """Return the model's own value of each field in `fields`, float32."""
+        return {name: np.asarray(model_field(self.model, name), np.float32) for name in self.fields}
+
+    def initial_state(self, qpos: jax.Array, qvel: jax.Array) -> PhysicsState:
+        """Return a state at rest in every other respect."""
+        model = self.model
+        return PhysicsState(qpos, qvel, jnp.zeros(model.na), jnp.zeros(model.nv))
+
+
+class Physics(Protocol):
+    """An engine. All methods are for one robot, pure and traceable."""
+
+    name: str
+    spec: PhysicsSpec
+
+    def complete(self, params: Params) -> Params:
+        """Add to `params` whatever constants this engine derives from them (once per episode)."""
+        ...
+
+    def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
+        """Return the state at `qpos` and `qvel`, and the readings there."""
+        ...
+
+    def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
+        """Advance one control period. Readings describe the last substep's start, as with `mj_step`."""
+        ...
+
+
+def model_field(model: mujoco.MjModel, name: str) -> np.ndarray:
+    """Return a model field by name, "opt.<name>" for solver options."""
+    owner = model.opt if name.startswith("opt.") else model
+    return np.asarray(getattr(owner, name.removeprefix("opt.")))

@@ -1,0 +1,56 @@
+"""Choosing and building a physics engine."""
+
+import importlib.util
+
+import jax
+
+from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.physics.contract import ENGINES, Physics, PhysicsSpec
+
+
+def choose_engine(name: str = "auto") -> str:
+    """Resolve "auto" for the machine at hand: warp on an NVIDIA GPU that has it, mjx on other accelerators, else native.
+
+    Args:
+        name: "auto" or one of `ENGINES`.
+
+    Raises:
+        UnknownNameError: No such engine.
+        ConfigError: The engine cannot run here; says what to install or choose.
+    """
+    if name not in ("auto", *ENGINES):
+        raise unknown_name("physics engine", name, ("auto", *ENGINES))
+    backend = jax.default_backend()
+    has_warp = importlib.util.find_spec("warp") is not None
+    if name == "auto":
+        if backend == "cpu":
+            return "native"
+        return "warp" if backend in ("gpu", "cuda") and has_warp else "mjx"
+    if name == "warp" and not (has_warp and backend in ("gpu", "cuda")):
+        missing = "" if has_warp else " and the package warp-lang (pip install 'jaxloco[cuda]')"
+        raise ConfigError(
+            f"--physics warp needs an NVIDIA GPU{missing}; JAX runs on {backend!r} here. Use --physics auto."
+        )
+    return name
+
+
+def make_physics(spec: PhysicsSpec, engine: str = "auto", threads: int = 0) -> Physics:
+    """Build an engine.
+
+    Args:
+        spec: What to simulate.
+        engine: "auto", "native", "mjx" or "warp".
+        threads: Threads of the native engine, 0 for one per core.
+
+    Raises:
+        UnknownNameError: No such engine.
+        ConfigError: The engine cannot run on this machine.
+    """
+    engine = choose_engine(engine)
+    if engine == "native":
+        from jaxloco.physics.native import NativePhysics
+
+        return NativePhysics(spec, threads)
+    from jaxloco.physics.mjx import MjxPhysics
+
+    return MjxPhysics(spec, impl="warp" if engine == "warp" else "jax")

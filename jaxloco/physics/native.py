@@ -1,0 +1,156 @@
+"""MuJoCo's own batch stepping behind a JAX call: the fast engine on a CPU.
+
+`mujoco.batch.Batch` is one mutable object; the call around it is pure because the whole state is written before a step
+and read whole after it. Model fields are kept between calls and compared, so that only the rows of robots that began a
+new episode are written and have their derived constants recomputed (`mj_setConst`).
+"""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco.batch import Batch, SimulationError
+
+from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings, model_field
+
+Host = np.ndarray
+
+
+class NativePhysics:
+    """The contract of `jaxloco.physics.contract.Physics` on MuJoCo's C engine, float64 inside, float32 outside."""
+
+    name = "native"
+
+    def __init__(self, spec: PhysicsSpec, threads: int = 0) -> None:
+        self.spec = spec
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._batches: dict[tuple[str, int], _HostBatch] = {}
+        model = spec.model
+        self._sizes = (model.nq, model.nv, model.na, model.nv)
+        templates = {name: _reading_template(model, name) for name in spec.readings}
+        self._reading_shapes = {name: value.shape for name, value in templates.items()}
+        self._n_out = sum(self._sizes) + sum(value.size for value in templates.values())
+
+    def complete(self, params: Params) -> Params:
+        """Return `params` unchanged: derived constants are recomputed where a row of them changes."""
+        return params
+
+    def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
+        """Return the state at `qpos` and `qvel`; calls MuJoCo only if readings are asked for."""
+        state = self.spec.initial_state(qpos, qvel)
+        if not self.spec.readings:
+            return state, {}
+        controls = Controls(jnp.zeros(self.spec.model.nu), jnp.zeros(6))
+        _, readings = self._unpack(self._call(self._host_forward, params, state, controls))
+        return state, readings
+
+    def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
+        """Advance one control period."""
+        return self._unpack(self._call(self._host_step, params, state, controls))
+
+    def _call(
+        self, function: Callable[..., Host], params: Params, state: PhysicsState, controls: Controls
+    ) -> jax.Array:
+        inputs = jnp.concatenate([*state, *controls])
+        fields = [jnp.ravel(params[name]) for name in self.spec.fields]
+        flat = jnp.concatenate(fields) if fields else jnp.zeros(0)
+        result = jax.ShapeDtypeStruct((self._n_out,), jnp.float32)
+        return jax.pure_callback(function, result, inputs, flat, vmap_method="broadcast_all")
+
+    def _unpack(self, row: jax.Array) -> tuple[PhysicsState, Readings]:
+        sizes = [*self._sizes, *(int(np.prod(shape)) for shape in self._reading_shapes.values())]
+        parts = jnp.split(row, np.cumsum(sizes)[:-1].tolist())
+        shaped = zip(self._reading_shapes.items(), parts[4:], strict=True)
+        readings = {name: part.reshape(shape) for (name, shape), part in shaped}
+        return PhysicsState(*parts[:4]), readings
+
+    def _host_step(self, inputs: jax.Array, flat: jax.Array) -> Host:
+        return self._on_host("step", inputs, flat)
+
+    def _host_forward(self, inputs: jax.Array, flat: jax.Array) -> Host:
+        return self._on_host("forward", inputs, flat)
+
+    def _on_host(self, kind: str, inputs: jax.Array, flat: jax.Array) -> Host:
+        rows = np.asarray(inputs)
+        lead = rows.shape[:-1]
+        rows = rows.reshape(-1, rows.shape[-1])
+        values = np.asarray(flat).reshape(rows.shape[0], -1)
+        with self._lock:
+            batch = self._batches.get((kind, len(rows)))
+            if batch is None:
+                batch = self._batches[kind, len(rows)] = _HostBatch(self.spec, len(rows), self._threads, self._n_out)
+            out = batch.run(kind, rows, values)
+        return out.reshape(*lead, self._n_out)
+
+
+class _HostBatch:
+    """A `Batch` of one size with its rows laid out for a single copy in and a single copy out."""
+
+    def __init__(self, spec: PhysicsSpec, size: int, threads: int, n_out: int) -> None:
+        model = spec.model
+        self._batch = Batch(model, size, threads)
+        self._substeps = spec.substeps
+        self._n_out = n_out
+        place = partial(_state_columns, model)
+        bits = mujoco.mjtState
+        self._read = [place(bit) for bit in (bits.mjSTATE_QPOS, bits.mjSTATE_QVEL, bits.mjSTATE_ACT)]
+        self._read.append(place(bits.mjSTATE_WARMSTART))
+        xfrc = place(bits.mjSTATE_XFRC_APPLIED).start + 6 * spec.push_body
+        self._write = [*self._read, place(bits.mjSTATE_CTRL), slice(xfrc, xfrc + 6)]
+        self._outputs = [self._batch.bind(name).reshape(size, -1) for name in spec.readings]
+        self._fields = [(self._batch.expand(name), model_field(model, name).size) for name in spec.fields]
+        # NaN differs from everything: the first call writes all rows, so that no result depends on what came before.
+        self._params = np.full((size, sum(width for _, width in self._fields)), np.nan, np.float32)
+
+    def run(self, kind: str, rows: Host, params: Host) -> Host:
+        """Write everything, run, read everything. (size, n_in), (size, n_params) → (size, n_out)."""
+        self._set_params(params)
+        state, start = self._batch.state, 0
+        for columns in self._write:
+            width = columns.stop - columns.start
+            state[:, columns] = rows[:, start : start + width]
+            start += width
+        failed: np.ndarray | None = None
+        try:
+            if kind == "step":
+                self._batch.step(nstep=self._substeps)
+            else:
+                self._batch.forward()
+        except SimulationError as error:
+            failed = error.ids
+        out = np.empty((len(rows), self._n_out), np.float32)
+        blocks = [*(state[:, columns] for columns in self._read), *self._outputs]
+        with np.errstate(over="ignore"):
+            np.concatenate(blocks, axis=1, out=out, casting="same_kind")
+        if failed is not None:
+            out[failed] = np.nan
+        return out
+
+    def _set_params(self, params: Host) -> None:
+        changed = (params != self._params).any(axis=1)
+        if not changed.any():
+            return
+        ids = np.flatnonzero(changed)
+        start = 0
+        for values, width in self._fields:
+            values[ids] = params[ids, start : start + width].reshape(len(ids), *values.shape[1:])
+            start += width
+        self._params[ids] = params[ids]
+        self._batch.set_const(ids)
+
+
+def _state_columns(model: mujoco.MjModel, component: mujoco.mjtState) -> slice:
+    """Columns of one component in an mjSTATE_INTEGRATION row, where components stand in the order of their bits."""
+    whole = mujoco.mjtState.mjSTATE_INTEGRATION.value
+    before = whole & (component.value - 1)
+    start = mujoco.mj_stateSize(model, before)
+    return slice(start, start + mujoco.mj_stateSize(model, component.value))
+
+
+def _reading_template(model: mujoco.MjModel, name: str) -> np.ndarray:
+    return np.asarray(getattr(mujoco.MjData(model), name))

@@ -1,0 +1,661 @@
+"""A robot folder (robot.xml, robot.toml) becomes a checked `Robot`: models and name-to-index tables.
+
+See docs/robots.md for the folder. Imports MuJoCo and NumPy, not JAX.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from jaxloco.errors import RobotError, unknown_name
+from jaxloco.toml_schema import Key, Schema, Table, TomlFile, check, closest, read_toml
+
+SCHEMA_VERSION = 1
+
+SCHEMA: Schema = {
+    "schema": Key("whole number", "version of this file's layout", "1", choices=(SCHEMA_VERSION,)),
+    "robot": Table(
+        {
+            "name": Key("text", "name of the robot", '"upkie"'),
+            "model": Key("text", "MJCF file in this folder", '"robot.xml"'),
+            "base_body": Key("text", "body with the free joint", '"base"', required=False),
+            "imu_site": Key("text", "site where the IMU sits", '"imu"', required=False),
+        }
+    ),
+    "timing": Table(
+        {
+            "control_frequency": Key("number", "control rate in Hz", "200.0", above=0),
+            "simulation_timestep": Key("number", "physics step in s", "0.001", above=0),
+        }
+    ),
+    "pose": Table(
+        {
+            "base_position": Key("numbers", "x y z of the base in m", "[0.0, 0.0, 0.5]", length=3),
+            "base_orientation": Key(
+                "numbers",
+                "unit quaternion w x y z",
+                "[1.0, 0.0, 0.0, 0.0]",
+                required=False,
+                default=(1.0, 0.0, 0.0, 0.0),
+                length=4,
+            ),
+        },
+        required=False,
+    ),
+    "joints": Table(
+        {
+            "name": Key("text", "a hinge or slide joint of the model", '"left_hip"'),
+            "default": Key("number", "joint position of the default pose, rad or m", "0.0"),
+            "control": Key(
+                "text",
+                "what the actuator's target is",
+                '"position"',
+                choices=("position", "velocity", "torque"),
+            ),
+            "kp": Key("number", "position gain, N m/rad or N/m", "20.0", required=False, at_least=0),
+            "kd": Key("number", "velocity gain, N m s/rad or N s/m", "1.0", required=False, at_least=0),
+            "torque_limit": Key("number", "largest torque or force, N m or N", "16.0", above=0),
+            "velocity_limit": Key("number", "largest velocity, rad/s or m/s", "28.8", above=0),
+            "armature": Key(
+                "number", "reflected rotor inertia, kg m^2 or kg", "0.0", required=False, at_least=0
+            ),
+            "damping": Key("number", "joint damping, N m s/rad or N s/m", "0.0", required=False, at_least=0),
+            "frictionloss": Key("number", "dry friction, N m or N", "0.0", required=False, at_least=0),
+        },
+        repeated=True,
+    ),
+    "wheels": Table(
+        {
+            "name": Key("text", "name of the wheel", '"left"'),
+            "joint": Key("text", "one of [[joints]]", '"left_wheel"'),
+            "geom": Key("text", "the geom that touches the floor", '"left_wheel"'),
+            "radius": Key("number", "wheel radius in m", "0.05", above=0),
+            "forward_sign": Key(
+                "number",
+                "sign of the joint velocity that rolls the robot forward",
+                "1.0",
+                choices=(1.0, -1.0),
+            ),
+        },
+        required=False,
+        repeated=True,
+    ),
+}
+
+_INERTIAL = '<inertial pos="..." mass="..." fullinertia="..."/>'
+_GAINS = {"position": ("kp", "kd"), "velocity": ("kd",), "torque": ()}
+_ROUND_GEOMS = {
+    int(mujoco.mjtGeom.mjGEOM_SPHERE),
+    int(mujoco.mjtGeom.mjGEOM_CYLINDER),
+    int(mujoco.mjtGeom.mjGEOM_CAPSULE),
+    int(mujoco.mjtGeom.mjGEOM_ELLIPSOID),
+}
+
+
+@dataclass(frozen=True)
+class Joint:
+    """An actuated joint. For a slide joint, read m for rad and N for N m.
+
+    Its actuator applies, with q the position and qd the velocity of the joint:
+    clip(kp (target - q) - kd qd), clip(kd (target - qd)) or clip(target), each to ±torque_limit.
+
+    Args:
+        name: Name of the joint in the model, and of its actuator.
+        kind: "hinge" or "slide".
+        default: Position in the default pose, rad.
+        control: What the target means: "position" (rad), "velocity" (rad/s) or "torque" (N m).
+        kp: Position gain, N m/rad; 0 where `control` has none.
+        kd: Velocity gain, N m s/rad; 0 where `control` has none.
+        torque_limit: Largest torque, N m.
+        velocity_limit: Largest velocity of the real joint, rad/s; the simulation does not enforce it.
+        lower: Lower end of the range, rad; -inf for an unlimited joint.
+        upper: Upper end of the range, rad; inf for an unlimited joint.
+        armature: Reflected rotor inertia, kg m².
+        damping: Joint damping, N m s/rad.
+        frictionloss: Dry friction, N m.
+    """
+
+    name: str
+    kind: str
+    default: float
+    control: str
+    kp: float
+    kd: float
+    torque_limit: float
+    velocity_limit: float
+    lower: float
+    upper: float
+    armature: float
+    damping: float
+    frictionloss: float
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A driven wheel.
+
+    Args:
+        name: Name of the wheel.
+        joint: Its joint, one of `Robot.joints`.
+        geom: The geom that touches the floor.
+        radius: Radius, m.
+        forward_sign: Sign of the joint velocity that rolls the robot forward.
+    """
+
+    name: str
+    joint: str
+    geom: str
+    radius: float
+    forward_sign: float
+
+
+@dataclass(frozen=True, eq=False)
+class Robot:
+    """A robot: the compiled models, the figures of its robot.toml and its name-to-index tables.
+
+    Args:
+        name: Name of the robot.
+        folder: The folder it was loaded from.
+        model: Model for the physics: one actuator per joint of `joints`, in order; only geoms that can touch.
+        visual_model: The same model with every geom, for pictures; same qpos, qvel and ctrl.
+        base_body: Body with the free joint; None for a robot fixed to the ground.
+        imu_site: Site where the IMU sits, if there is one.
+        control_frequency: Control rate, Hz.
+        substeps: Physics steps per control period.
+        joints: Actuated joints, in the order of actuators and of every joint vector.
+        wheels: Driven wheels.
+        default_qpos: Default pose, shape (nq,).
+        default_ctrl: Targets in the default pose, shape (nu,): angles of position joints, 0 elsewhere.
+    """
+
+    name: str
+    folder: Path
+    model: mujoco.MjModel
+    visual_model: mujoco.MjModel
+    base_body: str | None
+    imu_site: str | None
+    control_frequency: float
+    substeps: int
+    joints: tuple[Joint, ...]
+    wheels: tuple[Wheel, ...]
+    default_qpos: np.ndarray
+    default_ctrl: np.ndarray
+
+    @property
+    def control_dt(self) -> float:
+        """Control period, s."""
+        return 1.0 / self.control_frequency
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names of the actuated joints, in order."""
+        return tuple(joint.name for joint in self.joints)
+
+    @property
+    def joint_qpos_indices(self) -> np.ndarray:
+        """Indices of the actuated joints in qpos, shape (njoint,)."""
+        return self.model.jnt_qposadr[self._joint_ids()]
+
+    @property
+    def joint_qvel_indices(self) -> np.ndarray:
+        """Indices of the actuated joints in qvel, shape (njoint,)."""
+        return self.model.jnt_dofadr[self._joint_ids()]
+
+    @property
+    def base_qpos_indices(self) -> np.ndarray:
+        """Indices in qpos of the base's position and quaternion, shape (7,); (0,) for a fixed robot."""
+        return _base_indices(self.model, self.base_body, self.model.jnt_qposadr, 7)
+
+    @property
+    def base_qvel_indices(self) -> np.ndarray:
+        """Indices in qvel of the base's linear and angular velocity, shape (6,); (0,) for a fixed robot."""
+        return _base_indices(self.model, self.base_body, self.model.jnt_dofadr, 6)
+
+    def joint_indices(self, names: Iterable[str]) -> np.ndarray:
+        """Return the places of `names` in `joints` (so in every joint vector and in ctrl), shape (n,)."""
+        return _ids("joint", names, self.joint_names)
+
+    def body_ids(self, names: Iterable[str]) -> np.ndarray:
+        """Return the body ids of `names` in `model`, shape (n,)."""
+        return _ids("body", names, _names(self.model, mujoco.mjtObj.mjOBJ_BODY))
+
+    def geom_ids(self, names: Iterable[str]) -> np.ndarray:
+        """Return the geom ids of `names` in `model` (not in `visual_model`), shape (n,)."""
+        return _ids("geom", names, _names(self.model, mujoco.mjtObj.mjOBJ_GEOM))
+
+    def site_ids(self, names: Iterable[str]) -> np.ndarray:
+        """Return the site ids of `names` in `model`, shape (n,)."""
+        return _ids("site", names, _names(self.model, mujoco.mjtObj.mjOBJ_SITE))
+
+    def _joint_ids(self) -> np.ndarray:
+        return _ids("joint", self.joint_names, _names(self.model, mujoco.mjtObj.mjOBJ_JOINT))
+
+
+def robots_dir() -> Path:
+    """Return the folder of the robots that come with jaxloco, of the installed package or the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_robots"
+    return installed if installed.is_dir() else package.parent / "robots"
+
+
+def known_robots() -> tuple[str, ...]:
+    """Return the names of the robots that come with jaxloco, sorted."""
+    return tuple(sorted(file.parent.name for file in robots_dir().glob("*/robot.toml")))
+
+
+def load_robot(name_or_path: str | Path) -> Robot:
+    """Load a robot by name, or from any folder by path.
+
+    Args:
+        name_or_path: A name of `known_robots()`, or the path of a folder with a robot.toml.
+
+    Returns:
+        The robot, everything checked.
+
+    Raises:
+        UnknownNameError: No robot of that name, and no such folder.
+        RobotError: The folder cannot be used; the message says what to change in which line of which file.
+    """
+    folder = _find_folder(name_or_path)
+    file = read_toml(folder / "robot.toml", RobotError)
+    _check_version(file)
+    table = check(file, SCHEMA)
+    substeps = _substeps(file, table["timing"])
+    spec = _read_spec(file, table["robot"]["model"])
+    draft = _Draft(file, table, spec)
+    for verify in _SPEC_CHECKS:
+        verify(draft)
+    _configure(draft)
+    visual_model = _compile(draft)
+    _check_inertias(draft, visual_model)  # before the next line, which makes every inertia explicit
+    spec.compiler.discardvisual = True
+    model = _compile(draft)
+    default_qpos, default_ctrl = _defaults(draft, model)
+    for verify_model in _MODEL_CHECKS:
+        verify_model(draft, model, default_qpos)
+    return Robot(
+        name=table["robot"]["name"],
+        folder=folder,
+        model=model,
+        visual_model=visual_model,
+        base_body=table["robot"]["base_body"],
+        imu_site=table["robot"]["imu_site"],
+        control_frequency=table["timing"]["control_frequency"],
+        substeps=substeps,
+        joints=tuple(_joint(model, entry) for entry in table["joints"]),
+        wheels=tuple(Wheel(**entry) for entry in table["wheels"]),
+        default_qpos=default_qpos,
+        default_ctrl=default_ctrl,
+    )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A robot folder while it is being checked."""
+
+    file: TomlFile
+    table: dict[str, Any]
+    spec: mujoco.MjSpec
+
+    @property
+    def model_path(self) -> Path:
+        return self.file.path.parent / self.table["robot"]["model"]
+
+
+def _find_folder(name_or_path: str | Path) -> Path:
+    text = os.fspath(name_or_path)
+    if isinstance(name_or_path, str) and text in known_robots():
+        return robots_dir() / text
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.name == "robot.toml" and folder.is_file():
+        return folder.parent
+    if isinstance(name_or_path, Path) or len(folder.parts) > 1 or text.startswith(("~", ".")):
+        raise RobotError(f"{folder}: no such folder; expected a folder with robot.toml and its MJCF")
+    raise unknown_name("robot", text, known_robots())
+
+
+def _check_version(file: TomlFile) -> None:
+    version = file.data.get("schema", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        problem = f"found {version}, but this jaxloco reads schema {SCHEMA_VERSION}; install a newer jaxloco"
+        raise file.fail(("schema",), problem)
+
+
+def _substeps(file: TomlFile, timing: dict[str, float]) -> int:
+    frequency, timestep = timing["control_frequency"], timing["simulation_timestep"]
+    exact = 1.0 / (frequency * timestep)
+    substeps = max(1, round(exact))
+    if abs(exact - substeps) > 1e-6 * substeps:
+        raise file.fail(
+            ("timing", "simulation_timestep"),
+            f"found {timestep:g} s, which does not divide the control period {1 / frequency:g} s "
+            f"(1 / control_frequency); write simulation_timestep = {1 / (frequency * substeps):.9g}",
+        )
+    return substeps
+
+
+def _read_spec(file: TomlFile, name: str) -> mujoco.MjSpec:
+    path = file.path.parent / name
+    if not path.is_file():
+        found = sorted(other.name for other in path.parent.glob("*.xml"))
+        raise file.fail(("robot", "model"), f"{path}: no such file.{closest(name, found)}")
+    try:
+        return mujoco.MjSpec.from_file(str(path))
+    except ValueError as cause:
+        raise RobotError(f"{path}: MuJoCo cannot read it: {_one_line(cause)}") from cause
+
+
+def _compile(draft: _Draft) -> mujoco.MjModel:
+    try:
+        return draft.spec.compile()
+    except ValueError as cause:
+        text = _one_line(cause)
+        hint = ""
+        if "mass and inertia of moving bodies" in text:
+            hint = f"; give that body {_INERTIAL} with its figures"
+        raise RobotError(f"{draft.model_path}: MuJoCo cannot compile it: {text}{hint}") from cause
+
+
+def _check_no_actuators(draft: _Draft) -> None:
+    if draft.spec.actuators:
+        names = ", ".join(repr(actuator.name) for actuator in draft.spec.actuators)
+        raise RobotError(
+            f"{draft.model_path}: found actuators ({names}), expected none: they are made from [[joints]] in "
+            f"{draft.file.path}; remove the <actuator> section"
+        )
+
+
+def _check_unique_names(draft: _Draft) -> None:
+    for table in ("joints", "wheels"):
+        seen: set[str] = set()
+        for i, entry in enumerate(draft.table[table]):
+            if entry["name"] in seen:
+                problem = f"{entry['name']!r} is there twice; remove or rename this [[{table}]]"
+                raise draft.file.fail((table, i, "name"), problem)
+            seen.add(entry["name"])
+
+
+def _check_joints(draft: _Draft) -> None:
+    kinds = {joint.name: joint.type for joint in draft.spec.joints}
+    movable = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+    known = [name for name, kind in kinds.items() if kind in movable]
+    for i, entry in enumerate(draft.table["joints"]):
+        name = entry["name"]
+        if name in kinds and name not in known:
+            problem = (
+                f"joint {name!r} is a free or ball joint; expected a hinge or a slide.{closest('', known)}"
+            )
+            raise draft.file.fail(("joints", i, "name"), problem)
+        if name not in kinds:
+            problem = f"no joint {name!r} in {draft.model_path}.{closest(name, known)}"
+            raise draft.file.fail(("joints", i, "name"), problem)
+
+
+def _check_gains(draft: _Draft) -> None:
+    for i, entry in enumerate(draft.table["joints"]):
+        control = entry["control"]
+        for gain in ("kp", "kd"):
+            where = ("joints", i, gain)
+            if gain in _GAINS[control] and entry[gain] is None:
+                example = SCHEMA["joints"].keys[gain].example  # type: ignore[union-attr]
+                problem = f'missing, needed for control = "{control}". Add for example: {gain} = {example}'
+                raise draft.file.fail(where, problem)
+            if gain not in _GAINS[control] and entry[gain] is not None:
+                problem = f'has no effect with control = "{control}"; remove it'
+                raise draft.file.fail(where, problem)
+
+
+def _check_base(draft: _Draft) -> None:
+    robot, spec = draft.table["robot"], draft.spec
+    free = [joint.parent.name for joint in spec.joints if joint.type == mujoco.mjtJoint.mjJNT_FREE]
+    base = robot["base_body"]
+    if base is None and free:
+        problem = f'missing, but body {free[0]!r} of the model has a free joint. Add: base_body = "{free[0]}"'
+        raise draft.file.fail(("robot", "base_body"), problem)
+    if base is None and draft.table["pose"] is not None:
+        raise draft.file.fail(("pose",), "this robot has no base_body; remove [pose]")
+    if base is None:
+        return
+    if spec.body(base) is None:
+        problem = f"no body {base!r} in {draft.model_path}.{closest(base, _spec_names(spec.bodies[1:]))}"
+        raise draft.file.fail(("robot", "base_body"), problem)
+    if base not in free:
+        problem = (
+            f"body {base!r} has no free joint; add <freejoint/> in {draft.model_path}, or remove this key"
+        )
+        raise draft.file.fail(("robot", "base_body"), problem)
+    if draft.table["pose"] is None:
+        raise RobotError(f"{draft.file.path}: [pose] is missing; add it with the key base_position")
+
+
+def _check_orientation(draft: _Draft) -> None:
+    if draft.table["pose"] is None:
+        return
+    quaternion = np.array(draft.table["pose"]["base_orientation"])
+    norm = float(np.linalg.norm(quaternion))
+    if abs(norm - 1.0) > 1e-3:
+        unit = quaternion / norm if norm > 0 else np.array([1.0, 0.0, 0.0, 0.0])
+        problem = f"length {norm:.6g}, expected a unit quaternion w x y z; write {np.round(unit, 6).tolist()}"
+        raise draft.file.fail(("pose", "base_orientation"), problem)
+
+
+def _check_imu_site(draft: _Draft) -> None:
+    site = draft.table["robot"]["imu_site"]
+    if site is not None and draft.spec.site(site) is None:
+        problem = f"no site {site!r} in {draft.model_path}.{closest(site, _spec_names(draft.spec.sites))}"
+        raise draft.file.fail(("robot", "imu_site"), problem)
+
+
+def _check_wheels(draft: _Draft) -> None:
+    joints = [entry["name"] for entry in draft.table["joints"]]
+    for i, wheel in enumerate(draft.table["wheels"]):
+        if wheel["joint"] not in joints:
+            problem = f"{wheel['joint']!r} is none of [[joints]].{closest(wheel['joint'], joints)}"
+            raise draft.file.fail(("wheels", i, "joint"), problem)
+        geom = draft.spec.geom(wheel["geom"])
+        if geom is None:
+            known = closest(wheel["geom"], _spec_names(draft.spec.geoms))
+            problem = f"no geom {wheel['geom']!r} in {draft.model_path}.{known}"
+            raise draft.file.fail(("wheels", i, "geom"), problem)
+
+
+_SPEC_CHECKS: tuple[Callable[[_Draft], None], ...] = (
+    _check_no_actuators,
+    _check_unique_names,
+    _check_joints,
+    _check_gains,
+    _check_base,
+    _check_orientation,
+    _check_imu_site,
+    _check_wheels,
+)
+
+
+def _configure(draft: _Draft) -> None:
+    spec = draft.spec
+    spec.option.timestep = draft.table["timing"]["simulation_timestep"]
+    # A robot that diverges must show it, to be counted and reset; MuJoCo would silently start it afresh.
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    for entry in draft.table["joints"]:
+        joint = spec.joint(entry["name"])
+        if entry["armature"] is not None:
+            joint.armature = entry["armature"]
+        if entry["damping"] is not None:
+            joint.damping = [entry["damping"], 0.0, 0.0]
+        if entry["frictionloss"] is not None:
+            joint.frictionloss = entry["frictionloss"]
+        _add_actuator(spec, entry)
+
+
+def _add_actuator(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
+    """Add torque = clip(gain target + bias), with the gains as model fields that randomization can vary."""
+    kp, kd = entry["kp"] or 0.0, entry["kd"] or 0.0
+    gain = {"position": kp, "velocity": kd, "torque": 1.0}[entry["control"]]
+    actuator = spec.add_actuator(name=entry["name"], target=entry["name"])
+    actuator.trntype = mujoco.mjtTrn.mjTRN_JOINT
+    actuator.gaintype = mujoco.mjtGain.mjGAIN_FIXED
+    actuator.gainprm[0] = gain
+    actuator.biastype = mujoco.mjtBias.mjBIAS_NONE
+    if entry["control"] != "torque":
+        actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
+        actuator.biasprm[:3] = [0.0, -kp, -kd]
+    actuator.ctrllimited = False
+    actuator.forcelimited = True
+    actuator.forcerange = [-entry["torque_limit"], entry["torque_limit"]]
+
+
+def _defaults(draft: _Draft, model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
+    qpos = model.qpos0.copy()
+    base, pose = draft.table["robot"]["base_body"], draft.table["pose"]
+    if base is not None:
+        orientation = np.array(pose["base_orientation"])
+        indices = _base_indices(model, base, model.jnt_qposadr, 7)
+        qpos[indices] = np.concatenate([pose["base_position"], orientation / np.linalg.norm(orientation)])
+    ctrl = np.zeros(model.nu)
+    for i, entry in enumerate(draft.table["joints"]):
+        qpos[model.joint(entry["name"]).qposadr[0]] = entry["default"]
+        ctrl[i] = entry["default"] if entry["control"] == "position" else 0.0
+    qpos.setflags(write=False)
+    ctrl.setflags(write=False)
+    return qpos, ctrl
+
+
+def _check_inertias(draft: _Draft, model: mujoco.MjModel) -> None:
+    for body in draft.spec.bodies[1:]:
+        moves = model.body_weldid[body.id] != 0
+        mass = model.body_mass[body.id]
+        if moves and not body.explicitinertial and mass > 0:
+            raise RobotError(
+                f"{draft.model_path}: body {body.name!r} has no <inertial>, so its mass of {mass:.4g} kg is "
+                f"guessed from its geoms; add {_INERTIAL} with its figures"
+            )
+
+
+def _check_ranges(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
+    for i, entry in enumerate(draft.table["joints"]):
+        lower, upper = _range(model, entry["name"])
+        if not lower <= entry["default"] <= upper:
+            nearest = min(max(entry["default"], lower), upper)
+            raise draft.file.fail(
+                ("joints", i, "default"),
+                f"found {entry['default']:g}, outside the joint's range [{lower:g}, {upper:g}] in "
+                f"{draft.model_path}; write default = {nearest:g} or widen that range",
+            )
+
+
+def _check_wheel_geoms(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
+    kept = _names(model, mujoco.mjtObj.mjOBJ_GEOM)
+    for i, wheel in enumerate(draft.table["wheels"]):
+        name, radius = wheel["geom"], wheel["radius"]
+        if name not in kept:
+            raise draft.file.fail(
+                ("wheels", i, "geom"),
+                f"geom {name!r} can touch nothing; in {draft.model_path} give it contype and conaffinity, "
+                f'or add <contact><pair geom1="floor" geom2="{name}"/></contact>',
+            )
+        geom = model.geom(name)
+        if int(geom.type[0]) in _ROUND_GEOMS and abs(geom.size[0] - radius) > 1e-6:
+            raise draft.file.fail(
+                ("wheels", i, "radius"),
+                f"found {radius:g} m, but geom {name!r} in {draft.model_path} has {geom.size[0]:g} m; "
+                "make them equal",
+            )
+
+
+def _check_wheel_signs(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
+    base = draft.table["robot"]["base_body"]
+    if base is None or not draft.table["wheels"]:
+        return
+    data = mujoco.MjData(model)
+    data.qpos[:] = default_qpos
+    mujoco.mj_kinematics(model, data)
+    leftward = data.body(base).xmat.reshape(3, 3)[:, 1]
+    for i, wheel in enumerate(draft.table["wheels"]):
+        along = float(data.joint(wheel["joint"]).xaxis @ leftward)
+        if abs(along) > 0.5 and np.sign(along) != wheel["forward_sign"]:
+            side = "left" if along > 0 else "right"
+            raise draft.file.fail(
+                ("wheels", i, "forward_sign"),
+                f"found {wheel['forward_sign']:g}, but the axis of joint {wheel['joint']!r} points to the "
+                f"robot's {side}; write forward_sign = {np.sign(along):.1f}",
+            )
+
+
+_MODEL_CHECKS: tuple[Callable[[_Draft, mujoco.MjModel, np.ndarray], None], ...] = (
+    _check_ranges,
+    _check_wheel_geoms,
+    _check_wheel_signs,
+)
+
+
+def _joint(model: mujoco.MjModel, entry: dict[str, Any]) -> Joint:
+    lower, upper = _range(model, entry["name"])
+    joint = model.joint(entry["name"])
+    return Joint(
+        name=entry["name"],
+        kind="slide" if joint.type[0] == mujoco.mjtJoint.mjJNT_SLIDE else "hinge",
+        default=entry["default"],
+        control=entry["control"],
+        kp=entry["kp"] or 0.0,
+        kd=entry["kd"] or 0.0,
+        torque_limit=entry["torque_limit"],
+        velocity_limit=entry["velocity_limit"],
+        lower=lower,
+        upper=upper,
+        armature=float(joint.armature[0]),
+        damping=float(np.ravel(joint.damping)[0]),
+        frictionloss=float(joint.frictionloss[0]),
+    )
+
+
+def _range(model: mujoco.MjModel, name: str) -> tuple[float, float]:
+    joint_id = model.joint(name).id
+    if not model.jnt_limited[joint_id]:
+        return -np.inf, np.inf
+    lower, upper = model.jnt_range[joint_id]
+    return float(lower), float(upper)
+
+
+def _base_indices(
+    model: mujoco.MjModel, base_body: str | None, addresses: np.ndarray, count: int
+) -> np.ndarray:
+    if base_body is None:
+        return np.zeros(0, dtype=np.int32)
+    start = addresses[model.body(base_body).jntadr[0]]
+    return np.arange(start, start + count, dtype=np.int32)
+
+
+def _names(model: mujoco.MjModel, kind: mujoco.mjtObj) -> list[str]:
+    counts = {
+        mujoco.mjtObj.mjOBJ_BODY: model.nbody,
+        mujoco.mjtObj.mjOBJ_GEOM: model.ngeom,
+        mujoco.mjtObj.mjOBJ_SITE: model.nsite,
+        mujoco.mjtObj.mjOBJ_JOINT: model.njnt,
+    }
+    return [mujoco.mj_id2name(model, kind, i) or "" for i in range(counts[kind])]
+
+
+def _ids(kind: str, names: Iterable[str], known: Sequence[str]) -> np.ndarray:
+    if isinstance(names, str):
+        raise TypeError(f"expected a list of {kind} names, found the text {names!r}; write [{names!r}]")
+    table = {name: i for i, name in enumerate(known) if name}
+    wanted = list(names)
+    for name in wanted:
+        if name not in table:
+            raise unknown_name(kind, name, table)
+    return np.array([table[name] for name in wanted], dtype=np.int32)
+
+
+def _spec_names(elements: Iterable[Any]) -> list[str]:
+    return [element.name for element in elements if element.name]
+
+
+def _one_line(error: Exception) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())

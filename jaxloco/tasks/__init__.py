@@ -1,0 +1,30 @@
+"""Tasks: a robot, lists of terms and a training recipe each. `TASKS` names them; `recipe` loads one."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from jaxloco.errors import unknown_name
+
+if TYPE_CHECKING:
+    from jaxloco.training.config import TrainConfig
+
+TASKS = {
+    "upkie-balance": "jaxloco.tasks.upkie_balance",
+    "cartpole": "jaxloco.tasks.cartpole",
+    "pendulum-swingup": "jaxloco.tasks.pendulum_swingup",
+}
+"""Task name → module with a `RECIPE`. Names only: nothing is imported until a task is asked for."""
+
+DEFAULT_TASK = "upkie-balance"
+
+
+def recipe(name: str) -> "TrainConfig":
+    """Return the training recipe of a task.
+
+    Raises:
+        UnknownNameError: No such task; names the closest one.
+    """
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    config: TrainConfig = importlib.import_module(TASKS[name]).RECIPE
+    return config

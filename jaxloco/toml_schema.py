@@ -1,0 +1,273 @@
+"""Check a TOML file against a declared schema: errors name the file, line, key and the change to make.
+
+A schema maps each key to a `Key` or a `Table`; `check` returns the values with defaults filled in.
+Standard library only.
+"""
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxloco.errors import JaxlocoError
+
+Where = tuple[str | int, ...]
+Kind = Literal["text", "number", "whole number", "numbers"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What one value must be.
+
+    Args:
+        kind: Type of the value; "numbers" is an array of `length` numbers.
+        meaning: What the value is, with its unit; shown in errors.
+        example: A value in TOML notation; shown in errors as the line to write.
+        required: Whether the key must be there.
+        default: The value when it is not.
+        at_least: Smallest allowed number.
+        above: Number that the value must exceed.
+        length: Number of entries of "numbers".
+        choices: The only allowed values; empty for no such limit.
+    """
+
+    kind: Kind
+    meaning: str
+    example: str
+    required: bool = True
+    default: Any = None
+    at_least: float | None = None
+    above: float | None = None
+    length: int | None = None
+    choices: tuple[str | int | float, ...] = ()
+
+    def expectation(self) -> str:
+        """Return in words what is expected, such as "a number > 0 (torque limit in N m)"."""
+        words = {"text": "a text", "number": "a number", "whole number": "a whole number"}
+        text = f"an array of {self.length} numbers" if self.kind == "numbers" else words[self.kind]
+        text += f" > {self.above:g}" if self.above is not None else ""
+        text += f" >= {self.at_least:g}" if self.at_least is not None else ""
+        if self.choices:
+            text = " or ".join(repr(choice) for choice in self.choices)
+        return f"{text} ({self.meaning})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of keys: `[name]`, or with `repeated` an array of tables `[[name]]`."""
+
+    keys: Mapping[str, Key]
+    required: bool = True
+    repeated: bool = False
+
+
+Schema = Mapping[str, Key | Table]
+
+_SHOWN = 16  # how many known names an error lists
+
+
+@dataclass(frozen=True, eq=False)
+class TomlFile:
+    """A parsed TOML file that can say where in its text a value stands."""
+
+    path: Path
+    text: str
+    data: dict[str, Any]
+    error: type[JaxlocoError]
+
+    def fail(self, where: Where, problem: str) -> JaxlocoError:
+        """Return (not raise) an error about the value at `where`, for example ("joints", 0, "kp").
+
+        The line is found by reading the text, so it is left out for unusual notations (inline tables).
+        """
+        line = line_of(self.text, where)
+        place = f"{self.path}, line {line}" if line else str(self.path)
+        return self.error(f"{place}: {self._label(where)}: {problem}")
+
+    def _label(self, where: Where) -> str:
+        if len(where) == 1:
+            return f"[{where[0]}]" if isinstance(self.data.get(str(where[0])), dict) else f"{where[0]!r}"
+        table, *rest = where
+        if not isinstance(rest[0], int):
+            return f"{rest[0]!r} in [{table}]"
+        entry = self.data[str(table)][rest[0]]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        section = f"[[{table}]] {repr(name) if isinstance(name, str) else f'number {rest[0] + 1}'}"
+        return f"{rest[1]!r} in {section}" if len(rest) > 1 else section
+
+
+def read_toml(path: Path, error: type[JaxlocoError]) -> TomlFile:
+    """Read and parse `path`.
+
+    Args:
+        path: The file.
+        error: The class of every error about this file.
+
+    Raises:
+        JaxlocoError: (as `error`) the file is missing, unreadable, or not TOML (with the line and column).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise error(f"{path}: no such file; create it (docs/robots.md lists its keys)") from None
+    except (OSError, UnicodeDecodeError) as cause:
+        raise error(f"{path}: cannot be read as UTF-8 text: {cause}") from cause
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as cause:
+        raise error(f"{path}: not valid TOML: {cause}; correct that line") from cause
+    return TomlFile(path, text, data, error)
+
+
+def check(file: TomlFile, schema: Schema) -> dict[str, Any]:
+    """Return the values of `file` with defaults filled in.
+
+    Args:
+        file: The parsed file.
+        schema: Its allowed keys and tables; anything else is refused.
+
+    Returns:
+        One entry per schema key: a value, a dict (table; None if absent) or a list of dicts (repeated table).
+
+    Raises:
+        JaxlocoError: (as `file.error`) an unknown or missing key, or a value of the wrong type or range.
+    """
+    _refuse_unknown(file, (), file.data, schema)
+    return {name: _check_entry(file, name, entry) for name, entry in schema.items()}
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the closest of `known`, followed by a list of them.
+
+    >>> closest("left_hap", ["left_hip", "left_knee"])
+    " Did you mean 'left_hip'? Known: left_hip, left_knee."
+    """
+    known = list(known)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {match[0]!r}?" if match else ""
+    shown = ", ".join(known[:_SHOWN]) or "none"
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"{hint} Known: {shown}{more}."
+
+
+def line_of(text: str, where: Where) -> int | None:
+    r"""Return the line (from 1) of a key, else of its table's header, else None.
+
+    >>> line_of("schema = 1\n[[joints]]\nname = 'hip'\nkp = 20.0\n", ("joints", 0, "kp"))
+    4
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    headers = [number for number, line in enumerate(lines) if line.startswith("[")] + [len(lines)]
+    if len(where) == 1:
+        found = _line_of_key(lines, str(where[0]), 0, headers[0])
+        return found or _line_of_key(lines, rf"\[+\s*{where[0]}\s*\]+", 0, len(lines), after="")
+    index = where[1] if isinstance(where[1], int) else None
+    pattern = rf"\[\s*{where[0]}\s*\]" if index is None else rf"\[\[\s*{where[0]}\s*\]\]"
+    sections = [number for number in headers[:-1] if re.match(pattern, lines[number])]
+    if (index or 0) >= len(sections):
+        return None
+    start = sections[index or 0]
+    end = headers[headers.index(start) + 1]
+    key = where[-1] if isinstance(where[-1], str) else None
+    return (_line_of_key(lines, re.escape(key), start + 1, end) if key else None) or start + 1
+
+
+def _line_of_key(lines: list[str], key: str, start: int, end: int, after: str = r"\s*=") -> int | None:
+    pattern = re.compile(rf"[\"']?{key}[\"']?{after}")
+    return next((number + 1 for number in range(start, end) if pattern.match(lines[number])), None)
+
+
+def _refuse_unknown(file: TomlFile, where: Where, found: Mapping[str, Any], known: Iterable[str]) -> None:
+    known = list(known)
+    for key in found:
+        if key not in known:
+            raise file.fail((*where, key), f"unknown key.{closest(key, known)}")
+
+
+def _check_entry(file: TomlFile, name: str, entry: Key | Table) -> Any:
+    if isinstance(entry, Key):
+        return _check_key(file, (), file.data, name, entry)
+    value = file.data.get(name)
+    header = f"[[{name}]]" if entry.repeated else f"[{name}]"
+    if value is None or value == []:
+        if entry.required:
+            keys = ", ".join(key for key, rule in entry.keys.items() if rule.required)
+            raise file.error(f"{file.path}: {header} is missing; add it with the keys {keys}")
+        return [] if entry.repeated else None
+    if not isinstance(value, list if entry.repeated else dict):
+        raise file.fail((name,), f"found {_describe(value)}, expected a table; write {header}")
+    if not entry.repeated:
+        return _check_table(file, (name,), value, entry.keys)
+    return [_check_table(file, (name, i), item, entry.keys) for i, item in enumerate(value)]
+
+
+def _check_table(file: TomlFile, where: Where, value: Any, keys: Mapping[str, Key]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise file.fail(where, f"found {_describe(value)}, expected a table of keys")
+    _refuse_unknown(file, where, value, keys)
+    return {name: _check_key(file, where, value, name, rule) for name, rule in keys.items()}
+
+
+def _check_key(file: TomlFile, where: Where, table: Mapping[str, Any], name: str, rule: Key) -> Any:
+    if name not in table:
+        if rule.required:
+            problem = f"missing; expected {rule.expectation()}. Add for example: {name} = {rule.example}"
+            raise file.fail((*where, name), problem)
+        return rule.default
+    value = table[name]
+    if not _fits(value, rule):
+        problem = f"found {_describe(value)}, expected {rule.expectation()}."
+        if rule.choices and isinstance(value, str):
+            problem += closest(value, (str(choice) for choice in rule.choices)).split(" Known")[0]
+        raise file.fail((*where, name), f"{problem} Write for example: {name} = {rule.example}")
+    return _convert(value, rule.kind)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str) and value != "",
+    "number": _is_number,
+    "whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "numbers": lambda value: isinstance(value, list) and all(_is_number(item) for item in value),
+}
+
+
+def _fits(value: Any, rule: Key) -> bool:
+    if not _TYPE_CHECKS[rule.kind](value):
+        return False
+    checks = (
+        rule.length is None or len(value) == rule.length,
+        rule.at_least is None or value >= rule.at_least,
+        rule.above is None or value > rule.above,
+        not rule.choices or value in rule.choices,
+    )
+    return all(checks)
+
+
+def _convert(value: Any, kind: Kind) -> Any:
+    if kind == "number":
+        return float(value)
+    return tuple(float(item) for item in value) if kind == "numbers" else value
+
+
+_TYPE_NAMES = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    list: "array",
+    dict: "table",
+}
+
+
+def _describe(value: Any) -> str:
+    text = repr(value).replace("True", "true").replace("False", "false")
+    short = text if len(text) <= 60 else text[:57] + "..."
+    return f"{short} ({_TYPE_NAMES.get(type(value), type(value).__name__)})"

@@ -1,0 +1,1 @@
+"""Training: rollout, update, evaluation, checkpoints and the run folder, put together."""

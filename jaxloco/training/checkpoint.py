@@ -1,0 +1,172 @@
+"""Checkpoints with Orbax: everything that training needs to go on, written in the background, last and best kept."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from jaxloco.errors import CheckpointError
+
+BEST = "rollout/ep_rew_mean"
+"""The metric that decides which checkpoint is the best one."""
+
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class Checkpoints:
+    """The checkpoints of one run, numbered by iteration.
+
+    A checkpoint is a folder that appears under its final name only when it is complete, so that a full disk or a killed
+    process leaves the last complete one.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        if read_only and not folder.is_dir():
+            raise CheckpointError(f"{folder}: there are no checkpoints here")
+        best = BestN(get_metric_fn=lambda metrics: metrics[BEST], n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
+            create=not read_only,
+            read_only=read_only,
+            enable_async_checkpointing=not read_only,
+        )
+        self.folder = folder
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manager.close()
+
+    def save(self, iteration: int, state: Any, config: Mapping[str, Any], score: float | None) -> None:
+        """Begin to write a checkpoint; returns as soon as the arrays are copied.
+
+        Args:
+            iteration: Number of the checkpoint.
+            state: A pytree of arrays.
+            config: The run's configuration as plain data, kept beside it.
+            score: Mean return at this point, None if no episode has ended.
+
+        Raises:
+            CheckpointError: This one, or the one before it, could not be written (a full disk, say).
+        """
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_flat(state)), config=ocp.args.JsonSave(dict(config))
+        )
+        metrics = {BEST: -3.0e38 if score is None else float(score)}
+        try:
+            self._manager.save(iteration, args=args, metrics=metrics, force=True)
+        except Exception as error:
+            raise CheckpointError(f"{self.folder}: checkpoint {iteration} could not be written: {error}") from error
+
+    def wait(self) -> None:
+        """Wait until what was begun is written.
+
+        Raises:
+            CheckpointError: It could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise CheckpointError(f"{self.folder}: a checkpoint could not be written: {error}") from error
+
+    def iterations(self) -> list[int]:
+        """Return the numbers of the complete checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def best(self) -> int | None:
+        """Return the number of the one with the highest mean return, None if there is none."""
+        scores = {step: self._score(step) for step in self.iterations()}
+        return max(scores, key=lambda step: scores[step]) if scores else None
+
+    def _score(self, iteration: int) -> float:
+        metrics = self._manager.metrics(iteration) or {}
+        return float(metrics.get(BEST, -3.0e38))
+
+    def restore(self, like: Any, config: Mapping[str, Any], iteration: int | None = None) -> tuple[int, Any]:
+        """Read a checkpoint.
+
+        Args:
+            like: A pytree with the shapes to expect (arrays or `jax.ShapeDtypeStruct`).
+            config: The configuration it must come from; keys absent here are not compared.
+            iteration: Its number; the last complete one if not given.
+
+        Returns:
+            Its number and the state.
+
+        Raises:
+            CheckpointError: There is none, it cannot be read, or it is from another configuration; says what differs.
+        """
+        known = self.iterations()
+        number = iteration if iteration is not None else (known[-1] if known else None)
+        if number is None or number not in known:
+            found = ", ".join(map(str, known)) or "none"
+            raise CheckpointError(f"{self.folder}: no complete checkpoint {number or ''} here; complete ones: {found}")
+        saved = self._read_config(number)
+        differences = list(_differences(saved, config))
+        if differences:
+            raise CheckpointError(f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}")
+        abstract = _flat(jax.tree.map(_shape, like))
+        try:
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            leaves = self._manager.restore(number, args=args)["state"]
+        except Exception as error:
+            raise CheckpointError(f"{self.folder}/{number} cannot be read: {error}") from error
+        for name, expected in abstract.items():
+            leaf = leaves[name]
+            if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
+                found, wanted = f"{leaf.dtype}{leaf.shape}", f"{expected.dtype}{expected.shape}"
+                raise CheckpointError(f"{self.folder}/{number}: {name} is {found}, expected {wanted}")
+        return number, _unflat(like, leaves)
+
+    def _read_config(self, number: int) -> dict[str, Any]:
+        try:
+            restored = self._manager.restore(number, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
+        except Exception as error:
+            raise CheckpointError(f"{self.folder}/{number}: its configuration cannot be read: {error}") from error
+        return dict(restored["config"])
+
+
+def _flat(state: Any) -> dict[str, Any]:
+    """Name every leaf by its path, so that a checkpoint does not depend on how Orbax treats named tuples.
+
+    Leaves without elements, which Orbax refuses, are left out.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if leaf.size}
+
+
+def _unflat(like: Any, leaves: Mapping[str, Any]) -> Any:
+    """Undo `_flat`, with `like` for the structure."""
+
+    def take(path: Any, leaf: Any) -> Any:
+        return leaves[jax.tree_util.keystr(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(take, like)
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    array = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=device)
+
+
+def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> Any:
+    for key, value in wanted.items():
+        name = f"{prefix}{key}"
+        if key not in saved:
+            yield f"{name} is not in it"
+        elif isinstance(value, Mapping) and isinstance(saved[key], Mapping):
+            yield from _differences(saved[key], value, f"{name}.")
+        elif json.dumps(saved[key]) != json.dumps(value):
+            yield f"{name} was {saved[key]!r}, is now {value!r}"

@@ -1,0 +1,73 @@
+"""The configuration of a training run: a task, an algorithm and how long."""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from jaxloco.envs.env import EnvSpec
+from jaxloco.errors import ConfigError
+from jaxloco.learning.networks import NetworkConfig
+from jaxloco.learning.ppo import PPOConfig
+
+
+class TaskConfig(Protocol):
+    """The options of a task: a frozen dataclass that builds its environment's description."""
+
+    @property
+    def name(self) -> str:
+        """Name of the task, as on the command line."""
+        ...
+
+    def spec(self) -> EnvSpec:
+        """Build the environment's description."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a training run does.
+
+    Attributes:
+        task: Options of the task.
+        ppo: Options of the algorithm, with Stable-Baselines3's names.
+        network: Sizes and kinds of the networks.
+        total_timesteps: Environment steps in all, over all robots.
+        n_envs: Number of robots simulated at once.
+        seed: Seed of every random draw.
+        physics: Engine; auto takes warp on NVIDIA GPUs, mjx on other accelerators and native on a CPU.
+        matmul_precision: Precision of float32 matrix products (GPUs would otherwise use TF32 unasked).
+        metrics_every: Environment steps between rows of metrics; 0 for about every two percent of the run.
+        checkpoint_every: Environment steps between checkpoints; 0 for about every fifth of the run.
+        eval_episodes: Episodes of the final evaluation.
+        video_seconds: Length of the video; 0 for none.
+    """
+
+    task: TaskConfig
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    total_timesteps: int = 1_000_000
+    n_envs: int = 256
+    seed: int = 0
+    physics: Literal["auto", "native", "mjx", "warp"] = "auto"
+    matmul_precision: Literal["default", "high", "highest"] = "highest"
+    metrics_every: int = 0
+    checkpoint_every: int = 0
+    eval_episodes: int = 200
+    video_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("total_timesteps", "n_envs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)}: must be at least 1")
+        for name in ("metrics_every", "checkpoint_every", "eval_episodes", "video_seconds"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of one rollout over all robots."""
+        return self.n_envs * self.ppo.n_steps
+
+    @property
+    def iterations(self) -> int:
+        """Rollouts and updates in all: the fewest that reach `total_timesteps`."""
+        return -(-self.total_timesteps // self.steps_per_iteration)

@@ -1,0 +1,107 @@
+"""Deterministic evaluation: each of many randomized robots plays one episode, without exploration noise."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco.envs import batch
+from jaxloco.envs.env import Env, EnvState
+from jaxloco.learning.ppo import LearnerState
+from jaxloco.training.rollout import Agent
+
+
+class Episodes(NamedTuple):
+    """What N evaluation episodes gave.
+
+    Attributes:
+        returns: Sum of rewards, (N,).
+        lengths: Control steps, (N,).
+        survived: Whether the episode ended without a termination, (N,).
+        reward_terms: Sum of each raw reward term, (N, n_terms).
+        squares: Sum over steps of each actor quantity's square, noiseless, (N, frame).
+        nonfinite: Whether the simulation broke down, (N,).
+        qpos: Positions of the first robot at each step, (max_steps, nq), for a video.
+        push: Force on the first robot at each step, (max_steps, 3), N.
+    """
+
+    returns: jax.Array
+    lengths: jax.Array
+    survived: jax.Array
+    reward_terms: jax.Array
+    squares: jax.Array
+    nonfinite: jax.Array
+    qpos: jax.Array
+    push: jax.Array
+
+
+def play(env: Env, agent: Agent, count: int, learner: LearnerState, key: jax.Array) -> Episodes:
+    """Play `count` episodes at full randomization; traceable, `count` static."""
+    robots = batch.reset(env, key, count, full=True).robots
+    terms, frame = len(env.spec.rewards), env.observers["actor"].frame_size
+    start = Episodes(
+        returns=jnp.zeros(count),
+        lengths=jnp.zeros(count, jnp.int32),
+        survived=jnp.ones(count, bool),
+        reward_terms=jnp.zeros((count, terms)),
+        squares=jnp.zeros((count, frame)),
+        nonfinite=jnp.zeros(count, bool),
+        qpos=jnp.zeros((env.max_steps, env.robot.model.nq)),
+        push=jnp.zeros((env.max_steps, 3)),
+    )
+    carry = (jnp.int32(0), robots, jnp.ones(count, bool), start)
+    unfinished = partial(_unfinished, env.max_steps)
+    return jax.lax.while_loop(unfinished, partial(_step, env, agent, learner), carry)[3]
+
+
+def _unfinished(max_steps: int, carry: tuple[jax.Array, EnvState, jax.Array, Episodes]) -> jax.Array:
+    step, _, alive, _ = carry
+    return (step < max_steps) & jnp.any(alive)
+
+
+def _step(
+    env: Env, agent: Agent, learner: LearnerState, carry: tuple[jax.Array, EnvState, jax.Array, Episodes]
+) -> tuple[jax.Array, EnvState, jax.Array, Episodes]:
+    step, robots, alive, sums = carry
+    after = jax.vmap(env.step)(robots, agent.act_deterministic(learner, robots.observation))
+    live = alive.astype(jnp.float32)
+    reading = after.observers["actor"].readings[:, 0]
+    sums = Episodes(
+        returns=sums.returns + live * after.reward,
+        lengths=sums.lengths + alive,
+        survived=sums.survived & ~(alive & after.terminated),
+        reward_terms=sums.reward_terms + live[:, None] * after.info.reward_terms,
+        squares=sums.squares + live[:, None] * jnp.square(reading),
+        nonfinite=sums.nonfinite | (alive & after.info.nonfinite),
+        qpos=sums.qpos.at[step].set(after.physics.qpos[0]),
+        push=sums.push.at[step].set(robots.push.force[0] * (robots.push.wait[0] <= 0.0)),
+    )
+    # An ended robot stays where it is: its state may be anything, and must not break the simulation of the others.
+    robots = batch.select(alive, after, robots)
+    return step + 1, robots, alive & ~(after.terminated | after.truncated), sums
+
+
+def summarize(env: Env, episodes: Episodes) -> dict[str, Any]:
+    """Return the figures of an evaluation, as plain numbers.
+
+    `rms` holds the root mean square over time and episodes of each quantity that the policy reads, without noise.
+    """
+    lengths = np.asarray(episodes.lengths, float)
+    steps = lengths.sum()
+    names = [term.quantity for term in env.spec.observations["actor"].terms]
+    columns = np.split(np.asarray(episodes.squares), np.cumsum(env.observers["actor"].sizes)[:-1], axis=1)
+    terms = np.asarray(episodes.reward_terms).sum(axis=0) / steps
+    returns = np.asarray(episodes.returns)
+    return {
+        "physics": env.physics.name,
+        "episodes": len(lengths),
+        "survived": float(np.mean(episodes.survived)),
+        "seconds_mean": float(lengths.mean() * env.dt),
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "reward_terms": {t.name: float(v) * t.weight for t, v in zip(env.spec.rewards, terms, strict=True)},
+        "rms": {n: float(np.sqrt(c.sum() / c.shape[1] / steps)) for n, c in zip(names, columns, strict=True)},
+        "nan_episodes": int(np.sum(episodes.nonfinite)),
+    }

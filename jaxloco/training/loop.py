@@ -1,0 +1,132 @@
+"""The compiled training loop: rollout and update, any number of iterations in one program.
+
+The number of iterations is data, so the program is compiled once; the host gets metrics per call, nothing per step.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxloco.envs import batch
+from jaxloco.envs.batch import BatchState
+from jaxloco.envs.env import Env
+from jaxloco.learning import ppo
+from jaxloco.learning.networks import make_actor_critic
+from jaxloco.learning.ppo import LearnerState
+from jaxloco.training.config import TrainConfig
+from jaxloco.training.rollout import Agent, Crash, RolloutSums, collect, no_crash
+
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """Everything that training needs to go on; what a checkpoint holds.
+
+    Attributes:
+        learner: Parameters, optimizer, normalizers.
+        robots: Simulations, episodes, randomization, curriculum.
+        crash: The first simulation that broke down.
+        key: Random key of the rollouts, (2,).
+        iteration: Updates done, ().
+    """
+
+    learner: LearnerState
+    robots: BatchState
+    crash: Crash
+    key: jax.Array
+    iteration: jax.Array
+
+
+class Totals(NamedTuple):
+    """What several iterations add up to: rollout sums, and sums of the update's metrics."""
+
+    rollout: RolloutSums
+    update: Metrics
+
+
+def make_agent(env: Env, config: TrainConfig) -> Agent:
+    """Build the networks for an environment.
+
+    Raises:
+        ConfigError: The mini-batches do not fill a rollout.
+    """
+    ppo.split_batch(config.ppo, config.n_envs)
+    sizes = env.observation_sizes
+    critic = sizes.get("critic", sizes["actor"])
+    return Agent(make_actor_critic(sizes["actor"], critic, env.action_size, config.network), config.ppo)
+
+
+def init_train_state(env: Env, agent: Agent, config: TrainConfig) -> TrainState:
+    """Return the state before the first iteration; a function of the configuration's seed alone."""
+    key_learner, key_robots, key = jax.random.split(jax.random.PRNGKey(config.seed), 3)
+    learner = ppo.init_learner(key_learner, agent.networks, agent.config, env.observation_sizes)
+    robots = batch.reset(env, key_robots, config.n_envs, spread=True)
+    return TrainState(learner, robots, no_crash(robots), key, jnp.int32(0))
+
+
+def iterate(
+    env: Env, agent: Agent, state: TrainState, count: jax.Array, total: jax.Array
+) -> tuple[TrainState, Totals]:
+    """Do `count` iterations of a run of `total`.
+
+    Args:
+        env: The environment of one robot (static).
+        agent: The policy's static part.
+        state: Where training stands.
+        count: How many iterations to do, int32, ().
+        total: Iterations of the whole run, which schedules and curricula refer to, int32, ().
+
+    Returns:
+        The state after, and what the iterations add up to.
+    """
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda s: _iteration(env, agent, s, total)[1], state)
+    )
+
+    def body(_: jax.Array, carry: tuple[TrainState, Totals]) -> tuple[TrainState, Totals]:
+        state, totals = carry
+        state, new = _iteration(env, agent, state, total)
+        return state, jax.tree.map(jnp.add, totals, new)
+
+    return jax.lax.fori_loop(0, count, body, (state, zeros))
+
+
+def _iteration(env: Env, agent: Agent, state: TrainState, total: jax.Array) -> tuple[TrainState, Totals]:
+    progress = state.iteration.astype(jnp.float32) / total.astype(jnp.float32)
+    key, key_rollout = jax.random.split(state.key)
+    robots = batch.set_progress(state.robots, progress)
+    robots, trajectory, sums, crash = collect(env, agent, state.learner, robots, state.crash, key_rollout)
+    learner = ppo.set_progress(state.learner, 1.0 - progress)
+    learner, metrics = ppo.update(learner, trajectory, config=agent.config, networks=agent.networks)
+    metrics["curriculum/success"] = jnp.mean(robots.robots.curriculum.success)
+    return TrainState(learner, robots, crash, key, state.iteration + 1), Totals(sums, metrics)
+
+
+def named_metrics(env: Env, totals: Totals, iterations: int) -> dict[str, float]:
+    """Turn totals of some iterations into metrics under their names.
+
+    `rollout/*` describes the episodes that ended and is absent if none did; `reward/<term>` is the mean per step,
+    weighted, and `reward_raw/<term>` without the weight.
+    """
+    sums = jax.tree.map(float_or_array, totals.rollout)
+    metrics = {name: float(value) / iterations for name, value in totals.update.items()}
+    if sums.episodes:
+        mean = sums.returns / sums.episodes
+        variance = max(sums.squared_returns / sums.episodes - mean**2, 0.0)
+        metrics["rollout/ep_rew_mean"] = mean
+        metrics["rollout/ep_rew_std"] = variance**0.5
+        metrics["rollout/ep_len_mean"] = sums.lengths / sums.episodes
+    for term, total in zip(env.spec.rewards, sums.reward_terms, strict=True):
+        metrics[f"reward/{term.name}"] = float(total) / sums.steps * term.weight
+        metrics[f"reward_raw/{term.name}"] = float(total) / sums.steps
+    minutes = sums.steps * env.dt / 60.0
+    for end, total in zip(env.spec.terminations, sums.terminations, strict=True):
+        metrics[f"terminations_per_minute/{end.name}"] = float(total) / minutes
+    metrics["sim/nan_resets"] = sums.nonfinite
+    return metrics
+
+
+def float_or_array(x: jax.Array):  # type: ignore[no-untyped-def]
+    """Bring an array to the host: a float if it has no axes."""
+    return float(x) if x.ndim == 0 else jax.device_get(x)

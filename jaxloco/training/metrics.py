@@ -1,0 +1,182 @@
+"""Training metrics on disk: a CSV file that is readable at any moment, and TensorBoard events."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+
+from jaxloco.errors import ConfigError
+from jaxloco.training.run_folder import RunFolder, write_text
+
+STEP = "time/total_timesteps"
+FIRST_COLUMNS = (STEP, "time/iterations", "time/time_elapsed")
+TENSORBOARD_FLUSH_SECONDS = 10
+
+
+class MetricsWriter:
+    """Writes one row of `metrics.csv` per call, and the same scalars as TensorBoard events.
+
+    A metric may appear at any time: the file is then rewritten with one more column. Every row is with the
+    system when `write` returns, so that a killed process leaves a file which `read_metrics` can read.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | str | Path,
+        *,
+        resume_step: int | None = None,
+        tensorboard: bool = True,
+        note: Callable[[str], None] = print,
+    ) -> None:
+        """Open the files.
+
+        Args:
+            folder: The run.
+            resume_step: Environment steps from which the run goes on: rows up to this one are kept, later
+                ones dropped. Without it, the file starts anew.
+            tensorboard: Whether to write events, if tensorboardX is installed.
+            note: Told, once, that it is not.
+        """
+        run = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
+        self._path = run.metrics_csv
+        self._columns = list(FIRST_COLUMNS)
+        rows: list[dict[str, str]] = []
+        if resume_step is not None and self._path.exists():
+            columns, rows = _read_cells(self._path)
+            self._columns += [name for name in columns if name not in self._columns]
+            rows = [row for row in rows if float(row[STEP]) <= resume_step]
+        self._file: TextIO | None = self._write_anew(rows)
+        self._events = _open_events(run.log, resume_step, note) if tensorboard else None
+
+    def write(self, metrics: Mapping[str, Any]) -> None:
+        """Add one row.
+
+        Args:
+            metrics: Scalars by name, `time/total_timesteps` among them.
+
+        Raises:
+            ConfigError: The step is missing, or a value is not a scalar.
+        """
+        if STEP not in metrics:
+            raise ConfigError(f"metrics need {STEP!r}, the number of environment steps so far")
+        if self._file is None:
+            raise ValueError("this MetricsWriter is closed")
+        values = {name: _scalar(name, value) for name, value in metrics.items()}
+        new = [name for name in values if name not in self._columns]
+        if new:
+            self._columns += new
+            self._file.close()
+            self._file = self._write_anew(_read_cells(self._path)[1])
+        self._file.write(self._line({name: repr(value) for name, value in values.items()}))
+        self._file.flush()
+        if self._events is not None:
+            for name, value in values.items():
+                if name != STEP:
+                    self._events.add_scalar(name, value, int(values[STEP]))
+
+    def close(self) -> None:
+        """Flush and close both files; a second call does nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _write_anew(self, rows: Sequence[Mapping[str, str]]) -> TextIO:
+        """Put the header and these rows in place of the file, and return it open for more."""
+        write_text(self._path, _line(self._columns) + "".join(self._line(row) for row in rows))
+        return open(self._path, "a", encoding="utf-8", newline="")
+
+    def _line(self, row: Mapping[str, str]) -> str:
+        return _line([row.get(name, "") for name in self._columns])
+
+    def __enter__(self) -> "MetricsWriter":
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the files."""
+        self.close()
+
+
+def read_metrics(path: RunFolder | str | Path) -> dict[str, np.ndarray]:
+    """Read the metrics of a run.
+
+    Args:
+        path: A `metrics.csv`, or the run's folder.
+
+    Returns:
+        For each metric, its value in each row: float64 of shape (rows,), NaN where a row does not have it.
+
+    Raises:
+        ConfigError: The file is missing or damaged; the message says which line.
+    """
+    path = path.path if isinstance(path, RunFolder) else Path(path)
+    if path.is_dir():
+        path = RunFolder(path).metrics_csv
+    columns, rows = _read_cells(path)
+    table = np.array([[float(row[name] or "nan") for name in columns] for row in rows], dtype=np.float64)
+    table = table.reshape(len(rows), len(columns))
+    return {name: table[:, index] for index, name in enumerate(columns)}
+
+
+def _read_cells(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the column names and the complete rows; a last line that a kill cut short is left out."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the metrics {path}: {error}") from None
+    lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
+    if not lines or STEP not in lines[0]:
+        raise ConfigError(f"{path} has no metrics: its first line must name the columns, {STEP} among them")
+    for number, cells in enumerate(lines[1:], start=2):
+        _check_row(path, number, lines[0], cells)
+    return lines[0], [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
+
+
+def _check_row(path: Path, number: int, columns: Sequence[str], cells: Sequence[str]) -> None:
+    if len(cells) != len(columns):
+        raise ConfigError(f"{path}, line {number}: {len(cells)} values for {len(columns)} columns")
+    for name, cell in zip(columns, cells, strict=True):
+        try:
+            float(cell or ("" if name == STEP else "nan"))
+        except ValueError:
+            raise ConfigError(f"{path}, line {number}: {name} is {cell!r}, expected a number") from None
+
+
+def _line(cells: Sequence[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
+
+
+def _scalar(name: str, value: Any) -> float | int:
+    """Return a JAX, NumPy or Python scalar as Python's own; its `repr` gives the same number back."""
+    array = np.asarray(value)
+    if array.ndim != 0 or array.dtype.kind not in "biuf":
+        raise ConfigError(f"metric {name!r} must be one number, not {value!r}")
+    return float(array) if array.dtype.kind == "f" else int(array)
+
+
+def _open_events(folder: Path, resume_step: int | None, note: Callable[[str], None]) -> Any:
+    """Return tensorboardX's writer, or None, with a note, where it is not installed."""
+    try:
+        from tensorboardX import SummaryWriter  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        note("only metrics.csv, no TensorBoard events: for those, pip install tensorboardX")
+        return None
+    purge_step = None if resume_step is None else resume_step + 1
+    # tensorboardX names files by the second: the suffix keeps a quick resume from overwriting the first part.
+    return SummaryWriter(
+        str(folder),
+        purge_step=purge_step,
+        flush_secs=TENSORBOARD_FLUSH_SECONDS,
+        filename_suffix=f".{resume_step or 0:012d}",
+    )

@@ -1,0 +1,454 @@
+"""What the user sees while a command runs: stages with their seconds, a bar, the main metrics, a summary.
+
+On a terminal the display is live and refreshed by a thread, so that a compilation, which blocks the main
+thread, still shows how long it has taken. In a pipe, a log file or a notebook it is plain lines now and then.
+"""
+
+import atexit
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TextIO, TypeVar
+
+MAIN_METRICS = (
+    "rollout/ep_rew_mean",
+    "rollout/ep_len_mean",
+    "train/std",
+    "train/approx_kl",
+    "train/explained_variance",
+    "train/value_loss",
+    "train/learning_rate",
+)
+WEIGHTED = "reward/"
+RAW = "reward_raw/"
+REFRESH_PER_SECOND = 5
+PLAIN_INTERVAL = 5.0
+RATE_WINDOW = 20
+
+Self = TypeVar("Self", bound="Progress")
+
+
+class Progress:
+    """The silent display, and the interface of the others."""
+
+    def begin(self, text: str) -> None:
+        """Begin a stage, such as "importing JAX"; an earlier one ends."""
+
+    def end(self, failed: bool = False) -> None:
+        """End the stage, if one is running."""
+
+    @contextmanager
+    def stage(self, text: str) -> Iterator[None]:
+        """Run the body as a stage, shown with the seconds it takes."""
+        self.begin(text)
+        try:
+            yield
+        except BaseException:
+            self.end(failed=True)
+            raise
+        self.end()
+
+    def header(self, facts: Mapping[str, Any]) -> None:
+        """Show what is about to run: task, robot, physics engine, device, ..."""
+
+    def training(self, total_timesteps: int, start: int = 0) -> None:
+        """Begin the training bar.
+
+        Args:
+            total_timesteps: Environment steps at which training ends.
+            start: Environment steps done in an earlier run that this one resumes.
+        """
+
+    def update(self, total_timesteps: int, metrics: Mapping[str, Any]) -> None:
+        """Show progress.
+
+        Args:
+            total_timesteps: Environment steps done.
+            metrics: Scalars by Stable-Baselines3's names, `reward/<term>` (weighted) and `reward_raw/<term>`.
+        """
+
+    def message(self, text: str) -> None:
+        """Show one line."""
+
+    def summary(self, facts: Mapping[str, Any]) -> None:
+        """Show the results, at the end."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was; a second call does nothing."""
+
+    def __enter__(self: Self) -> Self:
+        """Return the display."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the display."""
+        self.close()
+
+
+def make_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Progress:
+    """Return the display that fits.
+
+    Args:
+        quiet: Show nothing.
+        stream: Where to write; standard output if absent.
+
+    Returns:
+        A live display on a terminal, plain lines elsewhere.
+    """
+    if quiet:
+        return Progress()
+    stream = stream or sys.stdout
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        return LiveProgress(stream)
+    return PlainProgress(stream)
+
+
+class _Pace:
+    """Environment steps per second, and the time left."""
+
+    def __init__(self, total_timesteps: int, start: int) -> None:
+        self.total = max(total_timesteps, 1)
+        self.done = start
+        self.begun = time.monotonic()
+        self._points: deque[tuple[float, int]] = deque([(self.begun, start)], maxlen=RATE_WINDOW)
+
+    def update(self, done: int) -> None:
+        self.done = done
+        self._points.append((time.monotonic(), done))
+
+    @property
+    def rate(self) -> float:
+        """Environment steps per second over the latest updates; NaN before the first."""
+        (before, first), (now, last) = self._points[0], self._points[-1]
+        return (last - first) / (now - before) if now > before else math.nan
+
+    @property
+    def left(self) -> float:
+        """Seconds to go; NaN while nobody can know."""
+        since = time.monotonic() - self._points[-1][0]
+        return max((self.total - self.done) / self.rate - since, 0.0) if self.rate > 0 else math.nan
+
+    @property
+    def fraction(self) -> float:
+        return min(self.done / self.total, 1.0)
+
+
+class PlainProgress(Progress):
+    """Lines of text, for logs, pipes and notebooks."""
+
+    def __init__(self, stream: TextIO, interval: float = PLAIN_INTERVAL) -> None:
+        """Write to `stream`, one line of metrics every `interval` seconds at most."""
+        self._stream = stream
+        self._interval = interval
+        self._stage: tuple[str, float] | None = None
+        self._pace: _Pace | None = None
+        self._shown = -math.inf
+        self._pending = ""
+
+    def begin(self, text: str) -> None:
+        """Print that the stage begins."""
+        self._settle()
+        self._stage = (text, time.monotonic())
+        self._print(f"{text} ...")
+
+    def end(self, failed: bool = False) -> None:
+        """Print how long the stage took."""
+        if self._stage is not None:
+            text, begun = self._stage
+            self._stage = None
+            self._print(f"{text}: {'failed after' if failed else 'done in'} {time.monotonic() - begun:.1f} s")
+
+    def header(self, facts: Mapping[str, Any]) -> None:
+        """Print the facts, one a line."""
+        self._settle()
+        self._facts(facts)
+
+    def training(self, total_timesteps: int, start: int = 0) -> None:
+        """Print how long the training is to be."""
+        self._settle()
+        self._pace = _Pace(total_timesteps, start)
+        resumed = f" from {si(start)}" if start else ""
+        self._print(f"training for {si(total_timesteps)} env steps{resumed} ...")
+
+    def update(self, total_timesteps: int, metrics: Mapping[str, Any]) -> None:
+        """Print one line, if the last one is old enough."""
+        if self._pace is None:
+            return
+        self._pace.update(total_timesteps)
+        self._pending = _metrics_line(self._pace, metrics)
+        if time.monotonic() - self._shown >= self._interval:
+            self._flush()
+
+    def message(self, text: str) -> None:
+        """Print the text."""
+        self._print(text)
+
+    def summary(self, facts: Mapping[str, Any]) -> None:
+        """Print the facts, one a line."""
+        self._settle()
+        self._facts(facts)
+
+    def close(self) -> None:
+        """Print what has not been shown yet."""
+        self._settle()
+
+    def _settle(self) -> None:
+        """End whatever is running, its last numbers shown."""
+        self.end()
+        self._flush()
+        self._pace = None
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._print(self._pending)
+            self._shown = time.monotonic()
+            self._pending = ""
+
+    def _facts(self, facts: Mapping[str, Any]) -> None:
+        width = max((len(name) for name in facts), default=0)
+        for name, value in facts.items():
+            self._print(f"  {name:<{width}}  {_text(value)}")
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class LiveProgress(Progress):
+    """A display that is redrawn in place, by a thread, several times a second."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Begin to draw on the terminal `stream`."""
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+
+        self._console = Console(file=stream, highlight=False)
+        plain = "utf" not in (self._console.encoding or "").lower()
+        self._good, self._bad = ("+", "x") if plain else ("✓", "✗")
+        self._spinner = Spinner("line" if plain else "dots", style="cyan")
+        self._stage: tuple[str, float] | None = None
+        self._pace: _Pace | None = None
+        self._metrics: Mapping[str, Any] = {}
+        self._live = Live(
+            get_renderable=self._render,
+            console=self._console,
+            refresh_per_second=REFRESH_PER_SECOND,
+            transient=True,
+        )
+        self._live.start()
+        atexit.register(self.close)
+
+    def begin(self, text: str) -> None:
+        """Show the stage, its seconds counting up."""
+        self._settle()
+        self._stage = (text, time.monotonic())
+        self._live.refresh()
+
+    def end(self, failed: bool = False) -> None:
+        """Show how long the stage took."""
+        if self._stage is None:
+            return
+        text, begun = self._stage
+        self._stage = None
+        self._print(self._stage_line(text, time.monotonic() - begun, failed))
+
+    def header(self, facts: Mapping[str, Any]) -> None:
+        """Show the facts, one a line."""
+        self._settle()
+        self._print(_facts_table(facts))
+
+    def training(self, total_timesteps: int, start: int = 0) -> None:
+        """Show the bar."""
+        self._settle()
+        self._metrics = {}
+        self._pace = _Pace(total_timesteps, start)
+        self._live.refresh()
+
+    def update(self, total_timesteps: int, metrics: Mapping[str, Any]) -> None:
+        """Move the bar and show the metrics at the next refresh."""
+        if self._pace is not None:
+            self._pace.update(total_timesteps)
+            self._metrics = dict(metrics)
+
+    def message(self, text: str) -> None:
+        """Show the text above the live part."""
+        from rich.text import Text
+
+        self._print(Text(text))
+
+    def summary(self, facts: Mapping[str, Any]) -> None:
+        """Show the facts, one a line."""
+        self._settle()
+        self._print(_facts_table(facts))
+
+    def close(self) -> None:
+        """Stop drawing; the last numbers stay on the screen."""
+        self._settle()
+        self._live.stop()
+        atexit.unregister(self.close)
+
+    def _settle(self) -> None:
+        """End whatever is running; its last state stays on the screen."""
+        self.end()
+        if self._pace is not None:
+            last = self._training_view(self._pace, running=False)
+            self._pace = None
+            self._print(last)
+
+    def _print(self, renderable: Any) -> None:
+        """Print above the live part, which is brought up to date first, so that nothing stale stays."""
+        self._live.refresh()
+        self._console.print(renderable)
+
+    def _render(self) -> Any:
+        """Return what is live now; called by the drawing thread."""
+        from rich.text import Text
+
+        stage, pace = self._stage, self._pace
+        if stage is not None:
+            return self._stage_line(stage[0], time.monotonic() - stage[1], None)
+        if pace is not None:
+            return self._training_view(pace, running=True)
+        return Text("")
+
+    def _stage_line(self, text: str, seconds: float, failed: bool | None) -> Any:
+        """Return a stage's line; `failed` is None while it runs."""
+        from rich.table import Table
+        from rich.text import Text
+
+        mark: Any = self._spinner
+        if failed is not None:
+            mark = Text(self._bad, style="bold red") if failed else Text(self._good, style="green")
+        line = Table.grid(padding=(0, 1))
+        line.add_row(mark, Text(text), Text(f"{seconds:.1f} s", style="dim"))
+        return line
+
+    def _training_view(self, pace: _Pace, running: bool) -> Any:
+        """Return the bar and, once there are any, the metrics below it."""
+        from rich.console import Group
+        from rich.padding import Padding
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        elapsed = time.monotonic() - pace.begun
+        complete = pace.done >= pace.total
+        mark: Any = self._spinner if running else Text(self._good if complete else self._bad, style="green")
+        timing = f"{clock(elapsed)} elapsed, {clock(pace.left)} left" if running else f"in {clock(elapsed)}"
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            mark,
+            Text("training"),
+            ProgressBar(total=1.0, completed=pace.fraction, width=min(max(self._console.width - 70, 8), 40)),
+            Text(f"{100 * pace.fraction:3.0f}%"),
+            Text(f"{si(pace.done)}/{si(pace.total)} env steps", style="bold"),
+            Text(f"{si(_rate(pace, self._metrics))}/s", style="cyan"),
+            Text(timing, style="dim"),
+        )
+        if not self._metrics:
+            return bar
+        return Group(bar, Padding(_metrics_tables(self._metrics), (0, 0, 0, 2)))
+
+
+def si(number: float) -> str:
+    """Return a number to three digits with an SI prefix.
+
+    >>> si(36_812), si(1_000_000), si(512)
+    ('36.8k', '1M', '512')
+    """
+    if not math.isfinite(number):
+        return "-"
+    for exponent, prefix in ((9, "G"), (6, "M"), (3, "k")):
+        if abs(number) >= 0.9995 * 10**exponent:
+            return f"{number / 10**exponent:.3g}{prefix}"
+    return f"{number:.3g}"
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as minutes and seconds, with hours if need be.
+
+    >>> clock(75.2), clock(3_700)
+    ('1:15', '1:01:40')
+    """
+    if not math.isfinite(seconds):
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _rate(pace: _Pace, metrics: Mapping[str, Any]) -> float:
+    return float(metrics.get("time/fps", pace.rate))
+
+
+def _text(value: Any) -> str:
+    """Return a fact or metric for display: four digits of a float, the rest as it is."""
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return f"{number:.0f}" if 1e4 <= abs(number) < 1e6 else f"{number:.4g}"
+
+
+def _metrics_line(pace: _Pace, metrics: Mapping[str, Any]) -> str:
+    shown = [f"{_last(name)} {_text(metrics[name])}" for name in MAIN_METRICS if name in metrics]
+    share = f"{100 * pace.fraction:.0f}%"
+    parts = [
+        f"{si(pace.done)}/{si(pace.total)} env steps ({share})",
+        f"{si(_rate(pace, metrics))}/s",
+        f"{clock(pace.left)} left",
+    ]
+    return "  " + ", ".join(parts) + (" | " + ", ".join(shown) if shown else "")
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _facts_table(facts: Mapping[str, Any]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row("", Text(name, style="dim"), Text(_text(value)))
+    return table
+
+
+def _metrics_tables(metrics: Mapping[str, Any]) -> Any:
+    """Return the main metrics and, beside them, the reward terms."""
+    from rich.table import Table
+
+    main = Table(box=None, padding=(0, 1), header_style="dim")
+    main.add_column("metric")
+    main.add_column("value", justify="right", min_width=9)
+    for name in MAIN_METRICS:
+        if name in metrics:
+            main.add_row(_last(name), _text(metrics[name]))
+    terms = [name.removeprefix(WEIGHTED) for name in metrics if name.startswith(WEIGHTED)]
+    both = Table.grid(padding=(0, 3))
+    if not terms:
+        both.add_row(main)
+        return both
+    rewards = Table(box=None, padding=(0, 1), header_style="dim")
+    rewards.add_column("reward term")
+    raw = any(RAW + term in metrics for term in terms)
+    if raw:
+        rewards.add_column("raw", justify="right", min_width=9)
+    rewards.add_column("weighted", justify="right", min_width=9)
+    for term in terms:
+        cells = [_text(metrics.get(RAW + term, ""))] if raw else []
+        rewards.add_row(term, *cells, _text(metrics[WEIGHTED + term]))
+    both.add_row(main, rewards)
+    return both

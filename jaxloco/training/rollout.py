@@ -1,0 +1,154 @@
+"""Collecting a rollout: the policy and all robots, step by step, inside one compiled scan."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxloco.envs import batch
+from jaxloco.envs.batch import BatchState
+from jaxloco.envs.env import Env, EnvState
+from jaxloco.learning import ppo
+from jaxloco.learning.networks import ActorCritic
+from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
+from jaxloco.physics import PhysicsState
+from jaxloco.physics.contract import Params
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What is static about a policy: its networks and the options of its algorithm."""
+
+    networks: ActorCritic
+    config: PPOConfig
+
+    def act(self, learner: LearnerState, observation: dict[str, jax.Array], key: jax.Array) -> Any:
+        """Draw actions. Returns the samples (N, n_action) and their log-probabilities (N,)."""
+        args = (learner.params, learner.normalizers, observation, key)
+        return ppo.act(*args, networks=self.networks, config=self.config)
+
+    def act_deterministic(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:
+        """Return the actions without noise, in [-1, 1], (N, n_action)."""
+        args = (learner.params, learner.normalizers, observation)
+        return ppo.act_deterministic(*args, networks=self.networks, config=self.config)
+
+    def value(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:
+        """Return the values, (N,)."""
+        args = (learner.params, learner.normalizers, observation)
+        return ppo.value(*args, networks=self.networks, config=self.config)
+
+
+class RolloutSums(NamedTuple):
+    """Counts and sums over the steps of a rollout and the episodes that ended in it; float32, shape () if not said.
+
+    Attributes:
+        steps: Robot steps.
+        episodes: Episodes that ended (those cut short on purpose at the start of training not counted).
+        returns: Sum of their returns.
+        squared_returns: Sum of the squares of their returns.
+        lengths: Sum of their lengths, in steps.
+        reward_terms: Sum of the raw reward terms over all steps, (n_terms,).
+        terminations: How often each termination term held, (n_terms,).
+        nonfinite: How often a simulation broke down and was reset.
+    """
+
+    steps: jax.Array
+    episodes: jax.Array
+    returns: jax.Array
+    squared_returns: jax.Array
+    lengths: jax.Array
+    reward_terms: jax.Array
+    terminations: jax.Array
+    nonfinite: jax.Array
+
+
+class Crash(NamedTuple):
+    """The first simulation that broke down, for a dump: the state before the step and the action of one robot."""
+
+    found: jax.Array
+    physics: PhysicsState
+    params: Params
+    action: jax.Array
+
+
+def no_crash(robots: BatchState) -> Crash:
+    """Return an empty record, shaped for these robots."""
+    first = jax.tree.map(lambda x: jnp.zeros_like(x[0]), robots.robots)
+    return Crash(jnp.bool_(False), first.physics, first.params, first.action)
+
+
+def collect(
+    env: Env, agent: Agent, learner: LearnerState, robots: BatchState, crash: Crash, key: jax.Array
+) -> tuple[BatchState, Trajectory, RolloutSums, Crash]:
+    """Let the policy drive all robots for `n_steps` control periods.
+
+    Args:
+        env: The environment of one robot.
+        agent: The policy's static part.
+        learner: The policy's parameters and statistics.
+        robots: States of N robots.
+        crash: The first breakdown so far.
+        key: Random key, (2,).
+
+    Returns:
+        The states after, the trajectory, its statistics, and the first breakdown so far.
+    """
+    body = partial(_step, env, agent, learner)
+    carry, (fields, sums) = jax.lax.scan(body, (robots, crash), jax.random.split(key, agent.config.n_steps))
+    robots, crash = carry
+    trajectory = Trajectory(**fields, last_observation=robots.robots.observation)
+    return robots, trajectory, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums), crash
+
+
+def _step(
+    env: Env, agent: Agent, learner: LearnerState, carry: tuple[BatchState, Crash], key: jax.Array
+) -> tuple[tuple[BatchState, Crash], tuple[dict[str, Any], RolloutSums]]:
+    robots, crash = carry
+    observation = robots.robots.observation
+    action, log_prob = agent.act(learner, observation, key)
+    robots, ended = batch.step(env, robots, ppo.environment_action(action, networks=agent.networks))
+    fields = {
+        "observation": observation,
+        "action": action,
+        "log_prob": log_prob,
+        "reward": ended.reward,
+        "terminated": ended.terminated,
+        "truncated": ended.truncated,
+        "truncation_value": _truncation_value(agent, learner, ended),
+    }
+    return (robots, _record_crash(crash, ended)), (fields, _sums(env, ended))
+
+
+def _truncation_value(agent: Agent, learner: LearnerState, ended: EnvState) -> jax.Array:
+    """V of the final observations; only evaluated in the few steps where some episode is truncated."""
+    value = partial(agent.value, learner)
+    return jax.lax.cond(jnp.any(ended.truncated), value, lambda o: jnp.zeros_like(ended.reward), ended.observation)
+
+
+def _record_crash(crash: Crash, ended: EnvState) -> Crash:
+    broken = ended.info.nonfinite
+
+    def record() -> Crash:
+        index = jnp.argmax(broken)
+        row = jax.tree.map(lambda x: x[index], (ended.physics, ended.params, ended.action))
+        return Crash(jnp.bool_(True), *row)
+
+    return jax.lax.cond(jnp.any(broken) & ~crash.found, record, lambda: crash)
+
+
+def _sums(env: Env, ended: EnvState) -> RolloutSums:
+    cut = ended.truncated & (ended.limit < env.max_steps)
+    counted = ((ended.terminated | ended.truncated) & ~cut).astype(jnp.float32)
+    returns = ended.info.episode_return
+    return RolloutSums(
+        steps=jnp.float32(counted.shape[0]),
+        episodes=jnp.sum(counted),
+        returns=counted @ returns,
+        squared_returns=counted @ jnp.square(returns),
+        lengths=counted @ ended.info.episode_length.astype(jnp.float32),
+        reward_terms=jnp.sum(ended.info.reward_terms, axis=0),
+        terminations=jnp.sum(ended.info.terminations.astype(jnp.float32), axis=0),
+        nonfinite=jnp.sum(ended.info.nonfinite.astype(jnp.float32)),
+    )

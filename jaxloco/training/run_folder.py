@@ -1,0 +1,283 @@
+"""The folder of one training run: what is in it, how it is named, and JSON files that a kill cannot tear."""
+
+import json
+import math
+import os
+import random
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jaxloco.errors import ConfigError, JaxlocoError
+
+DEFAULT_ROOT = "runs"
+
+WORDS = """
+acorn alder amber anchor apple apricot aspen aster badger bamboo barley basil beacon birch bluebell
+breeze brook canyon cedar cherry clover comet copper coral cricket crocus daisy dolphin dune ember
+falcon fennel fern finch fjord forest fox garden ginger glacier granite grove harbor hazel heather
+heron hickory honey island ivy jasmine juniper kestrel lagoon lantern lark laurel lavender lemon
+lilac linden lotus lynx magnolia maple marten meadow mint moss nectar oasis olive orchid otter owl
+panda pearl pebble pepper pine plum poplar prairie puffin quartz quill rain raven river robin
+saffron sage sparrow spruce summit swan thistle thyme tulip valley violet walnut willow wren
+"""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One training run on disk. It counts as a run from the moment its `config.json` is written.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: str | Path = DEFAULT_ROOT, name: str | None = None) -> "RunFolder":
+        """Make a new folder `<root>/<YYYY-MM-DD>/<name>_<n>/`.
+
+        Args:
+            root: Where runs are kept.
+            name: What to call the run; a random word if absent.
+
+        Returns:
+            The new, empty folder; no other process has been given the same one.
+
+        Raises:
+            ConfigError: `name` cannot be a folder's name, or `root` cannot be written to.
+        """
+        name = random.SystemRandom().choice(WORDS.split()) if name is None else _checked_name(name)
+        day = Path(root) / datetime.now().strftime("%Y-%m-%d")
+        try:
+            day.mkdir(parents=True, exist_ok=True)
+            number = 1
+            while True:
+                try:
+                    (day / f"{name}_{number}").mkdir()
+                    return cls(day / f"{name}_{number}")
+                except FileExistsError:
+                    number += 1
+        except OSError as error:
+            raise ConfigError(f"cannot make a run folder in {day}: {error.strerror or error}") from error
+
+    @classmethod
+    def at(cls, path: str | Path) -> "RunFolder":
+        """Make (or take) exactly the folder `path`, which must not hold a run yet.
+
+        Raises:
+            ConfigError: There is a run in it already, or it cannot be made.
+        """
+        run = cls(Path(path))
+        if run.config.exists():
+            raise ConfigError(
+                f"{path} holds a run already; choose another folder, or go on with --resume {path}"
+            )
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make the run folder {path}: {error.strerror or error}") from error
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Open an existing run.
+
+        Args:
+            path: A run folder, something inside one (such as its `policy/`), or a folder of runs, for the
+                newest.
+
+        Returns:
+            The run.
+
+        Raises:
+            ConfigError: There is no run; the message says what is missing.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise ConfigError(f"there is no run folder {path}{_suggestion(path)}")
+        for folder in (path, *_enclosing(path)):
+            if cls(folder).config.is_file():
+                return cls(folder)
+        runs = _runs_in(path)
+        if not runs:
+            hint = _suggestion(path)
+            raise ConfigError(f"{path} is not a run folder (it has no config.json) and holds none{hint}")
+        return runs[-1]
+
+    @classmethod
+    def latest(cls, root: str | Path = DEFAULT_ROOT) -> "RunFolder":
+        """Open the newest run below `root`.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        runs = _runs_in(Path(root))
+        if not runs:
+            raise ConfigError(f"there are no runs in {Path(root).absolute()}; train one with: jaxloco train")
+        return runs[-1]
+
+    @property
+    def name(self) -> str:
+        """The run's name, such as `heron_1`."""
+        return self.path.resolve().name
+
+    @property
+    def config(self) -> Path:
+        """`config.json`: every setting of the run."""
+        return self.path / "config.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`checkpoints/`: everything that training needs to go on."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics_csv(self) -> Path:
+        """`metrics.csv`: one row per logging interval."""
+        return self.path / "metrics.csv"
+
+    @property
+    def policy(self) -> Path:
+        """`policy/`: the bundle for the robot."""
+        return self.path / "policy"
+
+    @property
+    def summary(self) -> Path:
+        """`summary.json`: final evaluation and timings."""
+        return self.path / "summary.json"
+
+    @property
+    def curves(self) -> Path:
+        """`curves.png`: learning curves."""
+        return self.path / "curves.png"
+
+    @property
+    def video(self) -> Path:
+        """`video.mp4`: an evaluation episode."""
+        return self.path / "video.mp4"
+
+    @property
+    def log(self) -> Path:
+        """Where TensorBoard finds its event files: the folder itself."""
+        return self.path
+
+    def __str__(self) -> str:
+        """Return the folder's path, so that a run prints as what to type."""
+        return str(self.path)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file in one go: a reader, or a kill at any moment, finds the old file or the new one.
+
+    Args:
+        path: The file.
+        value: Mappings, sequences, strings, numbers, NumPy and JAX scalars and arrays, paths. NaN and
+            infinities, which JSON lacks, become null.
+
+    Raises:
+        TypeError: Some value has no place in JSON.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in one go, as `write_json` does."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "x", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: str | Path, error: type[JaxlocoError] = ConfigError) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        error: Which error to raise.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        JaxlocoError: (or the given subclass) It is missing, unreadable or not JSON; the message says where.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"there is no file {path}") from None
+    except json.JSONDecodeError as problem:
+        where = f"line {problem.lineno}, column {problem.colno}"
+        raise error(f"{path} is not JSON: {problem.msg} at {where}") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as problem:
+        raise error(f"cannot read {path}: {problem}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as JSON's own kinds."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    raise TypeError(f"cannot write a {type(value).__name__} as JSON: {value!r}")
+
+
+def _checked_name(name: str) -> str:
+    forbidden = not name.strip() or name != name.strip() or name.startswith(".")
+    if forbidden or any(sign in name for sign in '/\\:*?"<>|\0'):
+        raise ConfigError(f"{name!r} cannot name a run; use letters, digits, '-' and '_', such as 'heron'")
+    return name
+
+
+def _enclosing(path: Path) -> list[Path]:
+    """Return the folders that would be the run's if `path` is a part of one."""
+    inside = (
+        "config.json",
+        "checkpoints",
+        "metrics.csv",
+        "policy",
+        "summary.json",
+        "curves.png",
+        "video.mp4",
+    )
+    return [child.parent for child in (path, path.parent) if child.name in inside]
+
+
+def _runs_in(root: Path) -> list[RunFolder]:
+    """Return the runs directly in `root` and one level below, oldest first."""
+    configs = [*root.glob("*/config.json"), *root.glob("*/*/config.json")]
+    return sorted((RunFolder(config.parent) for config in configs), key=_age)
+
+
+def _age(run: RunFolder) -> tuple[float, str, int]:
+    """Return a key that sorts runs by the time at which they began, then by name and number."""
+    name, _, number = run.path.name.rpartition("_")
+    return run.config.stat().st_mtime, name, int(number) if number.isdecimal() else 0
+
+
+def _suggestion(path: Path) -> str:
+    """Return a hint at runs that do exist near `path`."""
+    for root in (path.parent, path.parent.parent, Path(DEFAULT_ROOT)):
+        runs = _runs_in(root) if root.is_dir() else []
+        if runs:
+            return f"; the newest run is {runs[-1]}"
+    return "; train one with: jaxloco train"

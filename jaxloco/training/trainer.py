@@ -1,0 +1,378 @@
+"""A training run from its configuration to a finished run folder."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco import options
+from jaxloco.envs.env import Env
+from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
+from jaxloco.export import export, versions
+from jaxloco.training import evaluation, loop
+from jaxloco.training.checkpoint import Checkpoints
+from jaxloco.training.config import TrainConfig
+from jaxloco.training.loop import TrainState
+from jaxloco.training.metrics import MetricsWriter, read_metrics
+from jaxloco.training.progress import Progress
+from jaxloco.training.rollout import Agent
+from jaxloco.training.run_folder import RunFolder, write_json
+from jaxloco.visual.plots import plot_curves
+from jaxloco.visual.render import render_video
+
+CHUNKS, CHECKPOINTS = 50, 5
+"""Rows of metrics and checkpoints of a run whose configuration does not say otherwise."""
+
+VIDEO_FPS = 30
+
+
+@dataclass
+class Timings:
+    """Wall seconds by stage, and since the run began."""
+
+    began: float = field(default_factory=time.monotonic)
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a stage."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + time.monotonic() - start
+
+    @property
+    def wall(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
+
+class Interrupt:
+    """Turns the first Ctrl-C or SIGTERM into a request to stop; the second one is obeyed at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: Any) -> None:
+        self.requested = True
+        signal.signal(number, self._previous[number])
+
+
+@dataclass(frozen=True)
+class Program:
+    """The compiled pieces of a run.
+
+    Attributes:
+        initial_state: State before the first iteration.
+        iterate: (state, count, total) → (state, totals); takes the state's memory.
+    """
+
+    initial_state: TrainState
+    iterate: Callable[[TrainState, int, int], tuple[TrainState, loop.Totals]]
+
+
+def compile_program(env: Env, agent: Agent, config: TrainConfig) -> Program:
+    """Compile the first reset and the training loop, side by side."""
+    start = jax.jit(partial(loop.init_train_state, env, agent, config))
+    iterate = jax.jit(partial(loop.iterate, env, agent), donate_argnums=0)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(start)
+        program = pool.submit(lambda: iterate.lower(jax.eval_shape(start), number, number).compile())
+        compiled, state = program.result(), jax.block_until_ready(first.result())
+
+    def run(state: TrainState, count: int, total: int) -> tuple[TrainState, loop.Totals]:
+        return jax.block_until_ready(compiled(state, jnp.int32(count), jnp.int32(total)))
+
+    return Program(state, run)
+
+
+class Trainer:
+    """One training run."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, progress: Progress, *, resume: bool = False) -> None:
+        self.config, self.folder, self.progress, self.resume = config, folder, progress, resume
+        self.timings = Timings()
+        self._plain = plain_config(config)
+        self._chunk = self._every(config.metrics_every, CHUNKS)
+        self._save = self._every(config.checkpoint_every, CHECKPOINTS)
+        self._interrupted = False
+        self._crash_dumped = False
+
+    def _every(self, env_steps: int, parts: int) -> int:
+        """How many iterations make up so many environment steps, or a part of the run if that is 0."""
+        wanted = env_steps / self.config.steps_per_iteration if env_steps else self.config.iterations / parts
+        return max(1, round(wanted))
+
+    def run(self) -> dict[str, Any]:
+        """Train, evaluate, export, draw.
+
+        Returns:
+            What `summary.json` holds.
+
+        Raises:
+            ConfigError: Something in the configuration cannot work; nothing has been compiled.
+            CheckpointError: The run to resume does not fit.
+            JaxlocoError: Training diverged; the last checkpoint before it stays.
+        """
+        jax.config.update("jax_default_matmul_precision", self.config.matmul_precision)
+        with self.progress.stage("loading the robot and the task"), self.timings.stage("setup"):
+            self.env = Env(self.config.task.spec(), self.config.physics)
+            self.agent = loop.make_agent(self.env, self.config)
+        self._begin()
+        with Checkpoints(self.folder.checkpoints) as checkpoints:
+            if self.resume:
+                self._check_resumable(checkpoints)
+            what = f"compiling the training program ({self.env.physics.name} physics)"
+            with self.progress.stage(what), self.timings.stage("compile"):
+                program = compile_program(self.env, self.agent, self.config)
+            state = self._start_state(program, checkpoints)
+            state = self._learn(program, state, checkpoints)
+            with self.progress.stage("writing the last checkpoint"), self.timings.stage("checkpoint"):
+                checkpoints.wait()
+        return self._finish(state)
+
+    # Before
+
+    def _begin(self) -> None:
+        if not self.resume:
+            write_json(self.folder.config, self._plain)
+        device = jax.devices()[0]
+        self.progress.header(
+            {
+                "task": self.config.task.name,
+                "robot": f"{self.env.robot.name} ({self.env.robot.folder})",
+                "physics": self.env.physics.name,
+                "device": f"{device.platform} ({device.device_kind})",
+                "robots": self.config.n_envs,
+                "env steps": self.config.total_timesteps,
+                "matmul precision": self.config.matmul_precision,
+                "run folder": str(self.folder),
+            }
+        )
+
+    def _check_resumable(self, checkpoints: Checkpoints) -> None:
+        if not checkpoints.iterations():
+            raise CheckpointError(f"{self.folder.checkpoints}: there is no complete checkpoint to resume from")
+
+    def _start_state(self, program: Program, checkpoints: Checkpoints) -> TrainState:
+        if not self.resume:
+            return program.initial_state
+        wanted = {key: self._plain[key] for key in ("task", "ppo", "network", "n_envs", "seed")}
+        iteration, state = checkpoints.restore(program.initial_state, wanted)
+        self.progress.message(f"resuming after iteration {iteration} of {self.config.iterations}")
+        return state  # type: ignore[no-any-return]
+
+    # Learning
+
+    def _learn(self, program: Program, state: TrainState, checkpoints: Checkpoints) -> TrainState:
+        total, done = self.config.iterations, int(state.iteration)
+        per_iteration = self.config.steps_per_iteration
+        first, score = done, None
+        start = time.monotonic()
+        resume_step = done * per_iteration if self.resume else None
+        self.progress.training(total * per_iteration, done * per_iteration)
+        with MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as writer, Interrupt() as stop:
+            while done < total and not stop.requested:
+                count = min(self._chunk, total - done, self._save - done % self._save)
+                began = time.monotonic()
+                state, totals = program.iterate(state, count, total)
+                done += count
+                metrics = loop.named_metrics(self.env, totals, count)
+                metrics |= self._times(done, count * per_iteration / (time.monotonic() - began), start)
+                score = metrics.get("rollout/ep_rew_mean", score)
+                writer.write(metrics)
+                self.progress.update(done * per_iteration, metrics)
+                self._check_health(state, metrics)
+                if done % self._save == 0 or done == total or stop.requested:
+                    self._checkpoint(checkpoints, done, state, score)
+            self._interrupted = stop.requested
+        self.timings.stages["training"] = time.monotonic() - start
+        self._learned = (done - first) * per_iteration
+        return state
+
+    def _times(self, done: int, fps: float, start: float) -> dict[str, float]:
+        return {
+            "time/fps": fps,
+            "time/iterations": done,
+            "time/total_timesteps": done * self.config.steps_per_iteration,
+            "time/time_elapsed": time.monotonic() - start,
+        }
+
+    def _checkpoint(self, checkpoints: Checkpoints, done: int, state: TrainState, score: float | None) -> None:
+        try:
+            checkpoints.save(done, state, self._plain, score)
+        except CheckpointError as error:
+            self.progress.message(f"warning: {error}; training goes on, the checkpoints before it are intact")
+
+    def _check_health(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+        """Dump the first simulation that broke down; stop if learning itself did."""
+        if metrics["sim/nan_resets"] and not self._crash_dumped:
+            self._crash_dumped = True
+            path = self.folder.path / "nan_dump.npz"
+            leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(state.crash))[0]
+            np.savez(path, **{jax.tree_util.keystr(key, simple=True, separator="/"): leaf for key, leaf in leaves})
+            self.progress.message(f"warning: a simulation broke down and was reset; its state is in {path}")
+        broken = [name for name, value in metrics.items() if name.startswith("train/") and not np.isfinite(value)]
+        if broken:
+            raise JaxlocoError(
+                f"learning diverged after {int(metrics['time/total_timesteps'])} env steps ({', '.join(broken)} is not "
+                f"finite). The checkpoints before it are in {self.folder.checkpoints}. Try a smaller "
+                "--ppo.learning-rate or a smaller --ppo.max-grad-norm."
+            )
+
+    # After
+
+    def _finish(self, state: TrainState) -> dict[str, Any]:
+        summary = self._summary(state)
+        if self._interrupted:
+            self.progress.message("interrupted: exporting the policy as it is, without evaluation")
+        else:
+            with self.progress.stage("evaluating"), self.timings.stage("evaluation"):
+                episodes = evaluate(self.env, self.agent, state, self.config.eval_episodes, self.config.seed)
+            if episodes is not None:
+                summary["evaluation"] = evaluation.summarize(self.env, episodes)
+        with self.progress.stage("exporting the policy"), self.timings.stage("export"):
+            export_state(self.folder.policy, self.env, self.agent, self.config, state, summary.get("evaluation"))
+        with self.progress.stage("drawing the curves"), self.timings.stage("curves"):
+            plot_curves(read_metrics(self.folder.metrics_csv), self.folder.curves, control_dt=self.env.dt)
+        if not self._interrupted and episodes is not None and self.config.video_seconds:
+            with self.progress.stage("rendering the video"), self.timings.stage("video"):
+                make_video(self.env, episodes, self.folder.video, self.config.video_seconds, self.progress.message)
+        summary["seconds"] = {name: round(value, 3) for name, value in self.timings.stages.items()}
+        summary["wall_seconds"] = round(self.timings.wall, 3)
+        write_json(self.folder.summary, summary)
+        self.progress.summary(_short(summary, self.folder))
+        return summary
+
+    def _summary(self, state: TrainState) -> dict[str, Any]:
+        seconds = self.timings.stages
+        return {
+            "task": self.config.task.name,
+            "robot": self.env.robot.name,
+            "physics": self.env.physics.name,
+            "device": jax.devices()[0].device_kind,
+            "interrupted": self._interrupted,
+            "env_steps": int(state.iteration) * self.config.steps_per_iteration,
+            "env_steps_per_second": self._learned / max(seconds["training"], 1e-9),
+            "compile_seconds": seconds["compile"],
+            "seed": self.config.seed,
+            "versions": versions(),
+        }
+
+
+def plain_config(config: TrainConfig) -> dict[str, Any]:
+    """Return a configuration as plain data that names its task; `load_config` reads it back."""
+    return {"task_name": config.task.name, **options.to_dict(config)}
+
+
+def load_config(folder: RunFolder) -> TrainConfig:
+    """Read the configuration of a run.
+
+    Raises:
+        ConfigError: The file is missing, or is not a run's configuration.
+    """
+    from jaxloco.tasks import recipe
+
+    data = options.read_config_file(folder.config)
+    name = data.pop("task_name", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"{folder.config}: 'task_name' is missing; it must name the task")
+    default = recipe(name)
+    return options.from_dict(TrainConfig, data, source=str(folder.config), default=default)
+
+
+def load_run(folder: RunFolder, physics: str | None = None, which: str = "last") -> tuple[TrainConfig, Env, Agent, TrainState]:
+    """Load a run's environment and policy.
+
+    Args:
+        folder: The run.
+        physics: Engine; the run's own setting if None.
+        which: Checkpoint: "last" or "best".
+
+    Raises:
+        ConfigError: The run's configuration is missing or wrong.
+        CheckpointError: It has no complete checkpoint, or one from another configuration.
+    """
+    config = load_config(folder)
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    env = Env(config.task.spec(), physics or config.physics)
+    agent = loop.make_agent(env, config)
+    like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
+    wanted = {key: plain_config(config)[key] for key in ("task", "ppo", "network", "n_envs")}
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        number = checkpoints.best() if which == "best" else None
+        _, state = checkpoints.restore(like, wanted, number)
+    return config, env, agent, state
+
+
+def evaluate(
+    env: Env, agent: Agent, state: TrainState, episodes: int, seed: int
+) -> evaluation.Episodes | None:
+    """Play evaluation episodes with the policy of a training state; None for no episodes."""
+    if not episodes:
+        return None
+    key = jax.random.fold_in(jax.random.PRNGKey(seed), 1_000_003)
+    play = jax.jit(partial(evaluation.play, env, agent, episodes))
+    return jax.block_until_ready(play(state.learner, key))
+
+
+def export_state(
+    folder: Path, env: Env, agent: Agent, config: TrainConfig, state: TrainState, figures: Mapping[str, Any] | None
+) -> Path:
+    """Write the policy of a training state as a bundle."""
+    provenance = {
+        "config": plain_config(config),
+        "checkpoint_step": int(state.iteration) * config.steps_per_iteration,
+        "evaluation": dict(figures or {}),
+    }
+    return export(folder, env, agent, state.learner, task=config.task.name, provenance=provenance, seed=config.seed)
+
+
+def make_video(
+    env: Env, episodes: evaluation.Episodes, path: Path, seconds: float, report: Callable[[str], None]
+) -> Path | None:
+    """Render the first evaluation episode; returns None, with a message, where nothing can render."""
+    steps = min(int(episodes.lengths[0]), round(seconds / env.dt))
+    rows = np.unique(np.arange(0, steps, 1.0 / (env.dt * VIDEO_FPS)).astype(int))
+    qpos, push = np.asarray(episodes.qpos)[rows], np.asarray(episodes.push)[rows]
+    point = qpos[:, :3] if env.robot.base_body else None
+    return render_video(
+        env.robot.visual_model, qpos, path, VIDEO_FPS, push=push if point is not None else None, push_point=point, report=report
+    )
+
+
+def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
+    lines: dict[str, Any] = {
+        "env steps": f"{summary['env_steps']:,}",
+        "env steps per second": f"{summary['env_steps_per_second']:,.0f}",
+        "wall time": f"{summary['wall_seconds']:.1f} s",
+    }
+    figures = summary.get("evaluation")
+    if figures:
+        lines["episodes survived"] = f"{100 * figures['survived']:.1f} % of {figures['episodes']}"
+    lines["policy"] = str(folder.policy)
+    lines["run folder"] = str(folder)
+    return lines

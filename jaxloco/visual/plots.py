@@ -1,0 +1,202 @@
+"""Learning curves as one picture."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STEP = "time/total_timesteps"
+REWARD = "reward/"
+COLORS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#8c564b",
+    "#666666",
+    "#b5a800",
+    "#7b4ab5",
+)
+MAIN = COLORS[0]
+INK = "#333333"
+GRID = "#e6e6e6"
+PANEL_INCHES = (4.0, 2.5)
+DOTS_PER_INCH = 110
+
+Metrics = Mapping[str, np.ndarray]
+Panel = Callable[[Any, Metrics], None]
+
+
+def plot_curves(
+    metrics: Metrics, path: str | Path, *, control_dt: float | None = None, title: str = ""
+) -> Path:
+    """Draw the learning curves of a run into a PNG file.
+
+    Panels whose metrics are missing are left out.
+
+    Args:
+        metrics: Arrays of shape (rows,) by name, as `read_metrics` returns them.
+        path: The picture to write.
+        control_dt: Seconds per control step; with it, episode lengths are in seconds.
+        title: Shown above the panels, such as the run's name.
+
+    Returns:
+        The picture's path.
+    """
+    from matplotlib.figure import Figure
+
+    panels = _panels(metrics, control_dt)
+    columns = 2 if len(panels) in (2, 4) else min(max(len(panels), 1), 3)
+    rows = max(math.ceil(len(panels) / columns), 1)
+    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows + 0.3)
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, (name, draw) in zip(axes, panels, strict=False):
+        _dress(axis, name)
+        draw(axis, metrics)
+        axis.set_xlim(left=0.0)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    if not panels:
+        axes[0].text(0.5, 0.5, "no metrics yet", ha="center", va="center", color=INK)
+    figure.savefig(path, format="png")
+    return Path(path)
+
+
+def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel]]:
+    """Return the title and the drawing function of each panel that has data."""
+    scale = control_dt or 1.0
+    length = "episode length (s)" if control_dt else "episode length (control steps)"
+    candidates: list[tuple[str, Panel, tuple[str, ...]]] = [
+        ("episode return", _draw_return, ("rollout/ep_rew_mean", "eval/mean_reward")),
+        (length, _line("rollout/ep_len_mean", scale=scale, floor=0.0), ("rollout/ep_len_mean",)),
+        ("reward terms (weighted)", _draw_rewards, tuple(n for n in metrics if n.startswith(REWARD))),
+        ("explained variance", _line("train/explained_variance", top=1.05), ("train/explained_variance",)),
+        ("value loss", _line("train/value_loss", log=True), ("train/value_loss",)),
+        ("approximate KL, clip fraction", _draw_kl, ("train/approx_kl", "train/clip_fraction")),
+        ("policy std", _line("train/std", floor=0.0), ("train/std",)),
+        ("learning rate", _line("train/learning_rate", floor=0.0), ("train/learning_rate",)),
+        ("env steps per second", _line("time/fps", floor=0.0, prefix=True), ("time/fps",)),
+    ]
+    return [(name, draw) for name, draw, needs in candidates if any(_has(metrics, key) for key in needs)]
+
+
+def _has(metrics: Metrics, name: str) -> bool:
+    return name in metrics and bool(np.isfinite(metrics[name]).any())
+
+
+def _points(metrics: Metrics, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the environment steps and the values of a metric where it has one."""
+    values = np.asarray(metrics[name], dtype=np.float64)
+    steps = np.asarray(metrics.get(STEP, np.arange(1, len(values) + 1)), dtype=np.float64)
+    kept = np.isfinite(values) & np.isfinite(steps)
+    return steps[kept], values[kept]
+
+
+def _style(steps: np.ndarray) -> dict[str, Any]:
+    """Return how to draw a curve: with a marker where it is too short to be a line."""
+    return {"linewidth": 1.6, "marker": "o" if len(steps) < 3 else None, "markersize": 4, "clip_on": True}
+
+
+def _line(
+    name: str,
+    *,
+    scale: float = 1.0,
+    floor: float | None = None,
+    top: float | None = None,
+    log: bool = False,
+    prefix: bool = False,
+) -> Panel:
+    """Return a panel with one curve."""
+
+    def draw(axis: Any, metrics: Metrics) -> None:
+        from matplotlib.ticker import EngFormatter
+
+        steps, values = _points(metrics, name)
+        axis.plot(steps, scale * values, color=MAIN, **_style(steps))
+        if log and (values > 0).all() and values.max() > 10 * values.min():
+            axis.set_yscale("log")
+        if floor is not None and (values >= floor).all():
+            axis.set_ylim(bottom=floor, top=None if values.any() else 1.0)
+        if top is not None:
+            axis.set_ylim(bottom=max(axis.get_ylim()[0], -1.0), top=top)
+        if prefix:
+            axis.yaxis.set_major_formatter(EngFormatter(sep=""))
+
+    return draw
+
+
+def _draw_return(axis: Any, metrics: Metrics) -> None:
+    """Draw the mean return with its spread over episodes, and evaluations as dots."""
+    if _has(metrics, "rollout/ep_rew_mean"):
+        steps, mean = _points(metrics, "rollout/ep_rew_mean")
+        if _has(metrics, "rollout/ep_rew_std"):
+            spread_steps, spread = _points(metrics, "rollout/ep_rew_std")
+            spread = np.interp(steps, spread_steps, spread)
+            axis.fill_between(steps, mean - spread, mean + spread, color=MAIN, alpha=0.18, linewidth=0)
+        axis.plot(steps, mean, color=MAIN, label="training: mean ± std of episodes", **_style(steps))
+    if _has(metrics, "eval/mean_reward"):
+        steps, mean = _points(metrics, "eval/mean_reward")
+        error = _points(metrics, "eval/std_reward")[1] if _has(metrics, "eval/std_reward") else None
+        error = error if error is not None and len(error) == len(mean) else None
+        dots = {"fmt": "o", "markersize": 4, "elinewidth": 1.2, "capsize": 2}
+        axis.errorbar(steps, mean, yerr=error, color=COLORS[1], label="evaluation", **dots)
+    axis.legend(**_LEGEND)
+
+
+def _draw_rewards(axis: Any, metrics: Metrics) -> None:
+    """Draw every reward term, the largest first in the legend."""
+    terms = [name for name in metrics if name.startswith(REWARD) and _has(metrics, name)]
+    terms.sort(key=lambda name: -float(_points(metrics, name)[1][-1]))
+    for index, name in enumerate(terms):
+        steps, values = _points(metrics, name)
+        dashes = ("-", "--", ":")[index // len(COLORS) % 3]
+        label = name.removeprefix(REWARD).replace("_", " ")
+        color = COLORS[index % len(COLORS)]
+        axis.plot(steps, values, color=color, linestyle=dashes, label=label, **_style(steps))
+    axis.axhline(0.0, color=INK, linewidth=0.6, zorder=0)
+    axis.legend(**{**_LEGEND, "ncols": 1 if len(terms) <= 5 else 2})
+
+
+def _draw_kl(axis: Any, metrics: Metrics) -> None:
+    names = ("train/approx_kl", "train/clip_fraction")
+    for name, color in zip(names, (MAIN, COLORS[1]), strict=True):
+        if _has(metrics, name):
+            steps, values = _points(metrics, name)
+            label = name.removeprefix("train/").replace("_", " ")
+            axis.plot(steps, values, color=color, label=label, **_style(steps))
+    axis.legend(**_LEGEND)
+
+
+_LEGEND: dict[str, Any] = {
+    "fontsize": 7,
+    "frameon": True,
+    "framealpha": 0.8,
+    "edgecolor": "none",
+    "borderpad": 0.2,
+    "labelcolor": INK,
+    "loc": "best",
+}
+
+
+def _dress(axis: Any, name: str) -> None:
+    """Give a panel its title, axis, grid and colours."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.set_title(name, loc="left", fontsize=9, color=INK)
+    axis.set_xlabel("env steps", fontsize=8, color=INK)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.tick_params(labelsize=8, colors=INK, length=2.5)
+    axis.grid(True, color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.margins(x=0.02)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axis.spines[side].set_color("#999999")

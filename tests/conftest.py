@@ -1,0 +1,83 @@
+"""What every test runs under: JAX strict and on the CPU, a folder of its own, nothing written into the tree.
+
+JAX is configured through its environment variables, so that this file imports nothing heavy (the tests of the
+robot's side run with NumPy alone) and so that programs started by tests are as strict as the tests.
+"""
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+# On a machine with an accelerator: JAX_PLATFORMS=cuda pytest …
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# An unintended broadcast is an error. MJX needs broadcasting: jaxloco.physics.mjx allows it around its calls.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# Programs that several tests compile are compiled once a session, and nothing is left in the user's cache.
+_CACHE = tempfile.TemporaryDirectory(prefix="jaxloco-tests-", ignore_cleanup_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+
+_COMPILING = re.compile(r"Compiling (?:jit\()?(?P<name>[^\s()]+)\)? ")
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start every test in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def strict_dtypes() -> Iterator[None]:
+    """Make implicit dtype promotion an error: `pytestmark = pytest.mark.usefixtures("strict_dtypes")`.
+
+    Not for every test, because MJX, Flax and Optax rely on promotion.
+    """
+    import jax
+
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def compilations() -> Callable[[], AbstractContextManager[list[str]]]:
+    """Record the names of the functions that JAX compiles: "compiles once" is asserted with it.
+
+    with compilations() as compiled:
+        state = train_iteration(state)
+        state = train_iteration(state)
+    assert compiled.count("train_iteration") == 1
+    """
+    return _compilations
+
+
+@contextmanager
+def _compilations() -> Iterator[list[str]]:
+    import jax
+
+    names: list[str] = []
+
+    class Recorder(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if match := _COMPILING.match(record.getMessage()):
+                names.append(match["name"])
+            return False  # recorded, not shown
+
+    recorder = Recorder()
+    modules = ("compiler", "dispatch", "interpreters.pxla")
+    loggers = [logging.getLogger(f"jax._src.{module}") for module in modules]
+    for logger in loggers:
+        logger.addFilter(recorder)
+    try:
+        with jax.log_compiles():
+            yield names
+    finally:
+        for logger in loggers:
+            logger.removeFilter(recorder)

@@ -1,0 +1,133 @@
+"""Probe environments: tasks so small that the best policy and the value of every state are known by hand.
+
+Source of the idea: Andy L. Jones, "Debugging Reinforcement Learning Systems",
+https://andyljones.com/posts/rl-debugging.html.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloco.learning import ppo
+from jaxloco.learning.networks import ActorCritic, NetworkConfig, make_actor_critic
+from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
+
+
+class Transition(NamedTuple):
+    """What one step of one environment gives: its next state, before any reset, and how it ended."""
+
+    state: Array  # [S]
+    reward: Array
+    terminated: Array
+    truncated: Array
+
+
+class Probe(NamedTuple):
+    """One environment. The state is a vector [S]; `observe` gives the observation of each group."""
+
+    reset: Callable[[Array], Array]  # key -> state
+    step: Callable[[Array, Array], Transition]  # state, action [1] -> transition
+    observe: Callable[[Array], dict[str, Array]] = lambda state: {"actor": state}
+
+
+class Result(NamedTuple):
+    """A trained learner, with what is needed to ask it questions."""
+
+    learner: LearnerState
+    metrics: ppo.Metrics  # of every iteration
+    networks: ActorCritic
+    config: PPOConfig
+
+    def value(self, observation: list[list[float]], group: str = "actor") -> Array:
+        """V of the observations, [len(observation)]."""
+        return ppo.value(
+            self.learner.params,
+            self.learner.normalizers,
+            {group: jnp.asarray(observation)},
+            networks=self.networks,
+            config=self.config,
+        )
+
+    def action(self, observation: list[list[float]]) -> Array:
+        """The deterministic policy's action, [len(observation)]."""
+        return ppo.act_deterministic(
+            self.learner.params,
+            self.learner.normalizers,
+            {"actor": jnp.asarray(observation)},
+            networks=self.networks,
+            config=self.config,
+        )[:, 0]
+
+
+def rollout(
+    learner: LearnerState,
+    states: Array,
+    key: Array,
+    *,
+    probe: Probe,
+    networks: ActorCritic,
+    config: PPOConfig,
+) -> tuple[Array, Trajectory]:
+    """Step all environments n_steps times; returns their states and the trajectory."""
+    step = partial(_rollout_step, learner=learner, probe=probe, networks=networks, config=config)
+    states, trajectory = jax.lax.scan(step, states, jax.random.split(key, config.n_steps))
+    return states, trajectory._replace(last_observation=jax.vmap(probe.observe)(states))
+
+
+def _rollout_step(
+    states: Array,
+    key: Array,
+    *,
+    learner: LearnerState,
+    probe: Probe,
+    networks: ActorCritic,
+    config: PPOConfig,
+) -> tuple[Array, Trajectory]:
+    act_key, reset_key = jax.random.split(key)
+    policy = (learner.params, learner.normalizers)
+    observation = jax.vmap(probe.observe)(states)
+    action, log_prob = ppo.act(*policy, observation, act_key, networks=networks, config=config)
+    after = jax.vmap(probe.step)(states, ppo.environment_action(action, networks=networks))
+    final_observation = jax.vmap(probe.observe)(after.state)
+    fresh = jax.vmap(probe.reset)(jax.random.split(reset_key, states.shape[0]))
+    next_states = jnp.where((after.terminated | after.truncated)[:, None], fresh, after.state)
+    return next_states, Trajectory(
+        observation=observation,
+        action=action,
+        log_prob=log_prob,
+        reward=after.reward,
+        terminated=after.terminated,
+        truncated=after.truncated,
+        truncation_value=ppo.value(*policy, final_observation, networks=networks, config=config),
+        last_observation={},
+    )
+
+
+def train(
+    probe: Probe, iterations: int, config: PPOConfig, network: NetworkConfig | None = None, n_envs: int = 32
+) -> Result:
+    """Train on a probe, as one compiled program."""
+    key = jax.random.PRNGKey(0)
+    states = jax.vmap(probe.reset)(jax.random.split(key, n_envs))
+    observation = probe.observe(states[0])
+    dims = {group: x.shape[0] for group, x in observation.items()}
+    network = network or NetworkConfig(net_arch_pi=(8,), net_arch_vf=(16,), activation_fn="tanh")
+    networks = make_actor_critic(dims["actor"], dims.get("critic", dims["actor"]), 1, network)
+    learner = ppo.init_learner(key, networks, config, dims)
+    iteration = partial(_iteration, probe=probe, networks=networks, config=config)
+    keys = jax.random.split(jax.random.PRNGKey(1), iterations)
+    (learner, _), metrics = jax.jit(partial(jax.lax.scan, iteration))((learner, states), keys)
+    return Result(learner, metrics, networks, config)
+
+
+def _iteration(
+    carry: tuple[LearnerState, Array], key: Array, *, probe: Probe, networks: ActorCritic, config: PPOConfig
+) -> tuple[tuple[LearnerState, Array], ppo.Metrics]:
+    learner, states = carry
+    states, trajectory = rollout(learner, states, key, probe=probe, networks=networks, config=config)
+    learner, metrics = ppo.update(learner, trajectory, config=config, networks=networks)
+    return (learner, states), metrics

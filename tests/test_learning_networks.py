@@ -1,0 +1,117 @@
+"""Networks: the parameter layout that the exporter relies on, initial weights, activations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloco.errors import ConfigError, UnknownNameError
+from jaxloco.learning.networks import ACTIVATIONS, NetworkConfig, actor_layers, make_actor_critic
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+
+NUMPY_ACTIVATIONS = {
+    "tanh": np.tanh,
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "relu": lambda x: np.maximum(x, 0),
+    "swish": lambda x: x / (1 + np.exp(-x)),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(0, x),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
+    "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "identity": lambda x: x,
+}
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_policy_mean_is_a_plain_perceptron_of_actor_layers(name: str) -> None:
+    networks = make_actor_critic(3, 3, 2, NetworkConfig(net_arch_pi=(5, 4), activation_fn=name))
+    params = networks.init(jax.random.PRNGKey(0))
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    y = x
+    layers = actor_layers(params)
+    for kernel, bias in layers[:-1]:
+        y = NUMPY_ACTIVATIONS[name](y @ np.asarray(kernel) + np.asarray(bias))
+    y = y @ np.asarray(layers[-1][0]) + np.asarray(layers[-1][1])
+    np.testing.assert_allclose(networks.policy(params, jnp.asarray(x)).mean, y, rtol=1e-5, atol=1e-6)
+    assert [kernel.shape for kernel, _ in layers] == [(3, 5), (5, 4), (4, 2)]
+
+
+def test_activations_have_finite_slopes_at_and_far_from_zero() -> None:
+    points = jnp.array([-100.0, -1e-6, 0.0, 1e-6, 100.0])
+    for name, activation in ACTIVATIONS.items():
+        assert np.all(np.isfinite(jax.vmap(jax.grad(activation))(points))), name
+
+
+def test_parameters_are_laid_out_as_documented() -> None:
+    networks = make_actor_critic(
+        3, 6, 2, NetworkConfig(net_arch_pi=(8,), net_arch_vf=(5, 4), log_std_init=-1.0)
+    )
+    params = networks.init(jax.random.PRNGKey(0))
+    shapes = jax.tree.map(jnp.shape, params)
+    assert shapes == {
+        "actor": {
+            "params": {
+                "Dense_0": {"kernel": (3, 8), "bias": (8,)},
+                "Dense_1": {"kernel": (8, 2), "bias": (2,)},
+            }
+        },
+        "critic": {
+            "params": {
+                "Dense_0": {"kernel": (6, 5), "bias": (5,)},
+                "Dense_1": {"kernel": (5, 4), "bias": (4,)},
+                "Dense_2": {"kernel": (4, 1), "bias": (1,)},
+            }
+        },
+        "log_std": (2,),
+    }
+    np.testing.assert_array_equal(params["log_std"], [-1.0, -1.0])
+    assert networks.value(params, jnp.zeros((7, 9, 6))).shape == (7, 9)
+    assert networks.policy(params, jnp.zeros((7, 9, 3))).log_std.shape == (7, 9, 2)
+
+
+def test_initial_weights_are_orthogonal_with_the_gains_of_stable_baselines3() -> None:
+    """W Wᵀ = gain² I: gain² is 2 for hidden layers, 1e-4 for the policy's output, 1 for the value's."""
+    params = make_actor_critic(3, 3, 2).init(jax.random.PRNGKey(0))
+    actor, critic = params["actor"]["params"], params["critic"]["params"]
+    hidden, policy, value = (
+        actor["Dense_0"]["kernel"],
+        actor["Dense_2"]["kernel"],
+        critic["Dense_2"]["kernel"],
+    )
+    np.testing.assert_allclose(hidden @ hidden.T, 2.0 * np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(policy.T @ policy, 1e-4 * np.eye(2), atol=1e-8)
+    np.testing.assert_allclose(value.T @ value, np.eye(1), atol=1e-5)
+    plain = make_actor_critic(3, 3, 2, NetworkConfig(ortho_init=False)).init(jax.random.PRNGKey(0))
+    kernel = plain["actor"]["params"]["Dense_0"]["kernel"]
+    assert not np.allclose(kernel @ kernel.T, 2.0 * np.eye(3), atol=0.1)
+
+
+def test_state_dependent_std_is_exported_without_its_head() -> None:
+    config = NetworkConfig(net_arch_pi=(8,), state_dependent_std=True, log_std_init=-0.5)
+    networks = make_actor_critic(3, 3, 2, config)
+    params = networks.init(jax.random.PRNGKey(0))
+    assert "log_std" not in params
+    x = jax.random.normal(jax.random.PRNGKey(1), (5, 3))
+    policy = networks.policy(params, x)
+    assert float(jnp.max(jnp.abs(policy.log_std + 0.5))) < 0.1
+    assert not np.allclose(policy.log_std[0], policy.log_std[1], atol=1e-7)
+    (k0, b0), (k1, b1) = actor_layers(params)
+    assert k1.shape == (8, 2)
+    hidden = NUMPY_ACTIVATIONS["elu"](np.asarray(x) @ np.asarray(k0) + np.asarray(b0))
+    np.testing.assert_allclose(policy.mean, hidden @ np.asarray(k1) + np.asarray(b1), atol=1e-6)
+
+
+def test_bad_shapes_and_names_are_refused_with_a_remedy() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'relu'"):
+        NetworkConfig(activation_fn="rellu")
+    with pytest.raises(ConfigError, match=r"net_arch_pi = \(64, 0\)"):
+        NetworkConfig(net_arch_pi=(64, 0))
+    with pytest.raises(ConfigError, match="action_dim = 0"):
+        make_actor_critic(3, 3, 0)
+
+
+def test_networks_are_hashable_and_accept_lists() -> None:
+    config = NetworkConfig(net_arch_pi=[8, 8])  # type: ignore[arg-type]  # as a JSON file gives it
+    assert hash(make_actor_critic(3, 3, 2, config)) == hash(make_actor_critic(3, 3, 2, NetworkConfig((8, 8))))

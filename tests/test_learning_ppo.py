@@ -1,0 +1,339 @@
+"""One PPO update: its loss and gradient against plain NumPy, its schedules and stops, its mistakes."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloco.errors import ConfigError, UnknownNameError
+from jaxloco.learning import ppo
+from jaxloco.learning.networks import ActorCritic, NetworkConfig, make_actor_critic
+from jaxloco.learning.normalization import init_statistics, update_statistics
+from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+N_STEPS, N_ENVS, DIM, ACTIONS = 6, 4, 3, 2
+NETWORKS = make_actor_critic(DIM, DIM, ACTIONS, NetworkConfig((5,), (4,), activation_fn="tanh"))
+FULL_BATCH = PPOConfig(n_steps=N_STEPS, n_minibatches=1, n_epochs=1)
+
+
+compiled_update = jax.jit(ppo.update, static_argnames=("config", "networks"))
+compiled_act = jax.jit(ppo.act, static_argnames=("config", "networks"))
+
+
+def init(config: PPOConfig) -> LearnerState:
+    return ppo.init_learner(jax.random.PRNGKey(0), NETWORKS, config, {"actor": DIM})
+
+
+def trajectory(
+    state: LearnerState, config: PPOConfig, log_prob_noise: float = 0.0, networks: ActorCritic = NETWORKS
+) -> Trajectory:
+    """Random data; with noise in log_prob, as from another policy, so that the ratio is not 1 at once."""
+    keys = jax.random.split(jax.random.PRNGKey(7), 8)
+    shape = (N_STEPS, N_ENVS)
+    observation = {"actor": jax.random.normal(keys[0], (*shape, DIM))}
+    action, log_prob = compiled_act(
+        state.params, state.normalizers, observation, keys[1], networks=networks, config=config
+    )
+    return Trajectory(
+        observation=observation,
+        action=action,
+        log_prob=log_prob + log_prob_noise * jax.random.normal(keys[2], shape),
+        reward=jax.random.normal(keys[3], shape),
+        terminated=jax.random.bernoulli(keys[4], 0.15, shape),
+        truncated=jax.random.bernoulli(keys[5], 0.15, shape),
+        truncation_value=jax.random.normal(keys[6], shape),
+        last_observation={"actor": jax.random.normal(keys[7], (N_ENVS, DIM))},
+    )
+
+
+def update(config: PPOConfig, **changes: Any) -> tuple[LearnerState, dict[str, float]]:
+    state = init(config)._replace(**changes)
+    state, metrics = compiled_update(state, trajectory(state, config), config=config, networks=NETWORKS)
+    return state, {name: float(value) for name, value in metrics.items()}
+
+
+class Reference:
+    """PPO's loss in plain NumPy and float64, one sample at a time, written from the paper."""
+
+    def __init__(self, config: PPOConfig, data: Trajectory, params: Any) -> None:
+        self.config, self.data = config, jax.tree.map(lambda x: np.asarray(x, np.float64), data)
+        values = self.value(params, self.data.observation["actor"])
+        last = self.value(params, self.data.last_observation["actor"])
+        self.advantage, self.returns = self.gae(values, last)
+
+    @staticmethod
+    def perceptron(net: Any, x: np.ndarray) -> np.ndarray:
+        dense = net["params"]
+        hidden = np.tanh(x @ dense["Dense_0"]["kernel"] + dense["Dense_0"]["bias"])
+        return hidden @ dense["Dense_1"]["kernel"] + dense["Dense_1"]["bias"]
+
+    def value(self, params: Any, x: np.ndarray) -> np.ndarray:
+        return self.perceptron(params["critic"], x)[..., 0]
+
+    def gae(self, values: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        d, c = self.data, self.config
+        advantage = np.zeros((N_STEPS, N_ENVS))
+        for n in range(N_ENVS):
+            running = 0.0
+            for t in reversed(range(N_STEPS)):
+                following = last[n] if t == N_STEPS - 1 else values[t + 1, n]
+                if d.truncated[t, n]:
+                    following, running = d.truncation_value[t, n], 0.0
+                if d.terminated[t, n]:
+                    following, running = 0.0, 0.0
+                running = (
+                    d.reward[t, n] + c.gamma * following - values[t, n] + c.gamma * c.gae_lambda * running
+                )
+                advantage[t, n] = running
+        return advantage, advantage + values
+
+    def __call__(self, params: Any) -> float:
+        d, c = self.data, self.config
+        std = np.exp(params["log_std"])
+        z = (d.action - self.perceptron(params["actor"], d.observation["actor"])) / std
+        log_prob = np.sum(-0.5 * z**2 - np.log(std) - 0.5 * np.log(2 * np.pi), axis=-1)
+        ratio = np.exp(log_prob - d.log_prob)
+        advantage = (self.advantage - self.advantage.mean()) / self.advantage.std(ddof=1)
+        clipped = np.clip(ratio, 1 - c.clip_range, 1 + c.clip_range)
+        policy_loss = -np.minimum(ratio * advantage, clipped * advantage).mean()
+        entropy = np.sum(np.log(std) + 0.5 * np.log(2 * np.pi * np.e))
+        value_loss = np.mean((self.value(params, d.observation["actor"]) - self.returns) ** 2)
+        return float(policy_loss - c.ent_coef * entropy + c.vf_coef * value_loss)
+
+
+def test_loss_and_gradient_are_those_of_plain_numpy() -> None:
+    """Adam with a huge epsilon and an equal learning rate is plain descent: gradient = before - after."""
+    config = replace(FULL_BATCH, ent_coef=0.01, max_grad_norm=float("inf"), adam_eps=1e6, learning_rate=1e6)
+    state = init(config)
+    data = trajectory(state, config, log_prob_noise=0.3)
+    after, metrics = compiled_update(state, data, config=config, networks=NETWORKS)
+    gradient = jax.tree.map(lambda a, b: np.asarray(a - b), state.params, after.params)
+
+    params = jax.tree.map(lambda x: np.array(x, np.float64), state.params)
+    reference = Reference(config, data, params)
+    assert float(metrics["train/loss"]) == pytest.approx(reference(params), rel=1e-5)
+    assert 0.2 < float(metrics["train/clip_fraction"]) < 0.8  # the clip is at work in this batch
+    assert float(metrics["train/grad_norm"]) == pytest.approx(
+        np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradient))), rel=1e-4
+    )
+    for leaf, expected in zip(jax.tree.leaves(params), jax.tree.leaves(gradient), strict=True):
+        for index in np.ndindex(leaf.shape):
+            original, h = leaf[index], 1e-5
+            leaf[index] = original + h
+            above = reference(params)
+            leaf[index] = original - h
+            below = reference(params)
+            leaf[index] = original
+            assert expected[index] == pytest.approx((above - below) / (2 * h), rel=1e-3, abs=1e-5)
+
+
+def test_gradient_longer_than_max_grad_norm_is_scaled_down_to_it() -> None:
+    config = replace(FULL_BATCH, max_grad_norm=0.01, adam_eps=1e6, learning_rate=1e6)
+    after, metrics = update(config)
+    change = jax.tree.map(jnp.subtract, init(config).params, after.params)
+    assert metrics["train/grad_norm"] > 0.1
+    assert float(jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(change)))) == pytest.approx(
+        0.01, rel=1e-3
+    )
+
+
+def test_value_clipping_stops_the_gradient_of_values_that_moved_too_far() -> None:
+    """V = V_old + 1, clip_range_vf = 0.5: the loss is (R - V_old - 0.5)², with no gradient in the critic."""
+    config = replace(FULL_BATCH, clip_range_vf=0.5, vf_coef=1.0, normalize_advantage=False)
+    params = init(config).params
+    observation = jnp.ones((1, DIM))
+    v = NETWORKS.value(params, observation)[0]
+    scalars = jnp.stack([jnp.zeros(()), jnp.zeros(()), v + 3.0, v - 1.0])[
+        None
+    ]  # log_prob, advantage, R, V_old
+    batch = ppo._Batch(observation, None, jnp.zeros((1, ACTIONS)), scalars, None)
+    loss = partial(ppo._loss, batch=batch, clip_range=jnp.array(0.2), networks=NETWORKS)
+    gradient, logs = jax.grad(loss, has_aux=True)(params, config=config)
+    assert float(logs["value_loss"]) == pytest.approx(3.5**2, rel=1e-5)
+    assert all(np.all(g == 0) for g in jax.tree.leaves(gradient["critic"]))
+    gradient, logs = jax.grad(loss, has_aux=True)(params, config=replace(config, clip_range_vf=None))
+    assert float(logs["value_loss"]) == pytest.approx(3.0**2, rel=1e-5)
+    assert any(np.any(g != 0) for g in jax.tree.leaves(gradient["critic"]))
+
+
+def test_adaptive_learning_rate_grows_while_the_policy_moves_too_little() -> None:
+    """KL far under desired_kl at each of 3 x 2 steps: 5e-4 · 1.5⁶ = 5.7e-3, and no more than the maximum."""
+    config = replace(
+        FULL_BATCH, n_minibatches=2, n_epochs=3, learning_rate_schedule="adaptive", desired_kl=1e3
+    )
+    metrics = update(config, learning_rate=jnp.array(5e-4))[1]
+    assert metrics["train/learning_rate"] == pytest.approx(5e-4 * 1.5**6, rel=1e-4)
+    metrics = update(config, learning_rate=jnp.array(5e-3))[1]
+    assert metrics["train/learning_rate"] == pytest.approx(1e-2, rel=1e-6)
+
+
+def test_adaptive_learning_rate_shrinks_while_the_policy_moves_too_much() -> None:
+    """Four steps on one batch: KL is 0 before the first (× 1.5), too large before the others (÷ 1.5 each)."""
+    config = replace(
+        FULL_BATCH, n_epochs=4, learning_rate=6e-3, learning_rate_schedule="adaptive", desired_kl=1e-5
+    )
+    state, metrics = update(config)
+    assert metrics["train/learning_rate"] == pytest.approx(6e-3 / 1.5**2, rel=1e-4)
+    assert float(state.learning_rate) == pytest.approx(metrics["train/learning_rate"])
+
+
+def test_linear_schedules_follow_the_progress_remaining() -> None:
+    """A quarter remains: final + (start - final) / 4."""
+    config = replace(
+        FULL_BATCH,
+        learning_rate=5e-3,
+        learning_rate_schedule="linear",
+        learning_rate_final=1e-3,
+        clip_range=0.3,
+        clip_range_schedule="linear",
+        clip_range_final=0.1,
+    )
+    state = ppo.set_progress(init(config), 0.25)
+    metrics = update(config, progress_remaining=state.progress_remaining)[1]
+    assert metrics["train/learning_rate"] == pytest.approx(2e-3)
+    assert metrics["train/clip_range"] == pytest.approx(0.15)
+    assert float(ppo.set_progress(state, -0.5).progress_remaining) == 0.0
+
+
+def test_target_kl_stops_the_update_before_the_step_that_would_go_further() -> None:
+    """The first step is taken at KL 0, the second finds it too large: two of five epochs begun, one step."""
+    config = replace(FULL_BATCH, learning_rate=1e-2)
+    one_step, _ = update(config)
+    stopped, metrics = update(replace(config, n_epochs=5, target_kl=1e-5))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), stopped.params, one_step.params)
+    assert metrics["train/n_updates"] == 2.0
+    assert metrics["train/approx_kl"] > 1.5e-5
+    _, metrics = update(replace(config, n_epochs=5, target_kl=10.0))
+    assert metrics["train/n_updates"] == 5.0
+
+
+def test_rollout_statistics_are_used_in_the_update_and_replaced_after_it() -> None:
+    """Normalizing here or beforehand is the same to learning; the new statistics have the new samples too."""
+    seen = jax.random.normal(jax.random.PRNGKey(3), (50, DIM)) * 3.0 + 1.0
+    statistics = update_statistics(init_statistics(DIM), seen)
+    config = FULL_BATCH
+    state = init(config)._replace(normalizers={"actor": statistics})
+    raw = trajectory(state, config)
+    normalized = raw._replace(
+        observation={"actor": ppo.normalize(statistics, raw.observation["actor"])},
+        last_observation={"actor": ppo.normalize(statistics, raw.last_observation["actor"])},
+    )
+    after, _ = compiled_update(state, raw, config=config, networks=NETWORKS)
+    plain = replace(config, normalize_observation=False)
+    expected, _ = compiled_update(init(plain), normalized, config=plain, networks=NETWORKS)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after.params, expected.params)
+    samples = np.concatenate([seen, np.asarray(raw.observation["actor"]).reshape(-1, DIM)])
+    np.testing.assert_allclose(after.normalizers["actor"].mean, samples.mean(0), rtol=1e-4)
+    assert expected.normalizers == {}
+
+
+def test_reward_scale_multiplies_the_rewards() -> None:
+    state = init(FULL_BATCH)
+    data = trajectory(state, FULL_BATCH)
+    scaled, _ = compiled_update(state, data, config=replace(FULL_BATCH, reward_scale=0.5), networks=NETWORKS)
+    halved = data._replace(reward=0.5 * data.reward)
+    expected, _ = compiled_update(state, halved, config=FULL_BATCH, networks=NETWORKS)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), scaled.params, expected.params)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        NetworkConfig((5,), (4,), state_dependent_std=True),
+        NetworkConfig((5,), (4,), state_dependent_std=True, squash_output=True),
+    ],
+    ids=["state-dependent", "state-dependent tanh"],
+)
+def test_update_works_with_every_kind_of_policy(network: NetworkConfig) -> None:
+    networks = make_actor_critic(DIM, DIM, ACTIONS, network)
+    config = replace(FULL_BATCH, ent_coef=0.01, learning_rate_schedule="adaptive", target_kl=0.1)
+    state = ppo.init_learner(jax.random.PRNGKey(0), networks, config, {"actor": DIM})
+    data = trajectory(state, config, networks=networks)
+    after, metrics = compiled_update(state, data, config=config, networks=networks)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((after.params, metrics)))
+    moved = jax.tree.map(lambda a, b: np.any(a != b), state.params, after.params)
+    assert all(jax.tree.leaves(moved))
+
+
+def test_metrics_have_the_names_of_stable_baselines3_and_are_scalars() -> None:
+    state = init(FULL_BATCH)
+    _, metrics = compiled_update(state, trajectory(state, FULL_BATCH), config=FULL_BATCH, networks=NETWORKS)
+    names = (
+        "approx_kl clip_fraction clip_range entropy_loss explained_variance grad_norm learning_rate loss "
+        "n_updates policy_gradient_loss std value_loss"
+    )
+    assert sorted(metrics) == [f"train/{name}" for name in names.split()]
+    assert all(value.shape == () and value.dtype == jnp.float32 for value in metrics.values())
+
+
+def test_update_compiles_once() -> None:
+    traces = []
+
+    @jax.jit
+    def counted(state: LearnerState, data: Trajectory) -> LearnerState:
+        traces.append(1)
+        return ppo.update(state, data, config=FULL_BATCH, networks=NETWORKS)[0]
+
+    state = init(FULL_BATCH)
+    for progress in (1.0, 0.5, 0.0):
+        state = counted(ppo.set_progress(state, progress), trajectory(state, FULL_BATCH))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000, 8192])
+def test_every_epoch_has_its_own_permutation(count: int) -> None:
+    orders = np.asarray(ppo._shuffled_orders(jax.random.PRNGKey(0), 2, count))
+    np.testing.assert_array_equal(np.sort(orders, axis=1), np.stack([np.arange(count)] * 2))
+    assert count < 10 or abs(np.corrcoef(orders)[0, 1]) < 0.2
+
+
+def test_every_sample_is_in_every_mini_batch_equally_often() -> None:
+    """1000 orders of 64 samples: each is in the first quarter 250 times, give or take 5 σ = 5 · 13.7."""
+    orders = ppo._shuffled_orders(jax.random.PRNGKey(0), 1000, 64)
+    counts = np.bincount(np.asarray(orders[:, :16]).ravel(), minlength=64)
+    assert np.all(np.abs(counts - 250) < 70)
+
+
+def test_mini_batches_that_do_not_fill_the_rollout_are_refused_with_ones_that_do() -> None:
+    assert ppo.split_batch(PPOConfig(n_steps=32, n_minibatches=4), 256) == (4, 2048)
+    assert ppo.split_batch(PPOConfig(n_steps=32, batch_size=64), 4) == (2, 64)
+    with pytest.raises(ConfigError, match=r"n_minibatches = 5 .* 8192 samples .* write n_minibatches = 4"):
+        ppo.split_batch(PPOConfig(n_steps=32, n_minibatches=5), 256)
+    with pytest.raises(ConfigError, match="write batch_size = 64"):
+        ppo.split_batch(PPOConfig(n_steps=32, batch_size=65), 4)
+    with pytest.raises(ConfigError, match="one sample"):
+        ppo.split_batch(PPOConfig(n_steps=1, n_minibatches=4), 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gamma": 1.5}, r"gamma = 1.5 must be between 0 and 1"),
+        ({"clip_range": 0.0}, "clip_range = 0.0 must be positive"),
+        ({"clip_range_vf": 0.0}, "None turns it off"),
+        ({"target_kl": -1.0}, "None turns it off"),
+        ({"n_epochs": 0}, "n_epochs = 0 must be at least 1"),
+        ({"ent_coef": -0.1}, "must not be negative"),
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"learning_rate": 0.1, "learning_rate_schedule": "adaptive"}, "must lie between"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PPOConfig(**options)
+
+
+def test_unknown_schedules_and_wrong_groups_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'linear'"):
+        PPOConfig(learning_rate_schedule="liner")
+    with pytest.raises(ConfigError, match="do not fit the networks"):
+        ppo.init_learner(jax.random.PRNGKey(0), NETWORKS, FULL_BATCH, {"actor": DIM, "critic": DIM + 1})
+    config = replace(FULL_BATCH, n_steps=N_STEPS + 1)
+    with pytest.raises(ConfigError, match="n_steps = 7"):
+        update(config)

@@ -1,0 +1,147 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxloco.errors import ConfigError
+from jaxloco.training.metrics import FIRST_COLUMNS, STEP, MetricsWriter, read_metrics
+from jaxloco.training.run_folder import RunFolder
+
+
+def write(folder: Path, rows: list[dict[str, float]], resume_step: int | None = None) -> None:
+    with MetricsWriter(folder, resume_step=resume_step, tensorboard=False) as writer:
+        for row in rows:
+            writer.write(row)
+
+
+def test_rows_come_back_exactly_as_written(tmp_path: Path) -> None:
+    third = np.float32(1.0) / np.float32(3.0)
+    write(tmp_path, [{STEP: 10, "a": 0.1, "b": third}, {STEP: 2**53, "a": float("inf"), "b": -1e-300}])
+    metrics = read_metrics(tmp_path)
+    np.testing.assert_array_equal(metrics[STEP], [10, 2**53])
+    np.testing.assert_array_equal(metrics["a"], [0.1, np.inf])
+    np.testing.assert_array_equal(metrics["b"], [float(third), -1e-300])
+    assert all(np.isnan(metrics[name]).all() for name in FIRST_COLUMNS[1:])
+
+
+def test_the_first_columns_are_the_times(tmp_path: Path) -> None:
+    write(tmp_path, [{"a": 1.0, STEP: 10, "time/time_elapsed": 0.5, "time/iterations": 1}])
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines == ["time/total_timesteps,time/iterations,time/time_elapsed,a", "10,1,0.5,1.0"]
+
+
+def test_a_metric_that_appears_later_gets_a_column(tmp_path: Path) -> None:
+    write(tmp_path, [{STEP: 1, "a": 1.0}, {STEP: 2, "b,c": 2.0}, {STEP: 3, "a": 3.0}])
+    metrics = read_metrics(tmp_path / "metrics.csv")
+    np.testing.assert_array_equal(metrics["a"], [1.0, np.nan, 3.0])
+    np.testing.assert_array_equal(metrics["b,c"], [np.nan, 2.0, np.nan])
+
+
+def test_resuming_drops_the_rows_past_the_checkpoint_and_appends(tmp_path: Path) -> None:
+    write(tmp_path, [{STEP: step, "a": step} for step in (10, 20, 30)])
+    write(tmp_path, [{STEP: 30, "a": -30.0}], resume_step=20)
+    metrics = read_metrics(tmp_path)
+    np.testing.assert_array_equal(metrics[STEP], [10, 20, 30])
+    np.testing.assert_array_equal(metrics["a"], [10, 20, -30])
+
+
+def test_without_resuming_the_file_starts_anew(tmp_path: Path) -> None:
+    write(tmp_path, [{STEP: 10, "a": 1.0}])
+    write(tmp_path, [])
+    metrics = read_metrics(tmp_path)
+    assert list(metrics) == list(FIRST_COLUMNS)
+    assert all(values.shape == (0,) for values in metrics.values())
+
+
+def test_a_row_cut_short_by_a_kill_is_left_out_and_resumed_over(tmp_path: Path) -> None:
+    write(tmp_path, [{STEP: 10, "a": 1.0}, {STEP: 20, "a": 2.0}])
+    path = tmp_path / "metrics.csv"
+    path.write_text(path.read_text()[:-2])
+    np.testing.assert_array_equal(read_metrics(tmp_path)["a"], [1.0])
+    write(tmp_path, [{STEP: 20, "a": 2.5}], resume_step=10)
+    np.testing.assert_array_equal(read_metrics(tmp_path)["a"], [1.0, 2.5])
+
+
+def test_a_killed_process_leaves_every_written_row(tmp_path: Path) -> None:
+    code = """
+    import os, signal, sys
+    from jaxloco.training.metrics import STEP, MetricsWriter
+    writer = MetricsWriter(sys.argv[1], tensorboard=False)
+    for step in range(50):
+        writer.write({STEP: step, f"term_{step // 10}": 1.0})
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    process = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=False)
+    assert process.returncode == -signal.SIGKILL
+    np.testing.assert_array_equal(read_metrics(tmp_path)[STEP], np.arange(50))
+    assert sorted(os.listdir(tmp_path)) == ["metrics.csv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no metrics"),
+        ("a,b\n1,2\n", "has no metrics"),
+        (f"{STEP},a\n1\n", "line 2: 1 values for 2 columns"),
+        (f"{STEP},a\n1,2\n2,x\n", "line 3: a is 'x'"),
+        (f"{STEP},a\n,2\n", "line 2: time/total_timesteps is ''"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "metrics.csv").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_metrics(RunFolder(tmp_path))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the metrics"):
+        read_metrics(tmp_path)
+
+
+def test_a_row_without_its_step_or_with_an_array_is_refused(tmp_path: Path) -> None:
+    with MetricsWriter(tmp_path, tensorboard=False) as writer:
+        with pytest.raises(ConfigError, match="time/total_timesteps"):
+            writer.write({"a": 1.0})
+        with pytest.raises(ConfigError, match="'a' must be one number"):
+            writer.write({STEP: 1, "a": np.zeros(2)})
+    assert len(read_metrics(tmp_path)[STEP]) == 0
+
+
+def test_a_closed_writer_refuses_rows(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, tensorboard=False)
+    writer.close()
+    writer.close()
+    with pytest.raises(ValueError, match="closed"):
+        writer.write({STEP: 1})
+
+
+def test_tensorboard_gets_every_scalar_and_drops_what_a_resumed_run_repeats(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with MetricsWriter(tmp_path) as writer:
+        for step in (10, 20, 30):
+            writer.write({STEP: step, "a": step})
+    with MetricsWriter(tmp_path, resume_step=20) as writer:
+        writer.write({STEP: 30, "a": -30.0})
+    events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("a")] == [
+        (10, 10.0),
+        (20, 20.0),
+        (30, -30.0),
+    ]
+
+
+def test_without_tensorboardx_there_is_one_note_and_the_csv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    notes: list[str] = []
+    with MetricsWriter(tmp_path, note=notes.append) as writer:
+        writer.write({STEP: 1, "a": 1.0})
+    assert len(notes) == 1
+    assert "pip install tensorboardX" in notes[0]
+    assert read_metrics(tmp_path)["a"] == [1.0]

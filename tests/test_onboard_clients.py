@@ -1,0 +1,170 @@
+"""Running bundles in environments: what the registry refuses, and Upkie in its own package's simulator."""
+
+from dataclasses import replace
+
+import pytest
+from onboard_helpers import upkie_spec, write_linear_bundle, write_upkie_bundle
+
+from jaxloco.errors import BundleError, ConfigError, UnknownNameError
+from jaxloco.onboard import Reading
+from jaxloco.onboard.clients import (
+    ClientMapping,
+    check_fits,
+    find,
+    known_patterns,
+    register,
+    registry,
+    run_bundle,
+    summarize,
+)
+
+
+@pytest.fixture
+def linear(tmp_path):
+    return write_linear_bundle(tmp_path / "linear")
+
+
+def test_an_unknown_environment_names_the_known_ones_and_how_to_add_one(linear):
+    with pytest.raises(
+        UnknownNameError, match=r"'Ant-v5'. Known: Upkie-\*-Pendulum.*register\(ClientMapping"
+    ):
+        run_bundle(linear, "Ant-v5")
+
+
+def test_a_bundle_for_another_robot_is_refused(tmp_path, linear):
+    with pytest.raises(ConfigError, match="is the robot 'cookie', the bundle is for 'upkie'"):
+        run_bundle(linear, "Cookie-Mock-Pendulum")
+    assert find("Cookie-Spine-Pendulum").robot == "cookie"
+
+
+def test_other_names_and_units_are_refused():
+    spec, mapping = upkie_spec(), find("Upkie-Spine-Pendulum")
+    check_fits(spec, mapping)
+    first = spec.inputs[0]
+    for changed, message in (
+        (
+            replace(spec, inputs=(replace(first, unit="deg"), *spec.inputs[1:])),
+            "'pitch': the policy reads 'deg'",
+        ),
+        (
+            replace(spec, inputs=(replace(first, name="roll"), *spec.inputs[1:])),
+            "'roll': .* gives only: pitch",
+        ),
+        (replace(spec, outputs=(replace(spec.outputs[0], unit="rad/s"),)), "the policy's outputs are"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_fits(changed, mapping)
+
+
+def test_a_bundle_whose_answers_are_wrong_here_does_not_run(linear, monkeypatch):
+    monkeypatch.setattr("jaxloco.onboard.pipeline._Scale.run", lambda self, x: None)
+    with pytest.raises(BundleError, match="outputs/ground_velocity_target"):
+        run_bundle(linear, "Upkie-Mock-Pendulum")
+
+
+class Still:
+    """A robot that stands still, for a registered mapping."""
+
+    closed = 0
+
+    def __init__(self, falls_after: int = 10**9):
+        self.step_count = 0
+        self.falls_after = falls_after
+
+    def reset(self) -> Reading:
+        return self.step({})
+
+    def step(self, outputs) -> Reading:
+        self.step_count += 1
+        inputs = dict.fromkeys(("pitch", "ground_position", "pitch_velocity", "ground_velocity"), 0.5)
+        return Reading(inputs, float(self.step_count), terminated=self.step_count > self.falls_after)
+
+    def close(self) -> None:
+        Still.closed += 1
+
+
+def test_a_registered_mapping_is_found_first_and_used(linear, monkeypatch):
+    monkeypatch.setattr(registry, "_MAPPINGS", list(registry._MAPPINGS))
+    monkeypatch.setattr(Still, "closed", 0)
+    made = []
+
+    def make(env_id, spec, env_kwargs, seed):
+        made.append((env_id, env_kwargs, seed))
+        return Still(**env_kwargs)
+
+    upkie = find("Upkie-Mock-Pendulum")
+    register(ClientMapping("Upkie-Still-*", "upkie", upkie.inputs, upkie.outputs, make, lambda env_id: False))
+    assert known_patterns()[0] == "Upkie-Still-*"
+    seen = []
+    results = run_bundle(
+        linear,
+        "Upkie-Still-v0",
+        episodes=3,
+        seconds=0.5,
+        seed=7,
+        env_kwargs={"falls_after": 50},
+        on_episode=seen.append,
+    )
+    assert results == seen and [seed for _, _, seed in made] == [7, 8, 9] and Still.closed == 3
+    assert not results[0].survived and results[0].report.terminated
+    summary = summarize(results)
+    assert (summary["episodes"], summary["survived"], summary["seconds"]) == (3, 0, 0.25)
+    assert summary["rms"]["ground_position"] == 0.5
+    assert all(result.survived for result in run_bundle(linear, "Upkie-Still-v0", seconds=0.5))
+
+
+def test_the_client_is_closed_when_an_episode_fails(linear, monkeypatch):
+    monkeypatch.setattr(Still, "closed", 0)
+    monkeypatch.setattr(Still, "reset", lambda self: 1 / 0)
+    mapping = replace(find("Upkie-Mock-Pendulum"), make=lambda *args: Still())
+    monkeypatch.setattr(registry, "_MAPPINGS", [mapping])
+    with pytest.raises(ZeroDivisionError):
+        run_bundle(linear, "Upkie-Mock-Pendulum")
+    assert Still.closed == 1
+
+
+def test_the_mock_backend_runs_and_its_readings_are_in_order(linear):
+    pytest.importorskip("upkie")
+    (result,) = run_bundle(linear, "Upkie-Mock-Pendulum", seconds=0.1)
+    # upkie.envs.backends.MockBackend reports these, whatever one does.
+    assert result.rms == pytest.approx(
+        {"pitch": 0.1, "ground_position": 0.0, "pitch_velocity": 300.0, "ground_velocity": 0.0}, rel=1e-6
+    )
+    assert result.survived and result.report.steps == 20
+
+
+@pytest.mark.parametrize(
+    ("env_id", "env_kwargs", "message"),
+    [
+        (
+            "Upkie-Nothing-Pendulum",
+            {},
+            "no environment 'Upkie-Nothing-Pendulum'; it has: .*Upkie-PyBullet-Pendulum",
+        ),
+        ("Upkie-Mock-Pendulum", {"gravity": 1.0}, "unexpected keyword argument 'gravity'"),
+        ("Upkie-Mock-Pendulum", {"frequency": 100.0}, "frequency: expected the policy's 200, found 100"),
+        ("Upkie-Mock-Pendulum", {"regulate_frequency": True}, "regulate_frequency: the loop keeps the time"),
+    ],
+)
+def test_environments_that_cannot_be_made_say_why(linear, env_id, env_kwargs, message):
+    pytest.importorskip("upkie")
+    with pytest.raises(ConfigError, match=message):
+        run_bundle(linear, env_id, env_kwargs=env_kwargs)
+
+
+def test_the_example_gains_as_a_bundle_balance_upkie_in_pybullet(linear):
+    pytest.importorskip("pybullet")
+    pytest.importorskip("upkie")
+    results = run_bundle(linear, "Upkie-PyBullet-Pendulum", seconds=2.0, seed=0)
+    assert results[0].survived and results[0].report.steps == 400
+    assert results[0].rms["pitch"] < 0.05 and results[0].rms["ground_position"] < 0.1
+    assert not any(results[0].report.safety.values())
+
+
+def test_a_policy_that_does_nothing_falls_in_pybullet(tmp_path):
+    pytest.importorskip("pybullet")
+    pytest.importorskip("upkie")
+    # A random network is no balancer: the environment ends the episode, and the result says so.
+    folder = write_upkie_bundle(tmp_path / "random")
+    (result,) = run_bundle(folder, "Upkie-PyBullet-Pendulum", seconds=10.0, seed=0)
+    assert not result.survived and result.seconds < 10.0
