@@ -48,7 +48,7 @@ def run(bundle: str | Path | None, out_dir: str | Path) -> dict[str, Any]:
 
     Returns:
         "step": p50 and p99 of `Policy.act` [µs]; "networks": for each size p50 and p99 of NumPy and of ONNX
-        Runtime [µs] (None without onnx and onnxruntime); "import": seconds of `import jaxloco.onboard`, and of
+        Runtime [µs] (None without onnx and onnxruntime); "import": seconds of `import jaxloco.onboard` and of
         NumPy alone; "limits": what they should be; "passed": whether they are.
     """
     policy = Policy.load(bundle) if bundle is not None else _upkie_like()
@@ -167,7 +167,7 @@ def _measure_network(sizes: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _onnx_call(layers: Layers, x: np.ndarray) -> Callable[[], Any] | None:
-    """Return a call of the same network in ONNX Runtime, on one thread as on a robot; None where it is missing."""
+    """Return a call of the same network in ONNX Runtime, on one thread; None where it is missing."""
     try:
         import onnxruntime
         from onnx import TensorProto, helper, numpy_helper

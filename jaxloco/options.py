@@ -51,6 +51,9 @@ def parse(config: type[T] | T, argv: Sequence[str] | None = None, *, prog: str, 
         return _parse_options(type_, default, arguments, prog, description)
     except ConfigError as error:
         print(f"{prog}: {error}", file=sys.stderr)
+    except BrokenPipeError:  # --help into `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
     except ModuleNotFoundError as error:
         print(
             f"{prog}: {error}; install the training tools with: pip install 'jaxloco[train]'", file=sys.stderr

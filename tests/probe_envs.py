@@ -108,10 +108,15 @@ def _rollout_step(
 
 
 def train(
-    probe: Probe, iterations: int, config: PPOConfig, network: NetworkConfig | None = None, n_envs: int = 32
+    probe: Probe,
+    iterations: int,
+    config: PPOConfig,
+    network: NetworkConfig | None = None,
+    n_envs: int = 32,
+    seed: int = 0,
 ) -> Result:
     """Train on a probe, as one compiled program."""
-    key = jax.random.PRNGKey(0)
+    key = jax.random.PRNGKey(seed)
     states = jax.vmap(probe.reset)(jax.random.split(key, n_envs))
     observation = probe.observe(states[0])
     dims = {group: x.shape[0] for group, x in observation.items()}
@@ -119,15 +124,24 @@ def train(
     networks = make_actor_critic(dims["actor"], dims.get("critic", dims["actor"]), 1, network)
     learner = ppo.init_learner(key, networks, config, dims)
     iteration = partial(_iteration, probe=probe, networks=networks, config=config)
-    keys = jax.random.split(jax.random.PRNGKey(1), iterations)
-    (learner, _), metrics = jax.jit(partial(jax.lax.scan, iteration))((learner, states), keys)
+    keys = jax.random.split(jax.random.fold_in(key, 1), iterations)
+    progress_remaining = jnp.linspace(1.0, 0.0, iterations)
+    loop = jax.jit(partial(jax.lax.scan, iteration))
+    (learner, _), metrics = loop((learner, states), (keys, progress_remaining))
     return Result(learner, metrics, networks, config)
 
 
 def _iteration(
-    carry: tuple[LearnerState, Array], key: Array, *, probe: Probe, networks: ActorCritic, config: PPOConfig
+    carry: tuple[LearnerState, Array],
+    inputs: tuple[Array, Array],
+    *,
+    probe: Probe,
+    networks: ActorCritic,
+    config: PPOConfig,
 ) -> tuple[tuple[LearnerState, Array], ppo.Metrics]:
     learner, states = carry
+    key, progress_remaining = inputs
+    learner = ppo.set_progress(learner, progress_remaining)
     states, trajectory = rollout(learner, states, key, probe=probe, networks=networks, config=config)
     learner, metrics = ppo.update(learner, trajectory, config=config, networks=networks)
     return (learner, states), metrics

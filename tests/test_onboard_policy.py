@@ -39,6 +39,7 @@ from jaxloco.onboard.spec import (
     OutputSpec,
     PolicySpec,
     Scale,
+    Stage,
 )
 
 READINGS = {"pitch": 0.1, "ground_position": 0.2, "pitch_velocity": 0.3, "ground_velocity": 0.4}
@@ -50,11 +51,15 @@ def upkie_policy(**changes):
 
 
 def sum_policy(
-    inputs: tuple[InputSpec, ...], history: int = 1, weights: list[float] | None = None, size: int = 1
+    inputs: tuple[InputSpec, ...],
+    history: int = 1,
+    weights: list[float] | None = None,
+    size: int = 1,
+    pipeline: tuple[Stage, ...] = (),
 ):
     """A policy whose network output is a weighted sum of its observation: its answers are known by hand."""
     outputs = tuple(OutputSpec(f"y{i}", "", 1, -1e6, 1e6, 0.0) for i in range(size))
-    spec = PolicySpec("r", "t", 100.0, inputs, NetworkSpec((LayerSpec("w", "b"),)), outputs, history)
+    spec = PolicySpec("r", "t", 100.0, inputs, NetworkSpec((LayerSpec("w", "b"),)), outputs, history, pipeline=pipeline)
     kernel = np.array(weights or [1.0] * spec.observation_size, np.float32)[:, None].repeat(size, 1)
     return make_policy(spec, {"w": kernel, "b": np.zeros(size, np.float32)})
 
@@ -145,6 +150,23 @@ def test_the_last_action_is_the_clipped_action_of_the_step_before_and_zero_after
     assert policy.action.item() == 0.0
     policy.act({"x": 0.25})
     assert policy.network_output.item() == 0.25
+
+
+def test_an_output_can_be_fed_back_and_is_zero_after_a_reset():
+    policy = sum_policy(
+        (InputSpec("x"), InputSpec("y0", source="policy")),
+        weights=[1.0, 100.0],
+        pipeline=(Integrate(0.01, (-9.0,), (9.0,)),),
+    )
+    found = []
+    for _ in range(3):
+        policy.act({"x": 1.0})
+        found.append(policy.network_output.item())
+    # The action is 1 each time, the output its integral: 0.01, 0.02, ...
+    assert found == pytest.approx([1.0, 2.0, 3.0])
+    policy.reset()
+    policy.act({"x": 1.0})
+    assert policy.network_output.item() == 1.0
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,15 @@ def test_the_pace_is_steps_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_numbers_are_short() -> None:
-    assert [si(x) for x in (0, 999, 999.9, 1000, 36_812, 999_960, 2e9)] == "0 999 1k 1k 36.8k 1M 2G".split()
+    assert [si(x) for x in (0, 999, 999.9, 1000, 36_812, 999_960, 2e9)] == [
+        "0",
+        "999",
+        "1k",
+        "1k",
+        "36.8k",
+        "1M",
+        "2G",
+    ]
     assert [clock(x) for x in (0.2, 59.6, 3600, math.nan)] == ["0:00", "1:00", "1:00:00", "-:--"]
 
 

@@ -107,7 +107,7 @@ def test_a_folder_without_runs_is_refused_with_what_is_missing(tmp_path: Path) -
 
 def test_a_mistyped_run_is_refused_with_the_newest_run_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "2025-01-01" / "heron_1")
-    with pytest.raises(ConfigError, match="there is no run folder .*the newest run is") as caught:
+    with pytest.raises(ConfigError, match=r"there is no run folder .*the newest run is") as caught:
         RunFolder.open(tmp_path / "2025-01-01" / "heron_2")
     assert str(run.path) in str(caught.value)
 

@@ -12,7 +12,7 @@ from jaxloco.errors import BundleError, JaxlocoError, unknown_name
 from jaxloco.onboard.bundle import Bundle, read_bundle
 from jaxloco.onboard.network import Mlp
 from jaxloco.onboard.pipeline import Pipeline
-from jaxloco.onboard.spec import FLOAT32_MAX, InputSpec, PolicySpec, expand, show
+from jaxloco.onboard.spec import FLOAT32_MAX, LAST_ACTION, InputSpec, PolicySpec, expand, show
 
 Output = float | np.ndarray
 """What `Policy.act` returns for one output: a float if its size is 1, an array (size,) otherwise."""
@@ -50,7 +50,7 @@ def _vector(name: str, value: Any, size: int) -> np.ndarray:
 class _Frame:
     """The inputs of one step: `clip(value, clip) * scale`, one after the other."""
 
-    def __init__(self, inputs: tuple[InputSpec, ...]):
+    def __init__(self, inputs: tuple[InputSpec, ...], own: Mapping[str, np.ndarray]):
         size = sum(item.size for item in inputs)
         self._names = [item.name for item in inputs if item.source != "policy"]
         self._raw = np.zeros(size, np.float32)
@@ -59,26 +59,26 @@ class _Frame:
         self._scale = np.ones(size, np.float32)
         self._scalars: list[tuple[str, int]] = []
         self._vectors: list[tuple[str, tuple[int], np.ndarray]] = []
-        self._last_action: np.ndarray | None = None
+        self._fed_back: list[tuple[np.ndarray, np.ndarray]] = []
         start = 0
         for item in inputs:
-            self._place(item, start)
+            self._place(item, start, own)
             start += item.size
         self._clipped = bool(np.isfinite(self._low).any())
 
-    def _place(self, item: InputSpec, start: int) -> None:
+    def _place(self, item: InputSpec, start: int, own: Mapping[str, np.ndarray]) -> None:
         part = slice(start, start + item.size)
         self._scale[part] = item.scale
         if item.clip is not None:
             self._low[part], self._high[part] = item.clip
         if item.source == "policy":
-            self._last_action = self._raw[part]
+            self._fed_back.append((self._raw[part], own[item.name]))
         elif item.size == 1:
             self._scalars.append((item.name, start))
         else:
             self._vectors.append((item.name, (item.size,), self._raw[part]))
 
-    def read(self, inputs: Mapping[str, Any], last_action: np.ndarray) -> None:
+    def read(self, inputs: Mapping[str, Any]) -> None:
         """Take the inputs; on an error nothing but this frame has changed."""
         raw = self._raw
         if len(inputs) != len(self._names):
@@ -99,8 +99,8 @@ class _Frame:
         except KeyError:
             raise self._wrong_names(inputs) from None
         self._check_vectors()
-        if self._last_action is not None:
-            self._last_action[...] = last_action
+        for place, source in self._fed_back:
+            place[...] = source
         if self._clipped:
             np.maximum(raw, self._low, out=raw)
             np.minimum(raw, self._high, out=raw)
@@ -167,15 +167,15 @@ class Policy:
     def __init__(self, bundle: Bundle):
         spec, arrays = bundle.spec, bundle.arrays
         self._bundle = bundle
-        self._frame = _Frame(spec.inputs)
+        self._action = np.zeros(spec.action_size, np.float32)
+        self._command = np.zeros(spec.action_size, np.float32)
+        self._frame = _Frame(spec.inputs, self._own_values())
         self._history = _History(spec.history, spec.frame_size)
         self._normalize = self._make_normalizer()
         layers = [(arrays[layer.kernel], arrays[layer.bias]) for layer in spec.network.layers]
         self._network = Mlp(layers, spec.network.activation)
         self._tanh = spec.network.output == "tanh"
         self._limits = np.ones(spec.action_size, np.float32), -np.ones(spec.action_size, np.float32)
-        self._action = np.zeros(spec.action_size, np.float32)
-        self._command = np.zeros(spec.action_size, np.float32)
         self._pipeline = Pipeline(spec.pipeline, spec.action_size)
         self._readers = self._make_readers()
 
@@ -214,6 +214,7 @@ class Policy:
         self._history.reset()
         self._pipeline.reset()
         self._action[...] = 0.0
+        self._command[...] = 0.0
 
     def act(self, inputs: Mapping[str, Any]) -> dict[str, Output]:
         """Do one control step.
@@ -229,7 +230,7 @@ class Policy:
             ValueError: `UnknownNameError` or `InputError`: an input is unknown, missing, of the wrong size or
                 not finite. The policy's state is as before the call.
         """
-        self._frame.read(inputs, self._action)
+        self._frame.read(inputs)
         self._normalize(self._history.push(self._frame), self._network.input)
         y = self._network.run()
         action, command = self._action, self._command
@@ -307,6 +308,14 @@ class Policy:
             np.minimum(out, high, out=out)
 
         return normalize
+
+    def _own_values(self) -> dict[str, np.ndarray]:
+        """Return what the policy gave last, by input name: views that each step renews."""
+        values, start = {LAST_ACTION: self._action}, 0
+        for item in self.spec.outputs:
+            values[item.name] = self._command[start : start + item.size]
+            start += item.size
+        return values
 
     def _make_readers(self) -> list[tuple[str, Callable[[], Output]]]:
         """Return, for each output, the function that reads it from the command vector."""

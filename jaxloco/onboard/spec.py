@@ -175,8 +175,8 @@ class InputSpec:
         clip: Lowest and highest value that the policy sees, in `unit`; None for no clip.
         low: Lowest reading to believe, in `unit`; None for no check. One number, or one per component.
         high: Highest reading to believe, in `unit`; None for no check. One number, or one per component.
-        source: "sensor" or "command" (both given by the caller) or "policy" (filled in by the runtime:
-            `last_action`).
+        source: "sensor" or "command" (both given by the caller) or "policy" (filled in by the runtime with what
+            the policy gave in the step before, zeros after a reset: `last_action`, or an output by its name).
         components: Names of the components, for example of the joints; may be empty.
     """
 
@@ -206,8 +206,8 @@ class InputSpec:
         )
         if self.low is not None and self.high is not None:
             _check_order(self.low, self.high, size)
-        if (self.source == "policy") != (self.name == LAST_ACTION):
-            raise _fail("source", f'"policy" for {LAST_ACTION!r} and for nothing else', self.source)
+        if self.name == LAST_ACTION and self.source != "policy":
+            raise _fail("source", f'"policy" for {LAST_ACTION!r}', self.source)
 
     @staticmethod
     def _checked_clip(value: object) -> tuple[float, float]:
@@ -323,6 +323,10 @@ class NetworkSpec:
             raise _fail("layers", "at least one layer", self.layers)
 
 
+_OPTIONAL_VECTORS = ("offset", "initial")
+"""Vectors of stages that may be None, which means zeros."""
+
+
 class Stage:
     """One stage of the action pipeline: a step from an action vector to the next, elementwise."""
 
@@ -332,7 +336,7 @@ class Stage:
     def __post_init__(self) -> None:
         for key in self._vectors:
             value = getattr(self, key)
-            if value is not None:
+            if value is not None or key not in _OPTIONAL_VECTORS:
                 _set(self, **{key: _vector(key, value)})
         if hasattr(self, "dt"):
             _set(self, dt=_positive("dt", self.dt))
@@ -507,11 +511,18 @@ class PolicySpec:
         if self.observation_size > MAX_SIZE or self.action_size > MAX_SIZE:
             raise _fail("history", f"at most {MAX_SIZE} numbers in all", self.observation_size)
         for i, item in enumerate(self.inputs):
-            if item.source == "policy" and item.size != self.action_size:
-                raise _fail(f"inputs[{i}].size", f"the size of the action, {self.action_size}", item.size)
+            self._check_own(i, item)
         for i, stage in enumerate(self.pipeline):
             with _at(f"pipeline[{i}]"):
                 stage.check_fits(self.action_size, self.control_frequency)
+
+    def _check_own(self, i: int, item: InputSpec) -> None:
+        """Check an input that may be the policy's own: its last action, or one of its outputs."""
+        own = {LAST_ACTION: self.action_size, **{output.name: output.size for output in self.outputs}}
+        if (item.source == "policy") != (item.name in own):
+            raise _fail(f"inputs[{i}].source", f'"policy" for {sorted(own)} and for nothing else', item.source)
+        if item.source == "policy" and item.size != own[item.name]:
+            raise _fail(f"inputs[{i}].size", f"the size of {item.name!r}, {own[item.name]}", item.size)
 
     @property
     def frame_size(self) -> int:

@@ -32,6 +32,9 @@ SUPERSAMPLE_SOFTWARE = 1.25
 PUSH_COLOR = (0.86, 0.15, 0.15)
 PUSH_LINGER_SECONDS = 0.3
 EXTRA_GEOMS = 100
+SHADOW_COLOR = (0.36, 0.37, 0.4)
+SHADOW_LIFT = 0.002
+SHADOW_THICKNESS = 1e-3
 
 _PROBE = """
 import importlib, sys
@@ -356,6 +359,9 @@ class _Screen:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(self.model, maxgeom=2 * self.model.ngeom + 1000 + EXTRA_GEOMS)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = int(best or not self.software)
+        self._flat_shadows = self.software and not best and _floor(self.model) is not None
+        if self._flat_shadows:
+            self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         self._option = mujoco.MjvOption()
         self._viewport = mujoco.MjrRect(0, 0, self.width, self.height)
         self._pixels = np.empty((self.height, self.width, 3), np.uint8)
@@ -376,6 +382,37 @@ class _Screen:
 
         every = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self.model, data, self._option, None, camera, every, self._scene)
+        if self._flat_shadows:
+            self._add_flat_shadows(data)
+
+    def _add_flat_shadows(self, data: "mujoco.MjData") -> None:
+        """Add each geom once more, pressed flat onto the floor along the light, in one dark colour."""
+        import mujoco
+
+        floor, light = _floor(self.model), _shadow_light(self.model)
+        if floor is None or light is None or data.light_xdir[light][2] > -0.1:
+            return
+        height = float(data.geom_xpos[floor][2]) + SHADOW_LIFT
+        direction = np.asarray(data.light_xdir[light])
+        press = np.eye(3)
+        press[:, 2] = -direction / direction[2]
+        press[2, 2] = SHADOW_THICKNESS
+        color = np.array([*SHADOW_COLOR, 1.0], np.float32)
+        for index in range(self._scene.ngeom):
+            geom = self._scene.geoms[index]
+            if geom.category != mujoco.mjtCatBit.mjCAT_DYNAMIC or self._scene.ngeom >= self._scene.maxgeom:
+                continue
+            offset = press @ (geom.pos - [0.0, 0.0, height])
+            shadow = self._scene.geoms[self._scene.ngeom]
+            mujoco.mjv_initGeom(
+                shadow, geom.type, np.zeros(3), offset + [0.0, 0.0, height], np.zeros(9), color
+            )
+            shadow.size[:] = geom.size
+            shadow.mat[:] = press @ geom.mat
+            shadow.dataid = geom.dataid
+            shadow.emission = 1.0
+            shadow.category = mujoco.mjtCatBit.mjCAT_DECOR
+            self._scene.ngeom += 1
 
     def add_push(self, force: np.ndarray, point: np.ndarray, opacity: float) -> None:
         """Add an arrow from `point` along the force, longer with a larger force in terms of the weight."""
@@ -417,13 +454,27 @@ class _Screen:
         self._gl.free()
 
 
+def _floor(model: "mujoco.MjModel") -> int | None:
+    """Return the level floor, if there is one."""
+    import mujoco
+
+    level = (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE) & (np.abs(model.geom_quat[:, 0]) > 0.999)
+    floors = np.flatnonzero(level & (model.geom_bodyid == 0))
+    return int(floors[0]) if len(floors) == 1 else None
+
+
+def _shadow_light(model: "mujoco.MjModel") -> int | None:
+    lights = np.flatnonzero(model.light_castshadow)
+    return int(lights[0]) if len(lights) else None
+
+
 def _is_software() -> bool:
     """Return whether the current OpenGL context draws on the processor; assume so where nobody can tell."""
     import ctypes
+    import importlib
 
     try:
-        from OpenGL.raw.GL.VERSION import GL_1_0 as GL
-
+        GL = importlib.import_module("OpenGL.raw.GL.VERSION.GL_1_0")
         name = ctypes.string_at(GL.glGetString(GL.GL_RENDERER)).decode().lower()
     except Exception:
         return True

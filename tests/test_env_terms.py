@@ -1,0 +1,254 @@
+"""The pieces an environment is made of, each with numbers worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloco.envs import actions, rewards
+from jaxloco.envs.actuators import Actuation, wheel_drive
+from jaxloco.envs.commands import Command
+from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
+from jaxloco.envs.delays import buffer_length, delayed, push
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
+from jaxloco.envs.perturbations import Pushes
+from jaxloco.envs.quantities import pitch_angle, roll_angle, rotate_inverse
+from jaxloco.envs.terms import bind
+from jaxloco.errors import ConfigError
+from jaxloco.onboard.spec import Clip, Delay, Integrate, LowPass, Scale
+from jaxloco.robot import load_robot
+
+
+def sampler(seed: int = 0, curriculum: CurriculumState = FULL, until: float = 1.0) -> Sampler:
+    return Sampler(jax.random.PRNGKey(seed), curriculum, until)
+
+
+def level(progress: float = 0.0, success: float = 0.0) -> CurriculumState:
+    return CurriculumState(jnp.float32(progress), jnp.float32(success))
+
+
+# Binding
+
+
+def test_a_term_gets_quantities_by_parameter_name():
+    bound = bind(lambda pitch, speed, *, limit: (pitch, speed, limit), {"pitch", "v"}, what="t", inputs={"speed": "v"}, constants={"limit": 3})
+    assert bound({"pitch": 1, "v": 2}) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        (lambda pich: pich, {}, "unknown quantity 'pich'; did you mean 'pitch'"),
+        (lambda pitch: pitch, {"inputs": {"pitch": "ptch"}}, "unknown quantity 'ptch'; did you mean 'pitch'"),
+        (lambda pitch: pitch, {"constants": {"sigma": 1.0}}, "takes no 'sigma'"),
+    ],
+)
+def test_a_term_that_does_not_fit_fails_when_bound(function, options, message):
+    with pytest.raises(ConfigError, match=message):
+        bind(function, {"pitch", "roll"}, what="reward 'upright'", **options)
+
+
+# Rewards
+
+
+def test_reward_kernels():
+    error = jnp.array([0.3, -0.4])  # |e|² = 0.25
+    assert float(rewards.exponential(error, sigma=0.5)) == pytest.approx(np.exp(-1.0))
+    assert float(rewards.absolute(error)) == pytest.approx(0.7)
+    assert float(rewards.squared(error)) == pytest.approx(0.25)
+    assert float(rewards.action_change(jnp.array([1.0]), jnp.array([-0.5]))) == pytest.approx(2.25)
+
+
+# Ranges and curricula
+
+
+def test_a_range_grows_from_its_nominal_value():
+    span = Range(0.0, 4.0, grows="progress", nominal=1.0, start=0.5)
+    low, high = span.bounds(level(progress=0.0), 0.5)
+    assert (float(low), float(high)) == (0.5, 2.5)
+    low, high = span.bounds(level(progress=0.25), 0.5)  # half way: three quarters of the width
+    assert (float(low), float(high)) == (0.25, 3.25)
+    assert [float(x) for x in span.bounds(level(progress=1.0), 0.5)] == [0.0, 4.0]
+
+
+def test_success_widens_a_range_and_failure_narrows_it():
+    curriculum = Curriculum(step_up=0.2, step_down=0.1)
+    state = curriculum.after_episode(level(success=0.5), jnp.bool_(False))
+    assert float(state.success) == pytest.approx(0.7)
+    state = curriculum.after_episode(state, jnp.bool_(True))
+    assert float(state.success) == pytest.approx(0.6)
+    assert float(Range(-1.0, 1.0, grows="success").bounds(state, 1.0)[1]) == pytest.approx(0.6)
+
+
+def test_draws_fill_their_range():
+    values = np.asarray(sampler().draw(Range(2.0, 3.0), (4000,)))
+    assert values.min() >= 2.0 and values.max() < 3.0
+    assert values.mean() == pytest.approx(2.5, abs=0.02)
+    logs = np.log(np.asarray(sampler().draw(Range(0.01, 1.0, log=True), (4000,))))
+    assert logs.mean() == pytest.approx(np.log(0.1), abs=0.06)
+
+
+def test_a_stream_never_repeats_a_number():
+    stream = sampler()
+    numbers = np.concatenate([np.asarray(stream.unit((50,))) for _ in range(8)])
+    assert len(np.unique(numbers)) == 400
+
+
+@pytest.mark.parametrize("ends", [{"low": 1.0, "high": 0.0}, {"low": 0.0, "high": 1.0, "log": True}])
+def test_an_impossible_range_is_refused(ends):
+    with pytest.raises(ConfigError, match="range from"):
+        Range(**ends)
+
+
+# Delays
+
+
+def test_a_delay_of_whole_steps_returns_an_old_sample():
+    buffer = jnp.zeros((4, 1))
+    for value in (1.0, 2.0, 3.0, 4.0):
+        buffer = push(buffer, jnp.array([value]))
+    assert [float(delayed(buffer, jnp.float32(d), 0.005)[0]) for d in (0.0, 0.005, 0.015)] == [4.0, 3.0, 1.0]
+
+
+def test_a_delay_between_samples_is_the_mean_over_the_period():
+    # A target steps from 0 to 10 now; delayed by 2 ms of 5, it acts for 3 ms of this period: mean 6.
+    buffer = push(jnp.zeros((3, 1)), jnp.array([10.0]))
+    assert float(delayed(buffer, jnp.float32(0.002), 0.005)[0]) == pytest.approx(6.0)
+
+
+def test_buffers_are_long_enough():
+    assert [buffer_length(s, 0.005) for s in (0.0, 0.001, 0.005, 0.0051)] == [1, 2, 2, 3]
+
+
+def test_a_lag_responds_exponentially():
+    actuation = Actuation(time_constant=Range(0.05, 0.05))
+    draws = actuation.draw(sampler())
+    state = actuation.start(jnp.zeros(1), 0.005)
+    for _ in range(10):
+        state, out = actuation.step(state, jnp.ones(1), draws, 0.005)
+    assert float(out[0]) == pytest.approx(1.0 - np.exp(-1.0), abs=1e-5)  # after one time constant
+
+
+def test_no_delay_and_no_lag_pass_targets_on():
+    actuation = Actuation()
+    state, out = actuation.step(actuation.start(jnp.zeros(1), 0.005), jnp.array([2.0]), actuation.draw(sampler()), 0.005)
+    assert float(out[0]) == 2.0
+
+
+# Action pipeline
+
+
+def test_pipeline_stages_by_hand():
+    stages = (Scale((2.0,), (1.0,)), Integrate(0.5, (-1.0,), (2.0,)), LowPass(0.5, (1.0,)), Delay(1), Clip((0.0,), (0.7,)))
+    states = actions.initial_state(stages, 1)
+    results = []
+    for action in (0.5, 0.5, -1.0):
+        states, result = actions.apply(stages, states, jnp.array([action]))
+        results.append(float(result[0]))
+    # scale: 2, 2, -1; integral: 1, 2, 1.5; low-pass: 0.5, 1.25, 1.375; delayed: 0, 0.5, 1.25; clipped: 0, 0.5, 0.7
+    assert results == pytest.approx([0.0, 0.5, 0.7])
+
+
+def test_wheel_drive_turns_wheels_forward():
+    robot = load_robot("upkie")
+    ctrl = np.asarray(wheel_drive(robot)(jnp.array([0.5])))
+    assert ctrl.tolist() == pytest.approx([0.0, 0.0, 10.0, 0.0, 0.0, -10.0])  # 0.5 m/s over 5 cm; right wheel mirrored
+
+
+# Observations
+
+
+def observer(history: int = 1, **options) -> Observer:
+    terms = (ObservationTerm("a", scale=2.0, clip=(-1.0, 1.0)), ObservationTerm("b", **options))
+    return Observer("actor", ObservationGroup(terms, history), {"a": 1, "b": 2}, 0.01)
+
+
+def seen(obs: Observer, *readings: tuple) -> list:
+    draws = obs.draw(sampler())
+    values = [{"a": jnp.float32(a), "b": jnp.asarray(b, jnp.float32)} for a, b in readings]
+    state = obs.start(values[0], draws, sampler(1))
+    for index, value in enumerate(values[1:]):
+        state = obs.step(state, value, draws, sampler(2 + index))
+    return np.asarray(obs.observation(state)).tolist()
+
+
+def test_a_frame_is_clipped_then_scaled():
+    assert seen(observer(), (3.0, (4.0, 5.0))) == [2.0, 4.0, 5.0]
+
+
+def test_history_is_oldest_first_and_begins_filled():
+    assert seen(observer(2), (0.1, (1.0, 2.0))) == pytest.approx([0.2, 1.0, 2.0, 0.2, 1.0, 2.0])
+    frames = [(0.1, (1.0, 1.0)), (0.2, (2.0, 2.0)), (0.3, (3.0, 3.0))]
+    assert seen(observer(2), *frames) == pytest.approx([0.4, 2.0, 2.0, 0.6, 3.0, 3.0])
+
+
+def test_noise_is_bounded_and_fresh_at_each_step():
+    frames = [(0.0, (0.0, 0.0))] * 50
+    noisy = np.array(seen(observer(49, noise=0.1), *frames)).reshape(49, 3)
+    assert np.all(noisy[:, 0] == 0.0)
+    assert 0.05 < np.abs(noisy[:, 1:]).max() <= 0.1
+    assert len(np.unique(noisy[:, 1])) == 49
+
+
+def test_bias_is_constant_within_an_episode_and_differs_between_episodes():
+    obs = observer(3, bias=0.5)
+    biased = np.array(seen(obs, *[(0.0, (0.0, 0.0))] * 3)).reshape(3, 3)
+    assert np.all(biased == biased[0]) and biased[0, 1] != 0.0
+    assert not np.array_equal(obs.draw(sampler(0))["actor_bias"], obs.draw(sampler(1))["actor_bias"])
+
+
+def test_latency_delays_readings_but_not_what_the_policy_computed():
+    group = ObservationGroup((ObservationTerm("a"), ObservationTerm("mine")), latency=Range(0.02, 0.02))
+    obs = Observer("actor", group, {"a": 1, "mine": 1}, 0.01, {"mine"})
+    draws = obs.draw(sampler())
+    state = obs.start({"a": jnp.float32(1.0), "mine": jnp.float32(1.0)}, draws, sampler())
+    for value in (2.0, 3.0):
+        state = obs.step(state, {"a": jnp.float32(value), "mine": jnp.float32(value)}, draws, sampler())
+    assert np.asarray(obs.observation(state)).tolist() == [1.0, 3.0]
+
+
+# Commands and pushes
+
+
+def test_a_command_is_held_then_drawn_anew():
+    command = Command("velocity", "m/s", (Range(0.5, 1.0), Range(-1.0, -0.5)), Range(0.105, 0.105))
+    state = command.draw(sampler(100))
+    first = np.asarray(state.value)
+    assert 0.5 <= first[0] < 1.0 and -1.0 <= first[1] < -0.5
+    values = []
+    for step in range(1, 21):
+        state = command.step(state, sampler(step), 0.01)
+        values.append(float(state.value[0]))
+    changes = np.flatnonzero(np.diff([float(first[0]), *values]))
+    assert changes.tolist() == [10]  # due in the eleventh period; the next one is not yet
+
+
+def test_zero_share_makes_commands_zero():
+    command = Command("velocity", "m/s", (Range(0.5, 1.0),), Range(1.0, 1.0), zero_share=1.0)
+    assert float(command.draw(sampler()).value[0]) == 0.0
+
+
+def test_a_push_lasts_as_long_as_it_should():
+    pushes = Pushes(Range(20.0, 20.0), Range(0.1, 0.1), Range(0.5, 0.5), lateral=0.0)
+    state, forces = pushes.start(sampler()), []
+    for step in range(260):
+        state, force = pushes.step(state, sampler(step), 0.005)
+        forces.append(np.asarray(force))
+    active = np.abs(np.array(forces)[:, 0]) > 0.0
+    assert active.sum() == 40  # two pushes of 0.1 s at 200 Hz in 1.3 s
+    np.testing.assert_allclose(np.abs(np.array(forces)[active]), [[20.0, 0.0, 0.0]] * 40, atol=1e-4)
+    assert np.flatnonzero(active)[0] in (100, 101)
+
+
+# Frames
+
+
+def test_pitch_and_roll_of_known_orientations():
+    def about(axis: int, angle: float) -> jax.Array:
+        return jnp.zeros(4).at[0].set(jnp.cos(angle / 2)).at[1 + axis].set(jnp.sin(angle / 2))
+
+    assert float(pitch_angle(about(1, 0.3))) == pytest.approx(0.3, abs=1e-6)
+    assert float(roll_angle(about(0, -0.2))) == pytest.approx(-0.2, abs=1e-6)
+    # Leaning forward by 0.3, gravity points forward in the base: sin 0.3 along x.
+    gravity = rotate_inverse(about(1, 0.3), jnp.array([0.0, 0.0, -1.0]))
+    np.testing.assert_allclose(gravity, [np.sin(0.3), 0.0, -np.cos(0.3)], atol=1e-6)
