@@ -20,6 +20,8 @@ pytestmark = pytest.mark.usefixtures("strict_dtypes")
 N_STEPS, N_ENVS, DIM, ACTIONS = 6, 4, 3, 2
 NETWORKS = make_actor_critic(DIM, DIM, ACTIONS, NetworkConfig((5,), (4,), activation_fn="tanh"))
 FULL_BATCH = PPOConfig(n_steps=N_STEPS, n_minibatches=1, n_epochs=1)
+# Adam with a huge epsilon and an equal learning rate: gradient = parameters before - after.
+PLAIN_DESCENT = replace(FULL_BATCH, max_grad_norm=float("inf"), adam_eps=1e6, learning_rate=1e6)
 
 
 compiled_update = jax.jit(ppo.update, static_argnames=("config", "networks"))
@@ -88,7 +90,10 @@ class Reference:
                 if d.terminated[t, n]:
                     following, running = 0.0, 0.0
                 running = (
-                    d.reward[t, n] + c.gamma * following - values[t, n] + c.gamma * c.gae_lambda * running
+                    c.reward_scale * d.reward[t, n]
+                    + c.gamma * following
+                    - values[t, n]
+                    + c.gamma * c.gae_lambda * running
                 )
                 advantage[t, n] = running
         return advantage, advantage + values
@@ -108,8 +113,7 @@ class Reference:
 
 
 def test_loss_and_gradient_are_those_of_plain_numpy() -> None:
-    """Adam with a huge epsilon and an equal learning rate is plain descent: gradient = before - after."""
-    config = replace(FULL_BATCH, ent_coef=0.01, max_grad_norm=float("inf"), adam_eps=1e6, learning_rate=1e6)
+    config = replace(PLAIN_DESCENT, ent_coef=0.01, reward_scale=0.5)
     state = init(config)
     data = trajectory(state, config, log_prob_noise=0.3)
     after, metrics = compiled_update(state, data, config=config, networks=NETWORKS)
@@ -134,7 +138,7 @@ def test_loss_and_gradient_are_those_of_plain_numpy() -> None:
 
 
 def test_gradient_longer_than_max_grad_norm_is_scaled_down_to_it() -> None:
-    config = replace(FULL_BATCH, max_grad_norm=0.01, adam_eps=1e6, learning_rate=1e6)
+    config = replace(PLAIN_DESCENT, max_grad_norm=0.01)
     after, metrics = update(config)
     change = jax.tree.map(jnp.subtract, init(config).params, after.params)
     assert metrics["train/grad_norm"] > 0.1
@@ -154,10 +158,11 @@ def test_value_clipping_stops_the_gradient_of_values_that_moved_too_far() -> Non
     ]  # log_prob, advantage, R, V_old
     batch = ppo._Batch(observation, None, jnp.zeros((1, ACTIONS)), scalars, None)
     loss = partial(ppo._loss, batch=batch, clip_range=jnp.array(0.2), networks=NETWORKS)
-    gradient, logs = jax.grad(loss, has_aux=True)(params, config=config)
+    gradient, logs = jax.jit(jax.grad(partial(loss, config=config), has_aux=True))(params)
     assert float(logs["value_loss"]) == pytest.approx(3.5**2, rel=1e-5)
     assert all(np.all(g == 0) for g in jax.tree.leaves(gradient["critic"]))
-    gradient, logs = jax.grad(loss, has_aux=True)(params, config=replace(config, clip_range_vf=None))
+    plain = replace(config, clip_range_vf=None)
+    gradient, logs = jax.jit(jax.grad(partial(loss, config=plain), has_aux=True))(params)
     assert float(logs["value_loss"]) == pytest.approx(3.0**2, rel=1e-5)
     assert any(np.any(g != 0) for g in jax.tree.leaves(gradient["critic"]))
 
@@ -209,8 +214,6 @@ def test_target_kl_stops_the_update_before_the_step_that_would_go_further() -> N
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), stopped.params, one_step.params)
     assert metrics["train/n_updates"] == 2.0
     assert metrics["train/approx_kl"] > 1.5e-5
-    _, metrics = update(replace(config, n_epochs=5, target_kl=10.0))
-    assert metrics["train/n_updates"] == 5.0
 
 
 def test_rollout_statistics_are_used_in_the_update_and_replaced_after_it() -> None:
@@ -231,15 +234,6 @@ def test_rollout_statistics_are_used_in_the_update_and_replaced_after_it() -> No
     samples = np.concatenate([seen, np.asarray(raw.observation["actor"]).reshape(-1, DIM)])
     np.testing.assert_allclose(after.normalizers["actor"].mean, samples.mean(0), rtol=1e-4)
     assert expected.normalizers == {}
-
-
-def test_reward_scale_multiplies_the_rewards() -> None:
-    state = init(FULL_BATCH)
-    data = trajectory(state, FULL_BATCH)
-    scaled, _ = compiled_update(state, data, config=replace(FULL_BATCH, reward_scale=0.5), networks=NETWORKS)
-    halved = data._replace(reward=0.5 * data.reward)
-    expected, _ = compiled_update(state, halved, config=FULL_BATCH, networks=NETWORKS)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), scaled.params, expected.params)
 
 
 @pytest.mark.parametrize(

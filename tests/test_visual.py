@@ -255,3 +255,14 @@ def test_arrays_of_the_wrong_shape_and_unknown_cameras_are_refused(model: mujoco
             render_video(model, **{"qpos": frames, "path": "v.mp4", "fps": 25, **arguments})  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="did you mean 'side'"):
         render_video(model, frames, "v.mp4", 25, camera="sid")
+
+
+@pytest.mark.usefixtures("graphics")
+def test_a_video_drawn_by_the_processor_still_has_shadows(model: mujoco.MjModel, tmp_path: Path) -> None:
+    qpos = np.tile(model.qpos0, (2, 1))
+    qpos[0, 2], qpos[1, 0] = 1.0, 100.0  # above the floor, then far away
+    path = render_video(model, qpos, tmp_path / "v.mp4", 25, camera="free")
+    assert path is not None
+    with_robot, without = read_video(path, (640, 360))[1].astype(int)
+    darker = (without.sum(-1) > 60) & (with_robot.sum(-1) < 0.7 * without.sum(-1)) & (with_robot[..., 1] < 80)
+    assert np.sum(darker) > 200

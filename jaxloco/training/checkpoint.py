@@ -10,12 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+import tensorstore
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from jaxloco.errors import CheckpointError
 
 BEST = "rollout/ep_rew_mean"
 """The metric that decides which checkpoint is the best one."""
+
+NO_SCORE = -3.0e38
+"""Stands for the mean return where no episode has ended."""
 
 logging.getLogger("absl").setLevel(logging.ERROR)
 
@@ -30,9 +34,10 @@ class Checkpoints:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder}: there are no checkpoints here")
-        best = BestN(get_metric_fn=lambda metrics: metrics[BEST], n=1, keep_checkpoints_without_metrics=False)
+        best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
+            best_fn=_score,  # without it Orbax writes no metrics, and the best one is forgotten when reopened
             create=not read_only,
             read_only=read_only,
             enable_async_checkpointing=not read_only,
@@ -61,13 +66,14 @@ class Checkpoints:
             CheckpointError: This one, or the one before it, could not be written (a full disk, say).
         """
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_flat(state)), config=ocp.args.JsonSave(dict(config))
+            state=ocp.args.PyTreeSave(_flat(state)), config=ocp.args.JsonSave(dict(config))
         )
-        metrics = {BEST: -3.0e38 if score is None else float(score)}
+        metrics = {BEST: NO_SCORE if score is None else float(score)}
         try:
             self._manager.save(iteration, args=args, metrics=metrics, force=True)
         except Exception as error:
-            raise CheckpointError(f"{self.folder}: checkpoint {iteration} could not be written: {error}") from error
+            what = f"checkpoint {iteration} could not be written: {_reason(error)}"
+            raise CheckpointError(f"{self.folder}: {what}") from error
 
     def wait(self) -> None:
         """Wait until what was begun is written.
@@ -78,7 +84,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise CheckpointError(f"{self.folder}: a checkpoint could not be written: {error}") from error
+            raise CheckpointError(f"{self.folder}: a checkpoint could not be written: {_reason(error)}") from error
 
     def iterations(self) -> list[int]:
         """Return the numbers of the complete checkpoints, ascending."""
@@ -90,14 +96,16 @@ class Checkpoints:
         return max(scores, key=lambda step: scores[step]) if scores else None
 
     def _score(self, iteration: int) -> float:
-        metrics = self._manager.metrics(iteration) or {}
-        return float(metrics.get(BEST, -3.0e38))
+        try:
+            return _score(self._manager.metrics(iteration) or {})
+        except ValueError:  # not JSON: it cannot be the best one, and may be readable for all that
+            return NO_SCORE
 
     def restore(self, like: Any, config: Mapping[str, Any], iteration: int | None = None) -> tuple[int, Any]:
         """Read a checkpoint.
 
         Args:
-            like: A pytree with the shapes to expect (arrays or `jax.ShapeDtypeStruct`).
+            like: A pytree with the shapes to expect (arrays or `jax.ShapeDtypeStruct`); may be a part of what was saved.
             config: The configuration it must come from; keys absent here are not compared.
             iteration: Its number; the last complete one if not given.
 
@@ -116,25 +124,51 @@ class Checkpoints:
         differences = list(_differences(saved, config))
         if differences:
             raise CheckpointError(f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}")
-        abstract = _flat(jax.tree.map(_shape, like))
-        try:
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            leaves = self._manager.restore(number, args=args)["state"]
-        except Exception as error:
-            raise CheckpointError(f"{self.folder}/{number} cannot be read: {error}") from error
-        for name, expected in abstract.items():
-            leaf = leaves[name]
-            if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
-                found, wanted = f"{leaf.dtype}{leaf.shape}", f"{expected.dtype}{expected.shape}"
-                raise CheckpointError(f"{self.folder}/{number}: {name} is {found}, expected {wanted}")
+        leaves = self._read_leaves(number, _flat(jax.tree.map(_shape, like)))
         return number, _unflat(like, leaves)
+
+    def _read_leaves(self, number: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+        folder = self.folder / str(number)
+        restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+        item = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
+        try:
+            _read_through(folder / "state")
+            leaves = self._manager.restore(number, args=ocp.args.Composite(state=item))["state"]
+        except Exception as error:
+            raise CheckpointError(f"{folder} cannot be read: {_reason(error)}") from error
+        for name, expected in wanted.items():
+            leaf = leaves.get(name)
+            if not isinstance(leaf, jax.Array):
+                raise CheckpointError(f"{folder}: {name.lstrip('.')} is not in it")
+            if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
+                found, wants = f"{leaf.dtype}{leaf.shape}", f"{expected.dtype}{expected.shape}"
+                raise CheckpointError(f"{folder}: {name.lstrip('.')} is {found}, expected {wants}")
+        return dict(leaves)
 
     def _read_config(self, number: int) -> dict[str, Any]:
         try:
             restored = self._manager.restore(number, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
         except Exception as error:
-            raise CheckpointError(f"{self.folder}/{number}: its configuration cannot be read: {error}") from error
+            raise CheckpointError(f"{self.folder}/{number}: its configuration cannot be read: {_reason(error)}") from error
         return dict(restored["config"])
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+    return float(metrics.get(BEST, NO_SCORE))
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error; TensorStore and Orbax append pages to it."""
+    lines = str(error).partition(" See full TensorStore details")[0].splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _read_through(folder: Path) -> None:
+    """Read every value once, so that damage is found here, in one place, and not amid Orbax's parallel reads."""
+    base = {"driver": "file", "path": f"{folder.absolute()}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    for read in [store.read(key) for key in store.list().result()]:
+        read.result()
 
 
 def _flat(state: Any) -> dict[str, Any]:

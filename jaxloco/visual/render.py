@@ -32,7 +32,8 @@ SUPERSAMPLE_SOFTWARE = 1.25
 PUSH_COLOR = (0.86, 0.15, 0.15)
 PUSH_LINGER_SECONDS = 0.3
 EXTRA_GEOMS = 100
-SHADOW_COLOR = (0.36, 0.37, 0.4)
+SHADOW_COLOR = (0.05, 0.05, 0.055)
+SHADOW_EMISSION = 7.0
 SHADOW_LIFT = 0.002
 SHADOW_THICKNESS = 1e-3
 
@@ -327,11 +328,11 @@ def _frames(film: _Film, screen: "_Screen") -> Iterator[np.ndarray]:
 class _Screen:
     """An offscreen OpenGL context for one model.
 
-    Measured with Mesa's llvmpipe on two busy cores, Upkie, 640 x 360, in milliseconds of processor time per
-    frame: 122 with the model's own settings (multisampling, 4096 shadow map, reflections), 36 without
-    multisampling and reflections, 21 with coarser cylinders and shadow map as well, 12 without shadows.
-    Multisampling costs more than drawing everything twice as large; drawing a little larger and scaling down
-    smooths edges well enough.
+    Software OpenGL is slow in shadows, multisampling and reflections. Measured with Mesa's llvmpipe on two
+    busy cores, Upkie at 640 x 360, in milliseconds of processor time per frame: 122 with the model's own
+    settings, 36 without multisampling and reflections, 22 with coarser cylinders and shadow map as well, 10
+    without shadows. So videos have shadows of flattened geoms there (2 ms), and smooth edges from drawing
+    a little larger and scaling down (2 ms; multisampling costs more than drawing twice as large).
     """
 
     def __init__(
@@ -398,19 +399,19 @@ class _Screen:
         press[:, 2] = -direction / direction[2]
         press[2, 2] = SHADOW_THICKNESS
         color = np.array([*SHADOW_COLOR, 1.0], np.float32)
+        lying = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
         for index in range(self._scene.ngeom):
             geom = self._scene.geoms[index]
-            if geom.category != mujoco.mjtCatBit.mjCAT_DYNAMIC or self._scene.ngeom >= self._scene.maxgeom:
+            if geom.type in lying or geom.transparent or self._scene.ngeom >= self._scene.maxgeom:
                 continue
-            offset = press @ (geom.pos - [0.0, 0.0, height])
+            position = press @ (geom.pos - [0.0, 0.0, height])
+            position[2] += height
             shadow = self._scene.geoms[self._scene.ngeom]
-            mujoco.mjv_initGeom(
-                shadow, geom.type, np.zeros(3), offset + [0.0, 0.0, height], np.zeros(9), color
-            )
+            mujoco.mjv_initGeom(shadow, geom.type, np.zeros(3), position, np.zeros(9), color)
             shadow.size[:] = geom.size
             shadow.mat[:] = press @ geom.mat
             shadow.dataid = geom.dataid
-            shadow.emission = 1.0
+            shadow.emission = SHADOW_EMISSION
             shadow.category = mujoco.mjtCatBit.mjCAT_DECOR
             self._scene.ngeom += 1
 
@@ -464,6 +465,7 @@ def _floor(model: "mujoco.MjModel") -> int | None:
 
 
 def _shadow_light(model: "mujoco.MjModel") -> int | None:
+    """Return the first light that casts shadows, if there is one."""
     lights = np.flatnonzero(model.light_castshadow)
     return int(lights[0]) if len(lights) else None
 

@@ -1,0 +1,166 @@
+"""What every benchmark writes beside its numbers: machine, versions, date, command line, spread."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jaxloco.errors import ConfigError, JaxlocoError
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout."""
+
+RESULTS = ROOT / "benchmarks" / "results"
+"""Where results are kept; `docs/benchmarks.md` is made from them."""
+
+PACKAGES = ("jaxloco", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "onnxruntime", "upkie", "pybullet")
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine, without a name or a path that would tell whose it is.
+
+    Returns:
+        "cpu" (model), "cores", "memory_gib", "system", and "load" (average over the last minute when asked: a
+        measurement of time means little if it is not near zero at the start).
+    """
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of those packages that matter here and are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def spread(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
+    """Summarize repetitions.
+
+    Returns:
+        "median", "min", "max", "repetitions" and all "values", rounded to so many significant digits.
+    """
+    if not values:
+        raise ConfigError("repetitions: at least one is needed")
+    rounded = [significant(value, digits) for value in values]
+    return {
+        "median": significant(statistics.median(values), digits),
+        "min": min(rounded),
+        "max": max(rounded),
+        "repetitions": len(rounded),
+        "values": rounded,
+    }
+
+
+def significant(value: float, digits: int = 4) -> float:
+    """Round to significant digits.
+
+    >>> significant(12345.6)
+    12350.0
+    """
+    return float(f"{value:.{digits}g}")
+
+
+def write_result(
+    name: str,
+    arguments: Sequence[str],
+    fields: Mapping[str, Any],
+    *,
+    start: Mapping[str, Any],
+    out: str | Path | None = None,
+    backend: str = "none",
+    matmul_precision: str | None = None,
+) -> Path:
+    """Write a result as JSON.
+
+    Args:
+        name: Name of the benchmark.
+        arguments: Its command line; of paths only the last part is kept.
+        fields: What was measured.
+        start: `machine()` from before the measurement.
+        out: File; `benchmarks/results/<name>.json` if not given.
+        backend: What JAX ran on; "none" where JAX was not used.
+        matmul_precision: Of float32 products in JAX.
+
+    Returns:
+        The file.
+
+    Raises:
+        JaxlocoError: It cannot be written.
+    """
+    path = Path(out) if out else RESULTS / f"{name}.json"
+    document = {
+        "benchmark": name,
+        "command": " ".join(["jaxloco bench", name.replace("_", "-"), *map(_without_folder, arguments)]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": dict(start),
+        "versions": versions(),
+        "backend": backend,
+        "matmul_precision": matmul_precision,
+        **fields,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document, indent=2) + "\n")
+    except OSError as error:
+        raise JaxlocoError(f"{path}: cannot write the result: {error.strerror}") from None
+    return path
+
+
+def _without_folder(word: str) -> str:
+    option, equals, value = word.rpartition("=")
+    return option + equals + (Path(value).name if os.sep in value else value)
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """Read a result.
+
+    Raises:
+        ConfigError: There is none, or it is not one.
+    """
+    try:
+        document = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not a result of a benchmark: {error}") from None
+    if not isinstance(document, dict) or "benchmark" not in document:
+        raise ConfigError(f"{path}: not a result of a benchmark")
+    return document
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table for a terminal."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
+    return "\n".join(line.rstrip() for line in [lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
