@@ -5,11 +5,13 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jaxloco import __version__
 from jaxloco.errors import ConfigError, JaxlocoError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 """Where results are kept; `docs/benchmarks.md` is made from them."""
 
-PACKAGES = ("jaxloco", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "onnxruntime", "upkie", "pybullet")
+PACKAGES = ("jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "onnxruntime", "upkie", "pybullet")
 
 
 def machine() -> dict[str, Any]:
@@ -55,7 +57,7 @@ def _memory_gib() -> float | None:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of those packages that matter here and are installed."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "jaxloco": __version__}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
@@ -162,5 +164,24 @@ def read_result(path: str | Path) -> dict[str, Any]:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out a table for a terminal."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (header, *rows)
+    ]
     return "\n".join(line.rstrip() for line in [lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def fresh_cache_environment(cache: str | Path) -> dict[str, str]:
+    """Return this process's environment with another, empty, cache folder for programs that it starts."""
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+    return {**environment, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run_main(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Run a benchmark's command; an expected error is a message, not a traceback."""
+    try:
+        return main(arguments)
+    except JaxlocoError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2

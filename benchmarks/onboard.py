@@ -1,21 +1,19 @@
-"""Time of one onboard step, of its network against ONNX Runtime, and of the import.
-
-`run(bundle, out_dir)` is what `jaxloco bench` calls; `python benchmarks/onboard.py [BUNDLE]` prints the same.
-"""
+"""Time of one onboard step, of its network against ONNX Runtime, and of the import."""
 
 import json
-import platform
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import common
+from jaxloco import options
 from jaxloco.onboard import Policy
 from jaxloco.onboard.bundle import Bundle
 from jaxloco.onboard.network import Mlp
@@ -33,53 +31,63 @@ from jaxloco.onboard.spec import (
 NETWORKS = ((50, 64, 64, 1), (48, 512, 256, 128, 12))
 ROUNDS, CALLS = 20, 1000
 IMPORTS = 7
-
-LIMITS = {"step_p50_us": 15.0, "step_p99_us": 50.0, "import_seconds": 0.2}
+NAME = "onboard"
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
 
-def run(bundle: str | Path | None, out_dir: str | Path) -> dict[str, Any]:
-    """Measure, and write the result to `onboard.json`.
+@dataclass(frozen=True)
+class OnboardOptions:
+    """Options of the onboard benchmark.
+
+    Attributes:
+        out: JSON file of the result; benchmarks/results/onboard.json if not given.
+    """
+
+    out: str | None = None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Time one onboard step, its network and the import: onboard [BUNDLE] [--out FILE]."""
+    words = list(arguments)
+    bundle = words.pop(0) if words and not words[0].startswith("-") else None
+    own: OnboardOptions = options.parse(
+        OnboardOptions(),
+        words,
+        prog=f"jaxloco bench onboard {bundle or '[BUNDLE]'}",
+        description=main.__doc__ or "",
+    )
+    start = common.machine()
+    result = run(bundle)
+    path = common.write_result(NAME, arguments, result, start=start, out=own.out)
+    print(json.dumps(result, indent=2))
+    print(f"written to {path}")
+    return 0
+
+
+def run(bundle: str | Path | None) -> dict[str, Any]:
+    """Measure.
 
     Args:
         bundle: A policy bundle, or None for a random policy of the Upkie balancer's shape.
-        out_dir: Folder of `onboard.json`.
 
     Returns:
         "step": p50 and p99 of `Policy.act` [µs]; "networks": for each size p50 and p99 of NumPy and of ONNX
         Runtime [µs] (None without onnx and onnxruntime); "import": seconds of `import jaxloco.onboard` and of
-        NumPy alone; "limits": what they should be; "passed": whether they are.
+        NumPy alone; "golden_error": largest relative error on the bundle's golden sequences (None without a
+        bundle).
     """
     policy = Policy.load(bundle) if bundle is not None else _upkie_like()
-    result: dict[str, Any] = {
-        "machine": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "cpu": platform.processor(),
-        },
+    return {
+        "policy": "bundle" if bundle is not None else "random, 5 values × 10 frames, 64 and 64 units",
         "step": _measure_step(policy),
         "networks": {"-".join(map(str, sizes)): _measure_network(sizes) for sizes in NETWORKS},
         "import": {
             "jaxloco.onboard": _import_seconds("jaxloco.onboard"),
             "numpy": _import_seconds("numpy"),
         },
-        "limits": LIMITS,
+        "golden_error": policy.verify() if bundle is not None else None,
     }
-    result["passed"] = {
-        "step_p50": result["step"]["p50_us"] <= LIMITS["step_p50_us"],
-        "step_p99": result["step"]["p99_us"] <= LIMITS["step_p99_us"],
-        "import": result["import"]["jaxloco.onboard"] <= LIMITS["import_seconds"],
-        **{
-            f"network_{name}": None
-            if times["onnxruntime"] is None
-            else times["numpy_over_onnxruntime"] <= 1.0
-            for name, times in result["networks"].items()
-        },
-    }
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
-    (Path(out_dir) / "onboard.json").write_text(json.dumps(result, indent=2) + "\n")
-    return result
 
 
 def _upkie_like() -> Policy:
@@ -206,5 +214,4 @@ def _import_seconds(module: str) -> float:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(sys.argv[1] if len(sys.argv) > 1 else None, folder), indent=2))
+    sys.exit(common.run_main(main, sys.argv[1:]))

@@ -1,5 +1,7 @@
 """`jaxloco train | evaluate | export | run | render | bench`."""
 
+import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxloco import __version__, options
+from jaxloco.bench import bench
 from jaxloco.errors import JaxlocoError, unknown_name
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 from jaxloco.training.progress import Progress, make_progress
@@ -27,12 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise unknown_name("command", name, COMMANDS)
         return COMMANDS[name](arguments)
-    except JaxlocoError as error:
+    except (JaxlocoError, OSError) as error:  # OSError: a path that cannot be written, a full disk
         print(f"jaxloco: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         print(f"jaxloco: {error}. Install the training tools: pip install 'jaxloco[train]'", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while a policy is learning, the trainer takes it instead
+        print("jaxloco: interrupted", file=sys.stderr)
+        return 130
 
 
 def _usage() -> str:
@@ -111,7 +117,11 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress) -> int:
 
     if own.resume is not None:
         folder = RunFolder.open(own.resume)
-        config = _parse(load_config(folder), arguments, f"train.py --resume {own.resume}")
+        config = load_config(folder)
+        task = _positional(arguments, "TASK", config.task.name)
+        if task != config.task.name:
+            raise JaxlocoError(f"{folder} is a run of {config.task.name!r}, not of {task!r}")
+        config = _parse(config, arguments, f"train.py --resume {own.resume}")
         Trainer(config, folder, progress, resume=True).run()
         return 0
     task = _positional(arguments, "TASK", DEFAULT_TASK)
@@ -167,15 +177,14 @@ def evaluate(arguments: list[str]) -> int:
     """Play a run's policy in many randomized episodes: jaxloco evaluate RUN [options]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
     own = options.parse(EvaluateOptions, arguments, prog=f"jaxloco evaluate {run}", description=evaluate.__doc__ or "")
-    import json
-
+    if own.episodes < 1:
+        raise JaxlocoError(f"--episodes {own.episodes}: must be at least 1")
     from jaxloco.training import evaluation, trainer
 
     _enable_compilation_cache()
     _, env, agent, state = trainer.load_run(RunFolder.open(run), own.physics, own.checkpoint)
     episodes = trainer.evaluate(env, agent, state, own.episodes, own.seed)
-    if episodes is None:
-        raise JaxlocoError("--episodes 0: nothing to play")
+    assert episodes is not None
     figures = evaluation.summarize(env, episodes)
     print(json.dumps(figures, indent=2))
     if own.out:
@@ -214,7 +223,7 @@ def export(arguments: list[str]) -> int:
 
 
 def checkpoint_engine() -> str:
-    """The engine to load a checkpoint with: states are the same on all, and native needs no compilation."""
+    """The engine to load a policy with, whichever it was trained on: native runs anywhere and compiles fastest."""
     return "native"
 
 
@@ -239,6 +248,8 @@ def render(arguments: list[str]) -> int:
     """Render a video of a run's policy: jaxloco render RUN [--out FILE]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
     own = options.parse(RenderOptions, arguments, prog=f"jaxloco render {run}", description=render.__doc__ or "")
+    if own.seconds <= 0.0:
+        raise JaxlocoError(f"--seconds {own.seconds}: must be above 0")
     from jaxloco.training import trainer
 
     folder = RunFolder.open(run)
@@ -251,11 +262,54 @@ def render(arguments: list[str]) -> int:
     return 0 if path is not None else 1
 
 
+# run: on the robot, so with NumPy and the standard library alone
+
+
+def run(arguments: list[str]) -> int:
+    """Run a bundle in a Gymnasium environment, simulated or real: jaxloco run BUNDLE --env ENV_ID."""
+    parser = argparse.ArgumentParser(prog="jaxloco run", description=run.__doc__)
+    parser.add_argument("bundle", metavar="BUNDLE", help="folder of a policy bundle")
+    parser.add_argument("--env", required=True, metavar="ENV_ID", help="for example Upkie-PyBullet-Pendulum")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode (default: 10)")
+    parser.add_argument("--episodes", type=int, default=1, help="how many (default: 1)")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the first episode's environment")
+    parser.add_argument("--env-kwargs", type=_json_object, default={}, metavar="JSON", help="for the environment")
+    own = parser.parse_args(arguments)
+    from jaxloco.onboard.clients import run_bundle, summarize
+
+    def report(result: Any) -> None:
+        print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
+
+    results = run_bundle(
+        own.bundle,
+        own.env,
+        seconds=own.seconds,
+        episodes=own.episodes,
+        env_kwargs=own.env_kwargs,
+        seed=own.seed,
+        on_episode=report,
+    )
+    print(json.dumps(summarize(results), indent=2))
+    return 0
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError('expected an object such as {"inertia_variation": 0.2}')
+    return value
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "export": export,
+    "run": run,
     "render": render,
+    "bench": bench,
 }
 
 if __name__ == "__main__":

@@ -39,13 +39,14 @@ def reset(env: Env, key: jax.Array, n_envs: int, *, spread: bool = False, full: 
         key: Random key, (2,).
         n_envs: Number of robots, N.
         spread: Let the first episodes end at different times, so that the robots do not march in step.
-        full: Draw from full ranges, whatever the curriculum (evaluation).
+        full: Draw from full ranges, whatever the curriculum, and play episodes of full length (evaluation).
     """
     key, key_robots, key_limit = jax.random.split(key, 3)
     level = jnp.full((n_envs,), 1.0 if full else 0.0)
-    robots = jax.vmap(env.reset)(jax.random.split(key_robots, n_envs), CurriculumState(level, level))
+    begin = partial(env.reset, limit=env.max_steps if full else env.training_steps)
+    robots = jax.vmap(begin)(jax.random.split(key_robots, n_envs), CurriculumState(level, level))
     if spread:
-        limit = jax.random.randint(key_limit, (n_envs,), 1, env.max_steps + 1)
+        limit = jax.random.randint(key_limit, (n_envs,), 1, env.training_steps + 1)
         robots = robots._replace(limit=limit)
     return BatchState(robots, robots, jnp.ones(n_envs, bool), key)
 
@@ -90,7 +91,8 @@ def select(mask: jax.Array, yes, no):  # type: ignore[no-untyped-def]
 
 def _refill(env: Env, state: BatchState, curriculum: CurriculumState) -> tuple[EnvState, jax.Array, jax.Array]:
     key, key_reset = jax.random.split(state.key)
-    fresh = jax.vmap(env.reset)(jax.random.split(key_reset, state.spare_used.shape[0]), curriculum)
+    begin = partial(env.reset, limit=env.training_steps)
+    fresh = jax.vmap(begin)(jax.random.split(key_reset, state.spare_used.shape[0]), curriculum)
     return select(state.spare_used, fresh, state.spare), jnp.zeros_like(state.spare_used), key
 
 

@@ -64,6 +64,7 @@ class EnvSpec:
         rewards: Summands of the reward.
         terminations: Reasons to end an episode in failure.
         episode_seconds: Time after which an episode is truncated.
+        training_seconds: The same in training, if shorter: a policy that survives would else meet few first states.
         quantities: Entries that this task adds to the table.
         commands: What the robot is asked to do.
         actuation: Delay and bandwidth of the motors.
@@ -79,6 +80,7 @@ class EnvSpec:
     rewards: tuple[RewardTerm, ...]
     terminations: tuple[TerminationTerm, ...]
     episode_seconds: float
+    training_seconds: float | None = None
     quantities: tuple[Quantity, ...] = ()
     commands: tuple[Command, ...] = ()
     actuation: Actuation = field(default_factory=Actuation)
@@ -137,9 +139,10 @@ class Env:
         self.spec = spec
         self.robot = load_robot(spec.robot)
         self.dt = self.robot.control_dt
-        self.max_steps = round(spec.episode_seconds / self.dt)
-        if self.max_steps < 1:
-            raise ConfigError(f"episode_seconds {spec.episode_seconds}: shorter than one control period ({self.dt} s)")
+        self.max_steps = self._steps("episode_seconds", spec.episode_seconds)
+        self.training_steps = self.max_steps
+        if spec.training_seconds is not None:
+            self.training_steps = min(self.max_steps, self._steps("training_seconds", spec.training_seconds))
         self._randomized = RandomizedModel(self.robot, spec.randomization)
         self._drive = spec.action.drive(self.robot)
         self.quantities = QuantityTable((*standard_quantities(self.robot), *self._own_quantities(), *spec.quantities))
@@ -179,6 +182,12 @@ class Env:
         return values
 
     # Construction
+
+    def _steps(self, name: str, seconds: float) -> int:
+        steps = round(seconds / self.dt)
+        if steps < 1:
+            raise ConfigError(f"{name} {seconds}: shorter than one control period ({self.dt} s)")
+        return steps
 
     def _own_quantities(self) -> tuple[Quantity, ...]:
         entries, start = [], 0
@@ -236,12 +245,13 @@ class Env:
 
     # Episode
 
-    def reset(self, key: jax.Array, curriculum: CurriculumState = FULL) -> EnvState:
+    def reset(self, key: jax.Array, curriculum: CurriculumState = FULL, limit: int | None = None) -> EnvState:
         """Begin an episode with a fresh state and a fresh model.
 
         Args:
             key: Random key, (2,).
             curriculum: Stage of the curriculum; full ranges if not given.
+            limit: Steps after which the episode is truncated; `max_steps` if not given.
         """
         key, key_draws = jax.random.split(key)
         sampler = self._sampler(key_draws, curriculum)
@@ -265,7 +275,7 @@ class Env:
             action=snapshot.action,
             previous_action=snapshot.action,
             step=jnp.int32(0),
-            limit=jnp.int32(self.max_steps),
+            limit=jnp.int32(self.max_steps if limit is None else limit),
             key=key,
             observation=self._observation(observers),
             reward=zero,

@@ -26,7 +26,11 @@ class Pushes:
     lateral: float = 1.0
 
     def start(self, sampler: Sampler) -> "PushState":
-        """Return the state at the beginning of an episode: no force, the first push drawn."""
+        """Return the state at the beginning of an episode: somewhere between two pushes."""
+        state = self._next(sampler)
+        return state._replace(wait=state.wait * sampler.unit())
+
+    def _next(self, sampler: Sampler) -> "PushState":
         angle = jnp.pi * (2.0 * sampler.unit() - 1.0)
         direction = jnp.stack([jnp.cos(angle), self.lateral * jnp.sin(angle), jnp.zeros(())])
         force = sampler.draw(self.force) * direction / jnp.linalg.norm(direction)
@@ -42,7 +46,7 @@ class Pushes:
         force = jnp.where(waiting, 0.0, state.force)
         wait = state.wait - dt
         left = jnp.where(waiting, state.left, state.left - dt)
-        fresh = self.start(sampler)
+        fresh = self._next(sampler)
         running = PushState(state.force, left, wait)
         over = left <= 0.5 * dt
         return jax.tree.map(lambda new, old: jnp.where(over, new, old), fresh, running), force

@@ -137,6 +137,19 @@ def scale_gains(
     }
 
 
+def scale_damping(
+    actuator_gainprm: jax.Array, actuator_biasprm: jax.Array, *, draw: Callable[..., jax.Array], factor: Range
+) -> Params:
+    """Scale the velocity gain of all servos by one factor (soft or stiff servos): (nu, 10), (nu, 10)."""
+    scale = draw(factor)
+    tracks_velocity = actuator_biasprm[:, 1] == 0.0
+    gain = actuator_gainprm[:, 0] * jnp.where(tracks_velocity, scale, 1.0)
+    return {
+        "actuator_gainprm": actuator_gainprm.at[:, 0].set(gain),
+        "actuator_biasprm": actuator_biasprm.at[:, 2].multiply(scale),
+    }
+
+
 def scale_torques(
     actuator_gainprm: jax.Array,
     actuator_biasprm: jax.Array,
@@ -175,6 +188,7 @@ class InitialState:
         roll: Roll of the base, rad.
         forward_velocity: Velocity of the base along x, m/s.
         pitch_velocity: Angular velocity about y, rad/s.
+        ground_position: How far the wheels have rolled, m: where odometry begins.
         joint_positions: Added to the default position of each actuated joint, rad or m.
         joint_velocities: Velocity of each actuated joint, rad/s or m/s.
         passive_positions: Added to the position of joints without a motor, rad or m.
@@ -186,6 +200,7 @@ class InitialState:
     roll: Range = Range(0.0, 0.0)
     forward_velocity: Range = Range(0.0, 0.0)
     pitch_velocity: Range = Range(0.0, 0.0)
+    ground_position: Range = Range(0.0, 0.0)
     joint_positions: Range = Range(0.0, 0.0)
     joint_velocities: Range = Range(0.0, 0.0)
     passive_positions: Range = Range(0.0, 0.0)
@@ -199,6 +214,10 @@ class InitialState:
         position_ids, velocity_ids = np.asarray(robot.joint_qpos_indices), np.asarray(robot.joint_qvel_indices)
         qpos = qpos.at[position_ids].add(draw(self.joint_positions, position_ids.shape))
         qvel = qvel.at[velocity_ids].set(draw(self.joint_velocities, velocity_ids.shape))
+        rolled = draw(self.ground_position)
+        for wheel in robot.wheels:
+            column = int(robot.joint_indices([wheel.joint])[0])
+            qpos = qpos.at[position_ids[column]].add(wheel.forward_sign * rolled / wheel.radius)
         position_ids, velocity_ids = _passive_indices(robot)
         qpos = qpos.at[position_ids].add(draw(self.passive_positions, position_ids.shape))
         qvel = qvel.at[velocity_ids].set(draw(self.passive_velocities, velocity_ids.shape))

@@ -37,6 +37,7 @@ class UpkieBalance:
     Attributes:
         robot: Robot name or folder.
         episode_seconds: Time after which an episode is truncated, s.
+        training_seconds: The same in training, s.
         history: Frames of observation that the policy sees.
         max_ground_velocity: Limit of the ground-velocity target, m/s.
         max_ground_acceleration: Ground acceleration that an action of 1 asks for, m/s².
@@ -47,7 +48,7 @@ class UpkieBalance:
         sensor_latency: Age of the readings, s.
         action_delay: Time until a target has effect, s.
         bandwidth_lag: Time constant of the servos' lag, s.
-        wheel_gain: Factor on the wheel servos' velocity gain (1 N m s/rad).
+        servo_damping: Factor on the servos' velocity gains (1 N m s/rad): softer below 1.
         torque_scale: Factor on each motor's torque.
         mass_scale: Factor on each body's mass and inertia.
         inertia_scale: Further factor on each body's inertia.
@@ -55,6 +56,7 @@ class UpkieBalance:
         wheel_scale: Factor on the wheel radius.
         leg_scale: Factor on the lengths of the legs.
         initial_pitch: Half-width of the first pitch, rad.
+        initial_position: Half-width of the first ground position, m: the robot learns to come back.
         initial_velocity: Half-width of the first velocity of the trunk, m/s.
         initial_pitch_velocity: Half-width of the first pitch velocity, rad/s.
         initial_height: How far above the ground an episode begins, m.
@@ -65,30 +67,32 @@ class UpkieBalance:
 
     robot: str = "upkie"
     episode_seconds: float = 10.0
+    training_seconds: float = 2.0
     history: int = 10
     max_ground_velocity: float = 3.0
-    max_ground_acceleration: float = 20.0
+    max_ground_acceleration: float = 40.0
     fall_pitch: float = 1.0
     max_distance: float = 3.0
-    noise: float = 0.2
+    noise: float = 0.15
     pitch_bias: float = 0.02
-    sensor_latency: Span = (0.0, 0.01)
-    action_delay: Span = (0.0, 0.06)
-    bandwidth_lag: Span = (0.0, 0.02)
-    wheel_gain: Span = (0.06, 1.2)
+    sensor_latency: Span = (0.0, 0.005)
+    action_delay: Span = (0.0, 0.04)
+    bandwidth_lag: Span = (0.0, 0.01)
+    servo_damping: Span = (0.12, 1.2)
     torque_scale: Span = (0.9, 1.1)
     mass_scale: Span = (0.8, 1.2)
     inertia_scale: Span = (0.9, 1.1)
     com_shift: float = 0.01
     wheel_scale: Span = (0.95, 1.05)
     leg_scale: Span = (0.97, 1.03)
-    initial_pitch: float = 0.6
+    initial_pitch: float = 0.4
+    initial_position: float = 0.5
     initial_velocity: float = 0.3
     initial_pitch_velocity: float = 0.3
     initial_height: Span = (0.01, 0.05)
-    push_force: Span = (0.0, 45.0)
+    push_force: Span = (0.0, 30.0)
     push_duration: Span = (0.05, 0.15)
-    push_interval: Span = (1.0, 4.0)
+    push_interval: Span = (0.5, 3.0)
 
     @property
     def name(self) -> str:
@@ -107,11 +111,13 @@ class UpkieBalance:
                 TerminationTerm("runaway", beyond, {"value": "ground_position"}, {"limit": self.max_distance}),
             ),
             episode_seconds=self.episode_seconds,
+            training_seconds=self.training_seconds,
             quantities=_quantities(self.robot),
             actuation=Actuation(Range(*self.action_delay, grows="progress", nominal=0.0), Range(*self.bandwidth_lag)),
             initial_state=rand.InitialState(
                 height=Range(*self.initial_height),
                 pitch=_around_zero(self.initial_pitch, grows=True),
+                ground_position=_around_zero(self.initial_position),
                 forward_velocity=_around_zero(self.initial_velocity),
                 pitch_velocity=_around_zero(self.initial_pitch_velocity),
             ),
@@ -152,8 +158,6 @@ class UpkieBalance:
     def _randomizers(self) -> tuple[rand.Randomizer, ...]:
         robot = load_robot(self.robot)
         model = robot.model
-        names = [joint.name for joint in robot.joints]
-        wheels = [names.index(wheel.joint) for wheel in robot.wheels]
         shift = (_around_zero(self.com_shift), Range(0.0, 0.0), Range(0.0, 0.0))
         legs = [body for body in range(model.nbody) if model.body_parentid[body] > 1]
         scale = rand.Randomizer
@@ -167,9 +171,7 @@ class UpkieBalance:
                 {"geoms": [model.geom(w.geom).id for w in robot.wheels], "factor": Range(*self.wheel_scale)},
             ),
             scale("legs", rand.scale_lengths, {"bodies": legs, "factor": Range(*self.leg_scale)}),
-            scale(
-                "servos", rand.scale_gains, {"actuators": wheels, "factor": Range(*self.wheel_gain, log=True)}
-            ),
+            scale("servos", rand.scale_damping, {"factor": Range(*self.servo_damping, log=True)}),
             scale("torques", rand.scale_torques, {"factor": Range(*self.torque_scale)}),
         )
 
@@ -249,12 +251,12 @@ RECIPE = TrainConfig(
         n_steps=32,
         n_epochs=4,
         n_minibatches=4,
-        gamma=0.99,
+        gamma=0.995,
         learning_rate=3e-3,
         learning_rate_schedule="linear",
-        ent_coef=0.0,
+        reward_scale=0.05,
     ),
-    network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(64, 64), activation_fn="elu", log_std_init=-0.5),
+    network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(128, 128), activation_fn="tanh", log_std_init=-0.5),
     total_timesteps=1_000_000,
     n_envs=256,
 )

@@ -1,4 +1,7 @@
-"""Checkpoints with Orbax: everything that training needs to go on, written in the background, last and best kept."""
+"""Checkpoints with Orbax: everything that training needs to go on, written in the background.
+
+The last and the best one are kept.
+"""
 
 import json
 import logging
@@ -21,14 +24,15 @@ BEST = "rollout/ep_rew_mean"
 NO_SCORE = -3.0e38
 """Stands for the mean return where no episode has ended."""
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax logs pages of traceback; what goes wrong is said by the errors raised here.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
     """The checkpoints of one run, numbered by iteration.
 
-    A checkpoint is a folder that appears under its final name only when it is complete, so that a full disk or a killed
-    process leaves the last complete one.
+    A checkpoint is a folder that appears under its final name only when it is complete, so that a full disk
+    or a killed process leaves the last complete one.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
@@ -43,7 +47,10 @@ class Checkpoints:
             enable_async_checkpointing=not read_only,
         )
         self.folder = folder
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        try:
+            self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder} cannot be opened: {_reason(error)}") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -84,7 +91,9 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise CheckpointError(f"{self.folder}: a checkpoint could not be written: {_reason(error)}") from error
+            raise CheckpointError(
+                f"{self.folder}: a checkpoint could not be written: {_reason(error)}"
+            ) from error
 
     def iterations(self) -> list[int]:
         """Return the numbers of the complete checkpoints, ascending."""
@@ -92,20 +101,15 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Return the number of the one with the highest mean return, None if there is none."""
-        scores = {step: self._score(step) for step in self.iterations()}
+        scores = {step: _score(self._manager.metrics(step) or {}) for step in self.iterations()}
         return max(scores, key=lambda step: scores[step]) if scores else None
-
-    def _score(self, iteration: int) -> float:
-        try:
-            return _score(self._manager.metrics(iteration) or {})
-        except ValueError:  # not JSON: it cannot be the best one, and may be readable for all that
-            return NO_SCORE
 
     def restore(self, like: Any, config: Mapping[str, Any], iteration: int | None = None) -> tuple[int, Any]:
         """Read a checkpoint.
 
         Args:
-            like: A pytree with the shapes to expect (arrays or `jax.ShapeDtypeStruct`); may be a part of what was saved.
+            like: A pytree with the shapes to expect (arrays or `jax.ShapeDtypeStruct`); it may be a part of
+                what was saved.
             config: The configuration it must come from; keys absent here are not compared.
             iteration: Its number; the last complete one if not given.
 
@@ -113,17 +117,22 @@ class Checkpoints:
             Its number and the state.
 
         Raises:
-            CheckpointError: There is none, it cannot be read, or it is from another configuration; says what differs.
+            CheckpointError: There is none, it cannot be read, or it is from another configuration; says what
+                differs.
         """
         known = self.iterations()
         number = iteration if iteration is not None else (known[-1] if known else None)
         if number is None or number not in known:
             found = ", ".join(map(str, known)) or "none"
-            raise CheckpointError(f"{self.folder}: no complete checkpoint {number or ''} here; complete ones: {found}")
+            raise CheckpointError(
+                f"{self.folder}: no complete checkpoint {number or ''} here; complete ones: {found}"
+            )
         saved = self._read_config(number)
         differences = list(_differences(saved, config))
         if differences:
-            raise CheckpointError(f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}")
+            raise CheckpointError(
+                f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}"
+            )
         leaves = self._read_leaves(number, _flat(jax.tree.map(_shape, like)))
         return number, _unflat(like, leaves)
 
@@ -149,7 +158,9 @@ class Checkpoints:
         try:
             restored = self._manager.restore(number, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
         except Exception as error:
-            raise CheckpointError(f"{self.folder}/{number}: its configuration cannot be read: {_reason(error)}") from error
+            raise CheckpointError(
+                f"{self.folder}/{number}: its configuration cannot be read: {_reason(error)}"
+            ) from error
         return dict(restored["config"])
 
 
@@ -164,11 +175,15 @@ def _reason(error: Exception) -> str:
 
 
 def _read_through(folder: Path) -> None:
-    """Read every value once, so that damage is found here, in one place, and not amid Orbax's parallel reads."""
+    """Read every value once, so that damage is found here and not amid Orbax's parallel reads."""
     base = {"driver": "file", "path": f"{folder.absolute()}/"}
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
-    for read in [store.read(key) for key in store.list().result()]:
-        read.result()
+    reads = [(key, store.read(key)) for key in store.list().result()]
+    if not reads:
+        raise ValueError(f"{folder} holds no arrays")
+    for key, read in reads:
+        if not read.result().value:  # what a file that is gone reads as
+            raise ValueError(f"{key.decode()} is missing")
 
 
 def _flat(state: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxloco import options
 from jaxloco.envs.env import Env
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
+from jaxloco.learning.ppo import LearnerState
 from jaxloco.training import evaluation, loop
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
@@ -143,15 +144,13 @@ class Trainer:
             self.agent = loop.make_agent(self.env, self.config)
         self._begin()
         with Checkpoints(self.folder.checkpoints) as checkpoints:
-            if self.resume:
-                self._check_resumable(checkpoints)
+            restored = self._restore(checkpoints) if self.resume else None
             what = f"compiling the training program ({self.env.physics.name} physics)"
             with self.progress.stage(what), self.timings.stage("compile"):
                 program = compile_program(self.env, self.agent, self.config)
-            state = self._start_state(program, checkpoints)
-            state = self._learn(program, state, checkpoints)
+            state = self._learn(program, restored or program.initial_state, checkpoints)
             with self.progress.stage("writing the last checkpoint"), self.timings.stage("checkpoint"):
-                checkpoints.wait()
+                self._warn_of_failure(checkpoints.wait)
         return self._finish(state)
 
     # Before
@@ -173,17 +172,19 @@ class Trainer:
             }
         )
 
-    def _check_resumable(self, checkpoints: Checkpoints) -> None:
+    def _restore(self, checkpoints: Checkpoints) -> TrainState:
         if not checkpoints.iterations():
-            raise CheckpointError(f"{self.folder.checkpoints}: there is no complete checkpoint to resume from")
-
-    def _start_state(self, program: Program, checkpoints: Checkpoints) -> TrainState:
-        if not self.resume:
-            return program.initial_state
+            raise CheckpointError(
+                f"{self.folder.checkpoints}: there is no complete checkpoint to resume from; "
+                f"begin anew: jaxloco train {self.config.task.name}"
+            )
         wanted = {key: self._plain[key] for key in ("task", "ppo", "network", "n_envs", "seed")}
-        iteration, state = checkpoints.restore(program.initial_state, wanted)
+        wanted["engine"] = self.env.physics.name
+        like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
+        iteration, state = checkpoints.restore(like, wanted)
         self.progress.message(f"resuming after iteration {iteration} of {self.config.iterations}")
-        return state  # type: ignore[no-any-return]
+        write_json(self.folder.config, self._plain)  # options that may change, as the length of the run
+        return state
 
     # Learning
 
@@ -195,7 +196,7 @@ class Trainer:
         resume_step = done * per_iteration if self.resume else None
         self.progress.training(total * per_iteration, done * per_iteration)
         with MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as writer, Interrupt() as stop:
-            while done < total and not stop.requested:
+            while done < total and not self._interrupted:
                 count = min(self._chunk, total - done, self._save - done % self._save)
                 began = time.monotonic()
                 state, totals = program.iterate(state, count, total)
@@ -206,9 +207,9 @@ class Trainer:
                 writer.write(metrics)
                 self.progress.update(done * per_iteration, metrics)
                 self._check_health(state, metrics)
-                if done % self._save == 0 or done == total or stop.requested:
+                self._interrupted = stop.requested
+                if done % self._save == 0 or done == total or self._interrupted:
                     self._checkpoint(checkpoints, done, state, score)
-            self._interrupted = stop.requested
         self.timings.stages["training"] = time.monotonic() - start
         self._learned = (done - first) * per_iteration
         return state
@@ -222,10 +223,15 @@ class Trainer:
         }
 
     def _checkpoint(self, checkpoints: Checkpoints, done: int, state: TrainState, score: float | None) -> None:
+        origin = {**self._plain, "engine": self.env.physics.name}
+        self._warn_of_failure(partial(checkpoints.save, done, state, origin, score))
+
+    def _warn_of_failure(self, write: Callable[[], None]) -> None:
+        """A full disk must not end a run: what was learned can still be exported, here or elsewhere."""
         try:
-            checkpoints.save(done, state, self._plain, score)
+            write()
         except CheckpointError as error:
-            self.progress.message(f"warning: {error}; training goes on, the checkpoints before it are intact")
+            self.progress.message(f"warning: {error}; the run goes on, the checkpoints before it are intact")
 
     def _check_health(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Dump the first simulation that broke down; stop if learning itself did."""
@@ -258,14 +264,18 @@ class Trainer:
             export_state(self.folder.policy, self.env, self.agent, self.config, state, summary.get("evaluation"))
         with self.progress.stage("drawing the curves"), self.timings.stage("curves"):
             plot_curves(read_metrics(self.folder.metrics_csv), self.folder.curves, control_dt=self.env.dt)
+        self._write_summary(summary)  # also before the video, which may fail or be cut short
         if not self._interrupted and episodes is not None and self.config.video_seconds:
             with self.progress.stage("rendering the video"), self.timings.stage("video"):
                 make_video(self.env, episodes, self.folder.video, self.config.video_seconds, self.progress.message)
+        self._write_summary(summary)
+        self.progress.summary(_short(summary, self.folder))
+        return summary
+
+    def _write_summary(self, summary: dict[str, Any]) -> None:
         summary["seconds"] = {name: round(value, 3) for name, value in self.timings.stages.items()}
         summary["wall_seconds"] = round(self.timings.wall, 3)
         write_json(self.folder.summary, summary)
-        self.progress.summary(_short(summary, self.folder))
-        return summary
 
     def _summary(self, state: TrainState) -> dict[str, Any]:
         seconds = self.timings.stages
@@ -304,7 +314,16 @@ def load_config(folder: RunFolder) -> TrainConfig:
     return options.from_dict(TrainConfig, data, source=str(folder.config), default=default)
 
 
-def load_run(folder: RunFolder, physics: str | None = None, which: str = "last") -> tuple[TrainConfig, Env, Agent, TrainState]:
+class Trained(NamedTuple):
+    """What a policy needs of a `TrainState`: the same on all engines, whichever it was trained on."""
+
+    learner: LearnerState
+    iteration: jax.Array
+
+
+def load_run(
+    folder: RunFolder, physics: str | None = None, which: str = "last"
+) -> tuple[TrainConfig, Env, Agent, Trained]:
     """Load a run's environment and policy.
 
     Args:
@@ -321,6 +340,7 @@ def load_run(folder: RunFolder, physics: str | None = None, which: str = "last")
     env = Env(config.task.spec(), physics or config.physics)
     agent = loop.make_agent(env, config)
     like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
+    like = Trained(like.learner, like.iteration)
     wanted = {key: plain_config(config)[key] for key in ("task", "ppo", "network", "n_envs")}
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         number = checkpoints.best() if which == "best" else None
@@ -329,7 +349,7 @@ def load_run(folder: RunFolder, physics: str | None = None, which: str = "last")
 
 
 def evaluate(
-    env: Env, agent: Agent, state: TrainState, episodes: int, seed: int
+    env: Env, agent: Agent, state: TrainState | Trained, episodes: int, seed: int
 ) -> evaluation.Episodes | None:
     """Play evaluation episodes with the policy of a training state; None for no episodes."""
     if not episodes:
@@ -340,7 +360,12 @@ def evaluate(
 
 
 def export_state(
-    folder: Path, env: Env, agent: Agent, config: TrainConfig, state: TrainState, figures: Mapping[str, Any] | None
+    folder: Path,
+    env: Env,
+    agent: Agent,
+    config: TrainConfig,
+    state: TrainState | Trained,
+    figures: Mapping[str, Any] | None,
 ) -> Path:
     """Write the policy of a training state as a bundle."""
     provenance = {
@@ -355,7 +380,7 @@ def make_video(
     env: Env, episodes: evaluation.Episodes, path: Path, seconds: float, report: Callable[[str], None]
 ) -> Path | None:
     """Render the first evaluation episode; returns None, with a message, where nothing can render."""
-    steps = min(int(episodes.lengths[0]), round(seconds / env.dt))
+    steps = max(1, min(int(episodes.lengths[0]), round(seconds / env.dt)))
     rows = np.unique(np.arange(0, steps, 1.0 / (env.dt * VIDEO_FPS)).astype(int))
     qpos, push = np.asarray(episodes.qpos)[rows], np.asarray(episodes.push)[rows]
     point = qpos[:, :3] if env.robot.base_body else None

@@ -1,0 +1,362 @@
+"""The tables of docs/benchmarks.md, from the results in benchmarks/results/."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common, train_command, upkie_transfer
+from jaxloco.errors import ConfigError
+
+PAGE = common.ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- begin: jaxloco bench --page -->", "<!-- end: jaxloco bench --page -->"
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value and whether it is as it must be; None where the result does not say."""
+
+    value: str
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One number of the project.
+
+    Attributes:
+        what: What is measured.
+        must: What it must be.
+        benchmark: Whose result holds it.
+        command: What measures it.
+        read: Takes it out of the result.
+    """
+
+    what: str
+    must: str
+    benchmark: str
+    command: str
+    read: Callable[[Result], Measured]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Rewrite the tables of docs/benchmarks.md from benchmarks/results/."""
+    if arguments:
+        raise ConfigError(f"--page: takes no options, found {' '.join(arguments)}")
+    write_page(PAGE, common.RESULTS)
+    print(PAGE)
+    return 0
+
+
+def write_page(page: Path, results: Path) -> None:
+    """Replace what is between the two marks in a page.
+
+    Args:
+        page: The page.
+        results: Folder of the results; those that are not there are shown as not measured yet.
+
+    Raises:
+        ConfigError: The page has no marks, or a result cannot be read.
+    """
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(f"{page}: expected the lines {BEGIN!r} and {END!r}, between which the tables go")
+    documents = {
+        name: common.read_result(path)
+        for name in dict.fromkeys(requirement.benchmark for requirement in REQUIREMENTS)
+        if (path := results / f"{name}.json").exists()
+    }
+    page.write_text(f"{before}{BEGIN}\n\n{tables(documents)}\n\n{END}{after}", encoding="utf-8")
+
+
+def tables(documents: Mapping[str, Result]) -> str:
+    """Return all tables as Markdown. `documents` holds the results by name of the benchmark."""
+    parts = [_requirements(documents)]
+    if "upkie_transfer" in documents:
+        parts.append("### In the upkie package's simulator\n\n" + _transfer(documents["upkie_transfer"]))
+    if "training_speed" in documents:
+        parts.append("### Where the time goes\n\n" + _speed(documents["training_speed"]))
+    if "train_command" in documents:
+        parts.append("### The training command, seed by seed\n\n" + _runs(documents["train_command"]))
+    if documents:
+        parts.append("### Measured on\n\n" + _machines(documents))
+    return "\n\n".join(parts)
+
+
+def _requirements(documents: Mapping[str, Result]) -> str:
+    rows = []
+    for item in REQUIREMENTS:
+        measured = Measured("not measured yet", None)
+        if item.benchmark in documents:
+            measured = _read(item, documents[item.benchmark])
+        met = {True: "yes", False: "**no**", None: ""}[measured.met]
+        rows.append((item.what, item.must, measured.value, met, f"`{item.command}`"))
+    return _markdown(("what", "must be", "measured", "met", "command"), rows)
+
+
+def _read(item: Requirement, document: Result) -> Measured:
+    try:
+        return item.read(document)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ConfigError(
+            f"benchmarks/results/{item.benchmark}.json: not what this version of the benchmark writes "
+            f"({error!r}); measure again with: {item.command}"
+        ) from None
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# What is required
+
+
+def _spread(values: Mapping[str, Any], unit: str, factor: float = 1.0) -> str:
+    low, middle, high = (common.significant(factor * values[key]) for key in ("min", "median", "max"))
+    count = values["repetitions"]
+    return (
+        f"{middle:g}{unit} ({low:g} to {high:g}, {count} runs)" if count > 1 else f"{middle:g}{unit} (1 run)"
+    )
+
+
+def _at_most(value: float | None, limit: float, unit: str) -> Measured:
+    return (
+        Measured("not measured yet", None) if value is None else Measured(f"{value:g}{unit}", value <= limit)
+    )
+
+
+def _wall(document: Result) -> Measured:
+    wall = document["wall_seconds"]
+    return Measured(_spread(wall, " s"), None if document["train_options"] else wall["max"] <= 60.0)
+
+
+def _survived(document: Result) -> Measured:
+    survived = document["survived"]
+    return Measured(
+        _spread(survived, " %", 100.0), None if document["train_options"] else survived["min"] >= 0.99
+    )
+
+
+def _seeds(document: Result) -> Measured:
+    if "seeds_passed" not in document:
+        return Measured("not measured yet", None)
+    count, passed = len(document["runs"]), document["seeds_passed"]
+    quick = any(run["transfer"]["quick"] for run in document["runs"])
+    enough = count >= 5 and not quick and not document["train_options"]
+    return Measured(f"{passed} of {count}", passed == count if enough or passed < count else None)
+
+
+def _bundle(read: Callable[[Result], Measured]) -> Callable[[Result], Measured]:
+    """Read from a transfer result that has a bundle's figures; a quick one decides nothing."""
+
+    def checked(document: Result) -> Measured:
+        if "bundle" not in document:
+            return Measured("not measured yet", None)
+        measured = read(document)
+        return Measured(f"{measured.value} (quick)", None) if document["quick"] else measured
+
+    return checked
+
+
+@_bundle
+def _simulated(document: Result) -> Measured:
+    parts = [document["bundle"][key] for key in ("nominal", "inertia_variation")]
+    shown = " / ".join(f"{part['survived']} of {part['episodes']}" for part in parts)
+    return Measured(shown, train_command.passes(document["bundle"]))
+
+
+def _axes(key: str, factor: float, least: int) -> Callable[[Result], Measured]:
+    @_bundle
+    def read(document: Result) -> Measured:
+        ratios = [math.inf if item[key] is None else item[key] for item in document["comparison"].values()]
+        reached = sum(ratio >= factor - 1e-6 for ratio in ratios)
+        return Measured(f"{reached} of {len(ratios)} axes", reached >= least)
+
+    return read
+
+
+@_bundle
+def _position(document: Result) -> Measured:
+    ours, theirs = (document[key]["nominal"]["position_rms"] for key in ("bundle", "example_gains"))
+    return Measured(f"{ours:g} m (theirs: {theirs:g} m)", ours <= theirs)
+
+
+def _ratio(document: Result) -> Measured:
+    ratio = document["training_over_raw"]
+    return Measured(_spread(ratio, ""), ratio["median"] >= 0.70)
+
+
+def _compile(key: str, limit: float) -> Callable[[Result], Measured]:
+    return lambda document: _at_most((document["compilation"] or {}).get(key), limit, " s")
+
+
+def _step(document: Result) -> Measured:
+    p50, p99 = document["step"]["p50_us"], document["step"]["p99_us"]
+    return Measured(f"{p50:g} / {p99:g} µs", p50 <= 15.0 and p99 <= 50.0)
+
+
+def _networks(document: Result) -> Measured:
+    times = {name: item.get("numpy_over_onnxruntime") for name, item in document["networks"].items()}
+    if None in times.values():
+        return Measured("ONNX Runtime was not installed", None)
+    shown = ", ".join(f"{name}: {ratio:g}" for name, ratio in times.items())
+    return Measured(shown, max(times.values()) <= 1.0)
+
+
+def _import(document: Result) -> Measured:
+    return _at_most(common.significant(document["import"]["jaxloco.onboard"], 3), 0.2, " s")
+
+
+def _golden(document: Result) -> Measured:
+    error = document["golden_error"]
+    return _at_most(None if error is None else common.significant(error, 2), 1e-5, "")
+
+
+_TRAIN = "jaxloco bench train-command --seeds 0 1 2 3 4"
+_TRANSFER = "jaxloco bench upkie-transfer RUN/policy"
+_SPEED = "jaxloco bench training-speed"
+_ONBOARD = "jaxloco bench onboard RUN/policy"
+
+REQUIREMENTS = (
+    Requirement(
+        "`python train.py`, start to finished run folder, cold cache (slowest seed counts)",
+        "≤ 60 s, goal 40 s",
+        "train_command",
+        _TRAIN,
+        _wall,
+    ),
+    Requirement(
+        "episodes of 10 s survived, native engine, full randomization and pushes (worst seed counts)",
+        "≥ 99 %",
+        "train_command",
+        _TRAIN,
+        _survived,
+    ),
+    Requirement(
+        "training seeds whose bundle survives in PyBullet, nominal and with other inertias",
+        "5 of 5",
+        "train_command",
+        _TRAIN,
+        _seeds,
+    ),
+    Requirement(
+        "episodes survived in `Upkie-PyBullet-Pendulum`, nominal / `inertia_variation=0.2`",
+        "20 of 20 / ≥ 19 of 20",
+        "upkie_transfer",
+        _TRANSFER,
+        _simulated,
+    ),
+    Requirement(
+        "there, bears at least what the example gains bear, measured the same way",
+        "on 5 of 5 axes",
+        "upkie_transfer",
+        _TRANSFER,
+        _axes("ratio", 1.0, 5),
+    ),
+    Requirement(
+        "there, bears at least twice that",
+        "on most of 5 axes",
+        "upkie_transfer",
+        _TRANSFER,
+        _axes("ratio", 2.0, 3),
+    ),
+    Requirement(
+        "there, at least 20 N, 30 ms, 0.3 rad, 0.1, kd 0.2: the example gains' figures as required",
+        "on 5 of 5 axes",
+        "upkie_transfer",
+        _TRANSFER,
+        _axes("stated_ratio", 1.0, 5),
+    ),
+    Requirement(
+        "there, at least twice the stated figures",
+        "on most of 5 axes",
+        "upkie_transfer",
+        _TRANSFER,
+        _axes("stated_ratio", 2.0, 3),
+    ),
+    Requirement(
+        "there, RMS ground position", "at most the example gains'", "upkie_transfer", _TRANSFER, _position
+    ),
+    Requirement(
+        "env steps per second of the training loop ÷ raw `mujoco.batch` (median of turns)",
+        "≥ 0.70, goal 0.80",
+        "training_speed",
+        _SPEED,
+        _ratio,
+    ),
+    Requirement(
+        "compilation of the training program, native engine, cold",
+        "≤ 10 s",
+        "training_speed",
+        _SPEED,
+        _compile("native_cold", 10.0),
+    ),
+    Requirement(
+        "the same, MJX engine, warm cache", "≤ 5 s", "training_speed", _SPEED, _compile("mjx_warm", 5.0)
+    ),
+    Requirement("one onboard step, p50 / p99", "≤ 15 / ≤ 50 µs", "onboard", _ONBOARD, _step),
+    Requirement("network, time ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
+    Requirement("`import jaxloco.onboard`", "≤ 0.2 s", "onboard", _ONBOARD, _import),
+    Requirement(
+        "NumPy against JAX on the golden sequences, relative", "≤ 1e-5", "onboard", _ONBOARD, _golden
+    ),
+)
+
+
+# The other tables
+
+
+def _transfer(document: Result) -> str:
+    columns = [part for part in (document["example_gains"], document.get("bundle")) if part]
+    header = ["the hardest level survived", "example gains", "policy"][: 1 + len(columns)]
+    rows = [
+        [f"{axis.name} [{axis.unit}]" if axis.unit else axis.name]
+        + [upkie_transfer.show_level(part["axes"][axis.name]) for part in columns]
+        for axis in upkie_transfer.AXES
+    ]
+    return _markdown(header, rows)
+
+
+def _speed(document: Result) -> str:
+    speeds = document["env_steps_per_second"].items()
+    rows = [[name, *(f"{part[key]:,.0f}" for key in ("median", "min", "max"))] for name, part in speeds]
+    times = document["milliseconds_per_iteration"].items()
+    return "\n\n".join(
+        [
+            _markdown(("env steps per second", "median", "min", "max"), rows),
+            _markdown(("part of an iteration", "ms"), [(name, f"{value:g}") for name, value in times]),
+        ]
+    )
+
+
+def _runs(document: Result) -> str:
+    rows = [
+        (
+            str(run["seed"]),
+            f"{run['wall_seconds']:.1f} s",
+            ", ".join(f"{name} {seconds:.1f}" for name, seconds in run["stages"].items()),
+            f"{run['env_steps_per_second']:,}",
+            f"{100 * run['survived']:.1f} %",
+        )
+        for run in document["runs"]
+    ]
+    return _markdown(("seed", "wall time", "stages [s]", "env steps/s", "survived"), rows)
+
+
+def _machines(documents: Mapping[str, Result]) -> str:
+    rows = []
+    for name, document in documents.items():
+        machine, versions = document["machine"], document["versions"]
+        hardware = (
+            f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load {machine['load']}"
+        )
+        packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+        backend = f"{document['backend']}, {document['matmul_precision'] or 'no'} matmul precision"
+        rows.append((name, document["date"], hardware, backend, packages, f"`{document['command']}`"))
+    return _markdown(("benchmark", "date", "machine", "JAX", "versions", "command line"), rows)

@@ -1,0 +1,184 @@
+"""`python train.py` from start to finished run folder, and whether what it trained is any good, seed by seed.
+
+Each seed is one run of the command in a process of its own with an empty cache folder. Then its policy plays
+200 episodes on the native engine at full randomization, and its bundle goes through the transfer benchmark.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks import common, upkie_transfer
+from jaxloco import options
+from jaxloco.errors import ConfigError, JaxlocoError
+
+NAME = "train_command"
+
+
+@dataclass(frozen=True)
+class TrainCommandOptions:
+    """Options of the benchmark of the training command.
+
+    Attributes:
+        seeds: Training seeds, one run each.
+        episodes: Evaluation episodes per run.
+        transfer: Whether bundles go through the transfer benchmark, and which form of it.
+        baseline: Result to take the example gains' figures from; measured, and written there, if there is
+            none.
+        keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given.
+        out: JSON file of the result; benchmarks/results/train_command.json if not given.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    episodes: int = 200
+    transfer: Literal["full", "quick", "none"] = "full"
+    baseline: str | None = None
+    keep: str | None = None
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise ConfigError("seeds: at least one is needed")
+        if self.episodes < 1:
+            raise ConfigError(f"episodes {self.episodes}: must be at least 1")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Time train.py and judge what it trains: train-command [options] [-- options of train.py]."""
+    own_words, train_words = split_at_dashes(arguments)
+    own: TrainCommandOptions = options.parse(
+        TrainCommandOptions(), own_words, prog="jaxloco bench train-command", description=main.__doc__ or ""
+    )
+    start = common.machine()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
+    result = {"train_options": train_words, "seeds": list(own.seeds), **summarize(runs), "runs": runs}
+    path = common.write_result(
+        NAME,
+        arguments,
+        result,
+        start=start,
+        out=own.out,
+        backend="cpu" if all(run["device"] == "cpu" for run in runs) else runs[0]["device"],
+        matmul_precision=runs[0]["matmul_precision"],
+    )
+    print(show(result))
+    print(f"written to {path}")
+    return 0
+
+
+def split_at_dashes(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line at `--`."""
+    words = list(words)
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+def _one(
+    own: TrainCommandOptions, seed: int, train_words: Sequence[str], runs: Path, temporary: Path
+) -> dict[str, Any]:
+    run = runs / f"seed_{seed}"
+    result = train(run, seed, train_words, temporary / f"cache_{seed}")
+    result["survived"] = evaluate(run, own.episodes, temporary)
+    print(
+        f"seed {seed}: {result['wall_seconds']:.1f} s, survived {100 * result['survived']:.1f} %", flush=True
+    )
+    if own.transfer != "none":
+        baseline = own.baseline or str(temporary / "baseline.json")
+        transfer = upkie_transfer.TransferOptions(quick=own.transfer == "quick", baseline=baseline)
+        result["transfer"] = upkie_transfer.run(str(run / "policy"), transfer)
+        print(upkie_transfer.show(result["transfer"]), flush=True)
+    return result
+
+
+def train(run: Path, seed: int, words: Sequence[str], cache: Path) -> dict[str, Any]:
+    """Run `train.py`.
+
+    Args:
+        run: Folder of the run, not there yet.
+        seed: Training seed.
+        words: Further options of `train.py`.
+        cache: Empty folder that stands for the user's cache folder.
+
+    Returns:
+        "wall_seconds" of the process; "stages" as the run's summary has them, and "before_and_after" it
+        (start of Python, imports, end); env steps and their rate, seed, device.
+
+    Raises:
+        JaxlocoError: It failed.
+    """
+    began = time.perf_counter()
+    _call([str(common.ROOT / "train.py"), *words, "--seed", str(seed), "--out", str(run)], cache)
+    wall = time.perf_counter() - began
+    summary = json.loads((run / "summary.json").read_text())
+    config = json.loads((run / "config.json").read_text())
+    return {
+        "seed": seed,
+        "wall_seconds": round(wall, 2),
+        "stages": {**summary["seconds"], "before_and_after": round(wall - summary["wall_seconds"], 3)},
+        "env_steps": summary["env_steps"],
+        "env_steps_per_second": round(summary["env_steps_per_second"]),
+        "physics": summary["physics"],
+        "device": summary["device"],
+        "matmul_precision": config["matmul_precision"],
+    }
+
+
+def evaluate(run: Path, episodes: int, temporary: Path) -> float:
+    """Return the share of episodes survived on the native engine at full randomization.
+
+    Raises:
+        JaxlocoError: `jaxloco evaluate` failed.
+    """
+    out = temporary / "evaluation.json"
+    words = ["--episodes", str(episodes), "--physics", "native", "--out", str(out)]
+    _call(["-m", "jaxloco.cli", "evaluate", str(run), *words], temporary / "cache_evaluate")
+    return float(json.loads(out.read_text())["survived"])
+
+
+def _call(words: Sequence[str], cache: Path) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    environment = common.fresh_cache_environment(cache)
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-12:]
+        raise JaxlocoError(f"{Path(words[0]).name} failed: {os.linesep.join(said)}")
+
+
+def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the spread over seeds of wall time and survival, and how many pass in the other simulator."""
+    result: dict[str, Any] = {
+        "wall_seconds": common.spread([run["wall_seconds"] for run in runs]),
+        "survived": common.spread([run["survived"] for run in runs]),
+    }
+    if all("transfer" in run for run in runs):
+        result["seeds_passed"] = sum(passes(run["transfer"]["bundle"]) for run in runs)
+    return result
+
+
+def passes(measured: Mapping[str, Any]) -> bool:
+    """Whether a bundle survives every nominal episode and all but one in 20 of those with other inertias."""
+    nominal, varied = measured["nominal"], measured["inertia_variation"]
+    return nominal["survived"] == nominal["episodes"] and varied["survived"] >= 0.95 * varied["episodes"]
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as a table."""
+    rows = []
+    for run in result["runs"]:
+        stages = " ".join(f"{name} {seconds:.1f}" for name, seconds in run["stages"].items())
+        survived = f"{100 * run['survived']:.1f} %"
+        passed = str(passes(run["transfer"]["bundle"])) if "transfer" in run else ""
+        rows.append((str(run["seed"]), f"{run['wall_seconds']:.1f} s", survived, passed, stages))
+    return common.table(("seed", "wall", "survived", "transfer", "stages [s]"), rows)
+
+
+if __name__ == "__main__":
+    sys.exit(common.run_main(main, sys.argv[1:]))

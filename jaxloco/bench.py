@@ -1,0 +1,51 @@
+"""`jaxloco bench`: the measurements behind docs/benchmarks.md.
+
+The benchmarks themselves are in the repository's `benchmarks/`, not in the wheel.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+from jaxloco.errors import JaxlocoError, unknown_name
+
+BENCHMARKS = {
+    "train-command": "train.py from start to finish, and how good its policy is, over training seeds",
+    "training-speed": "the training loop against raw mujoco.batch stepping, and compilation",
+    "upkie-transfer": "a policy in the upkie package's simulator, beside that package's example gains",
+    "onboard": "one step on the robot, its network against ONNX Runtime, and the import",
+}
+"""Name on the command line → what it measures. The module has underscores for the dashes."""
+
+
+def bench(arguments: list[str]) -> int:
+    """Measure: jaxloco bench [NAME [options] | --page]."""
+    words = list(arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    name = words.pop(0).replace("_", "-")
+    if name == "--page":
+        return int(_module("page").main(words))
+    if name not in BENCHMARKS:
+        raise unknown_name("benchmark", name, BENCHMARKS)
+    return int(_module(name.replace("-", "_")).main(words))
+
+
+def _usage() -> str:
+    lines = ["usage: jaxloco bench NAME [options]   (jaxloco bench NAME --help tells more)"]
+    lines += ["       jaxloco bench --page           (rewrite the tables of docs/benchmarks.md)", ""]
+    return "\n".join([*lines, *(f"  {name:16}{text}" for name, text in BENCHMARKS.items())])
+
+
+def _module(name: str):  # type: ignore[no-untyped-def]
+    """Import a module of the checkout's `benchmarks/`."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "benchmarks" / f"{name}.py").is_file():
+        raise JaxlocoError(
+            "the benchmarks are in the repository, not in the installed package: run `jaxloco bench` "
+            "from a checkout of it, installed with `pip install -e '.[dev]'`"
+        )
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return importlib.import_module(f"benchmarks.{name}")

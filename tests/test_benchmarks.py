@@ -1,0 +1,464 @@
+"""The benchmarks: what they measure on tiny inputs, and the page made from their results."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onboard_helpers
+import pytest
+
+from benchmarks import common, onboard, page, train_command, training_speed, upkie_transfer
+from benchmarks.upkie_transfer import AXES, Conditions, ExampleGains, Outcome
+from jaxloco import bench
+from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError
+
+
+class Backend:
+    def __init__(self) -> None:
+        self.forces: list[tuple[str, list[float]]] = []
+
+    def set_external_forces(self, forces: Mapping[str, Any]) -> None:
+        self.forces += [(link, force.force.tolist()) for link, force in forces.items()]
+
+
+class Env:
+    """A stand-in: remembers actions, stands at position 0.5 m and falls after so many steps."""
+
+    def __init__(self, fall_after: int = 10**6) -> None:
+        self.unwrapped, self.backend, self.actions, self.closed = self, Backend(), [], False
+        self._fall_after = fall_after
+        self.forces_at: list[int] = []
+
+    def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        return np.array([0.1, 0.5, 0.0, 0.0], np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if len(self.forces_at) < len(self.backend.forces):
+            self.forces_at.append(len(self.actions))
+        self.actions.append(float(action[0]))
+        return self.reset()[0], 0.0, len(self.actions) >= self._fall_after, False, {}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Recorder(ExampleGains):
+    def __init__(self) -> None:
+        self.readings: list[list[float]] = []
+
+    def act(self, readings: Any) -> float:
+        self.readings.append(list(readings))
+        return float(len(self.readings))
+
+
+def episode(env: Env, **conditions: Any) -> tuple[Outcome, Recorder]:
+    recorder = Recorder()
+    return upkie_transfer.run_episode(recorder, Conditions(**conditions), lambda _: env), recorder
+
+
+def test_an_episode_to_its_end_survives_and_one_that_terminates_does_not():
+    env = Env()
+    assert episode(env, seconds=0.1)[0] == Outcome(True, 0.1, 0.5)
+    assert env.closed
+    assert episode(Env(fall_after=5), seconds=0.1)[0] == Outcome(False, 0.025, 0.5)
+
+
+def test_a_delay_of_two_steps_sends_the_first_command_in_the_third_step():
+    env = Env()
+    episode(env, seconds=0.025, delay_steps=2)
+    assert env.actions == [0.0, 0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_push_begins_at_two_seconds_and_is_taken_away_after_a_tenth():
+    pytest.importorskip("upkie")
+    env = Env()
+    episode(env, seconds=2.2, push=-20.0)
+    assert env.backend.forces == [("base", [-20.0, 0.0, 0.0]), ("base", [0.0, 0.0, 0.0])]
+    assert env.forces_at == [400, 420]
+
+
+def test_readings_that_are_not_finite_count_as_a_fall():
+    env = Env()
+    env.reset = lambda seed=None: (np.full(4, np.nan if env.actions else 0.0, np.float32), {})  # type: ignore
+    assert not episode(env, seconds=0.1)[0].survived
+
+
+def test_noise_stays_within_its_level_and_follows_the_seed():
+    readings = {
+        seed: np.array(episode(Env(), seconds=0.5, noise=0.2, seed=seed)[1].readings) for seed in (0, 1)
+    }
+    error = readings[0] - [0.1, 0.5, 0.0, 0.0]
+    assert 0.15 < np.abs(error).max() <= 0.2 + 1e-6
+    assert not np.allclose(readings[0], readings[1])
+    again = episode(Env(), seconds=0.5, noise=0.2, seed=1)[1].readings
+    np.testing.assert_array_equal(again, readings[1])
+
+
+def test_the_first_repetition_is_exactly_as_given():
+    first, *others = upkie_transfer.repeat(Conditions(push=10.0), 3)
+    assert first == Conditions(push=10.0)
+    assert all(item.push == 10.0 and 0.0 < abs(item.pitch_velocity) <= 0.1 for item in others)
+
+
+def test_climbing_stops_at_the_first_level_that_fails():
+    asked: list[float] = []
+
+    def survives(level: float) -> bool:
+        asked.append(level)
+        return level in (1.0, 2.0, 4.0)
+
+    levels = (1.0, 2.0, 3.0, 4.0)
+    assert upkie_transfer.climb(levels, survives)[0] == 2.0
+    assert asked == [1.0, 2.0, 3.0]
+    assert upkie_transfer.climb(levels, survives, start=3.0) == (2.0, {3.0: False, 2.0: True})
+    assert upkie_transfer.climb(levels, lambda level: False, start=2.0)[0] is None
+    assert upkie_transfer.climb(levels, lambda level: True, start=2.0)[0] == 4.0
+
+
+def bears(**limits: float) -> Callable[[Conditions], Outcome]:
+    """A play function with known answers: everything up to the limits is survived."""
+
+    def play(c: Conditions) -> Outcome:
+        hard = (
+            abs(c.push) > limits.get("push", 20.0)
+            or c.delay_steps > limits.get("delay", 6)
+            or c.pitch > limits.get("forwards", 0.3)
+            or -c.pitch > limits.get("backwards", 0.5)
+            or c.noise > limits.get("noise", 0.1)
+            or c.kd < limits.get("kd", 0.2)
+        )
+        return Outcome(not hard, 1.0 if hard else 10.0, 0.05)
+
+    return play
+
+
+@pytest.fixture(scope="module")
+def baseline() -> dict[str, Any]:
+    return upkie_transfer.measure(bears(), quick=True)
+
+
+def test_every_axis_is_measured_up_to_its_limit(baseline: dict[str, Any]):
+    levels = {name: axis["level"] for name, axis in baseline["axes"].items()}
+    assert levels == {
+        "push forwards": 20.0,
+        "push backwards": 20.0,
+        "action delay": 30.0,
+        "pitched forwards": 0.3,
+        "pitched backwards": 0.4,
+        "sensor noise": 0.1,
+        "servo gain": 0.2,
+    }
+    assert baseline["nominal"] == {
+        "episodes": 5,
+        "survived": 5,
+        "seconds": [10.0] * 5,
+        "position_rms": 0.05,
+        "position_rms_exact_start": 0.05,
+    }
+
+
+def test_axes_are_compared_by_the_worse_direction_and_softer_servos_count_as_harder(
+    baseline: dict[str, Any],
+):
+    start = {name: axis["level"] for name, axis in baseline["axes"].items()}
+    better = upkie_transfer.measure(
+        bears(push=40.0, delay=5, backwards=0.95, kd=0.1), quick=True, start=start
+    )
+    ratios = {name: item["ratio"] for name, item in upkie_transfer.compare(baseline, better).items()}
+    assert ratios == pytest.approx(
+        {
+            "push": 2.0,
+            "action delay": 0.667,
+            "initial pitch": 1.0,
+            "sensor noise": 1.0,
+            "servo softness": 2.0,
+        },
+        abs=1e-3,
+    )
+    text = upkie_transfer.verdict(upkie_transfer.compare(baseline, better))
+    assert "measured here: as much on 4, twice on 2" in text
+
+
+def test_levels_start_no_harder_than_the_baseline():
+    by_name = {axis.name: axis for axis in AXES}
+    push, gain = by_name["push forwards"], by_name["servo gain"]
+    assert upkie_transfer._nearest(push, push.coarse, 35.0) == 30.0
+    assert upkie_transfer._nearest(gain, gain.coarse, 0.15) == 0.2
+    assert upkie_transfer._nearest(push, push.coarse, 5.0) is None
+
+
+def test_a_bundle_and_the_example_gains_drive_alike_where_they_are_the_same(tmp_path: Path):
+    folder = str(onboard_helpers.write_linear_bundle(tmp_path / "linear"))
+    controller = upkie_transfer.make_controller(folder)
+    controller.reset()
+    readings = [0.05, 0.1, 0.3, -0.2]
+    assert controller.act(readings) == pytest.approx(ExampleGains().act(readings), rel=1e-5)
+
+
+def test_missing_simulator_packages_are_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(upkie_transfer, "NEEDED", ("numpy", "no_such_package"))
+    with pytest.raises(ConfigError, match=r"needs no_such_package: pip install 'jaxloco\[upkie\]'"):
+        upkie_transfer.run(None, upkie_transfer.TransferOptions())
+
+
+def test_a_bundle_for_another_robot_is_refused(tmp_path: Path):
+    folder = onboard_helpers.write_linear_bundle(tmp_path / "other", robot="cookie")
+    with pytest.raises(ConfigError, match="policy for upkie"):
+        upkie_transfer.load_bundle(folder)
+
+
+def test_the_example_gains_balance_in_pybullet_for_a_second():
+    pytest.importorskip("pybullet")
+    outcome = upkie_transfer.play(None, Conditions(seconds=1.0, noise=0.01, pitch=0.05, kd=0.8))
+    assert outcome.survived and outcome.position_rms < 0.5
+    # Without ground velocity the robot falls at once.
+    fallen = upkie_transfer.run_episode(Idle(), Conditions(seconds=3.0, pitch=0.3))
+    assert not fallen.survived and fallen.seconds < 2.0
+
+
+class Idle(ExampleGains):
+    def act(self, readings: Any) -> float:
+        return 0.0
+
+
+def test_a_baseline_file_is_written_once_and_must_hold_the_gains_figures(
+    tmp_path: Path, baseline: dict[str, Any]
+):
+    path = tmp_path / "baseline.json"
+    assert upkie_transfer._read_baseline(str(path)) is None
+    upkie_transfer._keep_baseline(str(path), baseline)
+    assert upkie_transfer._read_baseline(str(path)) == baseline
+    path.write_text(json.dumps({"benchmark": "onboard"}))
+    with pytest.raises(ConfigError, match="no figures of the example gains"):
+        upkie_transfer._read_baseline(str(path))
+
+
+# Training speed and the training command
+
+
+def test_an_iteration_is_split_by_differences():
+    per_iteration = {
+        "raw": [10.0],
+        "physics": [11.0],
+        "random": [13.0],
+        "rollout": [16.0],
+        "training": [20.0],
+    }
+    assert training_speed.shares(per_iteration) == {
+        "physics": 10.0,
+        "call_from_jax": 1.0,
+        "environment": 2.0,
+        "policy": 3.0,
+        "update": 4.0,
+        "iteration": 20.0,
+    }
+
+
+def test_raw_stepping_starts_each_call_from_the_given_robots():
+    import jax
+
+    from jaxloco.envs import batch
+    from jaxloco.envs.env import Env as JaxEnv
+    from jaxloco.tasks import recipe
+
+    env = JaxEnv(recipe("cartpole").task.spec(), "native")
+    robots = batch.reset(env, jax.random.PRNGKey(0), 3).robots
+    step = training_speed.raw_stepper(env, robots, n_steps=2)
+    step()  # a second call, from the same states
+
+
+@pytest.mark.slow
+def test_the_parts_of_the_training_loop_take_turns():
+    own = training_speed.SpeedOptions(
+        "cartpole", n_envs=16, repetitions=2, iterations=1, warm_up=1, compilation=False
+    )
+    result = training_speed.run(own)
+    assert set(result["env_steps_per_second"]) == {"raw", "physics", "random", "rollout", "training"}
+    assert result["training_over_raw"]["repetitions"] == 2
+    assert "training ÷ raw" in training_speed.show(result)
+
+
+def test_compilation_in_a_process_that_fails_is_an_error(tmp_path: Path):
+    with pytest.raises(JaxlocoError, match="unknown task 'upkie-balanse'"):
+        training_speed.compile_in_fresh_process("native", "upkie-balanse", 1, str(tmp_path))
+
+
+def test_repetitions_must_be_positive():
+    with pytest.raises(ConfigError, match="repetitions 0"):
+        training_speed.SpeedOptions(repetitions=0)
+
+
+def test_words_after_the_dashes_go_to_train_py():
+    assert train_command.split_at_dashes(["--seeds", "0", "--", "--n-envs", "8"]) == (
+        ["--seeds", "0"],
+        ["--n-envs", "8"],
+    )
+    assert train_command.split_at_dashes(["--seeds", "0"]) == (["--seeds", "0"], [])
+
+
+def test_a_failing_train_py_is_an_error_with_its_message(tmp_path: Path):
+    with pytest.raises(JaxlocoError, match="n-envs"):
+        train_command.train(tmp_path / "run", 0, ["--n-envs", "many"], tmp_path / "cache")
+
+
+def test_a_seed_passes_with_all_nominal_and_19_of_20_varied_episodes():
+    def measured(nominal: int, varied: int) -> dict[str, Any]:
+        counts = {"nominal": nominal, "inertia_variation": varied}
+        return {name: {"episodes": 20, "survived": count} for name, count in counts.items()}
+
+    assert train_command.passes(measured(20, 19))
+    assert not train_command.passes(measured(19, 20))
+    assert not train_command.passes(measured(20, 18))
+
+
+# Results and the page
+
+
+def test_a_result_names_no_folder_of_this_machine(tmp_path: Path):
+    words = [str(tmp_path / "runs" / "policy"), f"--out={tmp_path / 'x.json'}", "--quick"]
+    path = common.write_result("upkie_transfer", words, {}, start=common.machine(), out=tmp_path / "x.json")
+    document = common.read_result(path)
+    assert document["command"] == "jaxloco bench upkie-transfer policy --out=x.json --quick"
+    assert str(tmp_path) not in path.read_text()
+    assert document["machine"]["cores"] >= 1
+    assert document["versions"]["numpy"] == np.__version__
+
+
+def test_the_spread_keeps_every_repetition():
+    assert common.spread([3.0, 1.0, 2.0]) == {
+        "median": 2.0,
+        "min": 1.0,
+        "max": 3.0,
+        "repetitions": 3,
+        "values": [3.0, 1.0, 2.0],
+    }
+    with pytest.raises(ConfigError, match="repetitions"):
+        common.spread([])
+
+
+def results(folder: Path, baseline: dict[str, Any]) -> None:
+    speeds = {
+        name: common.spread([40e3, 41e3]) for name in ("raw", "physics", "random", "rollout", "training")
+    }
+    transfer = {
+        "quick": False,
+        "example_gains": baseline,
+        "bundle": baseline,
+        "comparison": upkie_transfer.compare(baseline, baseline),
+    }
+    runs = [
+        {
+            "seed": seed,
+            "wall_seconds": 50.0 + seed,
+            "stages": {"compile": 4.0},
+            "env_steps_per_second": 30000,
+            "survived": 0.995,
+            "transfer": transfer,
+        }
+        for seed in range(5)
+    ]
+    fields: dict[str, dict[str, Any]] = {
+        "upkie_transfer": transfer,
+        "training_speed": {
+            "env_steps_per_second": speeds,
+            "training_over_raw": common.spread([0.65, 0.66]),
+            "milliseconds_per_iteration": {"physics": 5.0},
+            "compilation": {"native_cold": 4.0, "mjx_cold": 40.0, "mjx_warm": 4.5},
+        },
+        "train_command": {"train_options": [], "runs": runs, **train_command.summarize(runs)},
+    }
+    for name, values in fields.items():
+        common.write_result(name, [], values, start=common.machine(), out=folder / f"{name}.json")
+
+
+def test_the_page_shows_requirement_result_and_command(tmp_path: Path, baseline: dict[str, Any]):
+    results(tmp_path, baseline)
+    path = tmp_path / "page.md"
+    path.write_text(f"# Title\n\n{page.BEGIN}\nformer tables\n{page.END}\n\nEnd.\n")
+    page.write_page(path, tmp_path)
+    text = path.read_text()
+    assert text.startswith("# Title\n") and text.endswith("\n\nEnd.\n") and "former tables" not in text
+    lines = {
+        line.split(" | ")[0].removeprefix("| "): line.strip("| ").split(" | ") for line in text.splitlines()
+    }
+
+    def line(start: str) -> list[str]:
+        return next(cells for what, cells in lines.items() if what.startswith(start))
+
+    assert line("`python train.py`")[2:4] == ["52 s (50 to 54, 5 runs)", "yes"]
+    assert line("training seeds")[2:4] == ["5 of 5", "yes"]
+    assert line("env steps per second of the training loop")[2:4] == [
+        "0.655 (0.65 to 0.66, 2 runs)",
+        "**no**",
+    ]
+    assert line("there, bears at least what")[2:4] == ["5 of 5 axes", "yes"]
+    assert line("there, bears at least twice")[2:4] == ["0 of 5 axes", "**no**"]
+    assert line("one onboard step")[2:4] == ["not measured yet", ""]
+    before = path.read_text()
+    page.write_page(path, tmp_path)
+    assert path.read_text() == before
+
+
+def test_a_quick_or_changed_measurement_decides_nothing(baseline: dict[str, Any]):
+    quick = {"quick": True, "bundle": baseline, "example_gains": baseline}
+    assert page._simulated(quick) == page.Measured("5 of 5 / 5 of 5 (quick)", None)
+    wall = {"wall_seconds": common.spread([10.0]), "train_options": ["--total-timesteps", "1"]}
+    assert page._wall(wall) == page.Measured("10 s (1 run)", None)
+
+
+def test_a_page_without_marks_and_a_result_of_another_shape_are_errors(tmp_path: Path):
+    path = tmp_path / "page.md"
+    path.write_text("# Title\n")
+    with pytest.raises(ConfigError, match="expected the lines"):
+        page.write_page(path, tmp_path)
+    with pytest.raises(ConfigError, match="measure again with: jaxloco bench onboard"):
+        page.tables({"onboard": {"benchmark": "onboard"}})
+    path.write_text("no JSON")
+    with pytest.raises(ConfigError, match="not a result"):
+        common.read_result(path)
+
+
+def test_the_committed_page_has_the_marks_and_its_results_can_be_read(tmp_path: Path):
+    copy = tmp_path / "benchmarks.md"
+    copy.write_text(page.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    page.write_page(copy, common.RESULTS)
+    assert copy.read_text(encoding="utf-8") == page.PAGE.read_text(encoding="utf-8")
+
+
+# The command
+
+
+def test_bench_lists_every_benchmark(capsys: pytest.CaptureFixture[str]):
+    assert bench.bench([]) == 0
+    text = capsys.readouterr().out
+    modules = {path.stem for path in (common.ROOT / "benchmarks").glob("*.py")} - {
+        "__init__",
+        "common",
+        "page",
+    }
+    assert {name.replace("-", "_") for name in bench.BENCHMARKS} == modules
+    assert all(f"  {name} " in text for name in bench.BENCHMARKS)
+
+
+def test_an_unknown_benchmark_is_named_with_the_closest():
+    with pytest.raises(UnknownNameError, match="did you mean 'training-speed'"):
+        bench.bench(["trainingspeed"])
+
+
+def test_from_a_wheel_bench_says_where_the_benchmarks_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bench, "__file__", str(tmp_path / "jaxloco" / "bench.py"))
+    with pytest.raises(JaxlocoError, match="in the repository"):
+        bench.bench(["onboard"])
+
+
+def test_bench_runs_a_benchmark_and_writes_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(onboard, "ROUNDS", 1)
+    monkeypatch.setattr(onboard, "CALLS", 20)
+    monkeypatch.setattr(onboard, "IMPORTS", 1)
+    out = tmp_path / "onboard.json"
+    assert bench.bench(["onboard", "--out", str(out)]) == 0
+    document = common.read_result(out)
+    assert document["step"]["p50_us"] > 0.0 and document["golden_error"] is None
+    assert "not measured yet" in page.tables({"onboard": document})

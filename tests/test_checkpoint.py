@@ -1,0 +1,375 @@
+"""Checkpoints: what is kept, what damage does, and that training goes on exactly where it stopped."""
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import tensorstore
+from training_helpers import assert_equal_trees, run, shared_program, start, stop_when, tiny, train
+
+from jaxloco.envs.env import Env
+from jaxloco.errors import CheckpointError
+from jaxloco.training import loop, trainer
+from jaxloco.training.checkpoint import Checkpoints
+from jaxloco.training.metrics import read_metrics
+from jaxloco.training.run_folder import RunFolder
+
+CONFIG = {"task": {"name": "cartpole", "masses": [0.8, 1.2]}, "n_envs": 4}
+
+
+def state(seed: int = 0) -> dict:
+    """A pytree with everything that makes saving hard: an empty leaf, a scalar, a key, integers."""
+    values = np.random.default_rng(seed).normal(size=2000).astype(np.float32)
+    return {
+        "params": {"kernel": jnp.asarray(values.reshape(40, 50)), "nothing": jnp.zeros((4, 0))},
+        "count": jnp.int32(seed),
+        "key": jax.random.PRNGKey(seed),
+        "found": jnp.bool_(True),
+    }
+
+
+def save(folder: Path, *scores: float | None, first: int = 1) -> None:
+    with Checkpoints(folder) as checkpoints:
+        for number, score in enumerate(scores, start=first):
+            checkpoints.save(number, state(number), CONFIG, score)
+        checkpoints.wait()
+
+
+# What is kept
+
+
+def test_what_was_saved_is_what_is_read(tmp_path):
+    save(tmp_path, 1.0)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        number, found = checkpoints.restore(jax.eval_shape(state), CONFIG)
+    assert number == 1
+    assert_equal_trees(found, state(1))
+
+
+def test_a_part_of_what_was_saved_can_be_read_alone(tmp_path):
+    save(tmp_path, 1.0)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        _, found = checkpoints.restore({"count": jnp.int32(0)}, CONFIG)
+    assert found.keys() == {"count"} and int(found["count"]) == 1
+
+
+def test_the_last_and_the_best_are_kept_also_over_a_resume(tmp_path):
+    save(tmp_path, 5.0, 9.0, None, 1.0)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.iterations() == [2, 4] and checkpoints.best() == 2
+    save(tmp_path, 3.0, first=5)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.iterations() == [2, 5] and checkpoints.best() == 2
+    save(tmp_path, 10.0, first=6)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.iterations() == [6] and checkpoints.best() == 6
+        assert int(checkpoints.restore(state(), CONFIG, 6)[1]["count"]) == 6
+
+
+def test_there_is_no_best_one_where_there_is_none(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with Checkpoints(tmp_path / "empty", read_only=True) as checkpoints:
+        assert checkpoints.best() is None
+        with pytest.raises(CheckpointError, match="no complete checkpoint"):
+            checkpoints.restore(state(), CONFIG)
+    with pytest.raises(CheckpointError, match="there are no checkpoints here"):
+        Checkpoints(tmp_path / "missing", read_only=True)
+
+
+def test_reading_changes_nothing_on_disk(tmp_path):
+    save(tmp_path, 1.0, 2.0)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        checkpoints.restore(state(), CONFIG)
+        checkpoints.best()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+# Another configuration
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_envs": 8}, r"another configuration: n_envs was 4, is now 8$"),
+        (
+            {"task": {"name": "cartpole", "masses": [1, 1.2]}},
+            r"task.masses was \[0.8, 1.2\], is now \[1, 1.2\]$",
+        ),
+        ({"seed": 1}, "seed is not in it"),
+        ({"n_envs": 8, "task": {"name": "upkie"}}, "task.name was 'cartpole', is now 'upkie'; n_envs was 4"),
+    ],
+)
+def test_a_checkpoint_from_another_configuration_says_what_differs(tmp_path, changes, message):
+    save(tmp_path, 1.0)
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match=message):
+        checkpoints.restore(state(), {**CONFIG, **changes})
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        ({"key": jnp.zeros(3, jnp.uint32)}, r"shape: \(3,\) is not compatible with the stored shape: \(2,\)"),
+        ({"bias": jnp.zeros(3)}, r"\['bias'\] is not in it"),
+    ],
+)
+def test_a_state_of_another_kind_says_what_differs(tmp_path, like, message):
+    save(tmp_path, 1.0)
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match=message):
+        checkpoints.restore(like, CONFIG)
+
+
+# Damage
+
+
+def largest(folder: Path) -> Path:
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("data", cut),
+        ("data", Path.unlink),
+        ("state/manifest.ocdbt", cut),
+        ("state/manifest.ocdbt", Path.unlink),
+        ("state/_METADATA", cut),
+        ("config/metadata", cut),
+        ("config/metadata", Path.unlink),
+        ("metrics/metrics", cut),
+        ("state", shutil.rmtree),
+        ("state/d", shutil.rmtree),
+        ("config", shutil.rmtree),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_one_before_it_still_loads(
+    tmp_path, name, damage
+):
+    save(tmp_path, 2.0, 1.0)
+    damage(largest(tmp_path / "2") if name == "data" else tmp_path / "2" / name)
+    with pytest.raises(CheckpointError) as caught, Checkpoints(tmp_path, read_only=True) as checkpoints:
+        checkpoints.restore(state(), CONFIG)
+    message = str(caught.value)
+    assert str(tmp_path) in message and "\n" not in message and len(message) < 600
+    if name == "metrics/metrics":  # Orbax reads all of them at once
+        shutil.rmtree(tmp_path / "2")
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert_equal_trees(checkpoints.restore(state(), CONFIG, 1)[1], state(1))
+
+
+def test_the_rest_of_a_killed_save_is_ignored_and_the_number_can_be_used_again(tmp_path):
+    save(tmp_path, 1.0, 2.0)
+    rest = tmp_path / "3.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "2", rest)
+    cut(largest(rest))
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.iterations() == [2]
+        assert checkpoints.restore(state(), CONFIG)[0] == 2
+    save(tmp_path, 3.0, first=3)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        number, found = checkpoints.restore(state(), CONFIG)
+    assert number == 3
+    assert_equal_trees(found, state(3))
+
+
+SAVE_FOR_EVER = """
+import sys, jax.numpy as jnp
+from pathlib import Path
+from jaxloco.training.checkpoint import Checkpoints
+with Checkpoints(Path(sys.argv[1])) as checkpoints:
+    for number in range(1, 10_000):
+        checkpoints.save(number, {"x": jnp.full(300_000, number)}, {}, float(number))
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.013])
+def test_a_process_killed_while_it_saves_leaves_a_complete_checkpoint(tmp_path, seconds):
+    process = subprocess.Popen([sys.executable, "-c", SAVE_FOR_EVER, str(tmp_path)])
+    while not (tmp_path / "3").exists() and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        number, found = checkpoints.restore({"x": jnp.zeros(300_000, jnp.int32)}, {})
+    assert number >= 2 and (np.asarray(found["x"]) == number).all()
+
+
+# A disk that fails
+
+
+@pytest.fixture
+def full_disk():
+    """Let files grow to a few bytes only, as on a full disk; call with False to make room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(full: bool = True) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000 if full else before[0], before[1]))
+
+    yield fill
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_reported_and_the_last_complete_checkpoint_stays(tmp_path, full_disk):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state(1), CONFIG, 1.0)
+        checkpoints.wait()
+        full_disk()
+        with pytest.raises(CheckpointError, match="could not be written") as caught:
+            checkpoints.save(2, state(2), CONFIG, 2.0)
+            checkpoints.wait()
+        assert "\n" not in str(caught.value)
+        full_disk(False)
+        checkpoints.save(3, state(3), CONFIG, 0.0)
+        checkpoints.wait()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.iterations() == [1, 3] and checkpoints.best() == 1
+        assert_equal_trees(checkpoints.restore(state(), CONFIG, 1)[1], state(1))
+        assert_equal_trees(checkpoints.restore(state(), CONFIG)[1], state(3))
+
+
+def test_training_goes_on_with_a_warning_when_checkpoints_cannot_be_written(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", fail)
+    summary, recorder = train(tiny(iterations=4), tmp_path / "run")
+    assert summary["env_steps"] == 4 * 32
+    warnings = [text for text in recorder.messages if text.startswith("warning")]
+    assert len(warnings) == 4 and "No space left on device" in warnings[0]
+    assert (tmp_path / "run" / "policy" / "policy.npz").exists()
+
+
+# N + M is N, stop, resume, M
+
+
+def test_n_and_m_iterations_equal_n_a_restart_and_m_bit_for_bit(tmp_path):
+    config = tiny()
+    env = Env(config.task.spec(), "native")
+    program = shared_program(env, loop.make_agent(env, config), config)
+    after_n, _ = program.iterate(program.initial_state, 5, 12)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, after_n, {}, None)
+        checkpoints.wait()
+    kept = jax.device_get(after_n)
+    straight, _ = program.iterate(after_n, 7, 12)
+
+    env = Env(config.task.spec(), "native")  # an engine and programs of its own
+    agent = loop.make_agent(env, config)
+    like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        _, restored = checkpoints.restore(like, {})
+    assert_equal_trees(restored, kept)
+    iterate = jax.jit(partial(loop.iterate, env, agent))
+    resumed, _ = iterate(restored, jnp.int32(7), jnp.int32(12))
+    assert_equal_trees(resumed, straight)
+    assert int(resumed.iteration) == 12
+    moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), straight.learner.params, kept.learner.params)
+    assert all(jax.tree.leaves(moved))  # so there was something to compare
+    assert float(straight.learner.learning_rate) != config.ppo.learning_rate
+
+
+def last_state(path: Path) -> tuple[int, dict[bytes, bytes]]:
+    """Return the number of a run's last checkpoint, and every array in it as stored."""
+    with Checkpoints(RunFolder(path).checkpoints, read_only=True) as checkpoints:
+        number = checkpoints.iterations()[-1]
+    base = {"driver": "file", "path": f"{path}/checkpoints/{number}/state/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    return number, {key: bytes(store.read(key).result().value) for key in store.list().result()}
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumed_from_the_command_line_ends_bit_for_bit_as_an_undisturbed_one(tmp_path):
+    options = (
+        *("upkie-balance", "--n-envs", "8", "--total-timesteps", "51200", "--ppo.n-steps", "16"),
+        *(
+            "--eval-episodes",
+            "0",
+            "--video-seconds",
+            "0",
+            "--checkpoint-every",
+            "2560",
+            "--task.episode-seconds",
+            "1",
+        ),
+    )
+    finished = run(*options, "--out", tmp_path / "straight")
+    assert finished.returncode == 0, finished.stderr
+    broken = tmp_path / "killed"
+    process = start(*options, "--out", broken)
+    stop_when(process, (broken / "checkpoints" / "100").exists, signal.SIGKILL)
+    with Checkpoints(broken / "checkpoints", read_only=True) as checkpoints:
+        assert 100 <= checkpoints.iterations()[-1] < 400, "killed too late to test anything"
+    assert not (broken / "summary.json").exists()
+    resumed = run("--resume", broken)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming after iteration" in resumed.stdout
+    (end, straight), (again, resumed_state) = last_state(tmp_path / "straight"), last_state(broken)
+    assert end == again == 400 and len(straight) > 200
+    assert resumed_state == straight
+    table, resumed_table = read_metrics(tmp_path / "straight"), read_metrics(broken)
+    for name in ("time/total_timesteps", "rollout/ep_rew_mean", "train/loss"):
+        np.testing.assert_array_equal(resumed_table[name], table[name])
+    summary = json.loads((broken / "summary.json").read_text())
+    assert summary["env_steps"] == 51200 and not summary["interrupted"]
+
+
+# Through the trainer
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    train(tiny(iterations=4), path)
+    return path
+
+
+def test_a_run_loads_on_another_engine_than_it_was_trained_on(finished):
+    for engine in ("native", "mjx"):
+        config, env, agent, state = trainer.load_run(RunFolder(finished), engine)
+        assert env.physics.name == engine and int(state.iteration) == 4
+        assert agent.config == config.ppo
+
+
+def test_a_run_is_resumed_only_with_the_configuration_that_it_had(finished):
+    config = tiny(iterations=4)
+    other = replace(config, ppo=replace(config.ppo, gamma=0.5), n_envs=2)
+    with pytest.raises(CheckpointError, match=r"ppo.gamma was 0.98, is now 0.5; n_envs was 4, is now 2"):
+        train(other, finished, resume=True)
+
+
+def test_a_finished_run_can_be_resumed_for_longer_and_remembers_it(finished, tmp_path):
+    path = tmp_path / "longer"
+    shutil.copytree(finished, path)
+    summary, recorder = train(tiny(iterations=6), path, resume=True)
+    assert summary["env_steps"] == 6 * 32
+    assert "resuming after iteration 4 of 6" in recorder.messages
+    assert trainer.load_config(RunFolder(path)).total_timesteps == 6 * 32
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.iterations()[-1] == 6
+
+
+def test_a_run_without_checkpoints_cannot_be_resumed_and_says_what_to_do(finished, tmp_path):
+    path = tmp_path / "empty"
+    shutil.copytree(finished, path)
+    shutil.rmtree(path / "checkpoints")
+    with pytest.raises(
+        CheckpointError, match="no complete checkpoint to resume from; begin anew: jaxloco train"
+    ):
+        train(tiny(iterations=4), path, resume=True)

@@ -1,0 +1,308 @@
+"""The command line: what it answers to mistakes, and where settings come from."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from training_helpers import REPOSITORY, tiny
+
+from jaxloco import __version__, cli, options
+from jaxloco.errors import JaxlocoError
+from jaxloco.tasks import TASKS, recipe
+from jaxloco.training import trainer
+from jaxloco.training.config import TrainConfig
+from jaxloco.training.run_folder import RunFolder, write_json
+
+
+@pytest.fixture(autouse=True)
+def _jax_settings(monkeypatch) -> None:
+    """The commands may set the matmul precision and the compilation cache for their process."""
+    monkeypatch.setattr(cli, "_enable_compilation_cache", lambda: None)
+    precision = jax.config.jax_default_matmul_precision
+    yield
+    jax.config.update("jax_default_matmul_precision", precision)
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[tuple[TrainConfig, RunFolder, bool]]:
+    """Record what would be trained."""
+    runs: list[tuple[TrainConfig, RunFolder, bool]] = []
+
+    class Fake:
+        def __init__(self, config: Any, folder: RunFolder, progress: Any, *, resume: bool = False) -> None:
+            runs.append((config, folder, resume))
+
+        def run(self) -> None:
+            pass
+
+    monkeypatch.setattr(trainer, "Trainer", Fake)
+    return runs
+
+
+def call(*words: str) -> int:
+    """Run a command; option errors leave through SystemExit, as from the interpreter."""
+    try:
+        return cli.main(words)
+    except SystemExit as error:
+        return int(error.code or 0)
+
+
+def a_run(path: Path) -> Path:
+    """A run folder with a configuration and nothing else."""
+    folder = RunFolder.at(path)
+    write_json(folder.config, trainer.plain_config(tiny()))
+    return folder.path
+
+
+# Help
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
+def test_help_names_every_command_and_task(capsys, words):
+    assert call(*words) == 0
+    out, err = capsys.readouterr()
+    assert all(name in out for name in (*cli.COMMANDS, *TASKS)) and not err
+
+
+def test_every_command_has_a_help_of_its_own(capsys):
+    for name in cli.COMMANDS:
+        assert call(name, "--help") == 0
+        out, _ = capsys.readouterr()
+        assert name in out and "--" in out
+
+
+def test_help_of_a_task_lists_its_options_and_what_they_mean(capsys):
+    assert call("train", "cartpole", "--help") == 0
+    out, _ = capsys.readouterr()
+    words = " ".join(out.split())
+    for option in (
+        "--task.max-force",
+        "--ppo.learning-rate",
+        "--network.activation-fn",
+        "--physics",
+        "--seed",
+        "--config",
+    ):
+        assert option in words
+    assert "--resume RUN" in words and "{auto,native,mjx,warp}" in words
+
+
+def test_the_version_is_told(capsys):
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"jaxloco {__version__}\n"
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("trian", "unknown command 'trian'; did you mean 'train'?"),
+        ("train cartpol", "unknown task 'cartpol'; did you mean 'cartpole'?"),
+        ("train cartpole --out", "--out needs a value"),
+        ("train cartpole --out --seed 1", "--out needs a value"),
+        ("train cartpole --resume nowhere", "there is no run folder nowhere"),
+        ("train cartpole --name a/b", "'a/b' cannot name a run"),
+        ("train cartpole --config missing.toml", "there is no configuration file missing.toml"),
+        ("train cartpole --ppo.lerning-rate 1", "--ppo.learning-rate"),
+        ("train cartpole --task.max-forse 1", "--task.max-force"),
+        ("train cartpole --seed many", "Error parsing --seed: expected a whole number, got 'many'"),
+        ("train cartpole --physics natve", "Expected one of ('auto', 'native', 'mjx', 'warp')"),
+        ("train cartpole --ppo.gamma 2", "gamma = 2.0 must be between 0 and 1"),
+        ("train cartpole --n-envs 0", "n_envs 0: must be at least 1"),
+        ("train cartpole --n-envs", "--n-envs"),
+        ("train cartpole upkie-balance", "Unrecognized options: upkie-balance"),
+        ("evaluate", "RUN (a run folder) is missing"),
+        ("evaluate nowhere", "there is no run folder nowhere"),
+        ("evaluate nowhere --episodes x", "Error parsing --episodes: expected a whole number, got 'x'"),
+        ("evaluate nowhere --episodes 0", "--episodes 0: must be at least 1"),
+        ("evaluate nowhere --episodes -1", "--episodes -1: must be at least 1"),
+        ("render nowhere --seconds 0", "--seconds 0.0: must be above 0"),
+        ("evaluate nowhere --checkpoint first", "Expected one of ('last', 'best')"),
+        ("export nowhere", "there is no run folder nowhere"),
+        ("export --out there", "RUN (a run folder) is missing"),
+        ("render nowhere", "there is no run folder nowhere"),
+    ],
+)
+def test_a_mistake_gives_status_2_and_says_what_to_write(capsys, trained, words, message):
+    assert call(*words.split()) == 2
+    err = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in err and "Traceback" not in err
+    assert not trained and not list(Path().iterdir())  # nothing was begun
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--task.robot", "cartpol"), "unknown robot 'cartpol'; did you mean 'cartpole'?"),
+        (("--task.episode-seconds", "0"), "shorter than one control period"),
+        (("--ppo.batch-size", "7"), "batch_size"),
+        (("--physics", "warp"), "--physics warp needs an NVIDIA GPU"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_one_line_and_leaves_no_run(capsys, option, message):
+    assert call("train", "cartpole", *option, "--out", "run", "--quiet") == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1 and err.startswith("jaxloco: ")
+    assert not Path("run/config.json").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "render"])
+def test_a_run_without_checkpoints_says_so(capsys, tmp_path, command):
+    assert call(command, str(a_run(tmp_path / "run"))) == 2
+    err = capsys.readouterr().err
+    assert "there are no checkpoints here" in err and err.count("\n") == 1
+
+
+def test_a_run_that_exists_is_not_overwritten(capsys, tmp_path, trained):
+    path = a_run(tmp_path / "run")
+    assert call("train", "cartpole", "--out", str(path)) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert not trained
+
+
+def test_a_run_of_another_task_is_not_resumed(capsys, tmp_path, trained):
+    path = a_run(tmp_path / "run")
+    assert call("train", "upkie-balance", "--resume", str(path)) == 2
+    assert "is a run of 'cartpole', not of 'upkie-balance'" in capsys.readouterr().err
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "config.json is not JSON"),
+        ("{}", "'task_name' is missing"),
+        ('{"task_name": "cartpol"}', "unknown task 'cartpol'; did you mean 'cartpole'?"),
+        ('{"task_name": "cartpole", "n_env": 3}', "unknown key 'n_env'; did you mean 'n_envs'?"),
+        ('{"task_name": "cartpole", "n_envs": "many"}', "n_envs must be a whole number, not 'many'"),
+    ],
+)
+def test_a_damaged_run_configuration_names_the_file_and_the_key(capsys, tmp_path, content, message):
+    path = a_run(tmp_path / "run")
+    (path / "config.json").write_text(content)
+    for words in (("train", "--resume", str(path)), ("export", str(path))):
+        assert call(*words) == 2
+        err = capsys.readouterr().err
+        assert (message in err and "config.json" in err) or message.startswith("unknown task")
+        assert err.count("\n") == 1
+
+
+def test_a_missing_package_names_the_extra_to_install(capsys, monkeypatch):
+    def missing(_: list[str]) -> int:
+        raise ModuleNotFoundError("No module named 'optax'")
+
+    monkeypatch.setitem(cli.COMMANDS, "train", missing)
+    assert call("train") == 2
+    assert capsys.readouterr().err.strip().endswith("pip install 'jaxloco[train]'")
+
+
+def test_ctrl_c_before_training_ends_without_a_traceback(capsys, monkeypatch, trained):
+    def interrupted(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer.Trainer, "run", interrupted)
+    assert call("train", "cartpole", "--quiet") == 130
+    assert capsys.readouterr().err == "jaxloco: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "error", [JaxlocoError("this is wrong"), OSError(28, "No space left on device", "x")]
+)
+def test_an_error_on_purpose_and_one_of_the_disk_are_one_line(capsys, monkeypatch, error):
+    def wrong(_: list[str]) -> int:
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "train", wrong)
+    assert call("train") == 2
+    assert capsys.readouterr().err == f"jaxloco: {error}\n"
+
+
+# Where settings come from
+
+
+def test_without_arguments_the_default_task_is_trained_with_its_recipe(trained):
+    assert call("train", "--quiet") == 0
+    ((config, folder, resume),) = trained
+    assert config == recipe("upkie-balance") and not resume
+    assert folder.path.parent.parent == Path("runs")
+
+
+def test_options_come_over_files_and_files_over_the_recipe(trained, tmp_path):
+    toml, as_json = tmp_path / "a.toml", tmp_path / "b.json"
+    toml.write_text("n_envs = 8\nseed = 1\n[ppo]\ngamma = 0.5\nlearning_rate = 1e-4\n[task]\nmax_force = 3\n")
+    as_json.write_text('{"seed": 2, "network": {"net_arch_pi": [5, 6]}}')
+    words = ("--config", str(toml), f"--config={as_json}", "--ppo.gamma", "0.75", "--total-timesteps", "1e5")
+    assert call("train", "cartpole", *words, "--out", "run", "--quiet") == 0
+    ((config, folder, _),) = trained
+    assert folder.path == Path("run")
+    assert (config.n_envs, config.seed, config.total_timesteps) == (8, 2, 100_000)
+    assert (config.ppo.gamma, config.ppo.learning_rate) == (0.75, 1e-4)
+    assert config.task.max_force == 3.0 and config.network.net_arch_pi == (5, 6)
+    assert config.ppo.n_epochs == recipe("cartpole").ppo.n_epochs
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_env = 3", "unknown key 'n_env'; did you mean 'n_envs'?"),
+        ("[ppo]\nlearning_rat = 1.0", "unknown key 'ppo.learning_rat'; did you mean 'ppo.learning_rate'?"),
+        ("max_force = 3.0", "did you mean 'task.max_force'?"),
+        ("n_envs = 'three'", "n_envs must be a whole number, not 'three'"),
+        ("physics = 'natve'", "physics must be 'auto' or 'native' or 'mjx' or 'warp', not 'natve'"),
+        ("n_envs = ", "is not TOML"),
+    ],
+)
+def test_a_mistake_in_a_file_names_file_and_key(capsys, trained, tmp_path, text, message):
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    assert call("train", "cartpole", "--config", str(file), "--quiet") == 2
+    err = capsys.readouterr().err
+    assert message in err and "settings.toml" in err and err.count("\n") == 1
+    assert not trained
+
+
+def test_resume_takes_the_configuration_of_the_run_and_options_over_it(trained, tmp_path):
+    path = a_run(tmp_path / "runs" / "heron_1")
+    for words in (("--resume", str(path)), ("cartpole", f"--resume={path.parent}")):  # its folder: the newest
+        assert call("train", *words, "--total-timesteps", "1000", "--quiet") == 0
+        config, folder, resume = trained.pop()
+        assert resume and folder.path == path
+        assert config == options.from_dict(TrainConfig, {"total_timesteps": 1000}, default=tiny())
+
+
+def test_a_configuration_survives_the_run_folder(tmp_path):
+    for name in TASKS:
+        folder = RunFolder.at(tmp_path / name)
+        write_json(folder.config, trainer.plain_config(recipe(name)))
+        assert trainer.load_config(folder) == recipe(name)
+        assert json.loads(folder.config.read_text())["task_name"] == name
+
+
+def test_names_and_tasks_are_known_without_importing_jax():
+    code = "import sys, jaxloco.cli; sys.exit('jax' in sys.modules or 'mujoco' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.xfail(
+    strict=False,
+    reason="importing mujoco.mjx without Warp prints to standard output, where evaluate writes JSON",
+)
+def test_choosing_an_engine_prints_nothing():
+    code = "import jaxloco.physics.mjx"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == ""
+
+
+def test_train_py_is_jaxloco_train(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "train.py"), "cartpol"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert result.returncode == 2
+    assert "unknown task 'cartpol'; did you mean 'cartpole'?" in result.stderr
+    assert "Traceback" not in result.stderr

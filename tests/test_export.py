@@ -1,0 +1,193 @@
+"""A bundle is the policy that was trained: on golden sequences, and step by step in the environment."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloco.envs.env import Env
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.errors import ConfigError
+from jaxloco.export import export, policy_spec, versions
+from jaxloco.learning import ppo
+from jaxloco.learning.networks import NetworkConfig
+from jaxloco.learning.normalization import update_statistics
+from jaxloco.learning.ppo import LearnerState
+from jaxloco.onboard import Policy
+from jaxloco.tasks import TASKS, recipe
+from jaxloco.tasks.upkie_balance import UpkieBalance
+from jaxloco.training import loop
+from jaxloco.training.config import TrainConfig
+from jaxloco.training.rollout import Agent
+
+NOISELESS = UpkieBalance(noise=0.0, pitch_bias=0.0, sensor_latency=(0.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def upkie() -> Env:
+    return Env(NOISELESS.spec(), "native")
+
+
+def learned(env: Env, config: TrainConfig, gain: float = 1.0, seed: int = 0) -> tuple[Agent, LearnerState]:
+    """A policy with random numbers everywhere, where a fresh one has zeros and ones."""
+    agent = loop.make_agent(env, config)
+    learner = ppo.init_learner(jax.random.PRNGKey(seed), agent.networks, config.ppo, env.observation_sizes)
+    rng = np.random.default_rng(seed)
+
+    def random(x: jax.Array) -> jax.Array:
+        scale = gain / np.sqrt(x.shape[0]) if x.ndim == 2 else 0.1
+        return jnp.asarray(rng.normal(size=x.shape) * scale, jnp.float32)
+
+    params = jax.tree.map(random, learner.params)
+    normalizers = {
+        group: update_statistics(
+            statistics, jnp.asarray(rng.normal(0.3, 0.5, (64, 4, statistics.mean.shape[0])), jnp.float32)
+        )
+        for group, statistics in learner.normalizers.items()
+    }
+    return agent, learner._replace(params=params, normalizers=normalizers)
+
+
+def configured(task: str = "upkie-balance", normalize: bool = True, **network: object) -> TrainConfig:
+    config = recipe(task)
+    network_config = NetworkConfig(net_arch_pi=(16, 8), net_arch_vf=(8,), **network)  # type: ignore[arg-type]
+    return replace(
+        config, network=network_config, ppo=replace(config.ppo, normalize_observation=normalize), n_envs=4
+    )
+
+
+def write(folder, env: Env, config: TrainConfig, agent: Agent, learner: LearnerState) -> Policy:
+    return Policy.load(export(folder, env, agent, learner, task=config.task.name, provenance={"why": "test"}))
+
+
+# Golden sequences
+
+
+@pytest.mark.parametrize("normalize", [True, False], ids=["normalized", "raw"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        {},
+        {"squash_output": True, "activation_fn": "tanh"},
+        {"state_dependent_std": True, "activation_fn": "relu"},
+        {"state_dependent_std": True, "squash_output": True},
+    ],
+    ids=["clip", "tanh", "state-dependent-std", "state-dependent-std-tanh"],
+)
+def test_the_bundle_gives_the_answers_of_the_trained_policy(tmp_path, upkie, network, normalize):
+    config = configured(normalize=normalize, **network)
+    agent, learner = learned(upkie, config)
+    policy = write(tmp_path / "policy", upkie, config, agent, learner)
+    assert policy.verify() <= 1e-5
+    assert policy.spec.network.output == ("tanh" if network.get("squash_output") else "clip")
+    assert (policy.spec.normalizer is not None) is normalize
+    with np.load(tmp_path / "policy" / "golden.npz") as golden:
+        action = golden["action"]
+        # The answers tell policies apart: they vary, and not only between the two limits.
+        assert action.std() > 0.05 and np.mean(np.abs(action) < 0.999) > 0.02
+        assert golden["outputs/ground_velocity_target"].std() > 0.1
+
+
+@pytest.mark.parametrize("task", sorted(set(TASKS) - {"upkie-balance"}))
+def test_policies_of_other_tasks_verify_too(tmp_path, task):
+    config = configured(task)
+    env = Env(config.task.spec(), "native")
+    policy = write(tmp_path / "policy", env, config, *learned(env, config))
+    assert policy.verify() <= 1e-5
+    assert policy.spec.robot == env.robot.name and policy.spec.task == task
+
+
+def test_a_bundle_describes_the_policy_and_where_it_comes_from(tmp_path, upkie):
+    config = configured()
+    spec = write(tmp_path / "policy", upkie, config, *learned(upkie, config)).spec
+    inputs = {item.name: (item.unit, item.source, item.clip) for item in spec.inputs}
+    assert inputs == {
+        "pitch": ("rad", "sensor", None),
+        "ground_position": ("m", "sensor", (-3.0, 3.0)),
+        "pitch_velocity": ("rad/s", "sensor", (-20.0, 20.0)),
+        "ground_velocity": ("m/s", "sensor", (-10.0, 10.0)),
+        "ground_velocity_target": ("m/s", "policy", None),
+    }
+    (output,) = spec.outputs
+    assert (output.name, output.unit, output.low, output.high, output.safe) == (
+        *("ground_velocity_target", "m/s", -3.0, 3.0, 0.0),
+    )
+    assert spec.history == 10 and spec.control_frequency == 200.0
+    assert spec.provenance["why"] == "test" and spec.provenance["versions"] == versions()
+
+
+def test_the_same_policy_gives_the_same_bundle_byte_for_byte(tmp_path, upkie):
+    config = configured()
+    agent, learner = learned(upkie, config)
+    for name in ("a", "b"):
+        write(tmp_path / name, upkie, config, agent, learner)
+    for file in ("policy.json", "policy.npz", "golden.npz"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_what_is_in_the_bundle_is_what_was_learned(tmp_path, upkie):
+    """Change one number of the policy anywhere, and the bundle answers differently."""
+    config = configured()
+    agent, learner = learned(upkie, config)
+    write(tmp_path / "whole", upkie, config, agent, learner)
+    with np.load(tmp_path / "whole" / "golden.npz") as golden:
+        reference = golden["network_output"]
+    mean = learner.normalizers["actor"].mean
+    shifted = learner._replace(normalizers={"actor": learner.normalizers["actor"]._replace(mean=mean + 0.1)})
+    write(tmp_path / "shifted", upkie, config, agent, shifted)
+    with np.load(tmp_path / "shifted" / "golden.npz") as golden:
+        assert not np.allclose(golden["network_output"], reference, atol=1e-3)
+
+
+# In the environment
+
+
+def test_numpy_and_the_environment_agree_at_every_step_of_an_episode(tmp_path, upkie):
+    config = configured()
+    agent, learner = learned(upkie, config, gain=0.5)
+    policy = write(tmp_path / "policy", upkie, config, agent, learner)
+
+    def step(state, _):
+        after = upkie.step(state, agent.act_deterministic(learner, state.observation))
+        return after, (
+            state.observers["actor"].readings[0],
+            after.action,
+            after.observers["actor"].readings[0],
+        )
+
+    start = jax.jit(upkie.reset)(jax.random.PRNGKey(2))
+    _, (before, actions, after) = jax.device_get(jax.jit(partial(jax.lax.scan, step, length=300))(start))
+    assert np.std(actions) > 0.05 and np.std(after[:, 4]) > 0.05
+    names = [item.name for item in policy.spec.inputs if item.source == "sensor"]
+    for _ in range(2):  # and once more after a reset
+        policy.reset()
+        for t in range(300):
+            outputs = policy.act(dict(zip(names, before[t, :4], strict=True)))
+            np.testing.assert_allclose(policy.action, actions[t], rtol=1e-5, atol=1e-5)
+            assert outputs["ground_velocity_target"] == pytest.approx(after[t, 4], rel=1e-5, abs=1e-5)
+
+
+# What a robot cannot do
+
+
+def test_an_actor_that_reads_what_the_robot_cannot_measure_is_refused(upkie, tmp_path):
+    seen = ObservationGroup((ObservationTerm("pitch"), ObservationTerm("base_height")))
+    env = Env(replace(NOISELESS.spec(), observations={"actor": seen}), "native")
+    config = configured()
+    agent, learner = learned(env, config)
+    with pytest.raises(
+        ConfigError, match="the actor reads 'base_height', which robot 'upkie' cannot measure"
+    ):
+        export(tmp_path / "policy", env, agent, learner, task="upkie-balance", provenance={})
+    assert not (tmp_path / "policy").exists()
+
+
+def test_a_critic_may_read_what_the_robot_cannot_measure(upkie):
+    config = configured()
+    agent, _ = learned(upkie, config)
+    assert any(not upkie.quantities[t.quantity].measurable for t in upkie.spec.observations["critic"].terms)
+    spec = policy_spec(upkie, agent, "upkie-balance", {})
+    assert "base_height" not in [item.name for item in spec.inputs]

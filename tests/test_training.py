@@ -1,0 +1,300 @@
+"""Training runs: known tasks are solved, metrics mean what they say, interruptions leave usable runs."""
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training_helpers import (
+    Recorder,
+    assert_equal_trees,
+    rows,
+    run,
+    shared_program,
+    start,
+    stop_when,
+    tiny,
+    train,
+)
+
+from jaxloco.envs.env import Env
+from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.onboard import Policy
+from jaxloco.tasks import TASKS, recipe
+from jaxloco.training import evaluation, loop, trainer
+from jaxloco.training.checkpoint import Checkpoints
+from jaxloco.training.metrics import read_metrics
+from jaxloco.training.run_folder import RunFolder, read_json
+from jaxloco.training.trainer import Program, Trainer
+
+EPISODE = 15
+"""Longest episode of `tiny`, in steps."""
+
+SB3_NAMES = """
+rollout/ep_rew_mean rollout/ep_len_mean time/fps time/iterations time/time_elapsed time/total_timesteps
+train/approx_kl train/clip_fraction train/clip_range train/entropy_loss train/explained_variance
+train/learning_rate train/loss train/n_updates train/policy_gradient_loss train/std train/value_loss
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, dict[str, Any], Recorder]:
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    return path, *train(tiny(), path)
+
+
+# Metrics
+
+
+def test_metrics_have_the_names_of_stable_baselines3_and_one_per_reward_term(finished):
+    metrics = read_metrics(finished[0])
+    assert set(SB3_NAMES.split()) <= metrics.keys()
+    more = {"reward/alive", "reward_raw/alive", "sim/nan_resets", "curriculum/success"}
+    assert more | {"terminations_per_minute/fall", "terminations_per_minute/off_track"} <= metrics.keys()
+
+
+def test_metrics_are_what_is_known_of_the_task(finished):
+    metrics = read_metrics(finished[0])
+    assert metrics["time/total_timesteps"].tolist() == [32 * n for n in range(1, 13)]
+    assert metrics["time/iterations"].tolist() == list(range(1, 13))
+    np.testing.assert_allclose(metrics["reward/alive"], 1.0)  # one per step
+    lengths, returns = metrics["rollout/ep_len_mean"], metrics["rollout/ep_rew_mean"]
+    np.testing.assert_allclose(returns, lengths)
+    # Only whole episodes count, not the first ones, cut short so that robots do not march in step.
+    assert np.sum(~np.isnan(lengths)) >= 5 and np.nanmin(lengths) >= 8 and np.nanmax(lengths) == EPISODE
+    assert (metrics["train/n_updates"] == 2 * metrics["time/iterations"]).all()  # two epochs each
+    assert not metrics["terminations_per_minute/off_track"].any() and not metrics["sim/nan_resets"].any()
+    assert 0.0 < metrics["curriculum/success"][-1] <= 1.0
+
+
+def test_a_run_that_nothing_disturbed_says_so(finished):
+    path, summary, recorder = finished
+    assert summary == read_json(path / "summary.json")
+    assert summary["env_steps"] == 384 and summary["interrupted"] is False and summary["physics"] == "native"
+    assert {"setup", "compile", "training", "checkpoint", "export", "curves"} <= summary["seconds"].keys()
+    assert summary["versions"]["jax"] == jax.__version__
+    assert not recorder.messages
+    assert any("compiling" in stage and "native" in stage for stage in recorder.stages)
+
+
+def test_a_configuration_that_cannot_work_is_refused_before_anything_compiles(tmp_path, compilations):
+    config = replace(tiny(), n_envs=3)  # 24 samples
+    config = replace(config, ppo=replace(config.ppo, n_minibatches=7))
+    with compilations() as compiled, pytest.raises(ConfigError, match="n_minibatches"):
+        train(config, tmp_path / "run")
+    assert not {"init_train_state", "iterate"} & set(compiled)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("name", ["total_timesteps", "n_envs", "metrics_every", "video_seconds"])
+def test_sizes_that_make_no_sense_are_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} -1"):
+        replace(tiny(), **{name: -1})
+
+
+# Interruptions
+
+
+class Signaller(Recorder):
+    """Sends signals to this process after some rows of metrics."""
+
+    def __init__(self, number: signal.Signals, after: int, times: int = 1) -> None:
+        super().__init__()
+        self._number, self._after, self._times = number, after, times
+
+    def update(self, total_timesteps, metrics) -> None:
+        super().update(total_timesteps, metrics)
+        if len(self.metrics) == self._after:
+            for _ in range(self._times):
+                signal.raise_signal(self._number)
+
+
+@pytest.fixture
+def shared(monkeypatch) -> None:
+    monkeypatch.setattr(trainer, "compile_program", shared_program)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_usable(tmp_path, shared, number):
+    before = signal.getsignal(number)
+    path = tmp_path / "run"
+    summary = Trainer(tiny(), RunFolder.at(path), Signaller(number, after=5)).run()
+    assert signal.getsignal(number) is before
+    assert summary["interrupted"] is True and summary["env_steps"] == 5 * 32 and "evaluation" not in summary
+    assert read_json(path / "summary.json")["interrupted"] is True
+    assert Policy.load(path / "policy").verify() <= 1e-5
+    assert (path / "curves.png").exists()
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.iterations()[-1] == 5
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, shared, finished):
+    path = tmp_path / "run"
+    Trainer(tiny(), RunFolder.at(path), Signaller(signal.SIGINT, after=7)).run()
+    summary, recorder = train(tiny(), path, resume=True)
+    assert summary["interrupted"] is False and summary["env_steps"] == 384
+    assert recorder.messages == ["resuming after iteration 7 of 12"]
+    ends = [trainer.load_run(RunFolder(folder))[3] for folder in (path, finished[0])]
+    assert_equal_trees(*ends)
+    again, straight = read_metrics(path), read_metrics(finished[0])
+    for name in ("train/loss", "rollout/ep_rew_mean", "time/total_timesteps"):
+        np.testing.assert_array_equal(again[name], straight[name])
+
+
+def test_a_second_interruption_is_obeyed_at_once(tmp_path, shared):
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(tiny(), RunFolder.at(tmp_path / "run"), Signaller(signal.SIGINT, after=2, times=2)).run()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_saves_exports_and_reports_when_it_is_stopped(tmp_path, number):
+    path = tmp_path / "run"
+    process = start("cartpole", "--total-timesteps", "1e9", "--metrics-every", "20000", "--out", path)
+    _, errors = stop_when(process, lambda: rows(path) >= 2, number)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    summary = read_json(path / "summary.json")
+    assert summary["interrupted"] is True and 0 < summary["env_steps"] < 1e9
+    assert Policy.load(path / "policy").verify() <= 1e-5
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.iterations()[-1] * recipe("cartpole").steps_per_iteration == summary["env_steps"]
+
+
+# What goes wrong
+
+
+@pytest.mark.slow
+def test_learning_that_diverges_stops_with_advice_and_leaves_the_checkpoints_before_it(tmp_path):
+    options = ("--ppo.learning-rate", "1e10", "--ppo.learning-rate-schedule", "constant", "--n-envs", "4")
+    result = run("cartpole", *options, "--total-timesteps", "20000", "--out", tmp_path / "run")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    message = result.stderr.strip().splitlines()[-1]
+    assert "learning diverged after" in message and "train/loss" in message
+    assert "smaller --ppo.learning-rate" in message
+
+
+def poisoned(steps: list[int]) -> Any:
+    """Give robot 2 an infinite velocity before some calls of the program."""
+
+    def compile_program(env, agent, config) -> Program:
+        program = shared_program(env, agent, config)
+        calls = iter(range(1000))
+
+        def iterate(state, count, total):
+            if next(calls) in steps:
+                robots = state.robots.robots
+                physics = robots.physics._replace(qvel=robots.physics.qvel.at[2].set(jnp.inf))
+                state = state._replace(robots=state.robots._replace(robots=robots._replace(physics=physics)))
+            return program.iterate(state, count, total)
+
+        return replace(program, iterate=iterate)
+
+    return compile_program
+
+
+def test_a_simulation_that_breaks_down_is_counted_and_dumped_once_and_training_goes_on(tmp_path):
+    recorder, path = Recorder(), tmp_path / "run"
+    with mock.patch.object(trainer, "compile_program", poisoned([3, 6])):
+        summary = Trainer(tiny(), RunFolder.at(path), recorder).run()
+    assert summary["env_steps"] == 384
+    metrics = read_metrics(path)
+    assert metrics["sim/nan_resets"].tolist() == [0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0]
+    for name in SB3_NAMES.split():
+        if not name.startswith("rollout/"):
+            assert np.isfinite(metrics[name]).all(), name
+    (message,) = recorder.messages
+    assert message.startswith("warning: a simulation broke down and was reset; its state is in")
+    with np.load(path / "nan_dump.npz") as dump:
+        assert set(dump) >= {"found", "physics/qpos", "physics/qvel", "action"}
+        assert np.isinf(dump["physics/qvel"]).all() and dump["action"].shape == (1,)
+
+
+def test_a_diverged_update_stops_the_run_with_the_last_good_checkpoint(tmp_path):
+    def compile_program(env, agent, config) -> Program:
+        program = shared_program(env, agent, config)
+
+        def iterate(state, count, total):
+            if int(state.iteration) == 7:
+                params = jax.tree.map(lambda x: x * jnp.nan, state.learner.params)
+                state = state._replace(learner=state.learner._replace(params=params))
+            return program.iterate(state, count, total)
+
+        return replace(program, iterate=iterate)
+
+    path = tmp_path / "run"
+    with (
+        mock.patch.object(trainer, "compile_program", compile_program),
+        pytest.raises(JaxlocoError, match=r"diverged after 256 env steps .*train/loss.* is not finite"),
+    ):
+        Trainer(tiny(), RunFolder.at(path), Recorder()).run()
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.iterations()[-1] == 6  # saved every second iteration
+    _, _, _, state = trainer.load_run(RunFolder(path))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
+
+
+# Evaluation
+
+
+def test_an_evaluation_adds_up_each_episode_to_its_own_end():
+    config = tiny()
+    task = replace(config.task, max_angle=0.06)  # some fall within the 15 steps, others do not
+    env = Env(task.spec(), "native")
+    agent = loop.make_agent(env, config)
+    learner = jax.jit(lambda: loop.init_train_state(env, agent, config).learner)()
+    learner = learner._replace(params=jax.tree.map(jnp.zeros_like, learner.params))  # no force
+    state = trainer.Trained(learner, jnp.int32(0))
+    episodes = trainer.evaluate(env, agent, state, 40, seed=3)
+    lengths = np.asarray(episodes.lengths)
+    survived = np.asarray(episodes.survived)
+    assert 5 < np.sum(survived) < 35 and (lengths[survived] == EPISODE).all()
+    assert lengths.min() < EPISODE == lengths.max()
+    np.testing.assert_array_equal(episodes.returns, lengths)
+    figures = evaluation.summarize(env, episodes)
+    assert figures["episodes"] == 40 and figures["nan_episodes"] == 0 and figures["physics"] == "native"
+    assert figures["survived"] == pytest.approx(np.mean(survived))
+    assert figures["return_mean"] == pytest.approx(lengths.mean())
+    assert figures["seconds_mean"] == pytest.approx(0.02 * lengths.mean())
+    assert figures["reward_terms"] == {"alive": pytest.approx(1.0)}
+    # The first robot's path, kept for the video: a pole that falls on, then nothing.
+    path = np.asarray(episodes.qpos)
+    assert np.abs(path[: lengths[0]]).min(axis=0)[1] > 0.0 and not path[lengths[0] :].any()
+    assert json.dumps(figures)
+    assert trainer.evaluate(env, agent, state, 0, seed=3) is None
+
+
+# Tasks with known answers
+
+
+@pytest.mark.slow
+def test_cartpole_is_solved(tmp_path):
+    config = replace(recipe("cartpole"), video_seconds=0.0)
+    summary, _ = train(config, tmp_path / "run")
+    assert summary["env_steps"] <= 210_000
+    assert summary["evaluation"]["return_mean"] >= 475.0  # of 500
+    assert summary["evaluation"]["episodes"] == 100
+
+
+@pytest.mark.slow
+def test_the_pendulum_swings_up(tmp_path):
+    config = replace(recipe("pendulum-swingup"), video_seconds=0.0)
+    summary, _ = train(config, tmp_path / "run")
+    assert summary["evaluation"]["return_mean"] >= -400.0  # hanging: about -1200; solved: about -150
+    curve = read_metrics(tmp_path / "run")["rollout/ep_rew_mean"]
+    assert np.nanmean(curve[-5:]) > np.nanmean(curve[:5]) + 300.0
+
+
+def test_every_task_has_a_recipe_that_fits_together():
+    for name in TASKS:
+        config = recipe(name)
+        assert config.task.name == name
+        loop.make_agent(Env(config.task.spec(), "native"), config)
