@@ -67,18 +67,18 @@ class UpkieBalance:
 
     robot: str = "upkie"
     episode_seconds: float = 10.0
-    training_seconds: float = 2.0
+    training_seconds: float = 4.0
     history: int = 10
     max_ground_velocity: float = 3.0
     max_ground_acceleration: float = 40.0
     fall_pitch: float = 1.0
     max_distance: float = 3.0
-    noise: float = 0.15
+    noise: float = 0.1
     pitch_bias: float = 0.02
     sensor_latency: Span = (0.0, 0.005)
-    action_delay: Span = (0.0, 0.04)
+    action_delay: Span = (0.0, 0.03)
     bandwidth_lag: Span = (0.0, 0.01)
-    servo_damping: Span = (0.12, 1.2)
+    servo_damping: Span = (0.25, 1.2)
     torque_scale: Span = (0.9, 1.1)
     mass_scale: Span = (0.8, 1.2)
     inertia_scale: Span = (0.9, 1.1)
@@ -90,7 +90,7 @@ class UpkieBalance:
     initial_velocity: float = 0.3
     initial_pitch_velocity: float = 0.3
     initial_height: Span = (0.01, 0.05)
-    push_force: Span = (0.0, 30.0)
+    push_force: Span = (0.0, 20.0)
     push_duration: Span = (0.05, 0.15)
     push_interval: Span = (0.5, 3.0)
 
@@ -189,10 +189,11 @@ def tip_velocity(
 
 
 REWARDS = (
-    RewardTerm("alive", rewards.constant, 0.2),
-    RewardTerm("position", rewards.exponential, 1.0, {"error": "tip_position"}, {"sigma": 0.2}),
-    RewardTerm("ground_position", rewards.exponential, 0.5, {"error": "ground_position"}, {"sigma": 0.05}),
+    RewardTerm("alive", rewards.constant, 0.5),
+    RewardTerm("tip_position", rewards.exponential, 0.5, {"error": "tip_position"}, {"sigma": 0.4}),
+    RewardTerm("ground_position", rewards.exponential, 0.5, {"error": "ground_position"}, {"sigma": 0.1}),
     RewardTerm("tip_velocity", rewards.absolute, -0.1, {"error": "tip_velocity"}),
+    RewardTerm("ground_velocity", rewards.squared, -0.1, {"error": "ground_velocity"}),
     RewardTerm("action", rewards.squared, -0.02, {"error": "action"}),
     RewardTerm("action_change", rewards.action_change, -0.05),
 )
@@ -250,9 +251,9 @@ RECIPE = TrainConfig(
     ppo=PPOConfig(
         n_steps=32,
         n_epochs=4,
-        n_minibatches=4,
+        n_minibatches=8,
         gamma=0.995,
-        learning_rate=3e-3,
+        learning_rate=2e-3,
         learning_rate_schedule="linear",
         reward_scale=0.05,
     ),
