@@ -164,10 +164,7 @@ def read_result(path: str | Path) -> dict[str, Any]:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out a table for a terminal."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in (header, *rows)
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
     return "\n".join(line.rstrip() for line in [lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 

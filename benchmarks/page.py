@@ -120,15 +120,11 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _spread(values: Mapping[str, Any], unit: str, factor: float = 1.0) -> str:
     low, middle, high = (common.significant(factor * values[key]) for key in ("min", "median", "max"))
     count = values["repetitions"]
-    return (
-        f"{middle:g}{unit} ({low:g} to {high:g}, {count} runs)" if count > 1 else f"{middle:g}{unit} (1 run)"
-    )
+    return f"{middle:g}{unit} ({low:g} to {high:g}, {count} runs)" if count > 1 else f"{middle:g}{unit} (1 run)"
 
 
 def _at_most(value: float | None, limit: float, unit: str) -> Measured:
-    return (
-        Measured("not measured yet", None) if value is None else Measured(f"{value:g}{unit}", value <= limit)
-    )
+    return Measured("not measured yet", None) if value is None else Measured(f"{value:g}{unit}", value <= limit)
 
 
 def _wall(document: Result) -> Measured:
@@ -138,9 +134,7 @@ def _wall(document: Result) -> Measured:
 
 def _survived(document: Result) -> Measured:
     survived = document["survived"]
-    return Measured(
-        _spread(survived, " %", 100.0), None if document["train_options"] else survived["min"] >= 0.99
-    )
+    return Measured(_spread(survived, " %", 100.0), None if document["train_options"] else survived["min"] >= 0.99)
 
 
 def _seeds(document: Result) -> Measured:
@@ -280,9 +274,7 @@ REQUIREMENTS = (
         _TRANSFER,
         _axes("stated_ratio", 2.0, 3),
     ),
-    Requirement(
-        "there, RMS ground position", "at most the example gains'", "upkie_transfer", _TRANSFER, _position
-    ),
+    Requirement("there, RMS ground position", "at most the example gains'", "upkie_transfer", _TRANSFER, _position),
     Requirement(
         "env steps per second of the training loop ÷ raw `mujoco.batch` (median of turns)",
         "≥ 0.70, goal 0.80",
@@ -297,15 +289,11 @@ REQUIREMENTS = (
         _SPEED,
         _compile("native_cold", 10.0),
     ),
-    Requirement(
-        "the same, MJX engine, warm cache", "≤ 5 s", "training_speed", _SPEED, _compile("mjx_warm", 5.0)
-    ),
+    Requirement("the same, MJX engine, warm cache", "≤ 5 s", "training_speed", _SPEED, _compile("mjx_warm", 5.0)),
     Requirement("one onboard step, p50 / p99", "≤ 15 / ≤ 50 µs", "onboard", _ONBOARD, _step),
     Requirement("network, time ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
     Requirement("`import jaxloco.onboard`", "≤ 0.2 s", "onboard", _ONBOARD, _import),
-    Requirement(
-        "NumPy against JAX on the golden sequences, relative", "≤ 1e-5", "onboard", _ONBOARD, _golden
-    ),
+    Requirement("NumPy against JAX on the golden sequences, relative", "≤ 1e-5", "onboard", _ONBOARD, _golden),
 )
 
 
@@ -353,9 +341,7 @@ def _machines(documents: Mapping[str, Result]) -> str:
     rows = []
     for name, document in documents.items():
         machine, versions = document["machine"], document["versions"]
-        hardware = (
-            f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load {machine['load']}"
-        )
+        hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load {machine['load']}"
         packages = ", ".join(f"{package} {version}" for package, version in versions.items())
         backend = f"{document['backend']}, {document['matmul_precision'] or 'no'} matmul precision"
         rows.append((name, document["date"], hardware, backend, packages, f"`{document['command']}`"))

@@ -87,9 +87,7 @@ def _one(
     run = runs / f"seed_{seed}"
     result = train(run, seed, train_words, temporary / f"cache_{seed}")
     result["survived"] = evaluate(run, own.episodes, temporary)
-    print(
-        f"seed {seed}: {result['wall_seconds']:.1f} s, survived {100 * result['survived']:.1f} %", flush=True
-    )
+    print(f"seed {seed}: {result['wall_seconds']:.1f} s, survived {100 * result['survived']:.1f} %", flush=True)
     if own.transfer != "none":
         baseline = own.baseline or str(temporary / "baseline.json")
         transfer = upkie_transfer.TransferOptions(quick=own.transfer == "quick", baseline=baseline)

@@ -92,9 +92,7 @@ def run(own: SpeedOptions) -> dict[str, Any]:
         "matmul_precision": _recipe(own).matmul_precision,
         "iterations_per_turn": own.iterations,
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
-        "training_over_raw": common.spread(
-            [t / r for t, r in zip(speeds["training"], speeds["raw"], strict=True)], 3
-        ),
+        "training_over_raw": common.spread([t / r for t, r in zip(speeds["training"], speeds["raw"], strict=True)], 3),
         "training_over_raw_best": common.significant(max(speeds["training"]) / max(speeds["raw"]), 3),
         "milliseconds_per_iteration": shares(per_iteration),
         "compilation": compilation,
@@ -283,9 +281,7 @@ def compile_in_fresh_process(engine: str, task: str, n_envs: int, cache: str) ->
     Raises:
         JaxlocoError: The process failed.
     """
-    program = (
-        f"from benchmarks.training_speed import print_compile_seconds as p; p({engine!r}, {task!r}, {n_envs})"
-    )
+    program = f"from benchmarks.training_speed import print_compile_seconds as p; p({engine!r}, {task!r}, {n_envs})"
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
@@ -328,15 +324,13 @@ def show(result: Mapping[str, Any]) -> str:
         "training": "training loop",
     }
     rows = [
-        [title, *(f"{speeds[name][key]:,.0f}" for key in ("median", "min", "max"))]
-        for name, title in titles.items()
+        [title, *(f"{speeds[name][key]:,.0f}" for key in ("median", "min", "max"))] for name, title in titles.items()
     ]
     ratio = result["training_over_raw"]
     rows.append(["training ÷ raw", *(f"{ratio[key]:.3f}" for key in ("median", "min", "max"))])
     lines = [common.table(("env steps per second", "median", "min", "max"), rows), ""]
     lines.append(
-        "an iteration [ms]: "
-        + ", ".join(f"{k} {v:g}" for k, v in result["milliseconds_per_iteration"].items())
+        "an iteration [ms]: " + ", ".join(f"{k} {v:g}" for k, v in result["milliseconds_per_iteration"].items())
     )
     if result["compilation"]:
         lines.append("compilation [s]: " + ", ".join(f"{k} {v:g}" for k, v in result["compilation"].items()))

@@ -284,12 +284,8 @@ AXES = (
         lambda t: Conditions(delay_steps=_steps(t)),
     ),
     Axis("pitched forwards", "initial pitch", "rad", PITCHES, COARSE_PITCHES, lambda a: Conditions(pitch=a)),
-    Axis(
-        "pitched backwards", "initial pitch", "rad", PITCHES, COARSE_PITCHES, lambda a: Conditions(pitch=-a)
-    ),
-    Axis(
-        "sensor noise", "sensor noise", "", NOISES, (0.1, 0.2, 0.4, 0.6, 1.0), lambda n: Conditions(noise=n)
-    ),
+    Axis("pitched backwards", "initial pitch", "rad", PITCHES, COARSE_PITCHES, lambda a: Conditions(pitch=-a)),
+    Axis("sensor noise", "sensor noise", "", NOISES, (0.1, 0.2, 0.4, 0.6, 1.0), lambda n: Conditions(noise=n)),
     Axis("servo gain", "servo softness", "N m s/rad", GAINS, GAINS[1::2], lambda k: Conditions(kd=k), True),
 )
 """`servo gain` is the velocity gain of all servos, 1 as the package sets it: the smaller, the harder."""
@@ -376,8 +372,7 @@ def measure(play: Play, *, quick: bool, start: Mapping[str, float | None] | None
     count = 5 if quick else 20
     with ThreadPoolExecutor(2 + len(AXES)) as threads:
         axes = {
-            axis.name: threads.submit(_measure_axis, play, axis, quick, (start or {}).get(axis.name))
-            for axis in AXES
+            axis.name: threads.submit(_measure_axis, play, axis, quick, (start or {}).get(axis.name)) for axis in AXES
         }
         nominal = threads.submit(_measure_many, play, Conditions(), count)
         varied = threads.submit(_measure_many, play, Conditions(inertia_variation=0.2), count)

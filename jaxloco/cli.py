@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,7 +146,7 @@ def _enable_compilation_cache() -> None:
     import jax
 
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(home / "jaxloco" / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
@@ -176,7 +176,9 @@ class EvaluateOptions:
 def evaluate(arguments: list[str]) -> int:
     """Play a run's policy in many randomized episodes: jaxloco evaluate RUN [options]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
-    own = options.parse(EvaluateOptions, arguments, prog=f"jaxloco evaluate {run}", description=evaluate.__doc__ or "")
+    own = options.parse(
+        EvaluateOptions(), arguments, prog=f"jaxloco evaluate {run}", description=evaluate.__doc__ or ""
+    )
     if own.episodes < 1:
         raise JaxlocoError(f"--episodes {own.episodes}: must be at least 1")
     from jaxloco.training import evaluation, trainer
@@ -208,7 +210,7 @@ class ExportOptions:
 def export(arguments: list[str]) -> int:
     """Write a run's policy as a bundle that NumPy alone runs: jaxloco export RUN [--out DIR]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
-    own = options.parse(ExportOptions, arguments, prog=f"jaxloco export {run}", description=export.__doc__ or "")
+    own = options.parse(ExportOptions(), arguments, prog=f"jaxloco export {run}", description=export.__doc__ or "")
     from jaxloco.onboard import Policy
     from jaxloco.training import trainer
     from jaxloco.training.run_folder import read_json
@@ -247,7 +249,7 @@ class RenderOptions:
 def render(arguments: list[str]) -> int:
     """Render a video of a run's policy: jaxloco render RUN [--out FILE]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
-    own = options.parse(RenderOptions, arguments, prog=f"jaxloco render {run}", description=render.__doc__ or "")
+    own = options.parse(RenderOptions(), arguments, prog=f"jaxloco render {run}", description=render.__doc__ or "")
     if own.seconds <= 0.0:
         raise JaxlocoError(f"--seconds {own.seconds}: must be above 0")
     from jaxloco.training import trainer

@@ -55,9 +55,7 @@ def parse(config: type[T] | T, argv: Sequence[str] | None = None, *, prog: str, 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except ModuleNotFoundError as error:
-        print(
-            f"{prog}: {error}; install the training tools with: pip install 'jaxloco[train]'", file=sys.stderr
-        )
+        print(f"{prog}: {error}; install the training tools with: pip install 'jaxloco[train]'", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -76,9 +74,7 @@ def to_dict(instance: Any) -> dict[str, Any]:
     return {f.name: _to_plain(getattr(instance, f.name), f.name) for f in dataclasses.fields(instance)}
 
 
-def from_dict(
-    type_: type[T], data: Mapping[str, Any], source: str = "configuration", default: T | None = None
-) -> T:
+def from_dict(type_: type[T], data: Mapping[str, Any], source: str = "configuration", default: T | None = None) -> T:
     """Build a configuration from plain dictionaries, strictly.
 
     Args:
@@ -146,9 +142,7 @@ def _parse_options(type_: type[T], default: T, arguments: Sequence[str], prog: s
     import tyro
 
     if "config" in {field.name for field in dataclasses.fields(cast(Any, type_))}:
-        raise TypeError(
-            f"{type_.__name__} must not have a field named 'config', which is the option for a file"
-        )
+        raise TypeError(f"{type_.__name__} must not have a field named 'config', which is the option for a file")
     config = Annotated[str | None, tyro.conf.arg(metavar="FILE", help=CONFIG_HELP, help_behavior_hint="")]
     options = Annotated[type_, tyro.conf.arg(name="")]  # type: ignore[valid-type]
     fields = [
@@ -257,8 +251,7 @@ class _Reader:
                 raise self.unknown(_join(key, str(name)), [_join(key, known) for known in fields])
         hints = _type_hints(type_)
         values = {
-            name: self.value(hints[name], data[name], _join(key, name), getattr(default, name, None))
-            for name in data
+            name: self.value(hints[name], data[name], _join(key, name), getattr(default, name, None)) for name in data
         }
         for name, field in fields.items():
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

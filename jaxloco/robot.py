@@ -61,9 +61,7 @@ SCHEMA: Schema = {
             "kd": Key("number", "velocity gain, N m s/rad or N s/m", "1.0", required=False, at_least=0),
             "torque_limit": Key("number", "largest torque or force, N m or N", "16.0", above=0),
             "velocity_limit": Key("number", "largest velocity, rad/s or m/s", "28.8", above=0),
-            "armature": Key(
-                "number", "reflected rotor inertia, kg m^2 or kg", "0.0", required=False, at_least=0
-            ),
+            "armature": Key("number", "reflected rotor inertia, kg m^2 or kg", "0.0", required=False, at_least=0),
             "damping": Key("number", "joint damping, N m s/rad or N s/m", "0.0", required=False, at_least=0),
             "frictionloss": Key("number", "dry friction, N m or N", "0.0", required=False, at_least=0),
         },
@@ -389,9 +387,7 @@ def _check_joints(draft: _Draft) -> None:
     for i, entry in enumerate(draft.table["joints"]):
         name = entry["name"]
         if name in kinds and name not in known:
-            problem = (
-                f"joint {name!r} is a free or ball joint; expected a hinge or a slide.{closest('', known)}"
-            )
+            problem = f"joint {name!r} is a free or ball joint; expected a hinge or a slide.{closest('', known)}"
             raise draft.file.fail(("joints", i, "name"), problem)
         if name not in kinds:
             problem = f"no joint {name!r} in {draft.model_path}.{closest(name, known)}"
@@ -427,9 +423,7 @@ def _check_base(draft: _Draft) -> None:
         problem = f"no body {base!r} in {draft.model_path}.{closest(base, _spec_names(spec.bodies[1:]))}"
         raise draft.file.fail(("robot", "base_body"), problem)
     if base not in free:
-        problem = (
-            f"body {base!r} has no free joint; add <freejoint/> in {draft.model_path}, or remove this key"
-        )
+        problem = f"body {base!r} has no free joint; add <freejoint/> in {draft.model_path}, or remove this key"
         raise draft.file.fail(("robot", "base_body"), problem)
     if draft.table["pose"] is None:
         raise RobotError(f"{draft.file.path}: [pose] is missing; add it with the key base_position")
@@ -564,8 +558,7 @@ def _check_wheel_geoms(draft: _Draft, model: mujoco.MjModel, default_qpos: np.nd
         if int(geom.type[0]) in _ROUND_GEOMS and abs(geom.size[0] - radius) > 1e-6:
             raise draft.file.fail(
                 ("wheels", i, "radius"),
-                f"found {radius:g} m, but geom {name!r} in {draft.model_path} has {geom.size[0]:g} m; "
-                "make them equal",
+                f"found {radius:g} m, but geom {name!r} in {draft.model_path} has {geom.size[0]:g} m; make them equal",
             )
 
 
@@ -623,9 +616,7 @@ def _range(model: mujoco.MjModel, name: str) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _base_indices(
-    model: mujoco.MjModel, base_body: str | None, addresses: np.ndarray, count: int
-) -> np.ndarray:
+def _base_indices(model: mujoco.MjModel, base_body: str | None, addresses: np.ndarray, count: int) -> np.ndarray:
     if base_body is None:
         return np.zeros(0, dtype=np.int32)
     start = addresses[model.body(base_body).jntadr[0]]

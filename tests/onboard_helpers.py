@@ -54,14 +54,10 @@ class PlainPolicy:
     def act(self, inputs: dict[str, Any]) -> np.ndarray:
         frame = []
         for item in self.spec.inputs:
-            value = (
-                self.action if item.source == "policy" else np.atleast_1d(np.array(inputs[item.name], float))
-            )
+            value = self.action if item.source == "policy" else np.atleast_1d(np.array(inputs[item.name], float))
             frame.append((np.clip(value, *item.clip) if item.clip else value) * np.array(item.scale))
         frames = [np.concatenate(frame)]
-        self.frames = (
-            (self.frames + frames)[-self.spec.history :] if self.frames else frames * self.spec.history
-        )
+        self.frames = (self.frames + frames)[-self.spec.history :] if self.frames else frames * self.spec.history
         x = np.concatenate(self.frames)
         if self.spec.normalizer:
             x = (x - self.arrays[self.spec.normalizer.mean]) / self.arrays[self.spec.normalizer.std]
@@ -218,9 +214,7 @@ def make_policy(spec: PolicySpec, arrays: dict[str, np.ndarray]) -> Policy:
     return Policy(make_bundle(spec, arrays))
 
 
-def write_upkie_bundle(
-    folder: Path, spec: PolicySpec | None = None, widths: tuple[int, ...] = (8, 8)
-) -> Path:
+def write_upkie_bundle(folder: Path, spec: PolicySpec | None = None, widths: tuple[int, ...] = (8, 8)) -> Path:
     """Write a random bundle of the Upkie balancer's shape, small enough for tests."""
     spec = spec or upkie_spec()
     arrays = random_arrays(spec, widths)

@@ -86,9 +86,7 @@ def test_readings_that_are_not_finite_count_as_a_fall():
 
 
 def test_noise_stays_within_its_level_and_follows_the_seed():
-    readings = {
-        seed: np.array(episode(Env(), seconds=0.5, noise=0.2, seed=seed)[1].readings) for seed in (0, 1)
-    }
+    readings = {seed: np.array(episode(Env(), seconds=0.5, noise=0.2, seed=seed)[1].readings) for seed in (0, 1)}
     error = readings[0] - [0.1, 0.5, 0.0, 0.0]
     assert 0.15 < np.abs(error).max() <= 0.2 + 1e-6
     assert not np.allclose(readings[0], readings[1])
@@ -163,9 +161,7 @@ def test_axes_are_compared_by_the_worse_direction_and_softer_servos_count_as_har
     baseline: dict[str, Any],
 ):
     start = {name: axis["level"] for name, axis in baseline["axes"].items()}
-    better = upkie_transfer.measure(
-        bears(push=40.0, delay=5, backwards=0.95, kd=0.1), quick=True, start=start
-    )
+    better = upkie_transfer.measure(bears(push=40.0, delay=5, backwards=0.95, kd=0.1), quick=True, start=start)
     ratios = {name: item["ratio"] for name, item in upkie_transfer.compare(baseline, better).items()}
     assert ratios == pytest.approx(
         {
@@ -223,9 +219,7 @@ class Idle(ExampleGains):
         return 0.0
 
 
-def test_a_baseline_file_is_written_once_and_must_hold_the_gains_figures(
-    tmp_path: Path, baseline: dict[str, Any]
-):
+def test_a_baseline_file_is_written_once_and_must_hold_the_gains_figures(tmp_path: Path, baseline: dict[str, Any]):
     path = tmp_path / "baseline.json"
     assert upkie_transfer._read_baseline(str(path)) is None
     upkie_transfer._keep_baseline(str(path), baseline)
@@ -271,9 +265,7 @@ def test_raw_stepping_starts_each_call_from_the_given_robots():
 
 @pytest.mark.slow
 def test_the_parts_of_the_training_loop_take_turns():
-    own = training_speed.SpeedOptions(
-        "cartpole", n_envs=16, repetitions=2, iterations=1, warm_up=1, compilation=False
-    )
+    own = training_speed.SpeedOptions("cartpole", n_envs=16, repetitions=2, iterations=1, warm_up=1, compilation=False)
     result = training_speed.run(own)
     assert set(result["env_steps_per_second"]) == {"raw", "physics", "random", "rollout", "training"}
     assert result["training_over_raw"]["repetitions"] == 2
@@ -339,9 +331,7 @@ def test_the_spread_keeps_every_repetition():
 
 
 def results(folder: Path, baseline: dict[str, Any]) -> None:
-    speeds = {
-        name: common.spread([40e3, 41e3]) for name in ("raw", "physics", "random", "rollout", "training")
-    }
+    speeds = {name: common.spread([40e3, 41e3]) for name in ("raw", "physics", "random", "rollout", "training")}
     transfer = {
         "quick": False,
         "example_gains": baseline,
@@ -380,9 +370,7 @@ def test_the_page_shows_requirement_result_and_command(tmp_path: Path, baseline:
     page.write_page(path, tmp_path)
     text = path.read_text()
     assert text.startswith("# Title\n") and text.endswith("\n\nEnd.\n") and "former tables" not in text
-    lines = {
-        line.split(" | ")[0].removeprefix("| "): line.strip("| ").split(" | ") for line in text.splitlines()
-    }
+    lines = {line.split(" | ")[0].removeprefix("| "): line.strip("| ").split(" | ") for line in text.splitlines()}
 
     def line(start: str) -> list[str]:
         return next(cells for what, cells in lines.items() if what.startswith(start))

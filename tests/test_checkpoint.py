@@ -158,9 +158,7 @@ def cut(path: Path) -> None:
         ("config", shutil.rmtree),
     ],
 )
-def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_one_before_it_still_loads(
-    tmp_path, name, damage
-):
+def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_one_before_it_still_loads(tmp_path, name, damage):
     save(tmp_path, 2.0, 1.0)
     damage(largest(tmp_path / "2") if name == "data" else tmp_path / "2" / name)
     with pytest.raises(CheckpointError) as caught, Checkpoints(tmp_path, read_only=True) as checkpoints:
@@ -354,6 +352,11 @@ def test_a_run_is_resumed_only_with_the_configuration_that_it_had(finished):
         train(other, finished, resume=True)
 
 
+def test_a_run_is_resumed_only_on_the_engine_that_it_ran_on(finished):
+    with pytest.raises(CheckpointError, match="another configuration: engine was 'native', is now 'mjx'"):
+        train(replace(tiny(iterations=4), physics="mjx"), finished, resume=True)
+
+
 def test_a_finished_run_can_be_resumed_for_longer_and_remembers_it(finished, tmp_path):
     path = tmp_path / "longer"
     shutil.copytree(finished, path)
@@ -369,7 +372,5 @@ def test_a_run_without_checkpoints_cannot_be_resumed_and_says_what_to_do(finishe
     path = tmp_path / "empty"
     shutil.copytree(finished, path)
     shutil.rmtree(path / "checkpoints")
-    with pytest.raises(
-        CheckpointError, match="no complete checkpoint to resume from; begin anew: jaxloco train"
-    ):
+    with pytest.raises(CheckpointError, match="no complete checkpoint to resume from; begin anew: jaxloco train"):
         train(tiny(iterations=4), path, resume=True)

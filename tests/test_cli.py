@@ -212,9 +212,7 @@ def test_ctrl_c_before_training_ends_without_a_traceback(capsys, monkeypatch, tr
     assert capsys.readouterr().err == "jaxloco: interrupted\n"
 
 
-@pytest.mark.parametrize(
-    "error", [JaxlocoError("this is wrong"), OSError(28, "No space left on device", "x")]
-)
+@pytest.mark.parametrize("error", [JaxlocoError("this is wrong"), OSError(28, "No space left on device", "x")])
 def test_an_error_on_purpose_and_one_of_the_disk_are_one_line(capsys, monkeypatch, error):
     def wrong(_: list[str]) -> int:
         raise error

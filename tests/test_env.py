@@ -61,9 +61,7 @@ class Sim:
 
     def __init__(self, changed: EnvSpec) -> None:
         self.env = Env(changed, "native")
-        self._reset = jax.jit(
-            partial(batch.reset, self.env), static_argnums=1, static_argnames=("spread", "full")
-        )
+        self._reset = jax.jit(partial(batch.reset, self.env), static_argnums=1, static_argnames=("spread", "full"))
         self.step = jax.jit(partial(batch.step, self.env))
 
     def begin(self, seed: int = 0, **options: bool) -> BatchState:
@@ -78,9 +76,7 @@ class Episodes:
         for index in range(steps):
             state, ended = sim.step(state, still(1.0 if index % 7 < 3 else -1.0))
             done = np.asarray(ended.terminated | ended.truncated)
-            begun.append(
-                (done, first_states(state), masses(state), np.asarray(state.robots.curriculum.success))
-            )
+            begun.append((done, first_states(state), masses(state), np.asarray(state.robots.curriculum.success)))
         done, states, mass, levels = (np.array(column) for column in zip(*begun, strict=True))
         self.per_robot = done.sum(axis=0)
         self.states, self.masses, self.levels = states[done], mass[done], levels[done]
@@ -367,9 +363,7 @@ def test_a_broken_robot_leaves_the_others_alone(broken):
     others = [robot for robot in range(ROBOTS) if robot != BROKEN]
     for name in ("action", "reward", "terminated", "truncated"):
         np.testing.assert_array_equal(getattr(trajectory, name)[:, others], getattr(healthy, name)[:, others])
-    np.testing.assert_array_equal(
-        trajectory.observation["actor"][:, others], healthy.observation["actor"][:, others]
-    )
+    np.testing.assert_array_equal(trajectory.observation["actor"][:, others], healthy.observation["actor"][:, others])
 
 
 def test_the_crash_record_holds_the_state_and_action_that_led_to_it(broken):
@@ -405,11 +399,7 @@ def test_only_the_first_crash_is_recorded(first):
             "unknown quantity 'pole_anlge'; did you mean 'pole_angle'",
         ),
         (
-            {
-                "rewards": (
-                    RewardTerm("near", rewards.exponential, 1.0, {"error": "pole_angle"}, {"sigm": 1.0}),
-                )
-            },
+            {"rewards": (RewardTerm("near", rewards.exponential, 1.0, {"error": "pole_angle"}, {"sigm": 1.0}),)},
             "term 'near': exponential.* takes no 'sigm'; it takes error, sigma",
         ),
         (

@@ -31,7 +31,13 @@ def level(progress: float = 0.0, success: float = 0.0) -> CurriculumState:
 
 
 def test_a_term_gets_quantities_by_parameter_name():
-    bound = bind(lambda pitch, speed, *, limit: (pitch, speed, limit), {"pitch", "v"}, what="t", inputs={"speed": "v"}, constants={"limit": 3})
+    bound = bind(
+        lambda pitch, speed, *, limit: (pitch, speed, limit),
+        {"pitch", "v"},
+        what="t",
+        inputs={"speed": "v"},
+        constants={"limit": 3},
+    )
     assert bound({"pitch": 1, "v": 2}) == (1, 2, 3)
 
 
@@ -131,7 +137,7 @@ def test_a_lag_responds_exponentially():
 
 def test_no_delay_and_no_lag_pass_targets_on():
     actuation = Actuation()
-    state, out = actuation.step(actuation.start(jnp.zeros(1), 0.005), jnp.array([2.0]), actuation.draw(sampler()), 0.005)
+    _, out = actuation.step(actuation.start(jnp.zeros(1), 0.005), jnp.array([2.0]), actuation.draw(sampler()), 0.005)
     assert float(out[0]) == 2.0
 
 
@@ -139,7 +145,13 @@ def test_no_delay_and_no_lag_pass_targets_on():
 
 
 def test_pipeline_stages_by_hand():
-    stages = (Scale((2.0,), (1.0,)), Integrate(0.5, (-1.0,), (2.0,)), LowPass(0.5, (1.0,)), Delay(1), Clip((0.0,), (0.7,)))
+    stages = (
+        Scale((2.0,), (1.0,)),
+        Integrate(0.5, (-1.0,), (2.0,)),
+        LowPass(0.5, (1.0,)),
+        Delay(1),
+        Clip((0.0,), (0.7,)),
+    )
     states = actions.initial_state(stages, 1)
     results = []
     for action in (0.5, 0.5, -1.0):

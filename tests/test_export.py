@@ -54,9 +54,7 @@ def learned(env: Env, config: TrainConfig, gain: float = 1.0, seed: int = 0) -> 
 def configured(task: str = "upkie-balance", normalize: bool = True, **network: object) -> TrainConfig:
     config = recipe(task)
     network_config = NetworkConfig(net_arch_pi=(16, 8), net_arch_vf=(8,), **network)  # type: ignore[arg-type]
-    return replace(
-        config, network=network_config, ppo=replace(config.ppo, normalize_observation=normalize), n_envs=4
-    )
+    return replace(config, network=network_config, ppo=replace(config.ppo, normalize_observation=normalize), n_envs=4)
 
 
 def write(folder, env: Env, config: TrainConfig, agent: Agent, learner: LearnerState) -> Policy:
@@ -178,9 +176,7 @@ def test_an_actor_that_reads_what_the_robot_cannot_measure_is_refused(upkie, tmp
     env = Env(replace(NOISELESS.spec(), observations={"actor": seen}), "native")
     config = configured()
     agent, learner = learned(env, config)
-    with pytest.raises(
-        ConfigError, match="the actor reads 'base_height', which robot 'upkie' cannot measure"
-    ):
+    with pytest.raises(ConfigError, match="the actor reads 'base_height', which robot 'upkie' cannot measure"):
         export(tmp_path / "policy", env, agent, learner, task="upkie-balance", provenance={})
     assert not (tmp_path / "policy").exists()
 

@@ -51,9 +51,7 @@ def test_terminated_wins_where_a_step_is_also_truncated() -> None:
     """delta = 1 + 0 - 4, whatever the value of the last observation."""
     both = jnp.array([[True]])
     one = jnp.ones((1, 1))
-    advantages, returns = gae(
-        one, 4.0 * one, jnp.ones(1), both, both, 7.0 * one, gamma=GAMMA, gae_lambda=LAMBDA
-    )
+    advantages, returns = gae(one, 4.0 * one, jnp.ones(1), both, both, 7.0 * one, gamma=GAMMA, gae_lambda=LAMBDA)
     np.testing.assert_allclose(advantages, [[-3.0]])
     np.testing.assert_allclose(returns, [[1.0]])
 
@@ -76,9 +74,7 @@ def test_gae_with_lambda_one_is_the_discounted_return_and_with_lambda_zero_one_s
     last = jax.random.normal(keys[5], (5,))
     ends = (terminated, truncated, at_truncation)
     _, returns = gae(reward, value, last, *ends, gamma=0.9, gae_lambda=1.0)
-    np.testing.assert_allclose(
-        returns, discounted_returns(reward, last, *ends, gamma=0.9), rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(returns, discounted_returns(reward, last, *ends, gamma=0.9), rtol=1e-5, atol=1e-5)
     _, returns = gae(reward, value, last, *ends, gamma=0.9, gae_lambda=0.0)
     following = np.concatenate([value[1:], last[None]])
     following = np.where(terminated, 0.0, np.where(truncated, at_truncation, following))

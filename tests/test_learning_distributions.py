@@ -31,18 +31,14 @@ def test_density_integrates_to_one_over_the_actions(mean: float, std: float, squ
     """The squashed density is integrated over a = tanh(u), by the trapezoidal rule on a fine grid in u."""
     u = np.linspace(mean - 8.0 * std, mean + 8.0 * std, 20001)
     policy = gaussian(mean, std, (u.size, 1))
-    density = np.exp(
-        distributions.log_prob(policy, jnp.asarray(u, jnp.float32)[:, None], squash_output=squash)
-    )
+    density = np.exp(distributions.log_prob(policy, jnp.asarray(u, jnp.float32)[:, None], squash_output=squash))
     actions = np.tanh(u) if squash else u
     assert np.trapezoid(density.astype(np.float64), actions) == pytest.approx(1.0, abs=2e-4)
 
 
 def test_squashed_log_prob_stays_finite_where_tanh_rounds_to_one() -> None:
     """At u = 50, log(1 - tanh²(u)) = 2 log 2 - 100 to all digits, while 1 - tanh(50)² is zero in float32."""
-    np.testing.assert_allclose(
-        distributions.log_tanh_slope(jnp.array([50.0, -50.0])), [2 * math.log(2) - 100] * 2
-    )
+    np.testing.assert_allclose(distributions.log_tanh_slope(jnp.array([50.0, -50.0])), [2 * math.log(2) - 100] * 2)
     gradient = jax.grad(lambda u: jnp.sum(distributions.log_tanh_slope(u)))(jnp.array([50.0, -50.0, 0.0]))
     np.testing.assert_allclose(gradient, [-2.0, 2.0, 0.0])
 

@@ -46,9 +46,7 @@ def test_activations_have_finite_slopes_at_and_far_from_zero() -> None:
 
 
 def test_parameters_are_laid_out_as_documented() -> None:
-    networks = make_actor_critic(
-        3, 6, 2, NetworkConfig(net_arch_pi=(8,), net_arch_vf=(5, 4), log_std_init=-1.0)
-    )
+    networks = make_actor_critic(3, 6, 2, NetworkConfig(net_arch_pi=(8,), net_arch_vf=(5, 4), log_std_init=-1.0))
     params = networks.init(jax.random.PRNGKey(0))
     shapes = jax.tree.map(jnp.shape, params)
     assert shapes == {

@@ -20,10 +20,7 @@ pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
 def test_statistics_of_batches_are_those_of_all_samples_together() -> None:
     rng = np.random.default_rng(0)
-    batches = [
-        rng.normal([1.0, -50.0, 0.0], [1.0, 5.0, 0.1], (n, m, 3))
-        for n, m in ((3, 2), (50, 7), (1, 1), (9, 8))
-    ]
+    batches = [rng.normal([1.0, -50.0, 0.0], [1.0, 5.0, 0.1], (n, m, 3)) for n, m in ((3, 2), (50, 7), (1, 1), (9, 8))]
     statistics = init_statistics(3)
     for batch in batches:
         statistics = update_statistics(statistics, jnp.asarray(batch, jnp.float32))
@@ -46,15 +43,11 @@ def test_a_large_offset_costs_no_precision_in_the_spread() -> None:
 
 def test_normalize_is_what_the_robot_computes_from_mean_std_and_clip() -> None:
     rng = np.random.default_rng(0)
-    statistics = update_statistics(
-        init_statistics(2), jnp.asarray(rng.normal(3.0, 2.0, (100, 2)), jnp.float32)
-    )
+    statistics = update_statistics(init_statistics(2), jnp.asarray(rng.normal(3.0, 2.0, (100, 2)), jnp.float32))
     x = rng.normal(3.0, 20.0, (4, 5, 2)).astype(np.float32)
     mean, std = np.asarray(statistics.mean), np.asarray(standard_deviation(statistics))
     expected = np.clip((x - mean) / std, -5.0, 5.0)
-    np.testing.assert_allclose(
-        normalize(statistics, jnp.asarray(x), clip=5.0), expected, rtol=1e-6, atol=1e-7
-    )
+    np.testing.assert_allclose(normalize(statistics, jnp.asarray(x), clip=5.0), expected, rtol=1e-6, atol=1e-7)
     assert np.any(expected == 5.0)
 
 

@@ -142,9 +142,7 @@ def test_gradient_longer_than_max_grad_norm_is_scaled_down_to_it() -> None:
     after, metrics = update(config)
     change = jax.tree.map(jnp.subtract, init(config).params, after.params)
     assert metrics["train/grad_norm"] > 0.1
-    assert float(jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(change)))) == pytest.approx(
-        0.01, rel=1e-3
-    )
+    assert float(jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(change)))) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_value_clipping_stops_the_gradient_of_values_that_moved_too_far() -> None:
@@ -153,9 +151,7 @@ def test_value_clipping_stops_the_gradient_of_values_that_moved_too_far() -> Non
     params = init(config).params
     observation = jnp.ones((1, DIM))
     v = NETWORKS.value(params, observation)[0]
-    scalars = jnp.stack([jnp.zeros(()), jnp.zeros(()), v + 3.0, v - 1.0])[
-        None
-    ]  # log_prob, advantage, R, V_old
+    scalars = jnp.stack([jnp.zeros(()), jnp.zeros(()), v + 3.0, v - 1.0])[None]  # log_prob, advantage, R, V_old
     batch = ppo._Batch(observation, None, jnp.zeros((1, ACTIONS)), scalars, None)
     loss = partial(ppo._loss, batch=batch, clip_range=jnp.array(0.2), networks=NETWORKS)
     gradient, logs = jax.jit(jax.grad(partial(loss, config=config), has_aux=True))(params)
@@ -169,9 +165,7 @@ def test_value_clipping_stops_the_gradient_of_values_that_moved_too_far() -> Non
 
 def test_adaptive_learning_rate_grows_while_the_policy_moves_too_little() -> None:
     """KL far under desired_kl at each of 3 x 2 steps: 5e-4 · 1.5⁶ = 5.7e-3, and no more than the maximum."""
-    config = replace(
-        FULL_BATCH, n_minibatches=2, n_epochs=3, learning_rate_schedule="adaptive", desired_kl=1e3
-    )
+    config = replace(FULL_BATCH, n_minibatches=2, n_epochs=3, learning_rate_schedule="adaptive", desired_kl=1e3)
     metrics = update(config, learning_rate=jnp.array(5e-4))[1]
     assert metrics["train/learning_rate"] == pytest.approx(5e-4 * 1.5**6, rel=1e-4)
     metrics = update(config, learning_rate=jnp.array(5e-3))[1]
@@ -180,9 +174,7 @@ def test_adaptive_learning_rate_grows_while_the_policy_moves_too_little() -> Non
 
 def test_adaptive_learning_rate_shrinks_while_the_policy_moves_too_much() -> None:
     """Four steps on one batch: KL is 0 before the first (× 1.5), too large before the others (÷ 1.5 each)."""
-    config = replace(
-        FULL_BATCH, n_epochs=4, learning_rate=6e-3, learning_rate_schedule="adaptive", desired_kl=1e-5
-    )
+    config = replace(FULL_BATCH, n_epochs=4, learning_rate=6e-3, learning_rate_schedule="adaptive", desired_kl=1e-5)
     state, metrics = update(config)
     assert metrics["train/learning_rate"] == pytest.approx(6e-3 / 1.5**2, rel=1e-4)
     assert float(state.learning_rate) == pytest.approx(metrics["train/learning_rate"])

@@ -33,9 +33,7 @@ SHARED_OPTIONS = (
     "target_kl",
     "learning_rate",
 )
-NETWORKS = make_actor_critic(
-    DIM, DIM, ACTIONS, NetworkConfig((16, 8), (12,), activation_fn="tanh", log_std_init=-0.5)
-)
+NETWORKS = make_actor_critic(DIM, DIM, ACTIONS, NetworkConfig((16, 8), (12,), activation_fn="tanh", log_std_init=-0.5))
 
 
 class Idle(gymnasium.Env):  # type: ignore[misc, name-defined]

@@ -111,10 +111,7 @@ def test_evaluating_again_gives_the_same_figures(line, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_policy_is_evaluated_on_another_engine_too(line, tmp_path, capsys):
     out = tmp_path / "figures.json"
-    assert (
-        cli.main(["evaluate", str(line.folder), "--episodes", "4", "--physics", "mjx", "--out", str(out)])
-        == 0
-    )
+    assert cli.main(["evaluate", str(line.folder), "--episodes", "4", "--physics", "mjx", "--out", str(out)]) == 0
     figures = read_json(out)
     assert figures["physics"] == "mjx" and figures["episodes"] == 4 and figures["nan_episodes"] == 0
     assert np.isfinite(figures["return_mean"]) and figures["seconds_mean"] > 0.0

@@ -135,9 +135,7 @@ def test_tensorboard_gets_every_scalar_and_drops_what_a_resumed_run_repeats(tmp_
     ]
 
 
-def test_without_tensorboardx_there_is_one_note_and_the_csv(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_tensorboardx_there_is_one_note_and_the_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     notes: list[str] = []
     with MetricsWriter(tmp_path, note=notes.append) as writer:

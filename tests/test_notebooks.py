@@ -16,7 +16,7 @@ MINIATURE = "\n".join(
         "simulator_episodes = 1",
     )
 )
-"""What the cell tagged "parameters" is replaced with: every name in it, so that a new one is not forgotten here."""
+"""What the cell tagged "parameters" is replaced with: every name in it, so that none is forgotten."""
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -59,10 +59,7 @@ def test_it_runs_in_miniature(path, tmp_path):
     )
     client.execute()  # raises with the traceback of a cell that fails
     text = "".join(
-        output.get("text", "")
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
+        output.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
     )
     for told in (
         "ground_position",

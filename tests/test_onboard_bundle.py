@@ -161,9 +161,7 @@ def test_a_truncated_file_is_refused(scratch, original, name):
 def test_a_bundle_from_the_future_says_what_to_do(scratch, original):
     data = json.loads(original["policy.json"])
     data["schema"] = "jaxloco-policy/2"
-    expect(
-        scratch / "b", {**original, "policy.json": json.dumps(data).encode()}, "newer jaxloco.*pip install"
-    )
+    expect(scratch / "b", {**original, "policy.json": json.dumps(data).encode()}, "newer jaxloco.*pip install")
     for schema in ("jaxloco-policy/0", "onnx/1", 1, None, "jaxloco-policy/\uff11"):
         data["schema"] = schema
         expect(

@@ -25,9 +25,7 @@ def linear(tmp_path):
 
 
 def test_an_unknown_environment_names_the_known_ones_and_how_to_add_one(linear):
-    with pytest.raises(
-        UnknownNameError, match=r"'Ant-v5'. Known: Upkie-\*-Pendulum.*register\(ClientMapping"
-    ):
+    with pytest.raises(UnknownNameError, match=r"'Ant-v5'. Known: Upkie-\*-Pendulum.*register\(ClientMapping"):
         run_bundle(linear, "Ant-v5")
 
 

@@ -81,9 +81,7 @@ def test_a_quadruped_with_every_stage_agrees_with_the_plain_policy_step_by_step(
     plain.reset()
     for row in rows(random_inputs(spec, 1, 40), 0):
         found, expected = policy.act(row), plain.act(row)
-        np.testing.assert_allclose(
-            np.concatenate([found["front"], found["rear"]]), expected, rtol=1e-5, atol=1e-5
-        )
+        np.testing.assert_allclose(np.concatenate([found["front"], found["rear"]]), expected, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(policy.action, plain.action, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(policy.network_output, plain.network_output, rtol=1e-5, atol=1e-5)
 
@@ -216,9 +214,7 @@ def test_outputs_are_floats_for_size_one_and_fresh_arrays_otherwise():
     np.testing.assert_array_equal(first, kept)
 
 
-@pytest.mark.parametrize(
-    "pitch", [0.5, np.float32(0.5), np.array(0.5), np.array([0.5]), np.array([[0.5]], np.float32)]
-)
+@pytest.mark.parametrize("pitch", [0.5, np.float32(0.5), np.array(0.5), np.array([0.5]), np.array([[0.5]], np.float32)])
 def test_a_number_may_come_as_float_or_array(pitch):
     policy, same = upkie_policy(), upkie_policy()
     assert policy.act({**READINGS, "pitch": pitch}) == same.act({**READINGS, "pitch": 0.5})
@@ -277,9 +273,7 @@ def test_unknown_and_missing_inputs_are_named():
         policy.act({**READINGS, "extra": 0.0})
     with pytest.raises(UnknownNameError, match="'last_action'"):
         policy.act({**READINGS, "last_action": 0.0})
-    with pytest.raises(
-        InputError, match="missing inputs: pitch, ground_velocity; expected: pitch, ground_position"
-    ):
+    with pytest.raises(InputError, match="missing inputs: pitch, ground_velocity; expected: pitch, ground_position"):
         policy.act({"ground_position": 0.0, "pitch_velocity": 0.0})
 
 

@@ -140,12 +140,8 @@ def test_help_shows_defaults_and_docstrings(capsys: pytest.CaptureFixture[str]) 
         assert words in text
 
 
-@pytest.mark.parametrize(
-    "argv", [("--ppo.learning-rat", "3"), ("--learning-rate", "3"), ("--ppo.lerning_rate=3",)]
-)
-def test_an_unknown_option_names_the_closest(
-    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("argv", [("--ppo.learning-rat", "3"), ("--learning-rate", "3"), ("--ppo.lerning_rate=3",)])
+def test_an_unknown_option_names_the_closest(capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]) -> None:
     assert "--ppo.learning-rate" in refused(capsys, *argv)
 
 
@@ -239,9 +235,7 @@ def test_a_required_key_that_is_missing_is_named() -> None:
 
 
 def test_numbers_may_be_written_as_people_do() -> None:
-    config = from_dict(
-        Config, {"seed": 1e6, "ppo": {"learning_rate": 1, "target_kl": "inf"}}, default=Config()
-    )
+    config = from_dict(Config, {"seed": 1e6, "ppo": {"learning_rate": 1, "target_kl": "inf"}}, default=Config())
     assert (config.seed, type(config.seed)) == (1_000_000, int)
     assert (config.ppo.learning_rate, type(config.ppo.learning_rate)) == (1.0, float)
     assert config.ppo.target_kl == math.inf
@@ -293,9 +287,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str, text: str, message
         read_config_file(tmp_path / name)
 
 
-def test_a_missing_tyro_is_said_in_words(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_tyro_is_said_in_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "tyro", None)
     assert "pip install 'jaxloco[train]'" in refused(capsys)
 

@@ -128,7 +128,5 @@ def test_no_text_names_a_registry_or_a_path_of_one_machine():
     suffixes = {"", ".ipynb", ".json", ".md", ".py", ".toml", ".txt", ".xml", ".yaml"}
     texts = {p: p.read_text(encoding="utf-8") for p in paths if p.is_file() and p.suffix in suffixes}
     # Split, so that this file does not name them.
-    forbidden = re.compile(
-        "|".join(["pypi" + r"\.org", "python" + "hosted", "/ro" + "ot/", "/wo" + "rk/main"])
-    )
+    forbidden = re.compile("|".join(["pypi" + r"\.org", "python" + "hosted", "/ro" + "ot/", "/wo" + "rk/main"]))
     assert [str(path) for path, text in texts.items() if forbidden.search(text)] == []

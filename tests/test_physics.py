@@ -160,7 +160,7 @@ def test_native_engine_is_pure(upkie):
 def test_readings_come_back_under_their_names(upkie):
     for engine in ("native", "mjx"):
         physics = make_physics(spec_of(upkie, readings=("actuator_force", "xpos")), engine)
-        state, readings = physics.reset({}, jnp.asarray(upkie.default_qpos, jnp.float32), jnp.zeros(upkie.model.nv))
+        _, readings = physics.reset({}, jnp.asarray(upkie.default_qpos, jnp.float32), jnp.zeros(upkie.model.nv))
         assert readings["actuator_force"].shape == (upkie.model.nu,)
         np.testing.assert_allclose(readings["xpos"][1], upkie.default_qpos[:3], atol=1e-6)
 

@@ -164,9 +164,7 @@ def test_nothing_heavy_is_imported_and_the_first_line_is_early() -> None:
     heavy = {"jax", "numpy", "rich", "matplotlib", "mujoco"} & set(sys.modules)
     assert not heavy, heavy
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert done.stdout == "starting ...\n"
 
 

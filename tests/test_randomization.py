@@ -44,9 +44,7 @@ def drawn(robot: Robot, *randomizers: Randomizer, seed: int = 0) -> mujoco.MjMod
     return model
 
 
-def in_default_pose(
-    robot: Robot, model: mujoco.MjModel, ctrl: Sequence[float] | None = None
-) -> mujoco.MjData:
+def in_default_pose(robot: Robot, model: mujoco.MjModel, ctrl: Sequence[float] | None = None) -> mujoco.MjData:
     data = mujoco.MjData(model)
     data.qpos[:] = robot.default_qpos
     data.ctrl[:] = robot.default_ctrl if ctrl is None else ctrl
@@ -165,9 +163,7 @@ def torques(robot: Robot, model: mujoco.MjModel, ctrl: Sequence[float]) -> dict[
 
 def test_gains_scale_the_torque_at_a_given_error_but_not_its_limit(upkie):
     wheels = [2, 5]
-    model = drawn(
-        upkie, Randomizer("servos", rand.scale_gains, {"actuators": wheels, "factor": exactly(0.5)})
-    )
+    model = drawn(upkie, Randomizer("servos", rand.scale_gains, {"actuators": wheels, "factor": exactly(0.5)}))
     found = torques(upkie, model, [0.1, 0.0, 1.0, 0.0, 0.0, -2.0])
     # Hips: 20 N m/rad, untouched. Wheels: 1 N m s/rad, halved.
     assert found["left_hip"] == pytest.approx(2.0) and found["left_wheel"] == pytest.approx(0.5)
@@ -265,9 +261,7 @@ def test_joint_ranges_move_joints_with_and_without_motors_apart():
     robot = load_robot("cartpole")
     qpos, qvel = first_state(robot, InitialState(joint_positions=exactly(0.3), joint_velocities=exactly(0.4)))
     assert qpos.tolist() == pytest.approx([0.3, 0.0]) and qvel.tolist() == pytest.approx([0.4, 0.0])
-    qpos, qvel = first_state(
-        robot, InitialState(passive_positions=exactly(0.1), passive_velocities=exactly(0.2))
-    )
+    qpos, qvel = first_state(robot, InitialState(passive_positions=exactly(0.1), passive_velocities=exactly(0.2)))
     assert qpos.tolist() == pytest.approx([0.0, 0.1]) and qvel.tolist() == pytest.approx([0.0, 0.2])
 
 

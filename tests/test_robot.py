@@ -149,9 +149,7 @@ def test_upkie_body_has_the_mass_and_inertia_of_the_makers_urdf(upkie: Robot, ur
 
 
 @pytest.mark.parametrize("name", [joint for joint in MOVED_BY.values() if joint])
-def test_upkie_joint_has_the_axis_anchor_and_limits_of_the_makers_urdf(
-    upkie: Robot, urdf: Urdf, name: str
-) -> None:
+def test_upkie_joint_has_the_axis_anchor_and_limits_of_the_makers_urdf(upkie: Robot, urdf: Urdf, name: str) -> None:
     element, data = urdf.joints[name], at_zero(upkie.model)
     frame = urdf.frames[element.find("child").get("link")]
     joint = upkie.joints[upkie.joint_indices([name])[0]]
@@ -387,13 +385,9 @@ def test_robot_tables_agree_with_the_model(name: str) -> None:
     assert robot.name == name
     assert robot.control_dt == pytest.approx(robot.substeps * model.opt.timestep)
     assert [model.actuator(i).name for i in range(model.nu)] == list(robot.joint_names)
-    for joint, qpos, qvel in zip(
-        robot.joint_names, robot.joint_qpos_indices, robot.joint_qvel_indices, strict=True
-    ):
+    for joint, qpos, qvel in zip(robot.joint_names, robot.joint_qpos_indices, robot.joint_qvel_indices, strict=True):
         assert (qpos, qvel) == (model.joint(joint).qposadr[0], model.joint(joint).dofadr[0])
-    np.testing.assert_allclose(
-        robot.default_qpos[robot.joint_qpos_indices], [joint.default for joint in robot.joints]
-    )
+    np.testing.assert_allclose(robot.default_qpos[robot.joint_qpos_indices], [joint.default for joint in robot.joints])
     assert robot.default_qpos.shape == (model.nq,)
     assert robot.default_ctrl.shape == (model.nu,)
     assert model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_AUTORESET
@@ -463,9 +457,7 @@ def test_missing_folder_says_so(path: str | Path) -> None:
         load_robot(path)
 
 
-def broken(
-    tmp_path: Path, name: str, toml: tuple[str, str] | None = None, xml: tuple[str, str] | None = None
-) -> Path:
+def broken(tmp_path: Path, name: str, toml: tuple[str, str] | None = None, xml: tuple[str, str] | None = None) -> Path:
     """Copy a robot's folder and replace a text, once, in one of its files."""
     folder = tmp_path / name
     shutil.copytree(robots_dir() / name, folder)
@@ -648,9 +640,7 @@ def test_folder_without_robot_toml_says_which_file_is_missing(tmp_path: Path) ->
 
 
 def test_pose_of_a_fixed_robot_is_refused(tmp_path: Path) -> None:
-    folder = broken(
-        tmp_path, "pendulum", toml=("[[joints]]", "[pose]\nbase_position = [0, 0, 1]\n[[joints]]")
-    )
+    folder = broken(tmp_path, "pendulum", toml=("[[joints]]", "[pose]\nbase_position = [0, 0, 1]\n[[joints]]"))
     with pytest.raises(RobotError, match=r"\[pose\]: this robot has no base_body; remove \[pose\]"):
         load_robot(folder)
 
@@ -660,9 +650,7 @@ def test_robot_without_joints_is_refused(tmp_path: Path) -> None:
         'schema = 1\n[robot]\nname = "x"\nmodel = "x.xml"\n'
         "[timing]\ncontrol_frequency = 50\nsimulation_timestep = 0.01\n"
     )
-    with pytest.raises(
-        RobotError, match=r"\[\[joints\]\] is missing; add it with the keys name, default, control"
-    ):
+    with pytest.raises(RobotError, match=r"\[\[joints\]\] is missing; add it with the keys name, default, control"):
         load_robot(tmp_path)
 
 

@@ -42,9 +42,7 @@ def test_every_word_can_name_a_folder_and_is_there_once() -> None:
 
 def test_no_two_threads_get_the_same_folder(tmp_path: Path) -> None:
     runs: list[RunFolder] = []
-    threads = [
-        threading.Thread(target=lambda: runs.append(RunFolder.create(tmp_path, "heron"))) for _ in range(16)
-    ]
+    threads = [threading.Thread(target=lambda: runs.append(RunFolder.create(tmp_path, "heron"))) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -133,9 +131,7 @@ def test_what_json_cannot_hold_is_refused_and_the_old_file_stays(tmp_path: Path)
     assert read_json(tmp_path / "x.json") == 1
 
 
-def test_a_failing_write_leaves_the_old_file_and_no_rubbish(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(tmp_path / "x.json", "old")
 
     def fail(*_: object) -> None:

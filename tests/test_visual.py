@@ -86,9 +86,7 @@ def test_curves_are_drawn_from_any_number_of_rows(tmp_path: Path, rows: int) -> 
     assert picture.std() > 0.01
 
 
-@pytest.mark.parametrize(
-    "missing", ["time/total_timesteps", "rollout/ep_rew_std", "rollout/ep_rew_mean", "time/fps"]
-)
+@pytest.mark.parametrize("missing", ["time/total_timesteps", "rollout/ep_rew_std", "rollout/ep_rew_mean", "time/fps"])
 def test_curves_do_without_any_metric(tmp_path: Path, missing: str) -> None:
     metrics = {name: values for name, values in METRICS.items() if name != missing}
     assert plot_curves(metrics, tmp_path / "curves.png").exists()
@@ -155,17 +153,13 @@ def test_a_push_is_drawn_while_it_acts_and_fades(model: mujoco.MjModel, tmp_path
 
 
 @pytest.mark.usefixtures("graphics")
-def test_a_picture_shows_the_robot_the_right_way_up_and_its_text(
-    model: mujoco.MjModel, tmp_path: Path
-) -> None:
+def test_a_picture_shows_the_robot_the_right_way_up_and_its_text(model: mujoco.MjModel, tmp_path: Path) -> None:
     picture = render_image(model, model.qpos0, tmp_path / "p.png", width=320, height=240, camera="side")
     assert picture is not None
     assert (picture.shape, picture.dtype) == ((240, 320, 3), np.uint8)
     green, blue = picture[..., 1].astype(int), picture[..., 2].astype(int)
     assert np.nonzero(green > blue + 20)[0].mean() < np.nonzero(blue > green + 20)[0].mean()
-    np.testing.assert_allclose(
-        matplotlib.image.imread(tmp_path / "p.png")[..., :3], picture / 255, atol=1 / 255
-    )
+    np.testing.assert_allclose(matplotlib.image.imread(tmp_path / "p.png")[..., :3], picture / 255, atol=1 / 255)
     with_text = render_image(model, model.qpos0, width=320, height=240, camera="side", overlay="hello")
     assert with_text is not None
     changed = np.nonzero((with_text != picture).any(-1))

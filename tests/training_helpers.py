@@ -103,9 +103,7 @@ def run(*arguments: str | Path, timeout: float = 300.0) -> subprocess.CompletedP
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def stop_when(
-    process: subprocess.Popen[str], ready: Callable[[], bool], number: signal.Signals
-) -> tuple[str, str]:
+def stop_when(process: subprocess.Popen[str], ready: Callable[[], bool], number: signal.Signals) -> tuple[str, str]:
     """Send a signal as soon as `ready()`, and return what the process printed."""
     deadline = time.monotonic() + 180.0
     while not ready():

@@ -75,7 +75,7 @@ class Drive:
 
 
 def wheel_drive(robot: Robot) -> Drive:
-    """One target, the ground velocity in m/s: wheels turn at velocity / nominal radius, other joints hold their pose."""
+    """One target, the ground velocity in m/s: wheels turn at velocity / nominal radius, other joints keep still."""
     names = [joint.name for joint in robot.joints]
     matrix = np.zeros((len(names), 1))
     for wheel in robot.wheels:

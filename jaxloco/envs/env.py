@@ -201,7 +201,7 @@ class Env:
             entries.append(Quantity(name, "s", "", False, partial(_draw, name)))
         return tuple(entries)
 
-    def _bind(self, name: str, function: Callable, inputs: Mapping, constants: Mapping) -> Bound:  # type: ignore[type-arg]
+    def _bind(self, name: str, function: Callable, inputs: Mapping, constants: Mapping) -> Bound:
         known = self.quantities.names
         return bind(function, known, what=f"term {name!r}", inputs=inputs, constants=constants)
 
@@ -309,8 +309,7 @@ class Env:
         controls = Controls(self._drive(acting), jnp.concatenate([force, jnp.zeros(3)]))
         physics, readings, finite = self._advance(state, controls)
         commands = {
-            command.name: command.step(state.commands[command.name], sampler, self.dt)
-            for command in self.spec.commands
+            command.name: command.step(state.commands[command.name], sampler, self.dt) for command in self.spec.commands
         }
         step = state.step + 1
         snapshot = Snapshot(

@@ -210,9 +210,7 @@ def _base_quantities(robot: Robot) -> list[Quantity]:
         Quantity("base_orientation", "", "world", True, orientation),
         Quantity("pitch", "rad", "world", True, lambda s: pitch_angle(orientation(s))),
         Quantity("roll", "rad", "world", True, lambda s: roll_angle(orientation(s))),
-        Quantity(
-            "projected_gravity", "", "base", True, lambda s: rotate_inverse(orientation(s), down)
-        ),
+        Quantity("projected_gravity", "", "base", True, lambda s: rotate_inverse(orientation(s), down)),
         Quantity("base_angular_velocity", "rad/s", "base", True, lambda s: s.physics.qvel[v + 3 : v + 6]),
         Quantity("pitch_velocity", "rad/s", "base", True, lambda s: s.physics.qvel[v + 4]),
         Quantity(

@@ -97,17 +97,11 @@ def _accumulate(following: Array, step: _Step) -> tuple[Array, Array]:
     return total, total
 
 
-def _following_value(
-    next_value: Array, terminated: Array, truncated: Array, truncation_value: Array
-) -> Array:
+def _following_value(next_value: Array, terminated: Array, truncated: Array, truncation_value: Array) -> Array:
     return jnp.where(terminated, 0.0, jnp.where(truncated, truncation_value, next_value))
 
 
 def _check_shapes(reward: Array, last_value: Array, *others: Array) -> None:
-    if (
-        reward.ndim != 2
-        or last_value.shape != reward.shape[1:]
-        or any(x.shape != reward.shape for x in others)
-    ):
+    if reward.ndim != 2 or last_value.shape != reward.shape[1:] or any(x.shape != reward.shape for x in others):
         shapes = ", ".join(str(x.shape) for x in (reward, *others))
         raise ValueError(f"expected arrays [T, N] and last_value [N]; got {shapes} and {last_value.shape}")

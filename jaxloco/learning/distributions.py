@@ -70,9 +70,7 @@ def entropy(distribution: Gaussian, *, squash_output: bool = False) -> Array:
         return plain
     nodes = jnp.asarray(_NODES, distribution.mean.dtype)
     weights = jnp.asarray(_WEIGHTS, distribution.mean.dtype)
-    u = distribution.mean[..., None] + jnp.exp(distribution.log_std)[..., None] * _align(
-        nodes, plain.ndim + 2
-    )
+    u = distribution.mean[..., None] + jnp.exp(distribution.log_std)[..., None] * _align(nodes, plain.ndim + 2)
     return plain + jnp.sum(log_tanh_slope(u) * _align(weights, u.ndim), axis=(-2, -1))
 
 

@@ -56,22 +56,12 @@ LOG_STD_RANGE = (-10.0, 2.0)  # of the state-dependent head, which could otherwi
 class NetworkConfig:
     """Shape of the policy and value networks; names as in Stable-Baselines3's `policy_kwargs`."""
 
-    net_arch_pi: tuple[int, ...] = field(
-        default=(64, 64), metadata={"help": "widths of the actor's hidden layers"}
-    )
-    net_arch_vf: tuple[int, ...] = field(
-        default=(64, 64), metadata={"help": "widths of the critic's hidden layers"}
-    )
+    net_arch_pi: tuple[int, ...] = field(default=(64, 64), metadata={"help": "widths of the actor's hidden layers"})
+    net_arch_vf: tuple[int, ...] = field(default=(64, 64), metadata={"help": "widths of the critic's hidden layers"})
     activation_fn: str = field(default="elu", metadata={"help": f"one of {', '.join(ACTIVATIONS)}"})
-    log_std_init: float = field(
-        default=0.0, metadata={"help": "log of the initial standard deviation of actions"}
-    )
-    state_dependent_std: bool = field(
-        default=False, metadata={"help": "the actor outputs log σ for each state"}
-    )
-    squash_output: bool = field(
-        default=False, metadata={"help": "bound actions by tanh instead of clipping them"}
-    )
+    log_std_init: float = field(default=0.0, metadata={"help": "log of the initial standard deviation of actions"})
+    state_dependent_std: bool = field(default=False, metadata={"help": "the actor outputs log σ for each state"})
+    squash_output: bool = field(default=False, metadata={"help": "bound actions by tanh instead of clipping them"})
     ortho_init: bool = field(default=True, metadata={"help": "orthogonal initial weights"})
 
     def __post_init__(self) -> None:
@@ -81,9 +71,7 @@ class NetworkConfig:
         for name in ("net_arch_pi", "net_arch_vf"):
             widths = tuple(getattr(self, name))
             if any(not isinstance(width, int) or width < 1 for width in widths):
-                raise ConfigError(
-                    f"{name} = {widths} must hold positive whole numbers, as in {name} = (64, 64)"
-                )
+                raise ConfigError(f"{name} = {widths} must hold positive whole numbers, as in {name} = (64, 64)")
             object.__setattr__(self, name, widths)
 
 

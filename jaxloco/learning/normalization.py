@@ -10,9 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-STD_FLOOR = (
-    1e-2  # as rsl_rl: an input that never moved in training must not be blown up when it moves on the robot
-)
+STD_FLOOR = 1e-2  # as rsl_rl: an input that never moved in training must not be blown up when it moves on the robot
 
 
 class RunningStatistics(NamedTuple):
@@ -28,9 +26,7 @@ def init_statistics(dim: int) -> RunningStatistics:
     return RunningStatistics(jnp.zeros((dim,)), jnp.zeros((dim,)), jnp.zeros(()))
 
 
-def update_statistics(
-    statistics: RunningStatistics, batch: Array, axis_name: str | None = None
-) -> RunningStatistics:
+def update_statistics(statistics: RunningStatistics, batch: Array, axis_name: str | None = None) -> RunningStatistics:
     """Add a batch.
 
     With n samples of mean m before, and n' of mean m' in the batch, δ = m' - m (Chan et al. 1979, "Updating

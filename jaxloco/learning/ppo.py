@@ -35,9 +35,7 @@ Metrics = dict[str, Array]
 
 LEARNING_RATE_SCHEDULES = ("constant", "linear", "adaptive")
 CLIP_RANGE_SCHEDULES = ("constant", "linear")
-ADAPTIVE_FACTOR = (
-    1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor
-)
+ADAPTIVE_FACTOR = 1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor
 MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
 TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
@@ -68,13 +66,9 @@ class PPOConfig:
     ent_coef: float = _option(0.0, "weight of the entropy bonus")
     vf_coef: float = _option(0.5, "weight of the value loss")
     max_grad_norm: float = _option(0.5, "longer gradients are scaled down to this norm; inf: never")
-    target_kl: float | None = _option(
-        None, "stop an update when the policy has moved 1.5 times this far; None: off"
-    )
+    target_kl: float | None = _option(None, "stop an update when the policy has moved 1.5 times this far; None: off")
     learning_rate: float = _option(3e-4, "step size of Adam, at the start")
-    learning_rate_schedule: str = _option(
-        "constant", "constant, linear in training progress, or KL-adaptive (+)"
-    )
+    learning_rate_schedule: str = _option("constant", "constant, linear in training progress, or KL-adaptive (+)")
     learning_rate_final: float = _option(0.0, "learning_rate at the end of a linear schedule (+)")
     desired_kl: float = _option(0.01, "what the adaptive schedule steers each step's KL divergence to (+)")
     learning_rate_min: float = _option(1e-5, "lower bound of the adaptive schedule (+)")
@@ -106,9 +100,7 @@ class PPOConfig:
         for name in ("ent_coef", "vf_coef", "clip_range_final", "learning_rate_final"):
             _require(getattr(self, name) >= 0.0, self, name, "must not be negative")
         _require(self.reward_scale > 0.0, self, "reward_scale", "must be positive")
-        _require(
-            self.batch_size is None or self.batch_size >= 1, self, "batch_size", "must be at least 1, or None"
-        )
+        _require(self.batch_size is None or self.batch_size >= 1, self, "batch_size", "must be at least 1, or None")
 
 
 class Trajectory(NamedTuple):
@@ -227,9 +219,7 @@ def init_learner(
     """
     expected = {"actor": networks.actor_dim, _critic_group(observation_dims): networks.critic_dim}
     if dict(observation_dims) != expected:
-        raise ConfigError(
-            f"observation groups {dict(observation_dims)} do not fit the networks, which need {expected}"
-        )
+        raise ConfigError(f"observation groups {dict(observation_dims)} do not fit the networks, which need {expected}")
     params_key, key = jax.random.split(key)
     params = networks.init(params_key)
     normalizers = {group: init_statistics(dim) for group, dim in observation_dims.items()}
@@ -284,9 +274,7 @@ def policy_mean(
     config: PPOConfig,
 ) -> Array:
     """The network's output for raw observations, [..., A]: the mean of the Gaussian, before clip or tanh."""
-    return distributions.mode(
-        networks.policy(params, _normalized(normalizers, "actor", observation["actor"], config))
-    )
+    return distributions.mode(networks.policy(params, _normalized(normalizers, "actor", observation["actor"], config)))
 
 
 def act_deterministic(
@@ -397,9 +385,7 @@ def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, net
     return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), batch)
 
 
-def _epoch(
-    carry: _Carry, order: Array, *, batch: _Batch, clip_range: Array, loop: _Loop
-) -> tuple[_Carry, Any]:
+def _epoch(carry: _Carry, order: Array, *, batch: _Batch, clip_range: Array, loop: _Loop) -> tuple[_Carry, Any]:
     """One pass over the samples in the given order."""
     shuffled = jax.tree.map(lambda x: x[order].reshape(loop.n_minibatches, -1, x.shape[-1]), batch)
     return jax.lax.scan(partial(_minibatch, clip_range=clip_range, loop=loop), carry, shuffled)
@@ -421,9 +407,7 @@ def _shuffled_orders(key: Array, n_epochs: int, count: int) -> Array:
     return jnp.sort(words, axis=1) & mask
 
 
-def _minibatch(
-    carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop
-) -> tuple[_Carry, tuple[Metrics, Array]]:
+def _minibatch(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tuple[_Carry, tuple[Metrics, Array]]:
     """One gradient step, unless target_kl has stopped this update."""
     step = partial(_step, clip_range=clip_range, loop=loop)
     if loop.config.target_kl is None:
@@ -455,9 +439,7 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
     stepped = _Carry(params, opt_state, learning_rate, carry.running)
     if config.target_kl is not None:
         goes_on = logs["approx_kl"] <= TARGET_KL_MARGIN * config.target_kl
-        stepped = jax.tree.map(
-            partial(jnp.where, goes_on), stepped, carry._replace(running=jnp.asarray(False))
-        )
+        stepped = jax.tree.map(partial(jnp.where, goes_on), stepped, carry._replace(running=jnp.asarray(False)))
     return stepped, {**logs, "grad_norm": norm}
 
 
@@ -511,9 +493,7 @@ def _adapted_learning_rate(learning_rate: Array, kl: Array, config: PPOConfig) -
     return jnp.where(kl > 2.0 * config.desired_kl, slower, inside)
 
 
-def _metrics(
-    state: LearnerState, logs: Metrics, measured: Array, batch: _Batch, clip_range: Array
-) -> Metrics:
+def _metrics(state: LearnerState, logs: Metrics, measured: Array, batch: _Batch, clip_range: Array) -> Metrics:
     """Means over the mini-batches measured, [n_epochs, n_minibatches]; the KL's over the last epoch begun."""
     metrics = {f"train/{name}": _masked_mean(log, measured) for name, log in logs.items() if name != "kl"}
     last_epoch = jnp.sum(jnp.any(measured, axis=1)) - 1

@@ -140,9 +140,7 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
         last = i == len(spec.network.layers) - 1
         kernel = arrays[layer.kernel]
         outputs = spec.action_size if last else (kernel.shape[1] if kernel.ndim == 2 else 0)
-        _check_shape(
-            layer.kernel, kernel, (width, outputs), f"{why}{', outputs of the policy' if last else ''}"
-        )
+        _check_shape(layer.kernel, kernel, (width, outputs), f"{why}{', outputs of the policy' if last else ''}")
         _check_shape(layer.bias, arrays[layer.bias], (outputs,), f"the columns of {layer.kernel}")
         width, why = outputs, f"the outputs of {layer.kernel}"
 
@@ -244,9 +242,9 @@ def _read_policy_json(folder: Path, content: bytes) -> dict[str, Any]:
 def _canonical(data: Mapping[str, Any]) -> bytes:
     """Return the text that the checksum of `policy.json` is taken of: all but that checksum, keys sorted."""
     checksums = {key: value for key, value in data["checksums"].items() if key != POLICY_JSON}
-    return json.dumps(
-        {**data, "checksums": checksums}, sort_keys=True, separators=(",", ":"), allow_nan=False
-    ).encode("ascii")
+    return json.dumps({**data, "checksums": checksums}, sort_keys=True, separators=(",", ":"), allow_nan=False).encode(
+        "ascii"
+    )
 
 
 def _sha256(content: bytes) -> str:
@@ -257,9 +255,7 @@ def _check_checksums(folder: Path, data: dict[str, Any], contents: Mapping[str, 
     path = folder / POLICY_JSON
     checksums = data.get("checksums")
     if not isinstance(checksums, dict) or set(checksums) != set(contents):
-        raise BundleError(
-            f"{path}: checksums: expected one each for {sorted(contents)}, found {show(checksums)}"
-        )
+        raise BundleError(f"{path}: checksums: expected one each for {sorted(contents)}, found {show(checksums)}")
     for name, content in contents.items():
         try:
             found = _sha256(_canonical(data) if name == POLICY_JSON else content)

@@ -91,9 +91,7 @@ class Loop:
     ):
         expected = policy.spec.control_frequency
         if frequency is not None and not math.isclose(frequency, expected, rel_tol=1e-6):
-            raise ConfigError(
-                f"frequency: expected {expected:g} Hz, the rate it was trained at, found {frequency:g}"
-            )
+            raise ConfigError(f"frequency: expected {expected:g} Hz, the rate it was trained at, found {frequency:g}")
         self.guard = Guard(policy, safety)
         self._client = client
         self._period = 1.0 / expected

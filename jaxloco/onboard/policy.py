@@ -99,8 +99,8 @@ class _Frame:
         except KeyError:
             raise self._wrong_names(inputs) from None
         self._check_vectors()
-        for place, source in self._fed_back:
-            place[...] = source
+        for part, source in self._fed_back:
+            part[...] = source
         if self._clipped:
             np.maximum(raw, self._low, out=raw)
             np.minimum(raw, self._high, out=raw)

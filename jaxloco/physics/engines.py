@@ -9,7 +9,7 @@ from jaxloco.physics.contract import ENGINES, Physics, PhysicsSpec
 
 
 def choose_engine(name: str = "auto") -> str:
-    """Resolve "auto" for the machine at hand: warp on an NVIDIA GPU that has it, mjx on other accelerators, else native.
+    """Resolve "auto": warp on an NVIDIA GPU that has it, mjx on other accelerators, native on a CPU.
 
     Args:
         name: "auto" or one of `ENGINES`.

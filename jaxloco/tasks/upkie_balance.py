@@ -85,7 +85,7 @@ class UpkieBalance:
     com_shift: float = 0.01
     wheel_scale: Span = (0.95, 1.05)
     leg_scale: Span = (0.97, 1.03)
-    initial_pitch: float = 0.4
+    initial_pitch: float = 0.35
     initial_position: float = 0.5
     initial_velocity: float = 0.3
     initial_pitch_velocity: float = 0.3
@@ -193,7 +193,7 @@ REWARDS = (
     RewardTerm("tip_position", rewards.exponential, 0.5, {"error": "tip_position"}, {"sigma": 0.4}),
     RewardTerm("ground_position", rewards.exponential, 0.5, {"error": "ground_position"}, {"sigma": 0.1}),
     RewardTerm("tip_velocity", rewards.absolute, -0.1, {"error": "tip_velocity"}),
-    RewardTerm("ground_velocity", rewards.squared, -0.1, {"error": "ground_velocity"}),
+    RewardTerm("ground_velocity", rewards.squared, -0.15, {"error": "ground_velocity"}),
     RewardTerm("action", rewards.squared, -0.02, {"error": "action"}),
     RewardTerm("action_change", rewards.action_change, -0.05),
 )
@@ -258,6 +258,6 @@ RECIPE = TrainConfig(
         reward_scale=0.05,
     ),
     network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(128, 128), activation_fn="tanh", log_std_init=-0.5),
-    total_timesteps=1_000_000,
+    total_timesteps=1_250_000,
     n_envs=256,
 )

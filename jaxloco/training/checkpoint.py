@@ -72,9 +72,7 @@ class Checkpoints:
         Raises:
             CheckpointError: This one, or the one before it, could not be written (a full disk, say).
         """
-        args = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(_flat(state)), config=ocp.args.JsonSave(dict(config))
-        )
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(_flat(state)), config=ocp.args.JsonSave(dict(config)))
         metrics = {BEST: NO_SCORE if score is None else float(score)}
         try:
             self._manager.save(iteration, args=args, metrics=metrics, force=True)
@@ -91,9 +89,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise CheckpointError(
-                f"{self.folder}: a checkpoint could not be written: {_reason(error)}"
-            ) from error
+            raise CheckpointError(f"{self.folder}: a checkpoint could not be written: {_reason(error)}") from error
 
     def iterations(self) -> list[int]:
         """Return the numbers of the complete checkpoints, ascending."""
@@ -124,15 +120,11 @@ class Checkpoints:
         number = iteration if iteration is not None else (known[-1] if known else None)
         if number is None or number not in known:
             found = ", ".join(map(str, known)) or "none"
-            raise CheckpointError(
-                f"{self.folder}: no complete checkpoint {number or ''} here; complete ones: {found}"
-            )
+            raise CheckpointError(f"{self.folder}: no complete checkpoint {number or ''} here; complete ones: {found}")
         saved = self._read_config(number)
         differences = list(_differences(saved, config))
         if differences:
-            raise CheckpointError(
-                f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}"
-            )
+            raise CheckpointError(f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}")
         leaves = self._read_leaves(number, _flat(jax.tree.map(_shape, like)))
         return number, _unflat(like, leaves)
 

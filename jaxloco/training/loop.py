@@ -65,9 +65,7 @@ def init_train_state(env: Env, agent: Agent, config: TrainConfig) -> TrainState:
     return TrainState(learner, robots, no_crash(robots), key, jnp.int32(0))
 
 
-def iterate(
-    env: Env, agent: Agent, state: TrainState, count: jax.Array, total: jax.Array
-) -> tuple[TrainState, Totals]:
+def iterate(env: Env, agent: Agent, state: TrainState, count: jax.Array, total: jax.Array) -> tuple[TrainState, Totals]:
     """Do `count` iterations of a run of `total`.
 
     Args:

@@ -73,9 +73,7 @@ class RunFolder:
         """
         run = cls(Path(path))
         if run.config.exists():
-            raise ConfigError(
-                f"{path} holds a run already; choose another folder, or go on with --resume {path}"
-            )
+            raise ConfigError(f"{path} holds a run already; choose another folder, or go on with --resume {path}")
         try:
             run.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

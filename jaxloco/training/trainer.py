@@ -195,7 +195,10 @@ class Trainer:
         start = time.monotonic()
         resume_step = done * per_iteration if self.resume else None
         self.progress.training(total * per_iteration, done * per_iteration)
-        with MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as writer, Interrupt() as stop:
+        with (
+            MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as writer,
+            Interrupt() as stop,
+        ):
             while done < total and not self._interrupted:
                 count = min(self._chunk, total - done, self._save - done % self._save)
                 began = time.monotonic()
@@ -385,7 +388,13 @@ def make_video(
     qpos, push = np.asarray(episodes.qpos)[rows], np.asarray(episodes.push)[rows]
     point = qpos[:, :3] if env.robot.base_body else None
     return render_video(
-        env.robot.visual_model, qpos, path, VIDEO_FPS, push=push if point is not None else None, push_point=point, report=report
+        env.robot.visual_model,
+        qpos,
+        path,
+        VIDEO_FPS,
+        push=push if point is not None else None,
+        push_point=point,
+        report=report,
     )
 
 

@@ -31,9 +31,7 @@ Metrics = Mapping[str, np.ndarray]
 Panel = Callable[[Any, Metrics], None]
 
 
-def plot_curves(
-    metrics: Metrics, path: str | Path, *, control_dt: float | None = None, title: str = ""
-) -> Path:
+def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None = None, title: str = "") -> Path:
     """Draw the learning curves of a run into a PNG file.
 
     Panels whose metrics are missing are left out.

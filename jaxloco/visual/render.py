@@ -270,9 +270,7 @@ def _film(
         raise ConfigError(f"overlay must be one text, or one for each of {frames} frames, not {len(texts)}")
     if (push is None) != (push_point is None):
         raise ConfigError("push and push_point go together")
-    forces, points = (
-        np.zeros((frames, 3)) if array is None else np.asarray(array) for array in (push, push_point)
-    )
+    forces, points = (np.zeros((frames, 3)) if array is None else np.asarray(array) for array in (push, push_point))
     if forces.shape != (frames, 3) or points.shape != (frames, 3):
         raise ConfigError(
             f"push and push_point must have the shape ({frames}, 3), not {forces.shape} and {points.shape}"
@@ -335,9 +333,7 @@ class _Screen:
     a little larger and scaling down (2 ms; multisampling costs more than drawing twice as large).
     """
 
-    def __init__(
-        self, model: "mujoco.MjModel", size: tuple[int, int], backend: str, *, best: bool = False
-    ) -> None:
+    def __init__(self, model: "mujoco.MjModel", size: tuple[int, int], backend: str, *, best: bool = False) -> None:
         import importlib
 
         import mujoco
@@ -346,15 +342,11 @@ class _Screen:
         self._gl.make_current()
         self.software = _is_software()
         scale = SUPERSAMPLE_SOFTWARE if self.software and not best else 1.0
-        self.width, self.height = (
-            2 * round(scale * pixels / 2) if scale != 1.0 else pixels for pixels in size
-        )
+        self.width, self.height = (2 * round(scale * pixels / 2) if scale != 1.0 else pixels for pixels in size)
         self.model = copy.copy(model)
         self._set_quality(fast=self.software and not best)
         font = (
-            mujoco.mjtFontScale.mjFONTSCALE_150
-            if size[1] > 400 or scale > 1
-            else mujoco.mjtFontScale.mjFONTSCALE_100
+            mujoco.mjtFontScale.mjFONTSCALE_150 if size[1] > 400 or scale > 1 else mujoco.mjtFontScale.mjFONTSCALE_100
         )
         self._context = mujoco.MjrContext(self.model, font)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)

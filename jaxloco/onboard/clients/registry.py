@@ -80,9 +80,7 @@ def check_fits(spec: PolicySpec, mapping: ClientMapping) -> None:
         ConfigError: They differ; the message says in what.
     """
     if spec.robot != mapping.robot:
-        raise ConfigError(
-            f"{mapping.pattern} is the robot {mapping.robot!r}, the bundle is for {spec.robot!r}"
-        )
+        raise ConfigError(f"{mapping.pattern} is the robot {mapping.robot!r}, the bundle is for {spec.robot!r}")
     given = {item.name: item.unit for item in spec.inputs if item.source != "policy"}
     for name, unit in given.items():
         if name not in mapping.inputs:
@@ -93,6 +91,4 @@ def check_fits(spec: PolicySpec, mapping: ClientMapping) -> None:
             raise ConfigError(f"{name!r}: the policy reads {unit!r}, {mapping.pattern} gives {found!r}")
     outputs = {item.name: item.unit for item in spec.outputs}
     if outputs != dict(mapping.outputs):
-        raise ConfigError(
-            f"the policy's outputs are {outputs}, {mapping.pattern} takes {dict(mapping.outputs)}"
-        )
+        raise ConfigError(f"the policy's outputs are {outputs}, {mapping.pattern} takes {dict(mapping.outputs)}")

@@ -165,8 +165,7 @@ def summarize(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         },
         "max_lateness": max((report.max_lateness for report in reports), default=0.0),
         "safety": {
-            cause: sum(report.safety[cause] for report in reports)
-            for cause in (reports[0].safety if reports else ())
+            cause: sum(report.safety[cause] for report in reports) for cause in (reports[0].safety if reports else ())
         },
     }
 

@@ -53,9 +53,7 @@ class UpkieClient:
         """Close the environment; this stops the spine."""
         self.env.close()
 
-    def _reading(
-        self, observation: Any, info: Mapping[str, Any], terminated: bool, truncated: bool
-    ) -> Reading:
+    def _reading(self, observation: Any, info: Mapping[str, Any], terminated: bool, truncated: bool) -> Reading:
         """A spine stamps its observations. The simulators do not: theirs are as fresh as the call."""
         values = observation.tolist()
         if len(values) != len(INPUTS):
@@ -69,9 +67,7 @@ def is_real_time(env_id: str) -> bool:
     return "-Spine-" in env_id
 
 
-def make_client(
-    env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], seed: int | None = None
-) -> Client:
+def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], seed: int | None = None) -> Client:
     """Make the environment and connect to it.
 
     Args:
@@ -104,13 +100,9 @@ def make_client(
         **env_kwargs,
     }
     if not math.isclose(kwargs["frequency"], spec.control_frequency, rel_tol=1e-6):
-        raise ConfigError(
-            f"frequency: expected the policy's {spec.control_frequency:g}, found {kwargs['frequency']}"
-        )
+        raise ConfigError(f"frequency: expected the policy's {spec.control_frequency:g}, found {kwargs['frequency']}")
     if kwargs["regulate_frequency"]:
-        raise ConfigError(
-            "regulate_frequency: the loop keeps the time, not the environment; use regulate instead"
-        )
+        raise ConfigError("regulate_frequency: the loop keeps the time, not the environment; use regulate instead")
     try:
         # Gymnasium's checker would complain about the mock's observations, and costs time at every step.
         env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
