@@ -225,21 +225,24 @@ def full_disk():
 
 
 def test_a_full_disk_is_reported_and_the_last_complete_checkpoint_stays(tmp_path, full_disk):
+    states = [state(number) for number in range(4)]  # nothing but the checkpoint is written meanwhile
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, state(1), CONFIG, 1.0)
+        checkpoints.save(1, states[1], CONFIG, 1.0)
         checkpoints.wait()
         full_disk()
-        with pytest.raises(CheckpointError, match="could not be written") as caught:
-            checkpoints.save(2, state(2), CONFIG, 2.0)
-            checkpoints.wait()
+        try:
+            with pytest.raises(CheckpointError, match="could not be written") as caught:
+                checkpoints.save(2, states[2], CONFIG, 2.0)
+                checkpoints.wait()
+        finally:
+            full_disk(False)
         assert "\n" not in str(caught.value)
-        full_disk(False)
-        checkpoints.save(3, state(3), CONFIG, 0.0)
+        checkpoints.save(3, states[3], CONFIG, 0.0)
         checkpoints.wait()
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.iterations() == [1, 3] and checkpoints.best() == 1
-        assert_equal_trees(checkpoints.restore(state(), CONFIG, 1)[1], state(1))
-        assert_equal_trees(checkpoints.restore(state(), CONFIG)[1], state(3))
+        assert_equal_trees(checkpoints.restore(states[0], CONFIG, 1)[1], states[1])
+        assert_equal_trees(checkpoints.restore(states[0], CONFIG)[1], states[3])
 
 
 def test_training_goes_on_with_a_warning_when_checkpoints_cannot_be_written(tmp_path, monkeypatch):

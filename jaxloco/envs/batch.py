@@ -43,11 +43,9 @@ def reset(env: Env, key: jax.Array, n_envs: int, *, spread: bool = False, full: 
     """
     key, key_robots, key_limit = jax.random.split(key, 3)
     level = jnp.full((n_envs,), 1.0 if full else 0.0)
-    begin = partial(env.reset, limit=env.max_steps if full else env.training_steps)
-    robots = jax.vmap(begin)(jax.random.split(key_robots, n_envs), CurriculumState(level, level))
-    if spread:
-        limit = jax.random.randint(key_limit, (n_envs,), 1, env.training_steps + 1)
-        robots = robots._replace(limit=limit)
+    shortest, longest = (env.max_steps, env.max_steps) if full else env.training_steps
+    limit = jax.random.randint(key_limit, (n_envs,), 1 if spread else shortest, longest + 1)
+    robots = jax.vmap(env.reset)(jax.random.split(key_robots, n_envs), CurriculumState(level, level), limit)
     return BatchState(robots, robots, jnp.ones(n_envs, bool), key)
 
 
@@ -90,9 +88,10 @@ def select(mask: jax.Array, yes, no):  # type: ignore[no-untyped-def]
 
 
 def _refill(env: Env, state: BatchState, curriculum: CurriculumState) -> tuple[EnvState, jax.Array, jax.Array]:
-    key, key_reset = jax.random.split(state.key)
-    begin = partial(env.reset, limit=env.training_steps)
-    fresh = jax.vmap(begin)(jax.random.split(key_reset, state.spare_used.shape[0]), curriculum)
+    key, key_reset, key_limit = jax.random.split(state.key, 3)
+    count, (shortest, longest) = state.spare_used.shape[0], env.training_steps
+    limit = jax.random.randint(key_limit, (count,), shortest, longest + 1)
+    fresh = jax.vmap(env.reset)(jax.random.split(key_reset, count), curriculum, limit)
     return select(state.spare_used, fresh, state.spare), jnp.zeros_like(state.spare_used), key
 
 

@@ -65,6 +65,7 @@ class EnvSpec:
         terminations: Reasons to end an episode in failure.
         episode_seconds: Time after which an episode is truncated.
         training_seconds: The same in training, if shorter: a policy that survives would else meet few first states.
+            Each training episode then lasts between half of it and all of it, lest the robots march in step.
         quantities: Entries that this task adds to the table.
         commands: What the robot is asked to do.
         actuation: Delay and bandwidth of the motors.
@@ -140,9 +141,10 @@ class Env:
         self.robot = load_robot(spec.robot)
         self.dt = self.robot.control_dt
         self.max_steps = self._steps("episode_seconds", spec.episode_seconds)
-        self.training_steps = self.max_steps
+        self.training_steps = (self.max_steps, self.max_steps)
         if spec.training_seconds is not None:
-            self.training_steps = min(self.max_steps, self._steps("training_seconds", spec.training_seconds))
+            longest = min(self.max_steps, self._steps("training_seconds", spec.training_seconds))
+            self.training_steps = (max(1, longest // 2), longest)
         self._randomized = RandomizedModel(self.robot, spec.randomization)
         self._drive = spec.action.drive(self.robot)
         self.quantities = QuantityTable((*standard_quantities(self.robot), *self._own_quantities(), *spec.quantities))
@@ -245,7 +247,7 @@ class Env:
 
     # Episode
 
-    def reset(self, key: jax.Array, curriculum: CurriculumState = FULL, limit: int | None = None) -> EnvState:
+    def reset(self, key: jax.Array, curriculum: CurriculumState = FULL, limit: jax.Array | int | None = None) -> EnvState:
         """Begin an episode with a fresh state and a fresh model.
 
         Args:

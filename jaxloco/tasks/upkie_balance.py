@@ -78,7 +78,7 @@ class UpkieBalance:
     sensor_latency: Span = (0.0, 0.005)
     action_delay: Span = (0.0, 0.03)
     bandwidth_lag: Span = (0.0, 0.01)
-    servo_damping: Span = (0.25, 1.2)
+    servo_damping: Span = (0.3, 1.2)
     torque_scale: Span = (0.9, 1.1)
     mass_scale: Span = (0.8, 1.2)
     inertia_scale: Span = (0.9, 1.1)
@@ -193,7 +193,7 @@ REWARDS = (
     RewardTerm("tip_position", rewards.exponential, 0.5, {"error": "tip_position"}, {"sigma": 0.4}),
     RewardTerm("ground_position", rewards.exponential, 0.5, {"error": "ground_position"}, {"sigma": 0.1}),
     RewardTerm("tip_velocity", rewards.absolute, -0.1, {"error": "tip_velocity"}),
-    RewardTerm("ground_velocity", rewards.squared, -0.15, {"error": "ground_velocity"}),
+    RewardTerm("ground_velocity", rewards.squared, -0.2, {"error": "ground_velocity"}),
     RewardTerm("action", rewards.squared, -0.02, {"error": "action"}),
     RewardTerm("action_change", rewards.action_change, -0.05),
 )
@@ -258,6 +258,6 @@ RECIPE = TrainConfig(
         reward_scale=0.05,
     ),
     network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(128, 128), activation_fn="tanh", log_std_init=-0.5),
-    total_timesteps=1_250_000,
+    total_timesteps=1_500_000,
     n_envs=256,
 )

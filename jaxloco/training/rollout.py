@@ -139,7 +139,7 @@ def _record_crash(crash: Crash, ended: EnvState) -> Crash:
 
 
 def _sums(env: Env, ended: EnvState) -> RolloutSums:
-    cut = ended.truncated & (ended.limit < env.training_steps)
+    cut = ended.truncated & (ended.limit < env.training_steps[0])
     counted = ((ended.terminated | ended.truncated) & ~cut).astype(jnp.float32)
     returns = ended.info.episode_return
     return RolloutSums(
