@@ -288,10 +288,6 @@ def test_names_and_tasks_are_known_without_importing_jax():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="importing mujoco.mjx without Warp prints to standard output, where evaluate writes JSON",
-)
 def test_choosing_an_engine_prints_nothing():
     code = "import jaxloco.physics.mjx"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

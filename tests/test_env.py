@@ -252,10 +252,6 @@ def test_ranges_grow_with_the_success_of_each_robot(short):
     assert np.abs(np.asarray(short.begin(full=True).robots.physics.qpos[:, POLE])).max() > 0.03
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="envs/batch.py draws the spares of running robots as if their episode had already succeeded",
-)
 def test_a_robot_that_fails_keeps_its_narrow_range(short):
     state, _ = short.step(with_pole_at(short.begin(), 0, 0.5), still())  # the others are in mid-episode
     for robot in range(1, ROBOTS):

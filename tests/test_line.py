@@ -85,10 +85,6 @@ def test_the_command_says_what_it_does(line):
     assert "Traceback" not in line.errors
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="visual/render.py starts ffmpeg by a fork, of which JAX warns: IMAGEIO_FFMPEG_NO_PREVENT_SIGINT",
-)
 def test_the_command_warns_of_nothing(line):
     assert line.errors == ""
 

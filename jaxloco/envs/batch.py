@@ -63,11 +63,12 @@ def step(env: Env, state: BatchState, actions: jax.Array) -> tuple[BatchState, E
     """
     ended = jax.vmap(env.step)(state.robots, actions)
     done = ended.terminated | ended.truncated
-    curriculum = jax.vmap(env.spec.curriculum.after_episode)(ended.curriculum, ended.terminated)
+    reached = jax.vmap(env.spec.curriculum.after_episode)(ended.curriculum, ended.terminated)
+    curriculum = select(done, reached, ended.curriculum)
     empty = jnp.any(done & state.spare_used)
     spare, used, key = jax.lax.cond(empty, partial(_refill, env), _keep, state, curriculum)
     robots = select(done, spare, ended)
-    robots = robots._replace(curriculum=select(done, curriculum, ended.curriculum))
+    robots = robots._replace(curriculum=curriculum)
     return BatchState(robots, spare, used | done, key), ended
 
 

@@ -247,7 +247,9 @@ class Env:
 
     # Episode
 
-    def reset(self, key: jax.Array, curriculum: CurriculumState = FULL, limit: jax.Array | int | None = None) -> EnvState:
+    def reset(
+        self, key: jax.Array, curriculum: CurriculumState = FULL, limit: jax.Array | int | None = None
+    ) -> EnvState:
         """Begin an episode with a fresh state and a fresh model.
 
         Args:

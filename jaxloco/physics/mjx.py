@@ -3,14 +3,19 @@
 Between control periods only `PhysicsState` is kept; `mjx.Data` is rebuilt around it, because MJX recomputes the rest.
 """
 
+import io
+from contextlib import redirect_stdout
+
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from mujoco import mjx
 
 from jaxloco.errors import RobotError
 from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings
+
+with redirect_stdout(io.StringIO()):  # it prints, where commands write JSON, that the optional Warp is missing
+    from mujoco import mjx
 
 MASS_FIELDS = frozenset({"body_mass", "body_inertia", "body_ipos", "body_iquat", "body_pos", "dof_armature"})
 """Fields that MuJoCo's derived constants (`mj_setConst`) depend on."""

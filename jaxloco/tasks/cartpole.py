@@ -82,7 +82,13 @@ QUANTITIES = (
 RECIPE = TrainConfig(
     task=Cartpole(),
     ppo=PPOConfig(
-        n_steps=32, n_epochs=4, n_minibatches=4, gamma=0.98, learning_rate=3e-3, learning_rate_schedule="linear"
+        n_steps=32,
+        n_epochs=4,
+        n_minibatches=4,
+        gamma=0.99,
+        learning_rate=3e-3,
+        learning_rate_schedule="linear",
+        reward_scale=0.1,
     ),
     network=NetworkConfig(net_arch_pi=(32, 32), net_arch_vf=(32, 32), activation_fn="tanh"),
     total_timesteps=200_000,

@@ -489,6 +489,8 @@ def _writer(
     """Open ffmpeg; it turns the pictures upside up and scales them, on its own processor core."""
     import imageio_ffmpeg
 
+    # Otherwise it starts ffmpeg through a Python fork, of which JAX, being multithreaded, rightly warns.
+    os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
     filters = "vflip" if drawn == size else f"vflip,scale={size[0]}:{size[1]}:flags=area"
     parameters = ["-vf", filters, "-crf", "20", "-preset", "veryfast", "-movflags", "+faststart"]
     stream = imageio_ffmpeg.write_frames(
