@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
+from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
 
 
@@ -26,6 +27,11 @@ class Actuation:
 
     delay: Range = Range(0.0, 0.0)
     time_constant: Range = Range(0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for name in ("delay", "time_constant"):
+            if getattr(self, name).low < 0.0:
+                raise ConfigError(f"{name} from {getattr(self, name).low} s: must not be negative")
 
     def draw(self, sampler: Sampler) -> dict[str, jax.Array]:
         """Draw the values of an episode, by quantity name."""

@@ -73,6 +73,8 @@ class Range:
     start: float = 0.0
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ConfigError(f"range from {self.low} to {self.high}: both ends must be finite")
         if self.low > self.high:
             raise ConfigError(f"range from {self.low} to {self.high}: low must not exceed high")
         if self.log and self.low <= 0.0:

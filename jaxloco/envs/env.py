@@ -4,6 +4,7 @@ One control period goes: action → pipeline (what the robot runs too) → delay
 physics → quantities → reward, termination, observation.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -186,6 +187,8 @@ class Env:
     # Construction
 
     def _steps(self, name: str, seconds: float) -> int:
+        if not math.isfinite(seconds):
+            raise ConfigError(f"{name} {seconds}: must be a finite time in seconds")
         steps = round(seconds / self.dt)
         if steps < 1:
             raise ConfigError(f"{name} {seconds}: shorter than one control period ({self.dt} s)")

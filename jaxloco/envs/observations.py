@@ -59,6 +59,8 @@ class ObservationGroup:
     def __post_init__(self) -> None:
         if self.history < 1:
             raise ConfigError(f"history {self.history}: at least one frame is needed")
+        if self.latency.low < 0.0:
+            raise ConfigError(f"latency from {self.latency.low} s: must not be negative")
         names = [term.quantity for term in self.terms]
         if len(set(names)) != len(names):
             raise ConfigError(f"observation terms {names}: each quantity may stand once")

@@ -58,6 +58,8 @@ class TrainConfig:
         for name in ("total_timesteps", "n_envs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be at least 1")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed {self.seed}: must be between 0 and {2**31 - 1}")
         for name in ("metrics_every", "checkpoint_every", "eval_episodes", "video_seconds"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")
