@@ -51,7 +51,7 @@ class TrainConfig:
     matmul_precision: Literal["default", "high", "highest"] = "highest"
     metrics_every: int = 0
     checkpoint_every: int = 0
-    eval_episodes: int = 200
+    eval_episodes: int = 100
     video_seconds: float = 10.0
 
     def __post_init__(self) -> None:
