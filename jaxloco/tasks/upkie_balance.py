@@ -257,7 +257,7 @@ RECIPE = TrainConfig(
         learning_rate_schedule="linear",
         reward_scale=0.05,
     ),
-    network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(128, 128), activation_fn="tanh", log_std_init=-0.5),
+    network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(64, 64), activation_fn="tanh", log_std_init=-0.5),
     total_timesteps=1_500_000,
     n_envs=256,
 )
