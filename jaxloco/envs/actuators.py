@@ -82,10 +82,9 @@ class Drive:
 
 def wheel_drive(robot: Robot) -> Drive:
     """One target, the ground velocity in m/s: wheels turn at velocity / nominal radius, other joints keep still."""
-    names = [joint.name for joint in robot.joints]
-    matrix = np.zeros((len(names), 1))
-    for wheel in robot.wheels:
-        matrix[names.index(wheel.joint), 0] = wheel.forward_sign / wheel.radius
+    matrix = np.zeros((len(robot.joints), 1))
+    wheels = robot.joint_indices([wheel.joint for wheel in robot.wheels])
+    matrix[wheels, 0] = [wheel.forward_sign / wheel.radius for wheel in robot.wheels]
     return Drive(np.asarray(robot.default_ctrl), matrix)
 
 

@@ -225,8 +225,7 @@ def _base_quantities(robot: Robot) -> list[Quantity]:
 
 def _wheel_quantities(robot: Robot) -> list[Quantity]:
     """Wheel odometry as the robot computes it: from joint angles and the NOMINAL wheel radius."""
-    names = [joint.name for joint in robot.joints]
-    columns = np.array([names.index(wheel.joint) for wheel in robot.wheels])
+    columns = robot.joint_indices([wheel.joint for wheel in robot.wheels])
     qpos_ids = np.asarray(robot.joint_qpos_indices)[columns]
     qvel_ids = np.asarray(robot.joint_qvel_indices)[columns]
     gain = jnp.array([w.forward_sign * w.radius / len(robot.wheels) for w in robot.wheels], jnp.float32)

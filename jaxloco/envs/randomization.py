@@ -223,8 +223,7 @@ class InitialState:
         qvel = qvel.at[velocity_ids].set(draw(self.passive_velocities, velocity_ids.shape))
         if robot.base_body is None:
             return qpos, qvel
-        joint = int(robot.model.body(robot.base_body).jntadr[0])
-        p, v = int(robot.model.jnt_qposadr[joint]), int(robot.model.jnt_dofadr[joint])
+        p, v = int(robot.base_qpos_indices[0]), int(robot.base_qvel_indices[0])
         tilt = _pitch_roll(draw(self.pitch), draw(self.roll))
         qpos = qpos.at[p + 2].add(draw(self.height))
         qpos = qpos.at[p + 3 : p + 7].set(_multiply(qpos[p + 3 : p + 7], tilt))

@@ -201,8 +201,7 @@ REWARDS = (
 
 def _quantities(robot_name: str) -> tuple[Quantity, ...]:
     robot = load_robot(robot_name)
-    names = [joint.name for joint in robot.joints]
-    wheel = names.index(robot.wheels[0].joint)
+    wheel = int(robot.joint_indices([robot.wheels[0].joint])[0])
     base = robot.model.body(robot.base_body).id
 
     def wheel_gain(snapshot: Snapshot) -> jax.Array:
