@@ -138,8 +138,9 @@ def measure(own: SpeedOptions) -> dict[str, Any]:
     import jax
 
     from jaxloco.envs.env import Env
-    from jaxloco.training import loop, trainer
+    from jaxloco.training import loop, sharding, trainer
 
+    sharding.use_all_cores()
     config = _recipe(own)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     env = Env(config.task.spec(), "native")
@@ -148,7 +149,7 @@ def measure(own: SpeedOptions) -> dict[str, Any]:
     total = own.warm_up + own.repetitions * own.iterations + 1
     state, _ = program.iterate(program.initial_state, own.warm_up + 1, total)
     raw = raw_stepper(env, state.robots.robots, config.ppo.n_steps)
-    parts = _compiled_parts(env, agent, config.ppo.n_steps, state)
+    parts = _compiled_parts(env, agent, config, state)
     turns: dict[str, list[float]] = {name: [] for name in ("raw", *parts, "training")}
     for _ in range(own.repetitions):
         turns["raw"].append(_seconds(raw, own.iterations))
@@ -197,16 +198,20 @@ def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
     return step
 
 
-def _compiled_parts(env: Any, agent: Any, n_steps: int, state: Any) -> dict[str, Callable[[Any], Any]]:
-    """Compile the parts of an iteration, each for `n_steps` control periods, and run each once."""
+def _compiled_parts(env: Any, agent: Any, config: Any, state: Any) -> dict[str, Callable[[Any], Any]]:
+    """Compile the parts of an iteration for the same devices as the training, and run each once."""
     import jax
 
+    from jaxloco.training import loop, sharding, trainer
+    from jaxloco.training.sharding import SPLIT
+
+    mesh = sharding.make_mesh(trainer.count_devices(config))
     functions = {
-        "physics": partial(_physics_only, env, n_steps),
-        "random": partial(_random_actions, env, n_steps),
+        "physics": partial(_physics_only, env, config.ppo.n_steps),
+        "random": partial(_random_actions, env, config.ppo.n_steps),
         "rollout": partial(_rollout, env, agent),
     }
-    parts = {name: jax.jit(function) for name, function in functions.items()}
+    parts = {name: sharding.over_robots(function, mesh, (loop.PLACES,), SPLIT) for name, function in functions.items()}
     for part in parts.values():
         jax.block_until_ready(part(state))
 
@@ -230,26 +235,32 @@ def _physics_only(env: Any, n_steps: int, state: Any) -> Any:
         physics, readings = jax.vmap(env.physics.step)(robots.params, physics, controls)
         return physics, sum(jnp.sum(value) for value in readings.values())
 
-    return jax.lax.scan(step, robots.physics, None, length=n_steps)
+    return jax.lax.scan(step, robots.physics, None, length=n_steps)[0]
 
 
 def _random_actions(env: Any, n_steps: int, state: Any) -> Any:
     import jax
+    import jax.numpy as jnp
 
     from jaxloco.envs import batch
 
-    def step(robots: Any, key: Any) -> tuple[Any, Any]:
-        actions = jax.random.uniform(key, (robots.robots.step.shape[0], env.action_size), minval=-1.0)
-        robots, ended = batch.step(env, robots, actions)
+    def step(robots: Any, numbers: Any) -> tuple[Any, Any]:
+        robots, ended = batch.step(env, robots, 2.0 * numbers[:, : env.action_size] - 1.0, numbers)
         return robots, (ended.observation, ended.reward, ended.terminated, ended.truncated)
 
-    return jax.lax.scan(step, state.robots, jax.random.split(state.key, n_steps))
+    shape = (n_steps, state.robots.spare_used.shape[0], max(env.step_numbers, env.action_size))
+    robots, seen = jax.lax.scan(step, state.robots, jax.random.uniform(state.key, shape))
+    return robots, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), seen)
 
 
 def _rollout(env: Any, agent: Any, state: Any) -> Any:
+    import jax
+
     from jaxloco.training.rollout import collect
 
-    return collect(env, agent, state.learner, state.robots, state.crash, state.key)
+    keys = jax.vmap(partial(jax.random.fold_in, state.key))(jax.numpy.arange(state.robots.spare_used.shape[0]))
+    robots, trajectory, *_ = collect(env, agent, state.learner, state.robots, state.crash, keys)
+    return robots, jax.tree.map(lambda x: jax.numpy.swapaxes(x, 0, 1), trajectory._replace(last_observation={}))
 
 
 # Compilation
@@ -259,14 +270,15 @@ def compile_times(own: SpeedOptions) -> dict[str, Any]:
     """Compile the training program in fresh processes.
 
     Returns:
-        Seconds: "native_cold" (nothing in the cache; JAX keeps no programs that call back to the host),
-            "mjx_cold",
-        and "mjx_warm" with the cache that the latter left.
+        Seconds by engine: "native_cold" and "mjx_cold" with an empty cache, "native_warm" and "mjx_warm" with the
+        cache that the former left; and "mjx_envs".
     """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
-        native = compile_in_fresh_process("native", own.task, own.n_envs, cache)
-        cold, warm = (compile_in_fresh_process("mjx", own.task, own.mjx_envs, cache) for _ in range(2))
-    return {"native_cold": native, "mjx_cold": cold, "mjx_warm": warm, "mjx_envs": own.mjx_envs}
+    seconds: dict[str, Any] = {}
+    for engine, n_envs in (("native", own.n_envs), ("mjx", own.mjx_envs)):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+            for state in ("cold", "warm"):
+                seconds[f"{engine}_{state}"] = compile_in_fresh_process(engine, own.task, n_envs, cache)
+    return {**seconds, "mjx_envs": own.mjx_envs}
 
 
 def compile_in_fresh_process(engine: str, task: str, n_envs: int, cache: str) -> float:
@@ -298,11 +310,11 @@ def print_compile_seconds(engine: str, task: str, n_envs: int) -> None:
     """Compile a task's training program as the trainer does, and print the seconds."""
     import jax
 
-    from jaxloco.cli import _enable_compilation_cache
+    from jaxloco.cli import _prepare_jax
     from jaxloco.envs.env import Env
     from jaxloco.training import loop, trainer
 
-    _enable_compilation_cache()
+    _prepare_jax()
     own = SpeedOptions(task=task, n_envs=n_envs)
     config = replace(_recipe(own), physics=engine)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)

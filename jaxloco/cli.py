@@ -89,7 +89,7 @@ def train(arguments: list[str]) -> int:
     own, arguments = _split_run_options(arguments)
     with make_progress(quiet=own.quiet) as progress:
         with progress.stage("starting (importing JAX)"):
-            _enable_compilation_cache()
+            _prepare_jax()
         return _train(own, arguments, progress)
 
 
@@ -139,11 +139,15 @@ def _parse(default: Any, arguments: list[str], prog: str) -> Any:
     return options.parse(default, arguments, prog=prog, description=description)
 
 
-def _enable_compilation_cache() -> None:
-    """Keep compiled programs between runs (JAX cannot keep those of the native engine, which call back to the host)."""
+def _prepare_jax() -> None:
+    """Use every core, and keep compiled programs between runs."""
     import os
 
     import jax
+
+    from jaxloco.training.sharding import use_all_cores
+
+    use_all_cores()
 
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
@@ -183,7 +187,7 @@ def evaluate(arguments: list[str]) -> int:
         raise JaxlocoError(f"--episodes {own.episodes}: must be at least 1")
     from jaxloco.training import evaluation, trainer
 
-    _enable_compilation_cache()
+    _prepare_jax()
     _, env, agent, state = trainer.load_run(RunFolder.open(run), own.physics, own.checkpoint)
     episodes = trainer.evaluate(env, agent, state, own.episodes, own.seed)
     assert episodes is not None

@@ -279,8 +279,7 @@ def test_n_and_m_iterations_equal_n_a_restart_and_m_bit_for_bit(tmp_path):
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         _, restored = checkpoints.restore(like, {})
     assert_equal_trees(restored, kept)
-    iterate = jax.jit(partial(loop.iterate, env, agent))
-    resumed, _ = iterate(restored, jnp.int32(7), jnp.int32(12))
+    resumed, _ = trainer.compile_program(env, agent, config).iterate(restored, 7, 12)
     assert_equal_trees(resumed, straight)
     assert int(resumed.iteration) == 12
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), straight.learner.params, kept.learner.params)

@@ -335,8 +335,8 @@ def broken(request) -> tuple[BatchState, Rollout, Rollout]:
         learner = ppo.init_learner(jax.random.PRNGKey(0), agent.networks, config, env.observation_sizes)
         run = jax.jit(partial(collect, env, agent, learner))
         state = jax.jit(partial(batch.reset, env), static_argnums=1)(jax.random.PRNGKey(0), ROBOTS)
-        key, empty = jax.random.PRNGKey(1), no_crash(state)
-        return state, run(break_robot(state), empty, key), run(state, empty, key)
+        keys, empty = jax.random.split(jax.random.PRNGKey(1), ROBOTS), no_crash(state)
+        return state, run(break_robot(state), empty, keys), run(state, empty, keys)
 
 
 def test_a_broken_robot_is_ended_counted_and_reset(broken):
@@ -418,6 +418,15 @@ def test_only_the_first_crash_is_recorded(first):
         (
             {"observations": {"critic": ObservationGroup((ObservationTerm("pole_angle"),))}},
             'need a group "actor"',
+        ),
+        ({"rewards": ()}, "at least one reward term"),
+        (
+            {"rewards": (RewardTerm("alive", rewards.constant, 1.0), RewardTerm("alive", rewards.constant, 2.0))},
+            r"rewards \['alive'\]: each name may stand once",
+        ),
+        (
+            {"rewards": (RewardTerm("wide", lambda action: action, 1.0),)},
+            r"reward 'wide' gives an array of shape \(1,\)",
         ),
         (
             {"randomization": (Randomizer("m", lambda body_mas, *, draw: {}),)},

@@ -44,7 +44,7 @@ def test_squashed_log_prob_stays_finite_where_tanh_rounds_to_one() -> None:
 
 
 def test_samples_have_the_mean_and_spread_of_the_distribution() -> None:
-    samples = distributions.sample(gaussian(0.5, 2.0, (40000, 1)), jax.random.PRNGKey(0))
+    samples = distributions.sample(gaussian(0.5, 2.0, (40000, 1)), jax.random.normal(jax.random.PRNGKey(0), (40000, 1)))
     assert float(jnp.mean(samples)) == pytest.approx(0.5, abs=0.05)
     assert float(jnp.std(samples)) == pytest.approx(2.0, abs=0.05)
 

@@ -47,7 +47,8 @@ def rollout(state: LearnerState, config: PPOConfig) -> Trajectory:
     keys = jax.random.split(jax.random.PRNGKey(5), 8)
     shape = (N_STEPS, N_ENVS)
     observation = {"actor": jax.random.normal(keys[0], (*shape, DIM))}
-    action, log_prob = ppo.act(state.params, {}, observation, keys[1], networks=NETWORKS, config=config)
+    noise = jax.random.normal(keys[1], (*shape, ACTIONS))
+    action, log_prob = ppo.act(state.params, {}, observation, noise, networks=NETWORKS, config=config)
     return Trajectory(
         observation=observation,
         action=action,

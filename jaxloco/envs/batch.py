@@ -3,6 +3,9 @@
 A reset is as costly as several steps, so each robot has a spare first state ready. Where an episode ends the spare is
 taken; when a robot needs one and its spare is used up, all used spares are drawn anew. So no first state and no
 randomization is ever used twice, and a step without an ending costs nothing extra.
+
+A spare depends on its robot's own key and on the curriculum when the one before it was taken, not on when it is drawn:
+what a robot meets is the same however many others share its device.
 """
 
 from functools import partial
@@ -22,13 +25,15 @@ class BatchState(NamedTuple):
         robots: Their running episodes, leading axis N.
         spare: The next episode of each, not begun, leading axis N.
         spare_used: Whether the spare has been taken, (N,).
-        key: Random key for spares, (2,).
+        spare_level: Curriculum that the next spare is drawn at, leading axis N.
+        keys: Random key of each robot's spares, (N, 2).
     """
 
     robots: EnvState
     spare: EnvState
     spare_used: jax.Array
-    key: jax.Array
+    spare_level: CurriculumState
+    keys: jax.Array
 
 
 def reset(env: Env, key: jax.Array, n_envs: int, *, spread: bool = False, full: bool = False) -> BatchState:
@@ -41,35 +46,37 @@ def reset(env: Env, key: jax.Array, n_envs: int, *, spread: bool = False, full: 
         spread: Let the first episodes end at different times, so that the robots do not march in step.
         full: Draw from full ranges, whatever the curriculum, and play episodes of full length (evaluation).
     """
-    key, key_robots, key_limit = jax.random.split(key, 3)
-    level = jnp.full((n_envs,), 1.0 if full else 0.0)
     shortest, longest = (env.max_steps, env.max_steps) if full else env.training_steps
-    limit = jax.random.randint(key_limit, (n_envs,), 1 if spread else shortest, longest + 1)
-    robots = jax.vmap(env.reset)(jax.random.split(key_robots, n_envs), CurriculumState(level, level), limit)
-    return BatchState(robots, robots, jnp.ones(n_envs, bool), key)
+    level = CurriculumState(*(jnp.full((n_envs,), 1.0 if full else 0.0) for _ in CurriculumState._fields))
+    robots, keys = _draw(env, jax.random.split(key, n_envs), level, 1 if spread else shortest, longest)
+    return BatchState(robots, robots, jnp.ones(n_envs, bool), level, keys)
 
 
-def step(env: Env, state: BatchState, actions: jax.Array) -> tuple[BatchState, EnvState]:
+def step(
+    env: Env, state: BatchState, actions: jax.Array, numbers: jax.Array | None = None
+) -> tuple[BatchState, EnvState]:
     """Advance all robots by one control period.
 
     Args:
         env: The environment of one robot.
         state: States of N robots.
         actions: In [-1, 1], (N, n_action).
+        numbers: Random numbers in [0, 1) of this step, (N, env.step_numbers); see `Env.step`.
 
     Returns:
         The states to go on from, with ended episodes replaced by fresh ones, and the states before that replacement
         (their `observation` is the final one, which a truncated step bootstraps from).
     """
-    ended = jax.vmap(env.step)(state.robots, actions)
+    ended = jax.vmap(env.step)(state.robots, actions, numbers)
     done = ended.terminated | ended.truncated
     reached = jax.vmap(env.spec.curriculum.after_episode)(ended.curriculum, ended.terminated)
     curriculum = select(done, reached, ended.curriculum)
     empty = jnp.any(done & state.spare_used)
-    spare, used, key = jax.lax.cond(empty, partial(_refill, env), _keep, state, curriculum)
-    robots = select(done, spare, ended)
+    state = jax.lax.cond(empty, partial(_refill, env), lambda unchanged: unchanged, state)
+    robots = select(done, state.spare, ended)
     robots = robots._replace(curriculum=curriculum)
-    return BatchState(robots, spare, used | done, key), ended
+    level = select(done, curriculum, state.spare_level)
+    return BatchState(robots, state.spare, state.spare_used | done, level, state.keys), ended
 
 
 def set_progress(state: BatchState, progress: jax.Array) -> BatchState:
@@ -88,13 +95,23 @@ def select(mask: jax.Array, yes, no):  # type: ignore[no-untyped-def]
     return jax.tree.map(choose, yes, no)
 
 
-def _refill(env: Env, state: BatchState, curriculum: CurriculumState) -> tuple[EnvState, jax.Array, jax.Array]:
-    key, key_reset, key_limit = jax.random.split(state.key, 3)
-    count, (shortest, longest) = state.spare_used.shape[0], env.training_steps
-    limit = jax.random.randint(key_limit, (count,), shortest, longest + 1)
-    fresh = jax.vmap(env.reset)(jax.random.split(key_reset, count), curriculum, limit)
-    return select(state.spare_used, fresh, state.spare), jnp.zeros_like(state.spare_used), key
+def _refill(env: Env, state: BatchState) -> BatchState:
+    """Draw every used spare anew."""
+    fresh, keys = _draw(env, state.keys, state.spare_level, *env.training_steps)
+    return state._replace(
+        spare=select(state.spare_used, fresh, state.spare),
+        spare_used=jnp.zeros_like(state.spare_used),
+        keys=select(state.spare_used, keys, state.keys),
+    )
 
 
-def _keep(state: BatchState, curriculum: CurriculumState) -> tuple[EnvState, jax.Array, jax.Array]:
-    return state.spare, state.spare_used, state.key
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def _draw(env: Env, keys: jax.Array, level: CurriculumState, shortest: int, longest: int) -> tuple[EnvState, jax.Array]:
+    """Return a first state for each key, (N, 2), of an episode of `shortest` to `longest` steps, and the next keys."""
+
+    def draw(key: jax.Array, level: CurriculumState) -> tuple[EnvState, jax.Array]:
+        key, key_reset, key_limit = jax.random.split(key, 3)
+        limit = jax.random.randint(key_limit, (), shortest, longest + 1)
+        return env.reset(key_reset, level, limit), key
+
+    return jax.vmap(draw)(keys, level)

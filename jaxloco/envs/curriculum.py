@@ -97,16 +97,29 @@ class Sampler:
 
     Numbers come from the key in blocks: on a CPU one large draw costs about as much as a small one. The stream advances
     while a function is traced; make a new one for each call.
+
+    Attributes:
+        used: Numbers taken so far.
     """
 
-    def __init__(self, key: jax.Array, curriculum: CurriculumState, progress_until: float, block: int = 128) -> None:
+    def __init__(
+        self,
+        key: jax.Array,
+        curriculum: CurriculumState,
+        progress_until: float,
+        *,
+        block: int = 128,
+        numbers: jax.Array | None = None,
+    ) -> None:
         self._key, self._curriculum, self._progress_until = key, curriculum, progress_until
         self._block, self._blocks = block, 0
-        self._left: jax.Array | None = None
+        self._left = numbers
+        self.used = 0
 
     def unit(self, shape: tuple[int, ...] = ()) -> jax.Array:
         """Draw numbers in [0, 1)."""
         count = math.prod(shape)
+        self.used += count
         if self._left is None or self._left.shape[0] < count:
             key = jax.random.fold_in(self._key, self._blocks)
             self._left = jax.random.uniform(key, (max(self._block, count),))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -146,8 +146,10 @@ class Env:
         if spec.training_seconds is not None:
             longest = min(self.max_steps, self._steps("training_seconds", spec.training_seconds))
             self.training_steps = (max(1, longest // 2), longest)
+        _check_names(spec)
         self._randomized = RandomizedModel(self.robot, spec.randomization)
         self._drive = spec.action.drive(self.robot)
+        _check_sizes(spec.action, self._drive)
         self.quantities = QuantityTable((*standard_quantities(self.robot), *self._own_quantities(), *spec.quantities))
         self._rewards = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.rewards]
         self._weights = jnp.array([term.weight for term in spec.rewards], jnp.float32)
@@ -156,6 +158,7 @@ class Env:
         self.physics = make_physics(self._physics_spec(), engine)
         self._nominal = {name: jnp.asarray(value) for name, value in self.physics.spec.nominal().items()}
         self.observers = self._make_observers()
+        self.step_numbers = self._count_step_numbers()
 
     # Sizes
 
@@ -248,6 +251,20 @@ class Env:
         groups = self.spec.observations.items()
         return {name: Observer(name, group, sizes, self.dt, self.fed_back) for name, group in groups}
 
+    def _count_step_numbers(self) -> int:
+        """Return how many random numbers a step takes."""
+        used = 0
+
+        def count(key: jax.Array) -> None:
+            nonlocal used
+            state = self.reset(key)
+            sampler = self._sampler(key, FULL)
+            self._step(state, state.action, sampler)
+            used = sampler.used
+
+        jax.eval_shape(count, jax.random.PRNGKey(0))
+        return used
+
     # Episode
 
     def reset(
@@ -297,19 +314,23 @@ class Env:
             ),
         )
 
-    def step(self, state: EnvState, action: jax.Array) -> EnvState:
+    def step(self, state: EnvState, action: jax.Array, numbers: jax.Array | None = None) -> EnvState:
         """Advance one control period.
 
         Args:
             state: State of one robot.
             action: In [-1, 1] (clipped here), (n_action,).
+            numbers: Random numbers in [0, 1) of this step, (step_numbers,); from the state's own key if not given.
+                Drawing those of a whole rollout at once is much cheaper on a CPU.
 
         Returns:
             The state after the step. `observation` is the one before any reset; `terminated` means failure,
             `truncated` that time ran out.
         """
-        action = jnp.clip(action, -1.0, 1.0)
-        sampler = self._sampler(jax.random.fold_in(state.key, state.step), state.curriculum, block=32)
+        key = jax.random.fold_in(state.key, state.step)
+        return self._step(state, jnp.clip(action, -1.0, 1.0), self._sampler(key, state.curriculum, numbers=numbers))
+
+    def _step(self, state: EnvState, action: jax.Array, sampler: Sampler) -> EnvState:
         push, force = (self.spec.pushes or NO_PUSHES).step(state.push, sampler, self.dt)
         pipeline, target = actions.apply(self.spec.action.pipeline, state.pipeline, action)
         actuation, acting = self.spec.actuation.step(state.actuation, target, state.draws, self.dt)
@@ -361,8 +382,9 @@ class Env:
             ),
         )
 
-    def _sampler(self, key: jax.Array, curriculum: CurriculumState, block: int = 128) -> Sampler:
-        return Sampler(key, curriculum, self.spec.curriculum.progress_until, block)
+    def _sampler(self, key: jax.Array, curriculum: CurriculumState, numbers: jax.Array | None = None) -> Sampler:
+        block = 128 if numbers is None else numbers.shape[0]
+        return Sampler(key, curriculum, self.spec.curriculum.progress_until, block=block, numbers=numbers)
 
     def _first_snapshot(self, sampler: Sampler) -> tuple[Snapshot, PushState, dict[str, CommandState]]:
         """Draw the model, the state and all else of a new episode but the observers' share."""
@@ -396,13 +418,48 @@ class Env:
 
     def _judge(self, values: Values, finite: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return raw reward terms (n_terms,), the reward () and the termination terms (n_terminations,)."""
-        terms = jnp.stack([jnp.asarray(term(values), jnp.float32) for term in self._rewards])
+        rewards = zip(self.spec.rewards, self._rewards, strict=True)
+        terms = jnp.stack([_scalar(f"reward {spec.name!r}", term(values), jnp.float32) for spec, term in rewards])
         terms = jnp.where(finite, terms, 0.0)
-        ends = [jnp.asarray(term(values), bool) for term in self._terminations]
+        terminations = zip(self.spec.terminations, self._terminations, strict=True)
+        ends = [_scalar(f"termination {spec.name!r}", term(values), bool) for spec, term in terminations]
         return terms, terms @ self._weights, jnp.stack(ends) if ends else jnp.zeros(0, bool)
 
     def _observation(self, observers: dict[str, ObserverState]) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}
+
+
+def _check_names(spec: EnvSpec) -> None:
+    """Metrics go by these names, so each may stand once."""
+    if not spec.rewards:
+        raise ConfigError("a task needs at least one reward term; RewardTerm('alive', constant, 1.0) is the simplest")
+    for kind in ("rewards", "terminations", "commands"):
+        names = [term.name for term in getattr(spec, kind)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(f"{kind} {twice}: each name may stand once; rename all but one")
+
+
+def _check_sizes(action: ActionSpec, drive: Drive) -> None:
+    """Every vector of the action pipeline must have one entry per action component, or a single one for all."""
+    size = action.size
+    for stage in action.pipeline:
+        for name, entry in vars(stage).items():
+            if isinstance(entry, tuple) and len(entry) not in (1, size):
+                what = f"{type(stage).__name__}.{name}"
+                raise ConfigError(f"{what} has {len(entry)} entries, but the outputs have {size} components")
+    if drive.matrix.shape != (len(drive.offset), size):
+        raise ConfigError(
+            f"the drive's matrix has shape {drive.matrix.shape}, but there are {len(drive.offset)} joints and the "
+            f"outputs have {size} components: it must be {(len(drive.offset), size)}"
+        )
+
+
+def _scalar(what: str, value: jax.Array, dtype: Any) -> jax.Array:
+    array = jnp.asarray(value, dtype)
+    if array.shape != ():
+        raise ConfigError(f"{what} gives an array of shape {array.shape}, but must give one number: sum it, or any()")
+    return array
 
 
 def _target_part(part: int | slice, snapshot: Snapshot) -> jax.Array:

@@ -31,9 +31,8 @@ class Gaussian(NamedTuple):
     log_std: Array
 
 
-def sample(distribution: Gaussian, key: Array) -> Array:
-    """Draw u = mean + σ ε, [..., A]; before any clip or tanh."""
-    noise = jax.random.normal(key, distribution.mean.shape, distribution.mean.dtype)
+def sample(distribution: Gaussian, noise: Array) -> Array:
+    """Return u = mean + σ ε, [..., A], before any clip or tanh, for standard normal numbers ε, [..., A]."""
     return distribution.mean + jnp.exp(distribution.log_std) * noise
 
 

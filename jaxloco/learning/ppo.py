@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning import distributions
@@ -37,6 +38,7 @@ LEARNING_RATE_SCHEDULES = ("constant", "linear", "adaptive")
 CLIP_RANGE_SCHEDULES = ("constant", "linear")
 ADAPTIVE_FACTOR = 1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor
 MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
+GROUPS = (8, 4, 2, 1)  # of robots, each shuffled by itself: training is the same on 1, 2, 4 or 8 devices
 TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
 
@@ -156,8 +158,11 @@ class _Batch(NamedTuple):
     actor: Array
     critic: Array | None
     action: Array
-    scalars: Array  # [B, 4]: log_prob, advantage, return, value
+    scalars: Array  # [B, 4]: log_prob, advantage (at _ADVANTAGE), return, value
     old: Gaussian | None
+
+
+_ADVANTAGE = 1
 
 
 class _Carry(NamedTuple):
@@ -175,6 +180,8 @@ class _Loop(NamedTuple):
     config: PPOConfig
     networks: ActorCritic
     n_minibatches: int
+    n_groups: int  # of robots on this device that are shuffled each by itself
+    axis_name: str | None
 
 
 def split_batch(config: PPOConfig, n_envs: int) -> tuple[int, int]:
@@ -201,6 +208,22 @@ def split_batch(config: PPOConfig, n_envs: int) -> tuple[int, int]:
             "use larger mini-batches or normalize_advantage = False"
         )
     return n_minibatches, batch_size
+
+
+def shuffle_groups(config: PPOConfig, n_envs: int, n_devices: int = 1) -> int:
+    """Return how many groups of robots are shuffled each by itself: the most that fill the mini-batches evenly.
+
+    Raises:
+        ConfigError: the groups cannot be shared out evenly among the devices.
+    """
+    n_minibatches, _ = split_batch(config, n_envs)
+    groups = next(g for g in GROUPS if n_envs % g == 0 and n_envs // g * config.n_steps % n_minibatches == 0)
+    if groups % n_devices:
+        raise ConfigError(
+            f"{n_devices} devices cannot share {n_envs} robots x {config.n_steps} steps in {n_minibatches} "
+            f"mini-batches evenly; use a number of devices that divides {groups}"
+        )
+    return groups
 
 
 def init_learner(
@@ -244,19 +267,19 @@ def act(
     params: Params,
     normalizers: Mapping[str, RunningStatistics],
     observation: Observation,
-    key: Array,
+    noise: Array,
     *,
     networks: ActorCritic,
     config: PPOConfig,
 ) -> tuple[Array, Array]:
-    """Draw actions for raw observations.
+    """Draw actions for raw observations; `noise` holds standard normal numbers, [..., A].
 
     Returns:
         The sample, [..., A], for the `Trajectory`; the environment gets `environment_action` of it. And its
         log-probability, [...].
     """
     policy = networks.policy(params, _normalized(normalizers, "actor", observation["actor"], config))
-    action = distributions.sample(policy, key)
+    action = distributions.sample(policy, noise)
     return action, _log_prob(policy, action, networks)
 
 
@@ -304,18 +327,28 @@ def value(
 
 
 def update(
-    state: LearnerState, trajectory: Trajectory, *, config: PPOConfig, networks: ActorCritic
+    state: LearnerState,
+    trajectory: Trajectory,
+    *,
+    config: PPOConfig,
+    networks: ActorCritic,
+    axis_name: str | None = None,
 ) -> tuple[LearnerState, Metrics]:
     """Learn from one rollout: n_epochs passes over shuffled mini-batches.
 
     The observation statistics that the rollout used stay fixed until the last step and are updated after it.
     To be compiled with `config` and `networks` static, or called from a compiled loop.
 
+    On several devices each holds the trajectory of its share of the robots. Samples are shuffled within
+    `shuffle_groups` of robots and every mini-batch takes the same share of each group, so the mini-batches are the
+    same on any number of devices that divides the groups; gradients are averaged over the devices.
+
     Args:
-        state: the learner.
+        state: the learner, the same on every device.
         trajectory: the rollout it collected.
         config: options.
         networks: from `make_actor_critic`.
+        axis_name: name of the mapped axis over devices; None on one.
 
     Returns:
         The next state, and float32 scalars under Stable-Baselines3's names (docs/learning.md explains each).
@@ -326,7 +359,10 @@ def update(
     n_steps, n_envs = trajectory.reward.shape
     if n_steps != config.n_steps:
         raise ConfigError(f"the trajectory has {n_steps} steps, n_steps = {config.n_steps}")
-    loop = _Loop(config, networks, split_batch(config, n_envs)[0])
+    n_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    n_minibatches = split_batch(config, n_envs * n_devices)[0]
+    groups = shuffle_groups(config, n_envs * n_devices, n_devices)
+    loop = _Loop(config, networks, n_minibatches, groups // n_devices, axis_name)
     batch = _prepare(state, trajectory, config, networks)
     learning_rate = _scheduled_learning_rate(state, config)
     clip_range = _scheduled_clip_range(state, config)
@@ -334,8 +370,9 @@ def update(
     key, shuffle_key = jax.random.split(state.key)
     carry = _Carry(state.params, state.opt_state, learning_rate, jnp.asarray(True))
     epoch = partial(_epoch, batch=batch, clip_range=clip_range, loop=loop)
-    orders = _shuffled_orders(shuffle_key, config.n_epochs, n_steps * n_envs)
+    orders = _minibatch_orders(shuffle_key, n_steps * n_envs, loop)
     carry, (logs, measured) = jax.lax.scan(epoch, carry, orders)
+    logs = _mean(logs, axis_name)
 
     epochs_begun = jnp.sum(jnp.any(measured, axis=1)).astype(jnp.int32)
     new_state = LearnerState(
@@ -343,14 +380,14 @@ def update(
         opt_state=carry.opt_state,
         learning_rate=carry.learning_rate,
         normalizers={
-            group: update_statistics(statistics, trajectory.observation[group])
+            group: update_statistics(statistics, trajectory.observation[group], axis_name)
             for group, statistics in state.normalizers.items()
         },
         key=key,
         n_updates=state.n_updates + epochs_begun,
         progress_remaining=state.progress_remaining,
     )
-    return new_state, _metrics(new_state, logs, measured, batch, clip_range)
+    return new_state, _metrics(new_state, logs, measured, batch, clip_range, axis_name)
 
 
 def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, networks: ActorCritic) -> _Batch:
@@ -382,13 +419,52 @@ def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, net
         scalars=jnp.stack([trajectory.log_prob, advantages, returns, values[:-1]], axis=-1),
         old=networks.policy(state.params, actor) if adaptive else None,
     )
-    return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), batch)
+    return jax.tree.map(_robot_major, batch)
+
+
+def _robot_major(x: Array) -> Array:
+    """[T, N, dim] to [N T, dim], so that the samples of a group of robots stand together."""
+    return jnp.swapaxes(x, 0, 1).reshape(-1, x.shape[-1])
 
 
 def _epoch(carry: _Carry, order: Array, *, batch: _Batch, clip_range: Array, loop: _Loop) -> tuple[_Carry, Any]:
-    """One pass over the samples in the given order."""
-    shuffled = jax.tree.map(lambda x: x[order].reshape(loop.n_minibatches, -1, x.shape[-1]), batch)
+    """One pass over the samples; `order` [n_minibatches, batch_size] says which form each mini-batch."""
+    shuffled = jax.tree.map(lambda x: x[order], batch)
+    if loop.config.normalize_advantage:
+        advantage = shuffled.scalars[..., _ADVANTAGE]
+        scalars = shuffled.scalars.at[..., _ADVANTAGE].set(_normalized_advantage(advantage, loop.axis_name))
+        shuffled = shuffled._replace(scalars=scalars)
     return jax.lax.scan(partial(_minibatch, clip_range=clip_range, loop=loop), carry, shuffled)
+
+
+def _normalized_advantage(advantage: Array, axis_name: str | None) -> Array:
+    """Zero mean and unit (sample) deviation in each mini-batch, [n_minibatches, batch_size]."""
+    count = advantage.shape[1] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+    centred = advantage - _mean(jnp.mean(advantage, axis=1, keepdims=True), axis_name)
+    variance = _mean(jnp.mean(jnp.square(centred), axis=1, keepdims=True), axis_name) * (count / (count - 1))
+    return centred / (jnp.sqrt(variance) + 1e-8)
+
+
+def _mean(tree: Any, axis_name: str | None) -> Any:
+    """Mean over the devices, of float32 arrays; as one vector, because each exchange costs a round of waiting."""
+    if axis_name is None:
+        return tree
+    vector, restore = ravel_pytree(tree)
+    return restore(jax.lax.pmean(vector, axis_name))
+
+
+def _minibatch_orders(key: Array, count: int, loop: _Loop) -> Array:
+    """Which of this device's `count` samples form each mini-batch, [n_epochs, n_minibatches, batch_size].
+
+    Each group of robots has a shuffle of its own, whichever device holds it.
+    """
+    groups, size = loop.n_groups, count // loop.n_groups
+    first = 0 if loop.axis_name is None else jax.lax.axis_index(loop.axis_name) * groups
+    keys = jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(groups))
+    orders = jax.vmap(lambda k: _shuffled_orders(k, loop.config.n_epochs, size))(keys)
+    orders = orders.astype(jnp.int32) + (size * jnp.arange(groups, dtype=jnp.int32))[:, None, None]
+    shares = orders.reshape(groups, loop.config.n_epochs, loop.n_minibatches, -1)
+    return jnp.moveaxis(shares, 0, 2).reshape(loop.config.n_epochs, loop.n_minibatches, -1)
 
 
 def _shuffled_orders(key: Array, n_epochs: int, count: int) -> Array:
@@ -427,6 +503,7 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
     config = loop.config
     loss = partial(_loss, batch=batch, clip_range=clip_range, config=config, networks=loop.networks)
     gradient, logs = jax.grad(loss, has_aux=True)(carry.params)
+    gradient = _mean(gradient, loop.axis_name)
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)))
     shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
     gradient = jax.tree.map(lambda g: g * shrink, gradient)
@@ -434,11 +511,11 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
         direction, opt_state = _optimizer(config).update(gradient, carry.opt_state, carry.params)
     learning_rate = carry.learning_rate
     if config.learning_rate_schedule == "adaptive":
-        learning_rate = _adapted_learning_rate(learning_rate, logs["kl"], config)
+        learning_rate = _adapted_learning_rate(learning_rate, _mean(logs["kl"], loop.axis_name), config)
     params = jax.tree.map(lambda p, d: p - learning_rate * d, carry.params, direction)
     stepped = _Carry(params, opt_state, learning_rate, carry.running)
     if config.target_kl is not None:
-        goes_on = logs["approx_kl"] <= TARGET_KL_MARGIN * config.target_kl
+        goes_on = _mean(logs["approx_kl"], loop.axis_name) <= TARGET_KL_MARGIN * config.target_kl
         stepped = jax.tree.map(partial(jnp.where, goes_on), stepped, carry._replace(running=jnp.asarray(False)))
     return stepped, {**logs, "grad_norm": norm}
 
@@ -454,8 +531,6 @@ def _loss(
     """
     old_log_prob, advantage, returns, old_value = jnp.unstack(batch.scalars, axis=-1)
     policy = networks.policy(params, batch.actor)
-    if config.normalize_advantage:
-        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage, ddof=1) + 1e-8)
     log_ratio = _log_prob(policy, batch.action, networks) - old_log_prob
     ratio = jnp.exp(log_ratio)
     clipped_ratio = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
@@ -493,7 +568,9 @@ def _adapted_learning_rate(learning_rate: Array, kl: Array, config: PPOConfig) -
     return jnp.where(kl > 2.0 * config.desired_kl, slower, inside)
 
 
-def _metrics(state: LearnerState, logs: Metrics, measured: Array, batch: _Batch, clip_range: Array) -> Metrics:
+def _metrics(
+    state: LearnerState, logs: Metrics, measured: Array, batch: _Batch, clip_range: Array, axis_name: str | None
+) -> Metrics:
     """Means over the mini-batches measured, [n_epochs, n_minibatches]; the KL's over the last epoch begun."""
     metrics = {f"train/{name}": _masked_mean(log, measured) for name, log in logs.items() if name != "kl"}
     last_epoch = jnp.sum(jnp.any(measured, axis=1)) - 1
@@ -501,13 +578,18 @@ def _metrics(state: LearnerState, logs: Metrics, measured: Array, batch: _Batch,
     if "log_std" in state.params:
         metrics["train/std"] = jnp.mean(jnp.exp(state.params["log_std"]))
     _, _, returns, values = jnp.unstack(batch.scalars, axis=-1)
-    variance = jnp.var(returns)
-    explained = 1.0 - jnp.var(returns - values) / jnp.where(variance > 0.0, variance, 1.0)
+    variance = _variance(returns, axis_name)
+    explained = 1.0 - _variance(returns - values, axis_name) / jnp.where(variance > 0.0, variance, 1.0)
     metrics["train/explained_variance"] = jnp.where(variance > 0.0, explained, 0.0)
     metrics["train/learning_rate"] = state.learning_rate
     metrics["train/clip_range"] = clip_range
     metrics["train/n_updates"] = state.n_updates.astype(jnp.float32)
     return metrics
+
+
+def _variance(x: Array, axis_name: str | None) -> Array:
+    centred = x - _mean(jnp.mean(x), axis_name)
+    return _mean(jnp.mean(jnp.square(centred)), axis_name)
 
 
 def _masked_mean(x: Array, mask: Array) -> Array:

@@ -3,10 +3,14 @@
 `mujoco.batch.Batch` is one mutable object; the call around it is pure because the whole state is written before a step
 and read whole after it. Model fields are kept between calls and compared, so that only the rows of robots that began a
 new episode are written and have their derived constants recomputed (`mj_setConst`).
+
+Each device of the process has batches of its own, stepped on its share of the cores: with as many devices as cores
+(`jax_num_cpu_devices`), physics, policy and update all run in parallel.
 """
 
+import hashlib
+import os
 import threading
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -15,6 +19,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
+from jaxloco.physics import host_call
 from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings, model_field
 
 Host = np.ndarray
@@ -27,14 +32,13 @@ class NativePhysics:
 
     def __init__(self, spec: PhysicsSpec, threads: int = 0) -> None:
         self.spec = spec
-        self._threads = threads
-        self._lock = threading.Lock()
-        self._batches: dict[tuple[str, int], _HostBatch] = {}
         model = spec.model
         self._sizes = (model.nq, model.nv, model.na, model.nv)
-        templates = {name: _reading_template(model, name) for name in spec.readings}
-        self._reading_shapes = {name: value.shape for name, value in templates.items()}
-        self._n_out = sum(self._sizes) + sum(value.size for value in templates.values())
+        self._reading_shapes = _reading_shapes(spec)
+        self._n_out = _row_size(spec)
+        self._targets = {kind: f"jaxloco_{kind}_{_fingerprint(spec)}" for kind in ("step", "forward")}
+        for kind, target in self._targets.items():
+            host_call.register(target, partial(_Host, spec, kind, threads))
 
     def complete(self, params: Params) -> Params:
         """Return `params` unchanged: derived constants are recomputed where a row of them changes."""
@@ -46,21 +50,19 @@ class NativePhysics:
         if not self.spec.readings:
             return state, {}
         controls = Controls(jnp.zeros(self.spec.model.nu), jnp.zeros(6))
-        _, readings = self._unpack(self._call(self._host_forward, params, state, controls))
+        _, readings = self._unpack(self._call("forward", params, state, controls))
         return state, readings
 
     def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
         """Advance one control period."""
-        return self._unpack(self._call(self._host_step, params, state, controls))
+        return self._unpack(self._call("step", params, state, controls))
 
-    def _call(
-        self, function: Callable[..., Host], params: Params, state: PhysicsState, controls: Controls
-    ) -> jax.Array:
+    def _call(self, kind: str, params: Params, state: PhysicsState, controls: Controls) -> jax.Array:
         inputs = jnp.concatenate([*state, *controls])
         fields = [jnp.ravel(params[name]) for name in self.spec.fields]
         flat = jnp.concatenate(fields) if fields else jnp.zeros(0)
         result = jax.ShapeDtypeStruct((self._n_out,), jnp.float32)
-        return jax.pure_callback(function, result, inputs, flat, vmap_method="broadcast_all")
+        return host_call.call(self._targets[kind], result, inputs, flat)
 
     def _unpack(self, row: jax.Array) -> tuple[PhysicsState, Readings]:
         sizes = [*self._sizes, *(int(np.prod(shape)) for shape in self._reading_shapes.values())]
@@ -69,33 +71,58 @@ class NativePhysics:
         readings = {name: part.reshape(shape) for (name, shape), part in shaped}
         return PhysicsState(*parts[:4]), readings
 
-    def _host_step(self, inputs: jax.Array, flat: jax.Array) -> Host:
-        return self._on_host("step", inputs, flat)
 
-    def _host_forward(self, inputs: jax.Array, flat: jax.Array) -> Host:
-        return self._on_host("forward", inputs, flat)
+def _fingerprint(spec: PhysicsSpec) -> str:
+    """Return a hash of all that a step depends on: a cached program finds the right function by it."""
+    buffer = np.empty(mujoco.mj_sizeModel(spec.model), np.uint8)
+    mujoco.mj_saveModel(spec.model, None, buffer)
+    rest = (mujoco.__version__, spec.substeps, spec.fields, spec.readings, spec.push_body)
+    return hashlib.sha256(buffer.tobytes() + repr(rest).encode()).hexdigest()[:32]
 
-    def _on_host(self, kind: str, inputs: jax.Array, flat: jax.Array) -> Host:
-        rows = np.asarray(inputs)
-        lead = rows.shape[:-1]
-        rows = rows.reshape(-1, rows.shape[-1])
-        values = np.asarray(flat).reshape(rows.shape[0], -1)
+
+def _reading_shapes(spec: PhysicsSpec) -> dict[str, tuple[int, ...]]:
+    data = mujoco.MjData(spec.model)
+    return {name: np.asarray(getattr(data, name)).shape for name in spec.readings}
+
+
+def _row_size(spec: PhysicsSpec) -> int:
+    """Return how many numbers a step gives: the state and the readings."""
+    model = spec.model
+    return model.nq + 2 * model.nv + model.na + sum(int(np.prod(shape)) for shape in _reading_shapes(spec).values())
+
+
+class _Host:
+    """What a compiled program calls: writes its results in place. One batch per device and number of robots."""
+
+    def __init__(self, spec: PhysicsSpec, kind: str, threads: int) -> None:
+        self._spec, self._kind = spec, kind
+        self._threads = threads or max(1, _cores() // jax.local_device_count("cpu"))
+        self._lock = threading.Lock()
+        self._batches: dict[tuple[int, int], _HostBatch] = {}
+
+    def __call__(self, device: int, inputs: Host, params: Host, out: Host) -> None:
+        """Step or evaluate robots. (…, n_in), (…, n_params) → (…, n_out)."""
+        rows = inputs.reshape(-1, inputs.shape[-1])
         with self._lock:
-            batch = self._batches.get((kind, len(rows)))
+            batch = self._batches.get((device, len(rows)))
             if batch is None:
-                batch = self._batches[kind, len(rows)] = _HostBatch(self.spec, len(rows), self._threads, self._n_out)
-            out = batch.run(kind, rows, values)
-        return out.reshape(*lead, self._n_out)
+                batch = self._batches[device, len(rows)] = _HostBatch(self._spec, len(rows), self._threads)
+        with batch.lock:
+            batch.run(self._kind, rows, params.reshape(len(rows), -1), out.reshape(len(rows), -1))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _HostBatch:
     """A `Batch` of one size with its rows laid out for a single copy in and a single copy out."""
 
-    def __init__(self, spec: PhysicsSpec, size: int, threads: int, n_out: int) -> None:
+    def __init__(self, spec: PhysicsSpec, size: int, threads: int) -> None:
         model = spec.model
+        self.lock = threading.Lock()
         self._batch = Batch(model, size, threads)
         self._substeps = spec.substeps
-        self._n_out = n_out
         place = partial(_state_columns, model)
         bits = mujoco.mjtState
         self._read = [place(bit) for bit in (bits.mjSTATE_QPOS, bits.mjSTATE_QVEL, bits.mjSTATE_ACT)]
@@ -107,8 +134,8 @@ class _HostBatch:
         # NaN differs from everything: the first call writes all rows, so that no result depends on what came before.
         self._params = np.full((size, sum(width for _, width in self._fields)), np.nan, np.float32)
 
-    def run(self, kind: str, rows: Host, params: Host) -> Host:
-        """Write everything, run, read everything. (size, n_in), (size, n_params) → (size, n_out)."""
+    def run(self, kind: str, rows: Host, params: Host, out: Host) -> None:
+        """Write everything, run, read everything. (size, n_in), (size, n_params) → (size, n_out), in place."""
         self._set_params(params)
         state, start = self._batch.state, 0
         for columns in self._write:
@@ -123,13 +150,11 @@ class _HostBatch:
                 self._batch.forward()
         except SimulationError as error:
             failed = error.ids
-        out = np.empty((len(rows), self._n_out), np.float32)
         blocks = [*(state[:, columns] for columns in self._read), *self._outputs]
         with np.errstate(over="ignore"):
             np.concatenate(blocks, axis=1, out=out, casting="same_kind")
         if failed is not None:
             out[failed] = np.nan
-        return out
 
     def _set_params(self, params: Host) -> None:
         changed = (params != self._params).any(axis=1)
@@ -150,7 +175,3 @@ def _state_columns(model: mujoco.MjModel, component: mujoco.mjtState) -> slice:
     before = whole & (component.value - 1)
     start = mujoco.mj_stateSize(model, before)
     return slice(start, start + mujoco.mj_stateSize(model, component.value))
-
-
-def _reading_template(model: mujoco.MjModel, name: str) -> np.ndarray:
-    return np.asarray(getattr(mujoco.MjData(model), name))

@@ -32,6 +32,7 @@ class TrainConfig:
         network: Sizes and kinds of the networks.
         total_timesteps: Environment steps in all, over all robots.
         n_envs: Number of robots simulated at once.
+        n_devices: Devices that share them (on a CPU its cores); 0 for as many as can share them evenly.
         seed: Seed of every random draw.
         physics: Engine; auto takes warp on NVIDIA GPUs, mjx on other accelerators and native on a CPU.
         matmul_precision: Precision of float32 matrix products (GPUs would otherwise use TF32 unasked).
@@ -46,6 +47,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     total_timesteps: int = 1_000_000
     n_envs: int = 256
+    n_devices: int = 0
     seed: int = 0
     physics: Literal["auto", "native", "mjx", "warp"] = "auto"
     matmul_precision: Literal["default", "high", "highest"] = "highest"
@@ -60,7 +62,7 @@ class TrainConfig:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be at least 1")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed {self.seed}: must be between 0 and {2**31 - 1}")
-        for name in ("metrics_every", "checkpoint_every", "eval_episodes", "video_seconds"):
+        for name in ("n_devices", "metrics_every", "checkpoint_every", "eval_episodes", "video_seconds"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")
 

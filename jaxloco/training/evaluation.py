@@ -23,8 +23,8 @@ class Episodes(NamedTuple):
         reward_terms: Sum of each raw reward term, (N, n_terms).
         squares: Sum over steps of each actor quantity's square, noiseless, (N, frame).
         nonfinite: Whether the simulation broke down, (N,).
-        qpos: Positions of the first robot at each step, (max_steps, nq), for a video.
-        push: Force on the first robot at each step, (max_steps, 3), N.
+        qpos: Positions of the first robot (of each device) at each step, (1, max_steps, nq), for a video.
+        push: Force on the first robot (of each device) at each step, (1, max_steps, 3), N.
     """
 
     returns: jax.Array
@@ -37,9 +37,9 @@ class Episodes(NamedTuple):
     push: jax.Array
 
 
-def play(env: Env, agent: Agent, count: int, learner: LearnerState, key: jax.Array) -> Episodes:
-    """Play `count` episodes at full randomization; traceable, `count` static."""
-    robots = batch.reset(env, key, count, full=True).robots
+def play(env: Env, agent: Agent, learner: LearnerState, robots: EnvState) -> Episodes:
+    """Play one episode with each of N robots that have just begun one; traceable."""
+    count = robots.step.shape[0]
     terms, frame = len(env.spec.rewards), env.observers["actor"].frame_size
     start = Episodes(
         returns=jnp.zeros(count),
@@ -48,8 +48,8 @@ def play(env: Env, agent: Agent, count: int, learner: LearnerState, key: jax.Arr
         reward_terms=jnp.zeros((count, terms)),
         squares=jnp.zeros((count, frame)),
         nonfinite=jnp.zeros(count, bool),
-        qpos=jnp.zeros((env.max_steps, env.robot.model.nq)),
-        push=jnp.zeros((env.max_steps, 3)),
+        qpos=jnp.zeros((1, env.max_steps, env.robot.model.nq)),
+        push=jnp.zeros((1, env.max_steps, 3)),
     )
     carry = (jnp.int32(0), robots, jnp.ones(count, bool), start)
     unfinished = partial(_unfinished, env.max_steps)
@@ -75,8 +75,8 @@ def _step(
         reward_terms=sums.reward_terms + live[:, None] * after.info.reward_terms,
         squares=sums.squares + live[:, None] * jnp.square(reading),
         nonfinite=sums.nonfinite | (alive & after.info.nonfinite),
-        qpos=sums.qpos.at[step].set(after.physics.qpos[0]),
-        push=sums.push.at[step].set(robots.push.force[0] * (robots.push.wait[0] <= 0.0)),
+        qpos=sums.qpos.at[0, step].set(after.physics.qpos[0]),
+        push=sums.push.at[0, step].set(robots.push.force[0] * (robots.push.wait[0] <= 0.0)),
     )
     # An ended robot stays where it is: its state may be anything, and must not break the simulation of the others.
     robots = batch.select(alive, after, robots)

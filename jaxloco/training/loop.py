@@ -1,8 +1,10 @@
 """The compiled training loop: rollout and update, any number of iterations in one program.
 
 The number of iterations is data, so the program is compiled once; the host gets metrics per call, nothing per step.
+On several devices each runs this loop for its share of the robots: see `jaxloco.training.sharding`.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,8 +16,10 @@ from jaxloco.envs.env import Env
 from jaxloco.learning import ppo
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.ppo import LearnerState
+from jaxloco.training import sharding
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.rollout import Agent, Crash, RolloutSums, collect, no_crash
+from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT
 
 Metrics = dict[str, jax.Array]
 
@@ -36,6 +40,10 @@ class TrainState(NamedTuple):
     crash: Crash
     key: jax.Array
     iteration: jax.Array
+
+
+PLACES = TrainState(learner=SHARED, robots=SPLIT, crash=SHARED, key=SHARED, iteration=SHARED)  # type: ignore[arg-type]
+"""Which parts of the state each device holds whole, and which it has a share of."""
 
 
 class Totals(NamedTuple):
@@ -66,38 +74,41 @@ def init_train_state(env: Env, agent: Agent, config: TrainConfig) -> TrainState:
 
 
 def iterate(env: Env, agent: Agent, state: TrainState, count: jax.Array, total: jax.Array) -> tuple[TrainState, Totals]:
-    """Do `count` iterations of a run of `total`.
+    """Do `count` iterations of a run of `total`; to be run by `sharding.over_robots`, which maps the axis `ROBOTS`.
 
     Args:
         env: The environment of one robot (static).
         agent: The policy's static part.
-        state: Where training stands.
+        state: Where training stands, with this device's share of the robots.
         count: How many iterations to do, int32, ().
         total: Iterations of the whole run, which schedules and curricula refer to, int32, ().
 
     Returns:
         The state after, and what the iterations add up to.
     """
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda s: _iteration(env, agent, s, total)[1], state)
-    )
+    shapes = jax.eval_shape(partial(_iteration, env, agent), state, total)[1]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def body(_: jax.Array, carry: tuple[TrainState, Totals]) -> tuple[TrainState, Totals]:
         state, totals = carry
         state, new = _iteration(env, agent, state, total)
         return state, jax.tree.map(jnp.add, totals, new)
 
-    return jax.lax.fori_loop(0, count, body, (state, zeros))
+    state, totals = jax.lax.fori_loop(0, count, body, (state, zeros))
+    return state, totals._replace(rollout=jax.lax.psum(totals.rollout, ROBOTS))
 
 
+@partial(jax.jit, static_argnums=(0, 1))  # traced once, though `iterate` needs its shapes too
 def _iteration(env: Env, agent: Agent, state: TrainState, total: jax.Array) -> tuple[TrainState, Totals]:
     progress = state.iteration.astype(jnp.float32) / total.astype(jnp.float32)
     key, key_rollout = jax.random.split(state.key)
     robots = batch.set_progress(state.robots, progress)
-    robots, trajectory, sums, crash = collect(env, agent, state.learner, robots, state.crash, key_rollout)
+    keys = jax.vmap(partial(jax.random.fold_in, key_rollout))(sharding.robot_numbers(robots.spare_used.shape[0]))
+    robots, trajectory, sums, crash = collect(env, agent, state.learner, robots, state.crash, keys)
     learner = ppo.set_progress(state.learner, 1.0 - progress)
-    learner, metrics = ppo.update(learner, trajectory, config=agent.config, networks=agent.networks)
-    metrics["curriculum/success"] = jnp.mean(robots.robots.curriculum.success)
+    learner, metrics = ppo.update(learner, trajectory, config=agent.config, networks=agent.networks, axis_name=ROBOTS)
+    metrics["curriculum/success"] = jax.lax.pmean(jnp.mean(robots.robots.curriculum.success), ROBOTS)
+    crash = sharding.first_found(crash, crash.found)
     return TrainState(learner, robots, crash, key, state.iteration + 1), Totals(sums, metrics)
 
 

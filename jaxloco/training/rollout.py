@@ -24,9 +24,9 @@ class Agent:
     networks: ActorCritic
     config: PPOConfig
 
-    def act(self, learner: LearnerState, observation: dict[str, jax.Array], key: jax.Array) -> Any:
-        """Draw actions. Returns the samples (N, n_action) and their log-probabilities (N,)."""
-        args = (learner.params, learner.normalizers, observation, key)
+    def act(self, learner: LearnerState, observation: dict[str, jax.Array], noise: jax.Array) -> Any:
+        """Draw actions, with normal noise (N, n_action). Returns samples like it and their log-probabilities (N,)."""
+        args = (learner.params, learner.normalizers, observation, noise)
         return ppo.act(*args, networks=self.networks, config=self.config)
 
     def act_deterministic(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:
@@ -80,7 +80,7 @@ def no_crash(robots: BatchState) -> Crash:
 
 
 def collect(
-    env: Env, agent: Agent, learner: LearnerState, robots: BatchState, crash: Crash, key: jax.Array
+    env: Env, agent: Agent, learner: LearnerState, robots: BatchState, crash: Crash, keys: jax.Array
 ) -> tuple[BatchState, Trajectory, RolloutSums, Crash]:
     """Let the policy drive all robots for `n_steps` control periods.
 
@@ -90,25 +90,38 @@ def collect(
         learner: The policy's parameters and statistics.
         robots: States of N robots.
         crash: The first breakdown so far.
-        key: Random key, (2,).
+        keys: Random key of each robot's noise, (N, 2).
 
     Returns:
         The states after, the trajectory, its statistics, and the first breakdown so far.
     """
     body = partial(_step, env, agent, learner)
-    carry, (fields, sums) = jax.lax.scan(body, (robots, crash), jax.random.split(key, agent.config.n_steps))
+    chance = jax.vmap(partial(_chance, env, agent.config.n_steps), out_axes=1)(keys)
+    carry, (fields, sums) = jax.lax.scan(body, (robots, crash), chance)
     robots, crash = carry
     trajectory = Trajectory(**fields, last_observation=robots.robots.observation)
     return robots, trajectory, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums), crash
 
 
+def _chance(env: Env, n_steps: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draw one robot's exploration noise, (T, n_action), and its environment's random numbers, (T, step_numbers)."""
+    key_noise, key_env = jax.random.split(key)
+    noise = jax.random.normal(key_noise, (n_steps, env.action_size))
+    return noise, jax.random.uniform(key_env, (n_steps, env.step_numbers))
+
+
 def _step(
-    env: Env, agent: Agent, learner: LearnerState, carry: tuple[BatchState, Crash], key: jax.Array
+    env: Env,
+    agent: Agent,
+    learner: LearnerState,
+    carry: tuple[BatchState, Crash],
+    chance: tuple[jax.Array, jax.Array],
 ) -> tuple[tuple[BatchState, Crash], tuple[dict[str, Any], RolloutSums]]:
     robots, crash = carry
+    noise, numbers = chance
     observation = robots.robots.observation
-    action, log_prob = agent.act(learner, observation, key)
-    robots, ended = batch.step(env, robots, ppo.environment_action(action, networks=agent.networks))
+    action, log_prob = agent.act(learner, observation, noise)
+    robots, ended = batch.step(env, robots, ppo.environment_action(action, networks=agent.networks), numbers)
     fields = {
         "observation": observation,
         "action": action,

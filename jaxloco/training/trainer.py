@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco import options
+from jaxloco.envs import batch
 from jaxloco.envs.env import Env
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
+from jaxloco.learning import ppo
 from jaxloco.learning.ppo import LearnerState
-from jaxloco.training import evaluation, loop
+from jaxloco.training import evaluation, loop, sharding
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.loop import TrainState
@@ -28,6 +30,7 @@ from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
 from jaxloco.training.rollout import Agent
 from jaxloco.training.run_folder import RunFolder, write_json
+from jaxloco.training.sharding import SHARED, SPLIT
 from jaxloco.visual.plots import plot_curves
 from jaxloco.visual.render import render_video
 
@@ -87,7 +90,7 @@ class Program:
 
     Attributes:
         initial_state: State before the first iteration.
-        iterate: (state, count, total) → (state, totals); takes the state's memory.
+        iterate: (state, count, total) → (state, totals); takes the state's memory, wherever it lies.
     """
 
     initial_state: TrainState
@@ -96,8 +99,10 @@ class Program:
 
 def compile_program(env: Env, agent: Agent, config: TrainConfig) -> Program:
     """Compile the first reset and the training loop, side by side."""
+    mesh = sharding.make_mesh(count_devices(config))
     start = jax.jit(partial(loop.init_train_state, env, agent, config))
-    iterate = jax.jit(partial(loop.iterate, env, agent), donate_argnums=0)
+    places = (loop.PLACES, SHARED, SHARED)
+    iterate = sharding.over_robots(partial(loop.iterate, env, agent), mesh, places, (loop.PLACES, SHARED), donate=(0,))
     number = jax.ShapeDtypeStruct((), jnp.int32)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(start)
@@ -105,9 +110,26 @@ def compile_program(env: Env, agent: Agent, config: TrainConfig) -> Program:
         compiled, state = program.result(), jax.block_until_ready(first.result())
 
     def run(state: TrainState, count: int, total: int) -> tuple[TrainState, loop.Totals]:
-        return jax.block_until_ready(compiled(state, jnp.int32(count), jnp.int32(total)))
+        arguments = jax.device_put((state, jnp.int32(count), jnp.int32(total)), sharding.placed(mesh, places))
+        return jax.block_until_ready(compiled(*arguments))
 
     return Program(state, run)
+
+
+def count_devices(config: TrainConfig) -> int:
+    """Return how many devices a run uses: those asked for, or as many as can share its robots evenly.
+
+    Raises:
+        ConfigError: There are not so many, or they cannot share the robots evenly.
+    """
+    available = jax.local_device_count()
+    if config.n_devices > available:
+        raise ConfigError(f"n_devices {config.n_devices}: there are {available} here; 0 takes what fits")
+    if config.n_devices:
+        ppo.shuffle_groups(config.ppo, config.n_envs, config.n_devices)
+        return config.n_devices
+    groups = ppo.shuffle_groups(config.ppo, config.n_envs)
+    return max(n for n in range(1, available + 1) if groups % n == 0)
 
 
 class Trainer:
@@ -142,6 +164,7 @@ class Trainer:
         with self.progress.stage("loading the robot and the task"), self.timings.stage("setup"):
             self.env = Env(self.config.task.spec(), self.config.physics)
             self.agent = loop.make_agent(self.env, self.config)
+            self.n_devices = count_devices(self.config)
         self._begin()
         with Checkpoints(self.folder.checkpoints) as checkpoints:
             restored = self._restore(checkpoints) if self.resume else None
@@ -164,7 +187,7 @@ class Trainer:
                 "task": self.config.task.name,
                 "robot": f"{self.env.robot.name} ({self.env.robot.folder})",
                 "physics": self.env.physics.name,
-                "device": f"{device.platform} ({device.device_kind})",
+                "device": f"{device.platform} ({device.device_kind}) × {self.n_devices}",
                 "robots": self.config.n_envs,
                 "env steps": self.config.total_timesteps,
                 "matmul precision": self.config.matmul_precision,
@@ -358,8 +381,11 @@ def evaluate(
     if not episodes:
         return None
     key = jax.random.fold_in(jax.random.PRNGKey(seed), 1_000_003)
-    play = jax.jit(partial(evaluation.play, env, agent, episodes))
-    return jax.block_until_ready(play(state.learner, key))
+    available = jax.local_device_count()
+    mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
+    play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT)
+    begin = jax.jit(partial(batch.reset, env, n_envs=episodes, full=True))
+    return jax.block_until_ready(play(jax.device_get(state.learner), begin(key).robots))
 
 
 def export_state(
@@ -385,7 +411,7 @@ def make_video(
     """Render the first evaluation episode; returns None, with a message, where nothing can render."""
     steps = max(1, min(int(episodes.lengths[0]), round(seconds / env.dt)))
     rows = np.unique(np.arange(0, steps, 1.0 / (env.dt * VIDEO_FPS)).astype(int))
-    qpos, push = np.asarray(episodes.qpos)[rows], np.asarray(episodes.push)[rows]
+    qpos, push = np.asarray(episodes.qpos[0])[rows], np.asarray(episodes.push[0])[rows]
     point = qpos[:, :3] if env.robot.base_body else None
     return render_video(
         env.robot.visual_model,

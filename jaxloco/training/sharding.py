@@ -1,0 +1,75 @@
+"""Several devices: one mesh axis over robots, each device with its share of them.
+
+A program is written for one device's robots and says where it averages or sums over all (`jax.lax.pmean` over
+`ROBOTS`); on one device those cost nothing. The cores of a CPU count as devices too: MuJoCo's steps are parallel, and
+with one device per core so is everything between them.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+ROBOTS = "robots"
+"""Name of the mesh axis."""
+
+MOST_CORES = 8
+"""Each device's share of the robots would get too small with more."""
+
+SHARED, SPLIT = PartitionSpec(), PartitionSpec(ROBOTS)
+"""The same on every device; split along the leading axis."""
+
+
+def use_all_cores() -> None:
+    """Let JAX take each core of a CPU (8 at most) for a device.
+
+    Without effect where JAX_NUM_CPU_DEVICES says how many, or once JAX has looked for its devices.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if getattr(jax.config, "jax_num_cpu_devices", 0) < 1:
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", min(cores, MOST_CORES))
+
+
+def make_mesh(n_devices: int) -> Mesh:
+    """Return a mesh of the first `n_devices` devices."""
+    return jax.make_mesh((n_devices,), (ROBOTS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:n_devices])
+
+
+def over_robots(
+    function: Callable[..., Any], mesh: Mesh, inputs: Any, outputs: Any, donate: tuple[int, ...] = ()
+) -> Any:
+    """Compile a function of one device's share for all devices.
+
+    Args:
+        function: Takes and returns pytrees; on each device its share of what is `SPLIT`.
+        mesh: From `make_mesh`.
+        inputs: `SHARED` or `SPLIT` for each argument, or for the parts of a pytree.
+        outputs: The same for the result.
+        donate: Arguments whose memory may be reused.
+    """
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+    return jax.jit(
+        mapped, in_shardings=placed(mesh, inputs), out_shardings=placed(mesh, outputs), donate_argnums=donate
+    )
+
+
+def placed(mesh: Mesh, specs: Any) -> Any:
+    """Return the shardings on a mesh that partition specs stand for."""
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda s: isinstance(s, PartitionSpec))
+
+
+def robot_numbers(count: int) -> jax.Array:
+    """Return the numbers, among all robots, of the `count` ones on this device, (count,)."""
+    return jax.lax.axis_index(ROBOTS) * count + jnp.arange(count)
+
+
+def first_found(tree: Any, found: jax.Array) -> Any:
+    """Return the tree of the first device on which `found` holds, on every device; any if there is none."""
+    everywhere = jax.lax.all_gather((tree, found), ROBOTS)
+    first = jnp.argmax(everywhere[1])
+    return jax.tree.map(lambda x: x[first], everywhere[0])

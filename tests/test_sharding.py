@@ -1,0 +1,86 @@
+"""Several devices train as one does: same robots, same mini-batches, gradients averaged."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from training_helpers import tiny
+
+from jaxloco.envs.env import Env
+from jaxloco.errors import ConfigError
+from jaxloco.learning import ppo
+from jaxloco.learning.ppo import PPOConfig
+from jaxloco.training import loop, sharding, trainer
+from jaxloco.training.config import TrainConfig
+
+ITERATIONS = 10
+
+
+def config(n_devices: int) -> TrainConfig:
+    """Eight cartpoles whose episodes end within a rollout, so that spares are drawn at different times."""
+    base = tiny(n_envs=8, n_devices=n_devices)
+    return replace(base, total_timesteps=ITERATIONS * base.steps_per_iteration)
+
+
+def train(n_devices: int) -> tuple[loop.TrainState, loop.Totals]:
+    settings = config(n_devices)
+    env = Env(settings.task.spec(), "native")
+    program = trainer.compile_program(env, loop.make_agent(env, settings), settings)
+    return jax.device_get(program.iterate(program.initial_state, ITERATIONS, ITERATIONS))
+
+
+@pytest.fixture(scope="module")
+def on_one() -> tuple[loop.TrainState, loop.Totals]:
+    return train(1)
+
+
+@pytest.mark.skipif(jax.local_device_count() < 4, reason="needs four devices")
+@pytest.mark.parametrize("n_devices", [2, 4])
+def test_training_is_the_same_on_any_number_of_devices(on_one, n_devices):
+    """Ten updates leave the parameters within 1e-4 of each other (relative, as one vector), and the robots too."""
+    (one, totals_one), (many, totals_many) = on_one, train(n_devices)
+    a, b = (np.asarray(ravel_pytree(state.learner.params)[0]) for state in (one, many))
+    assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(a)
+    np.testing.assert_array_equal(one.robots.robots.step, many.robots.robots.step)
+    np.testing.assert_array_equal(one.robots.robots.key, many.robots.robots.key)
+    np.testing.assert_allclose(one.robots.robots.physics.qpos, many.robots.robots.physics.qpos, atol=1e-4)
+    for a, b in zip(jax.tree.leaves(totals_one), jax.tree.leaves(totals_many), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert totals_one.rollout.steps == ITERATIONS * 64 and totals_one.rollout.episodes > 8
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "n_steps", "n_minibatches", "groups"), [(256, 32, 8, 8), (4, 8, 2, 4), (3, 8, 2, 1)]
+)
+def test_robots_are_shuffled_in_as_many_groups_as_fill_the_mini_batches(n_envs, n_steps, n_minibatches, groups):
+    assert ppo.shuffle_groups(PPOConfig(n_steps=n_steps, n_minibatches=n_minibatches), n_envs) == groups
+
+
+def test_every_mini_batch_takes_the_same_share_of_each_group_and_every_sample_once():
+    loop_ = ppo._Loop(PPOConfig(n_epochs=2), None, 4, 2, None)  # type: ignore[arg-type]
+    orders = np.asarray(ppo._minibatch_orders(jax.random.PRNGKey(0), 64, loop_))
+    assert orders.shape == (2, 4, 16)
+    np.testing.assert_array_equal(np.sort(orders.reshape(2, 64)), [np.arange(64)] * 2)
+    assert ((orders < 32).sum(axis=2) == 8).all()
+
+
+def test_devices_that_cannot_share_the_robots_are_refused():
+    with pytest.raises(ConfigError, match="n_devices 99: there are"):
+        trainer.count_devices(config(99))
+    with pytest.raises(ConfigError, match=r"3 devices cannot share 8 robots .* that divides 8"):
+        ppo.shuffle_groups(PPOConfig(n_steps=8, n_minibatches=2), 8, 3)
+    assert trainer.count_devices(replace(config(0), n_envs=1)) == 1
+
+
+def test_the_first_of_several_finds_is_taken():
+    mesh = sharding.make_mesh(min(4, jax.local_device_count()))
+    count = mesh.size
+
+    def find(value: jax.Array) -> jax.Array:
+        return sharding.first_found(value[0], value[0] >= count - 2)
+
+    found = sharding.over_robots(find, mesh, (sharding.SPLIT,), sharding.SHARED)(jnp.arange(count))
+    assert int(found) == max(0, count - 2)
