@@ -167,23 +167,23 @@ def _answer(
     still = jnp.zeros(env.action_size)
     draws = observer.noiseless()
 
-    def step(carry: Any, values: dict[str, jax.Array]) -> Any:
-        state, begun, pipeline, action, target = carry
-        known = {**values, **env.feedback(action, target)}
+    def advance(carry: Any, values: dict[str, jax.Array]) -> Any:
+        state, step, pipeline, action, target = carry
+        known = {**values, **env.feedback(action, target, step.astype(jnp.float32) * env.dt)}
         first = observer.start(known, draws, None)
         following = observer.step(state, known, draws, None)
-        state = jax.tree.map(lambda a, b: jnp.where(begun, b, a), first, following)
+        state = jax.tree.map(lambda a, b: jnp.where(step > 0, b, a), first, following)
         observation = {"actor": observer.observation(state)}
         config, networks = agent.config, agent.networks
         output = ppo.policy_mean(learner.params, learner.normalizers, observation, networks=networks, config=config)
         action = ppo.environment_action(output, networks=networks)
         pipeline, target = actions.apply(stages, pipeline, action)
-        return (state, jnp.bool_(True), pipeline, action, target), (output, action, target)
+        return (state, step + 1, pipeline, action, target), (output, action, target)
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
     state = observer.start(zeros, draws, None)
-    carry = (state, jnp.bool_(False), actions.initial_state(stages, env.action_size), still, still)
-    _, (output, action, target) = jax.lax.scan(step, carry, sequence)
+    carry = (state, jnp.int32(0), actions.initial_state(stages, env.action_size), still, still)
+    _, (output, action, target) = jax.lax.scan(advance, carry, sequence)
     splits = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
     parts = jnp.split(target, splits, axis=-1)
     named = {f"outputs/{item.name}": part for item, part in zip(spec.outputs, parts, strict=True)}

@@ -91,3 +91,8 @@ def wheel_drive(robot: Robot) -> Drive:
 def joint_drive(robot: Robot) -> Drive:
     """One target per actuated joint, in the joint's own unit, relative to its default."""
     return Drive(np.asarray(robot.default_ctrl), np.eye(len(robot.joints)))
+
+
+def target_drive(robot: Robot) -> Drive:
+    """One target per actuated joint, in the joint's own unit, as it stands: for pipelines that add the default pose."""
+    return Drive(np.zeros(len(robot.joints)), np.eye(len(robot.joints)))

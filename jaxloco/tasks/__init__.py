@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "upkie-balance": "jaxloco.tasks.upkie_balance",
+    "velocity": "jaxloco.tasks.velocity",
     "cartpole": "jaxloco.tasks.cartpole",
     "pendulum-swingup": "jaxloco.tasks.pendulum_swingup",
 }
