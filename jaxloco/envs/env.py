@@ -19,7 +19,7 @@ from jaxloco.envs.actuators import Actuation, ActuationState, Drive
 from jaxloco.envs.commands import Command, CommandState
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
-from jaxloco.envs.gaits import CLOCK, Gait
+from jaxloco.envs.gaits import Gait
 from jaxloco.envs.memories import Memories, Remembered
 from jaxloco.envs.observations import ObservationGroup, Observer, ObserverState
 from jaxloco.envs.perturbations import Pushes, PushState
@@ -29,7 +29,7 @@ from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.onboard.spec import OutputSpec, Stage
+from jaxloco.onboard.spec import GAIT_CLOCK, OutputSpec, Stage
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
 from jaxloco.physics.contract import Params, Readings
 from jaxloco.physics.motors import motors_of
@@ -203,7 +203,7 @@ class Env:
     @property
     def fed_back(self) -> frozenset[str]:
         """Quantities that the policy computed itself in the last step: its action and its outputs."""
-        clock = {CLOCK} if self.spec.gait else set()
+        clock = {GAIT_CLOCK} if self.spec.gait else set()
         return frozenset({"last_action", *(output.name for output in self.spec.action.outputs), *clock})
 
     def feedback(self, action: jax.Array, target: jax.Array, time: jax.Array) -> dict[str, jax.Array]:
@@ -216,7 +216,7 @@ class Env:
         """
         values, start = {"last_action": action}, 0
         if self.spec.gait:
-            values[CLOCK] = self.spec.gait.clock(time)
+            values[GAIT_CLOCK] = self.spec.gait.clock(time)
         for output in self.spec.action.outputs:
             values[output.name] = target[start : start + output.size]
             start += output.size

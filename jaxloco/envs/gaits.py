@@ -9,10 +9,8 @@ import numpy as np
 from jaxloco.envs.kinematics import foot_chains
 from jaxloco.envs.quantities import Quantity
 from jaxloco.errors import ConfigError
+from jaxloco.onboard.spec import GAIT_CLOCK
 from jaxloco.robot import Robot
-
-CLOCK = "gait_clock"
-"""Name of the quantity (sin, cos) that the policy reads."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Gait:
             raise ConfigError(f"gait offsets {self.offsets}: robot {robot.name!r} has {len(robot.feet)} feet")
 
         return (
-            Quantity(CLOCK, "", "", True, self.clock, derived=True, mirror="odd"),
+            Quantity(GAIT_CLOCK, "", "", True, self.clock, derived=True, mirror="odd"),
             Quantity("gait_phases", "", "", True, self.phases, derived=True),
         )
 

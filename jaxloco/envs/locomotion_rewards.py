@@ -93,7 +93,7 @@ def air_time(
 
 def slip(foot_contacts: jax.Array, foot_velocities: jax.Array) -> jax.Array:
     """Return Σ |v_xy|² of the feet on the ground, m²/s² (Playground)."""
-    return jnp.sum(foot_contacts * jnp.sum(jnp.square(foot_velocities[:, :2]), axis=1))
+    return jnp.sum(jnp.where(foot_contacts, jnp.sum(jnp.square(foot_velocities[:, :2]), axis=1), 0.0))
 
 
 def stumble(foot_forces: jax.Array, *, ratio: float = 5.0) -> jax.Array:
@@ -112,7 +112,7 @@ def landing(
 ) -> jax.Array:
     """Return Σ |v|² of the feet that land now, just before they did, m²/s²: hard landings."""
     landed = foot_contacts & ~previous_foot_contacts
-    return jnp.sum(landed * jnp.sum(jnp.square(previous_foot_velocities), axis=1))
+    return jnp.sum(jnp.where(landed, jnp.sum(jnp.square(previous_foot_velocities), axis=1), 0.0))
 
 
 def body_collisions(body_contacts: jax.Array) -> jax.Array:
@@ -161,7 +161,7 @@ def gait_tracking(
     load = jnp.sqrt(jnp.sum(jnp.square(foot_forces), axis=1))
     swinging = jnp.exp(-load / force - (jnp.square(too_low) + jnp.square(too_high)) / width**2)
     slide = jnp.sum(jnp.square(foot_velocities[:, :2]), axis=1)
-    standing = (foot_contacts | previous_foot_contacts) * jnp.exp(-slide / speed**2)
+    standing = jnp.where(foot_contacts | previous_foot_contacts, jnp.exp(-slide / speed**2), 0.0)
     share = jnp.where(moving(velocity_command), jnp.clip(0.5 + lift, 0.0, 1.0), 0.0)
     return jnp.mean(share * swinging + (1.0 - share) * standing)
 

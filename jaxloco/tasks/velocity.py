@@ -18,7 +18,7 @@ from jaxloco.envs.actuators import Actuation, target_drive
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
-from jaxloco.envs.gaits import CLOCK, trot
+from jaxloco.envs.gaits import trot
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes
 from jaxloco.envs.quantities import Quantity, Snapshot
@@ -27,7 +27,7 @@ from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.onboard.spec import OutputSpec, Scale
+from jaxloco.onboard.spec import GAIT_CLOCK, OutputSpec, Scale
 from jaxloco.robot import Robot, load_robot
 from jaxloco.training.config import TrainConfig
 
@@ -44,6 +44,7 @@ class Weights:
     Attributes:
         linear_velocity: Following the horizontal velocity.
         yaw_rate: Following the yaw rate.
+        far_velocity: Following both from afar, where the sharper terms above are flat.
         gait: Keeping to the gait clock.
         pose: Staying near the default pose.
         orientation: Tilt.
@@ -61,6 +62,7 @@ class Weights:
 
     linear_velocity: float = 1.0
     yaw_rate: float = 0.5
+    far_velocity: float = 0.0
     gait: float = 2.0
     pose: float = 0.5
     orientation: float = -5.0
@@ -93,6 +95,7 @@ class Velocity:
         gait_frequency: Cycles of the gait per second, Hz.
         swing_height: Height of a foot in the middle of its swing, m.
         tracking_sigma: Error at which tracking is worth 0.37, m/s and rad/s.
+        far_sigma: The same of the terms that reach further.
         weights: Weights of the reward terms.
         loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth.
         fall_tilt: Tilt beyond which the robot has fallen, rad.
@@ -127,6 +130,7 @@ class Velocity:
     gait_frequency: float = 2.0
     swing_height: float = 0.06
     tracking_sigma: float = 0.5
+    far_sigma: float = 1.2
     weights: Weights = Weights()
     loose_joints: tuple[str, ...] = ("*calf*", "*KFE*")
     fall_tilt: float = 1.2
@@ -213,10 +217,11 @@ class Velocity:
                 ObservationTerm("joint_velocities", noise=1.5 * self.noise),
                 ObservationTerm("last_action"),
                 ObservationTerm("velocity_command"),
-                ObservationTerm(CLOCK),
+                ObservationTerm(GAIT_CLOCK),
             ),
             history=self.history,
             latency=Range(*self.sensor_latency),
+            noise_level=Range(0.0, 1.0, grows="progress", nominal=0.0, start=0.3),
         )
 
     def _critic(self) -> ObservationGroup:
@@ -227,7 +232,7 @@ class Velocity:
             "joint_velocities",
             "last_action",
             "velocity_command",
-            CLOCK,
+            GAIT_CLOCK,
             "base_linear_velocity",
             "base_height",
             "foot_contacts",
@@ -240,7 +245,7 @@ class Velocity:
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
         weights = self.weights
-        sigma = {"sigma": self.tracking_sigma}
+        sigma, far = {"sigma": self.tracking_sigma}, {"sigma": self.far_sigma}
         joints = robot.joints
         loose = [any(fnmatch(joint.name, pattern) for pattern in self.loose_joints) for joint in joints]
         margins = [0.025 * (joint.upper - joint.lower) for joint in joints]
@@ -252,6 +257,8 @@ class Velocity:
         terms = (
             RewardTerm("linear_velocity", loco.track_linear_velocity, weights.linear_velocity, constants=sigma),
             RewardTerm("yaw_rate", loco.track_yaw_rate, weights.yaw_rate, constants=sigma),
+            RewardTerm("far_linear_velocity", loco.track_linear_velocity, weights.far_velocity, constants=far),
+            RewardTerm("far_yaw_rate", loco.track_yaw_rate, 0.5 * weights.far_velocity, constants=far),
             RewardTerm("gait", loco.gait_tracking, weights.gait, constants=gait),
             RewardTerm(
                 "pose", loco.pose, weights.pose, constants={"weights": tuple(0.1 if loose_ else 1.0 for loose_ in loose)}
@@ -347,6 +354,8 @@ RECIPE = TrainConfig(
         learning_rate_schedule="linear",
         learning_rate_final=5e-4,
         max_grad_norm=1.0,
+        reward_scale=0.1,
+        symmetry="network",
     ),
     network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
     total_timesteps=10_000_000,
