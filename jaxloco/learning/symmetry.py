@@ -69,12 +69,18 @@ def averaged_mlp(
 ) -> Array:
     """Return ½ (f(x) + M_out f(M_in x)) of a multilayer perceptron f with at least one hidden layer, [..., out]."""
     (kernel, bias), *hidden, (last_kernel, last_bias) = layers
-    both = x @ jnp.concatenate([kernel, inputs(kernel, axis=0)], axis=1) + jnp.concatenate([bias, bias])
-    both = activation(both).reshape(*x.shape[:-1], 2, kernel.shape[1])
+    both = x @ jnp.concatenate([kernel, inputs(kernel, axis=0)], axis=1)
+    both = both.reshape(*x.shape[:-1], 2, kernel.shape[1])
+    both = activation(both + _along_last(bias, both))
     for kernel, bias in hidden:
-        both = activation(both @ kernel + bias.reshape((1,) * (both.ndim - 1) + (-1,)))
-    here, there = both[..., 0, :] @ last_kernel, both[..., 1, :] @ outputs(last_kernel)
-    return 0.5 * (here + there + last_bias + outputs(last_bias))
+        both = both @ kernel
+        both = activation(both + _along_last(bias, both))
+    total = both[..., 0, :] @ last_kernel + both[..., 1, :] @ outputs(last_kernel)
+    return 0.5 * (total + _along_last(last_bias + outputs(last_bias), total))
+
+
+def _along_last(bias: Array, x: Array) -> Array:
+    return bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def widened(layers: Sequence[Layer], inputs: Reflection, outputs: Reflection) -> list[Layer]:
