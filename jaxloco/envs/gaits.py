@@ -1,5 +1,6 @@
 """A gait clock: which feet should swing when. The robot runs the same clock, so a policy may read it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jaxloco.envs.kinematics import foot_chains
 from jaxloco.envs.quantities import Quantity
 from jaxloco.errors import ConfigError
-from jaxloco.onboard.spec import GAIT_CLOCK
+from jaxloco.onboard.spec import GAIT_CLOCK, Cycle
 from jaxloco.robot import Robot
 
 
@@ -72,3 +73,33 @@ def standing_feet(robot: Robot) -> np.ndarray:
     robot.required_feet()
     joints = jnp.asarray(robot.default_qpos[np.asarray(robot.joint_qpos_indices)], jnp.float32)
     return np.asarray(foot_chains(robot)(joints))
+
+
+def stepping(robot: Robot, gait: Gait, height: float, lead: float = 0.0) -> Cycle:
+    """Return the stage of an action pipeline that lets the robot step on the spot.
+
+    Args:
+        robot: The robot.
+        gait: When each foot swings.
+        height: How high the feet rise in the default pose, m.
+        lead: How far joint targets run ahead of the clock, because joints follow them late, s.
+    """
+    feet = foot_chains(robot)
+    default = np.asarray(robot.default_qpos[np.asarray(robot.joint_qpos_indices)], np.float32)
+    amplitude, offset = np.zeros(len(default)), np.zeros(len(default))
+    for foot, start in enumerate(gait.offsets):
+        change, leg = _lift(lambda q, foot=foot: feet(q)[foot], default, height)  # type: ignore[misc]
+        amplitude += change
+        offset[leg] = (start + lead * gait.frequency) % 1.0
+    return Cycle(robot.control_dt, gait.frequency, tuple(amplitude.tolist()), tuple(offset.tolist()))
+
+
+def _lift(foot: Callable[[jax.Array], jax.Array], default: np.ndarray, height: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest change of the joints that raises a foot, by Newton steps, and which joints move it."""
+    jacobian = jax.jit(jax.jacobian(foot))
+    joints, goal = np.array(default), np.asarray(foot(jnp.asarray(default))) + np.array([0.0, 0.0, height])
+    leg = np.abs(np.asarray(jacobian(jnp.asarray(default)))).max(axis=0) > 1e-6
+    for _ in range(10):
+        miss = goal - np.asarray(foot(jnp.asarray(joints)))
+        joints = joints + np.linalg.pinv(np.asarray(jacobian(jnp.asarray(joints)))) @ miss
+    return joints - default, leg

@@ -443,7 +443,26 @@ class Delay(Stage):
         _set(self, steps=_integer("steps", self.steps, 0, MAX_DELAY_STEPS))
 
 
-STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay)}
+@dataclass(frozen=True)
+class Cycle(Stage):
+    """`y = x + amplitude · max(sin(2π (frequency t + offset)), 0)`: a gait that the policy only has to adjust.
+
+    t is the time since the reset, `dt` times the number of calls before this one; `frequency` is in Hz and `offset` in
+    cycles. After the open-loop leg motions of Iscen et al. 2018 and Lee et al. 2020.
+    """
+
+    dt: float
+    frequency: float
+    amplitude: tuple[float, ...]
+    offset: tuple[float, ...]
+    kind: ClassVar[str] = "cycle"
+    _vectors: ClassVar[tuple[str, ...]] = ("amplitude", "offset")
+
+    def _check(self) -> None:
+        _set(self, frequency=_positive("frequency", self.frequency))
+
+
+STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle)}
 
 
 def _check_bounds(low: tuple[float, ...], high: tuple[float, ...]) -> None:

@@ -4,7 +4,8 @@ The policy reads what the robot itself can measure and a gait clock that it can 
 the robot's control rate. The critic also sees what only a simulation knows.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
 import jax
@@ -18,7 +19,7 @@ from jaxloco.envs.actuators import Actuation, target_drive
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
-from jaxloco.envs.gaits import trot
+from jaxloco.envs.gaits import Gait, stepping, trot
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes
 from jaxloco.envs.quantities import Quantity, Snapshot
@@ -27,7 +28,7 @@ from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.onboard.spec import GAIT_CLOCK, OutputSpec, Scale
+from jaxloco.onboard.spec import GAIT_CLOCK, Clip, OutputSpec, Scale
 from jaxloco.robot import Robot, load_robot
 from jaxloco.training.config import TrainConfig
 
@@ -83,6 +84,7 @@ class Velocity:
     """Options of the task. Pairs are the two ends of a range drawn per episode.
 
     Attributes:
+        recipe: The task's name on the command line, which its defaults come from.
         robot: Robot name or folder.
         episode_seconds: Time after which an episode is truncated, s.
         training_seconds: The same in training, s.
@@ -94,6 +96,8 @@ class Velocity:
         history: Frames of observation that the policy sees.
         gait_frequency: Cycles of the gait per second, Hz.
         swing_height: Height of a foot in the middle of its swing, m.
+        step_height: How high joint targets lift each foot by themselves, on the clock; the policy adjusts that, m.
+        step_lead: How far these targets run ahead of the clock, s.
         tracking_sigma: Error at which tracking is worth 0.37, m/s and rad/s.
         far_sigma: The same of the terms that reach further.
         weights: Weights of the reward terms.
@@ -118,6 +122,7 @@ class Velocity:
         kick_interval: Time between kicks, s.
     """
 
+    recipe: str = "go1-velocity"
     robot: str = "go1"
     episode_seconds: float = 20.0
     training_seconds: float = 10.0
@@ -129,6 +134,8 @@ class Velocity:
     history: int = 1
     gait_frequency: float = 2.0
     swing_height: float = 0.06
+    step_height: float = 0.08
+    step_lead: float = 0.03
     tracking_sigma: float = 0.5
     far_sigma: float = 1.2
     weights: Weights = Weights()
@@ -152,17 +159,22 @@ class Velocity:
     kick: float = 0.5
     kick_interval: Span = (4.0, 8.0)
 
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(limit) and limit >= 0.0 for limit in self.max_velocity):
+            raise ConfigError(f"max_velocity {self.max_velocity}: three numbers of at least 0 are needed")
+
     @property
     def name(self) -> str:
         """Name of the task."""
-        return "velocity"
+        return self.recipe
 
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
         robot = load_robot(self.robot)
         robot.required_feet()
         _check_positions(robot)
-        fallen = {"tilt": self.fall_tilt, "height": self.fall_height * float(robot.default_qpos[2])}
+        _check_speed(robot, self.max_velocity)
+        fallen = {"tilt": self.fall_tilt, "height": self.fall_height * float(robot.default_qpos[robot.base_qpos_indices[2]])}
         return EnvSpec(
             robot=self.robot,
             action=self._action(robot),
@@ -173,7 +185,7 @@ class Velocity:
             training_seconds=self.training_seconds,
             reward_floor=0.0,
             quantities=_hidden_quantities(robot),
-            gait=trot(robot, self.gait_frequency),
+            gait=self._gait(robot),
             motor_curves=True,
             commands=(
                 Command(
@@ -196,17 +208,13 @@ class Velocity:
         default = tuple(np.asarray(robot.default_ctrl, float).tolist())
         names, n = robot.joint_names, len(robot.joints)
         low, high = tuple(j.lower for j in robot.joints), tuple(j.upper for j in robot.joints)
-        reach = [(d - self.action_scale, d + self.action_scale) for d in default]
-        output = OutputSpec(
-            TARGETS,
-            "rad",
-            n,
-            tuple(min(a, b) for a, (b, _) in zip(low, reach, strict=True)),
-            tuple(max(a, b) for a, (_, b) in zip(high, reach, strict=True)),
-            default,
-            components=names,
-        )
-        return ActionSpec((output,), (Scale((self.action_scale,) * n, default),), target_drive, mirror="joints")
+        output = OutputSpec(TARGETS, "rad", n, low, high, default, components=names)
+        steps = (stepping(robot, self._gait(robot), self.step_height, self.step_lead),) if self.step_height else ()
+        pipeline = (Scale((self.action_scale,) * n, default), *steps, Clip(low, high))
+        return ActionSpec((output,), pipeline, target_drive, mirror="joints")
+
+    def _gait(self, robot: Robot) -> Gait:
+        return trot(robot, self.gait_frequency)
 
     def _actor(self) -> ObservationGroup:
         return ObservationGroup(
@@ -329,6 +337,18 @@ def _check_positions(robot: Robot) -> None:
             )
 
 
+def _check_speed(robot: Robot, max_velocity: tuple[float, float, float]) -> None:
+    """No leg can walk faster than its slowest joint swings it."""
+    height = float(robot.default_qpos[robot.base_qpos_indices[2]])
+    slowest = min(robot.joints, key=lambda joint: joint.velocity_limit)
+    fastest = slowest.velocity_limit * height
+    if max(max_velocity[:2]) > fastest:
+        raise ConfigError(
+            f"max_velocity {max_velocity}: robot {robot.name!r} is {height:.2f} m high and its joint {slowest.name!r} "
+            f"turns at {slowest.velocity_limit:g} rad/s at most, so it cannot walk faster than {fastest:.2f} m/s"
+        )
+
+
 def _hidden_quantities(robot: Robot) -> tuple[Quantity, ...]:
     def friction(snapshot: Snapshot) -> jax.Array:
         return snapshot.params["pair_friction"][0, 0]
@@ -342,7 +362,7 @@ def _hidden_quantities(robot: Robot) -> tuple[Quantity, ...]:
     )
 
 
-RECIPE = TrainConfig(
+GO1 = TrainConfig(
     task=Velocity(),
     ppo=PPOConfig(
         n_steps=24,
@@ -352,13 +372,45 @@ RECIPE = TrainConfig(
         ent_coef=0.005,
         learning_rate=1e-3,
         learning_rate_schedule="linear",
-        learning_rate_final=5e-4,
+        learning_rate_final=1e-4,
         max_grad_norm=1.0,
         reward_scale=0.1,
         symmetry="network",
     ),
     network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
-    total_timesteps=10_000_000,
-    n_envs=1024,
+    total_timesteps=8_000_000,
+    n_envs=512,
 )
 """Unitree Go1."""
+
+GO2 = replace(GO1, task=Velocity(recipe="go2-velocity", robot="go2"))
+"""Unitree Go2."""
+
+ANYMAL_C = replace(
+    GO1,
+    task=Velocity(
+        recipe="anymal-c-velocity",
+        robot="anymal_c",
+        max_velocity=(1.0, 0.8, 1.0),
+        gait_frequency=1.5,
+        swing_height=0.1,
+        step_height=0.1,
+        payload=(-4.0, 4.0),
+    ),
+)
+"""ANYbotics ANYmal C."""
+
+BERKELEY_HUMANOID = replace(
+    GO1,
+    task=Velocity(
+        recipe="berkeley-humanoid-velocity",
+        robot="berkeley_humanoid",
+        max_velocity=(0.8, 0.8, 0.8),
+        gait_frequency=1.5,
+        swing_height=0.08,
+        step_height=0.0,
+        loose_joints=("*HFE", "*KFE", "*FFE"),
+    ),
+    total_timesteps=30_000_000,
+)
+"""Berkeley Humanoid."""
