@@ -1,12 +1,14 @@
 """What environments of legged robots add: feet, memories, the gait clock, commands with parts, model draws."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from test_randomization import drawn, exactly, in_default_pose
 
 from jaxloco.envs import feet
 from jaxloco.envs import randomization as rand
@@ -16,13 +18,11 @@ from jaxloco.envs.env import Env
 from jaxloco.envs.gaits import Gait, trot
 from jaxloco.envs.kinematics import foot_chains
 from jaxloco.envs.memories import Remembered
-from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.randomization import Randomizer
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot, load_robot
 from jaxloco.tasks.cartpole import Cartpole
-from test_randomization import drawn, exactly, in_default_pose
 
 QUADRUPEDS = ("go1", "go2", "anymal_c")
 
@@ -55,14 +55,10 @@ def foot_values(robot: Robot, qpos: np.ndarray, steps: int = 0) -> dict[str, np.
     mujoco.mj_forward(robot.model, data)
     mujoco.mj_step(robot.model, data, steps)
 
-    class Snapshot:
-        readings = {"sensordata": jnp.float32(data.sensordata)}
-
-        class physics:
-            qpos = jnp.float32(data.qpos)
-
+    physics = SimpleNamespace(qpos=jnp.float32(data.qpos))
+    snapshot = SimpleNamespace(readings={"sensordata": jnp.float32(data.sensordata)}, physics=physics)
     entries = {quantity.name: quantity for quantity in feet.foot_quantities(robot)}
-    found = {n: np.asarray(q.function(Snapshot)) for n, q in entries.items() if not q.derived}
+    found = {n: np.asarray(q.function(snapshot)) for n, q in entries.items() if not q.derived}
     found["foot_heights"] = np.asarray(entries["foot_heights"].function(jnp.asarray(found["foot_positions"])))
     found["foot_contacts"] = np.asarray(entries["foot_contacts"].function(jnp.asarray(found["foot_forces"])))
     return found

@@ -23,7 +23,9 @@ ROBOTS = ("go1", "go2", "anymal_c", "berkeley_humanoid")
 
 @pytest.fixture(scope="module", params=ROBOTS)
 def env(request) -> Env:
-    return Env(replace(Velocity(robot=request.param).spec(), randomization=Velocity().spec().randomization[:2]), "native")
+    return Env(
+        replace(Velocity(robot=request.param).spec(), randomization=Velocity().spec().randomization[:2]), "native"
+    )
 
 
 class Situation:
@@ -123,7 +125,9 @@ def test_what_does_not_come_back_when_mirrored_twice_is_refused():
 def test_symmetric_networks_are_symmetric_and_equal_their_wide_export(options):
     config = NetworkConfig((8, 6), (5,), **options)
     networks = make_actor_critic(3, 3, 2, config, SYMMETRY, equivariant=True)
-    params = jax.tree.map(lambda x: x + 0.3 * jnp.sin(jnp.arange(x.size)).reshape(x.shape), networks.init(jax.random.PRNGKey(0)))
+    params = jax.tree.map(
+        lambda x: x + 0.3 * jnp.sin(jnp.arange(x.size)).reshape(x.shape), networks.init(jax.random.PRNGKey(0))
+    )
     x = jax.random.normal(jax.random.PRNGKey(1), (7, 3))
     policy, image = networks.policy(params, x), networks.policy(params, OBSERVED(x))
     np.testing.assert_allclose(image.mean, SYMMETRY.action(policy.mean), atol=1e-6)

@@ -183,7 +183,7 @@ def test_the_gait_clock_counts_control_periods_from_the_reset():
 
 @pytest.mark.parametrize("changes", [{"frequency": None}, {"source": "sensor"}, {"name": "clock"}])
 def test_only_the_gait_clock_has_a_frequency_and_the_policy_counts_it(changes):
-    with pytest.raises(BundleError, match="frequency|source"):
+    with pytest.raises(BundleError, match=r"frequency|source"):
         InputSpec(**{"name": "gait_clock", "size": 2, "source": "policy", "frequency": 2.0, **changes})
 
 

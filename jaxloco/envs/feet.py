@@ -53,7 +53,13 @@ def foot_quantities(robot: Robot) -> tuple[Quantity, ...]:
         Quantity("foot_velocities", "m/s", "world", False, read(velocities), readings=sensed),
         Quantity("foot_forces", "N", "world", False, force, readings=sensed),
         Quantity(
-            "foot_heights", "m", "ground", False, lambda foot_positions: foot_positions[:, 2] - radii, True, mirror="feet"
+            "foot_heights",
+            "m",
+            "ground",
+            False,
+            lambda foot_positions: foot_positions[:, 2] - radii,
+            True,
+            mirror="feet",
         ),
         Quantity("foot_contacts", "", "", False, contact, derived=True, mirror="feet"),
         Quantity("body_contacts", "", "", False, lambda s: s.readings["sensordata"][touches[:, 0]] > 0, readings=sensed)

@@ -78,7 +78,7 @@ def foot_clearance(foot_heights: jax.Array, foot_velocities: jax.Array, *, heigh
 def swing_height(
     swing_peaks: jax.Array, foot_contacts: jax.Array, previous_foot_contacts: jax.Array, *, height: float
 ) -> jax.Array:
-    """Return Σ (peak / h* - 1)² of the feet that land now: how far their swing was from the height h*, m (Playground)."""
+    """Return Σ (peak / h* - 1)² of the feet that land now: how far their swing was from h*, m (Playground)."""
     landed = foot_contacts & ~previous_foot_contacts
     return jnp.sum(jnp.where(landed, jnp.square(swing_peaks / height - 1.0), 0.0))
 

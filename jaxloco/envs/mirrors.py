@@ -85,7 +85,8 @@ def _vector(what: str, kind: str, env: Env, size: int) -> Reflection:
 
 
 def _joined(parts: list[Reflection]) -> Reflection:
-    permutation, sign = [], []
+    permutation: list[int] = []
+    sign: list[float] = []
     for part in parts:
         permutation += [len(sign) + index for index in part.permutation]
         sign += part.sign

@@ -220,9 +220,7 @@ def _base_quantities(robot: Robot) -> list[Quantity]:
         Quantity("base_orientation", "", "world", True, orientation),
         Quantity("pitch", "rad", "world", True, lambda s: pitch_angle(orientation(s)), mirror="even"),
         Quantity("roll", "rad", "world", True, lambda s: roll_angle(orientation(s)), mirror="odd"),
-        Quantity(
-            "projected_gravity", "", "base", True, lambda s: rotate_inverse(orientation(s), down), mirror="polar"
-        ),
+        Quantity("projected_gravity", "", "base", True, lambda s: rotate_inverse(orientation(s), down), mirror="polar"),
         Quantity(
             "base_angular_velocity", "rad/s", "base", True, lambda s: s.physics.qvel[v + 3 : v + 6], mirror="axial"
         ),

@@ -24,14 +24,14 @@ from jaxloco.learning import distributions
 from jaxloco.learning.advantages import gae
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.networks import ActorCritic, Params
-from jaxloco.learning.symmetry import MODES as SYMMETRY_MODES
-from jaxloco.learning.symmetry import Symmetry, symmetrized
 from jaxloco.learning.normalization import (
     RunningStatistics,
     init_statistics,
     normalize,
     update_statistics,
 )
+from jaxloco.learning.symmetry import MODES as SYMMETRY_MODES
+from jaxloco.learning.symmetry import Symmetry, symmetrized
 
 Observation = Mapping[str, Array]
 Metrics = dict[str, Array]
@@ -447,7 +447,7 @@ def _with_mirror_images(batch: _Batch, mirrors: Symmetry | None) -> _Batch:
 def _updated_normalizers(
     state: LearnerState, trajectory: Trajectory, mirrors: Symmetry | None, axis_name: str | None
 ) -> dict[str, RunningStatistics]:
-    """Statistics with the rollout added; with a mirror, those of both sides, so that it may mirror what is normalized."""
+    """Statistics with the rollout added; with a mirror, of both sides, so that it may mirror what is normalized."""
     updated = {}
     for group, statistics in state.normalizers.items():
         updated[group] = update_statistics(statistics, trajectory.observation[group], axis_name)

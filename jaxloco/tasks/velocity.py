@@ -1,7 +1,7 @@
 """A legged robot follows a velocity command (forward, leftward, yaw rate) on flat ground. The robot is data.
 
-The policy reads what the robot itself can measure and a gait clock that it can count; it gives joint-position targets at
-the robot's control rate. The critic also sees what only a simulation knows.
+The policy reads what the robot itself can measure and a gait clock that it can count; it adjusts steps on the spot and so
+gives joint-position targets at the robot's control rate. The critic also sees what only a simulation knows.
 """
 
 import math
@@ -61,9 +61,9 @@ class Weights:
         stand_still: Distance from the default pose when asked to stand.
     """
 
-    linear_velocity: float = 1.0
-    yaw_rate: float = 0.5
-    far_velocity: float = 0.0
+    linear_velocity: float = 2.0
+    yaw_rate: float = 1.0
+    far_velocity: float = 1.0
     gait: float = 2.0
     pose: float = 0.5
     orientation: float = -5.0
@@ -134,8 +134,8 @@ class Velocity:
     history: int = 1
     gait_frequency: float = 2.0
     swing_height: float = 0.06
-    step_height: float = 0.08
-    step_lead: float = 0.03
+    step_height: float = 0.06
+    step_lead: float = 0.0
     tracking_sigma: float = 0.5
     far_sigma: float = 1.2
     weights: Weights = Weights()
@@ -174,7 +174,10 @@ class Velocity:
         robot.required_feet()
         _check_positions(robot)
         _check_speed(robot, self.max_velocity)
-        fallen = {"tilt": self.fall_tilt, "height": self.fall_height * float(robot.default_qpos[robot.base_qpos_indices[2]])}
+        fallen = {
+            "tilt": self.fall_tilt,
+            "height": self.fall_height * float(robot.default_qpos[robot.base_qpos_indices[2]]),
+        }
         return EnvSpec(
             robot=self.robot,
             action=self._action(robot),
@@ -269,7 +272,10 @@ class Velocity:
             RewardTerm("far_yaw_rate", loco.track_yaw_rate, 0.5 * weights.far_velocity, constants=far),
             RewardTerm("gait", loco.gait_tracking, weights.gait, constants=gait),
             RewardTerm(
-                "pose", loco.pose, weights.pose, constants={"weights": tuple(0.1 if loose_ else 1.0 for loose_ in loose)}
+                "pose",
+                loco.pose,
+                weights.pose,
+                constants={"weights": tuple(0.1 if loose_ else 1.0 for loose_ in loose)},
             ),
             RewardTerm("orientation", loco.orientation, weights.orientation),
             RewardTerm("vertical_velocity", loco.vertical_velocity, weights.vertical_velocity),
@@ -318,7 +324,7 @@ class Velocity:
         )
 
     def _pushes(self, robot: Robot) -> Pushes:
-        """A kick is a force during a single control period that changes the velocity of the nominal robot by so much."""
+        """A kick is a force during one control period that changes the velocity of the nominal robot by so much."""
         mass = float(np.sum(robot.model.body_mass))
         dt = robot.control_dt
         return Pushes(Range(0.0, self.kick * mass / dt), Range(dt, dt), Range(*self.kick_interval))
