@@ -14,6 +14,7 @@ from jaxloco.learning import ppo
 from jaxloco.learning.networks import ActorCritic, NetworkConfig, make_actor_critic
 from jaxloco.learning.normalization import init_statistics, update_statistics
 from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
+from jaxloco.learning.symmetry import Reflection, Symmetry
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -323,3 +324,63 @@ def test_unknown_schedules_and_wrong_groups_are_refused() -> None:
     config = replace(FULL_BATCH, n_steps=N_STEPS + 1)
     with pytest.raises(ConfigError, match="n_steps = 7"):
         update(config)
+
+
+# Symmetry: two observations that swap and one that changes its sign, two actions that swap
+
+REFLECTION = Reflection((1, 0, 2), (1.0, 1.0, -1.0))
+MIRRORED = Symmetry(REFLECTION, REFLECTION, Reflection((1, 0), (1.0, 1.0)))
+
+
+def mirrored_update(mode: str, **options: Any) -> tuple[ActorCritic, LearnerState, dict[str, float]]:
+    config = replace(FULL_BATCH, symmetry=mode, **options)
+    network = NetworkConfig((5,), (4,), activation_fn="tanh")
+    networks = make_actor_critic(DIM, DIM, ACTIONS, network, MIRRORED, equivariant=mode == "network")
+    state = ppo.init_learner(jax.random.PRNGKey(0), networks, config, {"actor": DIM})
+    data = trajectory(state, config, networks=networks)
+    state, metrics = compiled_update(state, data, config=config, networks=networks)
+    return networks, state, {name: float(value) for name, value in metrics.items()}
+
+
+def asymmetry(networks: ActorCritic, state: LearnerState) -> float:
+    x = jax.random.normal(jax.random.PRNGKey(3), (64, DIM))
+    here = networks.policy(state.params, x).mean
+    return float(jnp.abs(networks.policy(state.params, REFLECTION(x)).mean - MIRRORED.action(here)).max())
+
+
+def test_learning_from_mirror_images_is_learning_from_twice_the_samples():
+    config = replace(PLAIN_DESCENT, normalize_observation=False, normalize_advantage=False)
+    state = init(config)
+    data = trajectory(state, config)
+    batch = ppo._prepare(state, data, config, NETWORKS)
+    both = ppo._prepare(state, data, replace(config, symmetry="augmentation"), replace(NETWORKS, symmetry=MIRRORED))
+    count = N_STEPS * N_ENVS
+    assert both.action.shape == (2 * count, ACTIONS)
+    images = np.asarray(both.actor).reshape(N_ENVS, 2, N_STEPS, DIM)
+    np.testing.assert_array_equal(images[:, 0].reshape(count, DIM), batch.actor)
+    np.testing.assert_array_equal(images[:, 1].reshape(count, DIM), REFLECTION(batch.actor))
+    scalars = np.asarray(both.scalars).reshape(N_ENVS, 2, N_STEPS, 4)
+    np.testing.assert_array_equal(scalars[:, 0], scalars[:, 1])
+
+
+def test_the_symmetry_loss_makes_a_policy_more_symmetric():
+    distances = []
+    for coefficient in (0.0, 10.0):
+        networks, state, metrics = mirrored_update("loss", symmetry_coef=coefficient, learning_rate=1e-2, n_epochs=50)
+        distances.append(asymmetry(networks, state))
+        assert metrics["train/symmetry_loss"] >= 0.0
+    assert distances[1] < 0.3 * distances[0]
+
+
+def test_a_symmetric_network_stays_symmetric_whatever_it_learns():
+    networks, state, _ = mirrored_update("network", learning_rate=1e-2, n_epochs=10)
+    assert asymmetry(networks, state) < 1e-6
+    mean = state.normalizers["actor"].mean
+    np.testing.assert_allclose(mean, REFLECTION(mean), atol=1e-7)
+
+
+def test_symmetry_without_a_mirror_is_refused():
+    config = replace(FULL_BATCH, symmetry="loss")
+    state = init(config)
+    with pytest.raises(ConfigError, match="symmetry = 'loss' needs networks with a mirror"):
+        ppo.update(state, trajectory(state, config), config=config, networks=NETWORKS)

@@ -30,6 +30,7 @@ from jaxloco.onboard.spec import (
 )
 from jaxloco.onboard.spec import (
     Clip,
+    Cycle,
     Delay,
     InputSpec,
     Integrate,
@@ -198,6 +199,8 @@ def test_only_the_gait_clock_has_a_frequency_and_the_policy_counts_it(changes):
         (LowPass(0.5, (1.0,)), [1.0, 1.0, 0.0], [0.5, 0.75, 0.375]),
         (LowPass(0.5, (2.0,), (1.0,)), [1.0, 0.0], [1.0, 0.75]),
         (Delay(2), [1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 1.0, 2.0]),
+        # Two cycles a second, a quarter ahead: up at once, on the way down after a sixteenth of a second.
+        (Cycle(0.0625, 2.0, (0.5,), (0.25,)), [1.0, 1.0, 1.0, 1.0], [1.5, 1.0 + 0.5 * 0.5**0.5, 1.0, 1.0]),
         (Delay(1, (9.0,)), [1.0, 2.0], [9.0, 1.0]),
         (Delay(0), [1.0, 2.0], [1.0, 2.0]),
     ],

@@ -1,7 +1,7 @@
 """A legged robot follows a velocity command (forward, leftward, yaw rate) on flat ground. The robot is data.
 
-The policy reads what the robot itself can measure and a gait clock that it can count; it adjusts steps on the spot and so
-gives joint-position targets at the robot's control rate. The critic also sees what only a simulation knows.
+The policy reads what the robot itself can measure and a gait clock that it can count; it adjusts steps on the spot, and
+so gives joint-position targets at the control rate. The critic also sees what only a simulation knows.
 """
 
 import math
