@@ -3,6 +3,7 @@
 See docs/robots.md for the folder. Imports MuJoCo and NumPy, not JAX.
 """
 
+import fnmatch
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,9 @@ SCHEMA: Schema = {
             "kd": Key("number", "velocity gain, N m s/rad or N s/m", "1.0", required=False, at_least=0),
             "torque_limit": Key("number", "largest torque or force, N m or N", "16.0", above=0),
             "velocity_limit": Key("number", "largest velocity, rad/s or m/s", "28.8", above=0),
+            "corner_velocity": Key(
+                "number", "velocity up to which torque_limit is there, rad/s or m/s", "25.0", required=False, at_least=0
+            ),
             "armature": Key("number", "reflected rotor inertia, kg m^2 or kg", "0.0", required=False, at_least=0),
             "damping": Key("number", "joint damping, N m s/rad or N s/m", "0.0", required=False, at_least=0),
             "frictionloss": Key("number", "dry friction, N m or N", "0.0", required=False, at_least=0),
@@ -83,7 +87,36 @@ SCHEMA: Schema = {
         required=False,
         repeated=True,
     ),
+    "feet": Table(
+        {
+            "name": Key("text", "name of the foot", '"FL"'),
+            "geoms": Key("texts", "the sole: geoms that touch the floor", '["FL_foot"]'),
+            "body": Key("text", "the body they belong to", '"FL_calf"'),
+        },
+        required=False,
+        repeated=True,
+    ),
+    "variants": Table(
+        {
+            "floor_contacts": Key("texts", "geoms that touch the floor too; * stands for any text", '["*_hull_*"]'),
+            "iterations": Key("whole number", "solver iterations", "20", required=False, at_least=1),
+            "ls_iterations": Key("whole number", "line search iterations", "20", required=False, at_least=1),
+            "cone": Key("text", "friction cone", '"elliptic"', required=False, choices=("pyramidal", "elliptic")),
+            "impratio": Key("number", "stiffness of friction", "10.0", required=False, above=0),
+        },
+        required=False,
+        named=True,
+    ),
 }
+
+_FEET_KEYS = SCHEMA["feet"].keys  # type: ignore[union-attr]
+
+CORNER_FRACTION = 0.9
+"""Corner velocity over velocity limit where robot.toml gives none; its measured value is 0.93 to 0.96 on the Berkeley
+Humanoid, whose drivers hold their current limit almost to the no-load speed."""
+
+FLOOR = "floor"
+"""Name of the geom that `[variants.<name>]` adds contacts with."""
 
 _INERTIAL = '<inertial pos="..." mass="..." fullinertia="..."/>'
 _GAINS = {"position": ("kp", "kd"), "velocity": ("kd",), "torque": ()}
@@ -93,6 +126,12 @@ _ROUND_GEOMS = {
     int(mujoco.mjtGeom.mjGEOM_CAPSULE),
     int(mujoco.mjtGeom.mjGEOM_ELLIPSOID),
 }
+_SOLE_GEOMS = {
+    int(mujoco.mjtGeom.mjGEOM_SPHERE): "sphere",
+    int(mujoco.mjtGeom.mjGEOM_CAPSULE): "capsule",
+    int(mujoco.mjtGeom.mjGEOM_BOX): "box",
+}
+_CONES = {"pyramidal": mujoco.mjtCone.mjCONE_PYRAMIDAL, "elliptic": mujoco.mjtCone.mjCONE_ELLIPTIC}
 
 
 @dataclass(frozen=True)
@@ -110,7 +149,8 @@ class Joint:
         kp: Position gain, N m/rad; 0 where `control` has none.
         kd: Velocity gain, N m s/rad; 0 where `control` has none.
         torque_limit: Largest torque, N m.
-        velocity_limit: Largest velocity of the real joint, rad/s; the simulation does not enforce it.
+        velocity_limit: Velocity at which no torque is left to go faster, rad/s: see `jaxloco.physics.motors`.
+        corner_velocity: Velocity up to which the whole torque limit is available, rad/s.
         lower: Lower end of the range, rad; -inf for an unlimited joint.
         upper: Upper end of the range, rad; inf for an unlimited joint.
         armature: Reflected rotor inertia, kg m².
@@ -126,6 +166,7 @@ class Joint:
     kd: float
     torque_limit: float
     velocity_limit: float
+    corner_velocity: float
     lower: float
     upper: float
     armature: float
@@ -153,12 +194,32 @@ class Wheel:
 
 
 @dataclass(frozen=True, eq=False)
+class Foot:
+    """A foot. Its lowest point is `radius` below `position` where the sole is level, whatever its shape.
+
+    Args:
+        name: Name of the foot.
+        geoms: The geoms that touch the floor.
+        body: The body they belong to.
+        position: Centre of the ball of a round sole, or of the lower face of a flat one, in the body's frame, m, (3,).
+        radius: Radius of the ball, m; 0 for a flat sole.
+    """
+
+    name: str
+    geoms: tuple[str, ...]
+    body: str
+    position: np.ndarray
+    radius: float
+
+
+@dataclass(frozen=True, eq=False)
 class Robot:
     """A robot: the compiled models, the figures of its robot.toml and its name-to-index tables.
 
     Args:
         name: Name of the robot.
         folder: The folder it was loaded from.
+        variant: Which of the folder's variants; None for the one that is trained on.
         model: Model for the physics: one actuator per joint of `joints`, in order; only geoms that can touch.
         visual_model: The same model with every geom, for pictures; same qpos, qvel and ctrl.
         base_body: Body with the free joint; None for a robot fixed to the ground.
@@ -167,12 +228,14 @@ class Robot:
         substeps: Physics steps per control period.
         joints: Actuated joints, in the order of actuators and of every joint vector.
         wheels: Driven wheels.
+        feet: Feet.
         default_qpos: Default pose, shape (nq,).
         default_ctrl: Targets in the default pose, shape (nu,): angles of position joints, 0 elsewhere.
     """
 
     name: str
     folder: Path
+    variant: str | None
     model: mujoco.MjModel
     visual_model: mujoco.MjModel
     base_body: str | None
@@ -181,6 +244,7 @@ class Robot:
     substeps: int
     joints: tuple[Joint, ...]
     wheels: tuple[Wheel, ...]
+    feet: tuple[Foot, ...]
     default_qpos: np.ndarray
     default_ctrl: np.ndarray
 
@@ -214,6 +278,20 @@ class Robot:
         """Indices in qvel of the base's linear and angular velocity, shape (6,); (0,) for a fixed robot."""
         return _base_indices(self.model, self.base_body, self.model.jnt_dofadr, 6)
 
+    def required_feet(self) -> tuple[Foot, ...]:
+        """Return `feet`, for code that cannot do without.
+
+        Raises:
+            RobotError: The robot has none; says what to add to its robot.toml.
+        """
+        if not self.feet:
+            keys = "\n".join(f"{name} = {key.example}" for name, key in _FEET_KEYS.items())
+            raise RobotError(
+                f"{self.folder / 'robot.toml'}: robot {self.name!r} has no feet, which this task needs; "
+                f"add a table for each foot, for example:\n[[feet]]\n{keys}"
+            )
+        return self.feet
+
     def joint_indices(self, names: Iterable[str]) -> np.ndarray:
         """Return the places of `names` in `joints` (so in every joint vector and in ctrl), shape (n,)."""
         return _ids("joint", names, self.joint_names)
@@ -246,29 +324,34 @@ def known_robots() -> tuple[str, ...]:
     return tuple(sorted(file.parent.name for file in robots_dir().glob("*/robot.toml")))
 
 
-def load_robot(name_or_path: str | Path) -> Robot:
+def load_robot(name_or_path: str | Path, variant: str | None = None) -> Robot:
     """Load a robot by name, or from any folder by path.
 
     Args:
         name_or_path: A name of `known_robots()`, or the path of a folder with a robot.toml.
+        variant: One of the folder's `[variants.<name>]`; None for the model that is trained on.
 
     Returns:
         The robot, everything checked.
 
     Raises:
-        UnknownNameError: No robot of that name, and no such folder.
+        UnknownNameError: No robot of that name and no such folder, or no such variant.
         RobotError: The folder cannot be used; the message says what to change in which line of which file.
     """
     folder = _find_folder(name_or_path)
     file = read_toml(folder / "robot.toml", RobotError)
     _check_version(file)
     table = check(file, SCHEMA)
+    if variant is not None and variant not in table["variants"]:
+        raise unknown_name(f"variant of robot {table['robot']['name']!r}", variant, table["variants"])
     substeps = _substeps(file, table["timing"])
     spec = _read_spec(file, table["robot"]["model"])
     draft = _Draft(file, table, spec)
     for verify in _SPEC_CHECKS:
         verify(draft)
     _configure(draft)
+    if variant is not None:
+        _apply_variant(draft, variant)
     visual_model = _compile(draft)
     _check_inertias(draft, visual_model)  # before the next line, which makes every inertia explicit
     spec.compiler.discardvisual = True
@@ -279,6 +362,7 @@ def load_robot(name_or_path: str | Path) -> Robot:
     return Robot(
         name=table["robot"]["name"],
         folder=folder,
+        variant=variant,
         model=model,
         visual_model=visual_model,
         base_body=table["robot"]["base_body"],
@@ -287,6 +371,7 @@ def load_robot(name_or_path: str | Path) -> Robot:
         substeps=substeps,
         joints=tuple(_joint(model, entry) for entry in table["joints"]),
         wheels=tuple(Wheel(**entry) for entry in table["wheels"]),
+        feet=_feet(draft, model, default_qpos),
         default_qpos=default_qpos,
         default_ctrl=default_ctrl,
     )
@@ -371,13 +456,23 @@ def _check_no_actuators(draft: _Draft) -> None:
 
 
 def _check_unique_names(draft: _Draft) -> None:
-    for table in ("joints", "wheels"):
+    for table in ("joints", "wheels", "feet"):
         seen: set[str] = set()
         for i, entry in enumerate(draft.table[table]):
             if entry["name"] in seen:
                 problem = f"{entry['name']!r} is there twice; remove or rename this [[{table}]]"
                 raise draft.file.fail((table, i, "name"), problem)
             seen.add(entry["name"])
+
+
+def _check_joints_named(draft: _Draft) -> None:
+    for joint in draft.spec.joints:
+        if not joint.name and joint.type != mujoco.mjtJoint.mjJNT_FREE:
+            body = joint.parent.name
+            raise RobotError(
+                f"{draft.model_path}: body {body!r} has a joint without a name, so robot.toml cannot speak of it; "
+                f'write for example <joint name="{body or "my"}_joint" .../>'
+            )
 
 
 def _check_joints(draft: _Draft) -> None:
@@ -406,6 +501,17 @@ def _check_gains(draft: _Draft) -> None:
             if gain not in _GAINS[control] and entry[gain] is not None:
                 problem = f'has no effect with control = "{control}"; remove it'
                 raise draft.file.fail(where, problem)
+
+
+def _check_corner_velocities(draft: _Draft) -> None:
+    for i, entry in enumerate(draft.table["joints"]):
+        corner, limit = entry["corner_velocity"], entry["velocity_limit"]
+        if corner is not None and corner >= limit:
+            raise draft.file.fail(
+                ("joints", i, "corner_velocity"),
+                f"found {corner:g}, expected less than velocity_limit = {limit:g}, where the torque is used up; "
+                f"write for example corner_velocity = {CORNER_FRACTION * limit:.6g}, or leave it out for that",
+            )
 
 
 def _check_base(draft: _Draft) -> None:
@@ -460,15 +566,47 @@ def _check_wheels(draft: _Draft) -> None:
             raise draft.file.fail(("wheels", i, "geom"), problem)
 
 
+def _check_feet(draft: _Draft) -> None:
+    bodies = _spec_names(draft.spec.bodies[1:])
+    for i, foot in enumerate(draft.table["feet"]):
+        if foot["body"] not in bodies:
+            problem = f"no body {foot['body']!r} in {draft.model_path}.{closest(foot['body'], bodies)}"
+            raise draft.file.fail(("feet", i, "body"), problem)
+        for name in foot["geoms"]:
+            geom = draft.spec.geom(name)
+            if geom is None:
+                problem = f"no geom {name!r} in {draft.model_path}.{closest(name, _spec_names(draft.spec.geoms))}"
+                raise draft.file.fail(("feet", i, "geoms"), problem)
+            if geom.parent.name != foot["body"]:
+                problem = f"found {foot['body']!r}, but geom {name!r} belongs to body {geom.parent.name!r}; write that"
+                raise draft.file.fail(("feet", i, "body"), problem)
+
+
+def _check_variants(draft: _Draft) -> None:
+    for variant, table in draft.table["variants"].items():
+        where = (f"variants.{variant}", "floor_contacts")
+        names = _spec_names(draft.spec.geoms)
+        if FLOOR not in names:
+            problem = f'no geom {FLOOR!r} to touch; in {draft.model_path} add <geom name="{FLOOR}" type="plane" .../>'
+            raise draft.file.fail(where, problem)
+        for pattern in table["floor_contacts"]:
+            if not fnmatch.filter(names, pattern):
+                raise draft.file.fail(where, f"no geom matches {pattern!r}.{closest(pattern, names)}")
+
+
 _SPEC_CHECKS: tuple[Callable[[_Draft], None], ...] = (
     _check_no_actuators,
     _check_unique_names,
+    _check_joints_named,
     _check_joints,
     _check_gains,
+    _check_corner_velocities,
     _check_base,
     _check_orientation,
     _check_imu_site,
     _check_wheels,
+    _check_feet,
+    _check_variants,
 )
 
 
@@ -486,6 +624,21 @@ def _configure(draft: _Draft) -> None:
         if entry["frictionloss"] is not None:
             joint.frictionloss = entry["frictionloss"]
         _add_actuator(spec, entry)
+
+
+def _apply_variant(draft: _Draft, variant: str) -> None:
+    table, spec = draft.table["variants"][variant], draft.spec
+    names = _spec_names(spec.geoms)
+    touching = {name for pattern in table["floor_contacts"] for name in fnmatch.filter(names, pattern)}
+    paired = {name for pair in spec.pairs for name in (pair.geomname1, pair.geomname2)}
+    for name in names:  # in the order of the file
+        if name in touching - paired - {FLOOR}:
+            spec.add_pair(name=f"{FLOOR}_{name}", geomname1=FLOOR, geomname2=name)
+    for option in ("iterations", "ls_iterations", "impratio"):
+        if table[option] is not None:
+            setattr(spec.option, option, table[option])
+    if table["cone"] is not None:
+        spec.option.cone = _CONES[table["cone"]]
 
 
 def _add_actuator(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
@@ -549,11 +702,7 @@ def _check_wheel_geoms(draft: _Draft, model: mujoco.MjModel, default_qpos: np.nd
     for i, wheel in enumerate(draft.table["wheels"]):
         name, radius = wheel["geom"], wheel["radius"]
         if name not in kept:
-            raise draft.file.fail(
-                ("wheels", i, "geom"),
-                f"geom {name!r} can touch nothing; in {draft.model_path} give it contype and conaffinity, "
-                f'or add <contact><pair geom1="floor" geom2="{name}"/></contact>',
-            )
+            raise draft.file.fail(("wheels", i, "geom"), _cannot_touch(draft, name))
         geom = model.geom(name)
         if int(geom.type[0]) in _ROUND_GEOMS and abs(geom.size[0] - radius) > 1e-6:
             raise draft.file.fail(
@@ -581,11 +730,57 @@ def _check_wheel_signs(draft: _Draft, model: mujoco.MjModel, default_qpos: np.nd
             )
 
 
+def _check_foot_geoms(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
+    kept = _names(model, mujoco.mjtObj.mjOBJ_GEOM)
+    for i, foot in enumerate(draft.table["feet"]):
+        for name in foot["geoms"]:
+            if name not in kept:
+                raise draft.file.fail(("feet", i, "geoms"), _cannot_touch(draft, name))
+            if int(model.geom(name).type[0]) not in _SOLE_GEOMS:
+                kinds = ", ".join(_SOLE_GEOMS.values())
+                problem = f"geom {name!r} in {draft.model_path} must be one of {kinds}; give it one of these types"
+                raise draft.file.fail(("feet", i, "geoms"), problem)
+
+
+def _cannot_touch(draft: _Draft, geom: str) -> str:
+    return (
+        f"geom {geom!r} can touch nothing; in {draft.model_path} give it contype and conaffinity, "
+        f'or add <contact><pair geom1="{FLOOR}" geom2="{geom}"/></contact>'
+    )
+
+
 _MODEL_CHECKS: tuple[Callable[[_Draft, mujoco.MjModel, np.ndarray], None], ...] = (
     _check_ranges,
     _check_wheel_geoms,
     _check_wheel_signs,
+    _check_foot_geoms,
 )
+
+
+def _feet(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> tuple[Foot, ...]:
+    data = mujoco.MjData(model)
+    data.qpos[:] = default_qpos
+    mujoco.mj_kinematics(model, data)
+    feet = []
+    for entry in draft.table["feet"]:
+        soles = [_sole(model, data, model.geom(name).id) for name in entry["geoms"]]
+        position = np.mean([position for position, _ in soles], axis=0)
+        position.setflags(write=False)
+        feet.append(Foot(entry["name"], entry["geoms"], entry["body"], position, max(radius for _, radius in soles)))
+    return tuple(feet)
+
+
+def _sole(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> tuple[np.ndarray, float]:
+    """Return what a foot's `position` and `radius` are for one geom."""
+    centre, size = model.geom_pos[geom].copy(), model.geom_size[geom]
+    if model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_BOX:
+        return centre, float(size[0])
+    down = -data.geom_xmat[geom].reshape(3, 3)[2]  # of the world, in the geom's axes
+    axis = int(np.argmax(np.abs(down)))
+    outward, normal = np.zeros(3), np.zeros(3)
+    outward[axis] = np.sign(down[axis]) * size[axis]
+    mujoco.mju_rotVecQuat(normal, outward, model.geom_quat[geom])
+    return centre + normal, 0.0
 
 
 def _joint(model: mujoco.MjModel, entry: dict[str, Any]) -> Joint:
@@ -600,12 +795,18 @@ def _joint(model: mujoco.MjModel, entry: dict[str, Any]) -> Joint:
         kd=entry["kd"] or 0.0,
         torque_limit=entry["torque_limit"],
         velocity_limit=entry["velocity_limit"],
+        corner_velocity=_corner_velocity(entry),
         lower=lower,
         upper=upper,
         armature=float(joint.armature[0]),
         damping=float(np.ravel(joint.damping)[0]),
         frictionloss=float(joint.frictionloss[0]),
     )
+
+
+def _corner_velocity(entry: dict[str, Any]) -> float:
+    corner = entry["corner_velocity"]
+    return CORNER_FRACTION * entry["velocity_limit"] if corner is None else corner
 
 
 def _range(model: mujoco.MjModel, name: str) -> tuple[float, float]:

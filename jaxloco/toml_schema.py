@@ -16,7 +16,7 @@ from typing import Any, Literal
 from jaxloco.errors import JaxlocoError
 
 Where = tuple[str | int, ...]
-Kind = Literal["text", "number", "whole number", "numbers"]
+Kind = Literal["text", "texts", "number", "whole number", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Key:
     """What one value must be.
 
     Args:
-        kind: Type of the value; "numbers" is an array of `length` numbers.
+        kind: Type of the value; "numbers" is an array of `length` numbers, "texts" one of at least one text.
         meaning: What the value is, with its unit; shown in errors.
         example: A value in TOML notation; shown in errors as the line to write.
         required: Whether the key must be there.
@@ -47,8 +47,14 @@ class Key:
 
     def expectation(self) -> str:
         """Return in words what is expected, such as "a number > 0 (torque limit in N m)"."""
-        words = {"text": "a text", "number": "a number", "whole number": "a whole number"}
-        text = f"an array of {self.length} numbers" if self.kind == "numbers" else words[self.kind]
+        words = {
+            "text": "a text",
+            "texts": "an array of texts",
+            "number": "a number",
+            "whole number": "a whole number",
+            "numbers": f"an array of {self.length} numbers",
+        }
+        text = words[self.kind]
         text += f" > {self.above:g}" if self.above is not None else ""
         text += f" >= {self.at_least:g}" if self.at_least is not None else ""
         if self.choices:
@@ -58,11 +64,12 @@ class Key:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of keys: `[name]`, or with `repeated` an array of tables `[[name]]`."""
+    """A table of keys: `[name]`, with `repeated` an array of tables `[[name]]`, with `named` tables `[name.<any>]`."""
 
     keys: Mapping[str, Key]
     required: bool = True
     repeated: bool = False
+    named: bool = False
 
 
 Schema = Mapping[str, Key | Table]
@@ -80,7 +87,7 @@ class TomlFile:
     error: type[JaxlocoError]
 
     def fail(self, where: Where, problem: str) -> JaxlocoError:
-        """Return (not raise) an error about the value at `where`, for example ("joints", 0, "kp").
+        """Return (not raise) an error about the value at `where`: ("joints", 0, "kp") or ("variants.full", "cone").
 
         The line is found by reading the text, so it is left out for unusual notations (inline tables).
         """
@@ -90,7 +97,8 @@ class TomlFile:
 
     def _label(self, where: Where) -> str:
         if len(where) == 1:
-            return f"[{where[0]}]" if isinstance(self.data.get(str(where[0])), dict) else f"{where[0]!r}"
+            is_table = "." in str(where[0]) or isinstance(self.data.get(str(where[0])), dict)
+            return f"[{where[0]}]" if is_table else f"{where[0]!r}"
         table, *rest = where
         if not isinstance(rest[0], int):
             return f"{rest[0]!r} in [{table}]"
@@ -131,7 +139,8 @@ def check(file: TomlFile, schema: Schema) -> dict[str, Any]:
         schema: Its allowed keys and tables; anything else is refused.
 
     Returns:
-        One entry per schema key: a value, a dict (table; None if absent) or a list of dicts (repeated table).
+        One entry per schema key: a value, a dict (table; None if absent), a list of dicts (repeated table) or a
+        dict of dicts (named tables).
 
     Raises:
         JaxlocoError: (as `file.error`) an unknown or missing key, or a value of the wrong type or range.
@@ -192,14 +201,16 @@ def _check_entry(file: TomlFile, name: str, entry: Key | Table) -> Any:
     if isinstance(entry, Key):
         return _check_key(file, (), file.data, name, entry)
     value = file.data.get(name)
-    header = f"[[{name}]]" if entry.repeated else f"[{name}]"
+    header = f"[[{name}]]" if entry.repeated else f"[{name}.<name>]" if entry.named else f"[{name}]"
     if value is None or value == []:
         if entry.required:
             keys = ", ".join(key for key, rule in entry.keys.items() if rule.required)
             raise file.error(f"{file.path}: {header} is missing; add it with the keys {keys}")
-        return [] if entry.repeated else None
+        return {} if entry.named else [] if entry.repeated else None
     if not isinstance(value, list if entry.repeated else dict):
         raise file.fail((name,), f"found {_describe(value)}, expected a table; write {header}")
+    if isinstance(value, dict) and entry.named:
+        return {key: _check_table(file, (f"{name}.{key}",), item, entry.keys) for key, item in value.items()}
     if not entry.repeated:
         return _check_table(file, (name,), value, entry.keys)
     return [_check_table(file, (name, i), item, entry.keys) for i, item in enumerate(value)]
@@ -233,6 +244,7 @@ def _is_number(value: Any) -> bool:
 
 _TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
     "text": lambda value: isinstance(value, str) and value != "",
+    "texts": lambda value: isinstance(value, list) and value != [] and all(isinstance(i, str) and i for i in value),
     "number": _is_number,
     "whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "numbers": lambda value: isinstance(value, list) and all(_is_number(item) for item in value),
@@ -254,6 +266,8 @@ def _fits(value: Any, rule: Key) -> bool:
 def _convert(value: Any, kind: Kind) -> Any:
     if kind == "number":
         return float(value)
+    if kind == "texts":
+        return tuple(value)
     return tuple(float(item) for item in value) if kind == "numbers" else value
 
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jaxloco.physics.motors import Motors
+
 ENGINES = ("native", "mjx", "warp")
 
 Params = dict[str, jax.Array]
@@ -59,6 +61,7 @@ class PhysicsSpec:
         fields: Model fields that `params` holds, in order.
         readings: Derived fields to read back after each step, beside the state.
         push_body: Body that `Controls.wrench` acts on.
+        motors: Torque–speed curves, applied in each simulation step; None for motors of unlimited velocity.
     """
 
     model: mujoco.MjModel
@@ -66,6 +69,7 @@ class PhysicsSpec:
     fields: tuple[str, ...] = ()
     readings: tuple[str, ...] = ()
     push_body: int = 1
+    motors: Motors | None = None
 
     def nominal(self) -> dict[str, np.ndarray]:
         """Return the model's own value of each field in `fields`, float32."""

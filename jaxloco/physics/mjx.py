@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxloco.errors import RobotError
 from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings
+from jaxloco.physics.motors import limit_inputs
 
 with redirect_stdout(io.StringIO()):  # it prints, where commands write JSON, that the optional Warp is missing
     from mujoco import mjx
@@ -59,14 +60,25 @@ class MjxPhysics:
         """Advance one control period."""
         model = self._model.tree_replace(params)
         data = self._assemble(state, controls)
+
+        def substep(data: mjx.Data, _: None) -> tuple[mjx.Data, None]:
+            return self._substep(model, self._within_curves(model, data, controls.ctrl)), None
+
         with jax.numpy_rank_promotion("allow"):  # MJX relies on it
-            data, _ = jax.lax.scan(lambda d, _: (self._substep(model, d), None), data, length=self.spec.substeps)
+            data, _ = jax.lax.scan(substep, data, length=self.spec.substeps)
         return PhysicsState(data.qpos, data.qvel, data.act, data.qacc_warmstart), self._read(data)
 
     def _substep(self, model: mjx.Model, data: mjx.Data) -> mjx.Data:
         if self.name == "warp" or not self._servos.size:
             return mjx.step(model, data)
         return mjx.step(self._without_saturated_damping(model, data), data)
+
+    def _within_curves(self, model: mjx.Model, data: mjx.Data, ctrl: jax.Array) -> mjx.Data:
+        """Set the actuator inputs to `ctrl`, as far as the motors' torque–speed curves allow."""
+        if self.spec.motors is None:
+            return data
+        gain, bias = model.actuator_gainprm, model.actuator_biasprm
+        return data.replace(ctrl=limit_inputs(self.spec.motors, gain, bias, data.qpos, data.qvel, ctrl))
 
     def _without_saturated_damping(self, model: mjx.Model, data: mjx.Data) -> mjx.Model:
         """Turn servos at their torque limit into constant torques.

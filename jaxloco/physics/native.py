@@ -11,6 +11,7 @@ Each device of the process has batches of its own, stepped on its share of the c
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -21,6 +22,7 @@ from mujoco.batch import Batch, SimulationError
 
 from jaxloco.physics import host_call
 from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings, model_field
+from jaxloco.physics.motors import Motors, limit_inputs
 
 Host = np.ndarray
 
@@ -76,7 +78,8 @@ def _fingerprint(spec: PhysicsSpec) -> str:
     """Return a hash of all that a step depends on: a cached program finds the right function by it."""
     buffer = np.empty(mujoco.mj_sizeModel(spec.model), np.uint8)
     mujoco.mj_saveModel(spec.model, None, buffer)
-    rest = (mujoco.__version__, spec.substeps, spec.fields, spec.readings, spec.push_body)
+    motors = None if spec.motors is None else spec.motors.slope.tolist() + spec.motors.velocity_limit.tolist()
+    rest = (mujoco.__version__, spec.substeps, spec.fields, spec.readings, spec.push_body, motors)
     return hashlib.sha256(buffer.tobytes() + repr(rest).encode()).hexdigest()[:32]
 
 
@@ -122,7 +125,7 @@ class _HostBatch:
         model = spec.model
         self.lock = threading.Lock()
         self._batch = Batch(model, size, threads)
-        self._substeps = spec.substeps
+        self._substeps, self._motors = spec.substeps, spec.motors
         place = partial(_state_columns, model)
         bits = mujoco.mjtState
         self._read = [place(bit) for bit in (bits.mjSTATE_QPOS, bits.mjSTATE_QVEL, bits.mjSTATE_ACT)]
@@ -142,19 +145,33 @@ class _HostBatch:
             width = columns.stop - columns.start
             state[:, columns] = rows[:, start : start + width]
             start += width
-        failed: np.ndarray | None = None
-        try:
-            if kind == "step":
-                self._batch.step(nstep=self._substeps)
-            else:
-                self._batch.forward()
-        except SimulationError as error:
-            failed = error.ids
+        if kind != "step":
+            failed = _failures(self._batch.forward)
+        elif self._motors is None:
+            failed = _failures(partial(self._batch.step, nstep=self._substeps))
+        else:
+            failed = self._step_within_curves(self._motors)
         blocks = [*(state[:, columns] for columns in self._read), *self._outputs]
         with np.errstate(over="ignore"):
             np.concatenate(blocks, axis=1, out=out, casting="same_kind")
-        if failed is not None:
-            out[failed] = np.nan
+        out[failed] = np.nan
+
+    def _step_within_curves(self, motors: Motors) -> list[int]:
+        """Step with the inputs held as far as the torque–speed curves allow; return the robots that failed."""
+        batch, failed = self._batch, list[int]()
+        gain, bias = self._values("actuator_gainprm"), self._values("actuator_biasprm")
+        ctrl, qpos, qvel = batch.bind("ctrl"), batch.bind("qpos"), batch.bind("qvel")
+        held = ctrl.copy()
+        for _ in range(self._substeps):
+            with np.errstate(invalid="ignore", over="ignore"):  # in a robot that has diverged
+                ctrl[:] = limit_inputs(motors, gain, bias, qpos, qvel, held)
+            failed += _failures(batch.step)
+        return failed
+
+    def _values(self, field: str) -> Host:
+        """Return a model field of each robot, or of all of them."""
+        values = self._batch.expanded(field)
+        return model_field(self._batch.model, field) if values is None else values
 
     def _set_params(self, params: Host) -> None:
         changed = (params != self._params).any(axis=1)
@@ -167,6 +184,15 @@ class _HostBatch:
             start += width
         self._params[ids] = params[ids]
         self._batch.set_const(ids)
+
+
+def _failures(call: Callable[[], None]) -> list[int]:
+    """Run a call of a batch; return the robots in which MuJoCo raised an error."""
+    try:
+        call()
+    except SimulationError as error:
+        return list(error.ids)
+    return []
 
 
 def _state_columns(model: mujoco.MjModel, component: mujoco.mjtState) -> slice:
