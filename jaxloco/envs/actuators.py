@@ -23,10 +23,13 @@ class Actuation:
     Attributes:
         delay: Time until a target has effect, s, drawn per episode.
         time_constant: Time constant of a first-order lag (bandwidth 1 / (2π τ) Hz), s, drawn per episode; 0 for none.
+        velocity_limits: Whether motors obey their torque-speed curve in every physics step (some 5 % slower). Without
+            it they give their full torque at any velocity, which matters where joints get near their limits.
     """
 
     delay: Range = Range(0.0, 0.0)
     time_constant: Range = Range(0.0, 0.0)
+    velocity_limits: bool = False
 
     def __post_init__(self) -> None:
         for name in ("delay", "time_constant"):

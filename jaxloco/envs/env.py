@@ -29,6 +29,7 @@ from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import OutputSpec, Stage
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
 from jaxloco.physics.contract import Params, Readings
+from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 
 NO_PUSHES = Pushes(Range(0.0, 0.0), Range(1.0, 1.0), Range(1e6, 1e6))
@@ -236,6 +237,7 @@ class Env:
             fields=self._randomized.fields,
             readings=self.quantities.readings(used),
             push_body=push_body,
+            motors=motors_of(self.robot) if self.spec.actuation.velocity_limits else None,
         )
 
     def _make_observers(self) -> dict[str, Observer]:
