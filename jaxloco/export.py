@@ -19,11 +19,10 @@ from jaxloco.envs.env import Env
 from jaxloco.envs.observations import Observer
 from jaxloco.errors import ConfigError
 from jaxloco.learning import ppo
-from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.learning.ppo import LearnerState
 from jaxloco.onboard.bundle import write_bundle
-from jaxloco.onboard.spec import InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
 from jaxloco.training.rollout import Agent
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
@@ -59,7 +58,7 @@ def export(
     """
     spec = policy_spec(env, agent, task, {**provenance, "versions": versions()})
     arrays = {}
-    for index, (kernel, bias) in enumerate(actor_layers(learner.params)):
+    for index, (kernel, bias) in enumerate(agent.networks.policy_layers(learner.params)):
         arrays[f"actor/{index}/kernel"] = np.asarray(kernel, np.float32)
         arrays[f"actor/{index}/bias"] = np.asarray(bias, np.float32)
     if spec.normalizer is not None:
@@ -124,9 +123,16 @@ def _inputs(env: Env, observer: Observer) -> tuple[InputSpec, ...]:
                 low=term.low,
                 high=term.high,
                 source="command" if term.quantity in commands else source,
+                components=_components(env, quantity.frame, size),
+                frequency=env.spec.gait.frequency if env.spec.gait and term.quantity == GAIT_CLOCK else None,
             )
         )
     return tuple(inputs)
+
+
+def _components(env: Env, frame: str, size: int) -> tuple[str, ...]:
+    """Return the names of the joints for a quantity with one value per joint."""
+    return env.robot.joint_names if frame == "joint" and size == len(env.robot.joints) else ()
 
 
 def golden(env: Env, agent: Agent, learner: LearnerState, spec: PolicySpec, seed: int) -> dict[str, np.ndarray]:
@@ -167,23 +173,23 @@ def _answer(
     still = jnp.zeros(env.action_size)
     draws = observer.noiseless()
 
-    def step(carry: Any, values: dict[str, jax.Array]) -> Any:
-        state, begun, pipeline, action, target = carry
-        known = {**values, **env.feedback(action, target)}
+    def advance(carry: Any, values: dict[str, jax.Array]) -> Any:
+        state, step, pipeline, action, target = carry
+        known = {**values, **env.feedback(action, target, step.astype(jnp.float32) * env.dt)}
         first = observer.start(known, draws, None)
         following = observer.step(state, known, draws, None)
-        state = jax.tree.map(lambda a, b: jnp.where(begun, b, a), first, following)
+        state = jax.tree.map(lambda a, b: jnp.where(step > 0, b, a), first, following)
         observation = {"actor": observer.observation(state)}
         config, networks = agent.config, agent.networks
         output = ppo.policy_mean(learner.params, learner.normalizers, observation, networks=networks, config=config)
         action = ppo.environment_action(output, networks=networks)
         pipeline, target = actions.apply(stages, pipeline, action)
-        return (state, jnp.bool_(True), pipeline, action, target), (output, action, target)
+        return (state, step + 1, pipeline, action, target), (output, action, target)
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
     state = observer.start(zeros, draws, None)
-    carry = (state, jnp.bool_(False), actions.initial_state(stages, env.action_size), still, still)
-    _, (output, action, target) = jax.lax.scan(step, carry, sequence)
+    carry = (state, jnp.int32(0), actions.initial_state(stages, env.action_size), still, still)
+    _, (output, action, target) = jax.lax.scan(advance, carry, sequence)
     splits = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
     parts = jnp.split(target, splits, axis=-1)
     named = {f"outputs/{item.name}": part for item, part in zip(spec.outputs, parts, strict=True)}

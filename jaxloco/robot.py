@@ -359,6 +359,10 @@ def load_robot(name_or_path: str | Path, variant: str | None = None) -> Robot:
     default_qpos, default_ctrl = _defaults(draft, model)
     for verify_model in _MODEL_CHECKS:
         verify_model(draft, model, default_qpos)
+    feet = _feet(draft, model, default_qpos)
+    if feet:
+        _add_foot_sensors(spec, feet)
+        model = _compile(draft)
     return Robot(
         name=table["robot"]["name"],
         folder=folder,
@@ -371,7 +375,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None) -> Robot:
         substeps=substeps,
         joints=tuple(_joint(model, entry) for entry in table["joints"]),
         wheels=tuple(Wheel(**entry) for entry in table["wheels"]),
-        feet=_feet(draft, model, default_qpos),
+        feet=feet,
         default_qpos=default_qpos,
         default_ctrl=default_ctrl,
     )
@@ -768,6 +772,40 @@ def _feet(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> tup
         position.setflags(write=False)
         feet.append(Foot(entry["name"], entry["geoms"], entry["body"], position, max(radius for _, radius in soles)))
     return tuple(feet)
+
+
+def _add_foot_sensors(spec: mujoco.MjSpec, feet: tuple[Foot, ...]) -> None:
+    """Let MuJoCo measure where each foot is, how it moves and what it touches, and whether anything else touches.
+
+    Names: <foot>_sole_position, <foot>_sole_velocity, <geom>_force (in the world's frame) for a geom of a foot, and
+    <geom>_touch (the number of contacts) for any other geom of a contact pair.
+    """
+    sensor, site = mujoco.mjtSensor, mujoco.mjtObj.mjOBJ_SITE
+    for foot in feet:
+        name = f"{foot.name}_sole"
+        spec.body(foot.body).add_site(name=name, pos=foot.position, group=5)
+        spec.add_sensor(name=f"{name}_position", type=sensor.mjSENS_FRAMEPOS, objtype=site, objname=name)
+        spec.add_sensor(name=f"{name}_velocity", type=sensor.mjSENS_FRAMELINVEL, objtype=site, objname=name)
+    soles = [geom for foot in feet for geom in foot.geoms]
+    world = spec.worldbody.name
+    paired = dict.fromkeys(name for pair in spec.pairs for name in (pair.geomname1, pair.geomname2))
+    others = [name for name in paired if name not in soles and spec.geom(name).parent.name != world]
+    for geom in soles:
+        _add_contact_sensor(spec, f"{geom}_force", geom, mujoco.mjtConDataField.mjCONDATA_FORCE)
+    for geom in others:
+        _add_contact_sensor(spec, f"{geom}_touch", geom, mujoco.mjtConDataField.mjCONDATA_FOUND)
+
+
+def _add_contact_sensor(spec: mujoco.MjSpec, name: str, geom: str, what: mujoco.mjtConDataField) -> None:
+    """Measure the sum of all contacts of a geom."""
+    sum_of_forces = 3  # "netforce" among the reductions of MJCF's <contact> sensor
+    spec.add_sensor(
+        name=name,
+        type=mujoco.mjtSensor.mjSENS_CONTACT,
+        objtype=mujoco.mjtObj.mjOBJ_GEOM,
+        objname=geom,
+        intprm=[1 << what.value, sum_of_forces, 1],
+    )
 
 
 def _sole(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> tuple[np.ndarray, float]:

@@ -46,16 +46,24 @@ class PlainPolicy:
         size = self.spec.action_size
         self.frames: list[np.ndarray] = []
         self.action = np.zeros(size)
+        self.steps = 0
         self.states: list[Any] = []
         for stage in self.spec.pipeline:
             initial = np.array(getattr(stage, "initial", None) or [0.0] * size)
             self.states.append([initial] * stage.steps if isinstance(stage, Delay) else initial)
 
+    def _own(self, item: InputSpec) -> np.ndarray:
+        if item.frequency is None:
+            return self.action
+        angle = 2.0 * np.pi * item.frequency * self.steps / self.spec.control_frequency
+        return np.array([np.sin(angle), np.cos(angle)])
+
     def act(self, inputs: dict[str, Any]) -> np.ndarray:
         frame = []
         for item in self.spec.inputs:
-            value = self.action if item.source == "policy" else np.atleast_1d(np.array(inputs[item.name], float))
+            value = self._own(item) if item.source == "policy" else np.atleast_1d(np.array(inputs[item.name], float))
             frame.append((np.clip(value, *item.clip) if item.clip else value) * np.array(item.scale))
+        self.steps += 1
         frames = [np.concatenate(frame)]
         self.frames = (self.frames + frames)[-self.spec.history :] if self.frames else frames * self.spec.history
         x = np.concatenate(self.frames)

@@ -167,6 +167,26 @@ def test_an_output_can_be_fed_back_and_is_zero_after_a_reset():
     assert policy.network_output.item() == 1.0
 
 
+def test_the_gait_clock_counts_control_periods_from_the_reset():
+    clock = InputSpec("gait_clock", size=2, source="policy", frequency=25.0)
+    policy = sum_policy((InputSpec("x"), clock), weights=[0.0, 1.0, 10.0])
+    quarter = policy.spec.control_frequency == 100.0
+    assert quarter  # four steps to a cycle
+    for _ in range(2):
+        found = []
+        for _ in range(5):
+            policy.act({"x": 0.0})
+            found.append(policy.network_output.item())
+        assert found == pytest.approx([10.0, 1.0, -10.0, -1.0, 10.0], abs=1e-5)
+        policy.reset()
+
+
+@pytest.mark.parametrize("changes", [{"frequency": None}, {"source": "sensor"}, {"name": "clock"}])
+def test_only_the_gait_clock_has_a_frequency_and_the_policy_counts_it(changes):
+    with pytest.raises(BundleError, match="frequency|source"):
+        InputSpec(**{"name": "gait_clock", "size": 2, "source": "policy", "frequency": 2.0, **changes})
+
+
 @pytest.mark.parametrize(
     ("stage", "given", "expected"),
     [

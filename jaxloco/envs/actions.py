@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxloco.envs.delays import push
-from jaxloco.onboard.spec import Clip, Delay, Integrate, LowPass, Scale, Stage
+from jaxloco.onboard.spec import Clip, Cycle, Delay, Integrate, LowPass, Scale, Stage
 
 State = jax.Array
-"""State of one stage: (n,) for an integrator or a filter, (steps, n) for a delay, (0,) for none."""
+"""State of one stage: (n,) for an integrator or a filter, (steps, n) for a delay, (1,) for a cycle, (0,) for none."""
 
 
 def initial_state(stages: Sequence[Stage], size: int) -> tuple[State, ...]:
@@ -45,7 +45,7 @@ def _initial(stage: Stage, size: int) -> State:
     if isinstance(stage, Delay):
         start = _vector(stage.initial) if stage.initial is not None else jnp.zeros(size)
         return jnp.tile(start, (stage.steps, 1))
-    return jnp.zeros(0)
+    return jnp.zeros(1 if isinstance(stage, Cycle) else 0)
 
 
 def _vector(values: Sequence[float]) -> jax.Array:
@@ -77,10 +77,16 @@ def _delay(stage: Delay, state: State, x: jax.Array) -> tuple[State, jax.Array]:
     return push(state, x), state[-1]
 
 
+def _cycle(stage: Cycle, state: State, x: jax.Array) -> tuple[State, jax.Array]:
+    cycle = (state * jnp.float32(stage.dt * stage.frequency) + _vector(stage.offset)) % 1.0
+    return state + 1.0, x + _vector(stage.amplitude) * jnp.maximum(jnp.sin(2.0 * jnp.pi * cycle), 0.0)
+
+
 _APPLY: dict[type[Stage], Callable[[Any, State, jax.Array], tuple[State, jax.Array]]] = {
     Scale: _scale,
     Clip: _clip,
     Integrate: _integrate,
     LowPass: _low_pass,
     Delay: _delay,
+    Cycle: _cycle,
 }

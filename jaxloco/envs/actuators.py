@@ -23,13 +23,10 @@ class Actuation:
     Attributes:
         delay: Time until a target has effect, s, drawn per episode.
         time_constant: Time constant of a first-order lag (bandwidth 1 / (2π τ) Hz), s, drawn per episode; 0 for none.
-        velocity_limits: Whether motors obey their torque-speed curve in every physics step (some 5 % slower). Without
-            it they give their full torque at any velocity, which matters where joints get near their limits.
     """
 
     delay: Range = Range(0.0, 0.0)
     time_constant: Range = Range(0.0, 0.0)
-    velocity_limits: bool = False
 
     def __post_init__(self) -> None:
         for name in ("delay", "time_constant"):
@@ -94,3 +91,8 @@ def wheel_drive(robot: Robot) -> Drive:
 def joint_drive(robot: Robot) -> Drive:
     """One target per actuated joint, in the joint's own unit, relative to its default."""
     return Drive(np.asarray(robot.default_ctrl), np.eye(len(robot.joints)))
+
+
+def target_drive(robot: Robot) -> Drive:
+    """One target per actuated joint, in the joint's own unit, as it stands: for pipelines that add the default pose."""
+    return Drive(np.zeros(len(robot.joints)), np.eye(len(robot.joints)))

@@ -18,6 +18,9 @@ from jaxloco.envs import actions
 from jaxloco.envs.actuators import Actuation, ActuationState, Drive
 from jaxloco.envs.commands import Command, CommandState
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
+from jaxloco.envs.feet import foot_memories, foot_quantities
+from jaxloco.envs.gaits import Gait
+from jaxloco.envs.memories import Memories, Remembered
 from jaxloco.envs.observations import ObservationGroup, Observer, ObserverState
 from jaxloco.envs.perturbations import Pushes, PushState
 from jaxloco.envs.quantities import Quantity, QuantityTable, Snapshot, Values, standard_quantities
@@ -26,7 +29,7 @@ from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.onboard.spec import OutputSpec, Stage
+from jaxloco.onboard.spec import GAIT_CLOCK, OutputSpec, Stage
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
 from jaxloco.physics.contract import Params, Readings
 from jaxloco.physics.motors import motors_of
@@ -43,11 +46,13 @@ class ActionSpec:
         outputs: What the pipeline gives, by name, with unit, limits and safe value.
         pipeline: Stages, run by the simulator and by the robot.
         drive: From the pipeline's result to actuator inputs, for a robot.
+        mirror: How actions change when left and right swap; see `Quantity`.
     """
 
     outputs: tuple[OutputSpec, ...]
     pipeline: tuple[Stage, ...]
     drive: Callable[[Robot], Drive]
+    mirror: str = ""
 
     @property
     def size(self) -> int:
@@ -68,7 +73,11 @@ class EnvSpec:
         episode_seconds: Time after which an episode is truncated.
         training_seconds: The same in training, if shorter: a policy that survives would else meet few first states.
             Each training episode then lasts between half of it and all of it, lest the robots march in step.
+        reward_floor: The sum of the terms is at least this: with 0, no step is worth less than the end of the episode.
         quantities: Entries that this task adds to the table.
+        memories: Entries that depend on the past, beside those of feet and joints.
+        gait: Clock that tells when each foot should swing.
+        motor_curves: Hold the motors to their torque–speed curves, beside their torque limits.
         commands: What the robot is asked to do.
         actuation: Delay and bandwidth of the motors.
         initial_state: Distribution of the first state.
@@ -84,7 +93,11 @@ class EnvSpec:
     terminations: tuple[TerminationTerm, ...]
     episode_seconds: float
     training_seconds: float | None = None
+    reward_floor: float | None = None
     quantities: tuple[Quantity, ...] = ()
+    memories: tuple[Remembered, ...] = ()
+    gait: Gait | None = None
+    motor_curves: bool = False
     commands: tuple[Command, ...] = ()
     actuation: Actuation = field(default_factory=Actuation)
     initial_state: InitialState = field(default_factory=InitialState)
@@ -121,6 +134,7 @@ class EnvState(NamedTuple):
     actuation: ActuationState
     push: PushState
     commands: dict[str, CommandState]
+    memories: dict[str, jax.Array]
     observers: dict[str, ObserverState]
     curriculum: CurriculumState
     action: jax.Array
@@ -151,11 +165,22 @@ class Env:
         self._randomized = RandomizedModel(self.robot, spec.randomization)
         self._drive = spec.action.drive(self.robot)
         _check_sizes(spec.action, self._drive)
-        self.quantities = QuantityTable((*standard_quantities(self.robot), *self._own_quantities(), *spec.quantities))
+        remembered = (*foot_memories(self.robot), *spec.memories)
+        self.quantities = QuantityTable(
+            (
+                *standard_quantities(self.robot),
+                *foot_quantities(self.robot),
+                *(spec.gait.quantities(self.robot) if spec.gait else ()),
+                *self._own_quantities(),
+                *(memory.quantity() for memory in remembered),
+                *spec.quantities,
+            )
+        )
         self._rewards = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.rewards]
         self._weights = jnp.array([term.weight for term in spec.rewards], jnp.float32)
         self._terminations = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.terminations]
         self._check_observations()
+        self._memories = Memories(remembered, self.quantities, self._used())
         self.physics = make_physics(self._physics_spec(), engine)
         self._nominal = {name: jnp.asarray(value) for name, value in self.physics.spec.nominal().items()}
         self.observers = self._make_observers()
@@ -178,11 +203,20 @@ class Env:
     @property
     def fed_back(self) -> frozenset[str]:
         """Quantities that the policy computed itself in the last step: its action and its outputs."""
-        return frozenset({"last_action", *(output.name for output in self.spec.action.outputs)})
+        clock = {GAIT_CLOCK} if self.spec.gait else set()
+        return frozenset({"last_action", *(output.name for output in self.spec.action.outputs), *clock})
 
-    def feedback(self, action: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
-        """Return the quantities in `fed_back` by name, from the last action and target, (n_action,) each."""
+    def feedback(self, action: jax.Array, target: jax.Array, time: jax.Array) -> dict[str, jax.Array]:
+        """Return the quantities in `fed_back` by name.
+
+        Args:
+            action: The last one, (n_action,).
+            target: What the pipeline made of it, (n_action,).
+            time: Since the episode began, s, ().
+        """
         values, start = {"last_action": action}, 0
+        if self.spec.gait:
+            values[GAIT_CLOCK] = self.spec.gait.clock(time)
         for output in self.spec.action.outputs:
             values[output.name] = target[start : start + output.size]
             start += output.size
@@ -205,9 +239,10 @@ class Env:
             entries.append(Quantity(output.name, output.unit, "", True, partial(_target_part, part)))
             start += output.size
         for command in self.spec.commands:
-            entries.append(Quantity(command.name, command.unit, "", True, partial(_command, command.name)))
+            value = partial(_command, command.name)
+            entries.append(Quantity(command.name, command.unit, "", True, value, mirror=command.mirror))
         for name in ("action_delay", "actuator_time_constant"):
-            entries.append(Quantity(name, "s", "", False, partial(_draw, name)))
+            entries.append(Quantity(name, "s", "", False, partial(_draw, name), mirror="even"))
         return tuple(entries)
 
     def _bind(self, name: str, function: Callable, inputs: Mapping, constants: Mapping) -> Bound:
@@ -225,19 +260,23 @@ class Env:
         if "actor" not in groups:
             raise ConfigError('observations need a group "actor"')
 
-    def _physics_spec(self) -> PhysicsSpec:
+    def _used(self) -> set[str]:
+        """Return the quantities that observations, rewards and terminations take."""
         used = {term.quantity for group in self.spec.observations.values() for term in group.terms}
         for bound in (*self._rewards, *self._terminations):
             used |= set(bound.sources.values())
+        return used
+
+    def _physics_spec(self) -> PhysicsSpec:
         base = self.robot.base_body
         push_body = self.robot.model.body(base).id if base is not None else 1
         return PhysicsSpec(
             model=self.robot.model,
             substeps=self.robot.substeps,
             fields=self._randomized.fields,
-            readings=self.quantities.readings(used),
+            readings=self.quantities.readings(self._used() | self._memories.sources),
             push_body=push_body,
-            motors=motors_of(self.robot) if self.spec.actuation.velocity_limits else None,
+            motors=motors_of(self.robot) if self.spec.motor_curves else None,
         )
 
     def _make_observers(self) -> dict[str, Observer]:
@@ -296,6 +335,7 @@ class Env:
             actuation=self.spec.actuation.start(snapshot.target, self.dt),
             push=push,
             commands=commands,
+            memories=dict(snapshot.memories),
             observers=observers,
             curriculum=curriculum,
             action=snapshot.action,
@@ -352,6 +392,7 @@ class Env:
             target=target,
             push=force,
             commands={name: command.value for name, command in commands.items()},
+            memories=state.memories,
             time=step.astype(jnp.float32) * self.dt,
         )
         values = self.quantities.at(snapshot)
@@ -367,6 +408,7 @@ class Env:
             actuation=actuation,
             push=push,
             commands=commands,
+            memories=self._memories.update(values),
             observers=observers,
             action=action,
             previous_action=state.action,
@@ -395,6 +437,8 @@ class Env:
         physics, readings = self.physics.reset(params, qpos, qvel)
         commands = {command.name: command.draw(sampler) for command in self.spec.commands}
         still = jnp.zeros(self.action_size)
+        stages = self.spec.action.pipeline
+        _, target = actions.apply(stages, actions.initial_state(stages, self.action_size), still)
         snapshot = Snapshot(
             physics=physics,
             readings=readings,
@@ -402,11 +446,13 @@ class Env:
             draws=self.spec.actuation.draw(sampler),
             action=still,
             previous_action=still,
-            target=still,
+            target=target,
             push=jnp.zeros(3),
             commands={name: command.value for name, command in commands.items()},
+            memories={},
             time=jnp.float32(0.0),
         )
+        snapshot = snapshot._replace(memories=self._memories.start(self.quantities.at(snapshot)))
         return snapshot, (self.spec.pushes or NO_PUSHES).start(sampler), commands
 
     def _advance(self, state: EnvState, controls: Controls) -> tuple[PhysicsState, Readings, jax.Array]:
@@ -425,7 +471,10 @@ class Env:
         terms = jnp.where(finite, terms, 0.0)
         terminations = zip(self.spec.terminations, self._terminations, strict=True)
         ends = [_scalar(f"termination {spec.name!r}", term(values), bool) for spec, term in terminations]
-        return terms, terms @ self._weights, jnp.stack(ends) if ends else jnp.zeros(0, bool)
+        reward = terms @ self._weights
+        if self.spec.reward_floor is not None:
+            reward = jnp.maximum(reward, jnp.float32(self.spec.reward_floor))
+        return terms, reward, jnp.stack(ends) if ends else jnp.zeros(0, bool)
 
     def _observation(self, observers: dict[str, ObserverState]) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}

@@ -148,7 +148,7 @@ class Observer:
         return jnp.ravel(state.frames)
 
     def _read(self, values: Mapping[str, jax.Array]) -> jax.Array:
-        return jnp.concatenate([jnp.ravel(values[term.quantity]) for term in self.group.terms])
+        return jnp.concatenate([jnp.ravel(values[term.quantity]).astype(jnp.float32) for term in self.group.terms])
 
     def _frame(self, reading: jax.Array, draws: Mapping[str, jax.Array], sampler: Sampler | None) -> jax.Array:
         measured = reading + draws[f"{self._name}_bias"]

@@ -33,6 +33,7 @@ class Snapshot(NamedTuple):
         target: What the action pipeline made of the action, (n_action,), SI.
         push: External force on the base, world frame, (3,), N.
         commands: Command name → (n,).
+        memories: What was remembered until the step before, by name; empty while a first value is computed.
         time: Seconds since the episode began, ().
     """
 
@@ -45,6 +46,7 @@ class Snapshot(NamedTuple):
     target: jax.Array
     push: jax.Array
     commands: Mapping[str, jax.Array]
+    memories: Mapping[str, jax.Array]
     time: jax.Array
 
 
@@ -60,6 +62,8 @@ class Quantity:
         function: From a `Snapshot`, or, with `derived`, from other quantities by parameter name.
         derived: See `function`.
         readings: Derived MuJoCo fields that the engine must read back for it.
+        mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.KINDS`; "" where nobody
+            has said.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Quantity:
     function: Callable[..., jax.Array]
     derived: bool = False
     readings: tuple[str, ...] = ()
+    mirror: str = ""
 
 
 class QuantityTable:
@@ -93,14 +98,17 @@ class QuantityTable:
         """Every known name."""
         return tuple(self._entries)
 
+    def needed(self, names: set[str]) -> set[str]:
+        """Return these quantities and all that they are derived from."""
+        found: set[str] = set()
+        for name in names:
+            sources = self._bound[name].sources.values() if name in self._bound else ()
+            found |= {name} | self.needed(set(sources))
+        return found
+
     def readings(self, names: set[str]) -> tuple[str, ...]:
         """Return the derived MuJoCo fields that these quantities need."""
-        needed: set[str] = set()
-        for name in names:
-            needed |= set(self._entries[name].readings)
-            if name in self._bound:
-                needed |= set(self.readings(set(self._bound[name].sources.values())))
-        return tuple(sorted(needed))
+        return tuple(sorted({reading for name in self.needed(names) for reading in self._entries[name].readings}))
 
     def at(self, snapshot: Snapshot) -> "Values":
         """Return the quantities of a snapshot, each computed when first asked for."""
@@ -154,7 +162,7 @@ def roll_angle(quaternion: jax.Array) -> jax.Array:
 
 def standard_quantities(robot: Robot) -> tuple[Quantity, ...]:
     """Return the quantities that follow from what a robot folder describes."""
-    entries = [*_general_quantities(), *_joint_quantities(robot)]
+    entries = [*_general_quantities(robot.control_dt), *_joint_quantities(robot)]
     if robot.base_body is not None:
         entries += _base_quantities(robot)
     if robot.wheels:
@@ -162,13 +170,14 @@ def standard_quantities(robot: Robot) -> tuple[Quantity, ...]:
     return tuple(entries)
 
 
-def _general_quantities() -> list[Quantity]:
+def _general_quantities(control_dt: float) -> list[Quantity]:
     return [
-        Quantity("action", "", "", True, lambda s: s.action),
-        Quantity("previous_action", "", "", True, lambda s: s.previous_action),
-        Quantity("last_action", "", "", True, lambda s: s.action),
-        Quantity("target", "SI", "", True, lambda s: s.target),
-        Quantity("time", "s", "", True, lambda s: s.time),
+        Quantity("action", "", "", True, lambda s: s.action, mirror="action"),
+        Quantity("previous_action", "", "", True, lambda s: s.previous_action, mirror="action"),
+        Quantity("last_action", "", "", True, lambda s: s.action, mirror="action"),
+        Quantity("target", "SI", "", True, lambda s: s.target, mirror="action"),
+        Quantity("time", "s", "", True, lambda s: s.time, mirror="even"),
+        Quantity("dt", "s", "", True, lambda s: jnp.float32(control_dt), mirror="even"),
         Quantity("push_force", "N", "world", False, lambda s: s.push),
     ]
 
@@ -177,9 +186,9 @@ def _joint_quantities(robot: Robot) -> list[Quantity]:
     qpos_ids, qvel_ids = np.asarray(robot.joint_qpos_indices), np.asarray(robot.joint_qvel_indices)
     default = jnp.asarray(robot.default_qpos[qpos_ids], jnp.float32)
     return [
-        Quantity("joint_positions", "rad", "joint", True, lambda s: s.physics.qpos[qpos_ids]),
-        Quantity("joint_offsets", "rad", "joint", True, lambda s: s.physics.qpos[qpos_ids] - default),
-        Quantity("joint_velocities", "rad/s", "joint", True, lambda s: s.physics.qvel[qvel_ids]),
+        Quantity("joint_positions", "rad", "joint", True, lambda s: s.physics.qpos[qpos_ids], mirror="joints"),
+        Quantity("joint_offsets", "rad", "joint", True, lambda s: s.physics.qpos[qpos_ids] - default, mirror="joints"),
+        Quantity("joint_velocities", "rad/s", "joint", True, lambda s: s.physics.qvel[qvel_ids], mirror="joints"),
         Quantity(
             "joint_torques",
             "N m",
@@ -187,6 +196,7 @@ def _joint_quantities(robot: Robot) -> list[Quantity]:
             True,
             lambda s: s.readings["actuator_force"],
             readings=("actuator_force",),
+            mirror="joints",
         ),
         Quantity("generalized_positions", "m, rad", "world", False, lambda s: s.physics.qpos),
         Quantity("generalized_velocities", "m/s, rad/s", "world", False, lambda s: s.physics.qvel),
@@ -206,19 +216,25 @@ def _base_quantities(robot: Robot) -> list[Quantity]:
 
     return [
         Quantity("base_position", "m", "world", False, lambda s: s.physics.qpos[p : p + 3]),
-        Quantity("base_height", "m", "world", False, lambda s: s.physics.qpos[p + 2]),
+        Quantity("base_height", "m", "world", False, lambda s: s.physics.qpos[p + 2], mirror="even"),
         Quantity("base_orientation", "", "world", True, orientation),
-        Quantity("pitch", "rad", "world", True, lambda s: pitch_angle(orientation(s))),
-        Quantity("roll", "rad", "world", True, lambda s: roll_angle(orientation(s))),
-        Quantity("projected_gravity", "", "base", True, lambda s: rotate_inverse(orientation(s), down)),
-        Quantity("base_angular_velocity", "rad/s", "base", True, lambda s: s.physics.qvel[v + 3 : v + 6]),
-        Quantity("pitch_velocity", "rad/s", "base", True, lambda s: s.physics.qvel[v + 4]),
+        Quantity("pitch", "rad", "world", True, lambda s: pitch_angle(orientation(s)), mirror="even"),
+        Quantity("roll", "rad", "world", True, lambda s: roll_angle(orientation(s)), mirror="odd"),
+        Quantity("projected_gravity", "", "base", True, lambda s: rotate_inverse(orientation(s), down), mirror="polar"),
+        Quantity(
+            "base_angular_velocity", "rad/s", "base", True, lambda s: s.physics.qvel[v + 3 : v + 6], mirror="axial"
+        ),
+        Quantity("pitch_velocity", "rad/s", "base", True, lambda s: s.physics.qvel[v + 4], mirror="even"),
         Quantity(
             "base_linear_velocity",
             "m/s",
             "base",
             False,
             lambda s: rotate_inverse(orientation(s), s.physics.qvel[v : v + 3]),
+            mirror="polar",
+        ),
+        Quantity(
+            "push_force_in_base", "N", "base", False, lambda s: rotate_inverse(orientation(s), s.push), mirror="polar"
         ),
     ]
 

@@ -97,6 +97,33 @@ def shift_center_of_mass(
     return {"body_ipos": body_ipos.at[body].add(shift)}
 
 
+def add_payload(
+    body_mass: jax.Array, body_inertia: jax.Array, *, draw: Callable[..., jax.Array], body: int, mass: Range
+) -> Params:
+    """Add a mass, kg, at the centre of mass of one body; its inertia grows in proportion: (nbody,), (nbody, 3).
+
+    Below zero the body is lighter, but never by more than nine tenths.
+    """
+    factor = jnp.maximum((body_mass[body] + draw(mass)) / body_mass[body], 0.1)
+    return {
+        "body_mass": body_mass.at[body].multiply(factor),
+        "body_inertia": body_inertia.at[body].multiply(factor),
+    }
+
+
+# Joints
+
+
+def scale_joint_friction(dof_frictionloss: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+    """Scale the dry friction of each joint by a factor of its own: (nv,)."""
+    return {"dof_frictionloss": dof_frictionloss * draw(factor, dof_frictionloss.shape)}
+
+
+def scale_armature(dof_armature: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+    """Scale the reflected rotor inertia of each joint by a factor of its own: (nv,)."""
+    return {"dof_armature": dof_armature * draw(factor, dof_armature.shape)}
+
+
 # Geometry
 
 
@@ -173,6 +200,11 @@ def scale_torques(
 def scale_friction(pair_friction: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
     """Scale the friction of all contact pairs by one factor: (npair, 5)."""
     return {"pair_friction": pair_friction * draw(factor)}
+
+
+def set_friction(pair_friction: jax.Array, *, draw: Callable[..., jax.Array], value: Range) -> Params:
+    """Give all contact pairs the same sliding friction, along both tangents: (npair, 5)."""
+    return {"pair_friction": pair_friction.at[:, :2].set(draw(value))}
 
 
 # Initial state

@@ -21,6 +21,7 @@ from jax import Array
 
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.distributions import Gaussian
+from jaxloco.learning.symmetry import NUMBER, Layer, Reflection, Symmetry, averaged_mlp, widened
 
 Params = dict[str, Any]
 
@@ -104,12 +105,23 @@ class MLP(nn.Module):
 
 @dataclass(frozen=True)
 class ActorCritic:
-    """The two networks, as pure functions of their parameters. Hashable, so `jit` takes it as static."""
+    """The two networks, as pure functions of their parameters. Hashable, so `jit` takes it as static.
+
+    Attributes:
+        actor_dim: size of the actor's observation.
+        critic_dim: size of the critic's observation.
+        action_dim: number of actions, A.
+        config: widths, activation and spread.
+        symmetry: how observations and actions mirror, where training uses that.
+        equivariant: average over left and right, so that policy and value are symmetric whatever the parameters.
+    """
 
     actor_dim: int
     critic_dim: int
     action_dim: int
     config: NetworkConfig
+    symmetry: Symmetry | None = None
+    equivariant: bool = False
 
     @property
     def actor(self) -> MLP:
@@ -135,22 +147,59 @@ class ActorCritic:
 
     def policy(self, params: Params, observation: Array) -> Gaussian:
         """Distribution over actions, [..., A], for normalized observations [..., actor_dim]."""
-        output = cast(Array, self.actor.apply(params["actor"], observation))
+        if self._mirror is None:
+            output = cast(Array, self.actor.apply(params["actor"], observation))
+        else:
+            output = self._averaged(params["actor"], self._mirror.actor, self._output_mirror, observation)
         if not self.config.state_dependent_std:
-            return Gaussian(output, jnp.broadcast_to(params["log_std"], output.shape))
+            return Gaussian(output, jnp.broadcast_to(self._log_std(params), output.shape))
         mean, log_std = jnp.split(output, 2, axis=-1)
         return Gaussian(mean, jnp.clip(log_std + self.config.log_std_init, *LOG_STD_RANGE))
 
     def value(self, params: Params, observation: Array) -> Array:
         """Value of normalized observations [..., critic_dim], [...]."""
-        return cast(Array, self.critic.apply(params["critic"], observation))[..., 0]
+        if self._mirror is None:
+            return cast(Array, self.critic.apply(params["critic"], observation))[..., 0]
+        return self._averaged(params["critic"], self._mirror.critic, NUMBER, observation)[..., 0]
+
+    def policy_layers(self, params: Params) -> list[Layer]:
+        """Layers of a plain perceptron that gives the policy's mean, first layer first, for the exporter."""
+        layers = actor_layers(params)
+        return layers if self._mirror is None else widened(layers, self._mirror.actor, self._mirror.action)
+
+    @property
+    def _mirror(self) -> Symmetry | None:
+        return self.symmetry if self.equivariant else None
+
+    @property
+    def _output_mirror(self) -> Reflection:
+        assert self.symmetry is not None
+        action = self.symmetry.action
+        if not self.config.state_dependent_std:
+            return action
+        places = tuple(self.action_dim + index for index in action.permutation)
+        return Reflection(action.permutation + places, action.sign + (1.0,) * self.action_dim)
+
+    def _averaged(self, params: Params, inputs: Reflection, outputs: Reflection, observation: Array) -> Array:
+        activation = ACTIVATIONS[self.config.activation_fn]
+        return averaged_mlp(_layers(params), activation, inputs, outputs, observation)
+
+    def _log_std(self, params: Params) -> Array:
+        log_std: Array = params["log_std"]
+        return log_std if self._mirror is None else 0.5 * (log_std + self._mirror.action.swap(log_std))
 
     def _mlp(self, widths: tuple[int, ...], gain: float) -> MLP:
         return MLP(widths, self.config.activation_fn, gain, self.config.ortho_init)
 
 
 def make_actor_critic(
-    actor_dim: int, critic_dim: int, action_dim: int, config: NetworkConfig | None = None
+    actor_dim: int,
+    critic_dim: int,
+    action_dim: int,
+    config: NetworkConfig | None = None,
+    symmetry: Symmetry | None = None,
+    *,
+    equivariant: bool = False,
 ) -> ActorCritic:
     """Describe an actor and a critic.
 
@@ -159,14 +208,19 @@ def make_actor_critic(
         critic_dim: size of the critic's; that of the actor where the critic has no group of its own.
         action_dim: number of actions, A.
         config: widths, activation and spread; default: `NetworkConfig()`.
+        symmetry: how observations and actions mirror.
+        equivariant: build the symmetry into the networks.
 
     Raises:
-        ConfigError: a size is not positive.
+        ConfigError: a size is not positive, or a symmetric network has no hidden layer.
     """
     for name, size in (("actor_dim", actor_dim), ("critic_dim", critic_dim), ("action_dim", action_dim)):
         if size < 1:
             raise ConfigError(f"{name} = {size}: the networks need at least one input and one action")
-    return ActorCritic(actor_dim, critic_dim, action_dim, config or NetworkConfig())
+    config = config or NetworkConfig()
+    if equivariant and (symmetry is None or not config.net_arch_pi or not config.net_arch_vf):
+        raise ConfigError("a symmetric network needs a mirror and at least one hidden layer, as in net_arch_pi = (64,)")
+    return ActorCritic(actor_dim, critic_dim, action_dim, config, symmetry, equivariant)
 
 
 def actor_layers(params: Params) -> list[tuple[Array, Array]]:
@@ -174,9 +228,13 @@ def actor_layers(params: Params) -> list[tuple[Array, Array]]:
 
     With state-dependent σ, the last layer is cut to its mean half.
     """
-    dense = params["actor"]["params"]
-    layers = [(dense[f"Dense_{i}"]["kernel"], dense[f"Dense_{i}"]["bias"]) for i in range(len(dense))]
+    layers = _layers(params["actor"])
     if "log_std" not in params:
         kernel, bias = layers[-1]
         layers[-1] = (kernel[:, : bias.shape[0] // 2], bias[: bias.shape[0] // 2])
     return layers
+
+
+def _layers(network: Params) -> list[Layer]:
+    dense = network["params"]
+    return [(dense[f"Dense_{i}"]["kernel"], dense[f"Dense_{i}"]["bias"]) for i in range(len(dense))]

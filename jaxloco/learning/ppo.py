@@ -31,6 +31,8 @@ from jaxloco.learning.normalization import (
     merge_statistics,
     normalize,
 )
+from jaxloco.learning.symmetry import MODES as SYMMETRY_MODES
+from jaxloco.learning.symmetry import Symmetry, symmetrized
 
 Observation = Mapping[str, Array]
 Metrics = dict[str, Array]
@@ -80,10 +82,12 @@ class PPOConfig:
     normalize_observation: bool = _option(True, "normalize by the running mean and variance (norm_obs)")
     observation_clip: float = _option(10.0, "normalized observations are clipped to this (clip_obs)")
     reward_scale: float = _option(1.0, "rewards are multiplied by this before learning (+)")
+    symmetry: str = _option("none", "left-right symmetry: none, augmentation, loss or network (+)")
+    symmetry_coef: float = _option(1.0, "weight of the loss with symmetry = loss (+)")
 
     def __post_init__(self) -> None:
         """Check every value."""
-        _check_schedules(self)
+        _check_choices(self)
         for name in ("n_steps", "n_minibatches", "n_epochs"):
             _require(getattr(self, name) >= 1, self, name, "must be at least 1")
         for name in ("gamma", "gae_lambda"):
@@ -100,7 +104,7 @@ class PPOConfig:
         for name in ("clip_range_vf", "target_kl"):
             given = getattr(self, name)
             _require(given is None or given > 0.0, self, name, "must be positive; None turns it off")
-        for name in ("ent_coef", "vf_coef", "clip_range_final", "learning_rate_final"):
+        for name in ("ent_coef", "vf_coef", "clip_range_final", "learning_rate_final", "symmetry_coef"):
             _require(getattr(self, name) >= 0.0, self, name, "must not be negative")
         _require(self.reward_scale > 0.0, self, "reward_scale", "must be positive")
         _require(self.batch_size is None or self.batch_size >= 1, self, "batch_size", "must be at least 1, or None")
@@ -355,8 +359,9 @@ def update(
         The next state, and float32 scalars under Stable-Baselines3's names (docs/learning.md explains each).
 
     Raises:
-        ConfigError: the mini-batches do not fill the rollout.
+        ConfigError: the mini-batches do not fill the rollout, or there is no mirror for `config.symmetry`.
     """
+    mirrors = _mirrors(config, networks)
     n_steps, n_envs = trajectory.reward.shape
     if n_steps != config.n_steps:
         raise ConfigError(f"the trajectory has {n_steps} steps, n_steps = {config.n_steps}")
@@ -371,7 +376,7 @@ def update(
     key, shuffle_key = jax.random.split(state.key)
     carry = _Carry(state.params, state.opt_state, learning_rate, jnp.asarray(True))
     epoch = partial(_epoch, batch=batch, clip_range=clip_range, loop=loop)
-    orders = _minibatch_orders(shuffle_key, n_steps * n_envs, loop)
+    orders = _minibatch_orders(shuffle_key, batch.action.shape[0], loop)
     carry, (logs, measured) = jax.lax.scan(epoch, carry, orders)
     logs, seen, spread = _over_devices(logs, trajectory.observation, batch, axis_name)
 
@@ -380,7 +385,7 @@ def update(
         params=carry.params,
         opt_state=carry.opt_state,
         learning_rate=carry.learning_rate,
-        normalizers={group: _merged(seen[group], statistics) for group, statistics in state.normalizers.items()},
+        normalizers=_updated_normalizers(state, seen, mirrors),
         key=key,
         n_updates=state.n_updates + epochs_begun,
         progress_remaining=state.progress_remaining,
@@ -409,15 +414,47 @@ def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, net
     actor = critic[:-1]
     if not shared:
         actor = _normalized(state.normalizers, "actor", trajectory.observation["actor"], config)
-    adaptive = config.learning_rate_schedule == "adaptive"
     batch = _Batch(
         actor=actor,
         critic=None if shared else critic[:-1],
         action=trajectory.action,
         scalars=jnp.stack([trajectory.log_prob, advantages, returns, values[:-1]], axis=-1),
-        old=networks.policy(state.params, actor) if adaptive else None,
+        old=None,
     )
+    if config.symmetry == "augmentation":
+        batch = _with_mirror_images(batch, _mirrors(config, networks))
+    if config.learning_rate_schedule == "adaptive":
+        batch = batch._replace(old=networks.policy(state.params, batch.actor))
     return jax.tree.map(_robot_major, batch)
+
+
+def _mirrors(config: PPOConfig, networks: ActorCritic) -> Symmetry | None:
+    if config.symmetry != "none" and networks.symmetry is None:
+        raise ConfigError(f"symmetry = {config.symmetry!r} needs networks with a mirror")
+    return networks.symmetry if config.symmetry != "none" else None
+
+
+def _with_mirror_images(batch: _Batch, mirrors: Symmetry | None) -> _Batch:
+    """Add each sample's mirror image, [T, …] to [2T, …]; it is as good and was as likely as the sample itself."""
+    assert mirrors is not None
+    images = batch._replace(
+        actor=mirrors.actor(batch.actor),
+        critic=None if batch.critic is None else mirrors.critic(batch.critic),
+        action=mirrors.action(batch.action),
+    )
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch, images)
+
+
+def _updated_normalizers(
+    state: LearnerState, seen: Mapping[str, RunningStatistics], mirrors: Symmetry | None
+) -> dict[str, RunningStatistics]:
+    """Statistics with the rollout added; with a mirror, those of both sides, so that it may mirror what is normalized."""
+    updated = {}
+    for group, statistics in state.normalizers.items():
+        updated[group] = _merged(seen[group], statistics)
+        if mirrors is not None:
+            updated[group] = symmetrized(updated[group], mirrors.actor if group == "actor" else mirrors.critic)
+    return updated
 
 
 def _robot_major(x: Array) -> Array:
@@ -542,9 +579,22 @@ def _loss(
         "clip_fraction": jnp.mean((jnp.abs(ratio - 1.0) > clip_range).astype(jnp.float32)),
         "std": jnp.mean(jnp.exp(policy.log_std)),
     }
+    if config.symmetry == "loss":
+        asymmetry = _asymmetry(params, batch, policy, networks)
+        loss, logs["symmetry_loss"] = loss + config.symmetry_coef * asymmetry, asymmetry
     if batch.old is not None:
         logs["kl"] = jnp.mean(distributions.kl_divergence(batch.old, policy))
     return loss, logs
+
+
+def _asymmetry(params: Params, batch: _Batch, policy: Gaussian, networks: ActorCritic) -> Array:
+    """Mean squared difference between the action for the mirror image and the mirror image of the action.
+
+    Source: Yu, Turk and Liu 2018, "Learning symmetric and low-energy locomotion", equation 3.
+    """
+    assert networks.symmetry is not None
+    images = networks.policy(params, networks.symmetry.actor(batch.actor))
+    return jnp.mean(jnp.square(distributions.mode(images) - networks.symmetry.action(distributions.mode(policy))))
 
 
 def _adapted_learning_rate(learning_rate: Array, kl: Array, config: PPOConfig) -> Array:
@@ -641,8 +691,9 @@ def _normalized(
     return normalize(normalizers[group], observation, config.observation_clip)
 
 
-def _check_schedules(config: PPOConfig) -> None:
+def _check_choices(config: PPOConfig) -> None:
     for name, known in (
+        ("symmetry", SYMMETRY_MODES),
         ("learning_rate_schedule", LEARNING_RATE_SCHEDULES),
         ("clip_range_schedule", CLIP_RANGE_SCHEDULES),
     ):

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from jaxloco.onboard.spec import Clip, Delay, Integrate, LowPass, Scale, Stage
+from jaxloco.onboard.spec import Clip, Cycle, Delay, Integrate, LowPass, Scale, Stage
 
 
 class Runner(Protocol):
@@ -106,12 +106,28 @@ class _Delay:
         self._oldest = (self._oldest + 1) % len(self._past)
 
 
+class _Cycle:
+    def __init__(self, stage: Cycle, size: int):
+        self._amplitude, self._offset = _array(stage.amplitude, size), np.array(stage.offset, np.float64)
+        self._share = stage.dt * stage.frequency
+        self._calls = 0
+
+    def reset(self) -> None:
+        self._calls = 0
+
+    def run(self, x: np.ndarray) -> None:
+        wave = np.sin(2.0 * np.pi * ((self._calls * self._share + self._offset) % 1.0))
+        x += self._amplitude * np.maximum(wave, 0.0).astype(np.float32)
+        self._calls += 1
+
+
 _RUNNERS: dict[type[Stage], Callable[..., Runner]] = {
     Scale: _Scale,
     Clip: _Clip,
     Integrate: _Integrate,
     LowPass: _LowPass,
     Delay: _Delay,
+    Cycle: _Cycle,
 }
 
 

@@ -12,7 +12,7 @@ from jaxloco.errors import BundleError, JaxlocoError, unknown_name
 from jaxloco.onboard.bundle import Bundle, read_bundle
 from jaxloco.onboard.network import Mlp
 from jaxloco.onboard.pipeline import Pipeline
-from jaxloco.onboard.spec import FLOAT32_MAX, LAST_ACTION, InputSpec, PolicySpec, expand, show
+from jaxloco.onboard.spec import FLOAT32_MAX, GAIT_CLOCK, LAST_ACTION, InputSpec, PolicySpec, expand, show
 
 Output = float | np.ndarray
 """What `Policy.act` returns for one output: a float if its size is 1, an array (size,) otherwise."""
@@ -155,6 +155,30 @@ class _History:
         return self._windows[i]
 
 
+class _Clock:
+    """The gait clock: (sin, cos) of the cycle, in `reading`, at the time of the next step; still without the input."""
+
+    def __init__(self, spec: PolicySpec):
+        self.reading = np.zeros(2, np.float32)
+        frequency = next((item.frequency for item in spec.inputs if item.frequency is not None), None)
+        self._cycles = 0.0 if frequency is None else frequency / spec.control_frequency
+        self.reset()
+
+    def reset(self) -> None:
+        self._steps = 0
+        self._read()
+
+    def tick(self) -> None:
+        """Go on by a control period."""
+        if self._cycles:
+            self._steps += 1
+            self._read()
+
+    def _read(self) -> None:
+        angle = 2.0 * math.pi * (self._steps * self._cycles % 1.0)
+        self.reading[0], self.reading[1] = math.sin(angle), math.cos(angle)
+
+
 class Policy:
     """A trained policy with its state: history, last action, action pipeline.
 
@@ -169,6 +193,7 @@ class Policy:
         self._bundle = bundle
         self._action = np.zeros(spec.action_size, np.float32)
         self._command = np.zeros(spec.action_size, np.float32)
+        self._clock = _Clock(spec)
         self._frame = _Frame(spec.inputs, self._own_values())
         self._history = _History(spec.history, spec.frame_size)
         self._normalize = self._make_normalizer()
@@ -213,6 +238,7 @@ class Policy:
         """Forget everything: call it at the start of every episode."""
         self._history.reset()
         self._pipeline.reset()
+        self._clock.reset()
         self._action[...] = 0.0
         self._command[...] = 0.0
 
@@ -231,6 +257,7 @@ class Policy:
                 not finite. The policy's state is as before the call.
         """
         self._frame.read(inputs)
+        self._clock.tick()
         self._normalize(self._history.push(self._frame), self._network.input)
         y = self._network.run()
         action, command = self._action, self._command
@@ -311,7 +338,7 @@ class Policy:
 
     def _own_values(self) -> dict[str, np.ndarray]:
         """Return what the policy gave last, by input name: views that each step renews."""
-        values, start = {LAST_ACTION: self._action}, 0
+        values, start = {LAST_ACTION: self._action, GAIT_CLOCK: self._clock.reading}, 0
         for item in self.spec.outputs:
             values[item.name] = self._command[start : start + item.size]
             start += item.size

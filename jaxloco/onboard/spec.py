@@ -25,6 +25,8 @@ ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "soft
 SQUASHES = ("clip", "tanh")
 SOURCES = ("sensor", "command", "policy")
 LAST_ACTION = "last_action"
+GAIT_CLOCK = "gait_clock"
+"""A policy's own clock, (sin, cos) of 2π · frequency · time since the reset; a policy can read it as an input."""
 
 MAX_HISTORY = 1000
 MAX_SIZE = 100_000
@@ -176,8 +178,10 @@ class InputSpec:
         low: Lowest reading to believe, in `unit`; None for no check. One number, or one per component.
         high: Highest reading to believe, in `unit`; None for no check. One number, or one per component.
         source: "sensor" or "command" (both given by the caller) or "policy" (filled in by the runtime with what
-            the policy gave in the step before, zeros after a reset: `last_action`, or an output by its name).
+            the policy gave in the step before, zeros after a reset: `last_action`, or an output by its name; or with
+            `gait_clock`).
         components: Names of the components, for example of the joints; may be empty.
+        frequency: Of `gait_clock`, Hz; None for any other input.
     """
 
     name: str
@@ -189,6 +193,7 @@ class InputSpec:
     high: Values | None = None
     source: str = "sensor"
     components: tuple[str, ...] = ()
+    frequency: float | None = None
 
     def __post_init__(self) -> None:
         size = _integer("size", self.size, 1, MAX_SIZE)
@@ -203,11 +208,14 @@ class InputSpec:
             high=None if self.high is None else _values("high", self.high, size),
             source=_choice("source", self.source, SOURCES),
             components=_components(self.components, size),
+            frequency=None if self.frequency is None else _positive("frequency", self.frequency),
         )
+        if (self.name == GAIT_CLOCK) != (self.frequency is not None):
+            raise _fail("frequency", f"Hz for {GAIT_CLOCK!r}, null for any other input", self.frequency)
         if self.low is not None and self.high is not None:
             _check_order(self.low, self.high, size)
-        if self.name == LAST_ACTION and self.source != "policy":
-            raise _fail("source", f'"policy" for {LAST_ACTION!r}', self.source)
+        if self.name in (LAST_ACTION, GAIT_CLOCK) and self.source != "policy":
+            raise _fail("source", f'"policy" for {self.name!r}', self.source)
 
     @staticmethod
     def _checked_clip(value: object) -> tuple[float, float]:
@@ -435,7 +443,26 @@ class Delay(Stage):
         _set(self, steps=_integer("steps", self.steps, 0, MAX_DELAY_STEPS))
 
 
-STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay)}
+@dataclass(frozen=True)
+class Cycle(Stage):
+    """`y = x + amplitude · max(sin(2π (frequency t + offset)), 0)`: a gait that the policy only has to adjust.
+
+    t is the time since the reset, `dt` times the number of calls before this one; `frequency` is in Hz and `offset` in
+    cycles. After the open-loop leg motions of Iscen et al. 2018 and Lee et al. 2020.
+    """
+
+    dt: float
+    frequency: float
+    amplitude: tuple[float, ...]
+    offset: tuple[float, ...]
+    kind: ClassVar[str] = "cycle"
+    _vectors: ClassVar[tuple[str, ...]] = ("amplitude", "offset")
+
+    def _check(self) -> None:
+        _set(self, frequency=_positive("frequency", self.frequency))
+
+
+STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle)}
 
 
 def _check_bounds(low: tuple[float, ...], high: tuple[float, ...]) -> None:
@@ -517,8 +544,8 @@ class PolicySpec:
                 stage.check_fits(self.action_size, self.control_frequency)
 
     def _check_own(self, i: int, item: InputSpec) -> None:
-        """Check an input that may be the policy's own: its last action, or one of its outputs."""
-        own = {LAST_ACTION: self.action_size, **{output.name: output.size for output in self.outputs}}
+        """Check an input that may be the policy's own: its last action, its clock, or one of its outputs."""
+        own = {LAST_ACTION: self.action_size, **{output.name: output.size for output in self.outputs}, GAIT_CLOCK: 2}
         if (item.source == "policy") != (item.name in own):
             raise _fail(f"inputs[{i}].source", f'"policy" for {sorted(own)} and for nothing else', item.source)
         if item.source == "policy" and item.size != own[item.name]:

@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 TASKS = {
     "upkie-balance": "jaxloco.tasks.upkie_balance",
+    "go1-velocity": "jaxloco.tasks.velocity:GO1",
+    "go2-velocity": "jaxloco.tasks.velocity:GO2",
+    "anymal-c-velocity": "jaxloco.tasks.velocity:ANYMAL_C",
+    "berkeley-humanoid-velocity": "jaxloco.tasks.velocity:BERKELEY_HUMANOID",
     "cartpole": "jaxloco.tasks.cartpole",
     "pendulum-swingup": "jaxloco.tasks.pendulum_swingup",
 }
-"""Task name → module with a `RECIPE`. Names only: nothing is imported until a task is asked for."""
+"""Task name → module with a `RECIPE`, or module:NAME of it. Nothing is imported until a task is asked for."""
 
 DEFAULT_TASK = "upkie-balance"
 
@@ -26,5 +30,6 @@ def recipe(name: str) -> "TrainConfig":
     """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
-    config: TrainConfig = importlib.import_module(TASKS[name]).RECIPE
+    module, _, variable = TASKS[name].partition(":")
+    config: TrainConfig = getattr(importlib.import_module(module), variable or "RECIPE")
     return config

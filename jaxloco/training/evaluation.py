@@ -102,6 +102,7 @@ def summarize(env: Env, episodes: Episodes) -> dict[str, Any]:
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
         "reward_terms": {t.name: float(v) * t.weight for t, v in zip(env.spec.rewards, terms, strict=True)},
+        "reward_raw": {t.name: float(v) for t, v in zip(env.spec.rewards, terms, strict=True)},
         "rms": {n: float(np.sqrt(c.sum() / c.shape[1] / steps)) for n, c in zip(names, columns, strict=True)},
         "nan_episodes": int(np.sum(episodes.nonfinite)),
     }

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxloco.envs import batch
 from jaxloco.envs.batch import BatchState
 from jaxloco.envs.env import Env
+from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.learning import collectives, ppo
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.ppo import LearnerState
@@ -64,7 +65,16 @@ def make_agent(env: Env, config: TrainConfig) -> Agent:
     ppo.split_batch(config.ppo, config.n_envs)
     sizes = env.observation_sizes
     critic = sizes.get("critic", sizes["actor"])
-    return Agent(make_actor_critic(sizes["actor"], critic, env.action_size, config.network), config.ppo)
+    symmetry = symmetry_of(env) if config.ppo.symmetry != "none" else None
+    networks = make_actor_critic(
+        sizes["actor"],
+        critic,
+        env.action_size,
+        config.network,
+        symmetry,
+        equivariant=config.ppo.symmetry == "network",
+    )
+    return Agent(networks, config.ppo)
 
 
 def init_train_state(env: Env, agent: Agent, config: TrainConfig) -> TrainState:

@@ -1,0 +1,105 @@
+"""A gait clock: which feet should swing when. The robot runs the same clock, so a policy may read it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco.envs.kinematics import foot_chains
+from jaxloco.envs.quantities import Quantity
+from jaxloco.errors import ConfigError
+from jaxloco.onboard.spec import GAIT_CLOCK, Cycle
+from jaxloco.robot import Robot
+
+
+@dataclass(frozen=True)
+class Gait:
+    """A periodic gait. During the first half of its cycle a foot swings, then it stands.
+
+    Attributes:
+        frequency: Cycles per second, Hz.
+        offsets: By how much of a cycle each foot is ahead, 0 to 1, in the order of the robot's feet.
+    """
+
+    frequency: float
+    offsets: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.frequency > 0.0:
+            raise ConfigError(f"gait frequency {self.frequency}: must be above 0 Hz")
+
+    def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
+        """Return the entries of the clock.
+
+        Raises:
+            ConfigError: There are not as many offsets as feet.
+        """
+        if len(self.offsets) != len(robot.required_feet()):
+            raise ConfigError(f"gait offsets {self.offsets}: robot {robot.name!r} has {len(robot.feet)} feet")
+
+        return (
+            Quantity(GAIT_CLOCK, "", "", True, self.clock, derived=True, mirror="odd"),
+            Quantity("gait_phases", "", "", True, self.phases, derived=True),
+        )
+
+    def clock(self, time: jax.Array) -> jax.Array:
+        """Return sine and cosine of the cycle `time` seconds after a reset, (2,)."""
+        angle = 2.0 * jnp.pi * self._cycle(time)
+        return jnp.stack([jnp.sin(angle), jnp.cos(angle)])
+
+    def phases(self, time: jax.Array) -> jax.Array:
+        """Return how much of its cycle each foot has done `time` seconds after a reset, 0 to 1, (n_feet,)."""
+        return (self._cycle(time) + jnp.array(self.offsets, jnp.float32)) % 1.0
+
+    def _cycle(self, time: jax.Array) -> jax.Array:
+        return (time * jnp.float32(self.frequency)) % 1.0
+
+
+def trot(robot: Robot, frequency: float) -> Gait:
+    """Return the gait in which diagonal feet swing together; for two feet, a walk.
+
+    Feet are told apart by where they stand: in front of or behind, left or right of the middle of all feet.
+    """
+    feet = standing_feet(robot)
+    side = np.sign(feet[:, 1] - feet[:, 1].mean())
+    end = np.sign(feet[:, 0] - feet[:, 0].mean()) if len(feet) > 2 else np.ones(len(feet))
+    return Gait(frequency, tuple(0.0 if value < 0 else 0.5 for value in (side * end).tolist()))
+
+
+def standing_feet(robot: Robot) -> np.ndarray:
+    """Return the positions of the feet in the base frame in the default pose, m, (n_feet, 3)."""
+    robot.required_feet()
+    joints = jnp.asarray(robot.default_qpos[np.asarray(robot.joint_qpos_indices)], jnp.float32)
+    return np.asarray(foot_chains(robot)(joints))
+
+
+def stepping(robot: Robot, gait: Gait, height: float, lead: float = 0.0) -> Cycle:
+    """Return the stage of an action pipeline that lets the robot step on the spot.
+
+    Args:
+        robot: The robot.
+        gait: When each foot swings.
+        height: How high the feet rise in the default pose, m.
+        lead: How far joint targets run ahead of the clock, because joints follow them late, s.
+    """
+    feet = foot_chains(robot)
+    default = np.asarray(robot.default_qpos[np.asarray(robot.joint_qpos_indices)], np.float32)
+    amplitude, offset = np.zeros(len(default)), np.zeros(len(default))
+    for foot, start in enumerate(gait.offsets):
+        change, leg = _lift(lambda q, foot=foot: feet(q)[foot], default, height)  # type: ignore[misc]
+        amplitude += change
+        offset[leg] = (start + lead * gait.frequency) % 1.0
+    return Cycle(robot.control_dt, gait.frequency, tuple(amplitude.tolist()), tuple(offset.tolist()))
+
+
+def _lift(foot: Callable[[jax.Array], jax.Array], default: np.ndarray, height: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest change of the joints that raises a foot, by Newton steps, and which joints move it."""
+    jacobian = jax.jit(jax.jacobian(foot))
+    joints, goal = np.array(default), np.asarray(foot(jnp.asarray(default))) + np.array([0.0, 0.0, height])
+    leg = np.abs(np.asarray(jacobian(jnp.asarray(default)))).max(axis=0) > 1e-6
+    for _ in range(10):
+        miss = goal - np.asarray(foot(jnp.asarray(joints)))
+        joints = joints + np.linalg.pinv(np.asarray(jacobian(jnp.asarray(joints)))) @ miss
+    return joints - default, leg

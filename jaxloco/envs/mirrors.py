@@ -1,0 +1,104 @@
+"""How observations and actions change when left and right swap, from what each quantity says of itself.
+
+A robot that is its own mirror image may do, mirrored, in the mirrored situation what it does here. Every quantity names
+its kind of mirror image; joints and feet pair by name (`jaxloco.symmetry`), so no index is ever written by hand.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxloco.envs.env import Env
+from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.learning.symmetry import Reflection, Symmetry
+from jaxloco.robot import Robot
+from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror
+
+_POLAR, _AXIAL, _PLANAR = (1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, -1.0, -1.0)
+
+
+def _signs(signs: tuple[float, ...]) -> Callable[[Robot], Mirror]:
+    return lambda _: Mirror(np.arange(len(signs)), np.array(signs))
+
+
+def _vectors_of_feet(robot: Robot) -> Mirror:
+    feet = foot_mirror(robot)
+    places = 3 * feet.permutation[:, None] + np.arange(3)
+    return Mirror(places.ravel(), np.tile(_POLAR, len(feet.permutation)))
+
+
+KINDS: dict[str, Callable[[Robot], Mirror]] = {
+    "even": _signs((1.0,)),
+    "odd": _signs((-1.0,)),
+    "polar": _signs(_POLAR),
+    "axial": _signs(_AXIAL),
+    "planar": _signs(_PLANAR),
+    "joints": joint_mirror,
+    "feet": foot_mirror,
+    "polar of feet": _vectors_of_feet,
+}
+"""Kinds of mirror images.
+
+- even: numbers that stay (heights, masses, pitch); odd: numbers that change sign (roll; sine and cosine of a clock that
+  left and right share half a cycle apart);
+- polar: vectors in the base frame (velocities, forces); axial: pseudovectors in it (angular velocities);
+- planar: (forward, leftward, yaw rate); joints, feet: one number each; polar of feet: a vector for each foot.
+
+An action has the kind that its task says ("joints", for one target per joint).
+"""
+
+
+def symmetry_of(env: Env) -> Symmetry:
+    """Return how the observations and actions of an environment mirror.
+
+    Raises:
+        ConfigError: A quantity or the action does not say how it mirrors.
+        RobotError: The robot's left and right do not pair.
+    """
+    action = _vector("action", env.spec.action.mirror, env, env.action_size)
+    _check_default_pose(env.robot)
+    observations = {}
+    for group, observer in env.observers.items():
+        parts = []
+        for term, size in zip(observer.group.terms, observer.sizes, strict=True):
+            kind = env.quantities[term.quantity].mirror
+            parts.append(action if kind == "action" else _vector(f"quantity {term.quantity!r}", kind, env, size))
+        observations[group] = _joined(parts * observer.group.history)
+    critic = observations.get("critic", observations["actor"])
+    return Symmetry(observations["actor"], critic, action)
+
+
+def _vector(what: str, kind: str, env: Env, size: int) -> Reflection:
+    if not kind:
+        raise ConfigError(
+            f"{what} does not say how it changes when left and right swap: give it mirror = one of "
+            f"{', '.join(repr(known) for known in KINDS)}, or train without a mirror"
+        )
+    if kind not in KINDS:
+        raise unknown_name(f"mirror of {what}", kind, KINDS)
+    mirror = KINDS[kind](env.robot)
+    unit = len(mirror.permutation)
+    if size % unit:
+        raise ConfigError(f"{what} has {size} components, but its mirror {kind!r} is for {unit}")
+    one = Reflection(tuple(mirror.permutation.tolist()), tuple(mirror.sign.tolist()))
+    return _joined([one] * (size // unit))
+
+
+def _joined(parts: list[Reflection]) -> Reflection:
+    permutation, sign = [], []
+    for part in parts:
+        permutation += [len(sign) + index for index in part.permutation]
+        sign += part.sign
+    return Reflection(tuple(permutation), tuple(sign))
+
+
+def _check_default_pose(robot: Robot) -> None:
+    """Offsets and actions are relative to the default pose, which must be its own mirror image."""
+    pose = robot.default_qpos[np.asarray(robot.joint_qpos_indices)]
+    mirrored = joint_mirror(robot)(pose)
+    worst = int(np.argmax(np.abs(mirrored - pose)))
+    if abs(mirrored[worst] - pose[worst]) > 1e-6:
+        raise ConfigError(
+            f"robot {robot.name!r}: the default of joint {robot.joint_names[worst]!r} is {pose[worst]:g}, but that of "
+            f"its mirror image asks for {mirrored[worst]:g}; make the default pose symmetric, or train without a mirror"
+        )

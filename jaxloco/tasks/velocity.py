@@ -1,0 +1,422 @@
+"""A legged robot follows a velocity command (forward, leftward, yaw rate) on flat ground. The robot is data.
+
+The policy reads what the robot itself can measure and a gait clock that it can count; it gives joint-position targets at
+the robot's control rate. The critic also sees what only a simulation knows.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco.envs import locomotion_rewards as loco
+from jaxloco.envs import randomization as rand
+from jaxloco.envs import rewards
+from jaxloco.envs.actuators import Actuation, target_drive
+from jaxloco.envs.commands import Command
+from jaxloco.envs.curriculum import Range
+from jaxloco.envs.env import ActionSpec, EnvSpec
+from jaxloco.envs.gaits import Gait, stepping, trot
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.envs.perturbations import Pushes
+from jaxloco.envs.quantities import Quantity, Snapshot
+from jaxloco.envs.rewards import RewardTerm
+from jaxloco.envs.terminations import TerminationTerm
+from jaxloco.errors import ConfigError
+from jaxloco.learning.networks import NetworkConfig
+from jaxloco.learning.ppo import PPOConfig
+from jaxloco.onboard.spec import GAIT_CLOCK, Clip, OutputSpec, Scale
+from jaxloco.robot import Robot, load_robot
+from jaxloco.training.config import TrainConfig
+
+Span = tuple[float, float]
+
+TARGETS = "joint_position_targets"
+"""Name of the policy's output."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the reward terms; see `jaxloco.envs.locomotion_rewards` for what each measures.
+
+    Attributes:
+        linear_velocity: Following the horizontal velocity.
+        yaw_rate: Following the yaw rate.
+        far_velocity: Following both from afar, where the sharper terms above are flat.
+        gait: Keeping to the gait clock.
+        pose: Staying near the default pose.
+        orientation: Tilt.
+        vertical_velocity: Bouncing.
+        roll_pitch_rate: Wobbling.
+        joint_limits: Joints beyond 95 % of their range.
+        action_change: Change of the action.
+        landing: Hard landings.
+        slip: Feet that slide on the ground.
+        torques: Torques.
+        power: Mechanical power.
+        acceleration: Joint accelerations.
+        stand_still: Distance from the default pose when asked to stand.
+    """
+
+    linear_velocity: float = 1.0
+    yaw_rate: float = 0.5
+    far_velocity: float = 0.0
+    gait: float = 2.0
+    pose: float = 0.5
+    orientation: float = -5.0
+    vertical_velocity: float = -0.5
+    roll_pitch_rate: float = -0.05
+    joint_limits: float = -1.0
+    action_change: float = -0.01
+    landing: float = -1.0
+    slip: float = 0.0
+    torques: float = 0.0
+    power: float = 0.0
+    acceleration: float = 0.0
+    stand_still: float = 0.0
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """Options of the task. Pairs are the two ends of a range drawn per episode.
+
+    Attributes:
+        recipe: The task's name on the command line, which its defaults come from.
+        robot: Robot name or folder.
+        episode_seconds: Time after which an episode is truncated, s.
+        training_seconds: The same in training, s.
+        max_velocity: Largest commanded velocity forward and leftward, m/s, and yaw rate, rad/s.
+        nonzero_shares: Share of commands in which each of the three is not zero.
+        standing_share: Share of commands to stand still, beside those in which all three are zero.
+        command_seconds: Time between commands, s.
+        action_scale: Distance from the default pose that an action of 1 asks for, rad.
+        history: Frames of observation that the policy sees.
+        gait_frequency: Cycles of the gait per second, Hz.
+        swing_height: Height of a foot in the middle of its swing, m.
+        step_height: How high joint targets lift each foot by themselves, on the clock; the policy adjusts that, m.
+        step_lead: How far these targets run ahead of the clock, s.
+        tracking_sigma: Error at which tracking is worth 0.37, m/s and rad/s.
+        far_sigma: The same of the terms that reach further.
+        weights: Weights of the reward terms.
+        loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth.
+        fall_tilt: Tilt beyond which the robot has fallen, rad.
+        fall_height: Height of the base, as a share of that in the default pose, below which it has fallen.
+        noise: Factor on the noise of all readings.
+        action_delay: Time until a target has effect, s.
+        sensor_latency: Age of the readings, s.
+        friction: Friction of the floor.
+        payload: Mass added to the base, kg.
+        com_shift: Half-width of the shift of the base's centre of mass along each axis, m.
+        mass_scale: Factor on each body's mass and inertia.
+        joint_friction_scale: Factor on each joint's friction.
+        armature_scale: Factor on each joint's reflected inertia.
+        gain_scale: Factor on the gains of the joints' servos.
+        torque_scale: Factor on each motor's torque.
+        initial_velocity: Half-width of the first velocities of the base, m/s and rad/s.
+        initial_tilt: Half-width of the first pitch and roll, rad.
+        initial_joints: Half-width of the first distance of joints from the default pose, rad.
+        kick: Sudden velocity given to the base, m/s, at most.
+        kick_interval: Time between kicks, s.
+    """
+
+    recipe: str = "go1-velocity"
+    robot: str = "go1"
+    episode_seconds: float = 20.0
+    training_seconds: float = 10.0
+    max_velocity: tuple[float, float, float] = (1.5, 0.8, 1.2)
+    nonzero_shares: tuple[float, float, float] = (0.9, 0.25, 0.5)
+    standing_share: float = 0.0
+    command_seconds: Span = (2.0, 8.0)
+    action_scale: float = 0.5
+    history: int = 1
+    gait_frequency: float = 2.0
+    swing_height: float = 0.06
+    step_height: float = 0.08
+    step_lead: float = 0.03
+    tracking_sigma: float = 0.5
+    far_sigma: float = 1.2
+    weights: Weights = Weights()
+    loose_joints: tuple[str, ...] = ("*calf*", "*KFE*")
+    fall_tilt: float = 1.2
+    fall_height: float = 0.4
+    noise: float = 1.0
+    action_delay: Span = (0.0, 0.01)
+    sensor_latency: Span = (0.0, 0.005)
+    friction: Span = (0.4, 1.0)
+    payload: Span = (-1.0, 1.0)
+    com_shift: float = 0.02
+    mass_scale: Span = (0.9, 1.1)
+    joint_friction_scale: Span = (0.9, 1.1)
+    armature_scale: Span = (1.0, 1.05)
+    gain_scale: Span = (0.9, 1.1)
+    torque_scale: Span = (0.9, 1.1)
+    initial_velocity: float = 0.2
+    initial_tilt: float = 0.1
+    initial_joints: float = 0.1
+    kick: float = 0.5
+    kick_interval: Span = (4.0, 8.0)
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(limit) and limit >= 0.0 for limit in self.max_velocity):
+            raise ConfigError(f"max_velocity {self.max_velocity}: three numbers of at least 0 are needed")
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.recipe
+
+    def spec(self) -> EnvSpec:
+        """Build the environment's description."""
+        robot = load_robot(self.robot)
+        robot.required_feet()
+        _check_positions(robot)
+        _check_speed(robot, self.max_velocity)
+        fallen = {
+            "tilt": self.fall_tilt,
+            "height": self.fall_height * float(robot.default_qpos[robot.base_qpos_indices[2]]),
+        }
+        return EnvSpec(
+            robot=self.robot,
+            action=self._action(robot),
+            observations={"actor": self._actor(), "critic": self._critic()},
+            rewards=self._rewards(robot),
+            terminations=(TerminationTerm("fall", loco.fallen, constants=fallen),),
+            episode_seconds=self.episode_seconds,
+            training_seconds=self.training_seconds,
+            reward_floor=0.0,
+            quantities=_hidden_quantities(robot),
+            gait=self._gait(robot),
+            motor_curves=True,
+            commands=(
+                Command(
+                    "velocity_command",
+                    "m/s, rad/s",
+                    tuple(_around_zero(limit) for limit in self.max_velocity),
+                    Range(*self.command_seconds),
+                    zero_share=self.standing_share,
+                    nonzero_shares=self.nonzero_shares,
+                    mirror="planar",
+                ),
+            ),
+            actuation=Actuation(Range(*self.action_delay)),
+            initial_state=self._initial_state(),
+            randomization=self._randomizers(robot),
+            pushes=self._pushes(robot),
+        )
+
+    def _action(self, robot: Robot) -> ActionSpec:
+        default = tuple(np.asarray(robot.default_ctrl, float).tolist())
+        names, n = robot.joint_names, len(robot.joints)
+        low, high = tuple(j.lower for j in robot.joints), tuple(j.upper for j in robot.joints)
+        output = OutputSpec(TARGETS, "rad", n, low, high, default, components=names)
+        steps = (stepping(robot, self._gait(robot), self.step_height, self.step_lead),) if self.step_height else ()
+        pipeline = (Scale((self.action_scale,) * n, default), *steps, Clip(low, high))
+        return ActionSpec((output,), pipeline, target_drive, mirror="joints")
+
+    def _gait(self, robot: Robot) -> Gait:
+        return trot(robot, self.gait_frequency)
+
+    def _actor(self) -> ObservationGroup:
+        return ObservationGroup(
+            terms=(
+                ObservationTerm("base_angular_velocity", noise=0.2 * self.noise, bias=0.02 * self.noise),
+                ObservationTerm("projected_gravity", noise=0.05 * self.noise, bias=0.01 * self.noise),
+                ObservationTerm("joint_offsets", noise=0.03 * self.noise, bias=0.01 * self.noise),
+                ObservationTerm("joint_velocities", noise=1.5 * self.noise),
+                ObservationTerm("last_action"),
+                ObservationTerm("velocity_command"),
+                ObservationTerm(GAIT_CLOCK),
+            ),
+            history=self.history,
+            latency=Range(*self.sensor_latency),
+            noise_level=Range(0.0, 1.0, grows="progress", nominal=0.0, start=0.3),
+        )
+
+    def _critic(self) -> ObservationGroup:
+        names = (
+            "base_angular_velocity",
+            "projected_gravity",
+            "joint_offsets",
+            "joint_velocities",
+            "last_action",
+            "velocity_command",
+            GAIT_CLOCK,
+            "base_linear_velocity",
+            "base_height",
+            "foot_contacts",
+            "foot_heights",
+            "push_force_in_base",
+            "friction",
+            "total_mass",
+        )
+        return ObservationGroup(tuple(ObservationTerm(name) for name in names))
+
+    def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
+        weights = self.weights
+        sigma, far = {"sigma": self.tracking_sigma}, {"sigma": self.far_sigma}
+        joints = robot.joints
+        loose = [any(fnmatch(joint.name, pattern) for pattern in self.loose_joints) for joint in joints]
+        margins = [0.025 * (joint.upper - joint.lower) for joint in joints]
+        limits = {
+            "lower": tuple(j.lower + m for j, m in zip(joints, margins, strict=True)),
+            "upper": tuple(j.upper - m for j, m in zip(joints, margins, strict=True)),
+        }
+        gait = {"height": self.swing_height, "ceiling": 1.25 * self.swing_height}
+        terms = (
+            RewardTerm("linear_velocity", loco.track_linear_velocity, weights.linear_velocity, constants=sigma),
+            RewardTerm("yaw_rate", loco.track_yaw_rate, weights.yaw_rate, constants=sigma),
+            RewardTerm("far_linear_velocity", loco.track_linear_velocity, weights.far_velocity, constants=far),
+            RewardTerm("far_yaw_rate", loco.track_yaw_rate, 0.5 * weights.far_velocity, constants=far),
+            RewardTerm("gait", loco.gait_tracking, weights.gait, constants=gait),
+            RewardTerm(
+                "pose",
+                loco.pose,
+                weights.pose,
+                constants={"weights": tuple(0.1 if loose_ else 1.0 for loose_ in loose)},
+            ),
+            RewardTerm("orientation", loco.orientation, weights.orientation),
+            RewardTerm("vertical_velocity", loco.vertical_velocity, weights.vertical_velocity),
+            RewardTerm("roll_pitch_rate", loco.roll_pitch_rate, weights.roll_pitch_rate),
+            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=limits),
+            RewardTerm("action_change", rewards.action_change, weights.action_change),
+            RewardTerm("landing", loco.landing, weights.landing),
+            RewardTerm("slip", loco.slip, weights.slip),
+            RewardTerm("torques", loco.torques, weights.torques),
+            RewardTerm("power", loco.power, weights.power),
+            RewardTerm("acceleration", loco.acceleration, weights.acceleration),
+            RewardTerm("stand_still", loco.stand_still, weights.stand_still),
+        )
+        # Weight 0: measured, and no part of the reward.
+        measured = (
+            RewardTerm("linear_velocity_error", loco.linear_velocity_error, 0.0),
+            RewardTerm("yaw_rate_error", loco.yaw_rate_error, 0.0),
+        )
+        return (*(term for term in terms if term.weight != 0.0), *measured)
+
+    def _initial_state(self) -> rand.InitialState:
+        speed, tilt = _around_zero(self.initial_velocity), _around_zero(self.initial_tilt)
+        return rand.InitialState(
+            height=Range(0.0, 0.02),
+            pitch=tilt,
+            roll=tilt,
+            forward_velocity=speed,
+            pitch_velocity=speed,
+            joint_positions=_around_zero(self.initial_joints),
+        )
+
+    def _randomizers(self, robot: Robot) -> tuple[rand.Randomizer, ...]:
+        trunk = robot.model.body(robot.base_body).id
+        shift = (_around_zero(self.com_shift),) * 3
+        actuators = tuple(range(robot.model.nu))
+        make = rand.Randomizer
+        return (
+            make("friction", rand.set_friction, {"value": Range(*self.friction)}),
+            make("masses", rand.scale_masses, {"factor": Range(*self.mass_scale)}),
+            make("payload", rand.add_payload, {"body": trunk, "mass": Range(*self.payload)}),
+            make("centre of mass", rand.shift_center_of_mass, {"body": trunk, "offset": shift}),
+            make("joint friction", rand.scale_joint_friction, {"factor": Range(*self.joint_friction_scale)}),
+            make("armature", rand.scale_armature, {"factor": Range(*self.armature_scale)}),
+            make("gains", rand.scale_gains, {"actuators": actuators, "factor": Range(*self.gain_scale)}),
+            make("torques", rand.scale_torques, {"factor": Range(*self.torque_scale)}),
+        )
+
+    def _pushes(self, robot: Robot) -> Pushes:
+        """A kick is a force during a single control period that changes the velocity of the nominal robot by so much."""
+        mass = float(np.sum(robot.model.body_mass))
+        dt = robot.control_dt
+        return Pushes(Range(0.0, self.kick * mass / dt), Range(dt, dt), Range(*self.kick_interval))
+
+
+def _around_zero(half: float) -> Range:
+    return Range(-half, half)
+
+
+def _check_positions(robot: Robot) -> None:
+    for joint in robot.joints:
+        if joint.control != "position":
+            raise ConfigError(
+                f"robot {robot.name!r}: joint {joint.name!r} is controlled by {joint.control}, but this task gives "
+                f'position targets; write control = "position" in {robot.folder / "robot.toml"}'
+            )
+
+
+def _check_speed(robot: Robot, max_velocity: tuple[float, float, float]) -> None:
+    """No leg can walk faster than its slowest joint swings it."""
+    height = float(robot.default_qpos[robot.base_qpos_indices[2]])
+    slowest = min(robot.joints, key=lambda joint: joint.velocity_limit)
+    fastest = slowest.velocity_limit * height
+    if max(max_velocity[:2]) > fastest:
+        raise ConfigError(
+            f"max_velocity {max_velocity}: robot {robot.name!r} is {height:.2f} m high and its joint {slowest.name!r} "
+            f"turns at {slowest.velocity_limit:g} rad/s at most, so it cannot walk faster than {fastest:.2f} m/s"
+        )
+
+
+def _hidden_quantities(robot: Robot) -> tuple[Quantity, ...]:
+    def friction(snapshot: Snapshot) -> jax.Array:
+        return snapshot.params["pair_friction"][0, 0]
+
+    def mass(snapshot: Snapshot) -> jax.Array:
+        return jnp.sum(snapshot.params["body_mass"])
+
+    return (
+        Quantity("friction", "", "", False, friction, mirror="even"),
+        Quantity("total_mass", "kg", "", False, mass, mirror="even"),
+    )
+
+
+GO1 = TrainConfig(
+    task=Velocity(),
+    ppo=PPOConfig(
+        n_steps=24,
+        n_epochs=5,
+        n_minibatches=4,
+        gamma=0.99,
+        ent_coef=0.005,
+        learning_rate=1e-3,
+        learning_rate_schedule="linear",
+        learning_rate_final=1e-4,
+        max_grad_norm=1.0,
+        reward_scale=0.1,
+        symmetry="network",
+    ),
+    network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
+    total_timesteps=8_000_000,
+    n_envs=512,
+)
+"""Unitree Go1."""
+
+GO2 = replace(GO1, task=Velocity(recipe="go2-velocity", robot="go2"))
+"""Unitree Go2."""
+
+ANYMAL_C = replace(
+    GO1,
+    task=Velocity(
+        recipe="anymal-c-velocity",
+        robot="anymal_c",
+        max_velocity=(1.0, 0.8, 1.0),
+        gait_frequency=1.5,
+        swing_height=0.1,
+        step_height=0.1,
+        payload=(-4.0, 4.0),
+    ),
+)
+"""ANYbotics ANYmal C."""
+
+BERKELEY_HUMANOID = replace(
+    GO1,
+    task=Velocity(
+        recipe="berkeley-humanoid-velocity",
+        robot="berkeley_humanoid",
+        max_velocity=(0.8, 0.8, 0.8),
+        gait_frequency=1.5,
+        swing_height=0.08,
+        step_height=0.0,
+        loose_joints=("*HFE", "*KFE", "*FFE"),
+    ),
+    total_timesteps=30_000_000,
+)
+"""Berkeley Humanoid."""

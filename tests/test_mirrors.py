@@ -1,0 +1,149 @@
+"""The left-right mirror of observations and actions: an involution, true to the physics, and the same on the robot."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloco.envs.curriculum import FULL
+from jaxloco.envs.env import Env
+from jaxloco.envs.mirrors import symmetry_of
+from jaxloco.errors import ConfigError
+from jaxloco.learning.networks import ACTIVATIONS, NetworkConfig, make_actor_critic
+from jaxloco.learning.normalization import init_statistics, update_statistics
+from jaxloco.learning.symmetry import Reflection, Symmetry, symmetrized
+from jaxloco.physics import Controls
+from jaxloco.symmetry import joint_mirror, mirror_qpos
+from jaxloco.tasks.velocity import Velocity
+
+ROBOTS = ("go1", "go2", "anymal_c", "berkeley_humanoid")
+
+
+@pytest.fixture(scope="module", params=ROBOTS)
+def env(request) -> Env:
+    return Env(
+        replace(Velocity(robot=request.param).spec(), randomization=Velocity().spec().randomization[:2]), "native"
+    )
+
+
+class Situation:
+    """A robot somewhere in the middle of an episode, and its mirror image."""
+
+    def __init__(self, env: Env, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        robot = env.robot
+        self.qpos = np.array(robot.default_qpos)
+        self.qpos[:2] = rng.normal(size=2)
+        self.qpos[3:7] += 0.1 * rng.normal(size=4)
+        self.qpos[3:7] /= np.linalg.norm(self.qpos[3:7])
+        self.qpos[robot.joint_qpos_indices] += 0.2 * rng.normal(size=len(robot.joints))
+        self.qvel = rng.normal(size=robot.model.nv)
+        self.action, self.command = 0.5 * rng.normal(size=env.action_size), rng.normal(size=3)
+        self.push, self.time = rng.normal(size=3), 0.13
+
+    def mirrored(self, env: Env) -> "Situation":
+        robot, image = env.robot, object.__new__(Situation)
+        joints, polar, axial = joint_mirror(robot), np.array([1, -1, 1]), np.array([-1, 1, -1])
+        image.qpos = mirror_qpos(robot, self.qpos)
+        image.qvel = np.array(self.qvel)
+        base = robot.base_qvel_indices
+        image.qvel[base] = np.concatenate([polar * self.qvel[base[:3]], axial * self.qvel[base[3:]]])
+        image.qvel[robot.joint_qvel_indices] = joints(self.qvel[robot.joint_qvel_indices])
+        image.action, image.command = joints(self.action), np.array([1, -1, -1]) * self.command
+        image.push = polar * self.push
+        image.time = self.time + 0.5 / env.spec.gait.frequency  # left and right are half a cycle apart
+        return image
+
+    def observations(self, env: Env) -> dict[str, np.ndarray]:
+        snapshot = env._first_snapshot(env._sampler(jax.random.PRNGKey(0), FULL))[0]
+        params = {name: jnp.asarray(value) for name, value in env.physics.spec.nominal().items()}
+        physics, readings = env.physics.reset(params, jnp.float32(self.qpos), jnp.float32(self.qvel))
+        snapshot = snapshot._replace(
+            physics=physics,
+            readings=readings,
+            params=params,
+            action=jnp.float32(self.action),
+            commands={"velocity_command": jnp.float32(self.command)},
+            push=jnp.float32(self.push),
+            time=jnp.float32(self.time),
+        )
+        values = env.quantities.at(snapshot)
+        states = {name: o.start(values, o.noiseless(), None) for name, o in env.observers.items()}
+        return {name: np.asarray(env.observers[name].observation(state)) for name, state in states.items()}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_mirror_image_of_an_observation_is_what_the_mirrored_robot_sees(env, seed):
+    here = Situation(env, seed)
+    symmetry, seen, image = symmetry_of(env), here.observations(env), here.mirrored(env).observations(env)
+    for group, mirror in (("actor", symmetry.actor), ("critic", symmetry.critic)):
+        assert np.abs(np.asarray(mirror(seen[group])) - seen[group]).max() > 0.5  # it changes something
+        np.testing.assert_allclose(mirror(mirror(seen[group])), seen[group])
+        np.testing.assert_allclose(mirror(seen[group]), image[group], atol=2e-4)
+
+
+def test_the_mirrored_action_moves_the_mirrored_robot_to_the_mirror_image(env):
+    here = Situation(env, 2)
+    ends = []
+    for situation in (here, here.mirrored(env)):
+        params = {name: jnp.asarray(value) for name, value in env.physics.spec.nominal().items()}
+        physics = env.physics.spec.initial_state(jnp.float32(situation.qpos), jnp.float32(situation.qvel))
+        physics = physics._replace(qpos=physics.qpos.at[2].add(1.0))  # contacts would magnify what is not quite even
+        target = jnp.float32(env.robot.default_ctrl) + 0.5 * jnp.float32(situation.action)
+        for _ in range(5):
+            physics, _ = env.physics.step(params, physics, Controls(target, jnp.zeros(6)))
+        ends.append(np.asarray(physics.qpos, float))
+    moved = np.abs(ends[0] - here.qpos)[env.robot.joint_qpos_indices]
+    assert moved.max() > 0.1
+    # A tenth of a second; the robots themselves are even but for some millimetres of their centres of mass.
+    np.testing.assert_allclose(mirror_qpos(env.robot, ends[0]), ends[1], atol=0.03)
+
+
+def test_a_quantity_that_does_not_say_how_it_mirrors_is_named():
+    spec = Velocity().spec()
+    critic = spec.observations["critic"]
+    terms = (*critic.terms, replace(critic.terms[0], quantity="foot_velocities"))
+    env = Env(replace(spec, observations={**spec.observations, "critic": replace(critic, terms=terms)}), "native")
+    with pytest.raises(ConfigError, match="'foot_velocities' does not say how it changes when left and right swap"):
+        symmetry_of(env)
+
+
+# Learning, with a mirror of three numbers: two that swap and one that changes sign
+
+OBSERVED = Reflection((1, 0, 2), (1.0, 1.0, -1.0))
+SYMMETRY = Symmetry(OBSERVED, OBSERVED, Reflection((1, 0), (-1.0, -1.0)))
+
+
+def test_what_does_not_come_back_when_mirrored_twice_is_refused():
+    with pytest.raises(ConfigError, match="component 0 of a mirror does not come back"):
+        Reflection((1, 2, 0), (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("options", [{}, {"state_dependent_std": True, "activation_fn": "tanh"}])
+def test_symmetric_networks_are_symmetric_and_equal_their_wide_export(options):
+    config = NetworkConfig((8, 6), (5,), **options)
+    networks = make_actor_critic(3, 3, 2, config, SYMMETRY, equivariant=True)
+    params = jax.tree.map(
+        lambda x: x + 0.3 * jnp.sin(jnp.arange(x.size)).reshape(x.shape), networks.init(jax.random.PRNGKey(0))
+    )
+    x = jax.random.normal(jax.random.PRNGKey(1), (7, 3))
+    policy, image = networks.policy(params, x), networks.policy(params, OBSERVED(x))
+    np.testing.assert_allclose(image.mean, SYMMETRY.action(policy.mean), atol=1e-6)
+    np.testing.assert_allclose(image.log_std, SYMMETRY.action.swap(policy.log_std), atol=1e-6)
+    np.testing.assert_allclose(networks.value(params, OBSERVED(x)), networks.value(params, x), atol=1e-6)
+    y = x
+    layers = networks.policy_layers(params)
+    for index, (kernel, bias) in enumerate(layers):
+        y = y @ kernel + bias[None]
+        y = ACTIVATIONS[config.activation_fn](y) if index < len(layers) - 1 else y
+    np.testing.assert_allclose(y, policy.mean, atol=1e-6)
+
+
+def test_symmetrized_statistics_are_those_of_samples_and_mirror_images():
+    samples = jax.random.normal(jax.random.PRNGKey(0), (50, 3)) * jnp.array([[1.0, 2.0, 3.0]]) + 1.0
+    found = symmetrized(update_statistics(init_statistics(3), samples), OBSERVED)
+    both = np.concatenate([samples, OBSERVED(samples)])
+    np.testing.assert_allclose(found.mean, both.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.m2 / found.n_samples, both.var(axis=0), rtol=1e-5)

@@ -1,0 +1,99 @@
+"""The velocity task: what it builds for each robot, and that training it pays."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloco.envs import batch
+from jaxloco.envs.env import Env
+from jaxloco.errors import ConfigError, RobotError
+from jaxloco.onboard import Policy
+from jaxloco.robot import load_robot
+from jaxloco.tasks import recipe
+from jaxloco.tasks.velocity import TARGETS, Velocity, Weights
+
+TASKS = ("go1-velocity", "go2-velocity", "anymal-c-velocity", "berkeley-humanoid-velocity")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_actor_sees_only_what_the_robot_can_measure(task):
+    spec = recipe(task).task.spec()
+    env = Env(spec, "native")
+    for term in spec.observations["actor"].terms:
+        assert env.quantities[term.quantity].measurable, term.quantity
+    assert env.observation_sizes["critic"] > env.observation_sizes["actor"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_without_actions_targets_are_the_default_pose_and_steps_around_it(task):
+    options = recipe(task).task
+    spec = replace(options, step_height=0.0).spec()  # type: ignore[type-var]
+    env = Env(spec, "native")
+    state = jax.jit(env.reset)(jax.random.PRNGKey(0))
+    assert spec.action.outputs[0].name == TARGETS
+    assert spec.action.outputs[0].components == env.robot.joint_names
+    np.testing.assert_allclose(state.actuation.output, env.robot.default_ctrl, atol=1e-6)
+
+
+def test_steps_lift_the_feet_on_the_clock():
+    task = Velocity(step_height=0.05, step_lead=0.0)
+    env = Env(task.spec(), "native")
+    stage = env.spec.action.pipeline[1]
+    highest = env.robot.default_ctrl + np.array(stage.amplitude)
+    from jaxloco.envs.kinematics import foot_chains
+
+    feet = foot_chains(env.robot)
+    raised = np.asarray(feet(jnp.float32(highest)) - feet(jnp.float32(env.robot.default_ctrl)))
+    np.testing.assert_allclose(raised, [[0.0, 0.0, 0.05]] * 4, atol=1e-4)
+    offsets = np.array(stage.offset).reshape(4, 3)
+    np.testing.assert_allclose(offsets, np.repeat(np.array(env.spec.gait.offsets)[:, None], 3, axis=1))
+
+
+def test_commands_stay_within_the_box_and_are_drawn_anew():
+    env = Env(Velocity(command_seconds=(0.1, 0.2)).spec(), "native")
+    state = jax.jit(partial(batch.reset, env), static_argnums=1)(jax.random.PRNGKey(0), 64)
+    step, seen = jax.jit(partial(batch.step, env)), []
+    for _ in range(30):
+        state, _ = step(state, jnp.zeros((64, 12)))
+        seen.append(np.asarray(state.robots.commands["velocity_command"].value))
+    commands = np.array(seen)
+    assert (np.abs(commands) <= np.array([1.5, 0.8, 1.2])).all()
+    assert (np.abs(np.diff(commands, axis=0)).max(axis=(0, 2)) > 0.0).all()
+    shares = (commands != 0.0).mean(axis=(0, 1))
+    np.testing.assert_allclose(shares, [0.9, 0.25, 0.5], atol=0.1)
+
+
+def test_terms_of_weight_zero_are_left_out_but_for_those_that_measure():
+    names = [term.name for term in Velocity(weights=Weights(gait=0.0)).spec().rewards]
+    assert "gait" not in names and "slip" not in names
+    assert names[-2:] == ["linear_velocity_error", "yaw_rate_error"]
+
+
+def test_a_robot_without_feet_is_refused_with_what_to_add():
+    with pytest.raises(RobotError, match=r"\[\[feet\]\]"):
+        Velocity(robot="upkie").spec()
+
+
+def test_a_command_beyond_the_motors_is_refused():
+    with pytest.raises(ConfigError, match="max_velocity"):
+        Velocity(max_velocity=(-1.0, 0.0, 0.0))
+    with pytest.raises(ConfigError, match="cannot walk faster than"):
+        Velocity(max_velocity=(20.0, 0.0, 0.0)).spec()
+
+
+def test_the_exported_policy_gives_joint_targets_by_name(tmp_path):
+    from test_export import configured, learned, write
+
+    config = configured("go1-velocity")
+    env = Env(config.task.spec(), "native")
+    policy: Policy = write(tmp_path / "policy", env, config, *learned(env, config))
+    assert policy.verify() <= 1e-5
+    sources = {item.name: item.source for item in policy.spec.inputs}
+    assert sources["velocity_command"] == "command" and sources["gait_clock"] == sources["last_action"] == "policy"
+    assert policy.spec.outputs[0].components == load_robot("go1").joint_names
+    given = {item.name: np.zeros(item.size) for item in policy.spec.inputs if item.source != "policy"}
+    assert policy.act(given)[TARGETS].shape == (12,)
