@@ -142,10 +142,18 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def flip(path: Path) -> None:
+    """Change one bit in the middle."""
+    stored = bytearray(path.read_bytes())
+    stored[len(stored) // 2] ^= 1
+    path.write_bytes(stored)
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
         ("data", cut),
+        ("data", flip),
         ("data", Path.unlink),
         ("state/manifest.ocdbt", cut),
         ("state/manifest.ocdbt", Path.unlink),
@@ -156,6 +164,7 @@ def cut(path: Path) -> None:
         ("state", shutil.rmtree),
         ("state/d", shutil.rmtree),
         ("config", shutil.rmtree),
+        ("checksums", shutil.rmtree),
     ],
 )
 def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_one_before_it_still_loads(tmp_path, name, damage):

@@ -40,8 +40,9 @@ def trajectory(
     keys = jax.random.split(jax.random.PRNGKey(7), 8)
     shape = (N_STEPS, N_ENVS)
     observation = {"actor": jax.random.normal(keys[0], (*shape, DIM))}
+    noise = jax.random.normal(keys[1], (*shape, networks.action_dim))
     action, log_prob = compiled_act(
-        state.params, state.normalizers, observation, keys[1], networks=networks, config=config
+        state.params, state.normalizers, observation, noise, networks=networks, config=config
     )
     return Trajectory(
         observation=observation,

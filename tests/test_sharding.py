@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
@@ -13,7 +12,7 @@ from jaxloco.envs.env import Env
 from jaxloco.errors import ConfigError
 from jaxloco.learning import ppo
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.training import loop, sharding, trainer
+from jaxloco.training import loop, trainer
 from jaxloco.training.config import TrainConfig
 
 ITERATIONS = 10
@@ -73,14 +72,3 @@ def test_devices_that_cannot_share_the_robots_are_refused():
     with pytest.raises(ConfigError, match=r"3 devices cannot share 8 robots .* that divides 8"):
         ppo.shuffle_groups(PPOConfig(n_steps=8, n_minibatches=2), 8, 3)
     assert trainer.count_devices(replace(config(0), n_envs=1)) == 1
-
-
-def test_the_first_of_several_finds_is_taken():
-    mesh = sharding.make_mesh(min(4, jax.local_device_count()))
-    count = mesh.size
-
-    def find(value: jax.Array) -> jax.Array:
-        return sharding.first_found(value[0], value[0] >= count - 2)
-
-    found = sharding.over_robots(find, mesh, (sharding.SPLIT,), sharding.SHARED)(jnp.arange(count))
-    assert int(found) == max(0, count - 2)

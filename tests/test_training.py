@@ -262,7 +262,7 @@ def test_an_evaluation_adds_up_each_episode_to_its_own_end():
     assert figures["seconds_mean"] == pytest.approx(0.02 * lengths.mean())
     assert figures["reward_terms"] == {"alive": pytest.approx(1.0)}
     # The first robot's path, kept for the video: a pole that falls on, then nothing.
-    path = np.asarray(episodes.qpos)
+    path = np.asarray(episodes.qpos[0])
     assert np.abs(path[: lengths[0]]).min(axis=0)[1] > 0.0 and not path[lengths[0] :].any()
     assert json.dumps(figures)
     assert trainer.evaluate(env, agent, state, 0, seed=3) is None

@@ -6,7 +6,6 @@ clip((x - mean) / std, ±clip).
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -26,20 +25,8 @@ def init_statistics(dim: int) -> RunningStatistics:
     return RunningStatistics(jnp.zeros((dim,)), jnp.zeros((dim,)), jnp.zeros(()))
 
 
-def update_statistics(statistics: RunningStatistics, batch: Array, axis_name: str | None = None) -> RunningStatistics:
-    """Add a batch.
-
-    With n samples of mean m before, and n' of mean m' in the batch, δ = m' - m (Chan et al. 1979, "Updating
-    formulae and a pairwise algorithm for computing sample variances"):
-
-        mean ← m + δ n' / (n + n')        m2 ← m2 + m2' + δ² n n' / (n + n')
-
-    The batch's own sums are taken around its first sample, so float32 loses nothing to a large offset.
-
-    Args:
-        statistics: what has been seen before.
-        batch: [..., dim]; every leading axis counts as samples.
-        axis_name: name of a mapped axis over equal shards of the batch; their union is added.
+def update_statistics(statistics: RunningStatistics, batch: Array) -> RunningStatistics:
+    """Add a batch of samples, [..., dim].
 
     Raises:
         ValueError: the last axis is not `dim`.
@@ -48,26 +35,31 @@ def update_statistics(statistics: RunningStatistics, batch: Array, axis_name: st
         raise ValueError(
             f"batch of shape {batch.shape}; expected [..., {statistics.mean.shape[0]}] with samples in front"
         )
+    return merge_statistics(statistics, batch_statistics(batch))
+
+
+def batch_statistics(batch: Array) -> RunningStatistics:
+    """Statistics of a batch by itself, [..., dim]; every leading axis counts as samples.
+
+    Sums are taken around its first sample, so float32 loses nothing to a large offset.
+    """
     samples = batch.reshape(-1, batch.shape[-1])
-    shift = samples[:1]
-    if axis_name is not None:
-        shift = jax.lax.pmean(shift, axis_name)
-    offset = jnp.mean(samples - shift, axis=0, keepdims=True)
-    count = jnp.asarray(samples.shape[0], jnp.float32)
-    if axis_name is not None:
-        offset = jax.lax.pmean(offset, axis_name)
-        count = jax.lax.psum(count, axis_name)
-    mean = shift + offset
+    mean = samples[:1] + jnp.mean(samples - samples[:1], axis=0, keepdims=True)
     m2 = jnp.sum(jnp.square(samples - mean), axis=0)
-    if axis_name is not None:
-        m2 = jax.lax.psum(m2, axis_name)
-    total = statistics.n_samples + count
-    delta = mean[0] - statistics.mean
-    return RunningStatistics(
-        statistics.mean + delta * (count / total),
-        statistics.m2 + m2 + jnp.square(delta) * (statistics.n_samples * (count / total)),
-        total,
-    )
+    return RunningStatistics(mean[0], m2, jnp.asarray(samples.shape[0], jnp.float32))
+
+
+def merge_statistics(a: RunningStatistics, b: RunningStatistics) -> RunningStatistics:
+    """Statistics of both sets of samples together; `b` is not empty.
+
+    With n samples of mean m in one, n' of mean m' in the other, δ = m' - m (Chan et al. 1979, "Updating formulae and a
+    pairwise algorithm for computing sample variances"):
+
+        mean ← m + δ n' / (n + n')        m2 ← m2 + m2' + δ² n n' / (n + n')
+    """
+    total = a.n_samples + b.n_samples
+    delta, share = b.mean - a.mean, b.n_samples / total
+    return RunningStatistics(a.mean + delta * share, a.m2 + b.m2 + jnp.square(delta) * (a.n_samples * share), total)
 
 
 def standard_deviation(statistics: RunningStatistics) -> Array:

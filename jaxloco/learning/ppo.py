@@ -8,6 +8,7 @@ one update takes 15 ms (ELU) and compiles in 1.3 s. What counted, beside the mat
 sort of packed words, one gather per epoch, and normalizing once per update.
 """
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,18 +18,18 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.flatten_util import ravel_pytree
 
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.learning import distributions
+from jaxloco.learning import collectives, distributions
 from jaxloco.learning.advantages import gae
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.networks import ActorCritic, Params
 from jaxloco.learning.normalization import (
     RunningStatistics,
+    batch_statistics,
     init_statistics,
+    merge_statistics,
     normalize,
-    update_statistics,
 )
 from jaxloco.learning.symmetry import MODES as SYMMETRY_MODES
 from jaxloco.learning.symmetry import Symmetry, symmetrized
@@ -377,19 +378,19 @@ def update(
     epoch = partial(_epoch, batch=batch, clip_range=clip_range, loop=loop)
     orders = _minibatch_orders(shuffle_key, batch.action.shape[0], loop)
     carry, (logs, measured) = jax.lax.scan(epoch, carry, orders)
-    logs = _mean(logs, axis_name)
+    logs, seen, spread = _over_devices(logs, trajectory.observation, batch, axis_name)
 
     epochs_begun = jnp.sum(jnp.any(measured, axis=1)).astype(jnp.int32)
     new_state = LearnerState(
         params=carry.params,
         opt_state=carry.opt_state,
         learning_rate=carry.learning_rate,
-        normalizers=_updated_normalizers(state, trajectory, mirrors, axis_name),
+        normalizers=_updated_normalizers(state, seen, mirrors),
         key=key,
         n_updates=state.n_updates + epochs_begun,
         progress_remaining=state.progress_remaining,
     )
-    return new_state, _metrics(new_state, logs, measured, batch, clip_range, axis_name)
+    return new_state, _metrics(new_state, logs, measured, spread, clip_range)
 
 
 def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, networks: ActorCritic) -> _Batch:
@@ -445,12 +446,12 @@ def _with_mirror_images(batch: _Batch, mirrors: Symmetry | None) -> _Batch:
 
 
 def _updated_normalizers(
-    state: LearnerState, trajectory: Trajectory, mirrors: Symmetry | None, axis_name: str | None
+    state: LearnerState, seen: Mapping[str, RunningStatistics], mirrors: Symmetry | None
 ) -> dict[str, RunningStatistics]:
     """Statistics with the rollout added; with a mirror, of both sides, so that it may mirror what is normalized."""
     updated = {}
     for group, statistics in state.normalizers.items():
-        updated[group] = update_statistics(statistics, trajectory.observation[group], axis_name)
+        updated[group] = _merged(seen[group], statistics)
         if mirrors is not None:
             updated[group] = symmetrized(updated[group], mirrors.actor if group == "actor" else mirrors.critic)
     return updated
@@ -474,17 +475,9 @@ def _epoch(carry: _Carry, order: Array, *, batch: _Batch, clip_range: Array, loo
 def _normalized_advantage(advantage: Array, axis_name: str | None) -> Array:
     """Zero mean and unit (sample) deviation in each mini-batch, [n_minibatches, batch_size]."""
     count = advantage.shape[1] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
-    centred = advantage - _mean(jnp.mean(advantage, axis=1, keepdims=True), axis_name)
-    variance = _mean(jnp.mean(jnp.square(centred), axis=1, keepdims=True), axis_name) * (count / (count - 1))
+    centred = advantage - collectives.mean(jnp.mean(advantage, axis=1, keepdims=True), axis_name)
+    variance = collectives.mean(jnp.mean(jnp.square(centred), axis=1, keepdims=True), axis_name) * (count / (count - 1))
     return centred / (jnp.sqrt(variance) + 1e-8)
-
-
-def _mean(tree: Any, axis_name: str | None) -> Any:
-    """Mean over the devices, of float32 arrays; as one vector, because each exchange costs a round of waiting."""
-    if axis_name is None:
-        return tree
-    vector, restore = ravel_pytree(tree)
-    return restore(jax.lax.pmean(vector, axis_name))
 
 
 def _minibatch_orders(key: Array, count: int, loop: _Loop) -> Array:
@@ -537,7 +530,7 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
     config = loop.config
     loss = partial(_loss, batch=batch, clip_range=clip_range, config=config, networks=loop.networks)
     gradient, logs = jax.grad(loss, has_aux=True)(carry.params)
-    gradient = _mean(gradient, loop.axis_name)
+    gradient = collectives.mean(gradient, loop.axis_name)
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)))
     shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
     gradient = jax.tree.map(lambda g: g * shrink, gradient)
@@ -545,11 +538,11 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
         direction, opt_state = _optimizer(config).update(gradient, carry.opt_state, carry.params)
     learning_rate = carry.learning_rate
     if config.learning_rate_schedule == "adaptive":
-        learning_rate = _adapted_learning_rate(learning_rate, _mean(logs["kl"], loop.axis_name), config)
+        learning_rate = _adapted_learning_rate(learning_rate, collectives.mean(logs["kl"], loop.axis_name), config)
     params = jax.tree.map(lambda p, d: p - learning_rate * d, carry.params, direction)
     stepped = _Carry(params, opt_state, learning_rate, carry.running)
     if config.target_kl is not None:
-        goes_on = _mean(logs["approx_kl"], loop.axis_name) <= TARGET_KL_MARGIN * config.target_kl
+        goes_on = collectives.mean(logs["approx_kl"], loop.axis_name) <= TARGET_KL_MARGIN * config.target_kl
         stepped = jax.tree.map(partial(jnp.where, goes_on), stepped, carry._replace(running=jnp.asarray(False)))
     return stepped, {**logs, "grad_norm": norm}
 
@@ -615,8 +608,31 @@ def _adapted_learning_rate(learning_rate: Array, kl: Array, config: PPOConfig) -
     return jnp.where(kl > 2.0 * config.desired_kl, slower, inside)
 
 
+def _over_devices(
+    logs: Metrics, observation: Observation, batch: _Batch, axis_name: str | None
+) -> tuple[Metrics, dict[str, RunningStatistics], RunningStatistics]:
+    """What all devices know together, in one exchange.
+
+    Returns:
+        Means of the logs; the statistics of each device's observations by group; those of returns and of what the
+        critic's values leave unexplained, over all devices, [2].
+    """
+    _, _, returns, values = jnp.unstack(batch.scalars, axis=-1)
+    seen = {group: batch_statistics(x) for group, x in observation.items()}
+    explained = batch_statistics(jnp.stack([returns, returns - values], axis=-1))
+    logs, seen, explained = collectives.gather((logs, seen, explained), axis_name)
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), logs), seen, _merged(explained, init_statistics(2))
+
+
+def _merged(shards: RunningStatistics, statistics: RunningStatistics) -> RunningStatistics:
+    """Add the statistics of each device, leading axis over devices."""
+    for shard in range(shards.n_samples.shape[0]):
+        statistics = merge_statistics(statistics, jax.tree.map(operator.itemgetter(shard), shards))
+    return statistics
+
+
 def _metrics(
-    state: LearnerState, logs: Metrics, measured: Array, batch: _Batch, clip_range: Array, axis_name: str | None
+    state: LearnerState, logs: Metrics, measured: Array, spread: RunningStatistics, clip_range: Array
 ) -> Metrics:
     """Means over the mini-batches measured, [n_epochs, n_minibatches]; the KL's over the last epoch begun."""
     metrics = {f"train/{name}": _masked_mean(log, measured) for name, log in logs.items() if name != "kl"}
@@ -624,19 +640,13 @@ def _metrics(
     metrics["train/approx_kl"] = _masked_mean(logs["approx_kl"][last_epoch], measured[last_epoch])
     if "log_std" in state.params:
         metrics["train/std"] = jnp.mean(jnp.exp(state.params["log_std"]))
-    _, _, returns, values = jnp.unstack(batch.scalars, axis=-1)
-    variance = _variance(returns, axis_name)
-    explained = 1.0 - _variance(returns - values, axis_name) / jnp.where(variance > 0.0, variance, 1.0)
+    variance, unexplained = spread.m2 / spread.n_samples
+    explained = 1.0 - unexplained / jnp.where(variance > 0.0, variance, 1.0)
     metrics["train/explained_variance"] = jnp.where(variance > 0.0, explained, 0.0)
     metrics["train/learning_rate"] = state.learning_rate
     metrics["train/clip_range"] = clip_range
     metrics["train/n_updates"] = state.n_updates.astype(jnp.float32)
     return metrics
-
-
-def _variance(x: Array, axis_name: str | None) -> Array:
-    centred = x - _mean(jnp.mean(x), axis_name)
-    return _mean(jnp.mean(jnp.square(centred)), axis_name)
 
 
 def _masked_mean(x: Array, mask: Array) -> Array:

@@ -5,6 +5,7 @@ The last and the best one are kept.
 
 import json
 import logging
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
@@ -72,7 +74,12 @@ class Checkpoints:
         Raises:
             CheckpointError: This one, or the one before it, could not be written (a full disk, say).
         """
-        args = ocp.args.Composite(state=ocp.args.PyTreeSave(_flat(state)), config=ocp.args.JsonSave(dict(config)))
+        leaves = _flat(state)
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(leaves),
+            config=ocp.args.JsonSave(dict(config)),
+            checksums=ocp.args.JsonSave({name: _checksum(leaf) for name, leaf in leaves.items()}),
+        )
         metrics = {BEST: NO_SCORE if score is None else float(score)}
         try:
             self._manager.save(iteration, args=args, metrics=metrics, force=True)
@@ -121,7 +128,7 @@ class Checkpoints:
         if number is None or number not in known:
             found = ", ".join(map(str, known)) or "none"
             raise CheckpointError(f"{self.folder}: no complete checkpoint {number or ''} here; complete ones: {found}")
-        saved = self._read_config(number)
+        saved = self._read_json(number, "config", ocp.args.Composite(config=ocp.args.JsonRestore()))
         differences = list(_differences(saved, config))
         if differences:
             raise CheckpointError(f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}")
@@ -130,6 +137,7 @@ class Checkpoints:
 
     def _read_leaves(self, number: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
         folder = self.folder / str(number)
+        checksums = self._read_json(number, "checksums", ocp.args.Composite(checksums=ocp.args.JsonRestore()))
         restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
         item = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
         try:
@@ -144,16 +152,16 @@ class Checkpoints:
             if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
                 found, wants = f"{leaf.dtype}{leaf.shape}", f"{expected.dtype}{expected.shape}"
                 raise CheckpointError(f"{folder}: {name.lstrip('.')} is {found}, expected {wants}")
+            if _checksum(leaf) != checksums.get(name):
+                raise CheckpointError(f"{folder}: {name.lstrip('.')} is damaged: its checksum is not the one saved")
         return dict(leaves)
 
-    def _read_config(self, number: int) -> dict[str, Any]:
+    def _read_json(self, number: int, item: str, args: ocp.args.Composite) -> dict[str, Any]:
         try:
-            restored = self._manager.restore(number, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
+            restored = self._manager.restore(number, args=args)
         except Exception as error:
-            raise CheckpointError(
-                f"{self.folder}/{number}: its configuration cannot be read: {_reason(error)}"
-            ) from error
-        return dict(restored["config"])
+            raise CheckpointError(f"{self.folder}/{number}: its {item} cannot be read: {_reason(error)}") from error
+        return dict(restored[item])
 
 
 def _score(metrics: Mapping[str, float]) -> float:
@@ -176,6 +184,10 @@ def _read_through(folder: Path) -> None:
     for key, read in reads:
         if not read.result().value:  # what a file that is gone reads as
             raise ValueError(f"{key.decode()} is missing")
+
+
+def _checksum(leaf: Any) -> int:
+    return zlib.crc32(np.ascontiguousarray(leaf).tobytes())
 
 
 def _flat(state: Any) -> dict[str, Any]:

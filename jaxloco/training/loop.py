@@ -14,7 +14,7 @@ from jaxloco.envs import batch
 from jaxloco.envs.batch import BatchState
 from jaxloco.envs.env import Env
 from jaxloco.envs.mirrors import symmetry_of
-from jaxloco.learning import ppo
+from jaxloco.learning import collectives, ppo
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.ppo import LearnerState
 from jaxloco.training import sharding
@@ -23,6 +23,8 @@ from jaxloco.training.rollout import Agent, Crash, RolloutSums, collect, no_cras
 from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT
 
 Metrics = dict[str, jax.Array]
+
+SUCCESS = "curriculum/success"
 
 
 class TrainState(NamedTuple):
@@ -104,8 +106,7 @@ def iterate(env: Env, agent: Agent, state: TrainState, count: jax.Array, total: 
         state, new = _iteration(env, agent, state, total)
         return state, jax.tree.map(jnp.add, totals, new)
 
-    state, totals = jax.lax.fori_loop(0, count, body, (state, zeros))
-    return state, totals._replace(rollout=jax.lax.psum(totals.rollout, ROBOTS))
+    return _over_devices(*jax.lax.fori_loop(0, count, body, (state, zeros)))
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # traced once, though `iterate` needs its shapes too
@@ -117,9 +118,18 @@ def _iteration(env: Env, agent: Agent, state: TrainState, total: jax.Array) -> t
     robots, trajectory, sums, crash = collect(env, agent, state.learner, robots, state.crash, keys)
     learner = ppo.set_progress(state.learner, 1.0 - progress)
     learner, metrics = ppo.update(learner, trajectory, config=agent.config, networks=agent.networks, axis_name=ROBOTS)
-    metrics["curriculum/success"] = jax.lax.pmean(jnp.mean(robots.robots.curriculum.success), ROBOTS)
-    crash = sharding.first_found(crash, crash.found)
+    metrics[SUCCESS] = jnp.mean(robots.robots.curriculum.success)  # of this device
     return TrainState(learner, robots, crash, key, state.iteration + 1), Totals(sums, metrics)
+
+
+def _over_devices(state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
+    """Add up what each device counted and take the first crash that any of them met, in one exchange."""
+    crash = jax.tree.map(lambda x: x.astype(jnp.float32), state.crash)
+    rollout, success, crashes = collectives.gather((totals.rollout, totals.update[SUCCESS], crash), ROBOTS)
+    first = jnp.argmax(crashes.found)
+    crash = jax.tree.map(lambda every, own: every[first].astype(own.dtype), crashes, state.crash)
+    update = {**totals.update, SUCCESS: jnp.mean(success)}
+    return state._replace(crash=crash), Totals(jax.tree.map(lambda x: jnp.sum(x, axis=0), rollout), update)
 
 
 def named_metrics(env: Env, totals: Totals, iterations: int) -> dict[str, float]:

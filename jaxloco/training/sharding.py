@@ -66,10 +66,3 @@ def placed(mesh: Mesh, specs: Any) -> Any:
 def robot_numbers(count: int) -> jax.Array:
     """Return the numbers, among all robots, of the `count` ones on this device, (count,)."""
     return jax.lax.axis_index(ROBOTS) * count + jnp.arange(count)
-
-
-def first_found(tree: Any, found: jax.Array) -> Any:
-    """Return the tree of the first device on which `found` holds, on every device; any if there is none."""
-    everywhere = jax.lax.all_gather((tree, found), ROBOTS)
-    first = jnp.argmax(everywhere[1])
-    return jax.tree.map(lambda x: x[first], everywhere[0])
