@@ -18,11 +18,13 @@ from jaxloco.envs.env import Env
 from jaxloco.envs.gaits import Gait, trot
 from jaxloco.envs.kinematics import foot_chains
 from jaxloco.envs.memories import Remembered
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.randomization import Randomizer
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot, load_robot
 from jaxloco.tasks.cartpole import Cartpole
+from jaxloco.tasks.velocity import Velocity
 
 QUADRUPEDS = ("go1", "go2", "anymal_c")
 
@@ -139,6 +141,13 @@ def test_the_reward_is_never_below_its_floor():
     env = Env(replace(base, rewards=(RewardTerm("bad", lambda dt: dt, -5.0),), reward_floor=0.0), "native")
     state = env.step(env.reset(jax.random.PRNGKey(0)), jnp.zeros(1))
     assert float(state.reward) == 0.0 and float(state.info.reward_terms[0]) == pytest.approx(env.dt)
+
+
+def test_an_actor_that_would_read_other_targets_on_the_robot_is_refused():
+    spec = Velocity().spec()
+    actor = ObservationGroup((*spec.observations["actor"].terms, ObservationTerm("joint_position_targets")))
+    with pytest.raises(ConfigError, match="zero after a reset on the robot"):
+        Env(replace(spec, observations={"actor": actor}), "native")
 
 
 # Gait clock

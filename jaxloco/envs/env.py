@@ -259,6 +259,18 @@ class Env:
                     raise unknown_name("quantity", term.quantity, self.quantities.names)
         if "actor" not in groups:
             raise ConfigError('observations need a group "actor"')
+        outputs = {output.name for output in self.spec.action.outputs}
+        read = outputs & {term.quantity for term in groups["actor"].terms}
+        if read and np.asarray(self._first_target()).any():
+            raise ConfigError(
+                f"the actor reads {sorted(read)}, which are zero after a reset on the robot, but the action pipeline "
+                'begins elsewhere; let it read "last_action" instead'
+            )
+
+    def _first_target(self) -> jax.Array:
+        """Return what the pipeline makes of no action after a reset, (n_action,)."""
+        stages, still = self.spec.action.pipeline, jnp.zeros(self.action_size)
+        return actions.apply(stages, actions.initial_state(stages, self.action_size), still)[1]
 
     def _used(self) -> set[str]:
         """Return the quantities that observations, rewards and terminations take."""
@@ -437,8 +449,6 @@ class Env:
         physics, readings = self.physics.reset(params, qpos, qvel)
         commands = {command.name: command.draw(sampler) for command in self.spec.commands}
         still = jnp.zeros(self.action_size)
-        stages = self.spec.action.pipeline
-        _, target = actions.apply(stages, actions.initial_state(stages, self.action_size), still)
         snapshot = Snapshot(
             physics=physics,
             readings=readings,
@@ -446,7 +456,7 @@ class Env:
             draws=self.spec.actuation.draw(sampler),
             action=still,
             previous_action=still,
-            target=target,
+            target=self._first_target(),
             push=jnp.zeros(3),
             commands={name: command.value for name, command in commands.items()},
             memories={},

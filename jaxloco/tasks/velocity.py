@@ -129,7 +129,7 @@ class Velocity:
     max_velocity: tuple[float, float, float] = (1.5, 0.8, 1.2)
     nonzero_shares: tuple[float, float, float] = (0.9, 0.25, 0.5)
     standing_share: float = 0.0
-    command_seconds: Span = (2.0, 8.0)
+    command_seconds: Span = (4.0, 10.0)
     action_scale: float = 0.5
     history: int = 1
     gait_frequency: float = 2.0
