@@ -805,13 +805,14 @@ def _add_foot_sensors(spec: mujoco.MjSpec, feet: tuple[Foot, ...]) -> None:
 def _add_contact_sensor(
     spec: mujoco.MjSpec, name: str, geom: str, fields: tuple[mujoco.mjtConDataField, ...], slots: int
 ) -> None:
-    """Measure the first `slots` contacts of a geom; slots without a contact read zero."""
+    """Measure the `slots` strongest contacts of a geom; slots without a contact read zero."""
+    strongest_first = 2  # "maxforce" in MJCF; MJX mixes up the geoms where contacts come as they are found
     spec.add_sensor(
         name=name,
         type=mujoco.mjtSensor.mjSENS_CONTACT,
         objtype=mujoco.mjtObj.mjOBJ_GEOM,
         objname=geom,
-        intprm=[sum(1 << field.value for field in fields), 0, slots],  # 0: as they come, unreduced
+        intprm=[sum(1 << field.value for field in fields), strongest_first, slots],
     )
 
 
