@@ -777,8 +777,9 @@ def _feet(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> tup
 def _add_foot_sensors(spec: mujoco.MjSpec, feet: tuple[Foot, ...]) -> None:
     """Let MuJoCo measure where each foot is, how it moves and what it touches, and whether anything else touches.
 
-    Names: <foot>_sole_position, <foot>_sole_velocity, <geom>_force (in the world's frame) for a geom of a foot, and
-    <geom>_touch (the number of contacts) for any other geom of a contact pair.
+    Names: <foot>_sole_position, <foot>_sole_velocity, <geom>_force for a geom of a foot (for each contact its force in
+    the contact's frame, then the first two axes of that frame: 9 numbers), and <geom>_touch (the number of contacts)
+    for any other geom of a contact pair. MJX cannot sum forces, so whoever reads them does.
     """
     sensor, site = mujoco.mjtSensor, mujoco.mjtObj.mjOBJ_SITE
     for foot in feet:
@@ -790,21 +791,28 @@ def _add_foot_sensors(spec: mujoco.MjSpec, feet: tuple[Foot, ...]) -> None:
     world = spec.worldbody.name
     paired = dict.fromkeys(name for pair in spec.pairs for name in (pair.geomname1, pair.geomname2))
     others = [name for name in paired if name not in soles and spec.geom(name).parent.name != world]
+    fields = mujoco.mjtConDataField
     for geom in soles:
-        _add_contact_sensor(spec, f"{geom}_force", geom, mujoco.mjtConDataField.mjCONDATA_FORCE)
+        points = (
+            4 if spec.geom(geom).type == mujoco.mjtGeom.mjGEOM_BOX else 2
+        )  # of contact: a ball can touch an edge twice
+        parts = (fields.mjCONDATA_FORCE, fields.mjCONDATA_NORMAL, fields.mjCONDATA_TANGENT)
+        _add_contact_sensor(spec, f"{geom}_force", geom, parts, points)
     for geom in others:
-        _add_contact_sensor(spec, f"{geom}_touch", geom, mujoco.mjtConDataField.mjCONDATA_FOUND)
+        _add_contact_sensor(spec, f"{geom}_touch", geom, (fields.mjCONDATA_FOUND,), 1)
 
 
-def _add_contact_sensor(spec: mujoco.MjSpec, name: str, geom: str, what: mujoco.mjtConDataField) -> None:
-    """Measure the sum of all contacts of a geom."""
-    sum_of_forces = 3  # "netforce" among the reductions of MJCF's <contact> sensor
+def _add_contact_sensor(
+    spec: mujoco.MjSpec, name: str, geom: str, fields: tuple[mujoco.mjtConDataField, ...], slots: int
+) -> None:
+    """Measure the `slots` strongest contacts of a geom; slots without a contact read zero."""
+    strongest_first = 2  # "maxforce" in MJCF; MJX mixes up the geoms where contacts come as they are found
     spec.add_sensor(
         name=name,
         type=mujoco.mjtSensor.mjSENS_CONTACT,
         objtype=mujoco.mjtObj.mjOBJ_GEOM,
         objname=geom,
-        intprm=[1 << what.value, sum_of_forces, 1],
+        intprm=[sum(1 << field.value for field in fields), strongest_first, slots],
     )
 
 

@@ -75,6 +75,25 @@ def test_the_feet_of_a_standing_robot_carry_its_weight(name):
     np.testing.assert_allclose(found["foot_heights"], 0.0, atol=0.01)
 
 
+@pytest.mark.parametrize("name", ["go1", "berkeley_humanoid"])
+def test_forces_on_feet_are_the_sums_of_mujocos_contact_forces(name):
+    robot = load_robot(name)
+    data = mujoco.MjData(robot.model)
+    data.qpos[:], data.ctrl[:] = robot.default_qpos, robot.default_ctrl
+    mujoco.mj_step(robot.model, data, 30)
+    expected, wrench = np.zeros((len(robot.feet), 3)), np.zeros(6)
+    geoms = [robot.geom_ids(foot.geoms) for foot in robot.feet]
+    for index in range(data.ncon):
+        contact = data.contact[index]
+        mujoco.mj_contactForce(robot.model, data, index, wrench)
+        for geom, sign in zip(contact.geom, (-1.0, 1.0), strict=True):  # the force on the second geom
+            for row in (row for row, ids in enumerate(geoms) if geom in ids):
+                expected[row] += sign * contact.frame.reshape(3, 3).T @ wrench[:3]
+    found = foot_values(robot, robot.default_qpos, steps=30)["foot_forces"]
+    assert np.abs(expected).max() > 10.0
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_a_robot_in_the_air_touches_nothing_and_its_feet_are_as_high(go1):
     qpos = np.array(go1.default_qpos)
     qpos[2] += 0.5

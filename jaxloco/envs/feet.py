@@ -25,10 +25,11 @@ def foot_quantities(robot: Robot) -> tuple[Quantity, ...]:
     feet = len(robot.feet)
     radii = jnp.array([foot.radius for foot in robot.feet], jnp.float32)
     geoms = [[f"{geom}_force" for geom in foot.geoms] for foot in robot.feet]
-    owner = np.repeat(np.eye(feet, dtype=np.float32), [len(names) for names in geoms], axis=1)
     positions = _sensors(robot, [f"{foot.name}_sole_position" for foot in robot.feet])
     velocities = _sensors(robot, [f"{foot.name}_sole_velocity" for foot in robot.feet])
-    forces = _sensors(robot, [name for names in geoms for name in names])
+    contacts = [np.concatenate([_sensors(robot, [name]).reshape(-1, 9) for name in names]) for names in geoms]
+    owner = np.repeat(np.eye(feet, dtype=np.float32), [len(places) for places in contacts], axis=1)
+    forces = np.concatenate(contacts)
     touches = _sensors(robot, [name for name in _sensor_names(robot) if name.endswith("_touch")])
     base = int(robot.base_qpos_indices[0])
     chains = foot_chains(robot)
@@ -37,7 +38,9 @@ def foot_quantities(robot: Robot) -> tuple[Quantity, ...]:
         return lambda s: s.readings["sensordata"][indices]
 
     def force(s: Snapshot) -> jax.Array:  # MuJoCo gives the force of the foot on the ground
-        return -jnp.asarray(owner) @ s.readings["sensordata"][forces]
+        force, normal, tangent = jnp.split(s.readings["sensordata"][forces], 3, axis=1)
+        other = jnp.cross(normal, tangent)
+        return -jnp.asarray(owner) @ (force[:, :1] * normal + force[:, 1:2] * tangent + force[:, 2:] * other)
 
     def contact(foot_forces: jax.Array) -> jax.Array:
         return jnp.sum(jnp.square(foot_forces), axis=-1) > CONTACT_FORCE**2
