@@ -200,7 +200,11 @@ def test_only_the_gait_clock_has_a_frequency_and_the_policy_counts_it(changes):
         (LowPass(0.5, (2.0,), (1.0,)), [1.0, 0.0], [1.0, 0.75]),
         (Delay(2), [1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 1.0, 2.0]),
         # Two cycles a second, a quarter ahead: up at once, on the way down after a sixteenth of a second.
-        (Cycle(0.0625, 2.0, (0.5,), (0.25,)), [1.0, 1.0, 1.0, 1.0], [1.5, 1.0 + 0.5 * 0.5**0.5, 1.0, 1.0]),
+        (
+            Cycle(0.0625, 2.0, (0.5,), (0.25,)),
+            [1.0, 1.0, 1.0, 1.0],
+            [1.5, float(np.float32(1.0 + 0.5 * 0.5**0.5)), 1.0, 1.0],
+        ),
         (Delay(1, (9.0,)), [1.0, 2.0], [9.0, 1.0]),
         (Delay(0), [1.0, 2.0], [1.0, 2.0]),
     ],

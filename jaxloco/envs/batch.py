@@ -47,7 +47,8 @@ def reset(env: Env, key: jax.Array, n_envs: int, *, spread: bool = False, full: 
         full: Draw from full ranges, whatever the curriculum, and play episodes of full length (evaluation).
     """
     shortest, longest = (env.max_steps, env.max_steps) if full else env.training_steps
-    level = CurriculumState(*(jnp.full((n_envs,), 1.0 if full else 0.0) for _ in CurriculumState._fields))
+    reached = jnp.full((n_envs,), 1.0 if full else 0.0, jnp.float32)
+    level = CurriculumState(reached, reached)
     robots, keys = _draw(env, jax.random.split(key, n_envs), level, 1 if spread else shortest, longest)
     return BatchState(robots, robots, jnp.ones(n_envs, bool), level, keys)
 
