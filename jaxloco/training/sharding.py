@@ -1,6 +1,6 @@
 """Several devices: one mesh axis over robots, each device with its share of them.
 
-A program is written for one device's robots and says where it averages or sums over all (`jax.lax.pmean` over
+A program is written for one device and says where it averages or gathers over all (`jaxloco.learning.collectives` over
 `ROBOTS`); on one device those cost nothing. The cores of a CPU count as devices too: MuJoCo's steps are parallel, and
 with one device per core so is everything between them.
 """
