@@ -215,22 +215,18 @@ def export(arguments: list[str]) -> int:
     """Write a run's policy as a bundle that NumPy alone runs: jaxloco export RUN [--out DIR]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
     own = options.parse(ExportOptions(), arguments, prog=f"jaxloco export {run}", description=export.__doc__ or "")
+    from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.onboard import Policy
     from jaxloco.training import trainer
     from jaxloco.training.run_folder import read_json
 
     folder = RunFolder.open(run)
-    config, env, agent, state = trainer.load_run(folder, checkpoint_engine(), own.checkpoint)
+    config, env, agent, state = trainer.load_run(folder, ANY_ENGINE, own.checkpoint)
     figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
     path = trainer.export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
     error = Policy.load(path).verify()
     print(f"{path}: verified against the trained policy, largest relative error {error:.1e}")
     return 0
-
-
-def checkpoint_engine() -> str:
-    """The engine to load a policy with, whichever it was trained on: native runs anywhere and compiles fastest."""
-    return "native"
 
 
 @dataclass(frozen=True)
@@ -256,10 +252,11 @@ def render(arguments: list[str]) -> int:
     own = options.parse(RenderOptions(), arguments, prog=f"jaxloco render {run}", description=render.__doc__ or "")
     if own.seconds <= 0.0:
         raise JaxlocoError(f"--seconds {own.seconds}: must be above 0")
+    from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.training import trainer
 
     folder = RunFolder.open(run)
-    _, env, agent, state = trainer.load_run(folder, checkpoint_engine(), own.checkpoint)
+    _, env, agent, state = trainer.load_run(folder, ANY_ENGINE, own.checkpoint)
     episodes = trainer.evaluate(env, agent, state, 1, own.seed)
     if episodes is None:
         return 2

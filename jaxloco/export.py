@@ -15,14 +15,13 @@ import numpy as np
 
 import jaxloco
 from jaxloco.envs import actions
-from jaxloco.envs.env import Env
+from jaxloco.envs.interface import Environment, PolicyInterface
 from jaxloco.envs.observations import Observer
-from jaxloco.errors import ConfigError
 from jaxloco.learning import ppo
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.learning.ppo import LearnerState
 from jaxloco.onboard.bundle import write_bundle
-from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.onboard.spec import InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
 from jaxloco.training.rollout import Agent
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
@@ -30,7 +29,7 @@ GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
 
 def export(
     folder: Path,
-    env: Env,
+    env: Environment,
     agent: Agent,
     learner: LearnerState,
     *,
@@ -74,13 +73,13 @@ def versions() -> dict[str, str]:
     return {"jaxloco": jaxloco.__version__, **{name: metadata.version(name) for name in names}}
 
 
-def policy_spec(env: Env, agent: Agent, task: str, provenance: Mapping[str, Any]) -> PolicySpec:
+def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[str, Any]) -> PolicySpec:
     """Describe the policy: inputs, network, pipeline, outputs.
 
     Raises:
         ConfigError: The actor reads something that the robot cannot measure.
     """
-    observer, config = env.observers["actor"], agent.config
+    interface, config = env.interface(), agent.config
     layers = len(agent.networks.config.net_arch_pi) + 1
     network = NetworkSpec(
         layers=tuple(LayerSpec(f"actor/{i}/kernel", f"actor/{i}/bias") for i in range(layers)),
@@ -88,62 +87,30 @@ def policy_spec(env: Env, agent: Agent, task: str, provenance: Mapping[str, Any]
         output="tanh" if agent.networks.config.squash_output else "clip",
     )
     return PolicySpec(
-        robot=env.robot.name,
-        task=task,
-        control_frequency=env.robot.control_frequency,
-        inputs=_inputs(env, observer),
-        history=observer.group.history,
+        robot=interface.robot,
+        task=task.replace(":", "-"),
+        control_frequency=interface.control_frequency,
+        inputs=interface.inputs,
+        history=interface.observer.group.history,
         normalizer=NormalizerSpec(clip=config.observation_clip) if config.normalize_observation else None,
         network=network,
-        pipeline=env.spec.action.pipeline,
-        outputs=env.spec.action.outputs,
+        pipeline=interface.pipeline,
+        outputs=interface.outputs,
         jaxloco=jaxloco.__version__,
         provenance=dict(provenance),
     )
 
 
-def _inputs(env: Env, observer: Observer) -> tuple[InputSpec, ...]:
-    commands = {command.name for command in env.spec.commands}
-    inputs = []
-    for term, size in zip(observer.group.terms, observer.sizes, strict=True):
-        quantity = env.quantities[term.quantity]
-        if not quantity.measurable:
-            raise ConfigError(
-                f"the actor reads {term.quantity!r}, which robot {env.robot.name!r} cannot measure; "
-                'move it to the group "critic"'
-            )
-        source = "policy" if term.quantity in env.fed_back else "sensor"
-        inputs.append(
-            InputSpec(
-                name=term.quantity,
-                unit=quantity.unit,
-                size=size,
-                scale=term.scale,
-                clip=term.clip,
-                low=term.low,
-                high=term.high,
-                source="command" if term.quantity in commands else source,
-                components=_components(env, quantity.frame, size),
-                frequency=env.spec.gait.frequency if env.spec.gait and term.quantity == GAIT_CLOCK else None,
-            )
-        )
-    return tuple(inputs)
-
-
-def _components(env: Env, frame: str, size: int) -> tuple[str, ...]:
-    """Return the names of the joints for a quantity with one value per joint."""
-    return env.robot.joint_names if frame == "joint" and size == len(env.robot.joints) else ()
-
-
-def golden(env: Env, agent: Agent, learner: LearnerState, spec: PolicySpec, seed: int) -> dict[str, np.ndarray]:
+def golden(env: Environment, agent: Agent, learner: LearnerState, spec: PolicySpec, seed: int) -> dict[str, np.ndarray]:
     """Return random input sequences and the answers of the JAX policy to them; see `jaxloco.onboard.bundle`."""
     rng = np.random.default_rng(seed)
     given = [item for item in spec.inputs if item.source != "policy"]
     shape = (GOLDEN_SEQUENCES, GOLDEN_STEPS)
-    inputs = {item.name: _signal(rng, env, learner, item, shape) for item in given}
+    interface = env.interface()
+    inputs = {item.name: _signal(rng, interface.observer, learner, item, shape) for item in given}
 
     def answer(sequence: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        return _answer(env, agent, learner, spec, sequence)
+        return _answer(interface, agent, learner, spec, sequence)
 
     answers = jax.device_get(jax.jit(jax.vmap(answer))({k: jnp.asarray(v) for k, v in inputs.items()}))
     arrays = {f"inputs/{name}": value for name, value in inputs.items()} | answers
@@ -151,10 +118,9 @@ def golden(env: Env, agent: Agent, learner: LearnerState, spec: PolicySpec, seed
 
 
 def _signal(
-    rng: np.random.Generator, env: Env, learner: LearnerState, item: InputSpec, shape: tuple[int, int]
+    rng: np.random.Generator, observer: Observer, learner: LearnerState, item: InputSpec, shape: tuple[int, int]
 ) -> np.ndarray:
     """Random walks about as large as what the policy saw in training, (S, L, size)."""
-    observer = env.observers["actor"]
     scale = np.ones(item.size)
     if learner.normalizers:
         std = np.asarray(standard_deviation(learner.normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
@@ -166,16 +132,17 @@ def _signal(
 
 
 def _answer(
-    env: Env, agent: Agent, learner: LearnerState, spec: PolicySpec, sequence: dict[str, jax.Array]
+    interface: PolicyInterface, agent: Agent, learner: LearnerState, spec: PolicySpec, sequence: dict[str, jax.Array]
 ) -> dict[str, jax.Array]:
     """Run the policy over one sequence (L, size) of each input, from a reset, with the environment's own code."""
-    observer, stages = env.observers["actor"], env.spec.action.pipeline
-    still = jnp.zeros(env.action_size)
+    observer, stages = interface.observer, interface.pipeline
+    size, dt = spec.action_size, 1.0 / interface.control_frequency
+    still = jnp.zeros(size)
     draws = observer.noiseless()
 
     def advance(carry: Any, values: dict[str, jax.Array]) -> Any:
         state, step, pipeline, action, target = carry
-        known = {**values, **env.feedback(action, target, step.astype(jnp.float32) * env.dt)}
+        known = {**values, **interface.feedback(action, target, step.astype(jnp.float32) * dt)}
         first = observer.start(known, draws, None)
         following = observer.step(state, known, draws, None)
         state = jax.tree.map(lambda a, b: jnp.where(step > 0, b, a), first, following)
@@ -188,7 +155,7 @@ def _answer(
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
     state = observer.start(zeros, draws, None)
-    carry = (state, jnp.int32(0), actions.initial_state(stages, env.action_size), still, still)
+    carry = (state, jnp.int32(0), actions.initial_state(stages, size), still, still)
     _, (output, action, target) = jax.lax.scan(advance, carry, sequence)
     splits = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
     parts = jnp.split(target, splits, axis=-1)

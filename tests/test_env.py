@@ -335,7 +335,7 @@ def broken(request) -> tuple[BatchState, Rollout, Rollout]:
         learner = ppo.init_learner(jax.random.PRNGKey(0), agent.networks, config, env.observation_sizes)
         run = jax.jit(partial(collect, env, agent, learner))
         state = jax.jit(partial(batch.reset, env), static_argnums=1)(jax.random.PRNGKey(0), ROBOTS)
-        keys, empty = jax.random.split(jax.random.PRNGKey(1), ROBOTS), no_crash(state)
+        keys, empty = jax.random.split(jax.random.PRNGKey(1), ROBOTS), no_crash(env, state)
         return state, run(break_robot(state), empty, keys), run(state, empty, keys)
 
 
@@ -366,19 +366,19 @@ def test_a_broken_robot_leaves_the_others_alone(broken):
 def test_the_crash_record_holds_the_state_and_action_that_led_to_it(broken):
     state, (_, trajectory, _, crash), (_, _, _, no_crash_found) = broken
     assert bool(crash.found) and not bool(no_crash_found.found)
-    np.testing.assert_array_equal(crash.physics.qpos, state.robots.physics.qpos[BROKEN])
-    np.testing.assert_array_equal(crash.physics.qvel, state.robots.physics.qvel[BROKEN])
-    assert np.isnan(crash.params["body_mass"]).tolist() == [False, True, False]
-    np.testing.assert_array_equal(crash.action, np.clip(trajectory.action[0, BROKEN], -1.0, 1.0))
+    np.testing.assert_array_equal(crash.record["physics"].qpos, state.robots.physics.qpos[BROKEN])
+    np.testing.assert_array_equal(crash.record["physics"].qvel, state.robots.physics.qvel[BROKEN])
+    assert np.isnan(crash.record["params"]["body_mass"]).tolist() == [False, True, False]
+    np.testing.assert_array_equal(crash.record["action"], np.clip(trajectory.action[0, BROKEN], -1.0, 1.0))
 
 
-def test_only_the_first_crash_is_recorded(first):
+def test_only_the_first_crash_is_recorded(sim, first):
     ended = first.robots
     info = ended.info._replace(nonfinite=jnp.array([False, True, False, True]))
-    crash = _record_crash(no_crash(first), ended._replace(info=info))
-    np.testing.assert_array_equal(crash.physics.qpos, ended.physics.qpos[1])
-    again = _record_crash(crash, ended._replace(info=ended.info._replace(nonfinite=jnp.ones(ROBOTS, bool))))
-    np.testing.assert_array_equal(again.physics.qpos, ended.physics.qpos[1])
+    crash = _record_crash(sim.env, no_crash(sim.env, first), ended._replace(info=info))
+    np.testing.assert_array_equal(crash.record["physics"].qpos, ended.physics.qpos[1])
+    again = _record_crash(sim.env, crash, ended._replace(info=ended.info._replace(nonfinite=jnp.ones(ROBOTS, bool))))
+    np.testing.assert_array_equal(again.record["physics"].qpos, ended.physics.qpos[1])
 
 
 # What cannot work is refused when the environment is built

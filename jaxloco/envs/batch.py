@@ -9,13 +9,13 @@ what a robot meets is the same however many others share its device.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxloco.envs.curriculum import CurriculumState
-from jaxloco.envs.env import Env, EnvState
+from jaxloco.envs.interface import Environment, EpisodeState
 
 
 class BatchState(NamedTuple):
@@ -29,14 +29,14 @@ class BatchState(NamedTuple):
         keys: Random key of each robot's spares, (N, 2).
     """
 
-    robots: EnvState
-    spare: EnvState
+    robots: EpisodeState
+    spare: EpisodeState
     spare_used: jax.Array
     spare_level: CurriculumState
     keys: jax.Array
 
 
-def reset(env: Env, key: jax.Array, n_envs: int, *, spread: bool = False, full: bool = False) -> BatchState:
+def reset(env: Environment, key: jax.Array, n_envs: int, *, spread: bool = False, full: bool = False) -> BatchState:
     """Begin an episode with each of `n_envs` robots.
 
     Args:
@@ -46,16 +46,22 @@ def reset(env: Env, key: jax.Array, n_envs: int, *, spread: bool = False, full: 
         spread: Let the first episodes end at different times, so that the robots do not march in step.
         full: Draw from full ranges, whatever the curriculum, and play episodes of full length (evaluation).
     """
+    return begin(env, jax.random.split(key, n_envs), spread=spread, full=full)
+
+
+def begin(env: Environment, keys: jax.Array, *, spread: bool = False, full: bool = False) -> BatchState:
+    """Begin an episode with each of N robots from keys of their own, (N, 2); see `reset`."""
+    n_envs = keys.shape[0]
     shortest, longest = (env.max_steps, env.max_steps) if full else env.training_steps
     reached = jnp.full((n_envs,), 1.0 if full else 0.0, jnp.float32)
     level = CurriculumState(reached, reached)
-    robots, keys = _draw(env, jax.random.split(key, n_envs), level, 1 if spread else shortest, longest)
+    robots, keys = _draw(env, keys, level, 1 if spread else shortest, longest)
     return BatchState(robots, robots, jnp.ones(n_envs, bool), level, keys)
 
 
 def step(
-    env: Env, state: BatchState, actions: jax.Array, numbers: jax.Array | None = None
-) -> tuple[BatchState, EnvState]:
+    env: Environment, state: BatchState, actions: jax.Array, numbers: jax.Array | None = None
+) -> tuple[BatchState, EpisodeState]:
     """Advance all robots by one control period.
 
     Args:
@@ -70,7 +76,7 @@ def step(
     """
     ended = jax.vmap(env.step)(state.robots, actions, numbers)
     done = ended.terminated | ended.truncated
-    reached = jax.vmap(env.spec.curriculum.after_episode)(ended.curriculum, ended.terminated)
+    reached = jax.vmap(env.curriculum.after_episode)(ended.curriculum, ended.terminated)
     curriculum = select(done, reached, ended.curriculum)
     empty = jnp.any(done & state.spare_used)
     state = jax.lax.cond(empty, partial(_refill, env), lambda unchanged: unchanged, state)
@@ -90,13 +96,20 @@ def set_progress(state: BatchState, progress: jax.Array) -> BatchState:
 def select(mask: jax.Array, yes, no):  # type: ignore[no-untyped-def]
     """Choose per robot between two pytrees with leading axis N. Mask (N,)."""
 
-    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+    def choose(a: Any, b: Any) -> Any:
+        if _merges_itself(a):
+            return jax.vmap(lambda chosen, one, other: other.where(chosen, one))(mask, a, b)
         return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
 
-    return jax.tree.map(choose, yes, no)
+    return jax.tree.map(choose, yes, no, is_leaf=_merges_itself)
 
 
-def _refill(env: Env, state: BatchState) -> BatchState:
+def _merges_itself(value: Any) -> bool:
+    """Whether a value has its own way of choosing per robot: MJX's Data, some of whose arrays all robots share."""
+    return hasattr(value, "where") and not isinstance(value, jax.Array)
+
+
+def _refill(env: Environment, state: BatchState) -> BatchState:
     """Draw every used spare anew."""
     fresh, keys = _draw(env, state.keys, state.spare_level, *env.training_steps)
     return state._replace(
@@ -107,10 +120,12 @@ def _refill(env: Env, state: BatchState) -> BatchState:
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
-def _draw(env: Env, keys: jax.Array, level: CurriculumState, shortest: int, longest: int) -> tuple[EnvState, jax.Array]:
+def _draw(
+    env: Environment, keys: jax.Array, level: CurriculumState, shortest: int, longest: int
+) -> tuple[EpisodeState, jax.Array]:
     """Return a first state for each key, (N, 2), of an episode of `shortest` to `longest` steps, and the next keys."""
 
-    def draw(key: jax.Array, level: CurriculumState) -> tuple[EnvState, jax.Array]:
+    def draw(key: jax.Array, level: CurriculumState) -> tuple[EpisodeState, jax.Array]:
         key, key_reset, key_limit = jax.random.split(key, 3)
         limit = jax.random.randint(key_limit, (), shortest, longest + 1)
         return env.reset(key_reset, level, limit), key

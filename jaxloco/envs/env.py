@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,9 @@ from jaxloco.envs.commands import Command, CommandState
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
 from jaxloco.envs.gaits import Gait
+from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
 from jaxloco.envs.memories import Memories, Remembered
-from jaxloco.envs.observations import ObservationGroup, Observer, ObserverState
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer, ObserverState
 from jaxloco.envs.perturbations import Pushes, PushState
 from jaxloco.envs.quantities import Quantity, QuantityTable, Snapshot, Values, standard_quantities
 from jaxloco.envs.randomization import InitialState, RandomizedModel, Randomizer
@@ -29,11 +30,14 @@ from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.onboard.spec import GAIT_CLOCK, OutputSpec, Stage
+from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, OutputSpec, Stage
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
 from jaxloco.physics.contract import Params, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
+
+if TYPE_CHECKING:
+    import mujoco
 
 NO_PUSHES = Pushes(Range(0.0, 0.0), Range(1.0, 1.0), Range(1e6, 1e6))
 
@@ -105,23 +109,9 @@ class EnvSpec:
     pushes: Pushes | None = None
     curriculum: Curriculum = field(default_factory=Curriculum)
 
-
-class Info(NamedTuple):
-    """What is logged about a step.
-
-    Attributes:
-        reward_terms: Raw value of each reward term, in order, (n_terms,).
-        terminations: Which termination terms held, in order, (n_terms,).
-        nonfinite: Whether the simulation broke down in this step, ().
-        episode_return: Sum of rewards so far, ().
-        episode_length: Steps so far, ().
-    """
-
-    reward_terms: jax.Array
-    terminations: jax.Array
-    nonfinite: jax.Array
-    episode_return: jax.Array
-    episode_length: jax.Array
+    def build(self, engine: str = "auto") -> "Env":
+        """Build the environment on a physics engine."""
+        return Env(self, "native" if engine == ANY_ENGINE else engine)  # native runs anywhere and compiles fastest
 
 
 class EnvState(NamedTuple):
@@ -198,6 +188,66 @@ class Env:
         """Group → length of its observation."""
         return {name: observer.size for name, observer in self.observers.items()}
 
+    # What training, evaluation and videos ask for: see `jaxloco.envs.interface.Environment`
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """How levels move from episode to episode."""
+        return self.spec.curriculum
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """Reward term → its weight."""
+        return {term.name: term.weight for term in self.spec.rewards}
+
+    @property
+    def termination_names(self) -> tuple[str, ...]:
+        """Names of the termination terms."""
+        return tuple(term.name for term in self.spec.terminations)
+
+    @property
+    def measured(self) -> dict[str, int]:
+        """Quantities that the actor reads → number of components."""
+        observer = self.observers["actor"]
+        return dict(zip((term.quantity for term in observer.group.terms), observer.sizes, strict=True))
+
+    @property
+    def engine(self) -> str:
+        """Name of the physics engine."""
+        return self.physics.name
+
+    @property
+    def robot_name(self) -> str:
+        """Name of the robot."""
+        return self.robot.name
+
+    @property
+    def origin(self) -> str:
+        """The robot's folder."""
+        return str(self.robot.folder)
+
+    @property
+    def visual_model(self) -> "mujoco.MjModel":
+        """The model to draw."""
+        return self.robot.visual_model
+
+    @property
+    def floating(self) -> bool:
+        """Whether the base is free to move."""
+        return self.robot.base_body is not None
+
+    def measure(self, state: EnvState) -> jax.Array:
+        """Return what the actor reads, before noise and delay, (frame_size,)."""
+        return state.observers["actor"].readings[0]
+
+    def pose(self, before: EnvState, after: EnvState) -> Pose:
+        """Return positions after a step and the force during it."""
+        return Pose(after.physics.qpos, before.push.force * (before.push.wait <= 0.0))
+
+    def record(self, state: EnvState) -> dict[str, Any]:
+        """Return the state before a step that broke down, the model and the action."""
+        return {"physics": state.physics, "params": state.params, "action": state.action}
+
     # What the policy knows of itself
 
     @property
@@ -221,6 +271,47 @@ class Env:
             values[output.name] = target[start : start + output.size]
             start += output.size
         return values
+
+    def interface(self) -> PolicyInterface:
+        """Describe the policy's inputs and outputs.
+
+        Raises:
+            ConfigError: The actor reads something that the robot cannot measure.
+        """
+        observer = self.observers["actor"]
+        terms = zip(observer.group.terms, observer.sizes, strict=True)
+        return PolicyInterface(
+            robot=self.robot.name,
+            control_frequency=self.robot.control_frequency,
+            inputs=tuple(self._input(term, size) for term, size in terms),
+            outputs=self.spec.action.outputs,
+            pipeline=self.spec.action.pipeline,
+            observer=observer,
+            feedback=self.feedback,
+        )
+
+    def _input(self, term: ObservationTerm, size: int) -> InputSpec:
+        quantity = self.quantities[term.quantity]
+        if not quantity.measurable:
+            raise ConfigError(
+                f"the actor reads {term.quantity!r}, which robot {self.robot.name!r} cannot measure; "
+                'move it to the group "critic"'
+            )
+        source = "policy" if term.quantity in self.fed_back else "sensor"
+        commands = {command.name for command in self.spec.commands}
+        of_joints = quantity.frame == "joint" and size == len(self.robot.joints)
+        return InputSpec(
+            name=term.quantity,
+            unit=quantity.unit,
+            size=size,
+            scale=term.scale,
+            clip=term.clip,
+            low=term.low,
+            high=term.high,
+            source="command" if term.quantity in commands else source,
+            components=self.robot.joint_names if of_joints else (),
+            frequency=self.spec.gait.frequency if self.spec.gait and term.quantity == GAIT_CLOCK else None,
+        )
 
     # Construction
 

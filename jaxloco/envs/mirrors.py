@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxloco.envs.env import Env
+from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.symmetry import Reflection, Symmetry
 from jaxloco.robot import Robot
@@ -48,13 +49,18 @@ An action has the kind that its task says ("joints", for one target per joint).
 """
 
 
-def symmetry_of(env: Env) -> Symmetry:
+def symmetry_of(env: Environment) -> Symmetry:
     """Return how the observations and actions of an environment mirror.
 
     Raises:
         ConfigError: A quantity or the action does not say how it mirrors.
         RobotError: The robot's left and right do not pair.
     """
+    if not isinstance(env, Env):
+        raise ConfigError(
+            f"{env.origin} does not say how its observations mirror; train it with --ppo.symmetry none, or write the "
+            "task in jaxloco's terms (docs/environments.md)"
+        )
     action = _vector("action", env.spec.action.mirror, env, env.action_size)
     _check_default_pose(env.robot)
     observations = {}

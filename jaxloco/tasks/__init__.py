@@ -23,11 +23,15 @@ DEFAULT_TASK = "upkie-balance"
 
 
 def recipe(name: str) -> "TrainConfig":
-    """Return the training recipe of a task.
+    """Return the training recipe of a task, or of another package's environment ("brax:ant", "playground:…").
 
     Raises:
         UnknownNameError: No such task; names the closest one.
     """
+    if ":" in name:
+        from jaxloco.interop import foreign
+
+        return foreign.recipe(name)
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     module, _, variable = TASKS[name].partition(":")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from jaxloco.envs.env import EnvSpec
+from jaxloco.envs.interface import EnvironmentSpec
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
@@ -17,7 +17,7 @@ class TaskConfig(Protocol):
         """Name of the task, as on the command line."""
         ...
 
-    def spec(self) -> EnvSpec:
+    def spec(self) -> EnvironmentSpec:
         """Build the environment's description."""
         ...
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs import batch
-from jaxloco.envs.env import Env, EnvState
+from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.learning.ppo import LearnerState
 from jaxloco.training.rollout import Agent
 
@@ -37,10 +37,11 @@ class Episodes(NamedTuple):
     push: jax.Array
 
 
-def play(env: Env, agent: Agent, learner: LearnerState, robots: EnvState) -> Episodes:
+def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeState) -> Episodes:
     """Play one episode with each of N robots that have just begun one; traceable."""
     count = robots.step.shape[0]
-    terms, frame = len(env.spec.rewards), env.observers["actor"].frame_size
+    terms, frame = len(env.reward_weights), sum(env.measured.values())
+    pose = jax.eval_shape(jax.vmap(env.pose), robots, robots)
     start = Episodes(
         returns=jnp.zeros(count),
         lengths=jnp.zeros(count, jnp.int32),
@@ -48,7 +49,7 @@ def play(env: Env, agent: Agent, learner: LearnerState, robots: EnvState) -> Epi
         reward_terms=jnp.zeros((count, terms)),
         squares=jnp.zeros((count, frame)),
         nonfinite=jnp.zeros(count, bool),
-        qpos=jnp.zeros((1, env.max_steps, env.robot.model.nq)),
+        qpos=jnp.zeros((1, env.max_steps, *pose.qpos.shape[1:])),
         push=jnp.zeros((1, env.max_steps, 3)),
     )
     carry = (jnp.int32(0), robots, jnp.ones(count, bool), start)
@@ -56,18 +57,19 @@ def play(env: Env, agent: Agent, learner: LearnerState, robots: EnvState) -> Epi
     return jax.lax.while_loop(unfinished, partial(_step, env, agent, learner), carry)[3]
 
 
-def _unfinished(max_steps: int, carry: tuple[jax.Array, EnvState, jax.Array, Episodes]) -> jax.Array:
+def _unfinished(max_steps: int, carry: tuple[jax.Array, EpisodeState, jax.Array, Episodes]) -> jax.Array:
     step, _, alive, _ = carry
     return (step < max_steps) & jnp.any(alive)
 
 
 def _step(
-    env: Env, agent: Agent, learner: LearnerState, carry: tuple[jax.Array, EnvState, jax.Array, Episodes]
-) -> tuple[jax.Array, EnvState, jax.Array, Episodes]:
+    env: Environment, agent: Agent, learner: LearnerState, carry: tuple[jax.Array, EpisodeState, jax.Array, Episodes]
+) -> tuple[jax.Array, EpisodeState, jax.Array, Episodes]:
     step, robots, alive, sums = carry
     after = jax.vmap(env.step)(robots, agent.act_deterministic(learner, robots.observation))
     live = alive.astype(jnp.float32)
-    reading = after.observers["actor"].readings[:, 0]
+    reading = jax.vmap(env.measure)(after)
+    pose = env.pose(*jax.tree.map(lambda x: x[0], (robots, after)))
     sums = Episodes(
         returns=sums.returns + live * after.reward,
         lengths=sums.lengths + alive,
@@ -75,34 +77,35 @@ def _step(
         reward_terms=sums.reward_terms + live[:, None] * after.info.reward_terms,
         squares=sums.squares + live[:, None] * jnp.square(reading),
         nonfinite=sums.nonfinite | (alive & after.info.nonfinite),
-        qpos=sums.qpos.at[0, step].set(after.physics.qpos[0]),
-        push=sums.push.at[0, step].set(robots.push.force[0] * (robots.push.wait[0] <= 0.0)),
+        qpos=sums.qpos.at[0, step].set(pose.qpos),
+        push=sums.push.at[0, step].set(pose.push),
     )
     # An ended robot stays where it is: its state may be anything, and must not break the simulation of the others.
     robots = batch.select(alive, after, robots)
     return step + 1, robots, alive & ~(after.terminated | after.truncated), sums
 
 
-def summarize(env: Env, episodes: Episodes) -> dict[str, Any]:
+def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
     """Return the figures of an evaluation, as plain numbers.
 
     `rms` holds the root mean square over time and episodes of each quantity that the policy reads, without noise.
     """
     lengths = np.asarray(episodes.lengths, float)
     steps = lengths.sum()
-    names = [term.quantity for term in env.spec.observations["actor"].terms]
-    columns = np.split(np.asarray(episodes.squares), np.cumsum(env.observers["actor"].sizes)[:-1], axis=1)
+    sizes = list(env.measured.values())
+    columns = np.split(np.asarray(episodes.squares), np.cumsum(sizes)[:-1], axis=1)
     terms = np.asarray(episodes.reward_terms).sum(axis=0) / steps
     returns = np.asarray(episodes.returns)
+    weights = env.reward_weights.items()
     return {
-        "physics": env.physics.name,
+        "physics": env.engine,
         "episodes": len(lengths),
         "survived": float(np.mean(episodes.survived)),
         "seconds_mean": float(lengths.mean() * env.dt),
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
-        "reward_terms": {t.name: float(v) * t.weight for t, v in zip(env.spec.rewards, terms, strict=True)},
-        "reward_raw": {t.name: float(v) for t, v in zip(env.spec.rewards, terms, strict=True)},
-        "rms": {n: float(np.sqrt(c.sum() / c.shape[1] / steps)) for n, c in zip(names, columns, strict=True)},
+        "reward_terms": {n: float(v) * w for (n, w), v in zip(weights, terms, strict=True)},
+        "reward_raw": {n: float(v) for (n, _), v in zip(weights, terms, strict=True)},
+        "rms": {n: float(np.sqrt(c.sum() / c.shape[1] / steps)) for n, c in zip(env.measured, columns, strict=True)},
         "nan_episodes": int(np.sum(episodes.nonfinite)),
     }

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxloco.envs import batch
 from jaxloco.envs.batch import BatchState
-from jaxloco.envs.env import Env
+from jaxloco.envs.interface import Environment
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.learning import collectives, ppo
 from jaxloco.learning.networks import make_actor_critic
@@ -56,7 +56,7 @@ class Totals(NamedTuple):
     update: Metrics
 
 
-def make_agent(env: Env, config: TrainConfig) -> Agent:
+def make_agent(env: Environment, config: TrainConfig) -> Agent:
     """Build the networks for an environment.
 
     Raises:
@@ -77,15 +77,17 @@ def make_agent(env: Env, config: TrainConfig) -> Agent:
     return Agent(networks, config.ppo)
 
 
-def init_train_state(env: Env, agent: Agent, config: TrainConfig) -> TrainState:
+def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> TrainState:
     """Return the state before the first iteration; a function of the configuration's seed alone."""
     key_learner, key_robots, key = jax.random.split(jax.random.PRNGKey(config.seed), 3)
     learner = ppo.init_learner(key_learner, agent.networks, agent.config, env.observation_sizes)
     robots = batch.reset(env, key_robots, config.n_envs, spread=True)
-    return TrainState(learner, robots, no_crash(robots), key, jnp.int32(0))
+    return TrainState(learner, robots, no_crash(env, robots), key, jnp.int32(0))
 
 
-def iterate(env: Env, agent: Agent, state: TrainState, count: jax.Array, total: jax.Array) -> tuple[TrainState, Totals]:
+def iterate(
+    env: Environment, agent: Agent, state: TrainState, count: jax.Array, total: jax.Array
+) -> tuple[TrainState, Totals]:
     """Do `count` iterations of a run of `total`; to be run by `sharding.over_robots`, which maps the axis `ROBOTS`.
 
     Args:
@@ -110,7 +112,7 @@ def iterate(env: Env, agent: Agent, state: TrainState, count: jax.Array, total: 
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # traced once, though `iterate` needs its shapes too
-def _iteration(env: Env, agent: Agent, state: TrainState, total: jax.Array) -> tuple[TrainState, Totals]:
+def _iteration(env: Environment, agent: Agent, state: TrainState, total: jax.Array) -> tuple[TrainState, Totals]:
     progress = state.iteration.astype(jnp.float32) / total.astype(jnp.float32)
     key, key_rollout = jax.random.split(state.key)
     robots = batch.set_progress(state.robots, progress)
@@ -132,7 +134,7 @@ def _over_devices(state: TrainState, totals: Totals) -> tuple[TrainState, Totals
     return state._replace(crash=crash), Totals(jax.tree.map(lambda x: jnp.sum(x, axis=0), rollout), update)
 
 
-def named_metrics(env: Env, totals: Totals, iterations: int) -> dict[str, float]:
+def named_metrics(env: Environment, totals: Totals, iterations: int) -> dict[str, float]:
     """Turn totals of some iterations into metrics under their names.
 
     `rollout/*` describes the episodes that ended and is absent if none did; `reward/<term>` is the mean per step,
@@ -146,12 +148,12 @@ def named_metrics(env: Env, totals: Totals, iterations: int) -> dict[str, float]
         metrics["rollout/ep_rew_mean"] = mean
         metrics["rollout/ep_rew_std"] = variance**0.5
         metrics["rollout/ep_len_mean"] = sums.lengths / sums.episodes
-    for term, total in zip(env.spec.rewards, sums.reward_terms, strict=True):
-        metrics[f"reward/{term.name}"] = float(total) / sums.steps * term.weight
-        metrics[f"reward_raw/{term.name}"] = float(total) / sums.steps
+    for (name, weight), term in zip(env.reward_weights.items(), sums.reward_terms, strict=True):
+        metrics[f"reward/{name}"] = float(term) / sums.steps * weight
+        metrics[f"reward_raw/{name}"] = float(term) / sums.steps
     minutes = sums.steps * env.dt / 60.0
-    for end, total in zip(env.spec.terminations, sums.terminations, strict=True):
-        metrics[f"terminations_per_minute/{end.name}"] = float(total) / minutes
+    for name, count in zip(env.termination_names, sums.terminations, strict=True):
+        metrics[f"terminations_per_minute/{name}"] = float(count) / minutes
     metrics["sim/nan_resets"] = sums.nonfinite
     return metrics
 

@@ -1,5 +1,6 @@
 """Collecting a rollout: the policy and all robots, step by step, inside one compiled scan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,12 +10,10 @@ import jax.numpy as jnp
 
 from jaxloco.envs import batch
 from jaxloco.envs.batch import BatchState
-from jaxloco.envs.env import Env, EnvState
+from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.learning import ppo
 from jaxloco.learning.networks import ActorCritic
 from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
-from jaxloco.physics import PhysicsState
-from jaxloco.physics.contract import Params
 
 
 @dataclass(frozen=True)
@@ -65,22 +64,19 @@ class RolloutSums(NamedTuple):
 
 
 class Crash(NamedTuple):
-    """The first simulation that broke down, for a dump: the state before the step and the action of one robot."""
+    """The first simulation that broke down, for a dump: whether there was one, and what `env.record` says of it."""
 
     found: jax.Array
-    physics: PhysicsState
-    params: Params
-    action: jax.Array
+    record: Mapping[str, Any]
 
 
-def no_crash(robots: BatchState) -> Crash:
+def no_crash(env: Environment, robots: BatchState) -> Crash:
     """Return an empty record, shaped for these robots."""
-    first = jax.tree.map(lambda x: jnp.zeros_like(x[0]), robots.robots)
-    return Crash(jnp.bool_(False), first.physics, first.params, first.action)
+    return Crash(jnp.bool_(False), jax.tree.map(lambda x: jnp.zeros_like(x[0]), env.record(robots.robots)))
 
 
 def collect(
-    env: Env, agent: Agent, learner: LearnerState, robots: BatchState, crash: Crash, keys: jax.Array
+    env: Environment, agent: Agent, learner: LearnerState, robots: BatchState, crash: Crash, keys: jax.Array
 ) -> tuple[BatchState, Trajectory, RolloutSums, Crash]:
     """Let the policy drive all robots for `n_steps` control periods.
 
@@ -103,7 +99,7 @@ def collect(
     return robots, trajectory, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums), crash
 
 
-def _chance(env: Env, n_steps: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _chance(env: Environment, n_steps: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Draw one robot's exploration noise, (T, n_action), and its environment's random numbers, (T, step_numbers)."""
     key_noise, key_env = jax.random.split(key)
     noise = jax.random.normal(key_noise, (n_steps, env.action_size))
@@ -111,7 +107,7 @@ def _chance(env: Env, n_steps: int, key: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 def _step(
-    env: Env,
+    env: Environment,
     agent: Agent,
     learner: LearnerState,
     carry: tuple[BatchState, Crash],
@@ -131,27 +127,26 @@ def _step(
         "truncated": ended.truncated,
         "truncation_value": _truncation_value(agent, learner, ended),
     }
-    return (robots, _record_crash(crash, ended)), (fields, _sums(env, ended))
+    return (robots, _record_crash(env, crash, ended)), (fields, _sums(env, ended))
 
 
-def _truncation_value(agent: Agent, learner: LearnerState, ended: EnvState) -> jax.Array:
+def _truncation_value(agent: Agent, learner: LearnerState, ended: EpisodeState) -> jax.Array:
     """V of the final observations; only evaluated in the few steps where some episode is truncated."""
     value = partial(agent.value, learner)
     return jax.lax.cond(jnp.any(ended.truncated), value, lambda o: jnp.zeros_like(ended.reward), ended.observation)
 
 
-def _record_crash(crash: Crash, ended: EnvState) -> Crash:
+def _record_crash(env: Environment, crash: Crash, ended: EpisodeState) -> Crash:
     broken = ended.info.nonfinite
 
     def record() -> Crash:
         index = jnp.argmax(broken)
-        row = jax.tree.map(lambda x: x[index], (ended.physics, ended.params, ended.action))
-        return Crash(jnp.bool_(True), *row)
+        return Crash(jnp.bool_(True), jax.tree.map(lambda x: x[index], env.record(ended)))
 
     return jax.lax.cond(jnp.any(broken) & ~crash.found, record, lambda: crash)
 
 
-def _sums(env: Env, ended: EnvState) -> RolloutSums:
+def _sums(env: Environment, ended: EpisodeState) -> RolloutSums:
     cut = ended.truncated & (ended.limit < env.training_steps[0])
     counted = ((ended.terminated | ended.truncated) & ~cut).astype(jnp.float32)
     returns = ended.info.episode_return

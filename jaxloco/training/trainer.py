@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxloco import options
 from jaxloco.envs import batch
-from jaxloco.envs.env import Env
+from jaxloco.envs.interface import Environment
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
 from jaxloco.learning import ppo
@@ -97,7 +97,7 @@ class Program:
     iterate: Callable[[TrainState, int, int], tuple[TrainState, loop.Totals]]
 
 
-def compile_program(env: Env, agent: Agent, config: TrainConfig) -> Program:
+def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Program:
     """Compile the first reset and the training loop, side by side."""
     mesh = sharding.make_mesh(count_devices(config))
     start = jax.jit(partial(loop.init_train_state, env, agent, config))
@@ -162,13 +162,13 @@ class Trainer:
         """
         jax.config.update("jax_default_matmul_precision", self.config.matmul_precision)
         with self.progress.stage("loading the robot and the task"), self.timings.stage("setup"):
-            self.env = Env(self.config.task.spec(), self.config.physics)
+            self.env = self.config.task.spec().build(self.config.physics)
             self.agent = loop.make_agent(self.env, self.config)
             self.n_devices = count_devices(self.config)
         self._begin()
         with Checkpoints(self.folder.checkpoints) as checkpoints:
             restored = self._restore(checkpoints) if self.resume else None
-            what = f"compiling the training program ({self.env.physics.name} physics)"
+            what = f"compiling the training program ({self.env.engine} physics)"
             with self.progress.stage(what), self.timings.stage("compile"):
                 program = compile_program(self.env, self.agent, self.config)
             state = self._learn(program, restored or program.initial_state, checkpoints)
@@ -185,8 +185,8 @@ class Trainer:
         self.progress.header(
             {
                 "task": self.config.task.name,
-                "robot": f"{self.env.robot.name} ({self.env.robot.folder})",
-                "physics": self.env.physics.name,
+                "robot": f"{self.env.robot_name} ({self.env.origin})",
+                "physics": self.env.engine,
                 "device": f"{device.platform} ({device.device_kind}) × {self.n_devices}",
                 "robots": self.config.n_envs,
                 "env steps": self.config.total_timesteps,
@@ -202,7 +202,7 @@ class Trainer:
                 f"begin anew: jaxloco train {self.config.task.name}"
             )
         wanted = {key: self._plain[key] for key in ("task", "ppo", "network", "n_envs", "seed")}
-        wanted["engine"] = self.env.physics.name
+        wanted["engine"] = self.env.engine
         like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
         iteration, state = checkpoints.restore(like, wanted)
         self.progress.message(f"resuming after iteration {iteration} of {self.config.iterations}")
@@ -249,7 +249,7 @@ class Trainer:
         }
 
     def _checkpoint(self, checkpoints: Checkpoints, done: int, state: TrainState, score: float | None) -> None:
-        origin = {**self._plain, "engine": self.env.physics.name}
+        origin = {**self._plain, "engine": self.env.engine}
         self._warn_of_failure(partial(checkpoints.save, done, state, origin, score))
 
     def _warn_of_failure(self, write: Callable[[], None]) -> None:
@@ -264,7 +264,7 @@ class Trainer:
         if metrics["sim/nan_resets"] and not self._crash_dumped:
             self._crash_dumped = True
             path = self.folder.path / "nan_dump.npz"
-            leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(state.crash))[0]
+            leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(state.crash.record))[0]
             np.savez(path, **{jax.tree_util.keystr(key, simple=True, separator="/"): leaf for key, leaf in leaves})
             self.progress.message(f"warning: a simulation broke down and was reset; its state is in {path}")
         broken = [name for name, value in metrics.items() if name.startswith("train/") and not np.isfinite(value)]
@@ -307,8 +307,8 @@ class Trainer:
         seconds = self.timings.stages
         return {
             "task": self.config.task.name,
-            "robot": self.env.robot.name,
-            "physics": self.env.physics.name,
+            "robot": self.env.robot_name,
+            "physics": self.env.engine,
             "device": jax.devices()[0].device_kind,
             "interrupted": self._interrupted,
             "env_steps": int(state.iteration) * self.config.steps_per_iteration,
@@ -349,7 +349,7 @@ class Trained(NamedTuple):
 
 def load_run(
     folder: RunFolder, physics: str | None = None, which: str = "last"
-) -> tuple[TrainConfig, Env, Agent, Trained]:
+) -> tuple[TrainConfig, Environment, Agent, Trained]:
     """Load a run's environment and policy.
 
     Args:
@@ -363,7 +363,7 @@ def load_run(
     """
     config = load_config(folder)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = Env(config.task.spec(), physics or config.physics)
+    env = config.task.spec().build(physics or config.physics)
     agent = loop.make_agent(env, config)
     like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
     like = Trained(like.learner, like.iteration)
@@ -375,7 +375,7 @@ def load_run(
 
 
 def evaluate(
-    env: Env, agent: Agent, state: TrainState | Trained, episodes: int, seed: int
+    env: Environment, agent: Agent, state: TrainState | Trained, episodes: int, seed: int
 ) -> evaluation.Episodes | None:
     """Play evaluation episodes with the policy of a training state; None for no episodes."""
     if not episodes:
@@ -390,7 +390,7 @@ def evaluate(
 
 def export_state(
     folder: Path,
-    env: Env,
+    env: Environment,
     agent: Agent,
     config: TrainConfig,
     state: TrainState | Trained,
@@ -406,15 +406,18 @@ def export_state(
 
 
 def make_video(
-    env: Env, episodes: evaluation.Episodes, path: Path, seconds: float, report: Callable[[str], None]
+    env: Environment, episodes: evaluation.Episodes, path: Path, seconds: float, report: Callable[[str], None]
 ) -> Path | None:
     """Render the first evaluation episode; returns None, with a message, where nothing can render."""
+    if env.visual_model is None:
+        report(f"{env.robot_name} has no MuJoCo model to draw; no video was made")
+        return None
     steps = max(1, min(int(episodes.lengths[0]), round(seconds / env.dt)))
     rows = np.unique(np.arange(0, steps, 1.0 / (env.dt * VIDEO_FPS)).astype(int))
     qpos, push = np.asarray(episodes.qpos[0])[rows], np.asarray(episodes.push[0])[rows]
-    point = qpos[:, :3] if env.robot.base_body else None
+    point = qpos[:, :3] if env.floating else None
     return render_video(
-        env.robot.visual_model,
+        env.visual_model,
         qpos,
         path,
         VIDEO_FPS,

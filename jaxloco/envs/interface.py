@@ -1,0 +1,193 @@
+"""What training, evaluation and export need of an environment: our own `Env`, or one from elsewhere.
+
+`jaxloco.envs.env.Env` is put together from terms; `jaxloco.interop.foreign.ForeignEnv` holds a Brax or MuJoCo
+Playground environment. The training loop knows neither, only this.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import jax
+
+from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState
+from jaxloco.envs.observations import Observer
+from jaxloco.onboard.spec import InputSpec, OutputSpec, Stage
+
+if TYPE_CHECKING:
+    import mujoco
+
+ANY_ENGINE = "any"
+"""Instead of an engine's name: whichever compiles fastest, where only the policy is of interest."""
+
+
+class Info(NamedTuple):
+    """What is logged about a step.
+
+    Attributes:
+        reward_terms: Raw value of each reward term, in order, (n_terms,).
+        terminations: Which termination terms held, in order, (n_terms,).
+        nonfinite: Whether the simulation broke down in this step, ().
+        episode_return: Sum of rewards so far, ().
+        episode_length: Steps so far, ().
+    """
+
+    reward_terms: jax.Array
+    terminations: jax.Array
+    nonfinite: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+class EpisodeState(Protocol):
+    """A named tuple with everything that one robot's episode needs to go on; what everybody reads of it is below."""
+
+    @property
+    def curriculum(self) -> CurriculumState:
+        """How far the curriculum of this robot has come."""
+
+    @property
+    def step(self) -> jax.Array:
+        """Steps since the reset, ()."""
+
+    @property
+    def limit(self) -> jax.Array:
+        """Steps after which the episode is truncated, ()."""
+
+    @property
+    def observation(self) -> dict[str, jax.Array]:
+        """Group ("actor", and "critic" where it sees more) → vector."""
+
+    @property
+    def reward(self) -> jax.Array:
+        """Of the last step, ()."""
+
+    @property
+    def terminated(self) -> jax.Array:
+        """Whether the episode ended by itself, ()."""
+
+    @property
+    def truncated(self) -> jax.Array:
+        """Whether it was cut short, ()."""
+
+    @property
+    def info(self) -> Info:
+        """What is logged."""
+
+    @property
+    def _replace(self) -> Callable[..., Any]:
+        """Returns a state with some fields replaced."""
+
+
+class Pose(NamedTuple):
+    """What a video shows of one step: positions (nq,), m and rad, and the force that pushes the base (3,), N."""
+
+    qpos: jax.Array
+    push: jax.Array
+
+
+@dataclass(frozen=True)
+class PolicyInterface:
+    """What a policy reads and commands, for a bundle.
+
+    Attributes:
+        robot: Name of the robot.
+        control_frequency: Hz.
+        inputs: In the order of the actor's observation.
+        outputs: In the order of the action.
+        pipeline: From the action to the outputs.
+        observer: Makes the actor's observation of the inputs, in simulation.
+        feedback: (last action (n,), last pipeline result (n,), time []) → the inputs that the policy fills in itself.
+    """
+
+    robot: str
+    control_frequency: float
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    pipeline: tuple[Stage, ...]
+    observer: Observer
+    feedback: Callable[[jax.Array, jax.Array, jax.Array], dict[str, jax.Array]]
+
+
+class Environment(Protocol):
+    """The environment of ONE robot; `jaxloco.envs.batch` makes many of it. Hashable by identity: static under `jit`."""
+
+    dt: float
+    max_steps: int
+    training_steps: tuple[int, int]
+    step_numbers: int
+
+    @property
+    def action_size(self) -> int:
+        """Components of an action."""
+
+    @property
+    def observation_sizes(self) -> dict[str, int]:
+        """Group → length of its observation."""
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """How levels move from episode to episode."""
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """Reward term → its weight, in the order of `Info.reward_terms`."""
+
+    @property
+    def termination_names(self) -> tuple[str, ...]:
+        """Names of the termination terms, in the order of `Info.terminations`."""
+
+    @property
+    def measured(self) -> dict[str, int]:
+        """What `measure` gives: name → number of components, in order."""
+
+    @property
+    def engine(self) -> str:
+        """Name of the physics engine."""
+
+    @property
+    def robot_name(self) -> str:
+        """What is simulated."""
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: a folder or a package."""
+
+    @property
+    def visual_model(self) -> "mujoco.MjModel | None":
+        """The model to draw, None where there is none."""
+
+    @property
+    def floating(self) -> bool:
+        """Whether the first three positions are those of a free base."""
+
+    def reset(
+        self, key: jax.Array, curriculum: CurriculumState = FULL, limit: jax.Array | int | None = None
+    ) -> EpisodeState:
+        """Begin an episode; see `jaxloco.envs.env.Env.reset`."""
+
+    def step(self, state: Any, action: jax.Array, numbers: jax.Array | None = None) -> EpisodeState:
+        """Advance one control period; see `jaxloco.envs.env.Env.step`."""
+
+    def measure(self, state: Any) -> jax.Array:
+        """Return what the actor reads, without noise, for evaluation's statistics, (sum of `measured`,)."""
+
+    def pose(self, before: Any, after: Any) -> Pose:
+        """Return what a video shows of a step."""
+
+    def record(self, state: Any) -> Mapping[str, Any]:
+        """Return what to keep of a robot whose simulation broke down, by name."""
+
+    def interface(self) -> PolicyInterface:
+        """Describe the policy's inputs and outputs.
+
+        Raises:
+            ConfigError: The actor reads something that a bundle cannot name, or the robot cannot measure.
+        """
+
+
+class EnvironmentSpec(Protocol):
+    """A task as data: what an environment is built from."""
+
+    def build(self, engine: str = "auto") -> Environment:
+        """Build the environment on a physics engine ("auto", `ANY_ENGINE` or a name)."""

@@ -1,0 +1,1 @@
+"""Bridges to other packages' environments: Brax, MuJoCo Playground, Gymnasium, Stable-Baselines3."""

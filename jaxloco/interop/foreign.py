@@ -1,0 +1,415 @@
+"""Environments of Brax and MuJoCo Playground as input of our trainer: `python train.py brax:ant`.
+
+Both packages have `reset(rng) -> state` and `step(state, action) -> state` of ONE robot, with `obs`, `reward`, `done`,
+`metrics` and `info` in the state; nothing else is used here, so neither package is imported until one is asked for.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState
+from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
+from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.learning.networks import NetworkConfig
+from jaxloco.learning.ppo import PPOConfig
+from jaxloco.onboard.spec import InputSpec, OutputSpec
+from jaxloco.training.config import TrainConfig
+
+OBSERVATION, ACTION = "observation", "action"
+"""Names of a bundle's only input and output: the package does not say what their components are."""
+
+RETURN = "total"
+"""The reward itself, among the terms that the package reports in its metrics."""
+
+
+class ForeignState(NamedTuple):
+    """State of one episode: the package's own, and what it leaves to its wrappers."""
+
+    inner: Any
+    curriculum: CurriculumState
+    action: jax.Array
+    step: jax.Array
+    limit: jax.Array
+    observation: dict[str, jax.Array]
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    info: Info
+
+
+class ForeignEnv:
+    """A Brax or MuJoCo Playground environment, bare: without wrappers that batch, count steps or reset.
+
+    Time limits, fresh states after an episode, statistics and the guard against a broken simulation are ours.
+
+    Args:
+        env: The environment; anything with `reset`, `step`, `dt` and `action_size`.
+        name: What to call it, as "brax:ant".
+        episode_steps: Steps after which an episode is truncated.
+        actor_key: What the policy sees, where the observation is a dictionary.
+        critic_key: What the critic sees, where the dictionary has it.
+
+    Raises:
+        ConfigError: An observation is not a vector, or the dictionary lacks `actor_key`.
+    """
+
+    curriculum = Curriculum()
+    step_numbers = 0
+    floating = False
+    termination_names = ("done",)
+
+    def __init__(
+        self,
+        env: Any,
+        name: str,
+        episode_steps: int,
+        *,
+        actor_key: str = "state",
+        critic_key: str = "privileged_state",
+    ) -> None:
+        if episode_steps < 1:
+            raise ConfigError(f"episode_steps {episode_steps}: must be at least 1")
+        self.inner, self.origin = env, name
+        self.dt = float(env.dt)
+        self.max_steps = episode_steps
+        self.training_steps = (episode_steps, episode_steps)
+        self._keys = (actor_key, critic_key)
+        self._shapes = jax.eval_shape(self._call(env.reset), jax.random.PRNGKey(0))
+        groups = self._groups(self._shapes.obs)
+        self.observation_sizes = {group: _vector_size(name, group, shape) for group, shape in groups.items()}
+        self.action_size = int(env.action_size)
+        terms = [key for key, value in self._shapes.metrics.items() if _is_reward(key) and value.shape == ()]
+        self._terms = tuple(sorted(terms))
+        self._observer = Observer(
+            "actor",
+            ObservationGroup((ObservationTerm(OBSERVATION),)),
+            {OBSERVATION: self.observation_sizes["actor"]},
+            self.dt,
+        )
+
+    # What is static
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """The reward, and the parts of it that the environment reports; all of weight 1."""
+        return {RETURN: 1.0, **{_short(term): 1.0 for term in self._terms}}
+
+    @property
+    def measured(self) -> dict[str, int]:
+        """The actor's observation, as one quantity."""
+        return {OBSERVATION: self.observation_sizes["actor"]}
+
+    @property
+    def engine(self) -> str:
+        """The package's physics."""
+        return str(getattr(self.inner, "backend", None) or f"mjx of {self.origin.partition(':')[0]}")
+
+    @property
+    def robot_name(self) -> str:
+        """The environment's name, as a bundle can hold it."""
+        return self.origin.replace(":", "-")
+
+    @property
+    def visual_model(self) -> Any:
+        """The MuJoCo model, if the environment has one."""
+        system = getattr(self.inner, "sys", None)
+        return getattr(self.inner, "mj_model", None) or getattr(system, "mj_model", None)
+
+    def interface(self) -> PolicyInterface:
+        """Describe the policy: one vector in, one vector in [-1, 1] out. What they mean, only the package knows."""
+        return PolicyInterface(
+            robot=self.robot_name,
+            control_frequency=1.0 / self.dt,
+            inputs=(InputSpec(OBSERVATION, size=self.observation_sizes["actor"]),),
+            outputs=(OutputSpec(ACTION, "", self.action_size, -1.0, 1.0, 0.0),),
+            pipeline=(),
+            observer=self._observer,
+            feedback=lambda action, target, time: {},
+        )
+
+    # Episodes
+
+    def reset(
+        self, key: jax.Array, curriculum: CurriculumState = FULL, limit: jax.Array | int | None = None
+    ) -> ForeignState:
+        """Begin an episode; arguments as in `jaxloco.envs.env.Env.reset`."""
+        inner = self._typed(self._call(self.inner.reset)(key))
+        zero, false = jnp.float32(0.0), jnp.bool_(False)
+        terms = jnp.zeros(len(self.reward_weights))
+        return ForeignState(
+            inner=inner,
+            curriculum=curriculum,
+            action=jnp.zeros(self.action_size),
+            step=jnp.int32(0),
+            limit=jnp.int32(self.max_steps if limit is None else limit),
+            observation=self._observation(inner),
+            reward=zero,
+            terminated=false,
+            truncated=false,
+            info=Info(terms, jnp.zeros(1, bool), false, zero, jnp.int32(0)),
+        )
+
+    def step(self, state: ForeignState, action: jax.Array, numbers: jax.Array | None = None) -> ForeignState:
+        """Advance one control period. `numbers` is not used: the environment draws from its own key."""
+        action = jnp.clip(action, -1.0, 1.0)
+        inner = self._typed(self._call(self.inner.step)(state.inner, action))
+        observation, reward = self._observation(inner), inner.reward.astype(jnp.float32)
+        finite = jnp.isfinite(reward)
+        for vector in observation.values():
+            finite &= jnp.all(jnp.isfinite(vector))
+        observation = {group: jnp.where(finite, vector, 0.0) for group, vector in observation.items()}
+        reward = jnp.where(finite, reward, 0.0)
+        terms = jnp.stack([reward, *(inner.metrics[term].astype(jnp.float32) for term in self._terms)])
+        done = inner.done > 0.0
+        step = state.step + 1
+        terminated = done | ~finite
+        return ForeignState(
+            inner=inner,
+            curriculum=state.curriculum,
+            action=action,
+            step=step,
+            limit=state.limit,
+            observation=observation,
+            reward=reward,
+            terminated=terminated,
+            truncated=(step >= state.limit) & ~terminated,
+            info=Info(
+                reward_terms=jnp.where(finite, terms, 0.0),
+                terminations=done[None],
+                nonfinite=~finite,
+                episode_return=state.info.episode_return + reward,
+                episode_length=state.info.episode_length + 1,
+            ),
+        )
+
+    def measure(self, state: ForeignState) -> jax.Array:
+        """Return the actor's observation."""
+        return state.observation["actor"]
+
+    def pose(self, before: ForeignState, after: ForeignState) -> Pose:
+        """Return the positions after a step, where there is a model to draw."""
+        inner = after.inner
+        simulation = getattr(inner, "data", None) if hasattr(inner, "data") else inner.pipeline_state
+        positions = getattr(simulation, "qpos", getattr(simulation, "q", None))
+        return Pose(jnp.zeros(0) if positions is None else positions, jnp.zeros(3))
+
+    def record(self, state: ForeignState) -> dict[str, Any]:
+        """Return the observation that was not finite, and the action before it."""
+        return {"observation": self._groups(state.inner.obs), "action": state.action}
+
+    # The package's side
+
+    def _call(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Let the package's code broadcast and promote as it was written to."""
+
+        def call(*arguments: Any) -> Any:
+            with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+                return function(*arguments)
+
+        return call
+
+    def _typed(self, inner: Any) -> Any:
+        """Give every array the type it had at the first reset, so that a loop can carry it."""
+        return jax.tree.map(lambda x, shape: jnp.asarray(x).astype(shape.dtype), inner, self._shapes)
+
+    def _groups(self, observation: Any) -> dict[str, Any]:
+        if not isinstance(observation, Mapping):
+            return {"actor": observation}
+        actor, critic = self._keys
+        if actor not in observation:
+            raise unknown_name(f"part of {self.origin}'s observation", actor, observation)
+        groups = {"actor": observation[actor]}
+        return {**groups, "critic": observation[critic]} if critic in observation else groups
+
+    def _observation(self, inner: Any) -> dict[str, jax.Array]:
+        return {group: vector.astype(jnp.float32) for group, vector in self._groups(inner.obs).items()}
+
+
+def _vector_size(name: str, group: str, shape: jax.ShapeDtypeStruct) -> int:
+    if len(shape.shape) != 1:
+        raise ConfigError(
+            f"{name}: the {group}'s observation has shape {shape.shape}; only vectors can be learned from and exported "
+            "(no pictures, no nested dictionaries)"
+        )
+    return int(shape.shape[0])
+
+
+def _is_reward(metric: str) -> bool:
+    return metric.startswith(("reward/", "reward_"))
+
+
+def _short(metric: str) -> str:
+    return metric.removeprefix("reward/").removeprefix("reward_")
+
+
+# As tasks
+
+
+@dataclass(frozen=True)
+class ForeignSpec:
+    """How to build a foreign environment.
+
+    Attributes:
+        load: Makes the bare environment.
+        name: What to call it.
+        episode_steps: Steps after which an episode is truncated; 0 for what the package says.
+        actor_key: Part of a dictionary observation that the policy sees.
+        critic_key: Part that the critic sees.
+    """
+
+    load: Callable[[], Any]
+    name: str
+    episode_steps: int
+    actor_key: str
+    critic_key: str
+
+    def build(self, engine: str = "auto") -> ForeignEnv:
+        """Build it; its physics is its own.
+
+        Raises:
+            ConfigError: An engine is asked for by name.
+        """
+        if engine not in ("auto", ANY_ENGINE):
+            raise ConfigError(f"{self.name} brings its own physics: leave out --physics {engine}")
+        with warnings.catch_warnings():  # that the package is no longer maintained
+            warnings.simplefilter("ignore")
+            env = self.load()
+            steps = self.episode_steps or _episode_steps(env)
+            return ForeignEnv(env, self.name, steps, actor_key=self.actor_key, critic_key=self.critic_key)
+
+
+def _episode_steps(env: Any) -> int:
+    """What Playground keeps in its configuration; Brax's trainers all use 1000."""
+    return int(getattr(getattr(env, "_config", None), "episode_length", 1000))
+
+
+@dataclass(frozen=True)
+class BraxTask:
+    """Options of a Brax environment.
+
+    Attributes:
+        env: Its name in `brax.envs`.
+        backend: Brax's physics: generalized, spring, positional or mjx.
+        episode_steps: Control steps after which an episode is truncated.
+        actor_key: Part of a dictionary observation that the policy sees.
+        critic_key: Part of a dictionary observation that the critic sees.
+    """
+
+    env: str = "ant"
+    backend: str = "mjx"
+    episode_steps: int = 1000
+    actor_key: str = "state"
+    critic_key: str = "privileged_state"
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return f"brax:{self.env}"
+
+    def spec(self) -> ForeignSpec:
+        """Describe the environment.
+
+        Raises:
+            UnknownNameError: Brax has no such environment or backend.
+        """
+        known = ("generalized", "spring", "positional", "mjx")
+        if self.backend not in known:
+            raise unknown_name("Brax backend", self.backend, known)
+        load = partial(_load_brax, self.env, self.backend)
+        return ForeignSpec(load, self.name, self.episode_steps, self.actor_key, self.critic_key)
+
+
+@dataclass(frozen=True)
+class PlaygroundTask:
+    """Options of a MuJoCo Playground environment.
+
+    Attributes:
+        env: Its name in `mujoco_playground.registry`.
+        episode_steps: Control steps after which an episode is truncated; 0 for the environment's own.
+        actor_key: Part of a dictionary observation that the policy sees.
+        critic_key: Part of a dictionary observation that the critic sees.
+    """
+
+    env: str = "CartpoleBalance"
+    episode_steps: int = 0
+    actor_key: str = "state"
+    critic_key: str = "privileged_state"
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return f"playground:{self.env}"
+
+    def spec(self) -> ForeignSpec:
+        """Describe the environment."""
+        load = partial(_load_playground, self.env)
+        return ForeignSpec(load, self.name, self.episode_steps, self.actor_key, self.critic_key)
+
+
+def _load_brax(name: str, backend: str) -> Any:
+    from brax import envs
+
+    if name not in envs._envs:
+        raise unknown_name("Brax environment", name, envs._envs)
+    options = {} if name == "fast" else {"backend": backend}
+    return envs.get_environment(name, **options)
+
+
+def _load_playground(name: str) -> Any:
+    try:
+        from mujoco_playground import registry
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "MuJoCo Playground is not installed: pip install playground (its legged robots are fetched from the "
+            "network at first use)"
+        ) from None
+    if name not in registry.ALL_ENVS:
+        raise unknown_name("Playground environment", name, registry.ALL_ENVS)
+    config = registry.get_default_config(name)
+    if jax.default_backend() == "cpu" and config.get("impl", "jax") != "jax":
+        config.impl = "jax"  # Warp needs an NVIDIA GPU
+    return registry.load(name, config=config)
+
+
+PACKAGES: dict[str, Callable[..., BraxTask | PlaygroundTask]] = {"brax": BraxTask, "playground": PlaygroundTask}
+"""What stands before the colon of a task's name."""
+
+RECIPE = TrainConfig(
+    task=BraxTask(),
+    ppo=PPOConfig(
+        n_steps=32,
+        n_epochs=4,
+        n_minibatches=8,
+        gamma=0.97,
+        ent_coef=1e-3,
+        learning_rate=3e-4,
+        learning_rate_schedule="adaptive",
+        max_grad_norm=1.0,
+        reward_scale=0.1,
+    ),
+    network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="swish"),
+    total_timesteps=5_000_000,
+    n_envs=256,
+)
+"""A start for any of them; each deserves settings of its own."""
+
+
+def recipe(name: str) -> TrainConfig:
+    """Return a training recipe for "brax:<environment>" or "playground:<environment>".
+
+    Raises:
+        UnknownNameError: No such package.
+    """
+    package, _, env = name.partition(":")
+    if package not in PACKAGES:
+        raise unknown_name("package of environments", package, PACKAGES)
+    if not env:
+        raise ConfigError(f"{name!r} names no environment; write {package}:NAME, such as {RECIPE.task.name}")
+    return replace(RECIPE, task=PACKAGES[package](env=env))

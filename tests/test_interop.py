@@ -1,0 +1,316 @@
+"""Our tasks elsewhere, and other packages' environments here: the same numbers on both sides."""
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from foreign_envs import Walk
+from training_helpers import tiny, train
+
+from jaxloco.envs import batch
+from jaxloco.envs.interface import ANY_ENGINE
+from jaxloco.errors import ConfigError
+from jaxloco.interop import foreign
+from jaxloco.interop.foreign import BraxTask, ForeignEnv, ForeignSpec, PlaygroundTask
+from jaxloco.onboard import Policy
+from jaxloco.tasks import TASKS, recipe
+from jaxloco.training import loop, trainer
+from jaxloco.training.config import TrainConfig
+from jaxloco.training.metrics import read_metrics
+from jaxloco.training.run_folder import RunFolder
+
+gymnasium = pytest.importorskip("gymnasium")
+from jaxloco.interop import gymnasium as ours  # noqa: E402  (registers the tasks)
+
+SHORT = replace(recipe("cartpole").task, episode_seconds=0.1)  # five steps
+"""A cartpole whose episodes of five steps end before it can fall."""
+
+
+def short_env() -> Any:
+    return SHORT.spec().build("native")
+
+
+# Other packages' environments here
+
+
+class WalkTask(PlaygroundTask):
+    """The walk, as a task; a subclass because its options are Playground's."""
+
+    def spec(self) -> ForeignSpec:
+        return ForeignSpec(Walk, "playground:Walk", 20, self.actor_key, self.critic_key)
+
+
+def walk() -> ForeignEnv:
+    return WalkTask("Walk").spec().build()
+
+
+def test_a_foreign_step_gives_what_the_environment_gave():
+    env = walk()
+    state = env.reset(jax.random.PRNGKey(0))
+    start = float(state.observation["actor"][0])
+    state = env.step(state, jnp.array([3.0]))  # clipped to 1
+    assert float(state.observation["actor"][0]) == pytest.approx(start + 0.1)
+    np.testing.assert_allclose(state.observation["critic"], [start + 0.1, abs(start + 0.1)], rtol=1e-6)
+    assert float(state.reward) == pytest.approx(-abs(start + 0.1))
+    np.testing.assert_allclose(state.info.reward_terms, [state.reward] * 2)  # the reward, and the part reported
+    assert env.reward_weights == {"total": 1.0, "distance": 1.0}  # "speed" is no reward
+    assert env.observation_sizes == {"actor": 1, "critic": 2}
+
+
+def test_a_foreign_fall_terminates_and_the_time_limit_truncates():
+    env = walk()
+    step = jax.jit(env.step)
+    state = env.reset(jax.random.PRNGKey(0))
+    for _ in range(20):
+        assert not bool(state.truncated)
+        state = step(state, jnp.zeros(1))
+    assert bool(state.truncated) and not bool(state.terminated)
+    state = env.reset(jax.random.PRNGKey(0))
+    steps = 0
+    while not bool(state.terminated):
+        state, steps = step(state, jnp.ones(1)), steps + 1
+    assert steps == math.floor((1.0 - float(env.reset(jax.random.PRNGKey(0)).observation["actor"][0])) / 0.1) + 1
+    assert not bool(state.truncated) and int(state.info.episode_length) == steps
+
+
+def test_a_foreign_simulation_that_breaks_down_ends_the_episode_with_finite_numbers():
+    env = walk()
+    state = env.reset(jax.random.PRNGKey(0))
+    state = env.step(state._replace(inner=state.inner.replace(data=jnp.array([jnp.nan]))), jnp.zeros(1))
+    assert bool(state.info.nonfinite) and bool(state.terminated)
+    assert float(state.reward) == 0.0 and not state.observation["critic"].any()
+
+
+def test_a_foreign_environment_with_a_privileged_critic_is_learned_and_exported(tmp_path):
+    """The best policy walks to zero, so the return per step must come near it, and the bundle must be that policy."""
+    config = foreign_config(WalkTask("Walk"), iterations=40)
+    train(config, tmp_path / "run")
+    metrics = read_metrics(RunFolder(tmp_path / "run"))
+    assert metrics["reward/total"][0] < -0.2 and metrics["reward/total"][-1] > -0.1
+    np.testing.assert_array_equal(metrics["reward/total"], metrics["reward/distance"])
+    policy = Policy.load(tmp_path / "run" / "policy")
+    assert policy.verify() < 1e-5
+    policy.reset()
+    left, right = (float(policy.act({"observation": x})["action"]) for x in (-0.4, 0.4))
+    assert left > 0.0 > right
+
+
+def foreign_config(task: Any, iterations: int) -> TrainConfig:
+    base = tiny()
+    ppo = replace(base.ppo, n_steps=16, n_minibatches=4, n_epochs=4, gamma=0.9, learning_rate=3e-3)
+    ppo = replace(ppo, learning_rate_schedule="constant")
+    steps = iterations * 16 * 16
+    return replace(base, task=task, ppo=ppo, n_envs=16, total_timesteps=steps, eval_episodes=4)
+
+
+def test_what_cannot_be_learned_from_is_refused_by_name():
+    class Picture(Walk):
+        def _observe(self, position: jax.Array) -> Any:
+            return {"state": jnp.zeros((8, 8, 3))}
+
+    class Other(Walk):
+        parts = ("stat", "hidden")
+
+    with pytest.raises(ConfigError, match=r"observation has shape \(8, 8, 3\); only vectors"):
+        ForeignEnv(Picture(), "playground:Picture", 10)
+    with pytest.raises(ConfigError, match=r"unknown part of x's observation 'state'; did you mean 'stat'\?"):
+        ForeignEnv(Other(), "x", 10)
+    with pytest.raises(ConfigError, match="brings its own physics: leave out --physics mjx"):
+        WalkTask("Walk").spec().build("mjx")
+    config = replace(recipe("brax:ant"), ppo=replace(recipe("brax:ant").ppo, symmetry="network"))
+    with pytest.raises(ConfigError, match="does not say how its observations mirror"):
+        loop.make_agent(walk(), config)
+
+
+def test_foreign_tasks_have_recipes_and_mistakes_name_the_closest():
+    assert recipe("brax:ant").task == BraxTask("ant") and recipe("brax:ant").task.name == "brax:ant"
+    assert recipe("playground:Go1Handstand").task.name == "playground:Go1Handstand"
+    with pytest.raises(ConfigError, match=r"unknown package of environments 'brix'; did you mean 'brax'\?"):
+        recipe("brix:ant")
+    with pytest.raises(ConfigError, match="names no environment"):
+        recipe("brax:")
+    with pytest.raises(ConfigError, match=r"'halfcheeta'; did you mean 'halfcheetah'\?"):
+        recipe("brax:halfcheeta").task.spec().build()
+    with pytest.raises(ConfigError, match=r"unknown Brax backend 'mj'"):
+        replace(recipe("brax:ant").task, backend="mj").spec()
+
+
+def test_the_configuration_of_a_foreign_run_is_read_back(tmp_path):
+    config = replace(recipe("brax:fast"), task=BraxTask("fast", episode_steps=7))
+    folder = RunFolder.at(tmp_path / "run")
+    from jaxloco.training.run_folder import write_json
+
+    write_json(folder.config, trainer.plain_config(config))
+    assert trainer.load_config(folder) == config
+
+
+@pytest.mark.slow
+def test_an_environment_of_brax_is_learned_by_our_trainer(tmp_path):
+    task = BraxTask("inverted_pendulum", backend="generalized", episode_steps=100)
+    config = replace(foreign_config(task, iterations=40), total_timesteps=20_000)
+    summary, _ = train(config, tmp_path / "run")
+    assert summary["evaluation"]["seconds_mean"] > 3.9  # of 4 s; untrained it falls within 0.3 s
+    assert Policy.load(tmp_path / "run" / "policy").verify() < 1e-5
+    _, env, _, _ = trainer.load_run(RunFolder(tmp_path / "run"), ANY_ENGINE)
+    assert env.robot_name == "brax-inverted_pendulum" and env.visual_model.nq == 2
+
+
+# Our tasks in Brax
+
+
+@pytest.fixture(scope="module")
+def in_brax() -> Any:
+    pytest.importorskip("brax")
+    from jaxloco.interop.brax import BraxEnv
+
+    return BraxEnv(short_env())
+
+
+def test_our_task_steps_in_brax_as_here(in_brax):
+    key, action = jax.random.PRNGKey(3), jnp.array([0.3])
+    mine, theirs = in_brax.env.reset(key), in_brax.reset(key)
+    for _ in range(6):
+        np.testing.assert_array_equal(mine.observation["actor"], theirs.obs)
+        mine, theirs = in_brax.env.step(mine, action), in_brax.step(theirs, action)
+    assert float(theirs.done) == 0.0  # Brax's wrappers count the steps
+    np.testing.assert_allclose(theirs.metrics["reward/alive"], 1.0)
+    assert (in_brax.observation_size, in_brax.action_size, in_brax.episode_length) == (4, 1, 5)
+
+
+def test_a_privileged_critic_is_named_as_in_playground():
+    from jaxloco.interop.brax import BraxEnv
+
+    state = BraxEnv(walk()).reset(jax.random.PRNGKey(0))
+    assert state.obs["state"].shape == (1,) and state.obs["privileged_state"].shape == (2,)
+
+
+def test_wrapped_for_brax_each_episode_begins_fresh_and_time_limits_are_truncations(in_brax):
+    from jaxloco.interop.brax import wrap
+
+    env = wrap(in_brax, episode_length=5)
+    state = jax.jit(env.reset)(jax.random.split(jax.random.PRNGKey(0), 3))
+    step = jax.jit(env.step)
+    firsts = [np.asarray(state.obs)]
+    for number in range(1, 16):
+        state = step(state, jnp.zeros((3, 1)))
+        ended = number % 5 == 0
+        assert state.done.tolist() == state.info["truncation"].tolist() == [float(ended)] * 3
+        assert state.info["steps"].tolist() == [float((number - 1) % 5 + 1)] * 3
+        assert state.info["episode_metrics"]["sum_reward"].tolist() == state.info["steps"].tolist()
+        if ended:
+            firsts.append(np.asarray(state.obs))
+    assert len(np.unique(np.concatenate(firsts), axis=0)) == 12
+
+
+def test_wrapping_for_brax_refuses_what_the_task_decides(in_brax):
+    from jaxloco.interop.brax import wrap
+
+    with pytest.raises(ConfigError, match="the task's own is 5"):
+        wrap(in_brax, episode_length=1000)
+    with pytest.raises(ConfigError, match="action_repeat"):
+        wrap(in_brax, episode_length=5, action_repeat=2)
+
+
+# Our tasks in Gymnasium
+
+
+def test_every_task_is_registered():
+    assert {ours.env_id(task) for task in TASKS} <= set(gymnasium.registry)
+    assert ours.env_id("anymal-c-velocity") == "jaxloco/AnymalCVelocity-v0"
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+@pytest.mark.filterwarnings("ignore:.*A Box observation space:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*Not able to test alternative render modes:UserWarning")
+def test_gymnasium_and_stable_baselines3_find_nothing_wrong(privileged):
+    from gymnasium.utils.env_checker import check_env
+
+    env = gymnasium.make(ours.env_id("cartpole"), engine="native", privileged=privileged, render_mode="rgb_array")
+    check_env(env.unwrapped)
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    checker.check_env(env.unwrapped)
+    assert env.unwrapped.render().shape == (360, 640, 3)
+
+
+def test_one_robot_in_gymnasium_ends_as_the_task_says():
+    env = ours.GymEnv(env=short_env())
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros(1))
+    first, _ = env.reset(seed=4)
+    results = [env.step(np.zeros(1, np.float32)) for _ in range(5)]
+    assert [r[3] for r in results] == [False] * 4 + [True] and not any(r[2] for r in results)
+    assert results[0][4] == {"reward_terms": {"alive": 1.0}} and results[0][1] == 1.0
+    again, _ = env.reset(seed=4)
+    np.testing.assert_array_equal(first, again)
+    assert (env.reset()[0] != again).any()
+
+
+def test_a_vector_environment_keeps_the_final_observation_and_begins_anew_in_the_same_step():
+    env = ours.GymVectorEnv(3, env=short_env())
+    assert env.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.SAME_STEP
+    env.reset(seed=0)
+    for _ in range(4):
+        *_, infos = env.step(np.zeros((3, 1)))
+        assert infos == {}
+    last = jax.vmap(env.env.step)(env._state.robots, jnp.zeros((3, 1))).observation["actor"]
+    observation, _, terminated, truncated, infos = env.step(np.zeros((3, 1)))
+    assert truncated.all() and not terminated.any()
+    np.testing.assert_allclose(np.stack(infos["final_obs"].tolist()), last, atol=1e-6)
+    np.testing.assert_allclose(observation, env._state.robots.observation["actor"])
+    assert (np.abs(observation - np.asarray(last)).max(axis=1) > 1e-4).all()
+    assert infos["_final_obs"].all() and infos["final_info"]["return"].tolist() == [5.0] * 3
+    assert infos["final_info"]["length"].tolist() == [5] * 3
+
+
+def test_a_vector_environment_made_by_gymnasium_has_its_spaces():
+    env = gymnasium.make_vec(ours.env_id("pendulum-swingup"), num_envs=2, engine="native")
+    observation, _ = env.reset(seed=1)
+    assert env.observation_space.contains(observation) and env.single_action_space.shape == (1,)
+    np.testing.assert_array_equal(env.reset(seed=1)[0], observation)
+    with pytest.raises(ConfigError, match="one seed draws all robots"):
+        env.reset(seed=[1, 2])
+
+
+def test_in_stable_baselines3_a_time_limit_comes_with_the_observation_to_bootstrap_from():
+    pytest.importorskip("stable_baselines3")
+    from jaxloco.interop.stable_baselines3 import Sb3VecEnv
+
+    env = Sb3VecEnv(ours.GymVectorEnv(2, env=short_env()))
+    env.seed(3)
+    env.reset()
+    results = [env.step(np.zeros((2, 1))) for _ in range(5)]
+    assert not any(info for _, _, _, infos in results[:4] for info in infos)
+    observation, _, done, infos = results[4]
+    assert done.all() and all(info["TimeLimit.truncated"] for info in infos)
+    assert infos[1]["episode"]["r"] == 5.0 and infos[1]["episode"]["l"] == 5
+    assert (infos[1]["terminal_observation"] != observation[1]).any()
+
+
+@pytest.mark.slow
+def test_stable_baselines3_learns_in_our_environment():
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3 import PPO
+
+    from jaxloco.interop.stable_baselines3 import Sb3VecEnv
+
+    env = Sb3VecEnv(ours.GymVectorEnv(16, "cartpole", "native"))
+    model = PPO("MlpPolicy", env, n_steps=32, batch_size=128, n_epochs=4, learning_rate=3e-3, seed=0, device="cpu")
+    model.learn(16 * 32 * 20)
+    lengths = [info["l"] for info in model.ep_info_buffer]
+    assert np.mean(lengths) > 60  # at random: about 25
+
+
+def test_robots_begun_from_keys_of_their_own_are_those_of_a_reset():
+    env, key = short_env(), jax.random.PRNGKey(5)
+    whole = jax.jit(partial(batch.reset, env, n_envs=2))(key)
+    each = jax.jit(partial(batch.begin, env))(jax.random.split(key, 2))
+    np.testing.assert_array_equal(whole.robots.physics.qpos, each.robots.physics.qpos)
+
+
+def test_the_recipe_of_foreign_environments_fits_its_own_robots():
+    loop.make_agent(walk(), foreign.RECIPE)
