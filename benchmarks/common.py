@@ -5,13 +5,15 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jaxloco import __version__
+from jaxloco import __version__, options
 from jaxloco.errors import ConfigError, JaxlocoError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +22,19 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 """Where results are kept; `docs/benchmarks.md` is made from them."""
 
-PACKAGES = ("jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "onnxruntime", "upkie", "pybullet")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "mujoco",
+    "mujoco-mjx",
+    "numpy",
+    "brax",
+    "stable-baselines3",
+    "torch",
+    "onnxruntime",
+    "upkie",
+    "pybullet",
+)
 
 
 def machine() -> dict[str, Any]:
@@ -137,6 +151,83 @@ def write_result(
     except OSError as error:
         raise JaxlocoError(f"{path}: cannot write the result: {error.strerror}") from None
     return path
+
+
+def command(
+    name: str,
+    default: Any,
+    words: Sequence[str],
+    description: str | None,
+    measure: Callable[..., dict[str, Any]],
+    show: Callable[[Mapping[str, Any]], str],
+    *,
+    positional: str = "",
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Do what every benchmark's command does: read its options, measure, write the result, show it.
+
+    Args:
+        name: Name of the benchmark.
+        default: Its options, a dataclass with an `out`.
+        words: Its command line.
+        description: For `--help`.
+        measure: (options) → what was measured, with "backend" and "matmul_precision" where JAX was used; with
+            `positional`, (that word or None, options).
+        show: What was measured → text for a terminal.
+        positional: Name of a word that may stand before the options.
+        arguments: The command line to record, if it is not `words`.
+    """
+    words, given = list(words), []
+    if positional:
+        given = [words.pop(0) if words and not words[0].startswith("-") else None]
+    program = " ".join(["jaxloco bench", name.replace("_", "-"), *(word or f"[{positional}]" for word in given)])
+    recorded = [*(word for word in given if word), *words] if arguments is None else arguments
+    own = options.parse(default, words, prog=program, description=description or "")
+    start = machine()
+    result = measure(*given, own)
+    used = {"backend": result.pop("backend", "none"), "matmul_precision": result.pop("matmul_precision", None)}
+    path = write_result(name, recorded, result, start=start, out=own.out, **used)
+    print(show(result))
+    print(f"written to {path}")
+    return 0
+
+
+def in_fresh_process(program: str, cache: str | Path, what: str) -> Any:
+    """Run Python code in a process of its own, started in the checkout, and return the JSON in its last line.
+
+    Args:
+        program: The code.
+        cache: Folder that stands for the user's cache folder.
+        what: What it does, for the error.
+
+    Raises:
+        JaxlocoError: The process failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=fresh_cache_environment(cache),
+    )
+    if done.returncode:
+        raise JaxlocoError(f"{what} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def at_least_one(options: Any, *names: str) -> None:
+    """Raise ConfigError if one of these options is below 1."""
+    for name in names:
+        if getattr(options, name) < 1:
+            raise ConfigError(f"{name} {getattr(options, name)}: must be at least 1")
+
+
+def seconds(function: Callable[[], Any], times: int = 1) -> float:
+    """Return how long so many calls take."""
+    began = time.perf_counter()
+    for _ in range(times):
+        function()
+    return time.perf_counter() - began
 
 
 def _without_folder(word: str) -> str:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common
-from jaxloco import options
 from jaxloco.onboard import Policy
 from jaxloco.onboard.bundle import Bundle
 from jaxloco.onboard.network import Mlp
@@ -49,20 +49,15 @@ class OnboardOptions:
 
 def main(arguments: Sequence[str]) -> int:
     """Time one onboard step, its network and the import: onboard [BUNDLE] [--out FILE]."""
-    words = list(arguments)
-    bundle = words.pop(0) if words and not words[0].startswith("-") else None
-    own: OnboardOptions = options.parse(
+    return common.command(
+        NAME,
         OnboardOptions(),
-        words,
-        prog=f"jaxloco bench onboard {bundle or '[BUNDLE]'}",
-        description=main.__doc__ or "",
+        arguments,
+        main.__doc__,
+        lambda bundle, _: run(bundle),
+        partial(json.dumps, indent=2),
+        positional="BUNDLE",
     )
-    start = common.machine()
-    result = run(bundle)
-    path = common.write_result(NAME, arguments, result, start=start, out=own.out)
-    print(json.dumps(result, indent=2))
-    print(f"written to {path}")
-    return 0
 
 
 def run(bundle: str | Path | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import common, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
@@ -68,9 +70,11 @@ def write_page(page: Path, results: Path) -> None:
         raise ConfigError(f"{page}: expected the lines {BEGIN!r} and {END!r}, between which the tables go")
     documents = {
         name: common.read_result(path)
-        for name in dict.fromkeys(requirement.benchmark for requirement in REQUIREMENTS)
+        for name in dict.fromkeys([*(item.benchmark for item in REQUIREMENTS), *(name for name, _, _ in FURTHER)])
         if (path := results / f"{name}.json").exists()
     }
+    if "cost" in documents:
+        plot_cost(documents["cost"], page.parent / COST_PICTURE)
     page.write_text(f"{before}{BEGIN}\n\n{tables(documents)}\n\n{END}{after}", encoding="utf-8")
 
 
@@ -81,6 +85,11 @@ def tables(documents: Mapping[str, Result]) -> str:
         parts.append("### In the upkie package's simulator\n\n" + _transfer(documents["upkie_transfer"]))
     if "training_speed" in documents:
         parts.append("### Where the time goes\n\n" + _speed(documents["training_speed"]))
+    if "go1_speed" in documents:
+        parts.append("### Where the time goes, Go1\n\n" + _speed(documents["go1_speed"]))
+    for name, title, show in FURTHER:
+        text = show(documents[name]) if name in documents else f"Not measured yet: `jaxloco bench {_dashes(name)}`"
+        parts.append(f"### {title}\n\n{text}")
     if "train_command" in documents:
         parts.append("### The training command, seed by seed\n\n" + _runs(documents["train_command"]))
     if documents:
@@ -181,9 +190,28 @@ def _position(document: Result) -> Measured:
     return Measured(f"{ours:g} m (theirs: {theirs:g} m)", ours <= theirs)
 
 
-def _ratio(document: Result) -> Measured:
-    ratio = document["training_over_raw"]
-    return Measured(_spread(ratio, ""), ratio["median"] >= 0.70)
+def _ratio(least: float) -> Callable[[Result], Measured]:
+    def read(document: Result) -> Measured:
+        ratio = document["training_over_raw"]
+        return Measured(_spread(ratio, ""), ratio["median"] >= least)
+
+    return read
+
+
+def _over_brax(backend: str, engine: str, least: float) -> Callable[[Result], Measured]:
+    def read(document: Result) -> Measured:
+        ratio = document["ours_over_brax"].get(engine)
+        if ratio is None or (document["backend"] == "cpu") != (backend == "cpu"):
+            return Measured("not measured yet", None)
+        return Measured(_spread(ratio, ""), ratio["median"] >= least)
+
+    return read
+
+
+def _over_sb3(document: Result) -> Measured:
+    returns = (common.significant(document[name]["return_mean"]["median"]) for name in ("ours", "sb3"))
+    ours, theirs = returns
+    return Measured(f"{_spread(document['ours_over_sb3'], '')}; return {ours:g} (theirs: {theirs:g})", None)
 
 
 def _compile(key: str, limit: float) -> Callable[[Result], Measured]:
@@ -215,6 +243,9 @@ def _golden(document: Result) -> Measured:
 _TRAIN = "jaxloco bench train-command --seeds 0 1 2 3 4"
 _TRANSFER = "jaxloco bench upkie-transfer RUN/policy"
 _SPEED = "jaxloco bench training-speed"
+_GO1 = "jaxloco bench go1-speed"
+_BRAX = "jaxloco bench against-brax"
+_SB3 = "jaxloco bench against-sb3"
 _ONBOARD = "jaxloco bench onboard RUN/policy"
 
 REQUIREMENTS = (
@@ -280,7 +311,35 @@ REQUIREMENTS = (
         "≥ 0.70, goal 0.80",
         "training_speed",
         _SPEED,
-        _ratio,
+        _ratio(0.70),
+    ),
+    Requirement(
+        "the same for the Go1 on flat ground: 1024 robots, 5 × 4 ms, networks 2 × 128, 5 epochs × 4 mini-batches",
+        "≥ 0.72, goal 0.80",
+        "go1_speed",
+        _GO1,
+        _ratio(0.72),
+    ),
+    Requirement(
+        "training env steps per second on a CPU, ours (native engine) ÷ Brax PPO (MJX), same environment",
+        "≥ 4",
+        "against_brax",
+        _BRAX,
+        _over_brax("cpu", "native", 4.0),
+    ),
+    Requirement(
+        "the same on a GPU, both on MJX",
+        "≥ 1.5",
+        "against_brax",
+        _BRAX,
+        _over_brax("gpu", "mjx", 1.5),
+    ),
+    Requirement(
+        "ours ÷ Stable-Baselines3, env steps per second on the Gymnasium version of the task; return after equal steps",
+        "",
+        "against_sb3",
+        _SB3,
+        _over_sb3,
     ),
     Requirement(
         "compilation of the training program, native engine, cold",
@@ -321,6 +380,66 @@ def _speed(document: Result) -> str:
             _markdown(("part of an iteration", "ms"), [(name, f"{value:g}") for name, value in times]),
         ]
     )
+
+
+def _dashes(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _split(document: Result) -> str:
+    times = document["milliseconds_per_iteration"]
+    rows = [(name, f"{value:g}", f"{100 * value / times['iteration']:.1f} %") for name, value in times.items()]
+    what = f"{document['task']}, {document['n_envs']} robots, {document['backend']}"
+    return f"{what}:\n\n" + _markdown(("part of an iteration", "ms", "share"), rows)
+
+
+def _cost(document: Result) -> str:
+    parts = [f"{document['task']}, {document['physics']} engine; {document['kib_per_robot']} KiB for each robot more."]
+    for name, axis in document["axes"].items():
+        rows = [
+            (f"{size[name]:,}", _spread(size["env_steps_per_second"], ""), f"{size['peak_mib']:,.0f}")
+            for size in axis["sizes"]
+        ]
+        parts.append(_markdown((name, "env steps per second", "peak memory [MiB]"), rows))
+    return "\n\n".join([*parts, f"![env steps per second and memory against each size]({COST_PICTURE})"])
+
+
+def _versus(document: Result) -> str:
+    speeds = document["env_steps_per_second"].items()
+    rows = [(name, *(f"{part[key]:,.0f}" for key in ("median", "min", "max"))) for name, part in speeds]
+    what = f"{document['task']}, {document['n_envs']} robots, {document['backend']}; Brax on {document['brax_engine']}"
+    return f"{what}:\n\n" + _markdown(("env steps per second", "median", "min", "max"), rows)
+
+
+FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
+    ("time_split", "Where the time of an iteration goes", _split),
+    ("cost", "Cost against robots, substeps and network width", _cost),
+    ("against_brax", "Against Brax", _versus),
+)
+"""Benchmarks with a table of their own: name, title, and what shows the result."""
+
+COST_PICTURE = "images/cost.png"
+
+
+def plot_cost(document: Result, path: Path) -> Path:
+    """Draw speed against robots, substeps and width, one panel each, into a PNG file."""
+    from matplotlib.figure import Figure
+
+    axes = document["axes"]
+    figure = Figure(figsize=(4.0 * len(axes), 3.0), dpi=110, layout="constrained")
+    for panel, (name, axis) in zip(figure.subplots(1, len(axes), squeeze=False)[0], axes.items(), strict=True):
+        sizes = [size[name] for size in axis["sizes"]]
+        speeds = [size["env_steps_per_second"] for size in axis["sizes"]]
+        median = np.array([speed["median"] for speed in speeds])
+        error = np.abs([[speed[key] for speed in speeds] for key in ("min", "max")] - median)
+        panel.errorbar(sizes, median, yerr=error, marker="o", capsize=3, color="#0072b2")
+        panel.set_xscale("log", base=2)
+        panel.set_ylim(bottom=0.0)
+        panel.set_xlabel({"n_envs": "robots", "substeps": "substeps", "width": "network width"}[name])
+        panel.set_ylabel("env steps per second")
+        panel.grid(True, color="#e6e6e6")
+    figure.savefig(path, format="png")
+    return path
 
 
 def _runs(document: Result) -> str:

@@ -12,11 +12,11 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks import common, upkie_transfer
-from jaxloco import options
 from jaxloco.errors import ConfigError, JaxlocoError
 
 NAME = "train_command"
@@ -53,25 +53,22 @@ class TrainCommandOptions:
 def main(arguments: Sequence[str]) -> int:
     """Time train.py and judge what it trains: train-command [options] [-- options of train.py]."""
     own_words, train_words = split_at_dashes(arguments)
-    own: TrainCommandOptions = options.parse(
-        TrainCommandOptions(), own_words, prog="jaxloco bench train-command", description=main.__doc__ or ""
-    )
-    start = common.machine()
+    measure = partial(run, train_words)
+    return common.command(NAME, TrainCommandOptions(), own_words, main.__doc__, measure, show, arguments=arguments)
+
+
+def run(train_words: Sequence[str], own: TrainCommandOptions) -> dict[str, Any]:
+    """Train and judge every seed; plain JSON values."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
-    result = {"train_options": train_words, "seeds": list(own.seeds), **summarize(runs), "runs": runs}
-    path = common.write_result(
-        NAME,
-        arguments,
-        result,
-        start=start,
-        out=own.out,
-        backend="cpu" if all(run["device"] == "cpu" for run in runs) else runs[0]["device"],
-        matmul_precision=runs[0]["matmul_precision"],
-    )
-    print(show(result))
-    print(f"written to {path}")
-    return 0
+    return {
+        "backend": "cpu" if all(run["device"] == "cpu" for run in runs) else runs[0]["device"],
+        "matmul_precision": runs[0]["matmul_precision"],
+        "train_options": train_words,
+        "seeds": list(own.seeds),
+        **summarize(runs),
+        "runs": runs,
+    }
 
 
 def split_at_dashes(words: Sequence[str]) -> tuple[list[str], list[str]]:

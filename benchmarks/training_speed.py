@@ -5,20 +5,17 @@ physics of the raw side starts from robots of the training, so that it meets the
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks import common
-from jaxloco import options
-from jaxloco.errors import ConfigError, JaxlocoError
 
 NAME = "training_speed"
 
@@ -34,7 +31,9 @@ class SpeedOptions:
         iterations: Rollouts (and updates) per turn.
         warm_up: Iterations of training before the first turn, so that robots stand rather than fall.
         compilation: Measure compilation in fresh processes too.
-        mjx_envs: Number of robots when compiling for MJX; its time does not depend on it much.
+        mjx_envs: Number of robots when compiling for MJX (its time does not depend on it much); 0 to leave that out.
+        symmetry: Option --ppo.symmetry; the recipe's if none.
+        motor_curves: Hold the motors to their torque–speed curves, where the task does; raw stepping never does.
         out: JSON file of the result; benchmarks/results/training_speed.json if not given.
     """
 
@@ -45,33 +44,17 @@ class SpeedOptions:
     warm_up: int = 60
     compilation: bool = True
     mjx_envs: int = 64
+    symmetry: str | None = None
+    motor_curves: bool = True
     out: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("repetitions", "iterations", "mjx_envs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} {getattr(self, name)}: must be at least 1")
+        common.at_least_one(self, "repetitions", "iterations")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure the training loop against raw physics, and compilation: training-speed [options]."""
-    own: SpeedOptions = options.parse(
-        SpeedOptions(), arguments, prog="jaxloco bench training-speed", description=main.__doc__ or ""
-    )
-    start = common.machine()
-    result = run(own)
-    path = common.write_result(
-        NAME,
-        arguments,
-        result,
-        start=start,
-        out=own.out,
-        backend=result.pop("backend"),
-        matmul_precision=result["matmul_precision"],
-    )
-    print(show(result))
-    print(f"written to {path}")
-    return 0
+    return common.command(NAME, SpeedOptions(), arguments, main.__doc__, run, show)
 
 
 def run(own: SpeedOptions) -> dict[str, Any]:
@@ -90,6 +73,8 @@ def run(own: SpeedOptions) -> dict[str, Any]:
         "task": own.task,
         "n_envs": robots,
         "matmul_precision": _recipe(own).matmul_precision,
+        "symmetry": _recipe(own).ppo.symmetry,
+        "motor_curves": own.motor_curves,
         "iterations_per_turn": own.iterations,
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
         "training_over_raw": common.spread([t / r for t, r in zip(speeds["training"], speeds["raw"], strict=True)], 3),
@@ -124,11 +109,27 @@ def _recipe(own: SpeedOptions) -> Any:
     from jaxloco.tasks import recipe
 
     config = recipe(own.task)
-    return replace(config, physics="native", n_envs=own.n_envs or config.n_envs)
+    ppo = config.ppo if own.symmetry is None else replace(config.ppo, symmetry=own.symmetry)
+    return replace(config, physics="native", n_envs=own.n_envs or config.n_envs, ppo=ppo)
 
 
-def measure(own: SpeedOptions) -> dict[str, Any]:
+def make_env(own: SpeedOptions, config: Any, engine: str) -> Any:
+    """Build the task's environment, without torque–speed curves if so asked."""
+    spec = config.task.spec()
+    return (spec if own.motor_curves else replace(spec, motor_curves=False)).build(engine)
+
+
+Parts = dict[str, Callable[[Any], Any]]
+"""Name → function of a training state, compiled, that waits for its result."""
+
+
+def measure(own: SpeedOptions, more: Callable[[Any, Any, Any, Any], Parts] | None = None) -> dict[str, Any]:
     """Let the parts take turns.
+
+    Args:
+        own: Options.
+        more: (environment, agent, configuration, state) → further parts; with it, iterations called one by one have
+            a turn too, "one_by_one".
 
     Returns:
         Seconds of each turn of "raw" (`mujoco.batch` alone), "physics" (the same called from a compiled
@@ -137,36 +138,35 @@ def measure(own: SpeedOptions) -> dict[str, Any]:
     """
     import jax
 
-    from jaxloco.envs.env import Env
     from jaxloco.training import loop, sharding, trainer
 
     sharding.use_all_cores()
     config = _recipe(own)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = Env(config.task.spec(), "native")
+    env = make_env(own, config, "native")
     agent = loop.make_agent(env, config)
     program = trainer.compile_program(env, agent, config)
-    total = own.warm_up + own.repetitions * own.iterations + 1
+    total = own.warm_up + 2 * own.repetitions * own.iterations + 1
     state, _ = program.iterate(program.initial_state, own.warm_up + 1, total)
     raw = raw_stepper(env, state.robots.robots, config.ppo.n_steps)
-    parts = _compiled_parts(env, agent, config, state)
+    parts = {**_compiled_parts(env, agent, config, state), **(more(env, agent, config, state) if more else {})}
     turns: dict[str, list[float]] = {name: [] for name in ("raw", *parts, "training")}
+    if more:
+        turns["one_by_one"] = []
+
+    def go_on(count: int) -> None:
+        nonlocal state
+        state, _ = program.iterate(state, count, total)
+
     for _ in range(own.repetitions):
-        turns["raw"].append(_seconds(raw, own.iterations))
+        turns["raw"].append(common.seconds(raw, own.iterations))
         for name, part in parts.items():
-            turns[name].append(_seconds(partial(part, state), own.iterations))
-        began = time.perf_counter()
-        state, _ = program.iterate(state, own.iterations, total)
-        turns["training"].append(time.perf_counter() - began)
+            turns[name].append(common.seconds(partial(part, state), own.iterations))
+        turns["training"].append(common.seconds(partial(go_on, own.iterations)))
+        if more:
+            turns["one_by_one"].append(common.seconds(partial(go_on, 1), own.iterations))
     steps = config.steps_per_iteration * own.iterations
     return {**turns, "n_envs": config.n_envs, "steps_per_turn": steps}
-
-
-def _seconds(function: Callable[[], Any], times: int) -> float:
-    began = time.perf_counter()
-    for _ in range(times):
-        function()
-    return time.perf_counter() - began
 
 
 def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
@@ -185,6 +185,10 @@ def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
     batch = Batch(model, len(positions))
     data = mujoco.MjData(model)
     rows = np.empty_like(batch.state)
+    data.ctrl[:] = [
+        env.robot.default_qpos[index] if joint.control == "position" else 0.0
+        for joint, index in zip(env.robot.joints, env.robot.joint_qpos_indices, strict=True)
+    ]
     for row, qpos, qvel in zip(rows, positions, velocities, strict=True):
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_getState(model, data, row, mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -198,27 +202,43 @@ def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
     return step
 
 
-def _compiled_parts(env: Any, agent: Any, config: Any, state: Any) -> dict[str, Callable[[Any], Any]]:
-    """Compile the parts of an iteration for the same devices as the training, and run each once."""
+def _compiled_parts(env: Any, agent: Any, config: Any, state: Any) -> Parts:
+    """Compile the parts of an iteration."""
+    functions = {
+        "physics": partial(_physics_only, env, config.ppo.n_steps),
+        "random": partial(_random_actions, env, config.ppo.n_steps),
+        "rollout": partial(_rollout, env, agent),
+    }
+    return compiled_parts(config, functions, state)
+
+
+def compiled_parts(config: Any, functions: Mapping[str, Callable[..., Any]], state: Any, *more: Any) -> Parts:
+    """Compile functions of a device's share of the state for the devices of the training, and run each once.
+
+    Args:
+        config: Configuration of the training.
+        functions: Name → function of a share of the state, and of each of `more`.
+        state: A training state.
+        more: Further arguments, each split among the devices along its leading axes.
+    """
     import jax
 
     from jaxloco.training import loop, sharding, trainer
     from jaxloco.training.sharding import SPLIT
 
     mesh = sharding.make_mesh(trainer.count_devices(config))
-    functions = {
-        "physics": partial(_physics_only, env, config.ppo.n_steps),
-        "random": partial(_random_actions, env, config.ppo.n_steps),
-        "rollout": partial(_rollout, env, agent),
+    places = (loop.PLACES, *(SPLIT for _ in more))
+
+    def blocking(part: Callable[..., Any], state: Any) -> Any:
+        return jax.block_until_ready(part(state, *more))
+
+    parts = {
+        name: partial(blocking, sharding.over_robots(function, mesh, places, SPLIT))
+        for name, function in functions.items()
     }
-    parts = {name: sharding.over_robots(function, mesh, (loop.PLACES,), SPLIT) for name, function in functions.items()}
     for part in parts.values():
-        jax.block_until_ready(part(state))
-
-    def blocking(part: Callable[[Any], Any], state: Any) -> Any:
-        return jax.block_until_ready(part(state))
-
-    return {name: partial(blocking, part) for name, part in parts.items()}
+        part(state)
+    return parts
 
 
 def _physics_only(env: Any, n_steps: int, state: Any) -> Any:
@@ -274,51 +294,40 @@ def compile_times(own: SpeedOptions) -> dict[str, Any]:
         cache that the former left; and "mjx_envs".
     """
     seconds: dict[str, Any] = {}
-    for engine, n_envs in (("native", own.n_envs), ("mjx", own.mjx_envs)):
+    for engine, n_envs in (("native", own.n_envs), ("mjx", own.mjx_envs))[: 2 if own.mjx_envs else 1]:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
             for state in ("cold", "warm"):
-                seconds[f"{engine}_{state}"] = compile_in_fresh_process(engine, own.task, n_envs, cache)
+                seconds[f"{engine}_{state}"] = compile_in_fresh_process(engine, replace(own, n_envs=n_envs), cache)
     return {**seconds, "mjx_envs": own.mjx_envs}
 
 
-def compile_in_fresh_process(engine: str, task: str, n_envs: int, cache: str) -> float:
+def compile_in_fresh_process(engine: str, own: SpeedOptions, cache: str) -> float:
     """Return the seconds that `train.py` would spend compiling, in a process of its own.
 
     Args:
         engine: "native" or "mjx".
-        task: Name of the task.
-        n_envs: Number of robots; 0 for the recipe's.
+        own: Task and number of robots.
         cache: Folder that stands for the user's cache folder.
 
     Raises:
         JaxlocoError: The process failed.
     """
-    program = f"from benchmarks.training_speed import print_compile_seconds as p; p({engine!r}, {task!r}, {n_envs})"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=common.ROOT,
-        env=common.fresh_cache_environment(cache),
-    )
-    if done.returncode:
-        raise JaxlocoError(f"compiling for {engine} failed: {done.stderr.strip().splitlines()[-1:]}")
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    words = f"{engine!r}, s.SpeedOptions(**{asdict(own)!r})"
+    program = f"from benchmarks import training_speed as s; s.print_compile_seconds({words})"
+    return float(common.in_fresh_process(program, cache, f"compiling for {engine}"))
 
 
-def print_compile_seconds(engine: str, task: str, n_envs: int) -> None:
+def print_compile_seconds(engine: str, own: SpeedOptions) -> None:
     """Compile a task's training program as the trainer does, and print the seconds."""
     import jax
 
     from jaxloco.cli import _prepare_jax
-    from jaxloco.envs.env import Env
     from jaxloco.training import loop, trainer
 
     _prepare_jax()
-    own = SpeedOptions(task=task, n_envs=n_envs)
     config = replace(_recipe(own), physics=engine)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = Env(config.task.spec(), engine)
+    env = make_env(own, config, engine)
     agent = loop.make_agent(env, config)
     began = time.perf_counter()
     trainer.compile_program(env, agent, config)

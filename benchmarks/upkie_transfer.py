@@ -21,7 +21,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks import common
-from jaxloco import options
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 
@@ -470,20 +469,8 @@ class TransferOptions:
 
 def main(arguments: Sequence[str]) -> int:
     """Compare a policy with upkie's example gains in PyBullet: upkie-transfer [BUNDLE] [options]."""
-    words = list(arguments)
-    bundle = words.pop(0) if words and not words[0].startswith("-") else None
-    own: TransferOptions = options.parse(
-        TransferOptions(),
-        words,
-        prog=f"jaxloco bench upkie-transfer {bundle or '[BUNDLE]'}",
-        description=main.__doc__ or "",
-    )
-    start = common.machine()
-    result = run(bundle, own)
-    path = common.write_result(NAME, arguments, result, start=start, out=own.out)
-    print(show(result))
-    print(f"{result['seconds']:.0f} s, written to {path}")
-    return 0
+    default = TransferOptions()
+    return common.command(NAME, default, arguments, main.__doc__, run, show, positional="BUNDLE")
 
 
 def run(bundle: str | None, own: TransferOptions) -> dict[str, Any]:

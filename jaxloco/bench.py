@@ -12,6 +12,11 @@ from jaxloco.errors import JaxlocoError, unknown_name
 BENCHMARKS = {
     "train-command": "train.py from start to finish, and how good its policy is, over training seeds",
     "training-speed": "the training loop against raw mujoco.batch stepping, and compilation",
+    "go1-speed": "the same for the Go1 on flat ground, 1024 robots",
+    "time-split": "where the time of a training iteration goes",
+    "cost": "speed and memory against the number of robots, substeps and network width",
+    "against-brax": "our PPO against Brax's on the very same environment",
+    "against-sb3": "our PPO against Stable-Baselines3's on the Gymnasium version of the same task",
     "upkie-transfer": "a policy in the upkie package's simulator, beside that package's example gains",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",
 }

@@ -122,12 +122,19 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress) -> int:
         if task != config.task.name:
             raise JaxlocoError(f"{folder} is a run of {config.task.name!r}, not of {task!r}")
         config = _parse(config, arguments, f"train.py --resume {own.resume}")
+        if config.seeds > 1:
+            raise JaxlocoError(f"--seeds {config.seeds}: {folder} is a run of one seed; leave the option out")
         Trainer(config, folder, progress, resume=True).run()
         return 0
     task = _positional(arguments, "TASK", DEFAULT_TASK)
     config = _parse(recipe(task), arguments, f"train.py {task}")
     folder = RunFolder.at(own.out) if own.out else RunFolder.create(name=own.name)
-    Trainer(config, folder, progress).run()
+    if config.seeds > 1:
+        from jaxloco.training.seeds import SeedsTrainer
+
+        SeedsTrainer(config, folder, progress).run()
+    else:
+        Trainer(config, folder, progress).run()
     return 0
 
 

@@ -9,7 +9,19 @@ import numpy as np
 import onboard_helpers
 import pytest
 
-from benchmarks import common, onboard, page, train_command, training_speed, upkie_transfer
+from benchmarks import (
+    against_brax,
+    against_sb3,
+    common,
+    cost,
+    go1_speed,
+    onboard,
+    page,
+    time_split,
+    train_command,
+    training_speed,
+    upkie_transfer,
+)
 from benchmarks.upkie_transfer import AXES, Conditions, ExampleGains, Outcome
 from jaxloco import bench
 from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError
@@ -274,7 +286,7 @@ def test_the_parts_of_the_training_loop_take_turns():
 
 def test_compilation_in_a_process_that_fails_is_an_error(tmp_path: Path):
     with pytest.raises(JaxlocoError, match="unknown task 'upkie-balanse'"):
-        training_speed.compile_in_fresh_process("native", "upkie-balanse", 1, str(tmp_path))
+        training_speed.compile_in_fresh_process("native", training_speed.SpeedOptions("upkie-balanse"), str(tmp_path))
 
 
 def test_repetitions_must_be_positive():
@@ -450,3 +462,86 @@ def test_bench_runs_a_benchmark_and_writes_its_result(tmp_path: Path, monkeypatc
     document = common.read_result(out)
     assert document["step"]["p50_us"] > 0.0 and document["golden_error"] is None
     assert "not measured yet" in page.tables({"onboard": document})
+
+
+# Scale
+
+
+def test_the_time_of_an_iteration_adds_up_with_reset_and_advantages_taken_out():
+    per_iteration = {"raw": [10.0], "physics": [11.0], "random": [15.0], "rollout": [16.0], "training": [20.0]}
+    more = {"refill": [1.5], "advantages": [1.0], "one_by_one": [20.5]}
+    parts = time_split.split({**per_iteration, **more}, refills=2.0)
+    assert parts["reset"] == 3.0 and parts["environment"] == 1.0  # 4 between physics and random actions
+    assert parts["advantages"] == 1.0 and parts["update"] == 3.0 and parts["host"] == 0.5
+    assert sum(parts[name] for name in time_split.PARTS if name != "host") == parts["iteration"] == 20.0
+
+
+def test_memory_per_robot_is_the_slope_between_the_smallest_and_the_largest_number():
+    sizes = [{"n_envs": 256, "peak_mib": 100.0}, {"n_envs": 512, "peak_mib": 90.0}, {"n_envs": 1280, "peak_mib": 101.0}]
+    assert cost.kib_per_robot(sizes) == 1.0
+    assert cost.kib_per_robot(sizes[:1]) is None
+
+
+def test_another_number_of_substeps_keeps_the_control_period():
+    _, spec = cost.configured(cost.CostOptions(task="go1-velocity"), cost.Size(8, substeps=4))
+    env = spec.build("native")
+    assert env.physics.spec.substeps == 4 and env.physics.spec.model.opt.timestep == pytest.approx(0.005)
+    config, _ = cost.configured(cost.CostOptions(), cost.Size(8, width=32))
+    assert config.network.net_arch_pi == config.network.net_arch_vf == (32, 32) and config.n_envs == 8
+
+
+def test_sizes_after_one_that_took_too_long_are_left_out_and_said_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(common, "in_fresh_process", lambda *_: {"seconds": 3.0, "peak_mib": 1.0})
+    axis = cost._along(cost.CostOptions(seconds=2.0), [cost.Size(1), cost.Size(2)])
+    assert [size["n_envs"] for size in axis["sizes"]] == [1] and axis["left_out"][0]["n_envs"] == 2
+
+
+def test_the_go1_benchmark_has_the_stated_size_and_switches():
+    own = go1_speed.Go1Options(symmetry="none", motor_curves=False)
+    config = training_speed._recipe(own)
+    assert (config.n_envs, config.network.net_arch_pi, config.ppo.symmetry) == (1024, (128, 128), "none")
+    assert (config.ppo.n_epochs, config.ppo.n_minibatches) == (5, 4)
+    env = training_speed.make_env(own, config, "native")
+    assert env.physics.spec.motors is None and env.physics.spec.substeps == 5
+    assert training_speed.make_env(go1_speed.Go1Options(), config, "native").physics.spec.motors is not None
+
+
+def test_stable_baselines3_gets_the_options_of_the_recipe():
+    pytest.importorskip("stable_baselines3")
+    from jaxloco.tasks import recipe
+
+    config = recipe("cartpole")
+    given = against_sb3.sb3_options(config)
+    assert given["batch_size"] == 64 * 32 // 4 and given["policy_kwargs"]["net_arch"] == {
+        "pi": [32, 32],
+        "vf": [32, 32],
+    }
+    assert given["learning_rate"](1.0) == config.ppo.learning_rate and given["learning_rate"](0.0) == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the other packages
+def test_the_comparisons_run_at_a_small_size():
+    pytest.importorskip("stable_baselines3")
+    brax = against_brax.BraxOptions("cartpole", n_envs=16, repetitions=1, iterations=1, engines=("native",))
+    import jax
+
+    with jax.numpy_rank_promotion("allow"):  # Brax broadcasts
+        result = against_brax.run(brax)
+    assert result["ours_over_brax"]["native"]["repetitions"] == 1 and "÷ Brax" in against_brax.show(result)
+    result = against_sb3.run(against_sb3.Sb3Options("cartpole", 16, total_timesteps=1000, seeds=(0,), episodes=2))
+    assert result["ours"]["return_mean"]["median"] > 5.0 and "sb3" in against_sb3.show(result)
+
+
+@pytest.mark.slow
+def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
+    own = cost.CostOptions("cartpole", n_envs=(16, 32), substeps=(), widths=(), repetitions=1, iterations=1)
+    result = cost.run(own)
+    assert [size["n_envs"] for size in result["axes"]["n_envs"]["sizes"]] == [16, 32]
+    common.write_result("cost", [], result, start=common.machine(), out=tmp_path / "cost.json")
+    (tmp_path / "images").mkdir()
+    document = common.read_result(tmp_path / "cost.json")
+    assert page.plot_cost(document, tmp_path / page.COST_PICTURE).stat().st_size > 1000
+    split = time_split.SplitOptions("cartpole", n_envs=16, repetitions=1, iterations=1, warm_up=1)
+    result = time_split.run(split)
+    assert result["milliseconds_per_iteration"]["iteration"] > 0.0 and "reset" in time_split.show(result)

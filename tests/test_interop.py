@@ -150,6 +150,7 @@ def test_the_configuration_of_a_foreign_run_is_read_back(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Accessing .* directly from:DeprecationWarning")  # by Brax
 def test_an_environment_of_brax_is_learned_by_our_trainer(tmp_path):
     task = BraxTask("inverted_pendulum", backend="generalized", episode_steps=100)
     config = replace(foreign_config(task, iterations=40), total_timesteps=20_000)

@@ -117,6 +117,9 @@ class Environment(Protocol):
     training_steps: tuple[int, int]
     step_numbers: int
 
+    def __hash__(self) -> int:
+        """Programs are compiled for an environment, and kept by it."""
+
     @property
     def action_size(self) -> int:
         """Components of an action."""

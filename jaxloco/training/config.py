@@ -34,6 +34,7 @@ class TrainConfig:
         n_envs: Number of robots simulated at once.
         n_devices: Devices that share them (on a CPU its cores); 0 for as many as can share them evenly.
         seed: Seed of every random draw.
+        seeds: Train so many seeds side by side in one program, from `seed` on, each into a run folder of its own.
         physics: Engine; auto takes warp on NVIDIA GPUs, mjx on other accelerators and native on a CPU.
         matmul_precision: Precision of float32 matrix products (GPUs would otherwise use TF32 unasked).
         metrics_every: Environment steps between rows of metrics; 0 for about every two percent of the run.
@@ -49,6 +50,7 @@ class TrainConfig:
     n_envs: int = 256
     n_devices: int = 0
     seed: int = 0
+    seeds: int = 1
     physics: Literal["auto", "native", "mjx", "warp"] = "auto"
     matmul_precision: Literal["default", "high", "highest"] = "highest"
     metrics_every: int = 0
@@ -57,11 +59,11 @@ class TrainConfig:
     video_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("total_timesteps", "n_envs"):
+        for name in ("total_timesteps", "n_envs", "seeds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be at least 1")
-        if not 0 <= self.seed < 2**31:
-            raise ConfigError(f"seed {self.seed}: must be between 0 and {2**31 - 1}")
+        if not 0 <= self.seed <= 2**31 - self.seeds:
+            raise ConfigError(f"seed {self.seed}: must be between 0 and {2**31 - self.seeds}")
         for name in ("n_devices", "metrics_every", "checkpoint_every", "eval_episodes", "video_seconds"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")

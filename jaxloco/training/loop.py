@@ -16,11 +16,11 @@ from jaxloco.envs.interface import Environment
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.learning import collectives, ppo
 from jaxloco.learning.networks import make_actor_critic
-from jaxloco.learning.ppo import LearnerState
+from jaxloco.learning.ppo import LearnerState, Trajectory
 from jaxloco.training import sharding
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.rollout import Agent, Crash, RolloutSums, collect, no_crash
-from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT
+from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT, SPLIT_SECOND
 
 Metrics = dict[str, jax.Array]
 
@@ -49,6 +49,11 @@ PLACES = TrainState(learner=SHARED, robots=SPLIT, crash=SHARED, key=SHARED, iter
 """Which parts of the state each device holds whole, and which it has a share of."""
 
 
+def places(seeds: int | None) -> TrainState:
+    """Return `PLACES` for training so many seeds side by side: each device has a share of every seed's robots."""
+    return PLACES if seeds is None else PLACES._replace(robots=SPLIT_SECOND)  # type: ignore[arg-type]
+
+
 class Totals(NamedTuple):
     """What several iterations add up to: rollout sums, and sums of the update's metrics."""
 
@@ -74,15 +79,29 @@ def make_agent(env: Environment, config: TrainConfig) -> Agent:
         symmetry,
         equivariant=config.ppo.symmetry == "network",
     )
-    return Agent(networks, config.ppo)
+    return Agent(networks, config.ppo, config.seeds if config.seeds > 1 else None)
 
 
 def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> TrainState:
-    """Return the state before the first iteration; a function of the configuration's seed alone."""
-    key_learner, key_robots, key = jax.random.split(jax.random.PRNGKey(config.seed), 3)
-    learner = ppo.init_learner(key_learner, agent.networks, agent.config, env.observation_sizes)
-    robots = batch.reset(env, key_robots, config.n_envs, spread=True)
-    return TrainState(learner, robots, no_crash(env, robots), key, jnp.int32(0))
+    """Return the state before the first iteration; a function of the configuration's seed alone.
+
+    With several seeds, they are this one and those that follow it.
+    """
+
+    def init(seed: jax.Array | int) -> tuple[LearnerState, BatchState, jax.Array]:
+        key_learner, key_robots, key = jax.random.split(jax.random.PRNGKey(seed), 3)
+        learner = ppo.init_learner(key_learner, agent.networks, agent.config, env.observation_sizes)
+        return learner, batch.reset(env, key_robots, config.n_envs, spread=True), key
+
+    seeds = config.seed if agent.seeds is None else config.seed + jnp.arange(agent.seeds)
+    learner, robots, key = agent.each(init)(seeds)
+    return TrainState(learner, robots, no_crash(env, agent.fold(robots)), key, jnp.int32(0))
+
+
+def state_of_seed(state: TrainState, index: int) -> TrainState:
+    """Take one seed out of several: the state of the run that this seed alone would be."""
+    learner, robots, key = jax.tree.map(lambda x: x[index], (state.learner, state.robots, state.key))
+    return state._replace(learner=learner, robots=robots, key=key)
 
 
 def iterate(
@@ -114,23 +133,45 @@ def iterate(
 @partial(jax.jit, static_argnums=(0, 1))  # traced once, though `iterate` needs its shapes too
 def _iteration(env: Environment, agent: Agent, state: TrainState, total: jax.Array) -> tuple[TrainState, Totals]:
     progress = state.iteration.astype(jnp.float32) / total.astype(jnp.float32)
-    key, key_rollout = jax.random.split(state.key)
-    robots = batch.set_progress(state.robots, progress)
-    keys = jax.vmap(partial(jax.random.fold_in, key_rollout))(sharding.robot_numbers(robots.spare_used.shape[0]))
+    split = agent.each(jax.random.split)(state.key)
+    key, key_rollout = split[..., 0, :], split[..., 1, :]
+    keys = agent.fold(agent.each(partial(_robot_keys, state.robots.spare_used.shape[-1]))(key_rollout))
+    robots = batch.set_progress(agent.fold(state.robots), progress)
     robots, trajectory, sums, crash = collect(env, agent, state.learner, robots, state.crash, keys)
-    learner = ppo.set_progress(state.learner, 1.0 - progress)
-    learner, metrics = ppo.update(learner, trajectory, config=agent.config, networks=agent.networks, axis_name=ROBOTS)
-    metrics[SUCCESS] = jnp.mean(robots.robots.curriculum.success)  # of this device
+    learn = agent.each(partial(_learn, agent, 1.0 - progress))
+    learner, metrics = learn(state.learner, _by_seed(agent, trajectory))
+    robots = agent.unfold(robots)
+    metrics[SUCCESS] = jnp.mean(robots.robots.curriculum.success, axis=-1)  # of this device
     return TrainState(learner, robots, crash, key, state.iteration + 1), Totals(sums, metrics)
 
 
+def _robot_keys(count: int, key: jax.Array) -> jax.Array:
+    """Return a key for each robot on this device, (count, 2)."""
+    return jax.vmap(partial(jax.random.fold_in, key))(sharding.robot_numbers(count))
+
+
+def _learn(
+    agent: Agent, remaining: jax.Array, learner: LearnerState, trajectory: Trajectory
+) -> tuple[LearnerState, Metrics]:
+    learner = ppo.set_progress(learner, remaining)
+    return ppo.update(learner, trajectory, config=agent.config, networks=agent.networks, axis_name=ROBOTS)
+
+
+def _by_seed(agent: Agent, trajectory: Trajectory) -> Trajectory:
+    """Give every seed its own trajectory: [T, S N, …] → [S, T, N, …]."""
+    if agent.seeds is None:
+        return trajectory
+    steps: Trajectory = jax.vmap(agent.unfold, out_axes=1)(trajectory._replace(last_observation={}))
+    return steps._replace(last_observation=agent.unfold(trajectory.last_observation))
+
+
 def _over_devices(state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
-    """Add up what each device counted and take the first crash that any of them met, in one exchange."""
+    """Add up what each device counted (of each seed) and take the first crash that any of them met, in one exchange."""
     crash = jax.tree.map(lambda x: x.astype(jnp.float32), state.crash)
     rollout, success, crashes = collectives.gather((totals.rollout, totals.update[SUCCESS], crash), ROBOTS)
     first = jnp.argmax(crashes.found)
     crash = jax.tree.map(lambda every, own: every[first].astype(own.dtype), crashes, state.crash)
-    update = {**totals.update, SUCCESS: jnp.mean(success)}
+    update = {**totals.update, SUCCESS: jnp.mean(success, axis=0)}
     return state._replace(crash=crash), Totals(jax.tree.map(lambda x: jnp.sum(x, axis=0), rollout), update)
 
 

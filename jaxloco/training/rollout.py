@@ -1,6 +1,6 @@
 """Collecting a rollout: the policy and all robots, step by step, inside one compiled scan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,15 +18,40 @@ from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
 
 @dataclass(frozen=True)
 class Agent:
-    """What is static about a policy: its networks and the options of its algorithm."""
+    """What is static about a policy: its networks and the options of its algorithm.
+
+    With `seeds`, it stands for so many policies that are trained side by side: the learner's arrays have a leading axis
+    over seeds, and robots stand in one row, those of the first seed first, so that all physics is one call.
+    """
 
     networks: ActorCritic
     config: PPOConfig
+    seeds: int | None = None
+
+    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Make a function of one seed's arrays a function of all seeds' arrays."""
+        return function if self.seeds is None else jax.vmap(function)
+
+    def fold(self, tree: Any) -> Any:
+        """Put the robots of all seeds in one row, (S, N, …) → (S N, …)."""
+        return (
+            tree
+            if self.seeds is None
+            else jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), tree)
+        )
+
+    def unfold(self, tree: Any) -> Any:
+        """Undo `fold`."""
+        seeds = self.seeds
+        if seeds is None:
+            return tree
+        return jax.tree.map(lambda x: x.reshape(seeds, x.shape[0] // seeds, *x.shape[1:]), tree)
 
     def act(self, learner: LearnerState, observation: dict[str, jax.Array], noise: jax.Array) -> Any:
         """Draw actions, with normal noise (N, n_action). Returns samples like it and their log-probabilities (N,)."""
-        args = (learner.params, learner.normalizers, observation, noise)
-        return ppo.act(*args, networks=self.networks, config=self.config)
+        act = partial(ppo.act, networks=self.networks, config=self.config)
+        args = (learner.params, learner.normalizers, self.unfold(observation), self.unfold(noise))
+        return self.fold(self.each(act)(*args))
 
     def act_deterministic(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:
         """Return the actions without noise, in [-1, 1], (N, n_action)."""
@@ -35,8 +60,8 @@ class Agent:
 
     def value(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:
         """Return the values, (N,)."""
-        args = (learner.params, learner.normalizers, observation)
-        return ppo.value(*args, networks=self.networks, config=self.config)
+        value: Any = partial(ppo.value, networks=self.networks, config=self.config)
+        return self.fold(self.each(value)(learner.params, learner.normalizers, self.unfold(observation)))
 
 
 class RolloutSums(NamedTuple):
@@ -89,7 +114,7 @@ def collect(
         keys: Random key of each robot's noise, (N, 2).
 
     Returns:
-        The states after, the trajectory, its statistics, and the first breakdown so far.
+        The states after, the trajectory, its statistics (of each seed), and the first breakdown so far.
     """
     body = partial(_step, env, agent, learner)
     chance = jax.vmap(partial(_chance, env, agent.config.n_steps), out_axes=1)(keys)
@@ -127,7 +152,7 @@ def _step(
         "truncated": ended.truncated,
         "truncation_value": _truncation_value(agent, learner, ended),
     }
-    return (robots, _record_crash(env, crash, ended)), (fields, _sums(env, ended))
+    return (robots, _record_crash(env, crash, ended)), (fields, agent.each(partial(_sums, env))(agent.unfold(ended)))
 
 
 def _truncation_value(agent: Agent, learner: LearnerState, ended: EpisodeState) -> jax.Array:

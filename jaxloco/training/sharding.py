@@ -23,6 +23,9 @@ MOST_CORES = 8
 SHARED, SPLIT = PartitionSpec(), PartitionSpec(ROBOTS)
 """The same on every device; split along the leading axis."""
 
+SPLIT_SECOND = PartitionSpec(None, ROBOTS)
+"""Split along the second axis, where the first one is over seeds."""
+
 
 def use_all_cores() -> None:
     """Let JAX take each core of a CPU (8 at most) for a device.

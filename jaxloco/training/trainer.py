@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,8 +101,9 @@ def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Prog
     """Compile the first reset and the training loop, side by side."""
     mesh = sharding.make_mesh(count_devices(config))
     start = jax.jit(partial(loop.init_train_state, env, agent, config))
-    places = (loop.PLACES, SHARED, SHARED)
-    iterate = sharding.over_robots(partial(loop.iterate, env, agent), mesh, places, (loop.PLACES, SHARED), donate=(0,))
+    of_state = loop.places(agent.seeds)
+    places = (of_state, SHARED, SHARED)
+    iterate = sharding.over_robots(partial(loop.iterate, env, agent), mesh, places, (of_state, SHARED), donate=(0,))
     number = jax.ShapeDtypeStruct((), jnp.int32)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(start)
@@ -130,6 +131,27 @@ def count_devices(config: TrainConfig) -> int:
         return config.n_devices
     groups = ppo.shuffle_groups(config.ppo, config.n_envs)
     return max(n for n in range(1, available + 1) if groups % n == 0)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some iterations of a training, done in one call.
+
+    Attributes:
+        state: State after them.
+        totals: What they add up to.
+        count: How many.
+        done: How many of the run are done.
+        fps: Environment steps per second of each seed.
+        saved: Whether a checkpoint belongs here (one more is written where a run is interrupted).
+    """
+
+    state: TrainState
+    totals: loop.Totals
+    count: int
+    done: int
+    fps: float
+    saved: bool
 
 
 class Trainer:
@@ -160,27 +182,36 @@ class Trainer:
             CheckpointError: The run to resume does not fit.
             JaxlocoError: Training diverged; the last checkpoint before it stays.
         """
+        self._load()
+        self._begin()
+        with Checkpoints(self.folder.checkpoints) as checkpoints:
+            restored = self._restore(checkpoints) if self.resume else None
+            program = self._compile()
+            state = self._learn(program, restored or program.initial_state, checkpoints)
+            with self.progress.stage("writing the last checkpoint"), self.timings.stage("checkpoint"):
+                self._warn_of_failure(checkpoints.wait)
+        return self._finish(state)
+
+    def _load(self) -> None:
         jax.config.update("jax_default_matmul_precision", self.config.matmul_precision)
         with self.progress.stage("loading the robot and the task"), self.timings.stage("setup"):
             self.env = self.config.task.spec().build(self.config.physics)
             self.agent = loop.make_agent(self.env, self.config)
             self.n_devices = count_devices(self.config)
-        self._begin()
-        with Checkpoints(self.folder.checkpoints) as checkpoints:
-            restored = self._restore(checkpoints) if self.resume else None
-            what = f"compiling the training program ({self.env.engine} physics)"
-            with self.progress.stage(what), self.timings.stage("compile"):
-                program = compile_program(self.env, self.agent, self.config)
-            state = self._learn(program, restored or program.initial_state, checkpoints)
-            with self.progress.stage("writing the last checkpoint"), self.timings.stage("checkpoint"):
-                self._warn_of_failure(checkpoints.wait)
-        return self._finish(state)
+
+    def _compile(self) -> Program:
+        what = f"compiling the training program ({self.env.engine} physics)"
+        with self.progress.stage(what), self.timings.stage("compile"):
+            return compile_program(self.env, self.agent, self.config)
 
     # Before
 
     def _begin(self) -> None:
         if not self.resume:
             write_json(self.folder.config, self._plain)
+        self._show_header()
+
+    def _show_header(self) -> None:
         device = jax.devices()[0]
         self.progress.header(
             {
@@ -189,6 +220,7 @@ class Trainer:
                 "physics": self.env.engine,
                 "device": f"{device.platform} ({device.device_kind}) × {self.n_devices}",
                 "robots": self.config.n_envs,
+                **({"seeds": self.config.seeds} if self.config.seeds > 1 else {}),
                 "env steps": self.config.total_timesteps,
                 "matmul precision": self.config.matmul_precision,
                 "run folder": str(self.folder),
@@ -212,40 +244,48 @@ class Trainer:
     # Learning
 
     def _learn(self, program: Program, state: TrainState, checkpoints: Checkpoints) -> TrainState:
-        total, done = self.config.iterations, int(state.iteration)
+        total, first = self.config.iterations, int(state.iteration)
         per_iteration = self.config.steps_per_iteration
-        first, score = done, None
-        start = time.monotonic()
-        resume_step = done * per_iteration if self.resume else None
-        self.progress.training(total * per_iteration, done * per_iteration)
+        score = None
+        resume_step = first * per_iteration if self.resume else None
+        self.progress.training(total * per_iteration, first * per_iteration)
         with (
             MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as writer,
             Interrupt() as stop,
         ):
-            while done < total and not self._interrupted:
-                count = min(self._chunk, total - done, self._save - done % self._save)
-                began = time.monotonic()
-                state, totals = program.iterate(state, count, total)
-                done += count
-                metrics = loop.named_metrics(self.env, totals, count)
-                metrics |= self._times(done, count * per_iteration / (time.monotonic() - began), start)
+            for chunk in self.chunks(program, state):
+                state = chunk.state
+                metrics = self._metrics(chunk, chunk.totals)
                 score = metrics.get("rollout/ep_rew_mean", score)
                 writer.write(metrics)
-                self.progress.update(done * per_iteration, metrics)
+                self.progress.update(chunk.done * per_iteration, metrics)
                 self._check_health(state, metrics)
                 self._interrupted = stop.requested
-                if done % self._save == 0 or done == total or self._interrupted:
-                    self._checkpoint(checkpoints, done, state, score)
-        self.timings.stages["training"] = time.monotonic() - start
-        self._learned = (done - first) * per_iteration
+                if chunk.saved or self._interrupted:
+                    self._checkpoint(checkpoints, chunk.done, state, score)
         return state
 
-    def _times(self, done: int, fps: float, start: float) -> dict[str, float]:
-        return {
-            "time/fps": fps,
-            "time/iterations": done,
-            "time/total_timesteps": done * self.config.steps_per_iteration,
-            "time/time_elapsed": time.monotonic() - start,
+    def chunks(self, program: Program, state: TrainState) -> Iterator["Chunk"]:
+        """Train, some iterations at a time, until the end or an interruption."""
+        total, done = self.config.iterations, int(state.iteration)
+        first, start = done, time.monotonic()
+        while done < total and not self._interrupted:
+            count = min(self._chunk, total - done, self._save - done % self._save)
+            began = time.monotonic()
+            state, totals = program.iterate(state, count, total)
+            done += count
+            fps = count * self.config.steps_per_iteration / (time.monotonic() - began)
+            saved = done % self._save == 0 or done == total
+            self.timings.stages["training"] = time.monotonic() - start
+            self._learned = (done - first) * self.config.steps_per_iteration
+            yield Chunk(state, totals, count, done, fps, saved)
+
+    def _metrics(self, chunk: "Chunk", totals: loop.Totals) -> dict[str, float]:
+        return loop.named_metrics(self.env, totals, chunk.count) | {
+            "time/fps": chunk.fps,
+            "time/iterations": chunk.done,
+            "time/total_timesteps": chunk.done * self.config.steps_per_iteration,
+            "time/time_elapsed": self.timings.stages["training"],
         }
 
     def _checkpoint(self, checkpoints: Checkpoints, done: int, state: TrainState, score: float | None) -> None:
@@ -381,11 +421,17 @@ def evaluate(
     if not episodes:
         return None
     key = jax.random.fold_in(jax.random.PRNGKey(seed), 1_000_003)
+    begin, play = _players(env, agent, episodes)
+    return jax.block_until_ready(play(jax.device_get(state.learner), begin(key).robots))
+
+
+@lru_cache(maxsize=1)
+def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return functions that begin and that play episodes, compiled once for all seeds of a run."""
     available = jax.local_device_count()
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
     play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT)
-    begin = jax.jit(partial(batch.reset, env, n_envs=episodes, full=True))
-    return jax.block_until_ready(play(jax.device_get(state.learner), begin(key).robots))
+    return jax.jit(partial(batch.reset, env, n_envs=episodes, full=True)), play
 
 
 def export_state(

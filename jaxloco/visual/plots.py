@@ -1,11 +1,13 @@
 """Learning curves as one picture."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxloco.training.intervals import bootstrap
 
 STEP = "time/total_timesteps"
 REWARD = "reward/"
@@ -64,6 +66,49 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
         axes[0].text(0.5, 0.5, "no metrics yet", ha="center", va="center", color=INK)
     figure.savefig(path, format="png")
     return Path(path)
+
+
+def plot_seeds(
+    curves: Sequence[Metrics], path: str | Path, *, control_dt: float | None = None, title: str = ""
+) -> Path:
+    """Draw return and episode length of several seeds: interquartile mean, 95 % bootstrap interval, and each seed.
+
+    Args:
+        curves: Metrics of each seed, with the same rows; rows without a finished episode in some seed are left out.
+        path: The picture to write.
+        control_dt: Seconds per control step; with it, episode lengths are in seconds.
+        title: Shown above the panels.
+
+    Returns:
+        The picture's path.
+    """
+    from matplotlib.figure import Figure
+
+    length = "episode length (s)" if control_dt else "episode length (control steps)"
+    panels = (("episode return", "rollout/ep_rew_mean", 1.0), (length, "rollout/ep_len_mean", control_dt or 1.0))
+    figure = Figure(figsize=(2 * PANEL_INCHES[0], PANEL_INCHES[1] + 0.3), dpi=DOTS_PER_INCH, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    for axis, (name, metric, scale) in zip(figure.subplots(1, 2), panels, strict=True):
+        _dress(axis, name)
+        _draw_seeds(axis, curves, metric, scale)
+        axis.set_xlim(left=0.0)
+    figure.savefig(path, format="png")
+    return Path(path)
+
+
+def _draw_seeds(axis: Any, curves: Sequence[Metrics], metric: str, scale: float) -> None:
+    rows = min((len(curve[STEP]) for curve in curves if _has(curve, metric)), default=0)
+    values = np.array([scale * np.asarray(curve[metric], float)[:rows] for curve in curves if _has(curve, metric)])
+    if not values.size:
+        return
+    kept = np.isfinite(values).all(axis=0)
+    steps, values = np.asarray(curves[0][STEP], float)[:rows][kept], values[:, kept]
+    low, middle, high = bootstrap(values)
+    for row in values:
+        axis.plot(steps, row, color=MAIN, linewidth=0.6, alpha=0.35)
+    axis.fill_between(steps, low, high, color=MAIN, alpha=0.2, linewidth=0, label="95 % bootstrap interval")
+    axis.plot(steps, middle, color=MAIN, label=f"interquartile mean of {len(values)} seeds", **_style(steps))
+    axis.legend(**_LEGEND)
 
 
 def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel]]:

@@ -1,0 +1,205 @@
+"""Our PPO against Brax's on the very same environment, taking turns in one process.
+
+Brax's gets our task through `jaxloco.interop.brax`, on MJX; ours runs on MJX too, and on the engine that it would take
+by itself. Robots, rollout, mini-batches, epochs, networks and precision are the same. Brax's training reports between
+its epochs; ours has its turns there.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from unittest import mock
+
+from benchmarks import common
+from jaxloco.errors import ConfigError
+
+NAME = "against_brax"
+
+
+@dataclass(frozen=True)
+class BraxOptions:
+    """Options of the benchmark.
+
+    Attributes:
+        task: Task whose recipe is measured.
+        n_envs: Number of robots; the recipe's if 0. Must be a multiple of the mini-batches per epoch.
+        repetitions: How often each has its turn.
+        iterations: Rollouts and updates per turn.
+        engine: Brax's physics engine.
+        engines: Ours, one after the other in each turn.
+        out: JSON file of the result; benchmarks/results/against_brax.json if not given.
+    """
+
+    task: str = "go1-velocity"
+    n_envs: int = 256
+    repetitions: int = 5
+    iterations: int = 2
+    engine: str = "mjx"
+    engines: tuple[str, ...] = ("auto", "mjx")
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        common.at_least_one(self, "repetitions", "iterations")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure our PPO against Brax's on the same environment: against-brax [options]."""
+    return common.command(NAME, BraxOptions(), arguments, main.__doc__, run, show)
+
+
+def run(own: BraxOptions) -> dict[str, Any]:
+    """Let both take turns; plain JSON values."""
+    import jax
+
+    from jaxloco.physics.engines import choose_engine
+    from jaxloco.tasks import recipe
+    from jaxloco.training import sharding
+
+    sharding.use_all_cores()
+    config = recipe(own.task)
+    config = replace(config, n_envs=own.n_envs or config.n_envs, ppo=replace(config.ppo, symmetry="none"))
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    names = {choose_engine(engine): None for engine in own.engines}
+    turns = {engine: turn(config, engine, own) for engine in names}
+    ours: dict[str, list[float]] = {engine: [] for engine in names}
+
+    def take_turns() -> None:
+        for engine, one in turns.items():
+            ours[engine].append(common.seconds(one))
+
+    steps = own.iterations * config.steps_per_iteration
+    theirs = train_with_brax(config, own, take_turns)
+    speeds = {engine: [steps / second for second in values] for engine, values in ours.items()}
+    ratios = {engine: [a / b for a, b in zip(values, theirs, strict=True)] for engine, values in speeds.items()}
+    return {
+        "backend": jax.default_backend(),
+        "matmul_precision": config.matmul_precision,
+        "task": own.task,
+        "n_envs": config.n_envs,
+        "brax_engine": own.engine,
+        "env_steps_per_second": {
+            "brax": common.spread(theirs),
+            **{f"ours_{engine}": common.spread(values) for engine, values in speeds.items()},
+        },
+        "ours_over_brax": {engine: common.spread(values, 3) for engine, values in ratios.items()},
+    }
+
+
+def turn(config: Any, engine: str, own: BraxOptions) -> Callable[[], None]:
+    """Compile our training and return a function that does the iterations of one turn."""
+    from jaxloco.training import loop, trainer
+
+    env = config.task.spec().build(engine)
+    program = trainer.compile_program(env, loop.make_agent(env, config), config)
+    total = (own.repetitions + 2) * own.iterations
+    state = program.initial_state
+
+    def go_on() -> None:
+        nonlocal state
+        state, _ = program.iterate(state, own.iterations, total)
+
+    go_on()  # the first rollouts meet robots that have just been set down
+    return go_on
+
+
+def train_with_brax(config: Any, own: BraxOptions, between: Callable[[], None]) -> list[float]:
+    """Train with Brax's PPO.
+
+    Args:
+        config: Our configuration; the one that Brax gets is made of it.
+        own: Options.
+        between: Called after each of Brax's turns but the first, which compiles.
+
+    Returns:
+        Environment steps per second of each turn but the first.
+
+    Raises:
+        ConfigError: The robots cannot be shared among the mini-batches.
+    """
+    import jax
+    from brax.training.agents.ppo import networks
+    from brax.training.agents.ppo import train as ppo
+
+    from jaxloco.interop.brax import BraxEnv, wrap
+    from jaxloco.learning.networks import ACTIVATIONS
+
+    minibatches = config.ppo.n_minibatches
+    if config.n_envs % (minibatches * jax.local_device_count()):
+        raise ConfigError(f"n_envs {config.n_envs}: must be a multiple of {minibatches * jax.local_device_count()}")
+    env = BraxEnv(config.task.spec().build(own.engine))
+    critic = "privileged_state" if "critic" in env.env.observation_sizes else "state"
+    network = partial(
+        networks.make_ppo_networks,
+        policy_hidden_layer_sizes=config.network.net_arch_pi,
+        value_hidden_layer_sizes=config.network.net_arch_vf,
+        activation=ACTIVATIONS[config.network.activation_fn],
+        policy_obs_key="state",
+        value_obs_key=critic,
+    )
+    speeds: list[float] = []
+
+    def report(_: int, metrics: Mapping[str, Any]) -> None:
+        if "training/sps" in metrics:
+            speeds.append(float(metrics["training/sps"]))
+            if len(speeds) > 1:
+                between()
+
+    with replicated_by_hand():
+        ppo.train(
+            env,
+            num_timesteps=(own.repetitions + 1) * own.iterations * config.steps_per_iteration,
+            num_evals=own.repetitions + 2,
+            run_evals=False,
+            progress_fn=report,
+            episode_length=env.episode_length,
+            wrap_env_fn=wrap,
+            num_envs=config.n_envs,
+            unroll_length=config.ppo.n_steps,
+            batch_size=config.n_envs // minibatches,
+            num_minibatches=minibatches,
+            num_updates_per_batch=config.ppo.n_epochs,
+            normalize_observations=config.ppo.normalize_observation,
+            network_factory=network,
+            learning_rate=config.ppo.learning_rate,
+            entropy_cost=config.ppo.ent_coef,
+            discounting=config.ppo.gamma,
+            gae_lambda=config.ppo.gae_lambda,
+            reward_scaling=config.ppo.reward_scale,
+            clipping_epsilon=config.ppo.clip_range,
+            max_grad_norm=config.ppo.max_grad_norm,
+        )
+    return speeds[1:]
+
+
+@contextmanager
+def replicated_by_hand() -> Iterator[None]:
+    """Give Brax 0.14.2 back `jax.device_put_replicated`, which JAX 0.10 has no more."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    def replicate(tree: Any, devices: Sequence[Any]) -> Any:
+        one_each = NamedSharding(Mesh(np.array(devices), ("device",)), PartitionSpec("device"))
+        return jax.tree.map(lambda x: jax.device_put(jnp.stack([jnp.asarray(x)] * len(devices)), one_each), tree)
+
+    with mock.patch.object(jax, "device_put_replicated", replicate, create=True):
+        yield
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as a table."""
+    rows = [
+        [name, *(f"{values[key]:,.0f}" for key in ("median", "min", "max"))]
+        for name, values in result["env_steps_per_second"].items()
+    ]
+    for engine, ratio in result["ours_over_brax"].items():
+        rows.append([f"ours ({engine}) ÷ Brax", *(f"{ratio[key]:.2f}" for key in ("median", "min", "max"))])
+    return common.table(("env steps per second", "median", "min", "max"), rows)
+
+
+if __name__ == "__main__":
+    sys.exit(common.run_main(main, sys.argv[1:]))

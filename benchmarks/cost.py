@@ -1,0 +1,223 @@
+"""What a training costs: speed and memory against the number of robots, substeps and network width.
+
+Each size is measured in a process of its own, because memory once taken is not given back: the highest resident memory
+of the process while it trains (compilation not counted, on Linux), and of the accelerator where there is one.
+"""
+
+import contextlib
+import json
+import resource
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common
+from jaxloco.errors import ConfigError
+
+NAME = "cost"
+
+
+@dataclass(frozen=True)
+class CostOptions:
+    """Options of the benchmark. An empty list leaves that axis out.
+
+    Attributes:
+        task: Task whose recipe is measured.
+        physics: Engine.
+        n_envs: Numbers of robots.
+        substeps: Simulation steps per control step; the simulation step changes, the control period stays.
+        widths: Widths of both hidden layers of both networks.
+        at: Number of robots where another axis varies.
+        seconds: Time limit: sizes beyond the first that took longer than this per axis are left out.
+        repetitions: Turns of each size.
+        iterations: Rollouts and updates per turn.
+        out: JSON file of the result; benchmarks/results/cost.json if not given.
+    """
+
+    task: str = "go1-velocity"
+    physics: str = "auto"
+    n_envs: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+    substeps: tuple[int, ...] = (1, 2, 5, 10)
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    at: int = 256
+    seconds: float = 120.0
+    repetitions: int = 3
+    iterations: int = 2
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        common.at_least_one(self, "repetitions", "iterations", "at")
+        if not (self.n_envs or self.substeps or self.widths):
+            raise ConfigError("n_envs, substeps, widths: at least one size is needed")
+
+
+@dataclass(frozen=True)
+class Size:
+    """One size: robots, simulation steps per control step and width of the layers; 0 for the recipe's."""
+
+    n_envs: int
+    substeps: int = 0
+    width: int = 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure speed and memory against robots, substeps and widths: cost [options]."""
+    return common.command(NAME, CostOptions(), arguments, main.__doc__, run, show)
+
+
+def run(own: CostOptions) -> dict[str, Any]:
+    """Measure every size; plain JSON values."""
+    axes = {
+        "n_envs": [Size(count) for count in sorted(own.n_envs)],
+        "substeps": [Size(own.at, substeps=count) for count in sorted(own.substeps)],
+        "width": [Size(own.at, width=width) for width in sorted(own.widths)],
+    }
+    measured = {name: _along(own, sizes) for name, sizes in axes.items() if sizes}
+    first = next(iter(measured.values()))["sizes"][0]
+    return {
+        "backend": first["backend"],
+        "matmul_precision": first["matmul_precision"],
+        "task": own.task,
+        "physics": first["physics"],
+        "at": own.at,
+        "axes": measured,
+        "kib_per_robot": kib_per_robot(measured["n_envs"]["sizes"]) if "n_envs" in measured else None,
+    }
+
+
+def _along(own: CostOptions, sizes: Sequence[Size]) -> dict[str, Any]:
+    """Measure one axis until a size takes longer than allowed."""
+    done: list[dict[str, Any]] = []
+    for size in sizes:
+        if done and done[-1]["seconds"] > own.seconds:
+            break
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+            words = f"c.CostOptions(**{asdict(own)!r}), c.Size(**{asdict(size)!r})"
+            program = f"from benchmarks import cost as c; c.print_one({words})"
+            done.append({**asdict(size), **common.in_fresh_process(program, cache, f"measuring {size}")})
+        print(done[-1], flush=True)
+    return {"sizes": done, "left_out": [asdict(size) for size in sizes[len(done) :]]}
+
+
+def kib_per_robot(sizes: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the memory that each robot more takes, KiB: between the smallest and the largest number measured."""
+    least, most = sizes[0], sizes[-1]
+    if most["n_envs"] == least["n_envs"]:
+        return None
+    kib = 1024.0 * (most["peak_mib"] - least["peak_mib"])
+    return common.significant(kib / (most["n_envs"] - least["n_envs"]), 3)
+
+
+def print_one(own: CostOptions, size: Size) -> None:
+    """Measure one size in this process and print the figures as JSON."""
+    import jax
+
+    from jaxloco.training import loop, sharding, trainer
+
+    sharding.use_all_cores()
+    config, spec = configured(own, size)
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    env = spec.build(own.physics)
+    state, speeds = None, []
+    program: Any = None
+
+    def everything() -> None:
+        nonlocal state, program
+        program = trainer.compile_program(env, loop.make_agent(env, config), config)
+        state = program.initial_state
+        forget_peak()
+        for _ in range(own.repetitions + 1):
+            speeds.append(config.steps_per_iteration * own.iterations / common.seconds(turn))
+
+    def turn() -> None:
+        nonlocal state
+        state, _ = program.iterate(state, own.iterations, 10**6)
+
+    seconds = common.seconds(everything)
+    memory = jax.devices()[0].memory_stats() or {}
+    device = memory.get("peak_bytes_in_use")
+    figures = {
+        "backend": jax.default_backend(),
+        "matmul_precision": config.matmul_precision,
+        "physics": env.engine,
+        "env_steps_per_second": common.spread(speeds[1:]),
+        "seconds": round(seconds, 1),
+        "peak_mib": round(peak_mib(), 1),
+        "device_peak_mib": None if device is None else round(device / 2**20, 1),
+    }
+    print(json.dumps(figures))
+
+
+def forget_peak() -> None:
+    """Start to record this process's highest resident memory anew (Linux only)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mib() -> float:
+    """Return the highest resident memory since `forget_peak`, MiB; elsewhere than on Linux since the start."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def configured(own: CostOptions, size: Size) -> tuple[Any, Any]:
+    """Return the configuration and the environment's description of one size."""
+    from jaxloco.tasks import recipe
+
+    config = recipe(own.task)
+    layers = (size.width, size.width)
+    network = replace(config.network, net_arch_pi=layers, net_arch_vf=layers) if size.width else config.network
+    config = replace(config, n_envs=size.n_envs, network=network)
+    spec = config.task.spec()
+    return config, _WithSubsteps(spec, size.substeps) if size.substeps else spec
+
+
+@dataclass(frozen=True)
+class _WithSubsteps:
+    """A task's description with another simulation step."""
+
+    spec: Any
+    substeps: int
+
+    def build(self, engine: str) -> Any:
+        """Build the environment from a copy of the robot's folder that says so."""
+        import shutil
+
+        from jaxloco.robot import load_robot
+
+        robot = load_robot(self.spec.robot)
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(shutil.copytree(robot.folder, Path(parent) / robot.folder.name))
+            step = 1.0 / (robot.control_frequency * self.substeps)
+            file = folder / "robot.toml"
+            lines = file.read_text().splitlines()
+            lines = [f"simulation_timestep = {step!r}" if x.startswith("simulation_timestep") else x for x in lines]
+            file.write_text("\n".join(lines) + "\n")
+            return replace(self.spec, robot=str(folder)).build(engine)
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as one table per axis."""
+    parts = []
+    for name, axis in result["axes"].items():
+        rows = [
+            [
+                f"{size[name]:,}",
+                *(f"{size['env_steps_per_second'][key]:,.0f}" for key in ("median", "min", "max")),
+                f"{size['peak_mib']:,.0f}",
+                f"{size['seconds']:g}",
+            ]
+            for size in axis["sizes"]
+        ]
+        parts.append(common.table((name, "env steps/s", "min", "max", "peak MiB", "seconds"), rows))
+    return "\n\n".join([*parts, f"memory per robot: {result['kib_per_robot']} KiB"])
+
+
+if __name__ == "__main__":
+    sys.exit(common.run_main(main, sys.argv[1:]))

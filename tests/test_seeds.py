@@ -1,0 +1,142 @@
+"""Several seeds in one program learn what each would learn alone, and leave a run folder each."""
+
+from dataclasses import replace
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from training_helpers import Recorder, tiny
+
+from jaxloco import cli
+from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.onboard import Policy
+from jaxloco.training import loop, trainer
+from jaxloco.training.config import TrainConfig
+from jaxloco.training.intervals import bootstrap, interquartile_mean
+from jaxloco.training.metrics import read_metrics
+from jaxloco.training.run_folder import RunFolder, read_json
+from jaxloco.training.seeds import SeedsTrainer
+from jaxloco.visual.plots import plot_seeds
+
+ITERATIONS = 6
+
+
+def train(config: TrainConfig) -> tuple[loop.TrainState, loop.Totals]:
+    env = config.task.spec().build("native")
+    program = trainer.compile_program(env, loop.make_agent(env, config), config)
+    return jax.device_get(program.iterate(program.initial_state, ITERATIONS, ITERATIONS))
+
+
+@pytest.fixture(scope="module")
+def three() -> tuple[loop.TrainState, loop.Totals]:
+    return train(tiny(n_envs=8, seed=4, seeds=3))
+
+
+def test_each_seed_learns_what_it_would_learn_alone(three):
+    """Spares may be drawn earlier, when another seed's robots need one; what robots meet is the same."""
+    state, totals = three
+    alone, totals_alone = train(tiny(n_envs=8, seed=6))
+    one = loop.state_of_seed(state, 2)
+    a, b = (np.asarray(ravel_pytree(s.learner.params)[0]) for s in (alone, one))
+    assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(a)
+    np.testing.assert_array_equal(alone.robots.robots.step, one.robots.robots.step)
+    np.testing.assert_array_equal(alone.robots.robots.key, one.robots.robots.key)
+    np.testing.assert_array_equal(alone.key, one.key)
+    np.testing.assert_allclose(alone.robots.robots.physics.qpos, one.robots.robots.physics.qpos, atol=1e-4)
+    for x, y in zip(jax.tree.leaves(totals_alone), jax.tree.leaves(totals), strict=True):
+        np.testing.assert_allclose(x, y[2], rtol=1e-3, atol=1e-4)
+
+
+def test_seeds_differ(three):
+    parameters = [np.asarray(ravel_pytree(loop.state_of_seed(three[0], k).learner.params)[0]) for k in range(3)]
+    assert np.abs(parameters[0] - parameters[1]).max() > 0.01 and np.abs(parameters[1] - parameters[2]).max() > 0.01
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[RunFolder, dict, Recorder]:
+    folder = RunFolder.at(tmp_path_factory.mktemp("runs") / "joint")
+    recorder = Recorder()
+    config = tiny(n_envs=8, seed=4, seeds=3, eval_episodes=4)
+    config = replace(config, total_timesteps=12 * config.steps_per_iteration)
+    broken = 5  # learning diverges in this seed at the end
+
+    def compile_program(env, agent, config):
+        program = compiled(env, agent, config)
+
+        def iterate(state, count, total):
+            state, totals = program.iterate(state, count, total)
+            if int(state.iteration) == 12:
+                loss = totals.update["train/value_loss"]
+                totals.update["train/value_loss"] = loss.at[broken - 4].set(np.nan)
+            return state, totals
+
+        return replace(program, iterate=iterate)
+
+    compiled = trainer.compile_program
+    with mock.patch.object(trainer, "compile_program", compile_program):
+        return folder, SeedsTrainer(config, folder, recorder).run(), recorder
+
+
+def test_each_seed_has_a_run_folder_of_its_own(finished):
+    folder, summary, _ = finished
+    for seed in (4, 6):
+        run = RunFolder.open(folder.path / f"seed_{seed}")
+        assert read_json(run.config)["seed"] == seed and read_json(run.config)["seeds"] == 1
+        assert Policy.load(run.policy).verify() < 1e-5
+        assert read_json(run.summary)["evaluation"]["episodes"] == 4
+        assert read_metrics(run)["time/iterations"].tolist() == list(range(1, 13))
+    assert summary == read_json(folder.summary) and summary["seeds"] == [4, 6]
+    assert folder.curves.stat().st_size > 1000
+
+
+def test_a_seed_that_diverges_is_named_and_the_others_go_on(finished):
+    folder, summary, recorder = finished
+    assert summary["seeds_failed"] == [5]
+    assert any("seed 5: learning diverged" in text for text in recorder.messages)
+    assert not (folder.path / "seed_5" / "policy").exists()
+    assert len(list((folder.path / "seed_5" / "checkpoints").iterdir())) >= 1  # the last one before
+
+
+@pytest.mark.slow
+def test_a_seed_of_several_can_be_resumed_by_itself(finished):
+    folder, _, _ = finished
+    run = RunFolder.open(folder.path / "seed_4")
+    config = trainer.load_config(run)
+    config = replace(config, total_timesteps=14 * config.steps_per_iteration)
+    summary = trainer.Trainer(config, run, Recorder(), resume=True).run()
+    assert summary["env_steps"] == 14 * config.steps_per_iteration
+
+
+def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, capsys):
+    with pytest.raises(ConfigError, match="seeds 0"):
+        tiny(seeds=0)
+    with pytest.raises(ConfigError, match="must be between 0 and"):
+        tiny(seed=2**31 - 2, seeds=3)
+    folder = RunFolder.at(tmp_path / "joint")
+    with pytest.raises(ConfigError, match="resume the folder of each seed"):
+        SeedsTrainer(tiny(seeds=2), folder, Recorder(), resume=True).run()
+    monkeypatch.setattr(trainer, "load_config", lambda _: tiny(seeds=1))
+    folder.config.write_text("{}")
+    with pytest.raises(JaxlocoError, match="is a run of one seed"):
+        cli._train(cli.RunOptions(resume=str(folder)), ["--seeds", "2"], Recorder())
+
+
+# Intervals
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():
+    assert interquartile_mean(np.array([9.0, 1.0, 3.0, 100.0, 5.0, 7.0, -50.0, 3.0])) == 4.5  # of 3, 3, 5, 7
+    assert interquartile_mean(np.array([1.0, 2.0, 6.0])) == 3.0  # too few to leave any out
+
+
+def test_a_bootstrap_interval_holds_the_mean_and_vanishes_without_spread():
+    low, middle, high = bootstrap(np.array([[1.0, 5.0], [1.0, 7.0], [1.0, 9.0]]))
+    np.testing.assert_allclose([low[0], middle[0], high[0]], 1.0)
+    assert low[1] == pytest.approx(5.0, abs=0.7) and middle[1] == 7.0 and high[1] == pytest.approx(9.0, abs=0.7)
+
+
+def test_curves_of_seeds_without_any_finished_episode_can_be_drawn(tmp_path):
+    rows = {"time/total_timesteps": np.arange(3.0), "rollout/ep_rew_mean": np.full(3, np.nan)}
+    assert plot_seeds([rows, rows], tmp_path / "curves.png").stat().st_size > 1000
