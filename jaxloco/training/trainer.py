@@ -22,7 +22,7 @@ from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
 from jaxloco.learning import ppo
 from jaxloco.learning.ppo import LearnerState
-from jaxloco.training import evaluation, loop, sharding
+from jaxloco.training import evaluation, loop, memory, sharding
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.loop import TrainState
@@ -98,17 +98,27 @@ class Program:
 
 
 def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Program:
-    """Compile the first reset and the training loop, side by side."""
+    """Compile the first reset and the training loop, side by side.
+
+    Raises:
+        ConfigError: The training would not fit into the memory.
+    """
     mesh = sharding.make_mesh(count_devices(config))
     start = jax.jit(partial(loop.init_train_state, env, agent, config))
+    shapes = jax.eval_shape(start)
+    memory.check(memory.estimate(shapes, env, config), mesh.size, config)
     of_state = loop.places(agent.seeds)
     places = (of_state, SHARED, SHARED)
     iterate = sharding.over_robots(partial(loop.iterate, env, agent), mesh, places, (of_state, SHARED), donate=(0,))
     number = jax.ShapeDtypeStruct((), jnp.int32)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(start)
-        program = pool.submit(lambda: iterate.lower(jax.eval_shape(start), number, number).compile())
+        program = pool.submit(lambda: iterate.lower(shapes, number, number).compile())
         compiled, state = program.result(), jax.block_until_ready(first.result())
+
+    exact = memory.of_program(compiled)
+    if exact is not None:
+        memory.check(exact * mesh.size, mesh.size, config)
 
     def run(state: TrainState, count: int, total: int) -> tuple[TrainState, loop.Totals]:
         arguments = jax.device_put((state, jnp.int32(count), jnp.int32(total)), sharding.placed(mesh, places))

@@ -1,0 +1,120 @@
+"""How much memory a training will take, before anything is compiled, and whether it is there.
+
+The estimate counts what grows with the robots: their states, of which a rollout holds a few at a time, and the rollout,
+of which an update holds a few copies (normalized, robot by robot, shuffled). A test holds it against what XLA says of
+the compiled program, which is checked too, before it runs. What MuJoCo itself keeps for each robot is not counted.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxloco.envs.interface import Environment
+from jaxloco.errors import ConfigError
+from jaxloco.training.config import TrainConfig
+from jaxloco.training.loop import TrainState
+
+ROBOT_COPIES = 3
+"""States before and after a step, and the fresh ones that some of them are replaced by."""
+
+ROLLOUT_COPIES = 4
+"""As collected, normalized, robot by robot, and shuffled for an epoch."""
+
+SCALARS_PER_STEP = 12
+"""Reward, value, advantage, return, log-probability, endings … of one robot's step."""
+
+SHARE = 0.9
+"""Of the free memory that may be used."""
+
+
+def estimate(shapes: TrainState, env: Environment, config: TrainConfig) -> int:
+    """Return the memory of a training on all devices together, bytes.
+
+    Args:
+        shapes: The training state, as arrays or shapes; of all seeds.
+        env: The environment.
+        config: The configuration.
+    """
+    numbers = sum(env.observation_sizes.values()) + 3 * env.action_size + env.step_numbers + SCALARS_PER_STEP
+    rollout = 4 * config.ppo.n_steps * config.n_envs * config.seeds * numbers
+    if config.ppo.symmetry == "augmentation":
+        rollout *= 2
+    return ROBOT_COPIES * size_of(shapes.robots) + ROLLOUT_COPIES * rollout + 2 * size_of(shapes.learner)
+
+
+def size_of(tree: Any) -> int:
+    """Return the bytes of a pytree of arrays or shapes."""
+    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def of_program(compiled: Any) -> int | None:
+    """Return what a compiled program takes on one device, bytes; None where XLA does not say."""
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    return int(found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes) - int(
+        found.alias_size_in_bytes
+    )
+
+
+def available(device: Any) -> int | None:
+    """Return the free memory of a device, bytes: of the host for a CPU; None where nobody says."""
+    if device.platform == "cpu":
+        return _host_memory()
+    found = device.memory_stats() or {}
+    limit = found.get("bytes_limit")
+    return None if limit is None else int(limit) - int(found.get("bytes_in_use", 0))
+
+
+def _host_memory() -> int | None:
+    """Return the free memory of this machine, or of the container that the process runs in."""
+    free = []
+    meminfo = _words(Path("/proc/meminfo"))
+    if "MemAvailable:" in meminfo:
+        free.append(1024 * int(meminfo[meminfo.index("MemAvailable:") + 1]))
+    limit, used = (_words(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    if limit and used and limit[0].isdecimal():
+        free.append(int(limit[0]) - int(used[0]))
+    return min(free, default=None)
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []
+
+
+def check(needed: int, devices: int, config: TrainConfig) -> None:
+    """Refuse a training that does not fit.
+
+    Args:
+        needed: Bytes on all devices together.
+        devices: How many share them.
+        config: The configuration, for the suggestion.
+
+    Raises:
+        ConfigError: It does not fit; says how many robots would.
+    """
+    device = jax.devices()[0]
+    free = available(device)
+    if free is None:
+        return
+    free *= 1 if device.platform == "cpu" else devices  # the cores of a CPU share its memory
+    if needed <= SHARE * free:
+        return
+    fitting = config.n_envs
+    while fitting > 1 and needed * fitting / config.n_envs > SHARE * free:
+        fitting //= 2
+    where = "the host" if device.platform == "cpu" else f"{devices} × {device.device_kind}"
+    seeds = f" in each of {config.seeds} seeds" if config.seeds > 1 else ""
+    raise ConfigError(
+        f"n_envs {config.n_envs}{seeds}: training would take about {_gib(needed)}, but {where} has {_gib(free)} free; "
+        f"try --n-envs {fitting}, a smaller --ppo.n-steps (now {config.ppo.n_steps}), or more devices"
+    )
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB"
