@@ -3,8 +3,9 @@
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,21 +77,45 @@ class RunOptions:
         name: First part of the folder's name, instead of a random word.
         resume: Folder of a run to go on with; its configuration is used.
         quiet: Print nothing but errors.
+        distributed: Train on several hosts; started once on each, with the same options.
+        coordinator: Address and port of the first host; known under SLURM, Kubernetes and Open MPI.
+        num_processes: How many hosts there are; the same.
+        process_id: Which one this is, from 0; the same.
     """
 
     out: str | None = None
     name: str | None = None
     resume: str | None = None
     quiet: bool = False
+    distributed: bool = False
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
 
 def train(arguments: list[str]) -> int:
     """Train a policy: jaxloco train [TASK] [options]."""
     own, arguments = _split_run_options(arguments)
+    if own.distributed:
+        return _train_on_hosts(own, arguments)
     with make_progress(quiet=own.quiet) as progress:
         with progress.stage("starting (importing JAX)"):
             _prepare_jax()
         return _train(own, arguments, progress)
+
+
+def _train_on_hosts(own: RunOptions, arguments: list[str]) -> int:
+    """Train as one of several processes; only the first one shows and keeps anything."""
+    _prepare_jax()
+    from jaxloco.training import hosts
+
+    hosts.initialize(own.coordinator, own.num_processes, own.process_id)
+    with tempfile.TemporaryDirectory() as nowhere:
+        first = hosts.is_first()
+        if not first and own.resume is None:
+            own = replace(own, out=str(Path(nowhere) / "run"))
+        with make_progress(quiet=own.quiet or not first) as progress:
+            return _train(own, arguments, progress, Path(nowhere))
 
 
 def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
@@ -100,19 +125,34 @@ def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
     words = iter(arguments)
     for word in words:
         key, equals, text = word.removeprefix("--").partition("=")
-        if word == "--quiet":
-            values["quiet"] = True
-        elif word.startswith("--") and key in ("out", "name", "resume"):
+        field = key.replace("-", "_")
+        if word in ("--quiet", "--distributed"):
+            values[field] = True
+        elif word.startswith("--") and field in ("out", "name", "resume", "coordinator", *_NUMBERS):
             value = text if equals else next(words, None)
             if value is None or (not equals and value.startswith("--")):
                 raise JaxlocoError(f"--{key} needs a value")
-            values[key] = value
+            values[field] = _whole_number(key, value) if field in _NUMBERS else value
         else:
             rest.append(word)
+    given = [name.replace("_", "-") for name in ("coordinator", *_NUMBERS) if name in values]
+    if given and "distributed" not in values:
+        raise JaxlocoError(f"--{given[0]} goes with --distributed")
     return RunOptions(**values), rest
 
 
-def _train(own: RunOptions, arguments: list[str], progress: Progress) -> int:
+_NUMBERS = ("num_processes", "process_id")
+
+
+def _whole_number(key: str, value: str) -> int:
+    if not value.isdecimal():
+        raise JaxlocoError(f"--{key} {value}: must be a whole number")
+    return int(value)
+
+
+def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: Path | None = None) -> int:
+    """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
+    from jaxloco.training import hosts
     from jaxloco.training.trainer import Trainer, load_config
 
     if own.resume is not None:
@@ -124,11 +164,17 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress) -> int:
         config = _parse(config, arguments, f"train.py --resume {own.resume}")
         if config.seeds > 1:
             raise JaxlocoError(f"--seeds {config.seeds}: {folder} is a run of one seed; leave the option out")
+        if nowhere is not None and not hosts.is_first():
+            folder = RunFolder(nowhere)
         Trainer(config, folder, progress, resume=True).run()
         return 0
     task = _positional(arguments, "TASK", DEFAULT_TASK)
     config = _parse(recipe(task), arguments, f"train.py {task}")
     folder = RunFolder.at(own.out) if own.out else RunFolder.create(name=own.name)
+    if config.seeds > 1 and own.distributed:
+        raise JaxlocoError(
+            f"--seeds {config.seeds} --distributed: several seeds train on one host; start one run per seed"
+        )
     if config.seeds > 1:
         from jaxloco.training.seeds import SeedsTrainer
 

@@ -44,12 +44,15 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
             best_fn=_score,  # without it Orbax writes no metrics, and the best one is forgotten when reopened
-            create=not read_only,
+            create=False,  # Orbax does not where a process writes by itself
             read_only=read_only,
             enable_async_checkpointing=not read_only,
+            multiprocessing_options=_alone(),
         )
         self.folder = folder
         try:
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{folder} cannot be opened: {_reason(error)}") from error
@@ -162,6 +165,14 @@ class Checkpoints:
         except Exception as error:
             raise CheckpointError(f"{self.folder}/{number}: its {item} cannot be read: {_reason(error)}") from error
         return dict(restored[item])
+
+
+def _alone() -> Any:
+    """Options for a process that writes by itself, whatever other hosts do."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix="own")
 
 
 def _score(metrics: Mapping[str, float]) -> float:

@@ -7,7 +7,7 @@ with one device per core so is everything between them.
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -38,9 +38,10 @@ def use_all_cores() -> None:
             jax.config.update("jax_num_cpu_devices", min(cores, MOST_CORES))
 
 
-def make_mesh(n_devices: int) -> Mesh:
-    """Return a mesh of the first `n_devices` devices."""
-    return jax.make_mesh((n_devices,), (ROBOTS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:n_devices])
+def make_mesh(n_devices: int, devices: Sequence[Any] | None = None) -> Mesh:
+    """Return a mesh of the first `n_devices` of some devices; of this process's own if not given."""
+    chosen = (jax.local_devices() if devices is None else devices)[:n_devices]
+    return jax.make_mesh((n_devices,), (ROBOTS,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
 def over_robots(

@@ -5,11 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
 from jaxloco.learning import ppo
 from jaxloco.learning.ppo import LearnerState
-from jaxloco.training import evaluation, loop, memory, sharding
+from jaxloco.training import evaluation, hosts, loop, memory, sharding
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.loop import TrainState
@@ -103,10 +103,11 @@ def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Prog
     Raises:
         ConfigError: The training would not fit into the memory.
     """
-    mesh = sharding.make_mesh(count_devices(config))
+    n_devices, processes = count_devices(config), jax.process_count()
+    mesh = sharding.make_mesh(n_devices, hosts.share_of_devices(n_devices))
     start = jax.jit(partial(loop.init_train_state, env, agent, config))
     shapes = jax.eval_shape(start)
-    memory.check(memory.estimate(shapes, env, config), mesh.size, config)
+    memory.check(memory.estimate(shapes, env, config) // processes, mesh.size // processes, config)
     of_state = loop.places(agent.seeds)
     places = (of_state, SHARED, SHARED)
     iterate = sharding.over_robots(partial(loop.iterate, env, agent), mesh, places, (of_state, SHARED), donate=(0,))
@@ -118,29 +119,36 @@ def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Prog
 
     exact = memory.of_program(compiled)
     if exact is not None:
-        memory.check(exact * mesh.size, mesh.size, config)
+        memory.check(exact * mesh.size // processes, mesh.size // processes, config)
 
     def run(state: TrainState, count: int, total: int) -> tuple[TrainState, loop.Totals]:
-        arguments = jax.device_put((state, jnp.int32(count), jnp.int32(total)), sharding.placed(mesh, places))
+        arguments = hosts.place((state, np.int32(count), np.int32(total)), sharding.placed(mesh, places))
         return jax.block_until_ready(compiled(*arguments))
 
     return Program(state, run)
 
 
 def count_devices(config: TrainConfig) -> int:
-    """Return how many devices a run uses: those asked for, or as many as can share its robots evenly.
+    """Return how many devices of all hosts a run uses: those asked for, or as many as can share its robots evenly.
 
     Raises:
-        ConfigError: There are not so many, or they cannot share the robots evenly.
+        ConfigError: There are not so many, or they cannot share the robots evenly, or the hosts cannot.
     """
-    available = jax.local_device_count()
+    available, processes = jax.device_count(), jax.process_count()
     if config.n_devices > available:
         raise ConfigError(f"n_devices {config.n_devices}: there are {available} here; 0 takes what fits")
+    if config.n_devices % processes:
+        raise ConfigError(f"n_devices {config.n_devices}: must be a multiple of the {processes} hosts, or 0")
     if config.n_devices:
         ppo.shuffle_groups(config.ppo, config.n_envs, config.n_devices)
         return config.n_devices
     groups = ppo.shuffle_groups(config.ppo, config.n_envs)
-    return max(n for n in range(1, available + 1) if groups % n == 0)
+    fitting = [n for n in range(processes, available + 1, processes) if groups % n == 0]
+    if not fitting:
+        raise ConfigError(
+            f"{processes} hosts cannot share {config.n_envs} robots evenly; use a number of hosts that divides {groups}"
+        )
+    return max(fitting)
 
 
 @dataclass(frozen=True)
@@ -194,13 +202,20 @@ class Trainer:
         """
         self._load()
         self._begin()
-        with Checkpoints(self.folder.checkpoints) as checkpoints:
+        with self._open_checkpoints() as checkpoints:
             restored = self._restore(checkpoints) if self.resume else None
             program = self._compile()
+            hosts.wait("compiled")
             state = self._learn(program, restored or program.initial_state, checkpoints)
             with self.progress.stage("writing the last checkpoint"), self.timings.stage("checkpoint"):
-                self._warn_of_failure(checkpoints.wait)
-        return self._finish(state)
+                if checkpoints is not None:
+                    self._warn_of_failure(checkpoints.wait)
+        state = hosts.whole(state)
+        return self._finish(state) if hosts.is_first() else {}
+
+    def _open_checkpoints(self) -> AbstractContextManager[Checkpoints | None]:
+        """Of several hosts, only the first one reads and writes checkpoints."""
+        return Checkpoints(self.folder.checkpoints) if hosts.is_first() else nullcontext()
 
     def _load(self) -> None:
         jax.config.update("jax_default_matmul_precision", self.config.matmul_precision)
@@ -228,7 +243,7 @@ class Trainer:
                 "task": self.config.task.name,
                 "robot": f"{self.env.robot_name} ({self.env.origin})",
                 "physics": self.env.engine,
-                "device": f"{device.platform} ({device.device_kind}) × {self.n_devices}",
+                "device": f"{device.platform} ({device.device_kind}) × {self.n_devices}{_on_hosts()}",
                 "robots": self.config.n_envs,
                 **({"seeds": self.config.seeds} if self.config.seeds > 1 else {}),
                 "env steps": self.config.total_timesteps,
@@ -237,7 +252,16 @@ class Trainer:
             }
         )
 
-    def _restore(self, checkpoints: Checkpoints) -> TrainState:
+    def _restore(self, checkpoints: Checkpoints | None) -> TrainState:
+        like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
+        if checkpoints is None:
+            state: TrainState = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+        else:
+            state = self._read_last(checkpoints, like)
+        write_json(self.folder.config, self._plain)  # options that may change, as the length of the run
+        return cast(TrainState, hosts.from_first(state))
+
+    def _read_last(self, checkpoints: Checkpoints, like: TrainState) -> TrainState:
         if not checkpoints.iterations():
             raise CheckpointError(
                 f"{self.folder.checkpoints}: there is no complete checkpoint to resume from; "
@@ -245,15 +269,13 @@ class Trainer:
             )
         wanted = {key: self._plain[key] for key in ("task", "ppo", "network", "n_envs", "seed")}
         wanted["engine"] = self.env.engine
-        like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
         iteration, state = checkpoints.restore(like, wanted)
         self.progress.message(f"resuming after iteration {iteration} of {self.config.iterations}")
-        write_json(self.folder.config, self._plain)  # options that may change, as the length of the run
-        return state
+        return cast(TrainState, state)
 
     # Learning
 
-    def _learn(self, program: Program, state: TrainState, checkpoints: Checkpoints) -> TrainState:
+    def _learn(self, program: Program, state: TrainState, checkpoints: Checkpoints | None) -> TrainState:
         total, first = self.config.iterations, int(state.iteration)
         per_iteration = self.config.steps_per_iteration
         score = None
@@ -270,7 +292,7 @@ class Trainer:
                 writer.write(metrics)
                 self.progress.update(chunk.done * per_iteration, metrics)
                 self._check_health(state, metrics)
-                self._interrupted = stop.requested
+                self._interrupted = hosts.any_of(stop.requested)
                 if chunk.saved or self._interrupted:
                     self._checkpoint(checkpoints, chunk.done, state, score)
         return state
@@ -298,7 +320,10 @@ class Trainer:
             "time/time_elapsed": self.timings.stages["training"],
         }
 
-    def _checkpoint(self, checkpoints: Checkpoints, done: int, state: TrainState, score: float | None) -> None:
+    def _checkpoint(self, checkpoints: Checkpoints | None, done: int, state: TrainState, score: float | None) -> None:
+        state = hosts.whole(state)
+        if checkpoints is None:
+            return
         origin = {**self._plain, "engine": self.env.engine}
         self._warn_of_failure(partial(checkpoints.save, done, state, origin, score))
 
@@ -481,6 +506,10 @@ def make_video(
         push_point=point,
         report=report,
     )
+
+
+def _on_hosts() -> str:
+    return f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
 
 
 def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""Several hosts: one process on each, all running the same program on one mesh over all their devices.
+
+Every process holds its share of the robots and a copy of the policy. Only the first one writes: checkpoints are brought
+together before, so they can be restored on any number of hosts and devices.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
+
+from jaxloco.errors import ConfigError
+
+WAIT_SECONDS = 900
+"""How long processes may differ in compiling."""
+
+SHUTDOWN_SECONDS = 3600
+"""How long the other processes wait for the first one to evaluate, export and draw."""
+
+
+def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Find the other processes; before anything else of JAX.
+
+    Args:
+        coordinator: Address and port of the first process; found by JAX under SLURM, Kubernetes and Open MPI if absent.
+        num_processes: How many there are; the same.
+        process_id: Which one this is, from 0; the same.
+
+    Raises:
+        ConfigError: Neither the options nor the environment say, or the others cannot be reached.
+    """
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"--distributed: {error}. Without SLURM, Kubernetes or Open MPI, write on each host: --distributed "
+            "--coordinator FIRST_HOST:PORT --num-processes N --process-id K"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def share_of_devices(n_devices: int) -> list[Any]:
+    """Return `n_devices` devices, as many of each process."""
+    each = n_devices // jax.process_count()
+    found = []
+    for process in range(jax.process_count()):
+        found += [device for device in jax.devices() if device.process_index == process][:each]
+    return found
+
+
+def place(tree: Any, shardings: Any) -> Any:
+    """Put arrays that every process holds whole, or that are in their place already, where they belong."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+
+    def one(leaf: Any, sharding: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return leaf
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+    return jax.tree.map(lambda sharding, part: jax.tree.map(lambda leaf: one(leaf, sharding), part), shardings, tree)
+
+
+def wait(what: str) -> None:
+    """Wait until every process is here: what connects devices gives up after half a minute of waiting."""
+    if jax.process_count() > 1:
+        multihost.sync_global_processes(what, timeout=WAIT_SECONDS, processes=set(range(jax.process_count())))
+
+
+def whole(tree: Any) -> Any:
+    """Bring arrays together on every process; all must call it."""
+    return tree if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
+
+
+def from_first(tree: Any) -> Any:
+    """Return what the first process has, on every process; all must call it with arrays of the same shapes."""
+    return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
+
+
+def any_of(flag: bool) -> bool:
+    """Whether any process says so; all must call it."""
+    return flag if jax.process_count() == 1 else bool(np.any(multihost_utils.process_allgather(np.array(flag))))

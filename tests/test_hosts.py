@@ -1,0 +1,78 @@
+"""Two processes on the loopback interface train, save and resume as one does; checkpoints fit any number of them."""
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_helpers import command, run
+
+from jaxloco import cli
+from jaxloco.errors import JaxlocoError
+from jaxloco.onboard import Policy
+from jaxloco.training.metrics import read_metrics
+from jaxloco.training.run_folder import RunFolder, read_json
+
+LONG, SHORT = "12288", "8192"  # 6 and 4 iterations
+SMALL = ("--eval-episodes", "4", "--video-seconds", "0", "--metrics-every", "2048", "--checkpoint-every", "8192")
+SMALL += ("--ppo.learning-rate-schedule", "constant")  # a linear one would refer to the length of the run
+
+
+def on_two_hosts(*words: str) -> None:
+    """Run `train.py` as two processes with one device each, to their end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = ("--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2")
+    processes = [
+        subprocess.Popen(
+            command(*words, *shared, "--process-id", str(number)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+        )
+        for number in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300.0)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+
+
+@pytest.mark.slow
+def test_two_hosts_train_save_and_resume_as_one_process_does(tmp_path: Path):
+    """Trained by two and resumed by two, or resumed by one, it is the training of one process that never stopped."""
+    assert run("cartpole", "--out", "one", "--total-timesteps", LONG, *SMALL).returncode == 0
+    on_two_hosts("cartpole", "--out", "two", "--total-timesteps", SHORT, *SMALL)
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}  # the second process left nothing
+    assert read_json("two/summary.json")["env_steps"] == int(SHORT) and Policy.load("two/policy").verify() < 1e-5
+
+    shutil.copytree("two", "two_then_one")
+    on_two_hosts("--resume", "two", "--total-timesteps", LONG)
+    assert run("--resume", "two_then_one", "--total-timesteps", LONG).returncode == 0
+    wanted = read_metrics(RunFolder(tmp_path / "one"))
+    for name in ("two", "two_then_one"):
+        found = read_metrics(RunFolder(tmp_path / name))
+        assert found["time/iterations"].tolist() == [1, 2, 3, 4, 5, 6]
+        for metric in ("rollout/ep_rew_mean", "train/value_loss", "train/std"):
+            np.testing.assert_allclose(found[metric], wanted[metric], rtol=1e-3, err_msg=f"{name}: {metric}")
+
+
+def test_options_of_several_hosts_are_checked():
+    own, rest = cli._split_run_options(["--distributed", "--process-id=1", "--num-processes", "2", "--seed", "3"])
+    assert (own.distributed, own.process_id, own.num_processes, rest) == (True, 1, 2, ["--seed", "3"])
+    with pytest.raises(JaxlocoError, match="--process-id one: must be a whole number"):
+        cli._split_run_options(["--distributed", "--process-id", "one"])
+    with pytest.raises(JaxlocoError, match="--num-processes goes with --distributed"):
+        cli._split_run_options(["--num-processes", "2"])
+
+
+def test_without_a_cluster_the_options_are_asked_for():
+    found = run("cartpole", "--distributed")
+    assert found.returncode == 2 and "--coordinator FIRST_HOST:PORT --num-processes N" in found.stderr
