@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxloco.envs.curriculum import CurriculumState
+from jaxloco.envs.curriculum import LAST_KEY, CurriculumState
 from jaxloco.envs.env import Env, EnvState
 
 
@@ -44,11 +44,10 @@ def reset(env: Env, key: jax.Array, n_envs: int, *, spread: bool = False, full: 
         key: Random key, (2,).
         n_envs: Number of robots, N.
         spread: Let the first episodes end at different times, so that the robots do not march in step.
-        full: Draw from full ranges, whatever the curriculum, and play episodes of full length (evaluation).
+        full: Draw from full ranges, at the curriculum's level for it, and play episodes of full length (evaluation).
     """
     shortest, longest = (env.max_steps, env.max_steps) if full else env.training_steps
-    reached = jnp.full((n_envs,), 1.0 if full else 0.0, jnp.float32)
-    level = CurriculumState(reached, reached)
+    level = env.spec.curriculum.begin(jax.random.fold_in(key, jnp.uint32(LAST_KEY)), n_envs, full=full)
     robots, keys = _draw(env, jax.random.split(key, n_envs), level, 1 if spread else shortest, longest)
     return BatchState(robots, robots, jnp.ones(n_envs, bool), level, keys)
 
@@ -70,7 +69,8 @@ def step(
     """
     ended = jax.vmap(env.step)(state.robots, actions, numbers)
     done = ended.terminated | ended.truncated
-    reached = jax.vmap(env.spec.curriculum.after_episode)(ended.curriculum, ended.terminated)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(ended.key, jnp.uint32(LAST_KEY))
+    reached = jax.vmap(env.spec.curriculum.after_episode)(ended.curriculum, ended.info.grade, keys)
     curriculum = select(done, reached, ended.curriculum)
     empty = jnp.any(done & state.spare_used)
     state = jax.lax.cond(empty, partial(_refill, env), lambda unchanged: unchanged, state)

@@ -52,6 +52,7 @@ class RolloutSums(NamedTuple):
         reward_terms: Sum of the raw reward terms over all steps, (n_terms,).
         terminations: How often each termination term held, (n_terms,).
         nonfinite: How often a simulation broke down and was reset.
+        left: How often a robot left the terrain and was reset.
     """
 
     steps: jax.Array
@@ -62,6 +63,7 @@ class RolloutSums(NamedTuple):
     reward_terms: jax.Array
     terminations: jax.Array
     nonfinite: jax.Array
+    left: jax.Array
 
 
 class Crash(NamedTuple):
@@ -164,4 +166,5 @@ def _sums(env: Env, ended: EnvState) -> RolloutSums:
         reward_terms=jnp.sum(ended.info.reward_terms, axis=0),
         terminations=jnp.sum(ended.info.terminations.astype(jnp.float32), axis=0),
         nonfinite=jnp.sum(ended.info.nonfinite.astype(jnp.float32)),
+        left=jnp.sum(ended.info.left.astype(jnp.float32)),
     )
