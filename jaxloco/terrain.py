@@ -223,6 +223,10 @@ class _Tile:
     def at_level(self, span: Span) -> float:
         return span[0] + self.terrain.difficulty(self.level) * (span[1] - span[0])
 
+    def cells(self, span: Span) -> int:
+        """Return a width at this level in cells, at least one."""
+        return max(1, round(self.at_level(span) / self.terrain.cell))
+
     @property
     def ring(self) -> np.ndarray:
         """Distance from the middle along the larger of x and y, m."""
@@ -289,22 +293,21 @@ def _obstacles(tile: _Tile) -> np.ndarray:
 
 def _stones(tile: _Tile) -> np.ndarray:
     """Square stones in rows, each row shifted, on uneven heights, with holes between them."""
-    size, gap = tile.at_level(tile.terrain.stone), max(tile.at_level(tile.terrain.stone_gap), tile.terrain.cell)
-    pitch = size + gap
-    row = np.floor((tile.y + tile.half) / pitch).astype(int)
-    shift = tile.rng.uniform(0.0, pitch, row.max() + 1)[row]
-    column = np.floor((tile.x + tile.half + shift) / pitch).astype(int)
-    inside_y = (tile.y + tile.half) % pitch < size
-    inside_x = (tile.x + tile.half + shift) % pitch < size
+    size, gap = tile.cells(tile.terrain.stone), tile.cells(tile.terrain.stone_gap)
+    pitch, place = size + gap, np.arange(len(tile.x))
+    row = (place // pitch)[:, None]
+    shift = tile.rng.integers(0, pitch, row.max() + 1)[row]
+    column = (place[None] + shift) // pitch
+    inside = ((place % pitch) < size)[:, None] & ((place[None] + shift) % pitch < size)
     uneven = tile.rng.uniform(-0.02, 0.02, (row.max() + 1, column.max() + 1))[row, column]
-    return np.where(tile.open, np.where(inside_x & inside_y, uneven, -tile.terrain.depth), 0.0)
+    return np.where(tile.open, np.where(inside, uneven, -tile.terrain.depth), 0.0)
 
 
 def _gaps(tile: _Tile) -> np.ndarray:
     """Square trenches around the platform, with a metre to stand on between them."""
-    width = max(tile.at_level(tile.terrain.gap), tile.terrain.cell)
-    beyond = tile.ring - 0.5 * tile.terrain.platform - 0.3
-    trench = (beyond >= 0.0) & (beyond % (width + 1.0) < width) & tile.open
+    width, bank = tile.cells(tile.terrain.gap), round(1.0 / tile.terrain.cell)
+    beyond = np.rint((tile.ring - 0.5 * tile.terrain.platform - 0.3) / tile.terrain.cell).astype(int)
+    trench = (beyond >= 0) & (beyond % (width + bank) < width) & tile.open
     return np.where(trench, -tile.terrain.depth, 0.0)
 
 

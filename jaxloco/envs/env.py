@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from jaxloco.envs import actions
@@ -41,6 +42,9 @@ from jaxloco.terrain import Terrain, make_grid
 
 OUTCOME = ("terminated", "elapsed")
 """What the curriculum's grade may take beside quantities."""
+
+IN_SIGHT = 5.0
+"""How far terrain is drawn around a robot, m: drawing all of it takes seconds per picture."""
 
 NO_PUSHES = Pushes(Range(0.0, 0.0), Range(1.0, 1.0), Range(1e6, 1e6))
 
@@ -215,6 +219,17 @@ class Env:
     def observation_sizes(self) -> dict[str, int]:
         """Group → length of its observation."""
         return {name: observer.size for name, observer in self.observers.items()}
+
+    # Pictures
+
+    def scene(self, qpos: np.ndarray) -> mujoco.MjModel:
+        """Return a model to draw these configurations with, (frames, nq): of the terrain only what is near them."""
+        ground, robot = self.ground, self.robot
+        if not isinstance(ground, GridGround):
+            return robot.visual_model
+        points = np.asarray(qpos, float)[:, self._base[:2]]
+        window = ground.grid.window(points.min(axis=0) - IN_SIGHT, points.max(axis=0) + IN_SIGHT)
+        return load_robot(robot.folder, robot.variant, window).visual_model
 
     # What the policy knows of itself
 

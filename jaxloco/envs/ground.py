@@ -95,8 +95,8 @@ class GridGround:
 
     def heights(self, points: jax.Array) -> jax.Array:
         """Return the height below each point, m, (n,); beyond the grid, that of its edge."""
-        place = (points - jnp.array(self.grid.origin, jnp.float32)) / self.grid.cell
-        last = jnp.array(self._heights.shape[::-1], jnp.float32) - 1.0
+        place = (points - jnp.array([self.grid.origin], jnp.float32)) / self.grid.cell
+        last = jnp.array([self._heights.shape[::-1]], jnp.float32) - 1.0
         place = jnp.clip(place, 0.0, last)
         index = jnp.minimum(jnp.floor(place), last - 1.0)
         u, v = (place - index).T

@@ -236,8 +236,8 @@ def fallen(projected_gravity: jax.Array, base_height: jax.Array, *, tilt: float,
 def sunk(foot_heights: jax.Array, *, depth: float = 0.06) -> jax.Array:
     """Return whether the sole of a foot is more than `depth`, m, below the ground.
 
-    A height field pushes out only what is not deeper in it than about its radius; a foot that a fall has driven in deeper
-    stays where it is.
+    A height field pushes out only what is not deeper in it than about its radius; a foot that a fall has driven in
+    deeper stays where it is.
     """
     return jnp.any(foot_heights < -depth)
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxloco import options
 from jaxloco.envs import batch
 from jaxloco.envs.env import Env
+from jaxloco.envs.ground import GridGround
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
 from jaxloco.learning import ppo
@@ -31,7 +32,7 @@ from jaxloco.training.progress import Progress
 from jaxloco.training.rollout import Agent
 from jaxloco.training.run_folder import RunFolder, write_json
 from jaxloco.training.sharding import SHARED, SPLIT
-from jaxloco.visual.plots import plot_curves
+from jaxloco.visual.plots import plot_curves, plot_terrain
 from jaxloco.visual.render import render_video
 
 CHUNKS, CHECKPOINTS = 50, 5
@@ -290,6 +291,8 @@ class Trainer:
             export_state(self.folder.policy, self.env, self.agent, self.config, state, summary.get("evaluation"))
         with self.progress.stage("drawing the curves"), self.timings.stage("curves"):
             plot_curves(read_metrics(self.folder.metrics_csv), self.folder.curves, control_dt=self.env.dt)
+            if isinstance(self.env.ground, GridGround):
+                plot_terrain(self.env.ground.terrain, self.env.ground.grid, self.folder.terrain)
         self._write_summary(summary)  # also before the video, which may fail or be cut short
         if not self._interrupted and episodes is not None and self.config.video_seconds:
             with self.progress.stage("rendering the video"), self.timings.stage("video"):
@@ -414,7 +417,7 @@ def make_video(
     qpos, push = np.asarray(episodes.qpos[0])[rows], np.asarray(episodes.push[0])[rows]
     point = qpos[:, :3] if env.robot.base_body else None
     return render_video(
-        env.robot.visual_model,
+        env.scene(qpos),
         qpos,
         path,
         VIDEO_FPS,
