@@ -470,10 +470,10 @@ def test_rough_tasks_have_every_kind_of_terrain(task):
 
 @pytest.mark.slow
 def test_a_run_on_terrain_reports_levels_and_resumes_bit_for_bit(tmp_path: Path):
-    from training_helpers import assert_equal_trees, train
+    from training_helpers import assert_equal_trees, shared_program, train
 
     from jaxloco.learning.networks import NetworkConfig
-    from jaxloco.training import loop, trainer
+    from jaxloco.training import loop
     from jaxloco.training.checkpoint import Checkpoints
     from jaxloco.training.metrics import read_metrics
 
@@ -500,7 +500,7 @@ def test_a_run_on_terrain_reports_levels_and_resumes_bit_for_bit(tmp_path: Path)
 
     env = Env(config.task.spec(), "native")
     agent = loop.make_agent(env, config)
-    program = trainer.compile_program(env, agent, config)
+    program = shared_program(env, agent, config)
     middle, _ = program.iterate(program.initial_state, 3, 6)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(3, middle, {}, None)
