@@ -62,7 +62,7 @@ class Terrain:
     stone: Span = (0.7, 0.35)
     stone_gap: Span = (0.05, 0.15)
     gap: Span = (0.05, 0.25)
-    depth: float = 0.4
+    depth: Span = (0.05, 0.4)
     seed: int = 0
     up: float = 0.7
     down: float = 0.5
@@ -139,7 +139,7 @@ class Terrain:
         return level / (self.levels - 1) if self.levels > 1 else 1.0
 
 
-_SPANS = ("slope", "roughness", "step", "obstacle", "stone", "stone_gap", "gap")
+_SPANS = ("slope", "roughness", "step", "obstacle", "stone", "stone_gap", "gap", "depth")
 _LOWEST = {
     "levels": 1,
     "tile": 1.0,
@@ -147,7 +147,6 @@ _LOWEST = {
     "border": 0.5,
     "platform": 0.0,
     "step_depth": 0.05,
-    "depth": 0.0,
     "up": 0.0,
     "down": 0.0,
     **dict.fromkeys(_SPANS, 0.0),
@@ -300,7 +299,7 @@ def _stones(tile: _Tile) -> np.ndarray:
     column = (place[None] + shift) // pitch
     inside = ((place % pitch) < size)[:, None] & ((place[None] + shift) % pitch < size)
     uneven = tile.rng.uniform(-0.02, 0.02, (row.max() + 1, column.max() + 1))[row, column]
-    return np.where(tile.open, np.where(inside, uneven, -tile.terrain.depth), 0.0)
+    return np.where(tile.open, np.where(inside, uneven, -tile.at_level(tile.terrain.depth)), 0.0)
 
 
 def _gaps(tile: _Tile) -> np.ndarray:
@@ -308,7 +307,7 @@ def _gaps(tile: _Tile) -> np.ndarray:
     width, bank = tile.cells(tile.terrain.gap), round(1.0 / tile.terrain.cell)
     beyond = np.rint((tile.ring - 0.5 * tile.terrain.platform - 0.3) / tile.terrain.cell).astype(int)
     trench = (beyond >= 0) & (beyond % (width + bank) < width) & tile.open
-    return np.where(trench, -tile.terrain.depth, 0.0)
+    return np.where(trench, -tile.at_level(tile.terrain.depth), 0.0)
 
 
 KINDS: dict[str, Callable[[_Tile], np.ndarray]] = {

@@ -160,3 +160,8 @@ def test_the_weights_of_lee_et_al():
 def test_a_robot_has_fallen_when_it_leans_far_or_is_low(tilt, height, expected):
     gravity = jnp.array([np.sin(tilt), 0.0, -np.cos(tilt)], jnp.float32)
     assert bool(loco.fallen(gravity, jnp.float32(height), tilt=1.0, height=0.2)) == expected
+
+
+@pytest.mark.parametrize(("height", "expected"), [(-0.05, False), (-0.07, True)])
+def test_a_foot_has_sunk_when_it_is_deep_in_the_ground(height, expected):
+    assert bool(loco.sunk(jnp.array([0.02, height], jnp.float32), depth=0.06)) == expected

@@ -53,6 +53,19 @@ def rough() -> Env:
     return Env(replace(ROUGH, terrain=SMALL).spec(), "native")
 
 
+@pytest.fixture(scope="module")
+def begun(rough) -> batch.BatchState:
+    """Two robots for each kind."""
+    return jax.jit(partial(batch.reset, rough, n_envs=2 * len(KINDS)))(jax.random.PRNGKey(0))
+
+
+@pytest.fixture(scope="module")
+def step(rough):
+    still = jnp.zeros((2 * len(KINDS), 12))
+    compiled = jax.jit(partial(batch.step, rough))
+    return lambda state: compiled(state, still)
+
+
 # Tiles
 
 
@@ -83,8 +96,9 @@ def test_stairs_by_hand():
 def test_slopes_gaps_and_roughness_by_hand():
     slope = make_tile(replace(SMALL, slope=(0.1, 0.3)), "slopes", 1)[40]
     np.testing.assert_allclose(slope[[0, 10, 30, 40]], [0.0, 0.15, 0.45, 0.45], atol=1e-9)  # flat from 0.5 m on
-    gaps = make_tile(replace(SMALL, gap=(0.2, 0.2), depth=0.4), "gaps", 0)[40, 40:]
+    gaps = make_tile(replace(SMALL, gap=(0.2, 0.2), depth=(0.3, 0.4)), "gaps", 0)[40, 40:]
     np.testing.assert_array_equal(np.flatnonzero(gaps), [16, 17, 18, 19])  # from 0.8 m, for 0.2 m
+    assert gaps.min() == pytest.approx(-0.3)
     rough = make_tile(replace(SMALL, roughness=(0.05, 0.05)), "rough", 0)
     assert 0.03 < np.abs(rough).max() <= 0.05 and abs(rough.mean()) < 0.01
 
@@ -326,14 +340,29 @@ def test_the_feet_of_a_robot_on_terrain_carry_its_weight_and_other_shapes_can_to
         assert bool(touch(_Snapshot(pose(0, 0, 1, 0), sensordata=jnp.float32(data.sensordata))).any()) is touches
 
 
-def test_a_robot_that_leaves_the_terrain_is_reset_and_counted(rough):
-    state = batch.reset(rough, jax.random.PRNGKey(0), 3)
+def test_pictures_show_only_the_terrain_near_the_robot(rough):
+    qpos = np.tile(rough.robot.default_qpos, (2, 1))
+    qpos[:, :2] = [[-3.0, 9.0], [-2.0, 9.5]]
+    scene = rough.scene(qpos)
+    size, centre = scene.hfield_size[0], scene.geom("floor").pos
+    assert 2 * size[1] == pytest.approx(10.5, abs=0.1) and centre[1] == pytest.approx(9.25, abs=0.1)
+    assert scene.nq == rough.robot.model.nq and scene.nhfielddata < rough.robot.model.nhfielddata
+    data = mujoco.MjData(scene)
+    mujoco.mj_forward(scene, data)
+    found = mujoco.mj_ray(
+        scene, data, np.array([-2.9, 9.3, 5.0]), np.array([0, 0, -1.0]), None, 1, -1, np.zeros(1, np.int32)
+    )
+    assert 5.0 - found == pytest.approx(float(rough.ground.heights(jnp.array([[-2.9, 9.3]]))[0]), abs=1e-4)
+
+
+def test_a_robot_that_leaves_the_terrain_is_reset_and_counted(rough, begun, step):
+    state = begun
     edge = np.array(SMALL.extent) / 2 - SMALL.border / 2
     qpos = state.robots.physics.qpos.at[:2, 2].set(0.4).at[0, 0].set(edge[0] + 0.01).at[1, 1].set(0.01 - edge[1])
     state = state._replace(robots=state.robots._replace(physics=state.robots.physics._replace(qpos=qpos)))
-    state, ended = jax.jit(partial(batch.step, rough))(state, jnp.zeros((3, 12)))
-    assert ended.info.left.tolist() == [True, False, False] == ended.truncated.tolist()
-    assert not ended.terminated.any() and state.robots.step.tolist() == [0, 1, 1]
+    state, ended = step(state)
+    assert ended.info.left.tolist() == [True] + [False] * 15 == ended.truncated.tolist()
+    assert not ended.terminated.any() and state.robots.step.tolist() == [0] + [1] * 15
     assert np.abs(state.robots.physics.qpos[0, 0]) < edge[0]
     assert bool(rough.ground.left(jnp.array([0.0, 0.0, -1.0])))  # fallen through it
 
@@ -397,19 +426,22 @@ def test_robots_share_the_kinds_and_begin_at_the_first_levels_and_evaluations_us
     assert default.begin(key, 3, full=True).success.tolist() == [1.0] * 3
 
 
-def test_a_robot_that_walks_as_far_as_asked_meets_harder_tiles(rough):
+def test_a_robot_that_walks_as_far_as_asked_meets_harder_tiles(begun, step):
     """Two robots for each kind: the first walked all of 10 m, the second nothing. The next episode is drawn by then."""
     count = len(KINDS) * 2
-    step = jax.jit(partial(batch.step, rough))
-    state = batch.reset(rough, jax.random.PRNGKey(0), count)
+    state = begun
     assert not state.robots.draws[LEVEL].any()
-    walked = jnp.where(jnp.arange(count) < len(KINDS), 10.0, 0.0)
+    walked = jnp.asarray(np.where(np.arange(count) < len(KINDS), 10.0, 0.0), jnp.float32)
     seen = []
     for _ in range(3):
         robots = state.robots
-        memories = {**robots.memories, "distance_walked": walked, "distance_commanded": jnp.full(count, 10.0)}
+        memories = {
+            **robots.memories,
+            "distance_walked": walked,
+            "distance_commanded": jnp.full(count, 10.0, jnp.float32),
+        }
         state = state._replace(robots=robots._replace(memories=memories, step=robots.limit - 1))
-        state, ended = step(state, jnp.zeros((count, 12)))
+        state, ended = step(state)
         assert ended.info.grade.tolist() == [1] * len(KINDS) + [-1] * len(KINDS)
         seen.append(state.robots.draws[LEVEL].tolist())
     assert seen[1] == [1] * len(KINDS) + [0] * len(KINDS)
@@ -440,13 +472,15 @@ def test_a_grade_of_ones_own_takes_quantities_and_the_outcome():
 
 def test_level_ground_costs_nothing_and_a_blind_actor_reads_what_it_read_before(rough):
     flat = Env(Velocity().spec(), "native")
-    assert flat.reset(jax.random.PRNGKey(0)).memories.keys().isdisjoint({"distance_walked", "distance_commanded"})
-    assert LEVEL not in flat.reset(jax.random.PRNGKey(0)).draws
+    shapes = [jax.eval_shape(env.reset, jax.random.PRNGKey(0)) for env in (flat, rough)]
+    assert [{"distance_walked", "distance_commanded"} <= shape.memories.keys() for shape in shapes] == [False, True]
+    assert [LEVEL in shape.draws for shape in shapes] == [False, True]
     names = [[term.quantity for term in env.spec.observations["actor"].terms] for env in (flat, rough)]
     assert names[0] == names[1]
     assert rough.observation_sizes["critic"] == flat.observation_sizes["critic"] + len(rough.spec.scan.points)
 
 
+@pytest.mark.slow
 def test_a_bundle_has_the_height_scan_among_its_inputs_only_if_the_actor_reads_it(tmp_path):
     from test_export import configured, learned, write
 
