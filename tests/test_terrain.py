@@ -14,6 +14,7 @@ import pytest
 from jaxloco.envs import batch
 from jaxloco.envs.curriculum import Curriculum, CurriculumState, Sampler
 from jaxloco.envs.env import Env
+from jaxloco.envs.feet import foot_quantities
 from jaxloco.envs.gaits import standing_feet
 from jaxloco.envs.ground import FLAT, KIND, LEVEL, GridGround, around, heading
 from jaxloco.envs.height_scan import HeightScan, ground_quantities
@@ -296,8 +297,18 @@ def test_engines_agree_on_every_kind_of_terrain(converged, ground):
         ends[engine] = rolled(spec, engine, qpos, qvel, ctrl)
     moved = np.abs(ends["native"][0] - qpos).max(axis=1)
     assert (moved > 0.02).all()
-    for name, index, tolerance in (("qpos", 0, 1e-3), ("qvel", 1, 0.05)):
-        worst = np.abs(ends["native"][index] - ends["mjx"][index]).max(axis=1)
+    force = {q.name: q for q in foot_quantities(converged, ground)}["foot_forces"].function
+    snapshots = {
+        engine: [_Snapshot(pose(0, 0, 1, 0), sensordata=row) for row in end[2]] for engine, end in ends.items()
+    }
+    forces = [np.array([force(s)[:, 2] for s in snapshots[engine]]) for engine in ("native", "mjx")]
+    assert (forces[0].sum(axis=1) > 50.0).all()
+    for name, a, b, tolerance in (
+        ("qpos", ends["native"][0], ends["mjx"][0], 1e-3),
+        ("qvel", ends["native"][1], ends["mjx"][1], 0.05),
+        ("foot_forces", *forces, 2.0),
+    ):
+        worst = np.abs(a - b).max(axis=1)
         assert (worst < tolerance).all(), f"{name}: {dict(zip(KINDS, worst.tolist(), strict=True))}"
 
 
@@ -319,8 +330,6 @@ def rolled(spec: PhysicsSpec, engine: str, qpos: np.ndarray, qvel: np.ndarray, c
 
 
 def test_the_feet_of_a_robot_on_terrain_carry_its_weight_and_other_shapes_can_touch_it(go1, ground, grid):
-    from jaxloco.envs.feet import foot_quantities
-
     qpos, _ = on_features(go1, ground, 500)
     data = mujoco.MjData(go1.model)
     force = {q.name: q for q in foot_quantities(go1, ground)}["foot_forces"].function
@@ -424,6 +433,8 @@ def test_robots_share_the_kinds_and_begin_at_the_first_levels_and_evaluations_us
     default = Curriculum()
     assert default.begin(key, 3, full=False).success.tolist() == [0.0] * 3
     assert default.begin(key, 3, full=True).success.tolist() == [1.0] * 3
+    firsts = [int(curriculum.begin(jax.random.PRNGKey(seed), 1, full=True).kind[0]) for seed in range(20)]
+    assert len(set(firsts)) > 3  # so that a video of one robot is not always of the same kind
 
 
 def test_a_robot_that_walks_as_far_as_asked_meets_harder_tiles(begun, step):
@@ -507,9 +518,10 @@ def test_a_run_on_terrain_reports_levels_and_resumes_bit_for_bit(tmp_path: Path)
     from training_helpers import assert_equal_trees, shared_program, train
 
     from jaxloco.learning.networks import NetworkConfig
-    from jaxloco.training import loop
+    from jaxloco.training import loop, trainer
     from jaxloco.training.checkpoint import Checkpoints
     from jaxloco.training.metrics import read_metrics
+    from jaxloco.training.run_folder import RunFolder
 
     base = recipe("go1-rough")
     terrain = replace(SMALL, kinds=("gaps", "flat", "slopes"))
@@ -541,6 +553,13 @@ def test_a_run_on_terrain_reports_levels_and_resumes_bit_for_bit(tmp_path: Path)
         checkpoints.wait()
         like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
         _, restored = checkpoints.restore(like, {})
+    with pytest.raises(ConfigError, match="task 'cartpole' has no terrain"):
+        trainer._at_level(Cartpole(), 1)
+    with pytest.raises(ConfigError, match="there are levels 0 to 1"):
+        trainer.load_run(RunFolder.open("run"), level=2)
+    _, fixed, _, _ = trainer.load_run(RunFolder.open("run"), level=1)
+    assert fixed.spec.curriculum.evaluation == 1.0
+
     straight, _ = program.iterate(middle, 3, 6)
     resumed, _ = program.iterate(restored, 3, 6)
     assert_equal_trees(resumed, straight)

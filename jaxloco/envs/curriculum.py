@@ -70,7 +70,7 @@ class Curriculum:
     def begin(self, key: jax.Array, count: int, *, full: bool) -> CurriculumState:
         """Return the state of `count` robots, leading axis N, at the beginning of a training or an evaluation (`full`).
 
-        A robot's kind of terrain is its number modulo the number of kinds.
+        A robot's kind of terrain is its number modulo the number of kinds; in an evaluation counted from a random one.
         """
         highest = self.start
         if full:
@@ -79,7 +79,8 @@ class Curriculum:
         if full and self.evaluation is not None:
             success = jnp.full((count,), self.evaluation, jnp.float32)
         progress = jnp.full((count,), 1.0 if full else 0.0, jnp.float32)
-        return CurriculumState(progress, success, jnp.arange(count, dtype=jnp.int32) % self.kinds)
+        first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, self.kinds) if full else jnp.int32(0)
+        return CurriculumState(progress, success, (first + jnp.arange(count, dtype=jnp.int32)) % self.kinds)
 
     def after_episode(self, state: CurriculumState, grade: jax.Array, key: jax.Array) -> CurriculumState:
         """Return the levels after an episode.
