@@ -220,6 +220,7 @@ class EvaluateOptions:
         physics: Engine; the run's own if not given.
         checkpoint: Which one to play.
         seed: Seed of the episodes.
+        level: Level of terrain, -1 for a random one each; the run's own setting if not given.
         out: JSON file for the figures.
     """
 
@@ -227,6 +228,7 @@ class EvaluateOptions:
     physics: Literal["auto", "native", "mjx", "warp"] | None = None
     checkpoint: Literal["last", "best"] = "last"
     seed: int = 1
+    level: int | None = None
     out: str | None = None
 
 
@@ -241,7 +243,7 @@ def evaluate(arguments: list[str]) -> int:
     from jaxloco.training import evaluation, trainer
 
     _prepare_jax()
-    _, env, agent, state = trainer.load_run(RunFolder.open(run), own.physics, own.checkpoint)
+    _, env, agent, state = trainer.load_run(RunFolder.open(run), own.physics, own.checkpoint, own.level)
     episodes = trainer.evaluate(env, agent, state, own.episodes, own.seed)
     assert episodes is not None
     figures = evaluation.summarize(env, episodes)
@@ -291,12 +293,14 @@ class RenderOptions:
         seconds: Length.
         checkpoint: Which one to play.
         seed: Seed of the episode.
+        level: Level of terrain, -1 for a random one; the run's own setting if not given.
     """
 
     out: str | None = None
     seconds: float = 10.0
     checkpoint: Literal["last", "best"] = "last"
     seed: int = 1
+    level: int | None = None
 
 
 def render(arguments: list[str]) -> int:
@@ -309,7 +313,7 @@ def render(arguments: list[str]) -> int:
     from jaxloco.training import trainer
 
     folder = RunFolder.open(run)
-    _, env, agent, state = trainer.load_run(folder, ANY_ENGINE, own.checkpoint)
+    _, env, agent, state = trainer.load_run(folder, ANY_ENGINE, own.checkpoint, own.level)
     episodes = trainer.evaluate(env, agent, state, 1, own.seed)
     if episodes is None:
         return 2

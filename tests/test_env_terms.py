@@ -25,7 +25,7 @@ def sampler(seed: int = 0, curriculum: CurriculumState = FULL, until: float = 1.
 
 
 def level(progress: float = 0.0, success: float = 0.0) -> CurriculumState:
-    return CurriculumState(jnp.float32(progress), jnp.float32(success))
+    return CurriculumState(jnp.float32(progress), jnp.float32(success), jnp.int32(0))
 
 
 # Binding
@@ -80,9 +80,10 @@ def test_a_range_grows_from_its_nominal_value():
 
 def test_success_widens_a_range_and_failure_narrows_it():
     curriculum = Curriculum(step_up=0.2, step_down=0.1)
-    state = curriculum.after_episode(level(success=0.5), jnp.bool_(False))
+    key, grade = jax.random.PRNGKey(0), curriculum.grade
+    state = curriculum.after_episode(level(success=0.5), grade(jnp.bool_(False)), key)
     assert float(state.success) == pytest.approx(0.7)
-    state = curriculum.after_episode(state, jnp.bool_(True))
+    state = curriculum.after_episode(state, grade(jnp.bool_(True)), key)
     assert float(state.success) == pytest.approx(0.6)
     assert float(Range(-1.0, 1.0, grows="success").bounds(state, 1.0)[1]) == pytest.approx(0.6)
 

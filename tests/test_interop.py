@@ -62,6 +62,20 @@ def test_a_foreign_step_gives_what_the_environment_gave():
     assert env.observation_sizes == {"actor": 1, "critic": 2}
 
 
+def test_a_foreign_robot_has_no_terrain_and_its_level_follows_whether_it_fell():
+    env = walk()
+    assert not env.ground.terrain.kinds and env.tile(env.reset(jax.random.PRNGKey(0))) == {}
+    state = jax.jit(partial(batch.reset, env, n_envs=2))(jax.random.PRNGKey(0))
+    step, grades = jax.jit(partial(batch.step, env)), []
+    for _ in range(20):  # the first falls, the second stays until its time is over
+        state, ended = step(state, jnp.array([[1.0], [0.0]]))
+        assert not ended.info.left.any()
+        done = np.asarray(ended.terminated | ended.truncated)
+        grades += [(robot, int(ended.info.grade[robot])) for robot in np.flatnonzero(done)]
+    assert set(grades) == {(0, -1), (1, 1)}
+    np.testing.assert_allclose(state.robots.curriculum.success, [0.0, env.curriculum.step_up])
+
+
 def test_a_foreign_fall_terminates_and_the_time_limit_truncates():
     env = walk()
     step = jax.jit(env.step)
@@ -158,7 +172,7 @@ def test_an_environment_of_brax_is_learned_by_our_trainer(tmp_path):
     assert summary["evaluation"]["seconds_mean"] > 3.9  # of 4 s; untrained it falls within 0.3 s
     assert Policy.load(tmp_path / "run" / "policy").verify() < 1e-5
     _, env, _, _ = trainer.load_run(RunFolder(tmp_path / "run"), ANY_ENGINE)
-    assert env.robot_name == "brax-inverted_pendulum" and env.visual_model.nq == 2
+    assert env.robot_name == "brax-inverted_pendulum" and env.scene(np.zeros((1, 2))).nq == 2
 
 
 # Our tasks in Brax

@@ -28,6 +28,7 @@ TERMS = {
     "stumble": (loco.stumble, {"ratio": 5.0}, 1.0),
     "contact_force": (loco.contact_force, {"limit": 50.0}, 11.0),
     "body_collisions": (loco.body_collisions, {}, 2.0),
+    "body_terrain": (loco.body_terrain, {"clearance": 0.03}, 2.0),
     "joint_limits": (loco.joint_limits, {"lower": (-1.0, -1.0), "upper": (1.0, 1.0)}, 0.2 + 0.5),
     "pose": (loco.pose, {"weights": (1.0, 0.1)}, np.exp(-(0.04 + 0.1 * 0.09))),
     "joint_deviation": (loco.joint_deviation, {"weights": (1.0, 0.1)}, 0.2 + 0.03),
@@ -59,6 +60,7 @@ VALUES = {
     "air_times": [0.3, 0.2],
     "swing_peaks": [0.06, 0.05],
     "body_contacts": [True, False, True],
+    "body_heights": [0.31, 0.02, -0.01],
     "gait_phases": [0.1, 0.25],
     "joint_positions": [-1.2, 1.5],
     "joint_offsets": [0.2, -0.3],
@@ -89,7 +91,13 @@ def test_a_term_has_the_value_worked_out_by_hand(name):
 def test_every_term_is_tested():
     functions = {n for n, f in vars(loco).items() if callable(f) and getattr(f, "__module__", "") == loco.__name__}
     private = {name for name in functions if name.startswith("_")}
-    assert functions - private - set(TERMS) == {"moving", "gait_tracking", "fallen"}  # tested below
+    assert functions - private - set(TERMS) == {
+        "moving",
+        "along_command",
+        "gait_tracking",
+        "fallen",
+        "sunk",
+    }  # tested below
 
 
 def gait(heights, contacts, *, phases=(0.25, 0.75), command=(1.0, 0.0, 0.0), speed=0.0):
@@ -152,3 +160,8 @@ def test_the_weights_of_lee_et_al():
 def test_a_robot_has_fallen_when_it_leans_far_or_is_low(tilt, height, expected):
     gravity = jnp.array([np.sin(tilt), 0.0, -np.cos(tilt)], jnp.float32)
     assert bool(loco.fallen(gravity, jnp.float32(height), tilt=1.0, height=0.2)) == expected
+
+
+@pytest.mark.parametrize(("height", "expected"), [(-0.05, False), (-0.07, True)])
+def test_a_foot_has_sunk_when_it_is_deep_in_the_ground(height, expected):
+    assert bool(loco.sunk(jnp.array([0.02, height], jnp.float32), depth=0.06)) == expected

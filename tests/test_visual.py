@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
+from jaxloco.terrain import Terrain, make_grid
 from jaxloco.visual import render
-from jaxloco.visual.plots import plot_curves
+from jaxloco.visual.plots import plot_curves, plot_terrain
 from jaxloco.visual.render import render_image, render_video, rendering_available
 
 SCENE = """
@@ -39,6 +40,9 @@ METRICS = {
     "time/fps": np.full(40, 3e4),
     "reward/upright": np.linspace(0, 1, 40),
     "reward/effort": np.linspace(0, -0.1, 40),
+    "terrain/level": np.linspace(0, 6, 40),
+    "terrain/level_gaps": np.linspace(0, 5, 40),
+    "terrain/past_middle": np.linspace(0, 0.8, 40),
 }
 
 
@@ -98,6 +102,15 @@ def test_curves_leave_gaps_where_values_are_missing(tmp_path: Path) -> None:
     evaluations[[10, 39]] = [50.0, 90.0]
     metrics = {**METRICS, "train/std": holes, "eval/mean_reward": evaluations, "eval/std_reward": evaluations}
     assert plot_curves(metrics, tmp_path / "curves.png").exists()
+
+
+def test_a_terrain_is_drawn_with_its_levels_and_kinds(tmp_path: Path) -> None:
+    terrain = Terrain(("stairs_up", "flat"), levels=3, tile=4.0, border=1.0)
+    picture = matplotlib.image.imread(plot_terrain(terrain, make_grid(terrain), tmp_path / "terrain.png"))
+    purple = (picture[..., 2] > picture[..., 1] + 0.1) & (picture[..., 2] > picture[..., 0])  # pits of stairs
+    rows, columns = np.nonzero(purple & (np.arange(picture.shape[1]) < 0.85 * picture.shape[1]))
+    assert len(rows) > 10_000 and rows.min() > 0.4 * picture.shape[0]  # the first kind is at the bottom
+    assert np.ptp(columns) > 0.5 * picture.shape[1]  # on every level
 
 
 def test_importing_the_pictures_imports_no_drawing_library() -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxloco.envs.curriculum import CurriculumState
+from jaxloco.envs.curriculum import LAST_KEY, CurriculumState
 from jaxloco.envs.interface import Environment, EpisodeState
 
 
@@ -44,7 +44,7 @@ def reset(env: Environment, key: jax.Array, n_envs: int, *, spread: bool = False
         key: Random key, (2,).
         n_envs: Number of robots, N.
         spread: Let the first episodes end at different times, so that the robots do not march in step.
-        full: Draw from full ranges, whatever the curriculum, and play episodes of full length (evaluation).
+        full: Draw from full ranges, at the curriculum's level for it, and play episodes of full length (evaluation).
     """
     return begin(env, jax.random.split(key, n_envs), spread=spread, full=full)
 
@@ -53,8 +53,7 @@ def begin(env: Environment, keys: jax.Array, *, spread: bool = False, full: bool
     """Begin an episode with each of N robots from keys of their own, (N, 2); see `reset`."""
     n_envs = keys.shape[0]
     shortest, longest = (env.max_steps, env.max_steps) if full else env.training_steps
-    reached = jnp.full((n_envs,), 1.0 if full else 0.0, jnp.float32)
-    level = CurriculumState(reached, reached)
+    level = env.curriculum.begin(keys, full=full)
     robots, keys = _draw(env, keys, level, 1 if spread else shortest, longest)
     return BatchState(robots, robots, jnp.ones(n_envs, bool), level, keys)
 
@@ -76,10 +75,11 @@ def step(
     """
     ended = jax.vmap(env.step)(state.robots, actions, numbers)
     done = ended.terminated | ended.truncated
-    reached = jax.vmap(env.curriculum.after_episode)(ended.curriculum, ended.terminated)
-    curriculum = select(done, reached, ended.curriculum)
     empty = jnp.any(done & state.spare_used)
     state = jax.lax.cond(empty, partial(_refill, env), lambda unchanged: unchanged, state)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, jnp.uint32(LAST_KEY))  # another one for each ending
+    reached = jax.vmap(env.curriculum.after_episode)(ended.curriculum, ended.info.grade, keys)
+    curriculum = select(done, reached, ended.curriculum)
     robots = select(done, state.spare, ended)
     robots = robots._replace(curriculum=curriculum)
     level = select(done, curriculum, state.spare_level)

@@ -1,16 +1,20 @@
-"""Ranges that can grow while training, with training progress or with each robot's success.
+"""What can grow while training, with training progress or with each robot's success: ranges, and the level of terrain.
 
 The curriculum is part of the environment's state, so it lives inside the compiled loop and in every checkpoint.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxloco.errors import ConfigError
+
+LAST_KEY = 0xFFFFFFFF
+"""Folded into a key that is also split, or folded with the numbers of steps, for one draw beside all of them."""
 
 
 class CurriculumState(NamedTuple):
@@ -19,14 +23,21 @@ class CurriculumState(NamedTuple):
     Attributes:
         progress: Share of the training done, (), 0 to 1.
         success: This robot's level, (), 0 to 1.
+        kind: Kind of terrain that this robot walks on, int32, ().
     """
 
     progress: jax.Array
     success: jax.Array
+    kind: jax.Array
 
 
-FULL = CurriculumState(jnp.float32(1.0), jnp.float32(1.0))
+FULL = CurriculumState(jnp.float32(1.0), jnp.float32(1.0), jnp.int32(0))
 """Every range at its full width: what evaluation uses."""
+
+
+def survived(terminated: jax.Array) -> jax.Array:
+    """Return the grade of an episode: 1 if it ended without a termination, else -1."""
+    return jnp.where(terminated, -1, 1)
 
 
 @dataclass(frozen=True)
@@ -35,18 +46,73 @@ class Curriculum:
 
     Attributes:
         progress_until: Share of the training after which ranges that grow with progress have their full width.
-        step_up: Added to a robot's success level when its episode ends without a termination.
-        step_down: Subtracted when it ends with one.
+        step_up: Added to a robot's success level after an episode of grade 1.
+        step_down: Subtracted after one of grade -1.
+        grade: Pure function of quantities, of `terminated`, and of `elapsed`, the share of the episode's time that
+            has passed; returns 1, 0 or -1, (). Its parameters are called like them, or are `constants`.
+        constants: Fixed parameters of `grade`.
+        start: Highest success at the beginning; each robot begins at a random multiple of `step_up` up to it.
+        evaluation: Success in evaluations; None for a random multiple of `step_up`.
+        recycle: Send robots past the last level to a random one, so that none forgets the easy ones.
+        kinds: Kinds of terrain, which the robots share evenly.
     """
 
     progress_until: float = 0.5
     step_up: float = 0.1
     step_down: float = 0.05
+    grade: Callable[..., jax.Array] = survived
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    start: float = 0.0
+    evaluation: float | None = 1.0
+    recycle: bool = False
+    kinds: int = 1
 
-    def after_episode(self, state: CurriculumState, terminated: jax.Array) -> CurriculumState:
-        """Return the levels after an episode."""
-        change = jnp.where(terminated, -self.step_down, self.step_up)
-        return state._replace(success=jnp.clip(state.success + change, 0.0, 1.0))
+    def begin(self, keys: jax.Array, *, full: bool) -> CurriculumState:
+        """Return the state of N robots, leading axis N, at the beginning of a training or an evaluation (`full`).
+
+        A robot's kind of terrain is its number modulo the number of kinds; in an evaluation counted from a random one.
+
+        Args:
+            keys: Random key of each robot, from which nothing else folds `LAST_KEY` in, (N, 2).
+            full: For an evaluation.
+        """
+        count = keys.shape[0]
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, jnp.uint32(LAST_KEY))
+        highest = self.start
+        if full:
+            highest = 1.0 if self.evaluation is None else 0.0
+        success = jax.vmap(lambda key: self._random(jax.random.uniform(key), highest))(keys)
+        if full and self.evaluation is not None:
+            success = jnp.full((count,), self.evaluation, jnp.float32)
+        progress = jnp.full((count,), 1.0 if full else 0.0, jnp.float32)
+        first = jax.random.randint(jax.random.fold_in(keys[0], 1), (), 0, self.kinds) if full else jnp.int32(0)
+        return CurriculumState(progress, success, (first + jnp.arange(count, dtype=jnp.int32)) % self.kinds)
+
+    def alone(self, key: jax.Array) -> CurriculumState:
+        """Return the state of a single robot, of a random kind, in an evaluation. Random key (2,)."""
+        state: CurriculumState = jax.tree.map(lambda x: x[0], self.begin(key[None], full=True))
+        return state
+
+    def after_episode(self, state: CurriculumState, grade: jax.Array, key: jax.Array) -> CurriculumState:
+        """Return the levels after an episode.
+
+        Args:
+            state: The levels before.
+            grade: What `grade` gave, ().
+            key: Random key, for robots past the last level, (2,).
+        """
+        change = jnp.where(grade > 0, self.step_up, jnp.where(grade < 0, -self.step_down, 0.0))
+        reached = state.success + change
+        success = jnp.clip(reached, 0.0, 1.0)
+        if self.recycle:
+            past = reached > 1.0 + 0.5 * self.step_up
+            success = jnp.where(past, self._random(jax.random.uniform(key), 1.0), success)
+        return state._replace(success=success)
+
+    def _random(self, unit: jax.Array, highest: float) -> jax.Array:
+        """Return a multiple of `step_up` from 0 to `highest`, all equally likely, from a number in [0, 1)."""
+        count = round(highest / self.step_up) + 1
+        return jnp.minimum(jnp.floor(unit * count) * self.step_up, highest)
 
 
 @dataclass(frozen=True)
@@ -99,6 +165,7 @@ class Sampler:
     while a function is traced; make a new one for each call.
 
     Attributes:
+        curriculum: The stage.
         used: Numbers taken so far.
     """
 
@@ -111,7 +178,7 @@ class Sampler:
         block: int = 128,
         numbers: jax.Array | None = None,
     ) -> None:
-        self._key, self._curriculum, self._progress_until = key, curriculum, progress_until
+        self._key, self.curriculum, self._progress_until = key, curriculum, progress_until
         self._block, self._blocks = block, 0
         self._left = numbers
         self.used = 0
@@ -129,7 +196,7 @@ class Sampler:
 
     def draw(self, span: Range, shape: tuple[int, ...] = ()) -> jax.Array:
         """Draw values of the given shape from a range, float32."""
-        low, high = span.bounds(self._curriculum, self._progress_until)
+        low, high = span.bounds(self.curriculum, self._progress_until)
         unit = self.unit(shape)
         if span.log:
             return jnp.exp(jnp.log(low) + unit * (jnp.log(high) - jnp.log(low)))

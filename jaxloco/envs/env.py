@@ -5,13 +5,15 @@ physics → quantities → reward, termination, observation.
 """
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from jaxloco.envs import actions
@@ -19,7 +21,9 @@ from jaxloco.envs.actuators import Actuation, ActuationState, Drive
 from jaxloco.envs.commands import Command, CommandState
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
-from jaxloco.envs.gaits import Gait
+from jaxloco.envs.gaits import Gait, standing_feet
+from jaxloco.envs.ground import FLAT, KIND, LEVEL, GridGround, Ground, Tile
+from jaxloco.envs.height_scan import HeightScan, ground_quantities
 from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
 from jaxloco.envs.memories import Memories, Remembered
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer, ObserverState
@@ -35,9 +39,13 @@ from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
 from jaxloco.physics.contract import Params, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
+from jaxloco.terrain import Terrain, make_grid
 
-if TYPE_CHECKING:
-    import mujoco
+OUTCOME = ("terminated", "elapsed")
+"""What the curriculum's grade may take beside quantities."""
+
+IN_SIGHT = 5.0
+"""How far terrain is drawn around a robot, m: drawing all of it takes seconds per picture."""
 
 NO_PUSHES = Pushes(Range(0.0, 0.0), Range(1.0, 1.0), Range(1e6, 1e6))
 
@@ -87,7 +95,9 @@ class EnvSpec:
         initial_state: Distribution of the first state.
         randomization: How the model differs from episode to episode.
         pushes: External forces.
-        curriculum: How ranges grow.
+        curriculum: How ranges grow, and levels of terrain.
+        terrain: What the robot stands on.
+        scan: Where the heights of the ground are measured, for whoever reads `height_scan`.
     """
 
     robot: str
@@ -108,6 +118,8 @@ class EnvSpec:
     randomization: tuple[Randomizer, ...] = ()
     pushes: Pushes | None = None
     curriculum: Curriculum = field(default_factory=Curriculum)
+    terrain: Terrain = field(default_factory=Terrain)
+    scan: HeightScan = field(default_factory=HeightScan)
 
     def build(self, engine: str = "auto") -> "Env":
         """Build the environment on a physics engine."""
@@ -144,8 +156,9 @@ class Env:
 
     def __init__(self, spec: EnvSpec, engine: str = "auto") -> None:
         self.spec = spec
-        self.robot = load_robot(spec.robot)
+        self.robot, self.ground = _robot_on_ground(spec)
         self.dt = self.robot.control_dt
+        self._base = self.robot.base_qpos_indices[:3]
         self.max_steps = self._steps("episode_seconds", spec.episode_seconds)
         self.training_steps = (self.max_steps, self.max_steps)
         if spec.training_seconds is not None:
@@ -158,8 +171,9 @@ class Env:
         remembered = (*foot_memories(self.robot), *spec.memories)
         self.quantities = QuantityTable(
             (
-                *standard_quantities(self.robot),
-                *foot_quantities(self.robot),
+                *standard_quantities(self.robot, self.ground),
+                *foot_quantities(self.robot, self.ground),
+                *ground_quantities(self.robot, self.ground, spec.scan),
                 *(spec.gait.quantities(self.robot) if spec.gait else ()),
                 *self._own_quantities(),
                 *(memory.quantity() for memory in remembered),
@@ -169,6 +183,7 @@ class Env:
         self._rewards = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.rewards]
         self._weights = jnp.array([term.weight for term in spec.rewards], jnp.float32)
         self._terminations = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.terminations]
+        self._grade = self._bind("curriculum grade", spec.curriculum.grade, {}, spec.curriculum.constants, OUTCOME)
         self._check_observations()
         self._memories = Memories(remembered, self.quantities, self._used())
         self.physics = make_physics(self._physics_spec(), engine)
@@ -227,14 +242,13 @@ class Env:
         return str(self.robot.folder)
 
     @property
-    def visual_model(self) -> "mujoco.MjModel":
-        """The model to draw."""
-        return self.robot.visual_model
-
-    @property
     def floating(self) -> bool:
         """Whether the base is free to move."""
         return self.robot.base_body is not None
+
+    def tile(self, state: EnvState) -> Tile:
+        """Return row and column of the robot's tile."""
+        return {name: state.draws[name] for name in (LEVEL, KIND) if name in state.draws}
 
     def measure(self, state: EnvState) -> jax.Array:
         """Return what the actor reads, before noise and delay, (frame_size,)."""
@@ -247,6 +261,15 @@ class Env:
     def record(self, state: EnvState) -> dict[str, Any]:
         """Return the state before a step that broke down, the model and the action."""
         return {"physics": state.physics, "params": state.params, "action": state.action}
+
+    def scene(self, qpos: np.ndarray) -> mujoco.MjModel:
+        """Return a model to draw these configurations with, (frames, nq): of the terrain only what is near them."""
+        ground, robot = self.ground, self.robot
+        if not isinstance(ground, GridGround):
+            return robot.visual_model
+        points = np.asarray(qpos, float)[:, self._base[:2]]
+        window = ground.grid.window(points.min(axis=0) - IN_SIGHT, points.max(axis=0) + IN_SIGHT)
+        return load_robot(robot.folder, robot.variant, window).visual_model
 
     # What the policy knows of itself
 
@@ -336,8 +359,10 @@ class Env:
             entries.append(Quantity(name, "s", "", False, partial(_draw, name), mirror="even"))
         return tuple(entries)
 
-    def _bind(self, name: str, function: Callable, inputs: Mapping, constants: Mapping) -> Bound:
-        known = self.quantities.names
+    def _bind(
+        self, name: str, function: Callable, inputs: Mapping, constants: Mapping, more: tuple[str, ...] = ()
+    ) -> Bound:
+        known = (*self.quantities.names, *more)
         return bind(function, known, what=f"term {name!r}", inputs=inputs, constants=constants)
 
     def _check_observations(self) -> None:
@@ -364,11 +389,11 @@ class Env:
         return actions.apply(stages, actions.initial_state(stages, self.action_size), still)[1]
 
     def _used(self) -> set[str]:
-        """Return the quantities that observations, rewards and terminations take."""
+        """Return the quantities that observations, rewards, terminations and the curriculum take."""
         used = {term.quantity for group in self.spec.observations.values() for term in group.terms}
-        for bound in (*self._rewards, *self._terminations):
+        for bound in (*self._rewards, *self._terminations, self._grade):
             used |= set(bound.sources.values())
-        return used
+        return used - set(OUTCOME)
 
     def _physics_spec(self) -> PhysicsSpec:
         base = self.robot.base_body
@@ -454,6 +479,8 @@ class Env:
                 reward_terms=jnp.zeros(len(self._rewards)),
                 terminations=jnp.zeros(len(self._terminations), bool),
                 nonfinite=jnp.bool_(False),
+                left=jnp.bool_(False),
+                grade=jnp.int32(0),
                 episode_return=zero,
                 episode_length=jnp.int32(0),
             ),
@@ -470,7 +497,7 @@ class Env:
 
         Returns:
             The state after the step. `observation` is the one before any reset; `terminated` means failure,
-            `truncated` that time ran out.
+            `truncated` that time or the terrain ran out.
         """
         key = jax.random.fold_in(state.key, state.step)
         return self._step(state, jnp.clip(action, -1.0, 1.0), self._sampler(key, state.curriculum, numbers=numbers))
@@ -505,6 +532,9 @@ class Env:
             for name, observer in self.observers.items()
         }
         terminated = jnp.any(ends) | ~finite
+        left = self.ground.left(physics.qpos[self._base])
+        outcome = {"terminated": terminated, "elapsed": step / state.limit}
+        grade = _scalar("curriculum grade", self._grade(ChainMap(outcome, values)), jnp.int32)  # type: ignore[arg-type]
         return state._replace(
             physics=physics,
             pipeline=pipeline,
@@ -519,11 +549,13 @@ class Env:
             observation=self._observation(observers),
             reward=reward,
             terminated=terminated,
-            truncated=(step >= state.limit) & ~terminated,
+            truncated=((step >= state.limit) | left) & ~terminated,
             info=Info(
                 reward_terms=terms,
                 terminations=ends,
                 nonfinite=~finite,
+                left=left,
+                grade=grade,
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,
             ),
@@ -537,6 +569,8 @@ class Env:
         """Draw the model, the state and all else of a new episode but the observers' share."""
         params = self.physics.complete(self._randomized.draw(self._nominal, sampler))
         qpos, qvel = self.spec.initial_state.draw(self.robot, sampler)
+        tile = self.ground.tile(sampler.curriculum)
+        qpos = qpos.at[self._base].set(self.ground.place(qpos[self._base], tile, sampler))
         physics, readings = self.physics.reset(params, qpos, qvel)
         commands = {command.name: command.draw(sampler) for command in self.spec.commands}
         still = jnp.zeros(self.action_size)
@@ -544,7 +578,7 @@ class Env:
             physics=physics,
             readings=readings,
             params=params,
-            draws=self.spec.actuation.draw(sampler),
+            draws={**self.spec.actuation.draw(sampler), **tile},
             action=still,
             previous_action=still,
             target=self._first_target(),
@@ -579,6 +613,20 @@ class Env:
 
     def _observation(self, observers: dict[str, ObserverState]) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}
+
+
+def _robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
+    """Load the robot with its terrain in its model."""
+    if not spec.terrain.kinds:
+        return load_robot(spec.robot), FLAT
+    robot = load_robot(spec.robot)
+    if robot.base_body is None:
+        raise ConfigError(
+            f"robot {robot.name!r} is fixed to the world, so it has no use for terrain; write no kinds of it"
+        )
+    footprint = standing_feet(robot)[:, :2]
+    grid = make_grid(spec.terrain)
+    return load_robot(spec.robot, ground=grid), GridGround(spec.terrain, grid, footprint)
 
 
 def _check_names(spec: EnvSpec) -> None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.kinematics import foot_chains
 from jaxloco.envs.memories import Remembered
 from jaxloco.envs.quantities import Quantity, Snapshot, rotate_inverse
@@ -18,8 +19,8 @@ CONTACT_FORCE = 1.0
 """Force above which a foot counts as standing, N."""
 
 
-def foot_quantities(robot: Robot) -> tuple[Quantity, ...]:
-    """Return what can be known about the feet of a robot; nothing for a robot without."""
+def foot_quantities(robot: Robot, ground: Ground = FLAT) -> tuple[Quantity, ...]:
+    """Return what can be known about the feet of a robot on some ground; nothing for a robot without."""
     if not robot.feet:
         return ()
     feet = len(robot.feet)
@@ -60,7 +61,7 @@ def foot_quantities(robot: Robot) -> tuple[Quantity, ...]:
             "m",
             "ground",
             False,
-            lambda foot_positions: foot_positions[:, 2] - radii,
+            lambda foot_positions: foot_positions[:, 2] - radii - ground.heights(foot_positions[:, :2]),
             True,
             mirror="feet",
         ),

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState
+from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.observations import Observer
 from jaxloco.onboard.spec import InputSpec, OutputSpec, Stage
 
@@ -28,6 +30,8 @@ class Info(NamedTuple):
         reward_terms: Raw value of each reward term, in order, (n_terms,).
         terminations: Which termination terms held, in order, (n_terms,).
         nonfinite: Whether the simulation broke down in this step, ().
+        left: Whether the robot has left the terrain, ().
+        grade: What an episode that ends here means for the robot's level: 1, 0 or -1, int32, ().
         episode_return: Sum of rewards so far, ().
         episode_length: Steps so far, ().
     """
@@ -35,6 +39,8 @@ class Info(NamedTuple):
     reward_terms: jax.Array
     terminations: jax.Array
     nonfinite: jax.Array
+    left: jax.Array
+    grade: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array
 
@@ -133,6 +139,10 @@ class Environment(Protocol):
         """How levels move from episode to episode."""
 
     @property
+    def ground(self) -> Ground:
+        """What robots stand on: `jaxloco.envs.ground.FLAT` where there are no tiles of terrain."""
+
+    @property
     def reward_weights(self) -> dict[str, float]:
         """Reward term → its weight, in the order of `Info.reward_terms`."""
 
@@ -157,10 +167,6 @@ class Environment(Protocol):
         """Where it comes from: a folder or a package."""
 
     @property
-    def visual_model(self) -> "mujoco.MjModel | None":
-        """The model to draw, None where there is none."""
-
-    @property
     def floating(self) -> bool:
         """Whether the first three positions are those of a free base."""
 
@@ -172,11 +178,17 @@ class Environment(Protocol):
     def step(self, state: Any, action: jax.Array, numbers: jax.Array | None = None) -> EpisodeState:
         """Advance one control period; see `jaxloco.envs.env.Env.step`."""
 
+    def tile(self, state: Any) -> Tile:
+        """Return the tile of terrain that an episode takes place on; empty where there are none."""
+
     def measure(self, state: Any) -> jax.Array:
         """Return what the actor reads, without noise, for evaluation's statistics, (sum of `measured`,)."""
 
     def pose(self, before: Any, after: Any) -> Pose:
         """Return what a video shows of a step."""
+
+    def scene(self, qpos: np.ndarray) -> "mujoco.MjModel | None":
+        """Return a model to draw these positions with, (frames, nq); None where there is none."""
 
     def record(self, state: Any) -> Mapping[str, Any]:
         """Return what to keep of a robot whose simulation broke down, by name."""

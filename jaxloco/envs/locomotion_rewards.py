@@ -21,6 +21,15 @@ def moving(velocity_command: jax.Array) -> jax.Array:
 # Following the command
 
 
+def along_command(base_linear_velocity: jax.Array, velocity_command: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the velocity along the commanded direction, (), and across it, (); all is across without a direction."""
+    wanted = jnp.sqrt(jnp.sum(jnp.square(velocity_command[:2])))
+    direction = velocity_command[:2] / jnp.maximum(wanted, 1e-6)
+    along = base_linear_velocity[:2] @ direction
+    across = base_linear_velocity[:2] - along * direction
+    return along, jnp.sqrt(jnp.sum(jnp.square(across)))
+
+
 def linear_velocity_error(base_linear_velocity: jax.Array, velocity_command: jax.Array) -> jax.Array:
     """Return how far the horizontal velocity is from the commanded one, m/s."""
     return jnp.sqrt(jnp.sum(jnp.square(base_linear_velocity[:2] - velocity_command[:2])))
@@ -62,7 +71,7 @@ def orientation(projected_gravity: jax.Array) -> jax.Array:
 
 
 def height_error(base_height: jax.Array, *, height: float) -> jax.Array:
-    """Return the squared distance of the base from its nominal height, m² (legged_gym)."""
+    """Return the squared distance of the base from its nominal height above the ground, m² (legged_gym)."""
     return jnp.square(base_height - height)
 
 
@@ -113,6 +122,14 @@ def landing(
     """Return Σ |v|² of the feet that land now, just before they did, m²/s²: hard landings."""
     landed = foot_contacts & ~previous_foot_contacts
     return jnp.sum(jnp.where(landed, jnp.sum(jnp.square(previous_foot_velocities), axis=1), 0.0))
+
+
+def body_terrain(body_heights: jax.Array, *, clearance: float = 0.03) -> jax.Array:
+    """Return how many bodies have their joint less than `clearance`, m, above the ground below it.
+
+    Unlike `body_collisions` it needs no shapes that can touch, so it also tells of knees on stairs in training models.
+    """
+    return jnp.sum((body_heights < clearance).astype(jnp.float32))
 
 
 def body_collisions(body_contacts: jax.Array) -> jax.Array:
@@ -216,21 +233,21 @@ def fallen(projected_gravity: jax.Array, base_height: jax.Array, *, tilt: float,
     return (projected_gravity[2] > -jnp.cos(jnp.float32(tilt))) | (base_height < height)
 
 
+def sunk(foot_heights: jax.Array, *, depth: float = 0.06) -> jax.Array:
+    """Return whether the sole of a foot is more than `depth`, m, below the ground.
+
+    A height field pushes out only what is not deeper in it than about its radius; a foot that a fall has driven in
+    deeper stays where it is.
+    """
+    return jnp.any(foot_heights < -depth)
+
+
 # Lee et al. 2020, "Learning quadrupedal locomotion over challenging terrain", Science Robotics 5, eabc5986
-
-
-def _along(base_linear_velocity: jax.Array, velocity_command: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the velocity along the commanded direction, (), and across it, (); all is across without a direction."""
-    wanted = jnp.sqrt(jnp.sum(jnp.square(velocity_command[:2])))
-    direction = velocity_command[:2] / jnp.maximum(wanted, 1e-6)
-    along = base_linear_velocity[:2] @ direction
-    across = base_linear_velocity[:2] - along * direction
-    return along, jnp.sqrt(jnp.sum(jnp.square(across)))
 
 
 def lee_linear_velocity(base_linear_velocity: jax.Array, velocity_command: jax.Array) -> jax.Array:
     """Return exp(-2 (v_pr - 0.6)²) while v_pr < 0.6 m/s, then 1; 0 without a commanded direction (Lee et al. 2020)."""
-    along, _ = _along(base_linear_velocity, velocity_command)
+    along, _ = along_command(base_linear_velocity, velocity_command)
     value = jnp.where(along < 0.6, jnp.exp(-2.0 * jnp.square(along - 0.6)), 1.0)
     return jnp.where(jnp.sum(jnp.square(velocity_command[:2])) > STILL**2, value, 0.0)
 
@@ -245,7 +262,7 @@ def lee_base_motion(
     base_linear_velocity: jax.Array, base_angular_velocity: jax.Array, velocity_command: jax.Array
 ) -> jax.Array:
     """Return exp(-1.5 v_o²) + exp(-1.5 |ω_xy|²), v_o the velocity across the command, m/s (Lee et al. 2020)."""
-    _, across = _along(base_linear_velocity, velocity_command)
+    _, across = along_command(base_linear_velocity, velocity_command)
     return jnp.exp(-1.5 * jnp.square(across)) + jnp.exp(-1.5 * jnp.sum(jnp.square(base_angular_velocity[:2])))
 
 

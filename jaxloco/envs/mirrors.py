@@ -74,7 +74,16 @@ def symmetry_of(env: Environment) -> Symmetry:
     return Symmetry(observations["actor"], critic, action)
 
 
-def _vector(what: str, kind: str, env: Env, size: int) -> Reflection:
+def _vector(what: str, kind: str | Mirror, env: Env, size: int) -> Reflection:
+    mirror = kind if isinstance(kind, Mirror) else _of_kind(what, kind, env.robot)
+    unit = len(mirror.permutation)
+    if size % unit:
+        raise ConfigError(f"{what} has {size} components, but its mirror {kind!r} is for {unit}")
+    one = Reflection(tuple(mirror.permutation.tolist()), tuple(mirror.sign.tolist()))
+    return _joined([one] * (size // unit))
+
+
+def _of_kind(what: str, kind: str, robot: Robot) -> Mirror:
     if not kind:
         raise ConfigError(
             f"{what} does not say how it changes when left and right swap: give it mirror = one of "
@@ -82,12 +91,7 @@ def _vector(what: str, kind: str, env: Env, size: int) -> Reflection:
         )
     if kind not in KINDS:
         raise unknown_name(f"mirror of {what}", kind, KINDS)
-    mirror = KINDS[kind](env.robot)
-    unit = len(mirror.permutation)
-    if size % unit:
-        raise ConfigError(f"{what} has {size} components, but its mirror {kind!r} is for {unit}")
-    one = Reflection(tuple(mirror.permutation.tolist()), tuple(mirror.sign.tolist()))
-    return _joined([one] * (size // unit))
+    return KINDS[kind](robot)
 
 
 def _joined(parts: list[Reflection]) -> Reflection:

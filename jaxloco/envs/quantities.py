@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError
 from jaxloco.physics import PhysicsState
 from jaxloco.physics.contract import Params, Readings
 from jaxloco.robot import Robot
+from jaxloco.symmetry import Mirror
 
 
 class Snapshot(NamedTuple):
@@ -62,8 +64,8 @@ class Quantity:
         function: From a `Snapshot`, or, with `derived`, from other quantities by parameter name.
         derived: See `function`.
         readings: Derived MuJoCo fields that the engine must read back for it.
-        mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.KINDS`; "" where nobody
-            has said.
+        mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.KINDS`, or the mirror
+            itself; "" where nobody has said.
     """
 
     name: str
@@ -73,7 +75,7 @@ class Quantity:
     function: Callable[..., jax.Array]
     derived: bool = False
     readings: tuple[str, ...] = ()
-    mirror: str = ""
+    mirror: str | Mirror = ""
 
 
 class QuantityTable:
@@ -160,11 +162,11 @@ def roll_angle(quaternion: jax.Array) -> jax.Array:
     return jnp.arctan2(2.0 * (w * x + y * z), 1.0 - 2.0 * (x * x + y * y))
 
 
-def standard_quantities(robot: Robot) -> tuple[Quantity, ...]:
-    """Return the quantities that follow from what a robot folder describes."""
+def standard_quantities(robot: Robot, ground: Ground = FLAT) -> tuple[Quantity, ...]:
+    """Return the quantities that follow from what a robot folder describes, and from the ground that it is on."""
     entries = [*_general_quantities(robot.control_dt), *_joint_quantities(robot)]
     if robot.base_body is not None:
-        entries += _base_quantities(robot)
+        entries += _base_quantities(robot, ground)
     if robot.wheels:
         entries += _wheel_quantities(robot)
     return tuple(entries)
@@ -203,7 +205,7 @@ def _joint_quantities(robot: Robot) -> list[Quantity]:
     ]
 
 
-def _base_quantities(robot: Robot) -> list[Quantity]:
+def _base_quantities(robot: Robot, ground: Ground) -> list[Quantity]:
     body = robot.model.body(robot.base_body)
     joint = int(body.jntadr[0])
     if joint < 0 or robot.model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_FREE:
@@ -214,9 +216,12 @@ def _base_quantities(robot: Robot) -> list[Quantity]:
     def orientation(s: Snapshot) -> jax.Array:
         return s.physics.qpos[p + 3 : p + 7]
 
+    def height(s: Snapshot) -> jax.Array:
+        return s.physics.qpos[p + 2] - ground.below(s.physics.qpos[p : p + 7])
+
     return [
         Quantity("base_position", "m", "world", False, lambda s: s.physics.qpos[p : p + 3]),
-        Quantity("base_height", "m", "world", False, lambda s: s.physics.qpos[p + 2], mirror="even"),
+        Quantity("base_height", "m", "ground", False, height, mirror="even"),
         Quantity("base_orientation", "", "world", True, orientation),
         Quantity("pitch", "rad", "world", True, lambda s: pitch_angle(orientation(s)), mirror="even"),
         Quantity("roll", "rad", "world", True, lambda s: roll_angle(orientation(s)), mirror="odd"),

@@ -218,7 +218,8 @@ class InitialState:
         height: Added to the height of the base, m.
         pitch: Pitch of the base, rad.
         roll: Roll of the base, rad.
-        forward_velocity: Velocity of the base along x, m/s.
+        yaw: Direction that the robot looks in, rad.
+        forward_velocity: Velocity of the base along where it looks, m/s.
         pitch_velocity: Angular velocity about y, rad/s.
         ground_position: How far the wheels have rolled, m: where odometry begins.
         joint_positions: Added to the default position of each actuated joint, rad or m.
@@ -230,6 +231,7 @@ class InitialState:
     height: Range = Range(0.0, 0.0)
     pitch: Range = Range(0.0, 0.0)
     roll: Range = Range(0.0, 0.0)
+    yaw: Range = Range(0.0, 0.0)
     forward_velocity: Range = Range(0.0, 0.0)
     pitch_velocity: Range = Range(0.0, 0.0)
     ground_position: Range = Range(0.0, 0.0)
@@ -260,7 +262,14 @@ class InitialState:
         qpos = qpos.at[p + 2].add(draw(self.height))
         qpos = qpos.at[p + 3 : p + 7].set(_multiply(qpos[p + 3 : p + 7], tilt))
         qvel = qvel.at[v].set(draw(self.forward_velocity))
-        return qpos, qvel.at[v + 4].set(draw(self.pitch_velocity))
+        qvel = qvel.at[v + 4].set(draw(self.pitch_velocity))
+        if self.yaw.low == self.yaw.high == 0.0:
+            return qpos, qvel
+        yaw = draw(self.yaw)
+        zero, speed = jnp.zeros(()), qvel[v]
+        turn = jnp.stack([jnp.cos(yaw / 2), zero, zero, jnp.sin(yaw / 2)])
+        qpos = qpos.at[p + 3 : p + 7].set(_multiply(turn, qpos[p + 3 : p + 7]))
+        return qpos, qvel.at[v : v + 2].set(speed * jnp.stack([jnp.cos(yaw), jnp.sin(yaw)]))
 
 
 def _passive_indices(robot: Robot) -> tuple[np.ndarray, np.ndarray]:

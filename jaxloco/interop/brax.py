@@ -1,8 +1,9 @@
 """Our tasks as Brax environments, for Brax's trainers and for whoever compares with them.
 
-`BraxEnv` is one robot, bare, as Brax's own environments are: it only ends in failure, and wrappers batch it, count its
-steps and reset it. Brax's standard wrapper restarts every episode of a robot from one cached first state; `wrap` resets
-as our own training does, each episode with a fresh state and a fresh draw of the randomization.
+`BraxEnv` is one robot, bare, as Brax's own environments are: it only ends in failure or beyond its terrain, and
+wrappers batch it, count its steps and reset it. Brax's standard wrapper restarts every episode of a robot from one
+cached first state; `wrap` resets as our own training does, each episode with a fresh state and a fresh draw of the
+randomization.
 """
 
 from collections.abc import Callable
@@ -68,10 +69,10 @@ class BraxEnv(_BraxEnv):
 
     def reset(self, rng: jax.Array) -> State:
         """Begin an episode. `rng` is a raw key, (2,)."""
-        return self._state(self.env.reset(rng, limit=ENDLESS), {})
+        return self._state(self.env.reset(rng, self.env.curriculum.alone(rng), ENDLESS), {})
 
     def step(self, state: State, action: jax.Array) -> State:
-        """Advance one control period; `done` means failure."""
+        """Advance one control period; `done` means failure, or that the robot left the terrain."""
         return self._state(self.env.step(state.pipeline_state, action), state.info)
 
     def _state(self, episode: EpisodeState, info: dict[str, Any]) -> State:
@@ -79,7 +80,7 @@ class BraxEnv(_BraxEnv):
             pipeline_state=episode,
             obs=_observation(episode.observation),
             reward=episode.reward,
-            done=episode.terminated.astype(jnp.float32),
+            done=(episode.terminated | episode.truncated).astype(jnp.float32),
             metrics=_metrics(self.env, episode),
             info=info,
         )

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState
+from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, survived
+from jaxloco.envs.ground import FLAT, Tile
 from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
 from jaxloco.errors import ConfigError, unknown_name
@@ -61,6 +63,7 @@ class ForeignEnv:
     """
 
     curriculum = Curriculum()
+    ground = FLAT
     step_numbers = 0
     floating = False
     termination_names = ("done",)
@@ -116,12 +119,6 @@ class ForeignEnv:
         """The environment's name, as a bundle can hold it."""
         return self.origin.replace(":", "-")
 
-    @property
-    def visual_model(self) -> Any:
-        """The MuJoCo model, if the environment has one."""
-        system = getattr(self.inner, "sys", None)
-        return getattr(self.inner, "mj_model", None) or getattr(system, "mj_model", None)
-
     def interface(self) -> PolicyInterface:
         """Describe the policy: one vector in, one vector in [-1, 1] out. What they mean, only the package knows."""
         return PolicyInterface(
@@ -153,7 +150,15 @@ class ForeignEnv:
             reward=zero,
             terminated=false,
             truncated=false,
-            info=Info(terms, jnp.zeros(1, bool), false, zero, jnp.int32(0)),
+            info=Info(
+                reward_terms=terms,
+                terminations=jnp.zeros(1, bool),
+                nonfinite=false,
+                left=false,
+                grade=jnp.int32(0),
+                episode_return=zero,
+                episode_length=jnp.int32(0),
+            ),
         )
 
     def step(self, state: ForeignState, action: jax.Array, numbers: jax.Array | None = None) -> ForeignState:
@@ -184,10 +189,16 @@ class ForeignEnv:
                 reward_terms=jnp.where(finite, terms, 0.0),
                 terminations=done[None],
                 nonfinite=~finite,
+                left=jnp.bool_(False),
+                grade=survived(terminated),
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,
             ),
         )
+
+    def tile(self, state: ForeignState) -> Tile:
+        """Return nothing: what the ground is like, only the package knows."""
+        return {}
 
     def measure(self, state: ForeignState) -> jax.Array:
         """Return the actor's observation."""
@@ -199,6 +210,11 @@ class ForeignEnv:
         simulation = getattr(inner, "data", None) if hasattr(inner, "data") else inner.pipeline_state
         positions = getattr(simulation, "qpos", getattr(simulation, "q", None))
         return Pose(jnp.zeros(0) if positions is None else positions, jnp.zeros(3))
+
+    def scene(self, qpos: np.ndarray) -> Any:
+        """Return the MuJoCo model, if the environment has one."""
+        system = getattr(self.inner, "sys", None)
+        return getattr(self.inner, "mj_model", None) or getattr(system, "mj_model", None)
 
     def record(self, state: ForeignState) -> dict[str, Any]:
         """Return the observation that was not finite, and the action before it."""

@@ -68,7 +68,8 @@ class GymEnv(gymnasium.Env[Observation, np.ndarray]):
         self.observation_space = _observation_space(self.env, privileged)
         self.action_space = _action_space(self.env)
         self._privileged = privileged
-        self._reset, self._step = jax.jit(self.env.reset), jax.jit(self.env.step)
+        self._reset = jax.jit(lambda key: self.env.reset(key, self.env.curriculum.alone(key)))
+        self._step = jax.jit(self.env.step)
         self._state: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
@@ -87,11 +88,15 @@ class GymEnv(gymnasium.Env[Observation, np.ndarray]):
 
     def render(self) -> np.ndarray | None:
         """Return a picture, (height, width, 3), with render_mode "rgb_array"."""
-        if self.render_mode is None or self._state is None or self.env.visual_model is None:
+        if self.render_mode is None or self._state is None:
+            return None
+        qpos = np.asarray(self.env.pose(self._state, self._state).qpos)
+        model = self.env.scene(qpos[None])
+        if model is None:
             return None
         from jaxloco.visual.render import render_image
 
-        return render_image(self.env.visual_model, np.asarray(self.env.pose(self._state, self._state).qpos))
+        return render_image(model, qpos)
 
     def _info(self) -> Info:
         terms = np.asarray(self._state.info.reward_terms)

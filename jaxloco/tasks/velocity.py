@@ -1,4 +1,4 @@
-"""A legged robot follows a velocity command (forward, leftward, yaw rate) on flat ground. The robot is data.
+"""A legged robot follows a velocity command (forward, leftward, yaw rate) on flat or rough ground. The robot is data.
 
 The policy reads what the robot itself can measure and a gait clock that it can count; it adjusts steps on the spot, and
 so gives joint-position targets at the control rate. The critic also sees what only a simulation knows.
@@ -17,9 +17,11 @@ from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
 from jaxloco.envs.actuators import Actuation, target_drive
 from jaxloco.envs.commands import Command
-from jaxloco.envs.curriculum import Range
+from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
 from jaxloco.envs.gaits import Gait, stepping, trot
+from jaxloco.envs.height_scan import HeightScan
+from jaxloco.envs.levels import DISTANCES, terrain_curriculum
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes
 from jaxloco.envs.quantities import Quantity, Snapshot
@@ -30,6 +32,7 @@ from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import GAIT_CLOCK, Clip, OutputSpec, Scale
 from jaxloco.robot import Robot, load_robot
+from jaxloco.terrain import KINDS, Terrain
 from jaxloco.training.config import TrainConfig
 
 Span = tuple[float, float]
@@ -59,6 +62,8 @@ class Weights:
         power: Mechanical power.
         acceleration: Joint accelerations.
         stand_still: Distance from the default pose when asked to stand.
+        stumble: Feet against a wall.
+        body_terrain: Bodies close to the ground, such as knees on stairs.
     """
 
     linear_velocity: float = 2.0
@@ -77,6 +82,8 @@ class Weights:
     power: float = 0.0
     acceleration: float = 0.0
     stand_still: float = 0.0
+    stumble: float = 0.0
+    body_terrain: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,9 +124,14 @@ class Velocity:
         torque_scale: Factor on each motor's torque.
         initial_velocity: Half-width of the first velocities of the base, m/s and rad/s.
         initial_tilt: Half-width of the first pitch and roll, rad.
+        initial_yaw: Half-width of the first direction, rad.
         initial_joints: Half-width of the first distance of joints from the default pose, rad.
         kick: Sudden velocity given to the base, m/s, at most.
         kick_interval: Time between kicks, s.
+        terrain: What the robot walks on.
+        scan: Where the height scan measures the ground; the critic sees it on terrain.
+        actor_scan: Let the policy see the height scan too; the robot must then give it.
+        scan_noise: Half-width of the noise of the policy's height scan, m.
     """
 
     recipe: str = "go1-velocity"
@@ -155,9 +167,14 @@ class Velocity:
     torque_scale: Span = (0.9, 1.1)
     initial_velocity: float = 0.2
     initial_tilt: float = 0.1
+    initial_yaw: float = 0.0
     initial_joints: float = 0.1
     kick: float = 0.5
     kick_interval: Span = (4.0, 8.0)
+    terrain: Terrain = Terrain()
+    scan: HeightScan = HeightScan()
+    actor_scan: bool = False
+    scan_noise: float = 0.05
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(limit) and limit >= 0.0 for limit in self.max_velocity):
@@ -183,7 +200,10 @@ class Velocity:
             action=self._action(robot),
             observations={"actor": self._actor(), "critic": self._critic()},
             rewards=self._rewards(robot),
-            terminations=(TerminationTerm("fall", loco.fallen, constants=fallen),),
+            terminations=(
+                TerminationTerm("fall", loco.fallen, constants=fallen),
+                *((TerminationTerm("sunk", loco.sunk),) if self.terrain.kinds else ()),
+            ),
             episode_seconds=self.episode_seconds,
             training_seconds=self.training_seconds,
             reward_floor=0.0,
@@ -205,6 +225,10 @@ class Velocity:
             initial_state=self._initial_state(),
             randomization=self._randomizers(robot),
             pushes=self._pushes(robot),
+            memories=DISTANCES if self.terrain.kinds else (),
+            curriculum=terrain_curriculum(self.terrain) if self.terrain.kinds else Curriculum(),
+            terrain=self.terrain,
+            scan=self.scan,
         )
 
     def _action(self, robot: Robot) -> ActionSpec:
@@ -220,6 +244,7 @@ class Velocity:
         return trot(robot, self.gait_frequency)
 
     def _actor(self) -> ObservationGroup:
+        scan = (ObservationTerm("height_scan", noise=self.scan_noise * self.noise),) if self.actor_scan else ()
         return ObservationGroup(
             terms=(
                 ObservationTerm("base_angular_velocity", noise=0.2 * self.noise, bias=0.02 * self.noise),
@@ -229,6 +254,7 @@ class Velocity:
                 ObservationTerm("last_action"),
                 ObservationTerm("velocity_command"),
                 ObservationTerm(GAIT_CLOCK),
+                *scan,
             ),
             history=self.history,
             latency=Range(*self.sensor_latency),
@@ -251,6 +277,7 @@ class Velocity:
             "push_force_in_base",
             "friction",
             "total_mass",
+            *(("height_scan",) if self.terrain.kinds or self.actor_scan else ()),
         )
         return ObservationGroup(tuple(ObservationTerm(name) for name in names))
 
@@ -288,6 +315,8 @@ class Velocity:
             RewardTerm("power", loco.power, weights.power),
             RewardTerm("acceleration", loco.acceleration, weights.acceleration),
             RewardTerm("stand_still", loco.stand_still, weights.stand_still),
+            RewardTerm("stumble", loco.stumble, weights.stumble),
+            RewardTerm("body_terrain", loco.body_terrain, weights.body_terrain),
         )
         # Weight 0: measured, and no part of the reward.
         measured = (
@@ -302,6 +331,7 @@ class Velocity:
             height=Range(0.0, 0.02),
             pitch=tilt,
             roll=tilt,
+            yaw=_around_zero(self.initial_yaw),
             forward_velocity=speed,
             pitch_velocity=speed,
             joint_positions=_around_zero(self.initial_joints),
@@ -420,3 +450,44 @@ BERKELEY_HUMANOID = replace(
     total_timesteps=30_000_000,
 )
 """Berkeley Humanoid."""
+
+ROUGH = Velocity(
+    recipe="go1-rough",
+    max_velocity=(1.0, 0.5, 1.0),
+    nonzero_shares=(0.95, 0.25, 0.5),
+    swing_height=0.08,
+    step_height=0.08,
+    initial_yaw=math.pi,
+    weights=Weights(orientation=-1.0, vertical_velocity=-0.2, pose=0.3, landing=-0.3, stumble=-0.05, body_terrain=-0.1),
+    terrain=Terrain(tuple(KINDS)),
+)
+"""Rough ground for robots of the size of a Go1, blind: only the critic sees the ground."""
+
+GO1_ROUGH = replace(GO1, task=ROUGH, total_timesteps=20_000_000)
+"""Unitree Go1 on rough ground."""
+
+GO2_ROUGH = replace(GO1_ROUGH, task=replace(ROUGH, recipe="go2-rough", robot="go2"))
+"""Unitree Go2 on rough ground."""
+
+ANYMAL_C_ROUGH = replace(
+    GO1_ROUGH,
+    task=replace(
+        ROUGH,
+        recipe="anymal-c-rough",
+        robot="anymal_c",
+        gait_frequency=1.5,
+        swing_height=0.14,
+        step_height=0.14,
+        payload=(-4.0, 4.0),
+        terrain=Terrain(
+            tuple(KINDS),
+            roughness=(0.02, 0.12),
+            step=(0.05, 0.22),
+            obstacle=(0.05, 0.22),
+            stone=(0.9, 0.5),
+            stone_gap=(0.05, 0.3),
+            gap=(0.1, 0.5),
+        ),
+    ),
+)
+"""ANYbotics ANYmal C on rough ground."""

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 
 from jaxloco.envs import batch
 from jaxloco.envs.batch import BatchState
+from jaxloco.envs.ground import KIND, LEVEL, Tile
 from jaxloco.envs.interface import Environment
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.learning import collectives, ppo
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.ppo import LearnerState, Trajectory
+from jaxloco.terrain import Terrain
 from jaxloco.training import sharding
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.rollout import Agent, Crash, RolloutSums, collect, no_crash
@@ -55,10 +57,14 @@ def places(seeds: int | None) -> TrainState:
 
 
 class Totals(NamedTuple):
-    """What several iterations add up to: rollout sums, and sums of the update's metrics."""
+    """What several iterations add up to: rollout sums, sums of the update's metrics, and sums over terrain.
+
+    Levels has one row for each kind of terrain: robots, their levels, and how many of them are past the middle level.
+    """
 
     rollout: RolloutSums
     update: Metrics
+    levels: jax.Array
 
 
 def make_agent(env: Environment, config: TrainConfig) -> Agent:
@@ -140,9 +146,20 @@ def _iteration(env: Environment, agent: Agent, state: TrainState, total: jax.Arr
     robots, trajectory, sums, crash = collect(env, agent, state.learner, robots, state.crash, keys)
     learn = agent.each(partial(_learn, agent, 1.0 - progress))
     learner, metrics = learn(state.learner, _by_seed(agent, trajectory))
+    levels = agent.each(partial(_levels, env.ground.terrain))(agent.unfold(env.tile(robots.robots)))
     robots = agent.unfold(robots)
     metrics[SUCCESS] = jnp.mean(robots.robots.curriculum.success, axis=-1)  # of this device
-    return TrainState(learner, robots, crash, key, state.iteration + 1), Totals(sums, metrics)
+    return TrainState(learner, robots, crash, key, state.iteration + 1), Totals(sums, metrics, levels)
+
+
+def _levels(terrain: Terrain, tile: Tile) -> jax.Array:
+    """Return where robots are on the terrain, (kinds, 3); see `Totals`. Tiles of N robots, (N,)."""
+    if not terrain.kinds:
+        return jnp.zeros((0, 3))
+    level = tile[LEVEL].astype(jnp.float32)
+    past = (level > 0.5 * (terrain.levels - 1)).astype(jnp.float32)
+    counts = jnp.stack([jnp.ones_like(level), level, past], axis=1)
+    return jax.nn.one_hot(tile[KIND], len(terrain.kinds)).T @ counts
 
 
 def _robot_keys(count: int, key: jax.Array) -> jax.Array:
@@ -168,18 +185,20 @@ def _by_seed(agent: Agent, trajectory: Trajectory) -> Trajectory:
 def _over_devices(state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
     """Add up what each device counted (of each seed) and take the first crash that any of them met, in one exchange."""
     crash = jax.tree.map(lambda x: x.astype(jnp.float32), state.crash)
-    rollout, success, crashes = collectives.gather((totals.rollout, totals.update[SUCCESS], crash), ROBOTS)
+    counts = (totals.rollout, totals.levels)
+    counts, success, crashes = collectives.gather((counts, totals.update[SUCCESS], crash), ROBOTS)
+    rollout, levels = jax.tree.map(lambda x: jnp.sum(x, axis=0), counts)
     first = jnp.argmax(crashes.found)
     crash = jax.tree.map(lambda every, own: every[first].astype(own.dtype), crashes, state.crash)
     update = {**totals.update, SUCCESS: jnp.mean(success, axis=0)}
-    return state._replace(crash=crash), Totals(jax.tree.map(lambda x: jnp.sum(x, axis=0), rollout), update)
+    return state._replace(crash=crash), Totals(rollout, update, levels)
 
 
 def named_metrics(env: Environment, totals: Totals, iterations: int) -> dict[str, float]:
     """Turn totals of some iterations into metrics under their names.
 
     `rollout/*` describes the episodes that ended and is absent if none did; `reward/<term>` is the mean per step,
-    weighted, and `reward_raw/<term>` without the weight.
+    weighted, and `reward_raw/<term>` without the weight. `terrain/*` is absent on level ground.
     """
     sums = jax.tree.map(float_or_array, totals.rollout)
     metrics = {name: float(value) / iterations for name, value in totals.update.items()}
@@ -196,7 +215,20 @@ def named_metrics(env: Environment, totals: Totals, iterations: int) -> dict[str
     for name, count in zip(env.termination_names, sums.terminations, strict=True):
         metrics[f"terminations_per_minute/{name}"] = float(count) / minutes
     metrics["sim/nan_resets"] = sums.nonfinite
+    if env.ground.terrain.kinds:
+        metrics |= _terrain_metrics(env, totals, minutes)
     return metrics
+
+
+def _terrain_metrics(env: Environment, totals: Totals, minutes: float) -> dict[str, float]:
+    """Return the mean level, the share of robots past the middle level, both also by kind, and who left per minute."""
+    levels = jax.device_get(totals.levels)
+    count, level, past = levels.sum(axis=0).tolist()
+    metrics = {"terrain/level": level / count, "terrain/past_middle": past / count}
+    for kind, (count, level, past) in zip(env.ground.terrain.kinds, levels.tolist(), strict=True):
+        if count:
+            metrics |= {f"terrain/level_{kind}": level / count, f"terrain/past_middle_{kind}": past / count}
+    return {**metrics, "terrain/left_per_minute": float(totals.rollout.left) / minutes}
 
 
 def float_or_array(x: jax.Array):  # type: ignore[no-untyped-def]

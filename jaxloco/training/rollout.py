@@ -30,7 +30,7 @@ class Agent:
 
     def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Make a function of one seed's arrays a function of all seeds' arrays."""
-        return function if self.seeds is None else jax.vmap(function)
+        return function if self.seeds is None else jax.vmap(function, axis_size=self.seeds)
 
     def fold(self, tree: Any) -> Any:
         """Put the robots of all seeds in one row, (S, N, …) → (S N, …)."""
@@ -76,6 +76,7 @@ class RolloutSums(NamedTuple):
         reward_terms: Sum of the raw reward terms over all steps, (n_terms,).
         terminations: How often each termination term held, (n_terms,).
         nonfinite: How often a simulation broke down and was reset.
+        left: How often a robot left the terrain and was reset.
     """
 
     steps: jax.Array
@@ -86,6 +87,7 @@ class RolloutSums(NamedTuple):
     reward_terms: jax.Array
     terminations: jax.Array
     nonfinite: jax.Array
+    left: jax.Array
 
 
 class Crash(NamedTuple):
@@ -184,4 +186,5 @@ def _sums(env: Environment, ended: EpisodeState) -> RolloutSums:
         reward_terms=jnp.sum(ended.info.reward_terms, axis=0),
         terminations=jnp.sum(ended.info.terminations.astype(jnp.float32), axis=0),
         nonfinite=jnp.sum(ended.info.nonfinite.astype(jnp.float32)),
+        left=jnp.sum(ended.info.left.astype(jnp.float32)),
     )

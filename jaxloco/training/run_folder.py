@@ -154,6 +154,11 @@ class RunFolder:
         return self.path / "curves.png"
 
     @property
+    def terrain(self) -> Path:
+        """`terrain.png`: the terrain from above, if there is any."""
+        return self.path / "terrain.png"
+
+    @property
     def video(self) -> Path:
         """`video.mp4`: an evaluation episode."""
         return self.path / "video.mp4"
@@ -255,6 +260,7 @@ def _enclosing(path: Path) -> list[Path]:
         "policy",
         "summary.json",
         "curves.png",
+        "terrain.png",
         "video.mp4",
     )
     return [child.parent for child in (path, path.parent) if child.name in inside]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -17,21 +17,23 @@ import numpy as np
 
 from jaxloco import options
 from jaxloco.envs import batch
+from jaxloco.envs.ground import GridGround
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
 from jaxloco.learning import ppo
 from jaxloco.learning.ppo import LearnerState
+from jaxloco.terrain import Terrain
 from jaxloco.training import evaluation, hosts, loop, memory, sharding
 from jaxloco.training.checkpoint import Checkpoints
-from jaxloco.training.config import TrainConfig
+from jaxloco.training.config import TaskConfig, TrainConfig
 from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
 from jaxloco.training.rollout import Agent
 from jaxloco.training.run_folder import RunFolder, write_json
 from jaxloco.training.sharding import SHARED, SPLIT
-from jaxloco.visual.plots import plot_curves
+from jaxloco.visual.plots import plot_curves, plot_terrain
 from jaxloco.visual.render import render_video
 
 CHUNKS, CHECKPOINTS = 50, 5
@@ -365,6 +367,8 @@ class Trainer:
             export_state(self.folder.policy, self.env, self.agent, self.config, state, summary.get("evaluation"))
         with self.progress.stage("drawing the curves"), self.timings.stage("curves"):
             plot_curves(read_metrics(self.folder.metrics_csv), self.folder.curves, control_dt=self.env.dt)
+            if isinstance(self.env.ground, GridGround):
+                plot_terrain(self.env.ground.terrain, self.env.ground.grid, self.folder.terrain)
         self._write_summary(summary)  # also before the video, which may fail or be cut short
         if not self._interrupted and episodes is not None and self.config.video_seconds:
             with self.progress.stage("rendering the video"), self.timings.stage("video"):
@@ -423,7 +427,7 @@ class Trained(NamedTuple):
 
 
 def load_run(
-    folder: RunFolder, physics: str | None = None, which: str = "last"
+    folder: RunFolder, physics: str | None = None, which: str = "last", level: int | None = None
 ) -> tuple[TrainConfig, Environment, Agent, Trained]:
     """Load a run's environment and policy.
 
@@ -431,14 +435,16 @@ def load_run(
         folder: The run.
         physics: Engine; the run's own setting if None.
         which: Checkpoint: "last" or "best".
+        level: Level of terrain to evaluate at, -1 for a random one each; the run's own setting if None.
 
     Raises:
-        ConfigError: The run's configuration is missing or wrong.
+        ConfigError: The run's configuration is missing or wrong, or there is no such level.
         CheckpointError: It has no complete checkpoint, or one from another configuration.
     """
     config = load_config(folder)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = config.task.spec().build(physics or config.physics)
+    task = config.task if level is None else _at_level(config.task, level)
+    env = task.spec().build(physics or config.physics)
     agent = loop.make_agent(env, config)
     like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
     like = Trained(like.learner, like.iteration)
@@ -447,6 +453,14 @@ def load_run(
         number = checkpoints.best() if which == "best" else None
         _, state = checkpoints.restore(like, wanted, number)
     return config, env, agent, state
+
+
+def _at_level(task: TaskConfig, level: int) -> TaskConfig:
+    terrain = getattr(task, "terrain", Terrain())
+    if not terrain.kinds:
+        raise ConfigError(f"level {level}: task {task.name!r} has no terrain; leave --level out")
+    changed: TaskConfig = replace(task, terrain=replace(terrain, evaluation_level=level))  # type: ignore[type-var]
+    return changed
 
 
 def evaluate(
@@ -490,15 +504,16 @@ def make_video(
     env: Environment, episodes: evaluation.Episodes, path: Path, seconds: float, report: Callable[[str], None]
 ) -> Path | None:
     """Render the first evaluation episode; returns None, with a message, where nothing can render."""
-    if env.visual_model is None:
-        report(f"{env.robot_name} has no MuJoCo model to draw; no video was made")
-        return None
     steps = max(1, min(int(episodes.lengths[0]), round(seconds / env.dt)))
     rows = np.unique(np.arange(0, steps, 1.0 / (env.dt * VIDEO_FPS)).astype(int))
     qpos, push = np.asarray(episodes.qpos[0])[rows], np.asarray(episodes.push[0])[rows]
+    model = env.scene(qpos)
+    if model is None:
+        report(f"{env.robot_name} has no MuJoCo model to draw; no video was made")
+        return None
     point = qpos[:, :3] if env.floating else None
     return render_video(
-        env.visual_model,
+        model,
         qpos,
         path,
         VIDEO_FPS,

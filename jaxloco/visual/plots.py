@@ -1,4 +1,4 @@
-"""Learning curves as one picture."""
+"""Learning curves as one picture, and terrain as another."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxloco.terrain import HeightGrid, Terrain
 from jaxloco.training.intervals import bootstrap
 
 STEP = "time/total_timesteps"
 REWARD = "reward/"
+TERRAIN_LEVEL = "terrain/level"
 COLORS = (
     "#0072b2",
     "#d55e00",
@@ -28,6 +30,9 @@ INK = "#333333"
 GRID = "#e6e6e6"
 PANEL_INCHES = (4.0, 2.5)
 DOTS_PER_INCH = 110
+TERRAIN_PIXELS = 1600
+TERRAIN_COLORS = "PuOr_r"
+TERRAIN_TICKS = (-2.0, -1.0, -0.5, -0.2, -0.1, 0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 Metrics = Mapping[str, np.ndarray]
 Panel = Callable[[Any, Metrics], None]
@@ -111,6 +116,51 @@ def _draw_seeds(axis: Any, curves: Sequence[Metrics], metric: str, scale: float)
     axis.legend(**_LEGEND)
 
 
+def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
+    """Draw a terrain from above into a PNG file: shaded by its slopes, coloured by its heights.
+
+    Args:
+        terrain: Its options.
+        grid: Its heights.
+        path: The picture to write.
+
+    Returns:
+        The picture's path.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LightSource, SymLogNorm
+    from matplotlib.figure import Figure
+
+    stride = max(1, math.ceil(max(grid.heights.shape) / TERRAIN_PIXELS))
+    heights = np.asarray(grid.heights[::stride, ::stride], float)
+    reach = max(float(np.abs(heights).max()), 1e-3)
+    light = LightSource(azdeg=315, altdeg=45)
+    norm, colors = SymLogNorm(0.05, vmin=-reach, vmax=reach), colormaps[TERRAIN_COLORS]
+    step = stride * grid.cell
+    picture = light.shade(heights, colors, blend_mode="soft", norm=norm, dx=step, dy=step, vert_exag=3.0)
+    figure = Figure(figsize=(9.0, 0.5 + 7.3 * len(heights) / heights.shape[1]), dpi=DOTS_PER_INCH, layout="constrained")
+    axis = figure.subplots()
+    x, y = grid.origin
+    extent = (x, x + step * (heights.shape[1] - 1), y, y + step * (heights.shape[0] - 1))
+    axis.imshow(picture, origin="lower", extent=extent, interpolation="antialiased")
+    places = [terrain.centre(level, 0)[0] for level in range(terrain.levels)]
+    axis.set_xticks(places, [str(level) for level in range(terrain.levels)])
+    places = [terrain.centre(0, kind)[1] for kind in range(len(terrain.kinds))]
+    axis.set_yticks(places, [kind.replace("_", " ") for kind in terrain.kinds])
+    axis.set_xlabel(f"level (tiles of {terrain.tile:g} m)", fontsize=9, color=INK)
+    axis.tick_params(labelsize=9, colors=INK, length=0)
+    axis.spines[:].set_visible(False)
+    ticks = [height for height in TERRAIN_TICKS if abs(height) <= reach]
+    scale = figure.colorbar(ScalarMappable(norm, colors), ax=axis, shrink=0.8, pad=0.01, ticks=ticks, format="%g")
+    scale.minorticks_off()
+    scale.outline.set_visible(False)
+    scale.set_label("height (m)", fontsize=9, color=INK)
+    scale.ax.tick_params(labelsize=8, colors=INK)
+    figure.savefig(path, format="png")
+    return Path(path)
+
+
 def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel]]:
     """Return the title and the drawing function of each panel that has data."""
     scale = control_dt or 1.0
@@ -119,6 +169,8 @@ def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel
         ("episode return", _draw_return, ("rollout/ep_rew_mean", "eval/mean_reward")),
         (length, _line("rollout/ep_len_mean", scale=scale, floor=0.0), ("rollout/ep_len_mean",)),
         ("reward terms (weighted)", _draw_rewards, tuple(n for n in metrics if n.startswith(REWARD))),
+        ("terrain level", _draw_levels, (TERRAIN_LEVEL,)),
+        ("share past the middle level", _line("terrain/past_middle", floor=0.0), ("terrain/past_middle",)),
         ("explained variance", _line("train/explained_variance", top=1.05), ("train/explained_variance",)),
         ("value loss", _line("train/value_loss", log=True), ("train/value_loss",)),
         ("approximate KL, clip fraction", _draw_kl, ("train/approx_kl", "train/clip_fraction")),
@@ -193,17 +245,31 @@ def _draw_return(axis: Any, metrics: Metrics) -> None:
 
 
 def _draw_rewards(axis: Any, metrics: Metrics) -> None:
-    """Draw every reward term, the largest first in the legend."""
-    terms = [name for name in metrics if name.startswith(REWARD) and _has(metrics, name)]
-    terms.sort(key=lambda name: -float(_points(metrics, name)[1][-1]))
-    for index, name in enumerate(terms):
+    """Draw every reward term."""
+    _draw_all(axis, metrics, REWARD)
+    axis.axhline(0.0, color=INK, linewidth=0.6, zorder=0)
+
+
+def _draw_levels(axis: Any, metrics: Metrics) -> None:
+    """Draw the mean level of robots on each kind of terrain, and of all."""
+    _draw_all(axis, metrics, f"{TERRAIN_LEVEL}_")
+    steps, values = _points(metrics, TERRAIN_LEVEL)
+    axis.plot(steps, values, color=INK, label="all", **{**_style(steps), "linewidth": 2.4})
+    axis.set_ylim(bottom=0.0)
+    axis.legend(**{**_LEGEND, "ncols": 2})
+
+
+def _draw_all(axis: Any, metrics: Metrics, prefix: str) -> None:
+    """Draw every metric whose name begins like this, the largest first in the legend."""
+    names = [name for name in metrics if name.startswith(prefix) and _has(metrics, name)]
+    names.sort(key=lambda name: -float(_points(metrics, name)[1][-1]))
+    for index, name in enumerate(names):
         steps, values = _points(metrics, name)
         dashes = ("-", "--", ":")[index // len(COLORS) % 3]
-        label = name.removeprefix(REWARD).replace("_", " ")
+        label = name.removeprefix(prefix).replace("_", " ")
         color = COLORS[index % len(COLORS)]
         axis.plot(steps, values, color=color, linestyle=dashes, label=label, **_style(steps))
-    axis.axhline(0.0, color=INK, linewidth=0.6, zorder=0)
-    axis.legend(**{**_LEGEND, "ncols": 1 if len(terms) <= 5 else 2})
+    axis.legend(**{**_LEGEND, "ncols": 1 if len(names) <= 5 else 2})
 
 
 def _draw_kl(axis: Any, metrics: Metrics) -> None:

@@ -1,0 +1,323 @@
+"""Terrain: one grid of heights, made of square tiles, one row per level of difficulty and one column per kind.
+
+Levels go along x, kinds along y; around the tiles lies a level border. The outline of every tile is at height 0, so
+that neighbours fit. A robot starts in the middle of a tile. Imports NumPy, not JAX: `jaxloco.envs.ground` does.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxloco.errors import ConfigError, unknown_name
+
+Span = tuple[float, float]
+
+MAX_CELLS = 16_000_000
+"""A larger grid takes more than 64 MB, and is in the memory of every compiled program."""
+
+RIM = 0.3
+"""Width of the level outline of tiles with steps, obstacles or holes, m."""
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """Options of the terrain. Pairs are the values at the first and at the last level.
+
+    Attributes:
+        kinds: Kinds of tiles, one column each; none for a level floor without end. See `KINDS`.
+        levels: Levels of difficulty, one row each.
+        tile: Side of a tile, m.
+        cell: Side of a cell of the grid of heights, m.
+        border: Width of the level border, m.
+        platform: Side of the level square in the middle of a tile where a robot starts, m.
+        slope: Rise over run of slopes; they lead up from the middle at even levels, down at odd ones.
+        roughness: Largest height of random rough ground above and below its mean, m.
+        step: Height of a step of stairs, m.
+        step_depth: Depth of a step of stairs, m.
+        obstacle: Height (and depth) of discrete obstacles, m.
+        stone: Side of stepping stones, m.
+        stone_gap: Gap between stepping stones, m.
+        gap: Width of gaps, m.
+        depth: Depth of gaps, and between stepping stones, m.
+        seed: Seed of all that is random in it.
+        up: Share of the distance asked for that a robot must walk to go a level up.
+        down: Share below which it goes a level down.
+        start_level: Highest level at the beginning of a training; each robot begins at a random one up to it.
+        evaluation_level: Level of all robots in an evaluation; -1 for a random one each.
+    """
+
+    kinds: tuple[str, ...] = ()
+    levels: int = 10
+    tile: float = 8.0
+    cell: float = 0.05
+    border: float = 4.0
+    platform: float = 1.5
+    slope: Span = (0.05, 0.4)
+    roughness: Span = (0.01, 0.06)
+    step: Span = (0.02, 0.12)
+    step_depth: float = 0.35
+    obstacle: Span = (0.02, 0.12)
+    stone: Span = (0.7, 0.35)
+    stone_gap: Span = (0.05, 0.15)
+    gap: Span = (0.05, 0.25)
+    depth: Span = (0.05, 0.4)
+    seed: int = 0
+    up: float = 0.7
+    down: float = 0.5
+    start_level: int = 0
+    evaluation_level: int = -1
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise unknown_name("kind of terrain", kind, KINDS)
+        if len(set(self.kinds)) != len(self.kinds):
+            raise ConfigError(f"terrain.kinds {self.kinds}: each kind may stand once")
+        self._check_numbers()
+        self._check_sizes()
+        self._check_levels()
+
+    def _check_numbers(self) -> None:
+        for name, low in _LOWEST.items():
+            value = getattr(self, name)
+            values = value if isinstance(value, tuple) else (value,)
+            if len(values) != (2 if name in _SPANS else 1) or not all(math.isfinite(v) and v >= low for v in values):
+                what = "two numbers" if name in _SPANS else "a number"
+                raise ConfigError(f"terrain.{name} {value}: {what} of at least {low:g} is needed")
+
+    def _check_sizes(self) -> None:
+        if self.cell >= 0.5 * min(self.step_depth, *self.stone):
+            raise ConfigError(
+                f"terrain.cell {self.cell:g} m is too coarse for steps of {self.step_depth:g} m and stones of "
+                f"{min(self.stone):g} m; write at most {0.5 * min(self.step_depth, *self.stone):.3g}, such as 0.05"
+            )
+        if abs(self.tile / self.cell - round(self.tile / self.cell)) > 1e-6:
+            good = self.cell * max(1, round(self.tile / self.cell))
+            raise ConfigError(
+                f"terrain.tile {self.tile:g} m is no multiple of terrain.cell {self.cell:g} m; write {good:g}"
+            )
+        if self.platform + 2.0 * (RIM + self.step_depth) > self.tile:
+            raise ConfigError(
+                f"terrain.tile {self.tile:g} m has no room for a platform of {self.platform:g} m and a step of stairs "
+                f"around it; write terrain.tile {math.ceil(self.platform + 2.0 * (RIM + self.step_depth))} at least"
+            )
+        x, y = (round(side / self.cell) for side in self.extent)
+        if x * y > MAX_CELLS:
+            fits = math.ceil(1000.0 * self.cell * math.sqrt(x * y / MAX_CELLS)) / 1000.0
+            raise ConfigError(
+                f"terrain of {self.levels} levels × {len(self.kinds)} kinds of {self.tile:g} m has {x * y / 1e6:.0f} "
+                f"million cells of {self.cell:g} m ({x * y * 4 / 1e6:.0f} MB), but at most {MAX_CELLS / 1e6:.0f} "
+                f"million fit; write terrain.cell {fits:g} at least, or fewer levels, or a smaller tile"
+            )
+
+    def _check_levels(self) -> None:
+        if not self.down <= self.up <= 1.0:
+            raise ConfigError(f"terrain.up {self.up:g} and terrain.down {self.down:g}: 0 ≤ down ≤ up ≤ 1 is needed")
+        if not 0 <= self.start_level < self.levels:
+            raise ConfigError(f"terrain.start_level {self.start_level}: there are levels 0 to {self.levels - 1}")
+        if not -1 <= self.evaluation_level < self.levels:
+            raise ConfigError(
+                f"terrain.evaluation_level {self.evaluation_level}: there are levels 0 to {self.levels - 1}, "
+                "and -1 for a random one"
+            )
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Size of the whole grid along x and y, border included, m."""
+        x, y = (round(count * self.tile / self.cell) for count in (self.levels, len(self.kinds)))
+        border = 2 * math.ceil(self.border / self.cell)
+        return (x + border) * self.cell, (y + border) * self.cell
+
+    def centre(self, level: int, kind: int) -> tuple[float, float]:
+        """Return the middle of a tile in the world, m; the middle of the whole terrain is the origin."""
+        return (level + 0.5 - 0.5 * self.levels) * self.tile, (kind + 0.5 - 0.5 * len(self.kinds)) * self.tile
+
+    def difficulty(self, level: int) -> float:
+        """Return how far a level is from the first (0) to the last (1)."""
+        return level / (self.levels - 1) if self.levels > 1 else 1.0
+
+
+_SPANS = ("slope", "roughness", "step", "obstacle", "stone", "stone_gap", "gap", "depth")
+_LOWEST = {
+    "levels": 1,
+    "tile": 1.0,
+    "cell": 0.01,
+    "border": 0.5,
+    "platform": 0.0,
+    "step_depth": 0.05,
+    "up": 0.0,
+    "down": 0.0,
+    **dict.fromkeys(_SPANS, 0.0),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class HeightGrid:
+    """Heights on a regular grid; between its points each cell is two triangles, as MuJoCo collides with it.
+
+    Attributes:
+        heights: Height of each grid point, m, float32, (ny, nx): rows go along y, columns along x.
+        cell: Distance of grid points, m.
+        origin: Where `heights[0, 0]` is, x and y, m.
+    """
+
+    heights: np.ndarray
+    cell: float
+    origin: tuple[float, float]
+
+    def window(self, low: np.ndarray, high: np.ndarray) -> "HeightGrid":
+        """Return the part between two corners (x, y), m, as far as the grid goes (at least one cell)."""
+        count = np.array(self.heights.shape[::-1])
+        first = np.floor((np.asarray(low) - self.origin) / self.cell).astype(int).clip(0, count - 2)
+        last = np.ceil((np.asarray(high) - self.origin) / self.cell).astype(int).clip(first + 1, count - 1)
+        part = self.heights[first[1] : last[1] + 1, first[0] : last[0] + 1]
+        x, y = (np.asarray(self.origin) + self.cell * first).tolist()
+        return HeightGrid(part, self.cell, (x, y))
+
+
+def make_grid(terrain: Terrain) -> HeightGrid:
+    """Build the heights of a terrain; the same for the same options.
+
+    Raises:
+        ConfigError: It has no kinds, so there is nothing to build.
+    """
+    if not terrain.kinds:
+        raise ConfigError(f"a terrain without kinds has no heights; known kinds: {', '.join(KINDS)}")
+    n = round(terrain.tile / terrain.cell)
+    border = math.ceil(terrain.border / terrain.cell)
+    columns, rows = terrain.levels * n + 2 * border + 1, len(terrain.kinds) * n + 2 * border + 1
+    heights = np.zeros((rows, columns), np.float32)
+    for level in range(terrain.levels):
+        for kind, name in enumerate(terrain.kinds):
+            y, x = border + kind * n, border + level * n
+            heights[y : y + n + 1, x : x + n + 1] = make_tile(terrain, name, level)
+    heights.setflags(write=False)
+    half = 0.5 * terrain.cell
+    return HeightGrid(heights, terrain.cell, (-half * (columns - 1), -half * (rows - 1)))
+
+
+def make_tile(terrain: Terrain, kind: str, level: int) -> np.ndarray:
+    """Return the heights of one tile, m, (n + 1, n + 1); its outline is at 0."""
+    n = round(terrain.tile / terrain.cell)
+    line = terrain.cell * (np.arange(n + 1) - 0.5 * n)
+    y, x = np.meshgrid(line, line, indexing="ij")
+    rng = np.random.default_rng((terrain.seed, level, *kind.encode()))
+    heights = KINDS[kind](_Tile(terrain, level, x, y, rng))
+    heights[[0, -1], :] = heights[:, [0, -1]] = 0.0
+    return heights
+
+
+@dataclass(frozen=True, eq=False)
+class _Tile:
+    """One tile while it is being made; x and y of its points from its middle, m."""
+
+    terrain: Terrain
+    level: int
+    x: np.ndarray
+    y: np.ndarray
+    rng: np.random.Generator
+
+    def at_level(self, span: Span) -> float:
+        return span[0] + self.terrain.difficulty(self.level) * (span[1] - span[0])
+
+    def cells(self, span: Span) -> int:
+        """Return a width at this level in cells, at least one."""
+        return max(1, round(self.at_level(span) / self.terrain.cell))
+
+    @property
+    def ring(self) -> np.ndarray:
+        """Distance from the middle along the larger of x and y, m."""
+        return np.maximum(np.abs(self.x), np.abs(self.y))
+
+    @property
+    def half(self) -> float:
+        return 0.5 * self.terrain.tile
+
+    @property
+    def open(self) -> np.ndarray:
+        """Where neither the platform nor the rim is."""
+        slack = 1e-6
+        return (self.ring > 0.5 * self.terrain.platform + slack) & (self.ring < self.half - RIM - slack)
+
+
+def _flat(tile: _Tile) -> np.ndarray:
+    return np.zeros_like(tile.x)
+
+
+def _slopes(tile: _Tile) -> np.ndarray:
+    sign = -1.0 if tile.level % 2 == 0 else 1.0
+    run = tile.half - np.maximum(tile.ring, 0.5 * tile.terrain.platform)
+    return sign * tile.at_level(tile.terrain.slope) * run
+
+
+def _rough(tile: _Tile) -> np.ndarray:
+    """Random heights 0.2 m apart, and straight lines between them."""
+    amplitude = tile.at_level(tile.terrain.roughness)
+    coarse = max(2, math.ceil(tile.terrain.tile / 0.2) + 1)
+    noise = tile.rng.uniform(-amplitude, amplitude, (coarse, coarse))
+    places = np.linspace(0.0, coarse - 1.0, len(tile.x))
+    along_x = np.array([np.interp(places, np.arange(coarse), row) for row in noise])
+    both = np.array([np.interp(places, np.arange(coarse), column) for column in along_x.T]).T
+    return both * np.clip((tile.half - tile.ring) / RIM, 0.0, 1.0)
+
+
+def _stairs(tile: _Tile, sign: float) -> np.ndarray:
+    platform, depth = 0.5 * tile.terrain.platform, tile.terrain.step_depth
+    count = math.floor((tile.half - RIM - platform) / depth + 1e-6)
+    taken = np.clip(np.ceil((tile.ring - platform) / depth - 1e-6), 0, count)
+    return sign * tile.at_level(tile.terrain.step) * (taken - count)
+
+
+def _stairs_up(tile: _Tile) -> np.ndarray:
+    return _stairs(tile, 1.0)
+
+
+def _stairs_down(tile: _Tile) -> np.ndarray:
+    return _stairs(tile, -1.0)
+
+
+def _obstacles(tile: _Tile) -> np.ndarray:
+    """Random boxes and pits of 0.4 to 1.2 m, of half and of full height."""
+    height = tile.at_level(tile.terrain.obstacle)
+    heights = np.zeros_like(tile.x)
+    for _ in range(round(0.6 * tile.terrain.tile**2)):
+        x, y = tile.rng.uniform(-tile.half, tile.half, 2)
+        width, length = tile.rng.uniform(0.2, 0.6, 2)
+        value = height * tile.rng.choice([-1.0, -0.5, 0.5, 1.0])
+        heights[(np.abs(tile.x - x) <= width) & (np.abs(tile.y - y) <= length)] = value
+    return np.where(tile.open, heights, 0.0)
+
+
+def _stones(tile: _Tile) -> np.ndarray:
+    """Square stones in rows, each row shifted, on uneven heights, with holes between them."""
+    size, gap = tile.cells(tile.terrain.stone), tile.cells(tile.terrain.stone_gap)
+    pitch, place = size + gap, np.arange(len(tile.x))
+    row = (place // pitch)[:, None]
+    shift = tile.rng.integers(0, pitch, row.max() + 1)[row]
+    column = (place[None] + shift) // pitch
+    inside = ((place % pitch) < size)[:, None] & ((place[None] + shift) % pitch < size)
+    uneven = tile.rng.uniform(-0.02, 0.02, (row.max() + 1, column.max() + 1))[row, column]
+    return np.where(tile.open, np.where(inside, uneven, -tile.at_level(tile.terrain.depth)), 0.0)
+
+
+def _gaps(tile: _Tile) -> np.ndarray:
+    """Square trenches around the platform, with a metre to stand on between them."""
+    width, bank = tile.cells(tile.terrain.gap), round(1.0 / tile.terrain.cell)
+    beyond = np.rint((tile.ring - 0.5 * tile.terrain.platform - 0.3) / tile.terrain.cell).astype(int)
+    trench = (beyond >= 0) & (beyond % (width + bank) < width) & tile.open
+    return np.where(trench, -tile.at_level(tile.terrain.depth), 0.0)
+
+
+KINDS: dict[str, Callable[[_Tile], np.ndarray]] = {
+    "rough": _rough,
+    "stairs_up": _stairs_up,
+    "stairs_down": _stairs_down,
+    "obstacles": _obstacles,
+    "stones": _stones,
+    "gaps": _gaps,
+    "slopes": _slopes,
+    "flat": _flat,
+}
+"""Kinds of tiles; directions are those of a robot that walks away from the middle."""
