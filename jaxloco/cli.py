@@ -4,13 +4,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxloco import __version__, options
 from jaxloco.bench import bench
 from jaxloco.errors import JaxlocoError, unknown_name
+from jaxloco.playback.conditions import Conditions
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, write_json
@@ -159,43 +160,85 @@ def _prepare_jax() -> None:
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """Options of `jaxloco evaluate`.
+class EvaluateOptions(Conditions):
+    """Options of `jaxloco evaluate`; any of `Conditions` asks for plain MuJoCo.
 
     Attributes:
-        episodes: How many episodes.
-        physics: Engine; the run's own if not given.
-        checkpoint: Which one to play.
+        episodes: How many episodes; 200 in the training's environment and 20 in plain MuJoCo, which plays one robot.
+        physics: Engine of the training's environment; the run's own if not given.
+        checkpoint: Which one to play in the training's environment.
+        engine: "native" plays the exported policy in plain MuJoCo, as a bundle always is.
+        compare_seconds: How long plain MuJoCo is compared with the training's environment, s; 0 for not at all.
         seed: Seed of the episodes.
         out: JSON file for the figures.
     """
 
-    episodes: int = 200
+    episodes: int | None = None
     physics: Literal["auto", "native", "mjx", "warp"] | None = None
     checkpoint: Literal["last", "best"] = "last"
+    engine: Literal["native"] | None = None
+    compare_seconds: float = 1.0
     seed: int = 1
     out: str | None = None
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Play a run's policy in many randomized episodes: jaxloco evaluate RUN [options]."""
-    run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
+    """Play a policy in many episodes, as trained or sim-to-sim: jaxloco evaluate RUN_OR_BUNDLE [options]."""
+    path = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN_OR_BUNDLE (a run folder or a bundle)")
     own = options.parse(
-        EvaluateOptions(), arguments, prog=f"jaxloco evaluate {run}", description=evaluate.__doc__ or ""
+        EvaluateOptions(), arguments, prog=f"jaxloco evaluate {path}", description=evaluate.__doc__ or ""
     )
-    if own.episodes < 1:
+    if own.episodes is not None and own.episodes < 1:
         raise JaxlocoError(f"--episodes {own.episodes}: must be at least 1")
-    from jaxloco.training import evaluation, trainer
-
-    _prepare_jax()
-    _, env, agent, state = trainer.load_run(RunFolder.open(run), own.physics, own.checkpoint)
-    episodes = trainer.evaluate(env, agent, state, own.episodes, own.seed)
-    assert episodes is not None
-    figures = evaluation.summarize(env, episodes)
-    print(json.dumps(figures, indent=2))
+    plain = own.engine == "native" or _conditions(own) != Conditions() or _is_bundle(path)
+    figures = _evaluate_bundle(path, own) if plain else _evaluate_run(path, own)
     if own.out:
         write_json(own.out, figures)
     return 0
+
+
+def _conditions(own: Conditions) -> Conditions:
+    return Conditions(**{entry.name: getattr(own, entry.name) for entry in fields(Conditions)})
+
+
+def _is_bundle(path: str) -> bool:
+    return (Path(path) / "policy.json").is_file()
+
+
+def _bundle_of(path: str) -> Path:
+    """Return the bundle that `path` is, or that a run holds."""
+    if _is_bundle(path):
+        return Path(path)
+    folder = RunFolder.open(path)
+    if not _is_bundle(str(folder.policy)):
+        raise JaxlocoError(f"{folder} has no exported policy yet; write it: jaxloco export {folder}")
+    return folder.policy
+
+
+def _evaluate_run(path: str, own: EvaluateOptions) -> dict[str, Any]:
+    from jaxloco.training import evaluation, trainer
+
+    _prepare_jax()
+    _, env, agent, state = trainer.load_run(RunFolder.open(path), own.physics, own.checkpoint)
+    episodes = trainer.evaluate(env, agent, state, own.episodes or 200, own.seed)
+    assert episodes is not None
+    figures = evaluation.summarize(env, episodes)
+    print(json.dumps(figures, indent=2))
+    return figures
+
+
+def _evaluate_bundle(path: str, own: EvaluateOptions) -> dict[str, Any]:
+    from jaxloco.playback.play import describe, evaluate_bundle, table
+
+    bundle = _bundle_of(path)
+    _prepare_jax()
+    figures = evaluate_bundle(
+        bundle, _conditions(own), own.episodes or 20, own.seed, compare_seconds=own.compare_seconds
+    )
+    print(table(figures))
+    if own.compare_seconds > 0.0:
+        print(f"\n{describe(figures)}")
+    return figures
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def test_the_version_is_told(capsys):
         ("train cartpole --n-envs 0", "n_envs 0: must be at least 1"),
         ("train cartpole --n-envs", "--n-envs"),
         ("train cartpole upkie-balance", "Unrecognized options: upkie-balance"),
-        ("evaluate", "RUN (a run folder) is missing"),
+        ("evaluate", "RUN_OR_BUNDLE (a run folder or a bundle) is missing"),
         ("evaluate nowhere", "there is no run folder nowhere"),
         ("evaluate nowhere --episodes x", "Error parsing --episodes: expected a whole number, got 'x'"),
         ("evaluate nowhere --episodes 0", "--episodes 0: must be at least 1"),

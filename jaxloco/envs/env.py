@@ -66,6 +66,7 @@ class EnvSpec:
 
     Attributes:
         robot: Name of a robot, or path of its folder.
+        variant: Which of the robot's variants; None for the one that is trained on.
         action: From actions to joints.
         observations: Groups "actor" and, if the critic sees something else, "critic".
         rewards: Summands of the reward.
@@ -92,6 +93,7 @@ class EnvSpec:
     rewards: tuple[RewardTerm, ...]
     terminations: tuple[TerminationTerm, ...]
     episode_seconds: float
+    variant: str | None = None
     training_seconds: float | None = None
     reward_floor: float | None = None
     quantities: tuple[Quantity, ...] = ()
@@ -154,7 +156,7 @@ class Env:
 
     def __init__(self, spec: EnvSpec, engine: str = "auto") -> None:
         self.spec = spec
-        self.robot = load_robot(spec.robot)
+        self.robot = load_robot(spec.robot, spec.variant)
         self.dt = self.robot.control_dt
         self.max_steps = self._steps("episode_seconds", spec.episode_seconds)
         self.training_steps = (self.max_steps, self.max_steps)
