@@ -342,6 +342,66 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+# doctor
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Options of `jaxloco doctor`.
+
+    Attributes:
+        json: Print the findings as JSON.
+    """
+
+    json: bool = False
+
+
+def doctor(arguments: list[str]) -> int:
+    """Say what is missing or unsupported in a robot, on each engine: jaxloco doctor FOLDER_OR_MODEL."""
+    path = "PATH" if _wants_help(arguments) else _positional(arguments, "PATH (a robot folder, an MJCF or a URDF)")
+    own = options.parse(DoctorOptions(), arguments, prog=f"jaxloco doctor {path}", description=doctor.__doc__ or "")
+    from jaxloco.doctor.diagnose import diagnose
+
+    findings = diagnose(path)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if own.json:
+        print(json.dumps([finding.to_dict() for finding in findings], indent=2))
+    else:
+        for i, finding in enumerate(findings):  # what is to be done once for several, stands once
+            shared = any(other.fix == finding.fix for other in findings[i + 1 : i + 2])
+            print(str(finding).split("\n")[0] if shared else finding)
+        print(f"{path}: {errors} errors, {len(findings) - errors} warnings")
+    return 1 if errors else 0
+
+
+@dataclass(frozen=True)
+class NewRobotOptions:
+    """Options of `jaxloco new-robot`.
+
+    Attributes:
+        name: Name of the robot; the folder's if not given.
+    """
+
+    name: str | None = None
+
+
+def new_robot(arguments: list[str]) -> int:
+    """Make a robot folder from a model: jaxloco new-robot MODEL FOLDER."""
+    if _wants_help(arguments):
+        model, folder = "MODEL", "FOLDER"
+    else:
+        model = _positional(arguments, "MODEL (a URDF or MJCF file)")
+        folder = _positional(arguments, "FOLDER (where the robot goes)")
+    own = options.parse(
+        NewRobotOptions(), arguments, prog=f"jaxloco new-robot {model} {folder}", description=new_robot.__doc__ or ""
+    )
+    from jaxloco.doctor import new_robot as maker
+
+    path = maker.new_robot(model, folder, own.name)
+    print(f"{path}: robot.xml, robot.toml and SOURCE.md are there; what is left: jaxloco doctor {path}")
+    return 0
+
+
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
@@ -358,6 +418,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "export": export,
     "run": run,
     "render": render,
+    "doctor": doctor,
+    "new-robot": new_robot,
     "bench": bench,
 }
 
