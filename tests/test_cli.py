@@ -120,7 +120,7 @@ def test_the_version_is_told(capsys):
         ("train cartpole upkie-balance", "Unrecognized options: upkie-balance"),
         ("evaluate", "RUN_OR_BUNDLE (a run folder or a bundle) is missing"),
         ("evaluate nowhere", "there is no run folder nowhere"),
-        ("evaluate nowhere --episodes x", "Error parsing --episodes: expected a whole number, got 'x'"),
+        ("evaluate nowhere --episodes x", "expected a whole number, got 'x'"),
         ("evaluate nowhere --episodes 0", "--episodes 0: must be at least 1"),
         ("evaluate nowhere --episodes -1", "--episodes -1: must be at least 1"),
         ("render nowhere --seconds 0", "--seconds 0.0: must be above 0"),

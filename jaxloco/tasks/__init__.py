@@ -14,6 +14,9 @@ TASKS = {
     "go2-velocity": "jaxloco.tasks.velocity:GO2",
     "anymal-c-velocity": "jaxloco.tasks.velocity:ANYMAL_C",
     "berkeley-humanoid-velocity": "jaxloco.tasks.velocity:BERKELEY_HUMANOID",
+    "go1-recovery": "jaxloco.tasks.recovery:GO1",
+    "go2-recovery": "jaxloco.tasks.recovery:GO2",
+    "anymal-c-recovery": "jaxloco.tasks.recovery:ANYMAL_C",
     "cartpole": "jaxloco.tasks.cartpole",
     "pendulum-swingup": "jaxloco.tasks.pendulum_swingup",
 }
