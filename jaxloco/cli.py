@@ -190,7 +190,7 @@ def evaluate(arguments: list[str]) -> int:
     )
     if own.episodes is not None and own.episodes < 1:
         raise JaxlocoError(f"--episodes {own.episodes}: must be at least 1")
-    plain = own.engine == "native" or _conditions(own) != Conditions() or _is_bundle(path)
+    plain = own.engine == "native" or _conditions(own) != Conditions() or _is_bundle(path) or _is_published(path)
     figures = _evaluate_bundle(path, own) if plain else _evaluate_run(path, own)
     if own.out:
         write_json(own.out, figures)
@@ -205,10 +205,16 @@ def _is_bundle(path: str) -> bool:
     return (Path(path) / "policy.json").is_file()
 
 
+def _is_published(path: str) -> bool:
+    return (Path(path) / "evaluation.json").is_file() and _is_bundle(str(Path(path) / "policy"))
+
+
 def _bundle_of(path: str) -> Path:
-    """Return the bundle that `path` is, or that a run holds."""
+    """Return the bundle that `path` is, or that a run or a policy of the zoo holds."""
     if _is_bundle(path):
         return Path(path)
+    if _is_published(path):
+        return Path(path) / "policy"
     folder = RunFolder.open(path)
     if not _is_bundle(str(folder.policy)):
         raise JaxlocoError(f"{folder} has no exported policy yet; write it: jaxloco export {folder}")
@@ -315,22 +321,29 @@ def render(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    """Run a bundle in a Gymnasium environment, simulated or real: jaxloco run BUNDLE --env ENV_ID."""
+    """Run a bundle in a Gymnasium environment, or see it in plain MuJoCo: jaxloco run BUNDLE --env ENV_ID | --view."""
     parser = argparse.ArgumentParser(prog="jaxloco run", description=run.__doc__)
-    parser.add_argument("bundle", metavar="BUNDLE", help="folder of a policy bundle")
-    parser.add_argument("--env", required=True, metavar="ENV_ID", help="for example Upkie-PyBullet-Pendulum")
+    parser.add_argument("bundle", metavar="BUNDLE", help="a policy bundle, a run, or a policy of the zoo")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--env", metavar="ENV_ID", help="for example Upkie-PyBullet-Pendulum")
+    where.add_argument("--view", action="store_true", help="in plain MuJoCo, in a window")
+    where.add_argument("--video", metavar="FILE", help="in plain MuJoCo, as a video")
+    command = "of --view and --video, such as 1.0 0.0 0.0; drawn as in training if not given"
+    parser.add_argument("--command", type=float, nargs="+", metavar="NUMBER", help=command)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode (default: 10)")
     parser.add_argument("--episodes", type=int, default=1, help="how many (default: 1)")
     parser.add_argument("--seed", type=int, default=None, help="seed of the first episode's environment")
     parser.add_argument("--env-kwargs", type=_json_object, default={}, metavar="JSON", help="for the environment")
     own = parser.parse_args(arguments)
+    if own.env is None:
+        return _show(own)
     from jaxloco.onboard.clients import run_bundle, summarize
 
     def report(result: Any) -> None:
         print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
 
     results = run_bundle(
-        own.bundle,
+        _bundle_of(own.bundle) if Path(own.bundle).exists() else own.bundle,
         own.env,
         seconds=own.seconds,
         episodes=own.episodes,
@@ -339,6 +352,54 @@ def run(arguments: list[str]) -> int:
         on_episode=report,
     )
     print(json.dumps(summarize(results), indent=2))
+    return 0
+
+
+def _show(own: argparse.Namespace) -> int:
+    from jaxloco.playback import show
+
+    command = None if own.command is None else tuple(own.command)
+    conditions = Conditions(seconds=own.seconds, command=command)
+    bundle, seed = _bundle_of(own.bundle), own.seed or 0
+    if own.view:
+        result, path = show.view(bundle, conditions, seed), None
+    else:
+        result, path = show.film(bundle, conditions, Path(own.video), seed)
+    if result is not None:
+        print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
+    if path is not None:
+        print(path)
+    return 0 if own.view or path is not None else 1
+
+
+# publish
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """Options of `jaxloco publish`.
+
+    Attributes:
+        out: Folder of the policy, policies/NAME.
+    """
+
+    out: str | None = None
+
+
+def publish(arguments: list[str]) -> int:
+    """Put runs that differ in their seed into the zoo: jaxloco publish RUN… --out policies/NAME."""
+    runs = []
+    while arguments and not arguments[0].startswith("-"):
+        runs.append(arguments.pop(0))
+    own = options.parse(PublishOptions(), arguments, prog="jaxloco publish", description=publish.__doc__ or "")
+    if not runs or own.out is None:
+        missing = "--out (policies/NAME)" if runs else "RUN (one run folder, or several)"
+        raise JaxlocoError(f"{missing} is missing; see --help")
+    from jaxloco.training import zoo
+
+    entry = zoo.publish([RunFolder.open(run) for run in runs], Path(own.out))
+    entry.check()
+    print(f"{entry.path}: {len(runs)} seeds; see it: jaxloco run {entry.path} --view")
     return 0
 
 
@@ -416,6 +477,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "export": export,
+    "publish": publish,
     "run": run,
     "render": render,
     "doctor": doctor,
