@@ -18,7 +18,7 @@ TERMS = {
     "roll_pitch_rate": (loco.roll_pitch_rate, {}, 0.1**2 + 0.3**2),
     "orientation": (loco.orientation, {}, 0.6**2),
     # Tilted by acos 0.8 = 0.64 rad, at 0.4 m where it stands at 0.5.
-    "uprightness": (loco.uprightness, {}, 0.9**2),
+    "uprightness": (loco.uprightness, {}, 0.9),
     "rising": (loco.rising, {"height": 0.5}, 0.8 * 0.9**2),
     "standing": (loco.standing, {"tilt": 0.65, "height": 0.5, "band": 0.11}, 1.0),
     "standing_pose": (loco.standing_pose, {"weights": (1.0, 0.1), "tilt": 0.65}, np.exp(-(0.04 + 0.1 * 0.09))),

@@ -70,13 +70,13 @@ def height_error(base_height: jax.Array, *, height: float) -> jax.Array:
 
 
 def uprightness(projected_gravity: jax.Array) -> jax.Array:
-    """Return ((1 - g_z) / 2)²: 1 upright, ¼ on the side, 0 upside down, g the direction of gravity in the base."""
-    return jnp.square(0.5 * (1.0 - projected_gravity[2]))
+    """Return (1 - g_z) / 2: 1 upright, ½ on the side, 0 upside down, g the direction of gravity in the base."""
+    return 0.5 * (1.0 - projected_gravity[2])
 
 
 def rising(projected_gravity: jax.Array, base_height: jax.Array, *, height: float) -> jax.Array:
-    """Return clip(h / h*, 0, 1) times the uprightness, h* the height of standing, m (after Playground's getup)."""
-    return jnp.clip(base_height / height, 0.0, 1.0) * uprightness(projected_gravity)
+    """Return clip(h / h*, 0, 1) times the uprightness squared, h* the standing height, m (after Playground's getup)."""
+    return jnp.clip(base_height / height, 0.0, 1.0) * jnp.square(uprightness(projected_gravity))
 
 
 def standing(

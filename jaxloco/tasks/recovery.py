@@ -81,7 +81,7 @@ class Recovery(LeggedTask):
     max_joint_velocity: float = 12.0
     episode_seconds: float = 5.0
     training_seconds: float = 5.0
-    action_scale: float = 1.2
+    action_scale: float = 1.5
     kick: float = 0.0
     friction: Span = (0.5, 1.0)
     restitution: Span = (0.1, 0.3)
@@ -161,10 +161,11 @@ def _critic() -> ObservationGroup:
     return ObservationGroup(tuple(ObservationTerm(name) for name in names))
 
 
+# No symmetry: a robot on its back has to choose a side to roll over, which its own mirror image cannot.
 GO1 = replace(
     VELOCITY,
     task=Recovery(),
-    ppo=replace(VELOCITY.ppo, gamma=0.97, ent_coef=0.005, reward_scale=0.3),
+    ppo=replace(VELOCITY.ppo, gamma=0.97, ent_coef=0.005, reward_scale=0.3, symmetry="none"),
     total_timesteps=4_000_000,
 )
 """Unitree Go1."""
