@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,6 +168,7 @@ def test_the_viewer_shows_every_control_step_and_closing_it_ends_the_episode(run
     opened = SimpleNamespace(
         sync=lambda: synced.append(1.0), is_running=lambda: len(synced) < 3, close=lambda: synced.append(-1.0)
     )
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(mujoco.viewer, "launch_passive", lambda *_, **__: opened)
     assert cli.main(["run", str(runs[0]), "--view", "--seconds", "5"]) == 0
     assert synced == [1.0, 1.0, 1.0, -1.0] and capsys.readouterr().out == ""
@@ -177,8 +179,14 @@ def test_without_a_display_the_viewer_says_what_to_do(runs, monkeypatch, capsys)
         raise RuntimeError("could not initialize GLFW")
 
     monkeypatch.setattr(mujoco.viewer, "launch_passive", refuse)
+    monkeypatch.setenv("DISPLAY", ":0")
     assert cli.main(["run", str(runs[0]), "--view"]) == 2
     assert "could not initialize GLFW); make a video: --video FILE.mp4" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(["run", str(runs[0]), "--view"]) == 2
+    assert "there is no display); make a video" in capsys.readouterr().err
 
 
 # Statistics

@@ -1,5 +1,7 @@
 """See a bundle at once: in MuJoCo's viewer, or as a video."""
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +39,10 @@ def film(
     return result, render_episode(playback.robot, np.array(record.qpos), scenario.pushes, path, report=report)
 
 
+def _no_window(reason: str) -> JaxlocoError:
+    return JaxlocoError(f"no window can be opened here ({reason}); make a video: --video FILE.mp4")
+
+
 def view(folder: Path, conditions: Conditions, seed: int) -> EpisodeResult | None:
     """Play one episode in real time in MuJoCo's viewer; its window needs a display.
 
@@ -53,6 +59,8 @@ def view(folder: Path, conditions: Conditions, seed: int) -> EpisodeResult | Non
     """
     import mujoco.viewer
 
+    if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        raise _no_window("there is no display")  # MuJoCo would end the process
     playback = Playback.load(folder, conditions)
     (scenario,) = playback.scenarios(1, seed)
     shown = playback.robot.visual_model
@@ -62,8 +70,7 @@ def view(folder: Path, conditions: Conditions, seed: int) -> EpisodeResult | Non
     try:
         window = mujoco.viewer.launch_passive(shown, data, show_left_ui=False, show_right_ui=False)
     except Exception as error:  # GLFW, X11 and macOS each raise their own
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise JaxlocoError(f"no window can be opened here ({reason}); make a video: --video FILE.mp4") from error
+        raise _no_window(" ".join(str(error).split()) or type(error).__name__) from error
 
     def show(_: mujoco.MjModel, simulated: mujoco.MjData) -> None:
         if not window.is_running():
