@@ -23,6 +23,7 @@ from jaxloco.learning.normalization import standard_deviation
 from jaxloco.learning.ppo import LearnerState
 from jaxloco.onboard.bundle import write_bundle
 from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.robot import Robot
 from jaxloco.training.rollout import Agent
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
@@ -56,7 +57,8 @@ def export(
         ConfigError: The actor reads something that the robot cannot measure.
         BundleError: The bundle would not be valid.
     """
-    spec = policy_spec(env, agent, task, {**provenance, "versions": versions()})
+    facts = {**provenance, "robot": robot_facts(env.robot), "versions": versions()}
+    spec = policy_spec(env, agent, task, facts)
     arrays = {}
     for index, (kernel, bias) in enumerate(agent.networks.policy_layers(learner.params)):
         arrays[f"actor/{index}/kernel"] = np.asarray(kernel, np.float32)
@@ -66,6 +68,16 @@ def export(
         arrays[spec.normalizer.mean] = np.asarray(statistics.mean, np.float32)
         arrays[spec.normalizer.std] = np.asarray(standard_deviation(statistics), np.float32)
     return write_bundle(folder, spec, arrays, golden(env, agent, learner, spec, seed))
+
+
+def robot_facts(robot: Robot) -> dict[str, Any]:
+    """Return what the policy takes for granted about its robot: rates, default pose, gains and limits of each joint."""
+    keys = ("name", "default", "control", "kp", "kd", "torque_limit", "velocity_limit", "corner_velocity")
+    return {
+        "control_frequency": robot.control_frequency,
+        "simulation_timestep": float(robot.model.opt.timestep),
+        "joints": [{key: getattr(joint, key) for key in keys} for joint in robot.joints],
+    }
 
 
 def versions() -> dict[str, str]:

@@ -77,6 +77,7 @@ class EnvSpec:
 
     Attributes:
         robot: Name of a robot, or path of its folder.
+        variant: Which of the robot's variants; None for the one that is trained on.
         action: From actions to joints.
         observations: Groups "actor" and, if the critic sees something else, "critic".
         rewards: Summands of the reward.
@@ -105,6 +106,7 @@ class EnvSpec:
     rewards: tuple[RewardTerm, ...]
     terminations: tuple[TerminationTerm, ...]
     episode_seconds: float
+    variant: str | None = None
     training_seconds: float | None = None
     reward_floor: float | None = None
     quantities: tuple[Quantity, ...] = ()
@@ -173,7 +175,7 @@ class Env:
 
     def __init__(self, spec: EnvSpec, engine: str = "auto") -> None:
         self.spec = spec
-        self.robot, self.ground = _robot_on_ground(spec)
+        self.robot, self.ground = robot_on_ground(spec)
         self.dt = self.robot.control_dt
         self._base = self.robot.base_qpos_indices[:3]
         self.max_steps = self._steps("episode_seconds", spec.episode_seconds)
@@ -534,18 +536,18 @@ class Env:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}
 
 
-def _robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
+def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
     """Load the robot with its terrain in its model."""
+    robot = load_robot(spec.robot, spec.variant)
     if not spec.terrain.kinds:
-        return load_robot(spec.robot), FLAT
-    robot = load_robot(spec.robot)
+        return robot, FLAT
     if robot.base_body is None:
         raise ConfigError(
             f"robot {robot.name!r} is fixed to the world, so it has no use for terrain; write no kinds of it"
         )
     footprint = standing_feet(robot)[:, :2]
     grid = make_grid(spec.terrain)
-    return load_robot(spec.robot, ground=grid), GridGround(spec.terrain, grid, footprint)
+    return load_robot(spec.robot, spec.variant, grid), GridGround(spec.terrain, grid, footprint)
 
 
 def _check_names(spec: EnvSpec) -> None:

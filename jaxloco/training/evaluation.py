@@ -21,6 +21,7 @@ class Episodes(NamedTuple):
         lengths: Control steps, (N,).
         survived: Whether the episode ended without a termination, (N,).
         reward_terms: Sum of each raw reward term, (N, n_terms).
+        last_terms: Each raw reward term in the last step, (N, n_terms).
         squares: Sum over steps of each actor quantity's square, noiseless, (N, frame).
         nonfinite: Whether the simulation broke down, (N,).
         qpos: Positions of the first robot (of each device) at each step, (1, max_steps, nq), for a video.
@@ -31,6 +32,7 @@ class Episodes(NamedTuple):
     lengths: jax.Array
     survived: jax.Array
     reward_terms: jax.Array
+    last_terms: jax.Array
     squares: jax.Array
     nonfinite: jax.Array
     qpos: jax.Array
@@ -46,6 +48,7 @@ def play(env: Env, agent: Agent, learner: LearnerState, robots: EnvState) -> Epi
         lengths=jnp.zeros(count, jnp.int32),
         survived=jnp.ones(count, bool),
         reward_terms=jnp.zeros((count, terms)),
+        last_terms=jnp.zeros((count, terms)),
         squares=jnp.zeros((count, frame)),
         nonfinite=jnp.zeros(count, bool),
         qpos=jnp.zeros((1, env.max_steps, env.robot.model.nq)),
@@ -73,6 +76,7 @@ def _step(
         lengths=sums.lengths + alive,
         survived=sums.survived & ~(alive & after.terminated),
         reward_terms=sums.reward_terms + live[:, None] * after.info.reward_terms,
+        last_terms=jnp.where(alive[:, None], after.info.reward_terms, sums.last_terms),
         squares=sums.squares + live[:, None] * jnp.square(reading),
         nonfinite=sums.nonfinite | (alive & after.info.nonfinite),
         qpos=sums.qpos.at[0, step].set(after.physics.qpos[0]),
@@ -86,6 +90,7 @@ def _step(
 def summarize(env: Env, episodes: Episodes) -> dict[str, Any]:
     """Return the figures of an evaluation, as plain numbers.
 
+    `reward_last` holds the mean over episodes of each raw reward term in the last step: what was reached.
     `rms` holds the root mean square over time and episodes of each quantity that the policy reads, without noise.
     """
     lengths = np.asarray(episodes.lengths, float)
@@ -103,6 +108,9 @@ def summarize(env: Env, episodes: Episodes) -> dict[str, Any]:
         "return_std": float(returns.std()),
         "reward_terms": {t.name: float(v) * t.weight for t, v in zip(env.spec.rewards, terms, strict=True)},
         "reward_raw": {t.name: float(v) for t, v in zip(env.spec.rewards, terms, strict=True)},
+        "reward_last": {
+            t.name: float(v) for t, v in zip(env.spec.rewards, np.mean(episodes.last_terms, axis=0), strict=True)
+        },
         "rms": {n: float(np.sqrt(c.sum() / c.shape[1] / steps)) for n, c in zip(names, columns, strict=True)},
         "nan_episodes": int(np.sum(episodes.nonfinite)),
     }

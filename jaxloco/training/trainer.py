@@ -33,13 +33,11 @@ from jaxloco.training.progress import Progress
 from jaxloco.training.rollout import Agent
 from jaxloco.training.run_folder import RunFolder, write_json
 from jaxloco.training.sharding import SHARED, SPLIT
+from jaxloco.visual.episode import render_episode
 from jaxloco.visual.plots import plot_curves, plot_terrain
-from jaxloco.visual.render import render_video
 
 CHUNKS, CHECKPOINTS = 50, 5
 """Rows of metrics and checkpoints of a run whose configuration does not say otherwise."""
-
-VIDEO_FPS = 30
 
 
 @dataclass
@@ -424,18 +422,8 @@ def make_video(
 ) -> Path | None:
     """Render the first evaluation episode; returns None, with a message, where nothing can render."""
     steps = max(1, min(int(episodes.lengths[0]), round(seconds / env.dt)))
-    rows = np.unique(np.arange(0, steps, 1.0 / (env.dt * VIDEO_FPS)).astype(int))
-    qpos, push = np.asarray(episodes.qpos[0])[rows], np.asarray(episodes.push[0])[rows]
-    point = qpos[:, :3] if env.robot.base_body else None
-    return render_video(
-        env.scene(qpos),
-        qpos,
-        path,
-        VIDEO_FPS,
-        push=push if point is not None else None,
-        push_point=point,
-        report=report,
-    )
+    qpos, push = np.asarray(episodes.qpos[0])[:steps], np.asarray(episodes.push[0])[:steps]
+    return render_episode(env.robot, env.scene(qpos), qpos, push, path, report=report)
 
 
 def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """Learning curves as one picture, and terrain as another."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxloco.terrain import HeightGrid, Terrain
+from jaxloco.training.statistics import interquartile_mean
 
 STEP = "time/total_timesteps"
 REWARD = "reward/"
+RAW_REWARD = "reward_raw/"
+RETURN = "rollout/ep_rew_mean"
 TERRAIN_LEVEL = "terrain/level"
 COLORS = (
     "#0072b2",
@@ -51,9 +54,46 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
     Returns:
         The picture's path.
     """
+    return _draw(_panels(metrics, control_dt), metrics, path, title)
+
+
+def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, title: str = "") -> Path:
+    """Draw the learning curves of several runs that differ in their seed, and their interquartile mean.
+
+    Args:
+        runs: The metrics of each run, as for `plot_curves`.
+        path: The picture to write.
+        title: Shown above the panels.
+
+    Returns:
+        The picture's path.
+    """
+    names = [name for name in runs[0] if name.startswith((RETURN, RAW_REWARD)) and all(_has(run, name) for run in runs)]
+    panels = [(_seed_title(name), _seed_panel(name)) for name in names]
+    return _draw(panels, runs, path, title)
+
+
+def _seed_title(name: str) -> str:
+    return "episode return" if name == RETURN else name.removeprefix(RAW_REWARD) + " (raw)"
+
+
+def _seed_panel(name: str) -> Callable[[Any, Sequence[Metrics]], None]:
+    def draw(axis: Any, runs: Sequence[Metrics]) -> None:
+        curves = [_points(run, name) for run in runs]
+        for steps, values in curves:
+            axis.plot(steps, values, color=COLORS[5], linewidth=0.8)
+        common = curves[0][0]
+        rows = np.array([np.interp(common, steps, values) for steps, values in curves])
+        middle = [interquartile_mean(column) for column in rows.T]
+        axis.plot(common, middle, color=MAIN, **_style(common))
+
+    return draw
+
+
+def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: str | Path, title: str) -> Path:
+    """Draw panels from the same data, side by side."""
     from matplotlib.figure import Figure
 
-    panels = _panels(metrics, control_dt)
     columns = 2 if len(panels) in (2, 4) else min(max(len(panels), 1), 3)
     rows = max(math.ceil(len(panels) / columns), 1)
     size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows + 0.3)
@@ -62,7 +102,7 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, draw) in zip(axes, panels, strict=False):
         _dress(axis, name)
-        draw(axis, metrics)
+        draw(axis, data)
         axis.set_xlim(left=0.0)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()

@@ -1,0 +1,130 @@
+"""What a robot's instruments read in plain MuJoCo, by the names that policies use.
+
+These are written from MuJoCo's own state with NumPy, apart from `jaxloco.envs.quantities` on purpose: where both give
+the same stream of readings, neither has a wrong sign, order or frame.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from jaxloco.envs.quantities import Quantity, Snapshot
+from jaxloco.errors import unknown_name
+from jaxloco.physics import PhysicsState
+from jaxloco.robot import Robot
+
+Instrument = Callable[[np.ndarray, np.ndarray], Any]
+"""From qpos (nq,) and qvel (nv,) to a reading in SI units."""
+
+
+class Instruments:
+    """The instruments of one robot.
+
+    Args:
+        robot: The robot.
+        own: Quantities that its task defines; those computed from positions and velocities can be read here too.
+    """
+
+    def __init__(self, robot: Robot, own: Sequence[Quantity] = ()) -> None:
+        self._instruments = {q.name: _from_quantity(q) for q in own if not q.derived and not q.readings}
+        self._instruments |= _joints(robot)
+        if robot.base_body is not None:
+            self._instruments |= _base(robot)
+        if robot.wheels:
+            self._instruments |= _wheels(robot)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that can be read."""
+        return tuple(self._instruments)
+
+    def require(self, names: Sequence[str]) -> None:
+        """Check that these can be read.
+
+        Raises:
+            UnknownNameError: One cannot; names the closest that can.
+        """
+        for name in names:
+            if name not in self._instruments:
+                raise unknown_name("reading in plain MuJoCo", name, self.names)
+
+    def at(self, qpos: np.ndarray, qvel: np.ndarray) -> "Panel":
+        """Return all readings at a state, (nq,) and (nv,)."""
+        return Panel(self._instruments, qpos, qvel)
+
+
+class Panel(Mapping[str, Any]):
+    """The readings at one state: a read-only mapping that computes each when it is asked for."""
+
+    def __init__(self, instruments: Mapping[str, Instrument], qpos: np.ndarray, qvel: np.ndarray) -> None:
+        self._instruments, self._qpos, self._qvel = instruments, qpos, qvel
+
+    def __getitem__(self, name: str) -> Any:
+        return self._instruments[name](self._qpos, self._qvel)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._instruments)
+
+    def __len__(self) -> int:
+        return len(self._instruments)
+
+
+def _joints(robot: Robot) -> dict[str, Instrument]:
+    positions, velocities = robot.joint_qpos_indices, robot.joint_qvel_indices
+    default = robot.default_qpos[positions]
+    return {
+        "joint_positions": lambda q, v: q[positions],
+        "joint_offsets": lambda q, v: q[positions] - default,
+        "joint_velocities": lambda q, v: v[velocities],
+    }
+
+
+def _base(robot: Robot) -> dict[str, Instrument]:
+    places, speeds = robot.base_qpos_indices, robot.base_qvel_indices
+    position, orientation = places[:3], places[3:]
+    linear, angular = speeds[:3], speeds[3:]
+
+    def axes(q: np.ndarray) -> np.ndarray:
+        """Columns: the axes of the base in the world, (3, 3)."""
+        matrix = np.empty(9)
+        mujoco.mju_quat2Mat(matrix, q[orientation] / np.linalg.norm(q[orientation]))
+        return matrix.reshape(3, 3)
+
+    return {
+        "base_position": lambda q, v: q[position],
+        "base_height": lambda q, v: float(q[position[2]]),
+        "base_orientation": lambda q, v: q[orientation],
+        "projected_gravity": lambda q, v: -axes(q)[2],
+        "pitch": lambda q, v: float(np.arcsin(np.clip(-axes(q)[2, 0], -1.0, 1.0))),
+        "roll": lambda q, v: float(np.arctan2(axes(q)[2, 1], axes(q)[2, 2])),
+        "base_angular_velocity": lambda q, v: v[angular],
+        "pitch_velocity": lambda q, v: float(v[angular[1]]),
+        "base_linear_velocity": lambda q, v: axes(q).T @ v[linear],
+    }
+
+
+def _wheels(robot: Robot) -> dict[str, Instrument]:
+    """Wheel odometry, the mean over the wheels of radius × angle."""
+    joints = [robot.model.joint(wheel.joint) for wheel in robot.wheels]
+    turned, turning = [int(joint.qposadr[0]) for joint in joints], [int(joint.dofadr[0]) for joint in joints]
+    metres = np.array([wheel.forward_sign * wheel.radius for wheel in robot.wheels])
+    return {
+        "ground_position": lambda q, v: float(np.mean(metres * q[turned])),
+        "ground_velocity": lambda q, v: float(np.mean(metres * v[turning])),
+    }
+
+
+def _from_quantity(quantity: Quantity) -> Instrument:
+    def read(qpos: np.ndarray, qvel: np.ndarray) -> Any:
+        still = jnp.zeros(0)
+        state = PhysicsState(jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32), still, still)
+        nothing: dict[str, jax.Array] = {}
+        moment = jnp.float32(0.0)
+        snapshot = Snapshot(state, nothing, nothing, nothing, still, still, still, still, nothing, nothing, moment)
+        return np.asarray(quantity.function(snapshot))
+
+    return read
