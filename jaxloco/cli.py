@@ -241,7 +241,7 @@ def _evaluate_bundle(path: str, own: EvaluateOptions) -> dict[str, Any]:
     bundle = _bundle_of(path)
     _prepare_jax()
     figures = evaluate_bundle(
-        bundle, _conditions(own), own.episodes or 20, own.seed, compare_seconds=own.compare_seconds
+        bundle, _conditions(own), own.episodes or 20, own.seed, level=own.level, compare_seconds=own.compare_seconds
     )
     print(table(figures))
     if own.compare_seconds > 0.0:

@@ -178,6 +178,39 @@ def test_the_nominal_simulation_shows_what_training_shows(bundles, task):
     assert playback.difference(playback.scenarios(1, 0)[0], 0.5) is None
 
 
+@pytest.fixture(scope="module")
+def rough(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return untrained_bundle("go1-rough", tmp_path_factory.mktemp("rough") / "policy")
+
+
+@pytest.mark.slow
+def test_a_policy_for_terrain_is_played_on_it_at_the_level_asked_for(rough):
+    playback = Playback.load(rough, Conditions(push_scale=0.0), level=9)
+    scenarios = playback.scenarios(8, 0)
+    terrain = playback.spec.terrain
+    places = np.array([scenario.qpos[:2] for scenario in scenarios])
+    assert np.abs(places[:, 0] - terrain.centre(9, 0)[0]).max() <= 0.25 * terrain.platform
+    columns = [terrain.centre(0, kind)[1] for kind in range(8)]
+    assert sorted(np.argmin(np.abs(places[:, 1:] - columns), axis=1)) == list(range(8))
+    stairs = scenarios[int(np.argmin(np.abs(places[:, 1] - columns[terrain.kinds.index("stairs_up")])))]
+    assert playback.difference(stairs, 0.4) is None  # until a foot meets an edge: see docs/sim_to_sim.md
+
+
+@pytest.mark.slow
+def test_a_robot_that_leaves_the_terrain_on_its_feet_has_survived(rough):
+    playback = Playback.load(rough, Conditions(push_scale=0.0))
+    (scenario,) = playback.scenarios(1, 0)
+    qpos = scenario.qpos.copy()
+    qpos[:3] = 0.5 * playback.spec.terrain.extent[0], 0.0, 0.3
+    result, _, _ = playback.play(replace(scenario, qpos=qpos))
+    assert result.report.steps == 1 and result.report.truncated and result.survived
+
+
+def test_a_level_without_terrain_is_refused(bundles):
+    with pytest.raises(ConfigError, match="task 'go1-velocity' has no terrain; leave --level out"):
+        Playback.load(bundles["go1-velocity"], Conditions(), level=3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("conditions", [{"delay": 20.0}, {"latency": 20.0}, {"timestep": 0.02}])
 def test_other_conditions_are_noticed_and_not_before_they_have_an_effect(go1, conditions):

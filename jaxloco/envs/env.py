@@ -226,12 +226,7 @@ class Env:
 
     def scene(self, qpos: np.ndarray) -> mujoco.MjModel:
         """Return a model to draw these configurations with, (frames, nq): of the terrain only what is near them."""
-        ground, robot = self.ground, self.robot
-        if not isinstance(ground, GridGround):
-            return robot.visual_model
-        points = np.asarray(qpos, float)[:, self._base[:2]]
-        window = ground.grid.window(points.min(axis=0) - IN_SIGHT, points.max(axis=0) + IN_SIGHT)
-        return load_robot(robot.folder, robot.variant, window).visual_model
+        return scene(self.robot, self.ground, qpos)
 
     # What the policy knows of itself
 
@@ -489,9 +484,8 @@ class Env:
     def _first_snapshot(self, sampler: Sampler) -> tuple[Snapshot, PushState, dict[str, CommandState]]:
         """Draw the model, the state and all else of a new episode but the observers' share."""
         params = self.physics.complete(self._randomized.draw(self._nominal, sampler))
-        qpos, qvel = self.spec.initial_state.draw(self.robot, sampler)
         tile = self.ground.tile(sampler.curriculum)
-        qpos = qpos.at[self._base].set(self.ground.place(qpos[self._base], tile, sampler))
+        qpos, qvel = self.spec.initial_state.draw_on(self.robot, self.ground, tile, sampler)
         physics, readings = self.physics.reset(params, qpos, qvel)
         commands = {command.name: command.draw(sampler) for command in self.spec.commands}
         still = jnp.zeros(self.action_size)
@@ -534,6 +528,15 @@ class Env:
 
     def _observation(self, observers: dict[str, ObserverState]) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}
+
+
+def scene(robot: Robot, ground: Ground, qpos: np.ndarray) -> mujoco.MjModel:
+    """Return a model to draw configurations of a robot with, (frames, nq): of terrain only what is near them."""
+    if not isinstance(ground, GridGround):
+        return robot.visual_model
+    points = np.asarray(qpos, float)[:, robot.base_qpos_indices[:2]]
+    window = ground.grid.window(points.min(axis=0) - IN_SIGHT, points.max(axis=0) + IN_SIGHT)
+    return load_robot(robot.folder, robot.variant, window).visual_model
 
 
 def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:

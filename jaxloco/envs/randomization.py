@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs.curriculum import Range, Sampler
+from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.quantities import multiply_quaternions
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import unknown_name
@@ -269,8 +270,14 @@ class InitialState:
     passive_positions: Range = Range(0.0, 0.0)
     passive_velocities: Range = Range(0.0, 0.0)
 
+    def draw_on(self, robot: Robot, ground: Ground, tile: Tile, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
+        """Return qpos (nq,) and qvel (nv,) of a new episode on a tile of the ground."""
+        qpos, qvel = self.draw(robot, sampler)
+        base = robot.base_qpos_indices[:3]
+        return qpos.at[base].set(ground.place(qpos[base], tile, sampler)), qvel
+
     def draw(self, robot: Robot, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
-        """Return qpos (nq,) and qvel (nv,) of a new episode."""
+        """Return qpos (nq,) and qvel (nv,) of a new episode on level ground."""
         return self.around(robot, jnp.asarray(robot.default_qpos, jnp.float32), sampler)
 
     def around(self, robot: Robot, qpos: jax.Array, sampler: Sampler) -> tuple[jax.Array, jax.Array]:

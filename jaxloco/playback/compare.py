@@ -15,6 +15,7 @@ import numpy as np
 from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.env import Env, EnvSpec
+from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.randomization import InitialState
 from jaxloco.onboard.policy import Policy
 from jaxloco.onboard.spec import expand
@@ -72,8 +73,8 @@ class GivenState(InitialState):
     qpos: np.ndarray | None = None
     qvel: np.ndarray | None = None
 
-    def draw(self, robot: Robot, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
-        """Return qpos (nq,) and qvel (nv,)."""
+    def draw_on(self, robot: Robot, ground: Ground, tile: Tile, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
+        """Return qpos (nq,) and qvel (nv,): the ground is in them already."""
         return jnp.asarray(self.qpos, jnp.float32), jnp.asarray(self.qvel, jnp.float32)
 
 

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jaxloco.envs.gaits import standing_feet
+from jaxloco.envs.height_scan import HeightScan
 from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.errors import unknown_name
 from jaxloco.physics import PhysicsState
-from jaxloco.robot import Robot
+from jaxloco.robot import FLOOR, Robot
 
 Instrument = Callable[[np.ndarray, np.ndarray], Any]
 """From qpos (nq,) and qvel (nv,) to a reading in SI units."""
@@ -27,13 +29,16 @@ class Instruments:
     Args:
         robot: The robot.
         own: Quantities that its task defines; those computed from positions and velocities can be read here too.
+        scan: Where the heights of the ground are measured.
     """
 
-    def __init__(self, robot: Robot, own: Sequence[Quantity] = ()) -> None:
+    def __init__(self, robot: Robot, own: Sequence[Quantity] = (), scan: HeightScan = HeightScan()) -> None:
         self._instruments = {q.name: _from_quantity(q) for q in own if not q.derived and not q.readings}
         self._instruments |= _joints(robot)
         if robot.base_body is not None:
-            self._instruments |= _base(robot)
+            probe = _Probe(robot)
+            self._instruments |= _base(robot, probe, scan)
+            self._instruments |= _feet(robot, probe) if robot.feet else {}
         if robot.wheels:
             self._instruments |= _wheels(robot)
 
@@ -83,7 +88,28 @@ def _joints(robot: Robot) -> dict[str, Instrument]:
     }
 
 
-def _base(robot: Robot) -> dict[str, Instrument]:
+class _Probe:
+    """Measures the height of the ground with rays on MuJoCo's height field; a level floor is at 0."""
+
+    def __init__(self, robot: Robot) -> None:
+        self._model, self._data = robot.model, mujoco.MjData(robot.model)
+        mujoco.mj_kinematics(self._model, self._data)
+        names = [robot.model.geom(i).name for i in range(robot.model.ngeom)]
+        self._geom = names.index(FLOOR) if FLOOR in names else -1
+        self._level = self._geom < 0 or robot.model.geom_type[self._geom] != mujoco.mjtGeom.mjGEOM_HFIELD
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Return the height below each point, m, (n,), 0 beyond the height field; points x, y, m, (n, 2)."""
+        return np.array([0.0 if self._level else self._height(x, y) for x, y in points])
+
+    def _height(self, x: float, y: float) -> float:
+        top = float(self._data.geom_xpos[self._geom, 2] + self._model.hfield_size[0, 2]) + 1.0
+        start, down = np.array([x, y, top]), np.array([0.0, 0.0, -1.0])
+        distance = mujoco.mj_rayHfield(self._model, self._data, self._geom, start, down)
+        return top - distance if distance >= 0.0 else 0.0
+
+
+def _base(robot: Robot, probe: _Probe, scan: HeightScan) -> dict[str, Instrument]:
     places, speeds = robot.base_qpos_indices, robot.base_qvel_indices
     position, orientation = places[:3], places[3:]
     linear, angular = speeds[:3], speeds[3:]
@@ -94,9 +120,20 @@ def _base(robot: Robot) -> dict[str, Instrument]:
         mujoco.mju_quat2Mat(matrix, q[orientation] / np.linalg.norm(q[orientation]))
         return matrix.reshape(3, 3)
 
+    feet = standing_feet(robot)[:, :2] if robot.feet else np.zeros((1, 2))
+    low, high = feet.min(axis=0), feet.max(axis=0)
+    underside = np.array([low + share * (high - low) for share in 0.5 * np.array(list(np.ndindex(3, 3)))])
+
+    def around(q: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Height of the ground at points forward and leftward of the base, m, (n,)."""
+        yaw = np.arctan2(axes(q)[1, 0], axes(q)[0, 0])
+        turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
+        return probe(q[position[:2]] + offsets @ turn.T)
+
     return {
         "base_position": lambda q, v: q[position],
-        "base_height": lambda q, v: float(q[position[2]]),
+        "base_height": lambda q, v: float(q[position[2]] - np.mean(around(q, underside))),
+        "height_scan": lambda q, v: around(q, scan.points) - q[position[2]],
         "base_orientation": lambda q, v: q[orientation],
         "projected_gravity": lambda q, v: -axes(q)[2],
         "pitch": lambda q, v: float(np.arcsin(np.clip(-axes(q)[2, 0], -1.0, 1.0))),
@@ -105,6 +142,24 @@ def _base(robot: Robot) -> dict[str, Instrument]:
         "pitch_velocity": lambda q, v: float(v[angular[1]]),
         "base_linear_velocity": lambda q, v: axes(q).T @ v[linear],
     }
+
+
+def _feet(robot: Robot, probe: _Probe) -> dict[str, Instrument]:
+    """How high the soles are above the ground, m, (n_feet,)."""
+    model, data = robot.model, mujoco.MjData(robot.model)
+    bodies = [model.body(foot.body).id for foot in robot.feet]
+    radii = np.array([foot.radius for foot in robot.feet])
+
+    def heights(q: np.ndarray, v: np.ndarray) -> np.ndarray:
+        data.qpos[:] = q
+        mujoco.mj_kinematics(model, data)
+        places = [
+            data.xpos[body] + data.xmat[body].reshape(3, 3) @ foot.position
+            for body, foot in zip(bodies, robot.feet, strict=True)
+        ]
+        return np.array(places)[:, 2] - radii - probe(np.array(places)[:, :2])
+
+    return {"foot_heights": heights}
 
 
 def _wheels(robot: Robot) -> dict[str, Instrument]:

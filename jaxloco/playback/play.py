@@ -10,7 +10,8 @@ import mujoco
 import numpy as np
 
 from jaxloco import options
-from jaxloco.envs.env import EnvSpec
+from jaxloco.envs.env import EnvSpec, robot_on_ground
+from jaxloco.envs.ground import Ground
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import BundleError, ConfigError, UnknownNameError
@@ -24,6 +25,7 @@ from jaxloco.playback.scenario import Scenario, draw_scenarios
 from jaxloco.playback.simulator import Record, Simulator
 from jaxloco.robot import Robot, load_robot
 from jaxloco.tasks import recipe
+from jaxloco.training.config import at_level
 
 OnStep = Callable[[mujoco.MjModel, mujoco.MjData], None]
 
@@ -36,26 +38,34 @@ class Playback:
         policy: The onboard policy.
         spec: The task's description, in its training model.
         robot: The robot under the conditions.
+        ground: What it stands on.
         conditions: The conditions.
     """
 
     policy: Policy
     spec: EnvSpec
     robot: Robot
+    ground: Ground
     conditions: Conditions
 
     @classmethod
-    def load(cls, folder: str | Path, conditions: Conditions) -> "Playback":
+    def load(cls, folder: str | Path, conditions: Conditions, level: int | None = None) -> "Playback":
         """Load a bundle and verify that it gives the trained policy's answers here.
+
+        Args:
+            folder: The bundle.
+            conditions: How it is played.
+            level: Level of terrain, -1 for a random one in each episode; the task's own setting if None.
 
         Raises:
             BundleError: The bundle cannot be trusted, or does not say with which configuration it was trained.
-            ConfigError: The bundle is for another robot.
+            ConfigError: The bundle is for another robot, or there is no such level of terrain.
         """
         policy = Policy.load(folder)
         policy.verify()
-        spec = task_spec(policy, folder)
-        robot = load_robot(conditions.robot or spec.robot, conditions.robot_variant or spec.variant)
+        spec = task_spec(policy, folder, level)
+        variant = conditions.robot_variant or spec.variant
+        robot, ground = robot_on_ground(replace(spec, robot=conditions.robot or spec.robot, variant=variant))
         if robot.joint_names != load_robot(spec.robot).joint_names:
             raise ConfigError(
                 f"{folder} is a policy for the robot {policy.spec.robot!r}, whose joints are not those of "
@@ -63,11 +73,11 @@ class Playback:
             )
         if conditions.robot is None:
             _check_facts(folder, policy.spec.provenance.get("robot"), robot)
-        return cls(policy, spec, conditions.apply(robot), conditions)
+        return cls(policy, spec, conditions.apply(robot), ground, conditions)
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         """Draw the scripts of episodes; see `draw_scenarios`."""
-        return draw_scenarios(self.spec, self.robot, self.conditions, count, seed)
+        return draw_scenarios(self.spec, self.robot, self.ground, self.conditions, count, seed)
 
     def play(
         self, scenario: Scenario, on_step: OnStep | None = None, regulate: bool = False
@@ -77,7 +87,7 @@ class Playback:
         Returns:
             How it went, what was recorded, and the policy's actions in [-1, 1], (T, n_action).
         """
-        simulator = Simulator(self.policy.spec, self.spec, self.robot, self.conditions, scenario, on_step)
+        simulator = Simulator(self.policy.spec, self.spec, self.robot, self.conditions, scenario, on_step, self.ground)
         seconds = scenario.steps * self.robot.control_dt
         actions: list[np.ndarray] = []
 
@@ -86,6 +96,8 @@ class Playback:
 
         result = run_episode(self.policy, simulator, seconds, regulate=regulate, on_step=remember)
         simulator.record.keep(result.report.steps)
+        if result.report.truncated and not result.report.latched:
+            result = replace(result, survived=True)  # it has left the terrain on its feet
         return result, simulator.record, np.array(actions)
 
     def difference(self, scenario: Scenario, seconds: float) -> Difference | None:
@@ -97,8 +109,8 @@ class Playback:
         return first_difference(self.policy, record.inputs[: len(actions)], training, self.robot.control_dt)
 
 
-def task_spec(policy: Policy, folder: str | Path) -> EnvSpec:
-    """Return the description of the task that a policy was trained on, from the bundle's provenance.
+def task_spec(policy: Policy, folder: str | Path, level: int | None = None) -> EnvSpec:
+    """Return the description of the task that a policy was trained on, from the bundle's provenance, at a level.
 
     Raises:
         BundleError: The provenance holds no configuration, or none that this jaxloco understands.
@@ -116,7 +128,7 @@ def task_spec(policy: Policy, folder: str | Path) -> EnvSpec:
         spec: EnvSpec = task.spec()
     except (ConfigError, KeyError) as error:
         raise BundleError(f"{folder}: provenance.config: {error}") from error
-    return spec
+    return spec if level is None else at_level(task, level).spec()
 
 
 def _check_facts(folder: str | Path, facts: Any, robot: Robot) -> None:
@@ -148,6 +160,7 @@ def evaluate_bundle(
     episodes: int,
     seed: int,
     *,
+    level: int | None = None,
     compare_seconds: float = 1.0,
     on_episode: Callable[[EpisodeResult], None] | None = None,
 ) -> dict[str, Any]:
@@ -158,6 +171,7 @@ def evaluate_bundle(
         conditions: The conditions.
         episodes: How many.
         seed: Of the episodes.
+        level: Level of terrain; see `Playback.load`.
         compare_seconds: Length of the comparison with training, s; 0 for none.
         on_episode: Called with every result as soon as it is there.
 
@@ -167,7 +181,7 @@ def evaluate_bundle(
         worst motor), "training" (the evaluation of the training, as the bundle holds it), "first_difference",
         "conditions", "versions".
     """
-    playback = Playback.load(folder, conditions)
+    playback = Playback.load(folder, conditions, level)
     scenarios = playback.scenarios(episodes, seed)
     results, records = [], []
     for scenario in scenarios:
@@ -194,7 +208,7 @@ def evaluate_bundle(
 
 def _reward_terms(playback: Playback, records: Sequence[Record]) -> dict[str, float]:
     """Return the mean over time of the reward terms that depend on nothing but instruments and commands."""
-    instruments = Instruments(playback.robot, playback.spec.quantities)
+    instruments = Instruments(playback.robot, playback.spec.quantities, playback.spec.scan)
     commands = [command.name for command in playback.spec.commands]
     bound: dict[str, Bound] = {}
     for term in playback.spec.rewards:

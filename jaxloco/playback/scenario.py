@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.envs.curriculum import FULL, Range, Sampler
+from jaxloco.envs.curriculum import LAST_KEY, CurriculumState, Range, Sampler
 from jaxloco.envs.env import NO_PUSHES, EnvSpec
+from jaxloco.envs.ground import Ground
 from jaxloco.envs.perturbations import Pushes
 from jaxloco.envs.randomization import RandomizedModel
 from jaxloco.errors import ConfigError
@@ -48,12 +49,15 @@ class Scenario:
         return len(self.pushes)
 
 
-def draw_scenarios(spec: EnvSpec, robot: Robot, conditions: Conditions, count: int, seed: int) -> list[Scenario]:
+def draw_scenarios(
+    spec: EnvSpec, robot: Robot, ground: Ground, conditions: Conditions, count: int, seed: int
+) -> list[Scenario]:
     """Draw the scripts of `count` episodes.
 
     Args:
         spec: The task.
         robot: The robot under the conditions that it is played in.
+        ground: What it stands on.
         conditions: What is to be as in training, and what is not.
         count: How many.
         seed: The same seed gives the same scripts.
@@ -67,9 +71,10 @@ def draw_scenarios(spec: EnvSpec, robot: Robot, conditions: Conditions, count: i
     steps = max(1, round(seconds / robot.control_dt))
     randomized = RandomizedModel(robot, spec.randomization if conditions.randomize else ())
     nominal = {name: jnp.asarray(model_field(robot.model, name), jnp.float32) for name in randomized.fields}
-    draw = partial(_draw, spec, pushes, robot, randomized, nominal, steps)
-    keys = jax.random.split(jax.random.PRNGKey(seed), count)
-    drawn = jax.device_get(jax.jit(jax.vmap(draw))(keys))
+    draw = partial(_draw, spec, pushes, robot, ground, randomized, nominal, steps)
+    key = jax.random.PRNGKey(seed)
+    levels = spec.curriculum.begin(jax.random.fold_in(key, jnp.uint32(LAST_KEY)), count, full=True)
+    drawn = jax.device_get(jax.jit(jax.vmap(draw))(jax.random.split(key, count), levels))
     episodes: list[Any] = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(count)]
     return [replace(Scenario(*episode), seed=seed + i) for i, episode in enumerate(episodes)]
 
@@ -101,19 +106,21 @@ def _draw(
     spec: EnvSpec,
     pushes: Pushes,
     robot: Robot,
+    ground: Ground,
     randomized: RandomizedModel,
     nominal: dict[str, jax.Array],
     steps: int,
     key: jax.Array,
+    level: CurriculumState,
 ) -> tuple[Any, ...]:
     """Draw one episode; traceable."""
 
     def sampler(number: jax.Array | int) -> Sampler:
-        return Sampler(jax.random.fold_in(key, number), FULL, spec.curriculum.progress_until)
+        return Sampler(jax.random.fold_in(key, number), level, spec.curriculum.progress_until)
 
     first = sampler(0)
     fields = randomized.draw(nominal, first)
-    qpos, qvel = spec.initial_state.draw(robot, first)
+    qpos, qvel = spec.initial_state.draw_on(robot, ground, ground.tile(level), first)
     start = ({command.name: command.draw(first) for command in spec.commands}, pushes.start(first))
 
     def advance(carry: Any, number: jax.Array) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxloco.envs.env import scene
 from jaxloco.errors import JaxlocoError
 from jaxloco.onboard.clients.run import EpisodeResult
 from jaxloco.playback.conditions import Conditions
@@ -36,8 +37,9 @@ def film(
     playback = Playback.load(folder, conditions)
     (scenario,) = playback.scenarios(1, seed)
     result, record, _ = playback.play(scenario)
+    qpos = np.array(record.qpos)
     return result, render_episode(
-        playback.robot, playback.robot.visual_model, np.array(record.qpos), scenario.pushes, path, report=report
+        playback.robot, scene(playback.robot, playback.ground, qpos), qpos, scenario.pushes, path, report=report
     )
 
 

@@ -5,10 +5,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 
 from jaxloco.envs.env import EnvSpec
+from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.terms import bind
 from jaxloco.onboard.loop import Reading
 from jaxloco.onboard.spec import PolicySpec
@@ -57,6 +59,7 @@ class Simulator:
         conditions: Delay, latency and noise.
         scenario: What happens.
         on_step: Called after each control step with the simulation, for a viewer.
+        ground: Tells when the robot leaves the terrain, which ends the episode.
     """
 
     def __init__(
@@ -67,12 +70,13 @@ class Simulator:
         conditions: Conditions,
         scenario: Scenario,
         on_step: Callable[[mujoco.MjModel, mujoco.MjData], None] | None = None,
+        ground: Ground = FLAT,
     ) -> None:
         self.record = Record()
-        self._robot, self._scenario, self._on_step = robot, scenario, on_step
+        self._robot, self._scenario, self._on_step, self._ground = robot, scenario, on_step, ground
         self._model = _model_of(robot, scenario.fields)
         self._data = mujoco.MjData(self._model)
-        self._instruments = Instruments(robot, spec.quantities)
+        self._instruments = Instruments(robot, spec.quantities, spec.scan)
         self._sensors = [item.name for item in policy.inputs if item.source == "sensor"]
         self._commands = [item.name for item in policy.inputs if item.source == "command"]
         self._instruments.require(self._sensors)
@@ -154,7 +158,9 @@ class Simulator:
         broken = not (np.isfinite(self._data.qpos).all() and np.isfinite(self._data.qvel).all())
         fallen = broken or any(bool(end(now)) for end in self._ends)
         seen = {name: self._noise(name, value) for name, value in inputs.items()}
-        return Reading(seen, timestamp=self._data.time, terminated=fallen and self._steps > 0)
+        left = bool(self._ground.left(jnp.asarray(self._data.qpos[self._robot.base_qpos_indices[:3]], jnp.float32)))
+        begun = self._steps > 0
+        return Reading(seen, self._data.time, terminated=fallen and begun, truncated=left and begun and not fallen)
 
 
 class _Noise:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +23,9 @@ from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
 from jaxloco.learning import ppo
 from jaxloco.learning.ppo import LearnerState
-from jaxloco.terrain import Terrain
 from jaxloco.training import evaluation, loop, sharding
 from jaxloco.training.checkpoint import Checkpoints
-from jaxloco.training.config import TaskConfig, TrainConfig
+from jaxloco.training.config import TrainConfig, at_level
 from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
@@ -366,7 +365,7 @@ def load_run(
     """
     config = load_config(folder)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    task = config.task if level is None else _at_level(config.task, level)
+    task = config.task if level is None else at_level(config.task, level)
     env = Env(task.spec(), physics or config.physics)
     agent = loop.make_agent(env, config)
     like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
@@ -376,14 +375,6 @@ def load_run(
         number = checkpoints.best() if which == "best" else None
         _, state = checkpoints.restore(like, wanted, number)
     return config, env, agent, state
-
-
-def _at_level(task: TaskConfig, level: int) -> TaskConfig:
-    terrain = getattr(task, "terrain", Terrain())
-    if not terrain.kinds:
-        raise ConfigError(f"level {level}: task {task.name!r} has no terrain; leave --level out")
-    changed: TaskConfig = replace(task, terrain=replace(terrain, evaluation_level=level))  # type: ignore[type-var]
-    return changed
 
 
 def evaluate(
