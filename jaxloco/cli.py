@@ -5,13 +5,14 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxloco import __version__, options
 from jaxloco.bench import bench
 from jaxloco.errors import JaxlocoError, unknown_name
+from jaxloco.playback.conditions import Conditions
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, write_json
@@ -212,45 +213,93 @@ def _prepare_jax() -> None:
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """Options of `jaxloco evaluate`.
+class EvaluateOptions(Conditions):
+    """Options of `jaxloco evaluate`; any of `Conditions` asks for plain MuJoCo.
 
     Attributes:
-        episodes: How many episodes.
-        physics: Engine; the run's own if not given.
-        checkpoint: Which one to play.
+        episodes: How many episodes; 200 in the training's environment and 20 in plain MuJoCo, which plays one robot.
+        physics: Engine of the training's environment; the run's own if not given.
+        checkpoint: Which one to play in the training's environment.
+        engine: "native" plays the exported policy in plain MuJoCo, as a bundle always is.
+        compare_seconds: How long plain MuJoCo is compared with the training's environment, s; 0 for not at all.
         seed: Seed of the episodes.
         level: Level of terrain, -1 for a random one each; the run's own setting if not given.
         out: JSON file for the figures.
     """
 
-    episodes: int = 200
+    episodes: int | None = None
     physics: Literal["auto", "native", "mjx", "warp"] | None = None
     checkpoint: Literal["last", "best"] = "last"
+    engine: Literal["native"] | None = None
+    compare_seconds: float = 1.0
     seed: int = 1
     level: int | None = None
     out: str | None = None
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Play a run's policy in many randomized episodes: jaxloco evaluate RUN [options]."""
-    run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
+    """Play a policy in many episodes, as trained or sim-to-sim: jaxloco evaluate RUN_OR_BUNDLE [options]."""
+    path = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN_OR_BUNDLE (a run folder or a bundle)")
     own = options.parse(
-        EvaluateOptions(), arguments, prog=f"jaxloco evaluate {run}", description=evaluate.__doc__ or ""
+        EvaluateOptions(), arguments, prog=f"jaxloco evaluate {path}", description=evaluate.__doc__ or ""
     )
-    if own.episodes < 1:
+    if own.episodes is not None and own.episodes < 1:
         raise JaxlocoError(f"--episodes {own.episodes}: must be at least 1")
-    from jaxloco.training import evaluation, trainer
-
-    _prepare_jax()
-    _, env, agent, state = trainer.load_run(RunFolder.open(run), own.physics, own.checkpoint, own.level)
-    episodes = trainer.evaluate(env, agent, state, own.episodes, own.seed)
-    assert episodes is not None
-    figures = evaluation.summarize(env, episodes)
-    print(json.dumps(figures, indent=2))
+    plain = own.engine == "native" or _conditions(own) != Conditions() or _is_bundle(path) or _is_published(path)
+    figures = _evaluate_bundle(path, own) if plain else _evaluate_run(path, own)
     if own.out:
         write_json(own.out, figures)
     return 0
+
+
+def _conditions(own: Conditions) -> Conditions:
+    return Conditions(**{entry.name: getattr(own, entry.name) for entry in fields(Conditions)})
+
+
+def _is_bundle(path: str) -> bool:
+    return (Path(path) / "policy.json").is_file()
+
+
+def _is_published(path: str) -> bool:
+    return (Path(path) / "evaluation.json").is_file() and _is_bundle(str(Path(path) / "policy"))
+
+
+def _bundle_of(path: str) -> Path:
+    """Return the bundle that `path` is, or that a run or a policy of the zoo holds."""
+    if _is_bundle(path):
+        return Path(path)
+    if _is_published(path):
+        return Path(path) / "policy"
+    folder = RunFolder.open(path)
+    if not _is_bundle(str(folder.policy)):
+        raise JaxlocoError(f"{folder} has no exported policy yet; write it: jaxloco export {folder}")
+    return folder.policy
+
+
+def _evaluate_run(path: str, own: EvaluateOptions) -> dict[str, Any]:
+    from jaxloco.training import evaluation, trainer
+
+    _prepare_jax()
+    _, env, agent, state = trainer.load_run(RunFolder.open(path), own.physics, own.checkpoint, own.level)
+    episodes = trainer.evaluate(env, agent, state, own.episodes or 200, own.seed)
+    assert episodes is not None
+    figures = evaluation.summarize(env, episodes)
+    print(json.dumps(figures, indent=2))
+    return figures
+
+
+def _evaluate_bundle(path: str, own: EvaluateOptions) -> dict[str, Any]:
+    from jaxloco.playback.play import describe, evaluate_bundle, table
+
+    bundle = _bundle_of(path)
+    _prepare_jax()
+    figures = evaluate_bundle(
+        bundle, _conditions(own), own.episodes or 20, own.seed, level=own.level, compare_seconds=own.compare_seconds
+    )
+    print(table(figures))
+    if own.compare_seconds > 0.0:
+        print(f"\n{describe(figures)}")
+    return figures
 
 
 @dataclass(frozen=True)
@@ -326,22 +375,29 @@ def render(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    """Run a bundle in a Gymnasium environment, simulated or real: jaxloco run BUNDLE --env ENV_ID."""
+    """Run a bundle in a Gymnasium environment, or see it in plain MuJoCo: jaxloco run BUNDLE --env ENV_ID | --view."""
     parser = argparse.ArgumentParser(prog="jaxloco run", description=run.__doc__)
-    parser.add_argument("bundle", metavar="BUNDLE", help="folder of a policy bundle")
-    parser.add_argument("--env", required=True, metavar="ENV_ID", help="for example Upkie-PyBullet-Pendulum")
+    parser.add_argument("bundle", metavar="BUNDLE", help="a policy bundle, a run, or a policy of the zoo")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--env", metavar="ENV_ID", help="for example Upkie-PyBullet-Pendulum")
+    where.add_argument("--view", action="store_true", help="in plain MuJoCo, in a window")
+    where.add_argument("--video", metavar="FILE", help="in plain MuJoCo, as a video")
+    command = "of --view and --video, such as 1.0 0.0 0.0; drawn as in training if not given"
+    parser.add_argument("--command", type=float, nargs="+", metavar="NUMBER", help=command)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode (default: 10)")
     parser.add_argument("--episodes", type=int, default=1, help="how many (default: 1)")
     parser.add_argument("--seed", type=int, default=None, help="seed of the first episode's environment")
     parser.add_argument("--env-kwargs", type=_json_object, default={}, metavar="JSON", help="for the environment")
     own = parser.parse_args(arguments)
+    if own.env is None:
+        return _show(own)
     from jaxloco.onboard.clients import run_bundle, summarize
 
     def report(result: Any) -> None:
         print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
 
     results = run_bundle(
-        own.bundle,
+        _bundle_of(own.bundle) if Path(own.bundle).exists() else own.bundle,
         own.env,
         seconds=own.seconds,
         episodes=own.episodes,
@@ -350,6 +406,114 @@ def run(arguments: list[str]) -> int:
         on_episode=report,
     )
     print(json.dumps(summarize(results), indent=2))
+    return 0
+
+
+def _show(own: argparse.Namespace) -> int:
+    from jaxloco.playback import show
+
+    command = None if own.command is None else tuple(own.command)
+    conditions = Conditions(seconds=own.seconds, command=command)
+    bundle, seed = _bundle_of(own.bundle), own.seed or 0
+    if own.view:
+        result, path = show.view(bundle, conditions, seed), None
+    else:
+        result, path = show.film(bundle, conditions, Path(own.video), seed)
+    if result is not None:
+        print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
+    if path is not None:
+        print(path)
+    return 0 if own.view or path is not None else 1
+
+
+# publish
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """Options of `jaxloco publish`.
+
+    Attributes:
+        out: Folder of the policy, policies/NAME.
+    """
+
+    out: str | None = None
+
+
+def publish(arguments: list[str]) -> int:
+    """Put runs that differ in their seed into the zoo: jaxloco publish RUN… --out policies/NAME."""
+    runs = []
+    while arguments and not arguments[0].startswith("-"):
+        runs.append(arguments.pop(0))
+    own = options.parse(PublishOptions(), arguments, prog="jaxloco publish", description=publish.__doc__ or "")
+    if not runs or own.out is None:
+        missing = "--out (policies/NAME)" if runs else "RUN (one run folder, or several)"
+        raise JaxlocoError(f"{missing} is missing; see --help")
+    from jaxloco.training import zoo
+
+    entry = zoo.publish([RunFolder.open(run) for run in runs], Path(own.out))
+    entry.check()
+    print(f"{entry.path}: {len(runs)} seeds; see it: jaxloco run {entry.path} --view")
+    return 0
+
+
+# doctor
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Options of `jaxloco doctor`.
+
+    Attributes:
+        json: Print the findings as JSON.
+    """
+
+    json: bool = False
+
+
+def doctor(arguments: list[str]) -> int:
+    """Say what is missing or unsupported in a robot, on each engine: jaxloco doctor FOLDER_OR_MODEL."""
+    path = "PATH" if _wants_help(arguments) else _positional(arguments, "PATH (a robot folder, an MJCF or a URDF)")
+    own = options.parse(DoctorOptions(), arguments, prog=f"jaxloco doctor {path}", description=doctor.__doc__ or "")
+    from jaxloco.doctor.diagnose import diagnose
+
+    findings = diagnose(path)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if own.json:
+        print(json.dumps([finding.to_dict() for finding in findings], indent=2))
+    else:
+        for i, finding in enumerate(findings):  # what is to be done once for several, stands once
+            shared = any(other.fix == finding.fix for other in findings[i + 1 : i + 2])
+            print(str(finding).split("\n")[0] if shared else finding)
+        print(f"{path}: {errors} errors, {len(findings) - errors} warnings")
+    return 1 if errors else 0
+
+
+@dataclass(frozen=True)
+class NewRobotOptions:
+    """Options of `jaxloco new-robot`.
+
+    Attributes:
+        name: Name of the robot; the folder's if not given.
+    """
+
+    name: str | None = None
+
+
+def new_robot(arguments: list[str]) -> int:
+    """Make a robot folder from a model: jaxloco new-robot MODEL FOLDER."""
+    if _wants_help(arguments):
+        model, folder = "MODEL", "FOLDER"
+    else:
+        model = _positional(arguments, "MODEL (a URDF or MJCF file)")
+        folder = _positional(arguments, "FOLDER (where the robot goes)")
+    own = options.parse(
+        NewRobotOptions(), arguments, prog=f"jaxloco new-robot {model} {folder}", description=new_robot.__doc__ or ""
+    )
+    from jaxloco.doctor import new_robot as maker
+
+    path = maker.new_robot(model, folder, own.name)
+    print(f"{path}: robot.xml, robot.toml and SOURCE.md are there; what is left: jaxloco doctor {path}")
     return 0
 
 
@@ -367,8 +531,11 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "export": export,
+    "publish": publish,
     "run": run,
     "render": render,
+    "doctor": doctor,
+    "new-robot": new_robot,
     "bench": bench,
 }
 

@@ -55,7 +55,8 @@ def export(
         ConfigError: The actor reads something that the robot cannot measure.
         BundleError: The bundle would not be valid.
     """
-    spec = policy_spec(env, agent, task, {**provenance, "versions": versions()})
+    facts = {**provenance, "robot": env.robot_facts(), "versions": versions()}
+    spec = policy_spec(env, agent, task, facts)
     arrays = {}
     for index, (kernel, bias) in enumerate(agent.networks.policy_layers(learner.params)):
         arrays[f"actor/{index}/kernel"] = np.asarray(kernel, np.float32)

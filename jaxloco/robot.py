@@ -7,15 +7,16 @@ import fnmatch
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 
-from jaxloco.errors import RobotError, unknown_name
+from jaxloco.errors import JaxlocoError, RobotError, unknown_name
 from jaxloco.terrain import HeightGrid
-from jaxloco.toml_schema import Key, Schema, Table, TomlFile, check, closest, read_toml
+from jaxloco.toml_schema import Key, Schema, Table, TomlFile, check, closest, problems, read_toml
 
 SCHEMA_VERSION = 1
 
@@ -292,6 +293,15 @@ class Robot:
         """Indices in qvel of the base's linear and angular velocity, shape (6,); (0,) for a fixed robot."""
         return _base_indices(self.model, self.base_body, self.model.jnt_dofadr, 6)
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a policy takes for granted: rates, default pose, gains and limits of each joint."""
+        keys = ("name", "default", "control", "kp", "kd", "torque_limit", "velocity_limit", "corner_velocity")
+        return {
+            "control_frequency": self.control_frequency,
+            "simulation_timestep": float(self.model.opt.timestep),
+            "joints": [{key: getattr(joint, key) for key in keys} for joint in self.joints],
+        }
+
     def required_feet(self) -> tuple[Foot, ...]:
         """Return `feet`, for code that cannot do without.
 
@@ -396,6 +406,37 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         default_qpos=default_qpos,
         default_ctrl=default_ctrl,
     )
+
+
+def robot_problems(folder: Path) -> list[JaxlocoError]:
+    """Return all that keeps `load_robot` from loading a folder, as far as it can be told at once: an error for each."""
+    try:
+        file = read_toml(folder / "robot.toml", RobotError)
+        _check_version(file)
+        found = problems(file, SCHEMA)
+        if found:
+            return found
+        table = check(file, SCHEMA)
+        draft = _Draft(file, table, _read_spec(file, table["robot"]["model"]))
+    except RobotError as error:
+        return [error]
+    checks: list[Callable[[], object]] = [partial(verify, draft) for verify in _SPEC_CHECKS]
+    checks.append(partial(_substeps, file, table["timing"]))
+    for attempt in checks:
+        try:
+            attempt()
+        except RobotError as error:
+            found.append(error)
+    return found or _load_problems(folder, tuple(table["variants"]))
+
+
+def _load_problems(folder: Path, variants: Sequence[str]) -> list[JaxlocoError]:
+    try:
+        for variant in (None, *variants):
+            load_robot(folder, variant)
+    except JaxlocoError as error:
+        return [error]
+    return []
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,31 @@ def check(file: TomlFile, schema: Schema) -> dict[str, Any]:
     return {name: _check_entry(file, name, entry) for name, entry in schema.items()}
 
 
+def problems(file: TomlFile, schema: Schema) -> list[JaxlocoError]:
+    """Return every error that `check` could raise, in the order of the file's tables; an empty list if it passes."""
+    found: list[JaxlocoError] = []
+
+    def attempt(function: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except file.error as error:
+            found.append(error)
+
+    attempt(_refuse_unknown, file, (), file.data, schema)
+    for name, entry in schema.items():
+        value = file.data.get(name)
+        tables = value if isinstance(entry, Table) and entry.repeated and isinstance(value, list) else [value]
+        if isinstance(entry, Key) or entry.named or not tables or not all(isinstance(item, dict) for item in tables):
+            attempt(_check_entry, file, name, entry)
+            continue
+        for i, table in enumerate(tables):
+            where: Where = (name, i) if entry.repeated else (name,)
+            attempt(_refuse_unknown, file, where, table, entry.keys)
+            for key, rule in entry.keys.items():
+                attempt(_check_key, file, where, table, key, rule)
+    return found
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the closest of `known`, followed by a list of them.
 

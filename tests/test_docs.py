@@ -50,7 +50,7 @@ def test_commands_exist(page):
     """`jaxloco WORD` in code is a command of the command line."""
     text = text_of(page)
     code = "\n".join(FENCE.findall(text) + re.findall(r"`([^`\n]+)`", FENCE.sub("", text)))
-    named = re.findall(r"(?:^|\$ |`)jaxloco ([a-z]+)\b", code, re.MULTILINE)
+    named = re.findall(r"(?:^|\$ |`)jaxloco ([a-z-]+)\b", code, re.MULTILINE)
     assert set(named) - set(COMMANDS) == set()
 
 

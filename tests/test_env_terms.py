@@ -10,7 +10,7 @@ from jaxloco.envs.actuators import Actuation, wheel_drive
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
-from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer, turned
 from jaxloco.envs.perturbations import Pushes
 from jaxloco.envs.quantities import pitch_angle, roll_angle, rotate_inverse
 from jaxloco.envs.terms import bind
@@ -229,6 +229,38 @@ def test_latency_delays_readings_but_not_what_the_policy_computed():
     for value in (2.0, 3.0):
         state = obs.step(state, {"a": jnp.float32(value), "mine": jnp.float32(value)}, draws, sampler())
     assert np.asarray(obs.observation(state)).tolist() == [1.0, 3.0]
+
+
+def test_an_imu_that_sits_askew_turns_all_that_it_measures_alike():
+    """By 0.1 rad about x, gravity (0, 0, -1) leans to the right: (0, -sin 0.1, -cos 0.1); joints do not care."""
+    vector = jnp.array([[0.0, 0.0, -1.0], [1.0, 2.0, 2.0]])
+    gravity, gyro = np.asarray(turned(jnp.array([0.1, 0.0, 0.0]), vector))
+    np.testing.assert_allclose(gravity, [0.0, -np.sin(0.1), -np.cos(0.1)], atol=1e-4)
+    assert gyro[0] == pytest.approx(1.0) and np.linalg.norm(gyro) == pytest.approx(3.0)
+
+
+def test_the_misalignment_is_drawn_per_episode_and_only_the_imu_feels_it():
+    terms = (ObservationTerm("gyro", imu=True), ObservationTerm("joints"), ObservationTerm("gravity", imu=True))
+    obs = Observer("actor", ObservationGroup(terms, misalignment=0.1), {"gyro": 3, "joints": 2, "gravity": 3}, 0.01)
+    values = {
+        "gyro": jnp.array([0.0, 0.0, 1.0]),
+        "joints": jnp.array([5.0, 6.0]),
+        "gravity": jnp.array([0.0, 0.0, -1.0]),
+    }
+    first, second = (obs.draw(sampler(seed)) for seed in (0, 1))
+    frames = [np.asarray(obs.observation(obs.start(values, draws, sampler()))) for draws in (first, second)]
+    for frame in frames:
+        assert frame[3:5].tolist() == [5.0, 6.0]
+        np.testing.assert_allclose(frame[:3], -frame[5:], atol=1e-6)
+        assert 0.0 < np.arccos(frame[2]) <= 0.1 * np.sqrt(3.0)
+    assert not np.allclose(frames[0], frames[1], atol=1e-4)
+    still = np.asarray(obs.observation(obs.start(values, obs.noiseless(), None)))
+    assert still.tolist() == [0.0, 0.0, 1.0, 5.0, 6.0, 0.0, 0.0, -1.0]
+
+
+def test_an_imu_measures_vectors():
+    with pytest.raises(ConfigError, match="imu means a vector of 3, but it has 2 components"):
+        Observer("actor", ObservationGroup((ObservationTerm("a", imu=True),)), {"a": 2}, 0.01)
 
 
 # Commands and pushes

@@ -17,6 +17,12 @@ TERMS = {
     "vertical_velocity": (loco.vertical_velocity, {}, 0.04),
     "roll_pitch_rate": (loco.roll_pitch_rate, {}, 0.1**2 + 0.3**2),
     "orientation": (loco.orientation, {}, 0.6**2),
+    # Tilted by acos 0.8 = 0.64 rad, at 0.4 m where it stands at 0.5.
+    "uprightness": (loco.uprightness, {}, 0.9),
+    "rising": (loco.rising, {"height": 0.5}, 0.8 * 0.9**2),
+    "standing": (loco.standing, {"tilt": 0.65, "height": 0.5, "band": 0.11}, 1.0),
+    "standing_pose": (loco.standing_pose, {"weights": (1.0, 0.1), "tilt": 0.65}, np.exp(-(0.04 + 0.1 * 0.09))),
+    "fast_joints": (loco.fast_joints, {"limit": 1.5}, 0.5**2),
     "height_error": (loco.height_error, {"height": 0.3}, 0.01),
     # Foot 0 stands and slides at 0.04 m/s; foot 1 flies at 0.25 m/s, 5 cm high.
     "foot_clearance": (loco.foot_clearance, {"height": 0.1}, 0.1 * 0.2 + 0.05 * 0.5),
@@ -98,6 +104,16 @@ def test_every_term_is_tested():
         "fallen",
         "sunk",
     }  # tested below
+
+
+@pytest.mark.parametrize("limits", [{"tilt": 0.64, "band": 0.11}, {"tilt": 0.65, "band": 0.09}])
+def test_a_robot_that_is_tilted_or_low_does_not_stand(limits):
+    assert float(loco.standing(**value(loco.standing), height=0.5, **limits)) == 0.0
+
+
+def test_the_pose_counts_only_when_upright():
+    weights = (1.0, 0.1)
+    assert float(loco.standing_pose(**value(loco.standing_pose), weights=weights, tilt=0.64)) == 0.0
 
 
 def gait(heights, contacts, *, phases=(0.25, 0.75), command=(1.0, 0.0, 0.0), speed=0.0):

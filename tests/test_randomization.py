@@ -215,6 +215,44 @@ def test_friction_limits_the_force_at_which_wheels_slide(upkie):
     assert speeds[0.1] == pytest.approx(0.4 * GRAVITY * 0.05, rel=0.05) and abs(speeds[1.0]) < 0.02
 
 
+BOUNCING = """
+<mujoco>
+  <option timestep="{timestep}" cone="elliptic"/>
+  <worldbody>
+    <geom name="floor" type="plane" size="1 1 1"/>
+    <body pos="0 0 0.3"><freejoint/><geom name="ball" type="sphere" size="0.02" mass="1"/></body>
+  </worldbody>
+  <contact><pair geom1="floor" geom2="ball" solref="0.02 1" solimp="0.9 0.95 0.023"/></contact>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize("timestep", [0.001, 0.004])
+@pytest.mark.parametrize(("asked", "expected"), [(0.0, np.exp(-2.0)), (0.3, 0.3), (0.5, 0.5), (0.7, 0.7)])
+def test_a_ball_keeps_the_share_of_its_speed_that_the_restitution_says(asked, expected, timestep):
+    model = mujoco.MjModel.from_xml_string(BOUNCING.format(timestep=timestep))
+    nominal = jnp.asarray(model.pair_solref, jnp.float32)
+    model.pair_solref[:] = rand.set_restitution(nominal, draw=lambda span: jnp.float32(span.low), value=exactly(asked))[
+        "pair_solref"
+    ]
+    data, speeds = mujoco.MjData(model), []
+    for _ in range(round(0.6 / timestep)):
+        mujoco.mj_step(model, data)
+        speeds.append(data.qvel[2])
+    impact = int(np.argmin(speeds))
+    assert max(speeds[impact:]) / -speeds[impact] == pytest.approx(expected, abs=0.03)
+
+
+def test_restitution_reaches_the_compiled_robot_and_every_pair_alike():
+    robot = load_robot("go1")
+    model = drawn(robot, Randomizer("restitution", rand.set_restitution, {"value": exactly(0.5)}))
+    ratio = model.pair_solref[:, 1]
+    assert np.ptp(ratio) == 0.0 and rand.restitution(ratio[0]) == pytest.approx(0.5, abs=1e-3)
+    np.testing.assert_allclose(np.prod(model.pair_solref, axis=1), np.prod(robot.model.pair_solref, axis=1), rtol=1e-5)
+    same = drawn(robot, Randomizer("restitution", rand.set_restitution, {"value": exactly(0.0)}))
+    np.testing.assert_allclose(same.pair_solref, robot.model.pair_solref, rtol=1e-5)
+
+
 # Initial state
 
 

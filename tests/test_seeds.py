@@ -14,10 +14,10 @@ from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.training import loop, trainer
 from jaxloco.training.config import TrainConfig
-from jaxloco.training.intervals import bootstrap, interquartile_mean
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json
 from jaxloco.training.seeds import SeedsTrainer
+from jaxloco.training.statistics import bootstrap, interquartile_mean
 from jaxloco.visual.plots import plot_seeds
 
 ITERATIONS = 6
@@ -128,7 +128,7 @@ def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, c
 
 def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():
     assert interquartile_mean(np.array([9.0, 1.0, 3.0, 100.0, 5.0, 7.0, -50.0, 3.0])) == 4.5  # of 3, 3, 5, 7
-    assert interquartile_mean(np.array([1.0, 2.0, 6.0])) == 3.0  # too few to leave any out
+    assert interquartile_mean(np.array([1.0, 2.0, 6.0])) == 2.5  # (0.25 · 1 + 2 + 0.25 · 6) / 1.5
 
 
 def test_a_bootstrap_interval_holds_the_mean_and_vanishes_without_spread():

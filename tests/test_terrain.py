@@ -13,7 +13,7 @@ import pytest
 
 from jaxloco.envs import batch
 from jaxloco.envs.curriculum import Curriculum, CurriculumState, Sampler
-from jaxloco.envs.env import Env
+from jaxloco.envs.env import Env, robot_on_ground
 from jaxloco.envs.feet import foot_quantities
 from jaxloco.envs.gaits import standing_feet
 from jaxloco.envs.ground import FLAT, KIND, LEVEL, GridGround, around, heading
@@ -25,6 +25,7 @@ from jaxloco.envs.rewards import RewardTerm, constant
 from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.physics import Controls, PhysicsSpec, make_physics
+from jaxloco.playback.instruments import Instruments
 from jaxloco.robot import Robot, load_robot, robots_dir
 from jaxloco.tasks import recipe
 from jaxloco.tasks.cartpole import Cartpole
@@ -227,6 +228,27 @@ def test_base_and_body_heights_are_above_the_ground():
     body = {q.name: q for q in ground_quantities(robot, slope, HeightScan())}["body_heights"]
     positions = jnp.array([[9.0, 9.0, 9.0], [0.5, 0.0, 0.2], [-0.5, 0.0, 0.0]])
     np.testing.assert_allclose(body.function(_Snapshot(pose(0, 0, 1, 0), xpos=positions)), [0.15, 0.05], atol=1e-6)
+
+
+def test_plain_mujoco_measures_the_same_heights_with_rays(go1, ground):
+    scan = HeightScan()
+    panel = Instruments(go1, scan=scan)
+    quantities = (
+        *standard_quantities(go1, ground),
+        *ground_quantities(go1, ground, scan),
+        *foot_quantities(go1, ground),
+    )
+    known = {q.name: q.function for q in quantities}
+    data = mujoco.MjData(go1.model)
+    for qpos in on_features(go1, ground, 500)[0]:
+        data.qpos[:] = qpos
+        mujoco.mj_forward(go1.model, data)
+        snapshot = _Snapshot(jnp.float32(qpos[:7]), sensordata=jnp.float32(data.sensordata))
+        read = panel.at(qpos, data.qvel)
+        for name in ("base_height", "height_scan"):
+            np.testing.assert_allclose(read[name], known[name](snapshot), atol=1e-4, err_msg=name)
+        heights = known["foot_heights"](known["foot_positions"](snapshot))
+        np.testing.assert_allclose(read["foot_heights"], heights, atol=1e-4)
 
 
 def test_the_height_scan_mirrors_left_and_right(rough):
@@ -505,6 +527,15 @@ def test_a_bundle_has_the_height_scan_among_its_inputs_only_if_the_actor_reads_i
         sizes = {item.name: item.size for item in policy.spec.inputs}
         assert sizes.get("height_scan") == (45 if reads else None)
         assert policy.verify() <= 1e-5
+
+
+def test_a_task_on_terrain_can_take_the_variant_whose_whole_body_touches_the_ground():
+    spec = replace(ROUGH, variant="full", terrain=SMALL).spec()
+    robot, ground = robot_on_ground(spec)
+    assert robot.variant == "full" and isinstance(ground, GridGround)
+    floor = robot.model.geom("floor")
+    assert floor.type == mujoco.mjtGeom.mjGEOM_HFIELD and floor.id in robot.model.pair_geom1
+    assert robot.model.npair == load_robot("go1", "full").model.npair > load_robot("go1").model.npair
 
 
 @pytest.mark.parametrize("task", ["go1-rough", "go2-rough", "anymal-c-rough"])

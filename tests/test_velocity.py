@@ -16,7 +16,8 @@ from jaxloco.errors import ConfigError, RobotError
 from jaxloco.onboard import Policy
 from jaxloco.robot import load_robot
 from jaxloco.tasks import recipe
-from jaxloco.tasks.velocity import TARGETS, Velocity, Weights
+from jaxloco.tasks.legged import TARGETS
+from jaxloco.tasks.velocity import Velocity, Weights
 
 TASKS = ("go1-velocity", "go2-velocity", "anymal-c-velocity", "berkeley-humanoid-velocity")
 

@@ -78,6 +78,7 @@ class EnvSpec:
 
     Attributes:
         robot: Name of a robot, or path of its folder.
+        variant: Which of the robot's variants; None for the one that is trained on.
         action: From actions to joints.
         observations: Groups "actor" and, if the critic sees something else, "critic".
         rewards: Summands of the reward.
@@ -106,6 +107,7 @@ class EnvSpec:
     rewards: tuple[RewardTerm, ...]
     terminations: tuple[TerminationTerm, ...]
     episode_seconds: float
+    variant: str | None = None
     training_seconds: float | None = None
     reward_floor: float | None = None
     quantities: tuple[Quantity, ...] = ()
@@ -156,7 +158,7 @@ class Env:
 
     def __init__(self, spec: EnvSpec, engine: str = "auto") -> None:
         self.spec = spec
-        self.robot, self.ground = _robot_on_ground(spec)
+        self.robot, self.ground = robot_on_ground(spec)
         self.dt = self.robot.control_dt
         self._base = self.robot.base_qpos_indices[:3]
         self.max_steps = self._steps("episode_seconds", spec.episode_seconds)
@@ -264,12 +266,7 @@ class Env:
 
     def scene(self, qpos: np.ndarray) -> mujoco.MjModel:
         """Return a model to draw these configurations with, (frames, nq): of the terrain only what is near them."""
-        ground, robot = self.ground, self.robot
-        if not isinstance(ground, GridGround):
-            return robot.visual_model
-        points = np.asarray(qpos, float)[:, self._base[:2]]
-        window = ground.grid.window(points.min(axis=0) - IN_SIGHT, points.max(axis=0) + IN_SIGHT)
-        return load_robot(robot.folder, robot.variant, window).visual_model
+        return scene(self.robot, self.ground, qpos)
 
     # What the policy knows of itself
 
@@ -294,6 +291,10 @@ class Env:
             values[output.name] = target[start : start + output.size]
             start += output.size
         return values
+
+    def robot_facts(self) -> dict[str, Any]:
+        """Return the robot's rates, default pose, gains and limits."""
+        return self.robot.facts()
 
     def interface(self) -> PolicyInterface:
         """Describe the policy's inputs and outputs.
@@ -568,9 +569,8 @@ class Env:
     def _first_snapshot(self, sampler: Sampler) -> tuple[Snapshot, PushState, dict[str, CommandState]]:
         """Draw the model, the state and all else of a new episode but the observers' share."""
         params = self.physics.complete(self._randomized.draw(self._nominal, sampler))
-        qpos, qvel = self.spec.initial_state.draw(self.robot, sampler)
         tile = self.ground.tile(sampler.curriculum)
-        qpos = qpos.at[self._base].set(self.ground.place(qpos[self._base], tile, sampler))
+        qpos, qvel = self.spec.initial_state.draw_on(self.robot, self.ground, tile, sampler)
         physics, readings = self.physics.reset(params, qpos, qvel)
         commands = {command.name: command.draw(sampler) for command in self.spec.commands}
         still = jnp.zeros(self.action_size)
@@ -615,18 +615,27 @@ class Env:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}
 
 
-def _robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
+def scene(robot: Robot, ground: Ground, qpos: np.ndarray) -> mujoco.MjModel:
+    """Return a model to draw configurations of a robot with, (frames, nq): of terrain only what is near them."""
+    if not isinstance(ground, GridGround):
+        return robot.visual_model
+    points = np.asarray(qpos, float)[:, robot.base_qpos_indices[:2]]
+    window = ground.grid.window(points.min(axis=0) - IN_SIGHT, points.max(axis=0) + IN_SIGHT)
+    return load_robot(robot.folder, robot.variant, window).visual_model
+
+
+def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
     """Load the robot with its terrain in its model."""
+    robot = load_robot(spec.robot, spec.variant)
     if not spec.terrain.kinds:
-        return load_robot(spec.robot), FLAT
-    robot = load_robot(spec.robot)
+        return robot, FLAT
     if robot.base_body is None:
         raise ConfigError(
             f"robot {robot.name!r} is fixed to the world, so it has no use for terrain; write no kinds of it"
         )
     footprint = standing_feet(robot)[:, :2]
     grid = make_grid(spec.terrain)
-    return load_robot(spec.robot, ground=grid), GridGround(spec.terrain, grid, footprint)
+    return load_robot(spec.robot, spec.variant, grid), GridGround(spec.terrain, grid, footprint)
 
 
 def _check_names(spec: EnvSpec) -> None:

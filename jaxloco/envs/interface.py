@@ -193,6 +193,9 @@ class Environment(Protocol):
     def record(self, state: Any) -> Mapping[str, Any]:
         """Return what to keep of a robot whose simulation broke down, by name."""
 
+    def robot_facts(self) -> Mapping[str, Any]:
+        """Return what a policy takes for granted about its robot, to be kept in its bundle; empty if unknown."""
+
     def interface(self) -> PolicyInterface:
         """Describe the policy's inputs and outputs.
 

@@ -75,6 +75,40 @@ def height_error(base_height: jax.Array, *, height: float) -> jax.Array:
     return jnp.square(base_height - height)
 
 
+# Getting up
+
+
+def uprightness(projected_gravity: jax.Array) -> jax.Array:
+    """Return (1 - g_z) / 2: 1 upright, ½ on the side, 0 upside down, g the direction of gravity in the base."""
+    return 0.5 * (1.0 - projected_gravity[2])
+
+
+def rising(projected_gravity: jax.Array, base_height: jax.Array, *, height: float) -> jax.Array:
+    """Return clip(h / h*, 0, 1) times the uprightness squared, h* the standing height, m (after Playground's getup)."""
+    return jnp.clip(base_height / height, 0.0, 1.0) * jnp.square(uprightness(projected_gravity))
+
+
+def standing(
+    projected_gravity: jax.Array, base_height: jax.Array, *, tilt: float, height: float, band: float
+) -> jax.Array:
+    """Return 1 if the base is tilted by less than `tilt`, rad, and within `band` of the standing height, m, else 0."""
+    upright = projected_gravity[2] < -jnp.cos(jnp.float32(tilt))
+    return (upright & (jnp.abs(base_height - height) < band)).astype(jnp.float32)
+
+
+def standing_pose(
+    projected_gravity: jax.Array, joint_offsets: jax.Array, *, weights: tuple[float, ...], tilt: float
+) -> jax.Array:
+    """Return exp(-Σ w (q - q_default)²) while tilted by less than `tilt`, rad, else 0 (Playground's getup, posture)."""
+    upright = projected_gravity[2] < -jnp.cos(jnp.float32(tilt))
+    return jnp.where(upright, pose(joint_offsets, weights=weights), 0.0)
+
+
+def fast_joints(joint_velocities: jax.Array, *, limit: float) -> jax.Array:
+    """Return Σ max(|q̇| - limit, 0)², rad²/s² (Playground's getup, dof_vel)."""
+    return jnp.sum(jnp.square(jnp.maximum(jnp.abs(joint_velocities) - limit, 0.0)))
+
+
 # Feet
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
+from jaxloco.envs.quantities import rotate_inverse
 from jaxloco.errors import ConfigError
 
 
@@ -29,6 +30,7 @@ class ObservationTerm:
         bias: Half-width of the uniform bias drawn per episode, in the quantity's unit.
         low: Smallest plausible reading; the robot takes others for a fault.
         high: Largest plausible reading.
+        imu: Whether the IMU measures it, a vector in the frame of the base: it turns with the IMU's misalignment.
     """
 
     quantity: str
@@ -38,6 +40,7 @@ class ObservationTerm:
     bias: float = 0.0
     low: float | None = None
     high: float | None = None
+    imu: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,14 @@ class ObservationGroup:
         history: Number of frames, newest last.
         latency: Age of the readings, s, drawn per episode; what the policy computed itself has none.
         noise_level: Factor on all noise, drawn per episode.
+        misalignment: Half-width of the turn about each axis by which the IMU sits askew, rad, drawn per episode.
     """
 
     terms: tuple[ObservationTerm, ...]
     history: int = 1
     latency: Range = Range(0.0, 0.0)
     noise_level: Range = Range(1.0, 1.0)
+    misalignment: float = 0.0
 
     def __post_init__(self) -> None:
         if self.history < 1:
@@ -64,6 +69,19 @@ class ObservationGroup:
         names = [term.quantity for term in self.terms]
         if len(set(names)) != len(names):
             raise ConfigError(f"observation terms {names}: each quantity may stand once")
+
+
+def turned(misalignment: jax.Array, vectors: jax.Array) -> jax.Array:
+    """Return vectors of the base as an IMU reads them that is turned about the base's axes.
+
+    Args:
+        misalignment: Rotation vector of the IMU in the base, rad, (3,).
+        vectors: In the base, (n, 3).
+    """
+    half = 0.5 * misalignment
+    quaternion = jnp.concatenate([jnp.ones(1), half])
+    quaternion = quaternion / jnp.sqrt(jnp.sum(jnp.square(quaternion)))  # tan instead of sin: exact to third order
+    return jax.vmap(rotate_inverse, (None, 0))(quaternion, vectors)
 
 
 class ObserverState(NamedTuple):
@@ -89,25 +107,45 @@ class Observer:
         self._bias = self._spread([term.bias for term in group.terms])
         self._low = self._spread([term.clip[0] if term.clip else -np.inf for term in group.terms])
         self._high = self._spread([term.clip[1] if term.clip else np.inf for term in group.terms])
+        self._turned = self._imu_columns()
         self._prompt = self._spread([term.quantity in prompt for term in group.terms]) > 0
 
     def _spread(self, values: Sequence[float]) -> np.ndarray:
         return np.repeat(np.asarray(values, np.float32), self.sizes)
 
+    def _imu_columns(self) -> np.ndarray:
+        """Return where the vectors that the IMU measures stand in a frame, (n, 3); none if it never sits askew."""
+        starts = np.cumsum([0, *self.sizes])
+        columns = []
+        for term, start, size in zip(self.group.terms, starts, self.sizes, strict=False):
+            if term.imu and size != 3:
+                raise ConfigError(
+                    f"observation {term.quantity!r}: imu means a vector of 3, but it has {size} components"
+                )
+            if term.imu and self.group.misalignment > 0.0:
+                columns.append(np.arange(start, start + 3))
+        return np.array(columns, int).reshape(-1, 3)
+
     def draw(self, sampler: Sampler) -> dict[str, jax.Array]:
         """Draw the values of an episode, by name."""
         unit = 2.0 * sampler.unit((self.frame_size,)) - 1.0
-        return {
+        draws = {
             f"{self._name}_bias": unit * self._bias,
             f"{self._name}_latency": sampler.draw(self.group.latency),
             f"{self._name}_noise_level": sampler.draw(self.group.noise_level),
         }
+        if self._turned.size:
+            limit = self.group.misalignment
+            draws[f"{self._name}_misalignment"] = sampler.draw(Range(-limit, limit), (3,))
+        return draws
 
     def noiseless(self) -> dict[str, jax.Array]:
         """Return values of an episode without bias, latency and noise."""
         zero = jnp.float32(0.0)
         bias = jnp.zeros(self.frame_size)
+        straight = {f"{self._name}_misalignment": jnp.zeros(3)} if self._turned.size else {}
         return {
+            **straight,
             f"{self._name}_bias": bias,
             f"{self._name}_latency": zero,
             f"{self._name}_noise_level": zero,
@@ -151,6 +189,9 @@ class Observer:
         return jnp.concatenate([jnp.ravel(values[term.quantity]).astype(jnp.float32) for term in self.group.terms])
 
     def _frame(self, reading: jax.Array, draws: Mapping[str, jax.Array], sampler: Sampler | None) -> jax.Array:
+        if self._turned.size:
+            vectors = turned(draws[f"{self._name}_misalignment"], reading[self._turned])
+            reading = reading.at[self._turned].set(vectors)
         measured = reading + draws[f"{self._name}_bias"]
         if sampler is not None and self._noise.any():
             unit = 2.0 * sampler.unit((self.frame_size,)) - 1.0

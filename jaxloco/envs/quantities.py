@@ -143,6 +143,13 @@ class Values(Mapping[str, jax.Array]):
         return len(self._table.names)
 
 
+def multiply_quaternions(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the product of two quaternions (w, x, y, z). (4,), (4,) → (4,)."""
+    w = a[0] * b[0] - a[1:] @ b[1:]
+    v = a[0] * b[1:] + b[0] * a[1:] + jnp.cross(a[1:], b[1:])
+    return jnp.concatenate([w[None], v])
+
+
 def rotate_inverse(quaternion: jax.Array, vector: jax.Array) -> jax.Array:
     """Express a world vector in the frame that `quaternion` (w, x, y, z) rotates into the world. (4,), (3,) → (3,)."""
     w, v = quaternion[0], -quaternion[1:]

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs.curriculum import Range, Sampler
+from jaxloco.envs.ground import Ground, Tile
+from jaxloco.envs.quantities import multiply_quaternions
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import unknown_name
 from jaxloco.physics.contract import Params
@@ -207,6 +209,34 @@ def set_friction(pair_friction: jax.Array, *, draw: Callable[..., jax.Array], va
     return {"pair_friction": pair_friction.at[:, :2].set(draw(value))}
 
 
+def set_restitution(pair_solref: jax.Array, *, draw: Callable[..., jax.Array], value: Range) -> Params:
+    """Let all contact pairs bounce with the same restitution: the share of its speed that a body keeps, 0.135 to 1.
+
+    A contact is a spring and damper of time constant t and damping ratio 1 (`solref`), which lets go when its force is
+    zero. The spring stays; the damping becomes ζ times as strong: (t / ζ, ζ). What is below `restitution(1)` is that:
+    MuJoCo's own contacts. (npair, 2).
+
+    Source: MuJoCo's documentation, "Solver parameters".
+    """
+    ratios = np.linspace(1.0, 1e-3, 256)
+    ratio = jnp.interp(draw(value), jnp.asarray(restitution(ratios), jnp.float32), jnp.asarray(ratios, jnp.float32))
+    return {"pair_solref": pair_solref * jnp.stack([1.0 / ratio, ratio])[None]}
+
+
+def restitution(damping_ratio: np.ndarray) -> np.ndarray:
+    """Return the share of its speed with which a body leaves a spring and damper that cannot pull, ζ in (0, 1].
+
+    exp(-ζ / √(1 - ζ²) · (π - atan2(2 ζ √(1 - ζ²), 1 - 2 ζ²))), after Schwager and Pöschel 2007, "Coefficient of
+    restitution and linear-dashpot model revisited", Granular Matter 9, eq. 21; e⁻² at ζ = 1.
+
+    >>> float(np.round(restitution(np.array(1.0)), 3))
+    0.135
+    """
+    ratio = np.minimum(damping_ratio, 1.0 - 1e-9)
+    root = np.sqrt(1.0 - ratio**2)
+    return np.exp(-ratio / root * (np.pi - np.arctan2(2.0 * ratio * root, 1.0 - 2.0 * ratio**2)))
+
+
 # Initial state
 
 
@@ -240,10 +270,19 @@ class InitialState:
     passive_positions: Range = Range(0.0, 0.0)
     passive_velocities: Range = Range(0.0, 0.0)
 
+    def draw_on(self, robot: Robot, ground: Ground, tile: Tile, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
+        """Return qpos (nq,) and qvel (nv,) of a new episode on a tile of the ground."""
+        qpos, qvel = self.draw(robot, sampler)
+        base = robot.base_qpos_indices[:3]
+        return qpos.at[base].set(ground.place(qpos[base], tile, sampler)), qvel
+
     def draw(self, robot: Robot, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
-        """Return qpos (nq,) and qvel (nv,) of a new episode."""
+        """Return qpos (nq,) and qvel (nv,) of a new episode on level ground."""
+        return self.around(robot, jnp.asarray(robot.default_qpos, jnp.float32), sampler)
+
+    def around(self, robot: Robot, qpos: jax.Array, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
+        """Return qpos (nq,) and qvel (nv,) of a new episode around another pose than the default one, (nq,)."""
         draw = sampler.draw
-        qpos = jnp.asarray(robot.default_qpos, jnp.float32)
         qvel = jnp.zeros(robot.model.nv)
         position_ids, velocity_ids = np.asarray(robot.joint_qpos_indices), np.asarray(robot.joint_qvel_indices)
         qpos = qpos.at[position_ids].add(draw(self.joint_positions, position_ids.shape))
@@ -260,7 +299,7 @@ class InitialState:
         p, v = int(robot.base_qpos_indices[0]), int(robot.base_qvel_indices[0])
         tilt = _pitch_roll(draw(self.pitch), draw(self.roll))
         qpos = qpos.at[p + 2].add(draw(self.height))
-        qpos = qpos.at[p + 3 : p + 7].set(_multiply(qpos[p + 3 : p + 7], tilt))
+        qpos = qpos.at[p + 3 : p + 7].set(multiply_quaternions(qpos[p + 3 : p + 7], tilt))
         qvel = qvel.at[v].set(draw(self.forward_velocity))
         qvel = qvel.at[v + 4].set(draw(self.pitch_velocity))
         if self.yaw.low == self.yaw.high == 0.0:
@@ -268,7 +307,7 @@ class InitialState:
         yaw = draw(self.yaw)
         zero, speed = jnp.zeros(()), qvel[v]
         turn = jnp.stack([jnp.cos(yaw / 2), zero, zero, jnp.sin(yaw / 2)])
-        qpos = qpos.at[p + 3 : p + 7].set(_multiply(turn, qpos[p + 3 : p + 7]))
+        qpos = qpos.at[p + 3 : p + 7].set(multiply_quaternions(turn, qpos[p + 3 : p + 7]))
         return qpos, qvel.at[v : v + 2].set(speed * jnp.stack([jnp.cos(yaw), jnp.sin(yaw)]))
 
 
@@ -284,11 +323,4 @@ def _pitch_roll(pitch: jax.Array, roll: jax.Array) -> jax.Array:
     zero = jnp.zeros(())
     about_y = jnp.stack([jnp.cos(pitch / 2), zero, jnp.sin(pitch / 2), zero])
     about_x = jnp.stack([jnp.cos(roll / 2), jnp.sin(roll / 2), zero, zero])
-    return _multiply(about_y, about_x)
-
-
-def _multiply(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Product of two quaternions (w, x, y, z)."""
-    w = a[0] * b[0] - a[1:] @ b[1:]
-    v = a[0] * b[1:] + b[0] * a[1:] + jnp.cross(a[1:], b[1:])
-    return jnp.concatenate([w[None], v])
+    return multiply_quaternions(about_y, about_x)

@@ -119,6 +119,10 @@ class ForeignEnv:
         """The environment's name, as a bundle can hold it."""
         return self.origin.replace(":", "-")
 
+    def robot_facts(self) -> dict[str, Any]:
+        """Only the package knows."""
+        return {}
+
     def interface(self) -> PolicyInterface:
         """Describe the policy: one vector in, one vector in [-1, 1] out. What they mean, only the package knows."""
         return PolicyInterface(

@@ -225,6 +225,11 @@ class Policy:
         return self._bundle.spec
 
     @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The policy's numbers by the names that `spec` uses, float32."""
+        return dict(self._bundle.arrays)
+
+    @property
     def action(self) -> np.ndarray:
         """The last action in [-1, 1], shape (A,), before the pipeline; zeros after a reset. A copy."""
         return self._action.copy()

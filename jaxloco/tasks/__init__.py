@@ -17,6 +17,9 @@ TASKS = {
     "go1-rough": "jaxloco.tasks.velocity:GO1_ROUGH",
     "go2-rough": "jaxloco.tasks.velocity:GO2_ROUGH",
     "anymal-c-rough": "jaxloco.tasks.velocity:ANYMAL_C_ROUGH",
+    "go1-recovery": "jaxloco.tasks.recovery:GO1",
+    "go2-recovery": "jaxloco.tasks.recovery:GO2",
+    "anymal-c-recovery": "jaxloco.tasks.recovery:ANYMAL_C",
     "cartpole": "jaxloco.tasks.cartpole",
     "pendulum-swingup": "jaxloco.tasks.pendulum_swingup",
 }

@@ -8,14 +8,10 @@ import math
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
-from jaxloco.envs.actuators import Actuation, target_drive
+from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
@@ -23,22 +19,23 @@ from jaxloco.envs.gaits import Gait, stepping, trot
 from jaxloco.envs.height_scan import HeightScan
 from jaxloco.envs.levels import DISTANCES, terrain_curriculum
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
-from jaxloco.envs.perturbations import Pushes
-from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.onboard.spec import GAIT_CLOCK, Clip, OutputSpec, Scale
+from jaxloco.onboard.spec import GAIT_CLOCK
 from jaxloco.robot import Robot, load_robot
+from jaxloco.tasks.legged import (
+    LeggedTask,
+    Span,
+    around_zero,
+    check_positions,
+    hidden_quantities,
+    position_targets,
+)
 from jaxloco.terrain import KINDS, Terrain
 from jaxloco.training.config import TrainConfig
-
-Span = tuple[float, float]
-
-TARGETS = "joint_position_targets"
-"""Name of the policy's output."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +84,15 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Velocity:
+class Velocity(LeggedTask):
     """Options of the task. Pairs are the two ends of a range drawn per episode.
 
     Attributes:
         recipe: The task's name on the command line, which its defaults come from.
-        robot: Robot name or folder.
-        episode_seconds: Time after which an episode is truncated, s.
-        training_seconds: The same in training, s.
         max_velocity: Largest commanded velocity forward and leftward, m/s, and yaw rate, rad/s.
         nonzero_shares: Share of commands in which each of the three is not zero.
         standing_share: Share of commands to stand still, beside those in which all three are zero.
         command_seconds: Time between commands, s.
-        action_scale: Distance from the default pose that an action of 1 asks for, rad.
-        history: Frames of observation that the policy sees.
         gait_frequency: Cycles of the gait per second, Hz.
         swing_height: Height of a foot in the middle of its swing, m.
         step_height: How high joint targets lift each foot by themselves, on the clock; the policy adjusts that, m.
@@ -111,23 +103,10 @@ class Velocity:
         loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth.
         fall_tilt: Tilt beyond which the robot has fallen, rad.
         fall_height: Height of the base, as a share of that in the default pose, below which it has fallen.
-        noise: Factor on the noise of all readings.
-        action_delay: Time until a target has effect, s.
-        sensor_latency: Age of the readings, s.
-        friction: Friction of the floor.
-        payload: Mass added to the base, kg.
-        com_shift: Half-width of the shift of the base's centre of mass along each axis, m.
-        mass_scale: Factor on each body's mass and inertia.
-        joint_friction_scale: Factor on each joint's friction.
-        armature_scale: Factor on each joint's reflected inertia.
-        gain_scale: Factor on the gains of the joints' servos.
-        torque_scale: Factor on each motor's torque.
         initial_velocity: Half-width of the first velocities of the base, m/s and rad/s.
         initial_tilt: Half-width of the first pitch and roll, rad.
         initial_yaw: Half-width of the first direction, rad.
         initial_joints: Half-width of the first distance of joints from the default pose, rad.
-        kick: Sudden velocity given to the base, m/s, at most.
-        kick_interval: Time between kicks, s.
         terrain: What the robot walks on.
         scan: Where the height scan measures the ground; the critic sees it on terrain.
         actor_scan: Let the policy see the height scan too; the robot must then give it.
@@ -135,15 +114,10 @@ class Velocity:
     """
 
     recipe: str = "go1-velocity"
-    robot: str = "go1"
-    episode_seconds: float = 20.0
-    training_seconds: float = 10.0
     max_velocity: tuple[float, float, float] = (1.5, 0.8, 1.2)
     nonzero_shares: tuple[float, float, float] = (0.9, 0.25, 0.5)
     standing_share: float = 0.0
     command_seconds: Span = (4.0, 10.0)
-    action_scale: float = 0.5
-    history: int = 1
     gait_frequency: float = 2.0
     swing_height: float = 0.06
     step_height: float = 0.06
@@ -154,23 +128,10 @@ class Velocity:
     loose_joints: tuple[str, ...] = ("*calf*", "*KFE*")
     fall_tilt: float = 1.2
     fall_height: float = 0.4
-    noise: float = 1.0
-    action_delay: Span = (0.0, 0.01)
-    sensor_latency: Span = (0.0, 0.005)
-    friction: Span = (0.4, 1.0)
-    payload: Span = (-1.0, 1.0)
-    com_shift: float = 0.02
-    mass_scale: Span = (0.9, 1.1)
-    joint_friction_scale: Span = (0.9, 1.1)
-    armature_scale: Span = (1.0, 1.05)
-    gain_scale: Span = (0.9, 1.1)
-    torque_scale: Span = (0.9, 1.1)
     initial_velocity: float = 0.2
     initial_tilt: float = 0.1
     initial_yaw: float = 0.0
     initial_joints: float = 0.1
-    kick: float = 0.5
-    kick_interval: Span = (4.0, 8.0)
     terrain: Terrain = Terrain()
     scan: HeightScan = HeightScan()
     actor_scan: bool = False
@@ -187,9 +148,9 @@ class Velocity:
 
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
-        robot = load_robot(self.robot)
+        robot = load_robot(self.robot, self.variant)
         robot.required_feet()
-        _check_positions(robot)
+        check_positions(robot)
         _check_speed(robot, self.max_velocity)
         fallen = {
             "tilt": self.fall_tilt,
@@ -197,6 +158,7 @@ class Velocity:
         }
         return EnvSpec(
             robot=self.robot,
+            variant=self.variant,
             action=self._action(robot),
             observations={"actor": self._actor(), "critic": self._critic()},
             rewards=self._rewards(robot),
@@ -207,14 +169,14 @@ class Velocity:
             episode_seconds=self.episode_seconds,
             training_seconds=self.training_seconds,
             reward_floor=0.0,
-            quantities=_hidden_quantities(robot),
+            quantities=hidden_quantities(robot),
             gait=self._gait(robot),
             motor_curves=True,
             commands=(
                 Command(
                     "velocity_command",
                     "m/s, rad/s",
-                    tuple(_around_zero(limit) for limit in self.max_velocity),
+                    tuple(around_zero(limit) for limit in self.max_velocity),
                     Range(*self.command_seconds),
                     zero_share=self.standing_share,
                     nonzero_shares=self.nonzero_shares,
@@ -232,34 +194,15 @@ class Velocity:
         )
 
     def _action(self, robot: Robot) -> ActionSpec:
-        default = tuple(np.asarray(robot.default_ctrl, float).tolist())
-        names, n = robot.joint_names, len(robot.joints)
-        low, high = tuple(j.lower for j in robot.joints), tuple(j.upper for j in robot.joints)
-        output = OutputSpec(TARGETS, "rad", n, low, high, default, components=names)
         steps = (stepping(robot, self._gait(robot), self.step_height, self.step_lead),) if self.step_height else ()
-        pipeline = (Scale((self.action_scale,) * n, default), *steps, Clip(low, high))
-        return ActionSpec((output,), pipeline, target_drive, mirror="joints")
+        return position_targets(robot, self.action_scale, steps)
 
     def _gait(self, robot: Robot) -> Gait:
         return trot(robot, self.gait_frequency)
 
     def _actor(self) -> ObservationGroup:
         scan = (ObservationTerm("height_scan", noise=self.scan_noise * self.noise),) if self.actor_scan else ()
-        return ObservationGroup(
-            terms=(
-                ObservationTerm("base_angular_velocity", noise=0.2 * self.noise, bias=0.02 * self.noise),
-                ObservationTerm("projected_gravity", noise=0.05 * self.noise, bias=0.01 * self.noise),
-                ObservationTerm("joint_offsets", noise=0.03 * self.noise, bias=0.01 * self.noise),
-                ObservationTerm("joint_velocities", noise=1.5 * self.noise),
-                ObservationTerm("last_action"),
-                ObservationTerm("velocity_command"),
-                ObservationTerm(GAIT_CLOCK),
-                *scan,
-            ),
-            history=self.history,
-            latency=Range(*self.sensor_latency),
-            noise_level=Range(0.0, 1.0, grows="progress", nominal=0.0, start=0.3),
-        )
+        return self._proprioception("velocity_command", GAIT_CLOCK, more=scan)
 
     def _critic(self) -> ObservationGroup:
         names = (
@@ -326,51 +269,16 @@ class Velocity:
         return (*(term for term in terms if term.weight != 0.0), *measured)
 
     def _initial_state(self) -> rand.InitialState:
-        speed, tilt = _around_zero(self.initial_velocity), _around_zero(self.initial_tilt)
+        speed, tilt = around_zero(self.initial_velocity), around_zero(self.initial_tilt)
         return rand.InitialState(
             height=Range(0.0, 0.02),
             pitch=tilt,
             roll=tilt,
-            yaw=_around_zero(self.initial_yaw),
+            yaw=around_zero(self.initial_yaw),
             forward_velocity=speed,
             pitch_velocity=speed,
-            joint_positions=_around_zero(self.initial_joints),
+            joint_positions=around_zero(self.initial_joints),
         )
-
-    def _randomizers(self, robot: Robot) -> tuple[rand.Randomizer, ...]:
-        trunk = robot.model.body(robot.base_body).id
-        shift = (_around_zero(self.com_shift),) * 3
-        actuators = tuple(range(robot.model.nu))
-        make = rand.Randomizer
-        return (
-            make("friction", rand.set_friction, {"value": Range(*self.friction)}),
-            make("masses", rand.scale_masses, {"factor": Range(*self.mass_scale)}),
-            make("payload", rand.add_payload, {"body": trunk, "mass": Range(*self.payload)}),
-            make("centre of mass", rand.shift_center_of_mass, {"body": trunk, "offset": shift}),
-            make("joint friction", rand.scale_joint_friction, {"factor": Range(*self.joint_friction_scale)}),
-            make("armature", rand.scale_armature, {"factor": Range(*self.armature_scale)}),
-            make("gains", rand.scale_gains, {"actuators": actuators, "factor": Range(*self.gain_scale)}),
-            make("torques", rand.scale_torques, {"factor": Range(*self.torque_scale)}),
-        )
-
-    def _pushes(self, robot: Robot) -> Pushes:
-        """A kick is a force during one control period that changes the velocity of the nominal robot by so much."""
-        mass = float(np.sum(robot.model.body_mass))
-        dt = robot.control_dt
-        return Pushes(Range(0.0, self.kick * mass / dt), Range(dt, dt), Range(*self.kick_interval))
-
-
-def _around_zero(half: float) -> Range:
-    return Range(-half, half)
-
-
-def _check_positions(robot: Robot) -> None:
-    for joint in robot.joints:
-        if joint.control != "position":
-            raise ConfigError(
-                f"robot {robot.name!r}: joint {joint.name!r} is controlled by {joint.control}, but this task gives "
-                f'position targets; write control = "position" in {robot.folder / "robot.toml"}'
-            )
 
 
 def _check_speed(robot: Robot, max_velocity: tuple[float, float, float]) -> None:
@@ -383,19 +291,6 @@ def _check_speed(robot: Robot, max_velocity: tuple[float, float, float]) -> None
             f"max_velocity {max_velocity}: robot {robot.name!r} is {height:.2f} m high and its joint {slowest.name!r} "
             f"turns at {slowest.velocity_limit:g} rad/s at most, so it cannot walk faster than {fastest:.2f} m/s"
         )
-
-
-def _hidden_quantities(robot: Robot) -> tuple[Quantity, ...]:
-    def friction(snapshot: Snapshot) -> jax.Array:
-        return snapshot.params["pair_friction"][0, 0]
-
-    def mass(snapshot: Snapshot) -> jax.Array:
-        return jnp.sum(snapshot.params["body_mass"])
-
-    return (
-        Quantity("friction", "", "", False, friction, mirror="even"),
-        Quantity("total_mass", "kg", "", False, mass, mirror="even"),
-    )
 
 
 GO1 = TrainConfig(

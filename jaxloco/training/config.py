@@ -1,12 +1,13 @@
 """The configuration of a training run: a task, an algorithm and how long."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from jaxloco.envs.interface import EnvironmentSpec
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
+from jaxloco.terrain import Terrain
 
 
 class TaskConfig(Protocol):
@@ -20,6 +21,19 @@ class TaskConfig(Protocol):
     def spec(self) -> EnvironmentSpec:
         """Build the environment's description."""
         ...
+
+
+def at_level(task: TaskConfig, level: int) -> TaskConfig:
+    """Return a task whose evaluations are at a level of terrain, -1 for a random one each.
+
+    Raises:
+        ConfigError: It has no terrain, or there is no such level.
+    """
+    terrain = getattr(task, "terrain", Terrain())
+    if not terrain.kinds:
+        raise ConfigError(f"level {level}: task {task.name!r} has no terrain; leave --level out")
+    changed: TaskConfig = replace(task, terrain=replace(terrain, evaluation_level=level))  # type: ignore[type-var]
+    return changed
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ class Episodes(NamedTuple):
         lengths: Control steps, (N,).
         survived: Whether the episode ended without a termination, (N,).
         reward_terms: Sum of each raw reward term, (N, n_terms).
+        last_terms: Each raw reward term in the last step, (N, n_terms).
         squares: Sum over steps of each actor quantity's square, noiseless, (N, frame).
         nonfinite: Whether the simulation broke down, (N,).
         qpos: Positions of the first robot (of each device) at each step, (1, max_steps, nq), for a video.
@@ -31,6 +32,7 @@ class Episodes(NamedTuple):
     lengths: jax.Array
     survived: jax.Array
     reward_terms: jax.Array
+    last_terms: jax.Array
     squares: jax.Array
     nonfinite: jax.Array
     qpos: jax.Array
@@ -47,6 +49,7 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         lengths=jnp.zeros(count, jnp.int32),
         survived=jnp.ones(count, bool),
         reward_terms=jnp.zeros((count, terms)),
+        last_terms=jnp.zeros((count, terms)),
         squares=jnp.zeros((count, frame)),
         nonfinite=jnp.zeros(count, bool),
         qpos=jnp.zeros((1, env.max_steps, *pose.qpos.shape[1:])),
@@ -75,6 +78,7 @@ def _step(
         lengths=sums.lengths + alive,
         survived=sums.survived & ~(alive & after.terminated),
         reward_terms=sums.reward_terms + live[:, None] * after.info.reward_terms,
+        last_terms=jnp.where(alive[:, None], after.info.reward_terms, sums.last_terms),
         squares=sums.squares + live[:, None] * jnp.square(reading),
         nonfinite=sums.nonfinite | (alive & after.info.nonfinite),
         qpos=sums.qpos.at[0, step].set(pose.qpos),
@@ -88,6 +92,7 @@ def _step(
 def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
     """Return the figures of an evaluation, as plain numbers.
 
+    `reward_last` holds the mean over episodes of each raw reward term in the last step: what was reached.
     `rms` holds the root mean square over time and episodes of each quantity that the policy reads, without noise.
     """
     lengths = np.asarray(episodes.lengths, float)
@@ -95,6 +100,7 @@ def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
     sizes = list(env.measured.values())
     columns = np.split(np.asarray(episodes.squares), np.cumsum(sizes)[:-1], axis=1)
     terms = np.asarray(episodes.reward_terms).sum(axis=0) / steps
+    last = np.asarray(episodes.last_terms).mean(axis=0)
     returns = np.asarray(episodes.returns)
     weights = env.reward_weights.items()
     return {
@@ -106,6 +112,7 @@ def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
         "return_std": float(returns.std()),
         "reward_terms": {n: float(v) * w for (n, w), v in zip(weights, terms, strict=True)},
         "reward_raw": {n: float(v) for (n, _), v in zip(weights, terms, strict=True)},
+        "reward_last": {n: float(v) for (n, _), v in zip(weights, last, strict=True)},
         "rms": {n: float(np.sqrt(c.sum() / c.shape[1] / steps)) for n, c in zip(env.measured, columns, strict=True)},
         "nan_episodes": int(np.sum(episodes.nonfinite)),
     }

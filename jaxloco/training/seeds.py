@@ -17,10 +17,10 @@ from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
-from jaxloco.training.intervals import bootstrap
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
 from jaxloco.training.run_folder import RunFolder
+from jaxloco.training.statistics import bootstrap
 from jaxloco.training.trainer import Chunk, Interrupt, Program, Trainer
 from jaxloco.visual.plots import plot_seeds
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -23,23 +23,20 @@ from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
 from jaxloco.learning import ppo
 from jaxloco.learning.ppo import LearnerState
-from jaxloco.terrain import Terrain
 from jaxloco.training import evaluation, hosts, loop, memory, sharding
 from jaxloco.training.checkpoint import Checkpoints
-from jaxloco.training.config import TaskConfig, TrainConfig
+from jaxloco.training.config import TrainConfig, at_level
 from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
 from jaxloco.training.rollout import Agent
 from jaxloco.training.run_folder import RunFolder, write_json
 from jaxloco.training.sharding import SHARED, SPLIT
+from jaxloco.visual.episode import render_episode
 from jaxloco.visual.plots import plot_curves, plot_terrain
-from jaxloco.visual.render import render_video
 
 CHUNKS, CHECKPOINTS = 50, 5
 """Rows of metrics and checkpoints of a run whose configuration does not say otherwise."""
-
-VIDEO_FPS = 30
 
 
 @dataclass
@@ -443,7 +440,7 @@ def load_run(
     """
     config = load_config(folder)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    task = config.task if level is None else _at_level(config.task, level)
+    task = config.task if level is None else at_level(config.task, level)
     env = task.spec().build(physics or config.physics)
     agent = loop.make_agent(env, config)
     like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
@@ -453,14 +450,6 @@ def load_run(
         number = checkpoints.best() if which == "best" else None
         _, state = checkpoints.restore(like, wanted, number)
     return config, env, agent, state
-
-
-def _at_level(task: TaskConfig, level: int) -> TaskConfig:
-    terrain = getattr(task, "terrain", Terrain())
-    if not terrain.kinds:
-        raise ConfigError(f"level {level}: task {task.name!r} has no terrain; leave --level out")
-    changed: TaskConfig = replace(task, terrain=replace(terrain, evaluation_level=level))  # type: ignore[type-var]
-    return changed
 
 
 def evaluate(
@@ -505,22 +494,12 @@ def make_video(
 ) -> Path | None:
     """Render the first evaluation episode; returns None, with a message, where nothing can render."""
     steps = max(1, min(int(episodes.lengths[0]), round(seconds / env.dt)))
-    rows = np.unique(np.arange(0, steps, 1.0 / (env.dt * VIDEO_FPS)).astype(int))
-    qpos, push = np.asarray(episodes.qpos[0])[rows], np.asarray(episodes.push[0])[rows]
+    qpos, push = np.asarray(episodes.qpos[0])[:steps], np.asarray(episodes.push[0])[:steps]
     model = env.scene(qpos)
     if model is None:
         report(f"{env.robot_name} has no MuJoCo model to draw; no video was made")
         return None
-    point = qpos[:, :3] if env.floating else None
-    return render_video(
-        model,
-        qpos,
-        path,
-        VIDEO_FPS,
-        push=push if point is not None else None,
-        push_point=point,
-        report=report,
-    )
+    return render_episode(model, qpos, push, path, dt=env.dt, floating=env.floating, report=report)
 
 
 def _on_hosts() -> str:

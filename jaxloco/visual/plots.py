@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxloco.terrain import HeightGrid, Terrain
-from jaxloco.training.intervals import bootstrap
+from jaxloco.training.statistics import bootstrap
 
 STEP = "time/total_timesteps"
 REWARD = "reward/"
+RAW_REWARD = "reward_raw/"
+RETURN = "rollout/ep_rew_mean"
+LENGTH = "rollout/ep_len_mean"
 TERRAIN_LEVEL = "terrain/level"
 COLORS = (
     "#0072b2",
@@ -52,9 +56,48 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
     Returns:
         The picture's path.
     """
+    return _draw(_panels(metrics, control_dt), metrics, path, title)
+
+
+def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float | None = None, title: str = "") -> Path:
+    """Draw the learning curves of runs that differ in their seed: each, their interquartile mean, its 95 % interval.
+
+    Args:
+        runs: The metrics of each run, as for `plot_curves`.
+        path: The picture to write.
+        control_dt: Seconds per control step; with it, episode lengths are in seconds.
+        title: Shown above the panels.
+
+    Returns:
+        The picture's path.
+    """
+    shared = [name for name in runs[0] if all(_has(run, name) for run in runs)] if runs else []
+    length = "episode length (s)" if control_dt else "episode length (control steps)"
+    panels = [("episode return", RETURN, 1.0), (length, LENGTH, control_dt or 1.0)]
+    panels += [(name.removeprefix(RAW_REWARD) + " (raw)", name, 1.0) for name in shared if name.startswith(RAW_REWARD)]
+    drawn = [(shown, partial(_draw_seeds, metric=name, scale=scale)) for shown, name, scale in panels if name in shared]
+    return _draw(drawn, runs, path, title)
+
+
+def _draw_seeds(axis: Any, runs: Sequence[Metrics], *, metric: str, scale: float) -> None:
+    """Draw one metric over the steps that all runs have, at the first run's steps."""
+    curves = [_points(run, metric) for run in runs]
+    first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
+    steps = curves[0][0]
+    steps = steps[(steps >= first) & (steps <= last)]
+    values = scale * np.array([np.interp(steps, *curve) for curve in curves])
+    low, middle, high = bootstrap(values)
+    for row in values:
+        axis.plot(steps, row, color=MAIN, linewidth=0.6, alpha=0.35)
+    axis.fill_between(steps, low, high, color=MAIN, alpha=0.2, linewidth=0, label="95 % bootstrap interval")
+    axis.plot(steps, middle, color=MAIN, label=f"interquartile mean of {len(values)} seeds", **_style(steps))
+    axis.legend(**_LEGEND)
+
+
+def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: str | Path, title: str) -> Path:
+    """Draw panels from the same data, side by side."""
     from matplotlib.figure import Figure
 
-    panels = _panels(metrics, control_dt)
     columns = 2 if len(panels) in (2, 4) else min(max(len(panels), 1), 3)
     rows = max(math.ceil(len(panels) / columns), 1)
     size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows + 0.3)
@@ -63,7 +106,7 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, draw) in zip(axes, panels, strict=False):
         _dress(axis, name)
-        draw(axis, metrics)
+        draw(axis, data)
         axis.set_xlim(left=0.0)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
@@ -71,49 +114,6 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
         axes[0].text(0.5, 0.5, "no metrics yet", ha="center", va="center", color=INK)
     figure.savefig(path, format="png")
     return Path(path)
-
-
-def plot_seeds(
-    curves: Sequence[Metrics], path: str | Path, *, control_dt: float | None = None, title: str = ""
-) -> Path:
-    """Draw return and episode length of several seeds: interquartile mean, 95 % bootstrap interval, and each seed.
-
-    Args:
-        curves: Metrics of each seed, with the same rows; rows without a finished episode in some seed are left out.
-        path: The picture to write.
-        control_dt: Seconds per control step; with it, episode lengths are in seconds.
-        title: Shown above the panels.
-
-    Returns:
-        The picture's path.
-    """
-    from matplotlib.figure import Figure
-
-    length = "episode length (s)" if control_dt else "episode length (control steps)"
-    panels = (("episode return", "rollout/ep_rew_mean", 1.0), (length, "rollout/ep_len_mean", control_dt or 1.0))
-    figure = Figure(figsize=(2 * PANEL_INCHES[0], PANEL_INCHES[1] + 0.3), dpi=DOTS_PER_INCH, layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
-    for axis, (name, metric, scale) in zip(figure.subplots(1, 2), panels, strict=True):
-        _dress(axis, name)
-        _draw_seeds(axis, curves, metric, scale)
-        axis.set_xlim(left=0.0)
-    figure.savefig(path, format="png")
-    return Path(path)
-
-
-def _draw_seeds(axis: Any, curves: Sequence[Metrics], metric: str, scale: float) -> None:
-    rows = min((len(curve[STEP]) for curve in curves if _has(curve, metric)), default=0)
-    values = np.array([scale * np.asarray(curve[metric], float)[:rows] for curve in curves if _has(curve, metric)])
-    if not values.size:
-        return
-    kept = np.isfinite(values).all(axis=0)
-    steps, values = np.asarray(curves[0][STEP], float)[:rows][kept], values[:, kept]
-    low, middle, high = bootstrap(values)
-    for row in values:
-        axis.plot(steps, row, color=MAIN, linewidth=0.6, alpha=0.35)
-    axis.fill_between(steps, low, high, color=MAIN, alpha=0.2, linewidth=0, label="95 % bootstrap interval")
-    axis.plot(steps, middle, color=MAIN, label=f"interquartile mean of {len(values)} seeds", **_style(steps))
-    axis.legend(**_LEGEND)
 
 
 def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:

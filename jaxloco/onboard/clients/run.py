@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxloco.onboard.clients.registry import check_fits, find
-from jaxloco.onboard.loop import Client, Loop, LoopReport, Reading
+from jaxloco.onboard.loop import Client, Loop, LoopReport, OnStep, Reading
 from jaxloco.onboard.policy import Output, Policy
 from jaxloco.onboard.safety import SafetyConfig
 
@@ -61,6 +61,7 @@ def run_episode(
     *,
     regulate: bool = False,
     safety: SafetyConfig | None = None,
+    on_step: OnStep | None = None,
 ) -> EpisodeResult:
     """Run one episode with a client of your own.
 
@@ -70,12 +71,19 @@ def run_episode(
         seconds: How long [s].
         regulate: Whether to keep to real time.
         safety: When to distrust a reading.
+        on_step: Called after every step with the reading that the policy saw and with what was sent.
 
     Returns:
         How it went.
     """
     squares = _Squares([item.name for item in policy.spec.inputs if item.source != "policy"])
-    report = Loop(policy, client, safety=safety, regulate=regulate).run(seconds, squares)
+
+    def after_step(reading: Reading, outputs: Mapping[str, Output]) -> None:
+        squares(reading, outputs)
+        if on_step is not None:
+            on_step(reading, outputs)
+
+    report = Loop(policy, client, safety=safety, regulate=regulate).run(seconds, after_step)
     # Half a control period of tolerance: the duration is a whole number of periods.
     lasted = report.seconds >= seconds - 0.5 / policy.spec.control_frequency
     survived = lasted and not report.terminated and not report.latched

@@ -1,0 +1,275 @@
+"""The doctor: a robot folder, an MJCF or a URDF in, a list of findings out."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from jaxloco.doctor.engine_checks import Problem, unsupported
+from jaxloco.doctor.findings import Finding
+from jaxloco.doctor.model_checks import check_model
+from jaxloco.doctor.xml_lines import Element, read_xml
+from jaxloco.errors import RobotError
+from jaxloco.robot import Robot, known_robots, load_robot, robot_problems, robots_dir
+from jaxloco.symmetry import foot_mirror, joint_mirror
+from jaxloco.toml_schema import line_of
+
+ENGINES = ("mjx", "warp")
+STANDING_SECONDS, STANDING_TILT, STANDING_HEIGHT = 2.0, 0.5, 0.7
+"""A robot stands if after so many s it is tilted by less than so many rad, at this share of its height or above."""
+FOOT_GAP = 0.02
+"""Distance of the lowest foot from the floor in the default pose that is not worth a word, m."""
+
+
+def diagnose(path: str | Path) -> list[Finding]:
+    """Examine a robot.
+
+    Args:
+        path: A robot folder, its robot.toml, an MJCF or a URDF, in this repository or anywhere else; or the name of a
+            robot that comes with jaxloco.
+
+    Returns:
+        What to change, errors first; empty for a robot in good health.
+
+    Raises:
+        RobotError: There is nothing at `path` that could be a robot.
+    """
+    place = Path(path).expanduser()
+    if str(path) in known_robots():
+        place = robots_dir() / str(path)
+    if place.name == "robot.toml":
+        place = place.parent
+    if place.is_dir():
+        found = _diagnose_folder(place)
+    elif place.is_file():
+        found = _diagnose_file(place)
+    else:
+        raise RobotError(f"{path}: no such folder or file; expected a robot folder, an MJCF (.xml) or a URDF (.urdf)")
+    unique = list(dict.fromkeys(found))
+    return sorted(unique, key=lambda finding: finding.severity != "error")
+
+
+# A model file
+
+
+def _diagnose_file(path: Path) -> list[Finding]:
+    try:
+        root = read_xml(path)
+    except RobotError as error:
+        return [_from_error(error, path)]
+    if root.tag not in ("mujoco", "robot"):
+        problem = f"the outermost element is <{root.tag}>"
+        return [Finding("error", "all", path, root.line, problem, "expected <mujoco> (MJCF) or <robot> (URDF)")]
+    found = check_model(root)
+    if any(finding.severity == "error" for finding in found):
+        return found
+    try:
+        model = mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        return [*found, _from_error(error, path)]
+    found += _engine_findings(model, root, "")
+    fix = f"make a robot folder from it: jaxloco new-robot {path} FOLDER; then: jaxloco doctor FOLDER"
+    what = "a model file alone has no default pose, gains, limits and feet"
+    return [*found, Finding("warning", "all", path, None, what, fix)]
+
+
+def _from_error(error: Exception, file: Path) -> Finding:
+    """Split a message "file, line N: problem; fix" of ours or MuJoCo's into a finding."""
+    text = " ".join(str(error).split())
+    match = re.match(r"(?P<file>[^:]+?)(?:, line (?P<line>\d+))?: (?P<rest>.*)", text)
+    named = Path(match["file"]) if match else None
+    if match and named is not None and (named.is_file() or named == file or named.suffix in (".toml", ".xml")):
+        line, text = int(match["line"]) if match["line"] else None, match["rest"]
+    else:
+        named, line = file, None
+    if line is None and (found := re.search(r"\bline (\d+)", text)):
+        line = int(found[1])
+    problem, fix = _split_fix(text)
+    return Finding("error", "all", named, line, problem, fix)
+
+
+def _split_fix(text: str) -> tuple[str, str]:
+    """Split a message where it begins to say what to do."""
+    verbs = "add|write|remove|rename|give|take|install|correct|create|make|widen|use|Add|Write|Did"
+    match = re.search(rf"(?:[;.,] )(?=(?:{verbs})\b)", text) or re.search(r"[;,] (?=expected\b)", text)
+    return (text[: match.start()], text[match.end() :]) if match else (text, "correct that")
+
+
+# Engines
+
+
+def _engine_findings(model: mujoco.MjModel, root: Element, where: str) -> list[Finding]:
+    found = []
+    for engine in ENGINES:
+        for problem in unsupported(model, engine):
+            element = _element_of(problem, root)
+            fix = _FIXES.get(problem[0], "change or remove it, or train with --physics native")
+            text = f"{where}{problem[2]}: not supported by {'MJX' if engine == 'mjx' else 'MJX-Warp'}"
+            found.append(Finding("warning", engine, element.file, element.line, text, fix))
+    return found
+
+
+_FIXES = {
+    "geom": (
+        "give one of them another shape (capsule, sphere or box), or take the pair out of <contact>; or train with "
+        "--physics native"
+    ),
+    "sensor": "remove the sensor, jaxloco adds those that it needs; or train with --physics native",
+    "actuator": "remove it: actuators are made from robot.toml",
+}
+
+
+def _element_of(problem: Problem, root: Element) -> Element:
+    """Return the element that a problem is about, or the one around where it would be."""
+    kind, name, _ = problem
+    if kind == "option":
+        options = list(root.walk("option"))
+        return options[0] if options else root
+    for element in root.walk():
+        if (
+            name
+            and element.attributes.get("name") == name
+            and kind in (element.tag, getattr(element.parent, "tag", ""))
+        ):
+            return element
+    return root
+
+
+# A robot folder
+
+
+def _diagnose_folder(folder: Path) -> list[Finding]:
+    toml = folder / "robot.toml"
+    if not toml.is_file():
+        models = sorted([*folder.glob("*.urdf"), *folder.glob("*.xml")])
+        model = models[0] if models else "MODEL"
+        fix = f"make it from the model: jaxloco new-robot {model} FOLDER"
+        found = [Finding("error", "all", toml, None, "no such file", fix)]
+        return found + [finding for file in models[:1] for finding in _diagnose_file(file)]
+    errors = [_from_error(error, toml) for error in robot_problems(folder)]
+    found = [*errors, *_open_points(toml)]
+    model_file = _model_file(toml)
+    root = None
+    if model_file is not None:
+        try:
+            root = read_xml(model_file)
+            in_text = check_model(root)
+            if any(finding.severity == "error" for finding in in_text):  # these know their lines
+                found = [finding for finding in found if finding.file != model_file]
+            found += in_text
+        except RobotError as error:
+            found = [finding for finding in found if finding.file != model_file]
+            found.append(_from_error(error, model_file))
+    if errors or root is None or any(finding.severity == "error" for finding in found):
+        return _once_per_line(found)
+    robot = load_robot(folder)
+    found += _robot_findings(robot, toml)
+    for variant in (None, *_variants(toml)):
+        model = robot.model if variant is None else load_robot(folder, variant).model
+        found += _engine_findings(model, root, f"variant {variant}: " if variant else "")
+    return _once_per_line(found)
+
+
+def _once_per_line(found: Sequence[Finding]) -> list[Finding]:
+    """Drop what two checks say about the same line; the check of the file's text says more."""
+    kept: dict[tuple[Path, int | None, str, str], Finding] = {}
+    for finding in found:
+        key = (finding.file, finding.line, finding.engine, "" if finding.line else finding.problem)
+        if finding.engine != "all":
+            key = (*key[:3], finding.problem)
+        if finding.severity == "error" or key not in kept or kept[key].severity != "error":
+            kept[key] = finding
+    return list(kept.values())
+
+
+def _model_file(toml: Path) -> Path | None:
+    match = re.search(r'^model\s*=\s*"([^"]+)"', toml.read_text(encoding="utf-8"), re.MULTILINE)
+    file = toml.parent / match[1] if match else None
+    return file if file is not None and file.is_file() else None
+
+
+def _variants(toml: Path) -> list[str]:
+    return re.findall(r"^\[variants\.([^\]]+)\]", toml.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def _open_points(toml: Path) -> Iterator[Finding]:
+    """Yield the lines that `jaxloco new-robot` left open."""
+    for number, line in enumerate(toml.read_text(encoding="utf-8").splitlines(), 1):
+        value, mark, task = line.partition("# TODO")
+        if mark:
+            problem = f"left open: {value.strip() or 'this section'}"
+            fix = f"{task.strip(' :') or 'check it'}; then remove the TODO"
+            yield Finding("warning", "all", toml, number, problem, fix)
+
+
+def _robot_findings(robot: Robot, toml: Path) -> Iterator[Finding]:
+    """Yield what is wrong with a robot that loads."""
+    text = toml.read_text(encoding="utf-8")
+    yield from _joint_findings(robot, toml, text)
+    if robot.base_body is None:
+        return
+    yield from _foot_findings(robot, toml, text)
+    if robot.imu_site is None:
+        fix = 'add a <site name="imu"/> to the base in the MJCF, and imu_site = "imu"'
+        line = line_of(text, ("robot", "base_body"))
+        yield Finding("warning", "all", toml, line, "no IMU site: the IMU is taken to be in the base's origin", fix)
+
+
+def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
+    def warn(i: int, key: str, problem: str, fix: str) -> Finding:
+        line = line_of(text, ("joints", i, key))
+        return Finding("warning", "all", toml, line, f"joint {robot.joints[i].name!r}: {problem}", fix)
+
+    for i, joint in enumerate(robot.joints):
+        if not np.isfinite([joint.lower, joint.upper]).all() and robot.feet:
+            fix = 'write range="lower upper" at the joint in the MJCF, in the unit of its <compiler angle>'
+            yield warn(i, "name", "has no range, which position targets are held to", fix)
+        if joint.armature == 0.0:
+            fix = "write armature = rotor inertia × gear ratio², kg m²; light joints without it make simulation stiff"
+            yield warn(i, "armature", "has no armature", fix)
+        if joint.control == "position" and joint.kp == 0.0:
+            yield warn(i, "kp", "has no position gain", "write kp, N m/rad; 2 torque_limit / rad is a start")
+        if joint.damping == 0.0 and joint.kd == 0.0 and joint.control != "torque":
+            yield warn(i, "kd", "has no damping, neither its own nor a gain", "write kd, N m s/rad; kp / 50 is a start")
+
+
+def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
+    line = line_of(text, ("feet", 0, "name"))
+    if not robot.feet:
+        if not robot.wheels:
+            fix = 'add for each foot: [[feet]] name = "FL", geoms = ["FL_foot"], body = "FL_calf"'
+            yield Finding("error", "all", toml, None, "no [[feet]] and no [[wheels]]: nothing to stand on", fix)
+        return
+    for mirror in (joint_mirror, foot_mirror):
+        try:
+            mirror(robot)
+        except RobotError as error:
+            finding = _from_error(error, toml)
+            fix = f"{finding.fix}; or train without mirror symmetry: --ppo.symmetry none"
+            yield Finding("error", "all", finding.file, finding.line or line, finding.problem, fix)
+    yield from _standing_findings(robot, toml, text)
+
+
+def _standing_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
+    """Put the robot on its default pose and let it hold its default targets."""
+    data = mujoco.MjData(robot.model)
+    data.qpos[:], data.ctrl[:] = robot.default_qpos, robot.default_ctrl
+    mujoco.mj_forward(robot.model, data)
+    height = min(float(data.sensor(f"{foot.name}_sole_position").data[2]) - foot.radius for foot in robot.feet)
+    line = line_of(text, ("pose", "base_position"))
+    x, y, z = robot.default_qpos[robot.base_qpos_indices[:3]]
+    if abs(height) > FOOT_GAP:
+        side = "above" if height > 0 else "below"
+        problem = f"in the default pose the lowest foot is {abs(height):.3f} m {side} the floor"
+        fix = f"write base_position = [{x:g}, {y:g}, {z - height:.4f}]"
+        yield Finding("warning", "all", toml, line, problem, fix)
+        return
+    for _ in range(round(STANDING_SECONDS / robot.model.opt.timestep)):
+        mujoco.mj_step(robot.model, data)
+    up = data.body(robot.base_body).xmat[8] if np.isfinite(data.qpos).all() else -1.0
+    if up < np.cos(STANDING_TILT) or data.qpos[robot.base_qpos_indices[2]] < STANDING_HEIGHT * z:
+        problem = f"on its default targets the robot topples or sinks within {STANDING_SECONDS:g} s"
+        fix = "a biped may have to; else check the default positions, kp (soft legs give way) and the inertias"
+        yield Finding("warning", "all", toml, line, problem, fix)

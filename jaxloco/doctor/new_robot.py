@@ -1,0 +1,369 @@
+"""From a URDF or MJCF to a robot folder: everything that can be derived is written, the rest is marked TODO.
+
+The physics stays the model's own: inertias, axes and ranges are those that MuJoCo compiles from it. What changes is
+what jaxloco asks of a robot.xml (see docs/robots.md): no actuators, explicit inertias, named geoms, a floor, and only
+the feet touch it in training.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from jaxloco.doctor.model_checks import urdf_mesh
+from jaxloco.doctor.xml_lines import Element, read_xml
+from jaxloco.errors import RobotError
+from jaxloco.robot import FLOOR, SCHEMA_VERSION
+
+FOOT_BAND = 0.05
+"""Ends of limbs at most this far above the lowest one are feet, m."""
+SOLES = {
+    int(mujoco.mjtGeom.mjGEOM_SPHERE),
+    int(mujoco.mjtGeom.mjGEOM_CAPSULE),
+    int(mujoco.mjtGeom.mjGEOM_BOX),
+}
+_URDF_EXTENSION = '<mujoco><compiler discardvisual="false" fusestatic="false" strippath="false"/></mujoco>'
+_MOVABLE = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+
+
+@dataclass(frozen=True)
+class Motor:
+    """What a model file tells about the motor of a joint; None where it says nothing. Units as in robot.toml."""
+
+    kp: float | None = None
+    kd: float | None = None
+    torque_limit: float | None = None
+    velocity_limit: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A model on its way to a robot folder.
+
+    Attributes:
+        name: Name of the robot.
+        spec: The model, as it will be written.
+        model: The same, compiled.
+        base: Name of the body with the free joint.
+        pose: Positions of all joints in the default pose, the base on the floor, (nq,).
+        posed: Whether the pose is the model's own (a keyframe), and not a guess.
+        motors: By joint.
+        feet: Geom → body.
+    """
+
+    name: str
+    spec: mujoco.MjSpec
+    model: mujoco.MjModel
+    base: str
+    pose: np.ndarray
+    posed: bool
+    motors: dict[str, Motor]
+    feet: dict[str, str]
+
+
+def new_robot(source: str | Path, folder: str | Path, name: str | None = None) -> Path:
+    """Write a robot folder for a model.
+
+    Args:
+        source: A URDF or MJCF file.
+        folder: Where the robot goes; it must not hold a robot yet.
+        name: Name of the robot; the folder's if not given.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RobotError: The model cannot be read (run `jaxloco doctor` on it), or the folder holds a robot.
+    """
+    source, folder = Path(source).expanduser(), Path(folder).expanduser()
+    if (folder / "robot.toml").exists():
+        raise RobotError(f"{folder} holds a robot already; choose another folder, or remove {folder / 'robot.toml'}")
+    root = read_xml(source)
+    spec = _read(source, root)
+    motors = _motors(root, spec)
+    pose = _keyframe(spec)
+    base = _prepare(spec, urdf=root.tag == "robot")
+    draft = _complete(name or folder.resolve().name, spec, base, pose, motors, source)
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy_meshes(source, root, spec, folder)
+    (folder / "robot.xml").write_text(_xml(draft), encoding="utf-8")
+    (folder / "robot.toml").write_text(_toml(draft), encoding="utf-8")
+    (folder / "SOURCE.md").write_text(_source(draft, source), encoding="utf-8")
+    return folder
+
+
+# Reading
+
+
+def _read(source: Path, root: Element) -> mujoco.MjSpec:
+    try:
+        if root.tag != "robot":
+            return mujoco.MjSpec.from_file(str(source))
+        text = re.sub(r"(<robot\b[^>]*>)", rf"\1{_URDF_EXTENSION}", source.read_text(encoding="utf-8"), count=1)
+        for mesh in root.walk("mesh"):
+            name = mesh.attributes.get("filename", "")
+            text = text.replace(f'"{name}"', f'"{urdf_mesh(source, name).resolve()}"')
+        spec = mujoco.MjSpec.from_string(text)
+        spec.compile()
+        return spec
+    except ValueError as error:
+        cause = " ".join(str(error).split())
+        raise RobotError(f"{source}: MuJoCo cannot read it: {cause}; see: jaxloco doctor {source}") from error
+
+
+def _motors(root: Element, spec: mujoco.MjSpec) -> dict[str, Motor]:
+    """Return what URDF limits, or MJCF actuators, tell about motors."""
+    motors: dict[str, Motor] = {}
+    for joint in (child for child in root.children if child.tag == "joint"):
+        limit = joint.child("limit")
+        if limit is not None:
+            effort, velocity = sum(limit.numbers("effort")), sum(limit.numbers("velocity"))
+            motors[joint.attributes.get("name", "")] = Motor(None, None, effort or None, velocity or None)
+    for actuator in spec.actuators:
+        affine = actuator.biastype == mujoco.mjtBias.mjBIAS_AFFINE and actuator.biasprm[1] != 0.0
+        largest = next((span[1] for span in _spans(actuator, affine) if span[1] > span[0]), 0.0)
+        motors[actuator.target] = Motor(
+            kp=float(-actuator.biasprm[1]) if affine else None,
+            kd=float(-actuator.biasprm[2]) if affine else None,
+            torque_limit=float(largest) or None,
+        )
+    return motors
+
+
+def _spans(actuator: Any, servo: bool) -> Iterator[Sequence[float]]:
+    yield actuator.forcerange
+    if not servo:
+        yield [actuator.gear[0] * end for end in actuator.ctrlrange]
+
+
+def _keyframe(spec: mujoco.MjSpec) -> np.ndarray | None:
+    """Return the positions of a keyframe named home or stand, else of the first, (nq,)."""
+    keys = sorted(spec.keys, key=lambda key: key.name not in ("home", "stand"))
+    return np.array(keys[0].qpos, float) if keys else None
+
+
+# Changing
+
+
+def _prepare(spec: mujoco.MjSpec, *, urdf: bool) -> str:
+    """Make the model what a robot.xml must be; return the base's name."""
+    for section in (spec.actuators, spec.sensors, spec.keys, spec.pairs, spec.excludes):
+        for element in list(section):
+            spec.delete(element)
+    _explicit_inertias(spec, urdf)
+    bodies = spec.worldbody.bodies
+    if not bodies:
+        raise RobotError("the model has no body; expected a robot")
+    base = next((b for b in bodies if any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in b.joints)), bodies[0])
+    if not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in base.joints):
+        base.add_freejoint(name="root")
+    if not spec.sites or spec.site("imu") is None:
+        base.add_site(name="imu")
+    for body in spec.bodies[1:]:
+        _name_parts(body)
+    for geom in list(spec.worldbody.geoms):
+        spec.delete(geom)
+    spec.worldbody.add_geom(name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], rgba=[0.8, 0.8, 0.8, 1])
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.iterations, spec.option.ls_iterations = 4, 8
+    return str(base.name)
+
+
+def _explicit_inertias(spec: mujoco.MjSpec, urdf: bool) -> None:
+    """Write down the inertias that MuJoCo would derive from geoms; in a URDF, such links have none."""
+    if urdf:
+        for body in spec.bodies[1:]:
+            if not body.explicitinertial:
+                for geom in body.geoms:
+                    geom.mass, geom.density = 0.0, 0.0
+    model = spec.compile()
+    for body in spec.bodies[1:]:
+        if not body.explicitinertial and model.body_mass[body.id] > 0.0:
+            body.mass, body.ipos = model.body_mass[body.id], model.body_ipos[body.id]
+            body.iquat, body.inertia = model.body_iquat[body.id], model.body_inertia[body.id]
+            body.explicitinertial = True
+
+
+def _name_parts(body: Any) -> None:
+    """Name the geoms of a body, and its joint, where they have no names."""
+    for number, geom in enumerate(geom for geom in body.geoms if not geom.name):
+        touches = geom.contype or geom.conaffinity
+        geom.name = f"{body.name}_{'hull' if touches else 'visual'}_{number}"
+    for joint in body.joints:
+        if not joint.name:
+            joint.name = f"{body.name}_joint"
+
+
+def _complete(
+    name: str,
+    spec: mujoco.MjSpec,
+    base: str,
+    pose: np.ndarray | None,
+    motors: dict[str, Motor],
+    source: Path,
+) -> Draft:
+    model = spec.compile()
+    posed = pose is not None and len(pose) == model.nq
+    qpos = np.array(pose if posed else model.qpos0)
+    for joint in range(model.njnt):
+        if model.jnt_limited[joint] and model.jnt_type[joint] in [int(kind) for kind in _MOVABLE]:
+            place = model.jnt_qposadr[joint]
+            qpos[place] = np.clip(qpos[place], *model.jnt_range[joint])
+    feet = _feet(model, qpos)
+    if not feet:
+        raise RobotError(
+            f"{source}: no end of a limb has a sphere, capsule or box that can touch the floor; add one to each foot "
+            '(a sphere is fastest), such as <geom type="sphere" size="0.02" pos="0 0 -0.2"/>'
+        )
+    start = int(model.jnt_qposadr[model.body(base).jntadr[0]])
+    qpos[start + 2] -= min(_lowest(model, qpos, model.geom(geom).id) for geom in feet)
+    _only_feet_touch(spec, feet)
+    return Draft(name, spec, spec.compile(), base, qpos, posed, motors, feet)
+
+
+def _feet(model: mujoco.MjModel, qpos: np.ndarray) -> dict[str, str]:
+    """Return the soles, geom → body: of each limb's last bodies the lowest shape, if it is among the lowest of all."""
+    parents = set(model.body_parentid[1:].tolist())
+    found: dict[int, float] = {}
+    for leaf in (body for body in range(1, model.nbody) if body not in parents):
+        body, heights = leaf, dict[int, float]()
+        while not heights and body > 0:  # a last link without a shape
+            heights = {geom: _lowest(model, qpos, geom) for geom in _soles(model, body)}
+            body = int(model.body_parentid[body]) if not model.body_jntnum[body] or not heights else 0
+        if heights:
+            lowest = min(heights, key=lambda geom: heights[geom])
+            found[lowest] = heights[lowest]
+    floor = min(found.values(), default=0.0)
+    feet = sorted(geom for geom, height in found.items() if height <= floor + FOOT_BAND)
+    return {model.geom(geom).name: model.body(int(model.geom_bodyid[geom])).name for geom in feet}
+
+
+def _soles(model: mujoco.MjModel, body: int) -> list[int]:
+    first, count = int(model.body_geomadr[body]), int(model.body_geomnum[body])
+    touching = (model.geom_contype | model.geom_conaffinity) != 0
+    return [geom for geom in range(first, first + count) if touching[geom] and int(model.geom_type[geom]) in SOLES]
+
+
+def _lowest(model: mujoco.MjModel, qpos: np.ndarray, geom: int) -> float:
+    """Return the height of the lowest point of a sphere, capsule or box, m."""
+    data = mujoco.MjData(model)
+    data.qpos[:] = qpos
+    mujoco.mj_kinematics(model, data)
+    size, down = model.geom_size[geom], np.abs(data.geom_xmat[geom].reshape(3, 3)[2])
+    reach = {
+        int(mujoco.mjtGeom.mjGEOM_SPHERE): size[0],
+        int(mujoco.mjtGeom.mjGEOM_CAPSULE): size[0] + down[2] * size[1],
+        int(mujoco.mjtGeom.mjGEOM_BOX): float(down @ size),
+    }
+    return float(data.geom_xpos[geom][2] - reach[int(model.geom_type[geom])])
+
+
+def _only_feet_touch(spec: mujoco.MjSpec, feet: dict[str, str]) -> None:
+    """Name the contacts of training; the other shapes touch the floor in the variant `full`."""
+    for geom in spec.geoms:
+        if geom.name != FLOOR and (geom.contype or geom.conaffinity):
+            geom.group = 3 if geom.name not in feet else geom.group
+        geom.contype = geom.conaffinity = 0
+    for name in feet:
+        spec.add_pair(geomname1=FLOOR, geomname2=name)
+
+
+# Writing
+
+
+def _copy_meshes(source: Path, root: Element, spec: mujoco.MjSpec, folder: Path) -> None:
+    place = source.parent / spec.meshdir
+    spec.meshdir, spec.modelfiledir = "meshes" if spec.meshes else "", str(folder)
+    for mesh in spec.meshes:
+        file = Path(mesh.file) if Path(mesh.file).is_absolute() else place / mesh.file
+        (folder / "meshes").mkdir(exist_ok=True)
+        shutil.copy2(file, folder / "meshes" / file.name)
+        mesh.file = file.name
+
+
+def _xml(draft: Draft) -> str:
+    draft.spec.modelname = draft.name
+    return str(draft.spec.to_xml())
+
+
+def _toml(draft: Draft) -> str:
+    model, start = draft.model, int(draft.model.jnt_qposadr[draft.model.body(draft.base).jntadr[0]])
+    position = ", ".join(f"{value:.4f}" for value in draft.pose[start : start + 3])
+    orientation = ", ".join(f"{value:.6g}" for value in draft.pose[start + 3 : start + 7])
+    guess = "" if draft.posed else "  # TODO: bend the knees, then set the height that `jaxloco doctor` says"
+    lines = [
+        "# Made by `jaxloco new-robot`. Each key and its unit: docs/robots.md. `jaxloco doctor` says what is left.",
+        f"schema = {SCHEMA_VERSION}",
+        "",
+        "[robot]",
+        f'name = "{draft.name}"',
+        'model = "robot.xml"',
+        f'base_body = "{draft.base}"',
+        'imu_site = "imu"  # TODO: where the IMU sits in the base, with its axes; move the site in robot.xml',
+        "",
+        "[timing]",
+        "control_frequency = 50.0    # Hz",
+        "simulation_timestep = 0.004 # s",
+        "",
+        "[pose]",
+        f"base_position = [{position}]{guess}",
+        f"base_orientation = [{orientation}]",
+    ]
+    others = [name for name in _collision_names(draft) if name not in draft.feet]
+    if others:
+        listed = ", ".join(f'"{name}"' for name in others)
+        lines += ["", "[variants.full]", f"floor_contacts = [{listed}]", "iterations = 20", "ls_iterations = 20"]
+    for joint in range(model.njnt):
+        if model.jnt_type[joint] in [int(kind) for kind in _MOVABLE]:
+            lines += ["", *_joint_lines(draft, joint)]
+    for geom, body in draft.feet.items():
+        lines += ["", "[[feet]]", f'name = "{body}"', f'geoms = ["{geom}"]', f'body = "{body}"']
+    return "\n".join(lines) + "\n"
+
+
+def _collision_names(draft: Draft) -> list[str]:
+    return [geom.name for geom in draft.spec.geoms if geom.group == 3 or geom.name in draft.feet]
+
+
+def _joint_lines(draft: Draft, joint: int) -> Iterator[str]:
+    model = draft.model
+    name = model.joint(joint).name
+    motor = draft.motors.get(name, Motor())
+    dof = int(model.jnt_dofadr[joint])
+    torque = motor.torque_limit or 0.0
+    yield "[[joints]]"
+    yield f'name = "{name}"'
+    default = f"default = {draft.pose[model.jnt_qposadr[joint]]:.4g}"
+    yield default if draft.posed else f"{default}  # TODO: position in the default pose, rad"
+    yield 'control = "position"'
+    kp = 2.0 * torque if motor.kp is None else motor.kp
+    yield _figure("kp", motor.kp, kp, "a guess, full torque at an error of 0.5 rad; the robot's own gain, N m/rad")
+    yield _figure("kd", motor.kd, kp / 50.0, "a guess, kp / 50 s; the robot's own gain, N m s/rad")
+    yield _figure("torque_limit", motor.torque_limit, 0.0, "the motor's largest torque at the joint, N m")
+    yield _figure("velocity_limit", motor.velocity_limit, 0.0, "the motor's largest speed at the joint, rad/s")
+    armature = float(model.dof_armature[dof])
+    yield _figure("armature", armature or None, 0.0, "inertia of the rotor × gear ratio², kg m²")
+    for key, values in (("damping", model.dof_damping), ("frictionloss", model.dof_frictionloss)):
+        value = float(np.ravel(values[dof])[0])
+        if value:
+            yield f"{key} = {value:.6g}"
+
+
+def _figure(key: str, value: float | None, guess: float, what: str) -> str:
+    if value is not None:
+        return f"{key} = {value:.6g}"
+    return f"{key} = {guess:.6g}  # TODO: {what}"
+
+
+def _source(draft: Draft, source: Path) -> str:
+    return (
+        f"# {draft.name}\n\n"
+        f"Made from `{source.name}` by `jaxloco new-robot`: inertias, axes and ranges are that file's. "
+        "Actuators, sensors and keyframes went into robot.toml or were left out.\n\n"
+        "Write here where each figure of robot.toml is from.\n"
+    )

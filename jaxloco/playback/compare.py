@@ -1,0 +1,161 @@
+"""Where a simulation first shows a policy something else than training does.
+
+The training environment, free of randomization, is given the same first state, command and actions; its stream of
+readings is compared with what the policy was given, before noise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco.envs.actuators import Actuation
+from jaxloco.envs.curriculum import Range, Sampler
+from jaxloco.envs.env import Env, EnvSpec
+from jaxloco.envs.ground import Ground, Tile
+from jaxloco.envs.randomization import InitialState
+from jaxloco.onboard.policy import Policy
+from jaxloco.onboard.spec import expand
+from jaxloco.playback.scenario import Scenario, with_command
+from jaxloco.robot import Robot
+
+TOLERANCE = 0.2
+"""Difference that counts, as a share of the reading's standard deviation in training."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first reading that differs.
+
+    Attributes:
+        term: Name of the reading.
+        component: Which of its components, by the joint's name where there is one.
+        step: Control step, from 0.
+        seconds: The same in seconds.
+        here: What the policy was given.
+        training: What it would have been given in training.
+        tolerance: The largest difference that would have been borne.
+    """
+
+    term: str
+    component: str
+    step: int
+    seconds: float
+    here: float
+    training: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        """Return a line for people."""
+        part = f"[{self.component}]" if self.component else ""
+        return (
+            f"{self.term}{part} at step {self.step} ({self.seconds:.2f} s): {self.here:.4g} here, {self.training:.4g} "
+            f"in training (tolerance {self.tolerance:.2g})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenState(InitialState):
+    """An initial state that is not drawn.
+
+    Attributes:
+        qpos: Positions, (nq,).
+        qvel: Velocities, (nv,).
+    """
+
+    qpos: np.ndarray | None = None
+    qvel: np.ndarray | None = None
+
+    def draw_on(self, robot: Robot, ground: Ground, tile: Tile, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
+        """Return qpos (nq,) and qvel (nv,): the ground is in them already."""
+        return jnp.asarray(self.qpos, jnp.float32), jnp.asarray(self.qvel, jnp.float32)
+
+
+def still_scenario(scenario: Scenario, seconds: float, control_dt: float) -> Scenario:
+    """Return the beginning of a scenario, with its first command throughout and without pushes."""
+    steps = max(1, round(seconds / control_dt))
+    commands = {name: np.tile(values[:1], (steps, 1)) for name, values in scenario.commands.items()}
+    return replace(scenario, commands=commands, pushes=np.zeros((steps, 3)), fields={})
+
+
+def training_readings(spec: EnvSpec, scenario: Scenario, actions: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the actor would read in training, without noise, randomization, delay and pushes.
+
+    Args:
+        spec: The task, in its training model.
+        scenario: First state and command.
+        actions: What the policy did, in [-1, 1], (T, n_action).
+
+    Returns:
+        Readings by name, (T + 1, size) each: the first is that of the first state.
+    """
+    for values in scenario.commands.values():
+        spec = with_command(spec, tuple(float(value) for value in values[0]))
+    spec = replace(
+        spec,
+        initial_state=GivenState(qpos=scenario.qpos, qvel=scenario.qvel),
+        actuation=Actuation(),
+        randomization=(),
+        pushes=None,
+        observations={"actor": replace(spec.observations["actor"], latency=Range(0.0, 0.0))},
+    )
+    env = Env(spec, "native")
+    first = env.reset(jax.random.PRNGKey(0))
+
+    def advance(state: Any, action: jax.Array) -> Any:
+        state = env.step(state, action)
+        return state, state.observers["actor"].readings[0]
+
+    _, rows = jax.jit(lambda: jax.lax.scan(advance, first, jnp.asarray(actions, jnp.float32)))()
+    rows = np.concatenate([np.asarray(first.observers["actor"].readings[:1]), np.asarray(rows)])
+    observer = env.observers["actor"]
+    names = [term.quantity for term in observer.group.terms]
+    return dict(zip(names, np.split(rows, np.cumsum(observer.sizes)[:-1], axis=1), strict=True))
+
+
+def first_difference(
+    policy: Policy, inputs: Sequence[Mapping[str, Any]], training: Mapping[str, np.ndarray], control_dt: float
+) -> Difference | None:
+    """Return the first reading that differs: the earliest step, and there the largest in units of its tolerance.
+
+    Args:
+        policy: Tells what its inputs are, and how much they vary.
+        inputs: What it was given at each step.
+        training: What it would have been given, by name, (T, size).
+        control_dt: Control period, s.
+    """
+    tolerances = _tolerances(policy)
+    for step, given in enumerate(inputs):
+        worst, found = 1.0, None
+        for item in policy.spec.inputs:
+            if item.name not in given or item.source == "policy":
+                continue
+            here, there = np.ravel(given[item.name]), training[item.name][step]
+            excess = np.abs(here - there) / tolerances[item.name]
+            i = int(np.argmax(excess))
+            if not excess[i] <= worst:
+                worst = float(excess[i])
+                component = item.components[i] if item.components else str(i) if item.size > 1 else ""
+                values = (float(here[i]), float(there[i]), float(tolerances[item.name][i]))
+                found = Difference(item.name, component, step, step * control_dt, *values)
+        if found is not None:
+            return found
+    return None
+
+
+def _tolerances(policy: Policy) -> dict[str, np.ndarray]:
+    """Return the largest difference to bear by input, (size,): a share of the normalizer's standard deviation."""
+    spec = policy.spec
+    frame = np.ones(spec.frame_size)
+    if spec.normalizer is not None:
+        frame = policy.arrays[spec.normalizer.std].reshape(-1, spec.frame_size)[-1].astype(float)
+    ends = np.cumsum([item.size for item in spec.inputs])
+    parts = zip(spec.inputs, np.split(frame, ends[:-1].tolist()), strict=True)
+    return {item.name: TOLERANCE * part / np.array(expand(item.scale, item.size)) for item, part in parts}

@@ -1,0 +1,85 @@
+"""How a simulation differs from the one of training, as data."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from jaxloco.errors import ConfigError
+
+if TYPE_CHECKING:  # the command line reads these options without MuJoCo
+    from jaxloco.robot import Robot
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions of a simulation in plain MuJoCo; by default those of the robot's training model.
+
+    Attributes:
+        robot: Robot name or folder, if not the one that the bundle was trained with.
+        robot_variant: One of the robot's [variants.<name>], for example full: another collision model.
+        solver: Constraint solver.
+        cone: Friction cones.
+        iterations: Solver iterations.
+        timestep: Simulation step, s.
+        friction: Sliding friction of all contact pairs.
+        delay: Added time until a target has effect, ms.
+        latency: Added age of the readings, ms.
+        noise: Factor on the training's noise and bias of each reading; 0 for none.
+        push_scale: Factor on the training's pushes; 0 for none.
+        randomize: Draw the model anew for each episode, as in training.
+        command: Fixed command, for example 1.0 0.0 0.0 for vx vy yaw rate; drawn as in training if not given.
+        seconds: Length of an episode, s; the task's own if not given.
+    """
+
+    robot: str | None = None
+    robot_variant: str | None = None
+    solver: Literal["newton", "cg", "pgs"] | None = None
+    cone: Literal["pyramidal", "elliptic"] | None = None
+    iterations: int | None = None
+    timestep: float | None = None
+    friction: float | None = None
+    delay: float = 0.0
+    latency: float = 0.0
+    noise: float = 0.0
+    push_scale: float = 1.0
+    randomize: bool = False
+    command: tuple[float, ...] | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("delay", "latency", "noise", "push_scale"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} {getattr(self, name)}: must be at least 0")
+        for name in ("iterations", "timestep", "friction", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < float("inf"):
+                raise ConfigError(f"{name} {value}: must be above 0")
+
+    def apply(self, robot: "Robot") -> "Robot":
+        """Return the robot with a model under these conditions; the given one does not change.
+
+        Raises:
+            ConfigError: The timestep does not divide the control period.
+        """
+        import mujoco
+
+        model = copy.deepcopy(robot.model)
+        substeps = robot.substeps
+        if self.timestep is not None:
+            substeps = max(1, round(robot.control_dt / self.timestep))
+            if abs(substeps * self.timestep - robot.control_dt) > 1e-6 * robot.control_dt:
+                raise ConfigError(
+                    f"timestep {self.timestep:g} s: does not divide the control period of {robot.control_dt:g} s; "
+                    f"take {robot.control_dt / substeps:.6g}"
+                )
+            model.opt.timestep = self.timestep
+        if self.solver is not None:
+            model.opt.solver = getattr(mujoco.mjtSolver, f"mjSOL_{self.solver.upper()}")
+        if self.cone is not None:
+            model.opt.cone = getattr(mujoco.mjtCone, f"mjCONE_{self.cone.upper()}")
+        if self.iterations is not None:
+            model.opt.iterations = self.iterations
+        if self.friction is not None:
+            model.pair_friction[:, :2] = self.friction
+            model.geom_friction[:, 0] = self.friction
+        return replace(robot, model=model, substeps=substeps)

@@ -1,0 +1,281 @@
+"""Play a bundle for many episodes and say how it went."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import mujoco
+import numpy as np
+
+from jaxloco import options
+from jaxloco.envs.env import EnvSpec, robot_on_ground
+from jaxloco.envs.ground import Ground
+from jaxloco.envs.rewards import RewardTerm
+from jaxloco.envs.terms import Bound, bind
+from jaxloco.errors import BundleError, ConfigError, UnknownNameError
+from jaxloco.onboard.clients.run import EpisodeResult, run_episode
+from jaxloco.onboard.policy import Policy
+from jaxloco.playback.compare import Difference, first_difference, still_scenario, training_readings
+from jaxloco.playback.conditions import Conditions
+from jaxloco.playback.instruments import Instruments
+from jaxloco.playback.scenario import Scenario, draw_scenarios
+from jaxloco.playback.simulator import Record, Simulator
+from jaxloco.robot import Robot, load_robot
+from jaxloco.tasks import recipe
+from jaxloco.training.config import at_level
+
+OnStep = Callable[[mujoco.MjModel, mujoco.MjData], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Playback:
+    """A bundle, its task, and the robot under the conditions that it is played in.
+
+    Attributes:
+        policy: The onboard policy.
+        spec: The task's description, in its training model.
+        robot: The robot under the conditions.
+        ground: What it stands on.
+        conditions: The conditions.
+    """
+
+    policy: Policy
+    spec: EnvSpec
+    robot: Robot
+    ground: Ground
+    conditions: Conditions
+
+    @classmethod
+    def load(cls, folder: str | Path, conditions: Conditions, level: int | None = None) -> "Playback":
+        """Load a bundle and verify that it gives the trained policy's answers here.
+
+        Args:
+            folder: The bundle.
+            conditions: How it is played.
+            level: Level of terrain, -1 for a random one in each episode; the task's own setting if None.
+
+        Raises:
+            BundleError: The bundle cannot be trusted, or does not say with which configuration it was trained.
+            ConfigError: The bundle is for another robot, or there is no such level of terrain.
+        """
+        policy = Policy.load(folder)
+        policy.verify()
+        spec = task_spec(policy, folder, level)
+        variant = conditions.robot_variant or spec.variant
+        robot, ground = robot_on_ground(replace(spec, robot=conditions.robot or spec.robot, variant=variant))
+        if robot.joint_names != load_robot(spec.robot).joint_names:
+            raise ConfigError(
+                f"{folder} is a policy for the robot {policy.spec.robot!r}, whose joints are not those of "
+                f"{robot.name!r}; play it with --robot {policy.spec.robot}"
+            )
+        if conditions.robot is None:
+            _check_facts(folder, policy.spec.provenance.get("robot"), robot)
+        return cls(policy, spec, conditions.apply(robot), ground, conditions)
+
+    def scenarios(self, count: int, seed: int) -> list[Scenario]:
+        """Draw the scripts of episodes; see `draw_scenarios`."""
+        return draw_scenarios(self.spec, self.robot, self.ground, self.conditions, count, seed)
+
+    def play(
+        self, scenario: Scenario, on_step: OnStep | None = None, regulate: bool = False
+    ) -> tuple[EpisodeResult, Record, np.ndarray]:
+        """Play one episode through the onboard loop, in real time if `regulate`.
+
+        Returns:
+            How it went, what was recorded, and the policy's actions in [-1, 1], (T, n_action).
+        """
+        simulator = Simulator(self.policy.spec, self.spec, self.robot, self.conditions, scenario, on_step, self.ground)
+        seconds = scenario.steps * self.robot.control_dt
+        actions: list[np.ndarray] = []
+
+        def remember(*_: Any) -> None:
+            actions.append(self.policy.action)
+
+        result = run_episode(self.policy, simulator, seconds, regulate=regulate, on_step=remember)
+        simulator.record.keep(result.report.steps)
+        if result.report.truncated and not result.report.latched:
+            result = replace(result, survived=True)  # it has left the terrain on its feet
+        return result, simulator.record, np.array(actions)
+
+    def difference(self, scenario: Scenario, seconds: float) -> Difference | None:
+        """Return where the first `seconds` first show the policy something else than training does; None if nowhere."""
+        still = still_scenario(scenario, seconds, self.robot.control_dt)
+        quiet = replace(self, conditions=replace(self.conditions, noise=0.0))
+        _, record, actions = quiet.play(still)
+        training = training_readings(self.spec, still, actions)
+        return first_difference(self.policy, record.inputs[: len(actions)], training, self.robot.control_dt)
+
+
+def task_spec(policy: Policy, folder: str | Path, level: int | None = None) -> EnvSpec:
+    """Return the description of the task that a policy was trained on, from the bundle's provenance, at a level.
+
+    Raises:
+        BundleError: The provenance holds no configuration, or none that this jaxloco understands.
+    """
+    config = policy.spec.provenance.get("config")
+    if not isinstance(config, Mapping) or not isinstance(config.get("task_name"), str):
+        raise BundleError(
+            f"{folder}: provenance.config: expected the configuration of the training, found none; "
+            "export the policy again from its run: jaxloco export RUN"
+        )
+    try:
+        default = recipe(config["task_name"]).task
+        source = f"{folder}: provenance.config.task"
+        task: Any = options.from_dict(type(default), config["task"], source=source, default=default)
+        spec = (task if level is None else at_level(task, level)).spec()
+    except (ConfigError, KeyError) as error:
+        raise BundleError(f"{folder}: provenance.config: {error}") from error
+    if not isinstance(spec, EnvSpec):
+        raise BundleError(f"{folder}: {task.name!r} is another package's environment; only ours play in plain MuJoCo")
+    return spec
+
+
+def _check_facts(folder: str | Path, facts: Any, robot: Robot) -> None:
+    """Refuse a robot folder whose gains, pose or rates are no longer those that the policy was trained with.
+
+    Bundles of older versions hold no such facts.
+    """
+    if not isinstance(facts, Mapping):
+        return
+    now = robot.facts()
+    for was, joint in zip(facts["joints"], now["joints"], strict=True):
+        for key, value in joint.items():
+            if was[key] != value:
+                raise ConfigError(
+                    f"{robot.folder / 'robot.toml'}: joint {joint['name']!r} has {key} = {value}, but the policy in "
+                    f"{folder} was trained with {was[key]}; train it again, or play it on purpose with --robot "
+                    f"{robot.folder}"
+                )
+    if facts["control_frequency"] != now["control_frequency"]:
+        raise ConfigError(
+            f"{robot.folder / 'robot.toml'}: control_frequency = {now['control_frequency']:g}, but the policy in "
+            f"{folder} was trained with {facts['control_frequency']:g}; write that, or train it again"
+        )
+
+
+def evaluate_bundle(
+    folder: str | Path,
+    conditions: Conditions,
+    episodes: int,
+    seed: int,
+    *,
+    level: int | None = None,
+    compare_seconds: float = 1.0,
+    on_episode: Callable[[EpisodeResult], None] | None = None,
+) -> dict[str, Any]:
+    """Play episodes and return the figures as plain JSON values.
+
+    Args:
+        folder: The bundle.
+        conditions: The conditions.
+        episodes: How many.
+        seed: Of the episodes.
+        level: Level of terrain; see `Playback.load`.
+        compare_seconds: Length of the comparison with training, s; 0 for none.
+        on_episode: Called with every result as soon as it is there.
+
+    Returns:
+        "episodes", "survived" (share), "seconds_mean", "reward_raw" (mean over time of each reward term that can be
+        computed from what is recorded), "torque_saturation" and "speed_saturation" (share of time and motors; with the
+        worst motor), "training" (the evaluation of the training, as the bundle holds it), "first_difference",
+        "conditions", "versions".
+    """
+    playback = Playback.load(folder, conditions, level)
+    scenarios = playback.scenarios(episodes, seed)
+    results, records = [], []
+    for scenario in scenarios:
+        result, record, _ = playback.play(scenario)
+        results.append(result)
+        records.append(record)
+        if on_episode is not None:
+            on_episode(result)
+    difference = playback.difference(scenarios[0], compare_seconds) if compare_seconds > 0.0 else None
+    return {
+        "simulator": f"MuJoCo {mujoco.__version__}, mj_step",
+        "conditions": asdict(conditions),
+        "episodes": episodes,
+        "survived": float(np.mean([result.survived for result in results])),
+        "seconds_mean": float(np.mean([result.seconds for result in results])),
+        "reward_raw": _reward_terms(playback, records),
+        **_saturation(playback.robot, records),
+        "safety": {name: sum(r.report.safety[name] for r in results) for name in results[0].report.safety},
+        "compared_seconds": compare_seconds,
+        "first_difference": difference.to_dict() if difference else None,
+        "training": dict(playback.policy.spec.provenance.get("evaluation") or {}),
+    }
+
+
+def _reward_terms(playback: Playback, records: Sequence[Record]) -> dict[str, float]:
+    """Return the mean over time of the reward terms that depend on nothing but instruments and commands."""
+    instruments = Instruments(playback.robot, playback.spec.quantities, playback.spec.scan)
+    commands = [command.name for command in playback.spec.commands]
+    bound: dict[str, Bound] = {}
+    for term in playback.spec.rewards:
+        reads = _bind(term, (*instruments.names, *commands))
+        if reads is not None:
+            bound[term.name] = reads
+    names = sorted({source for term in bound.values() for source in term.sources.values()})
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for record in records:
+        for qpos, qvel, inputs in zip(record.qpos, record.qvel, record.inputs[1:], strict=True):
+            panel = instruments.at(qpos, qvel)
+            for name in names:
+                columns[name].append(inputs[name] if name in commands else panel[name])
+    values = {name: np.asarray(rows, np.float32) for name, rows in columns.items()}
+    return {name: float(np.mean(jax.vmap(term)(values))) for name, term in bound.items() if term.sources}
+
+
+def _bind(term: RewardTerm, known: Sequence[str]) -> Bound | None:
+    try:
+        return bind(term.function, known, what=term.name, inputs=term.inputs, constants=term.constants)
+    except (ConfigError, UnknownNameError):
+        return None
+
+
+def _saturation(robot: Robot, records: Sequence[Record]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for kind in ("torque", "speed"):
+        shares = np.mean(np.concatenate([getattr(record, kind) for record in records]), axis=0)
+        worst = int(np.argmax(shares))
+        figures[f"{kind}_saturation"] = {
+            "mean": float(np.mean(shares)),
+            "largest": float(shares[worst]),
+            "joint": robot.joint_names[worst] if shares[worst] > 0.0 else "",
+        }
+    return figures
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the figures of `evaluate_bundle` as one table, with those of the training's evaluation beside them."""
+    training = figures["training"]
+    rows = [("", "here", "in training")]
+    rows.append(("episodes", str(figures["episodes"]), str(training.get("episodes", ""))))
+    rows.append(("survived", _percent(figures["survived"]), _percent(training.get("survived"))))
+    rows.append(("mean length (s)", _number(figures["seconds_mean"]), _number(training.get("seconds_mean"))))
+    for name, value in figures["reward_raw"].items():
+        rows.append((name, _number(value), _number(training.get("reward_raw", {}).get(name))))
+    for kind in ("torque", "speed"):
+        share = figures[f"{kind}_saturation"]
+        rows.append((f"{kind} saturation", _percent(share["mean"]), ""))
+        if share["joint"]:
+            rows.append((f"  {share['joint']}", _percent(share["largest"]), ""))
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(f"{name:{width}}  {here:>12}  {there:>12}".rstrip() for name, here, there in rows)
+
+
+def describe(figures: Mapping[str, Any]) -> str:
+    """Return in one line what the comparison with training found."""
+    found = figures["first_difference"]
+    if found is None:
+        return f"readings as in training for the first {figures['compared_seconds']:g} s of the same actions"
+    return f"first reading that differs from training: {Difference(**found)}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,136 @@
+"""What happens to a robot in an episode: its first state, its commands, the pushes, and its own model.
+
+All of it is drawn by the functions that training draws it with, before the episode is played.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco.envs.curriculum import CurriculumState, Range, Sampler
+from jaxloco.envs.env import NO_PUSHES, EnvSpec
+from jaxloco.envs.ground import Ground
+from jaxloco.envs.perturbations import Pushes
+from jaxloco.envs.randomization import RandomizedModel
+from jaxloco.errors import ConfigError
+from jaxloco.physics.contract import model_field
+from jaxloco.playback.conditions import Conditions
+from jaxloco.robot import Robot
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """The script of one episode of T control steps.
+
+    Attributes:
+        qpos: First positions, (nq,).
+        qvel: First velocities, (nv,).
+        commands: What the robot is asked to do at each step, by name, (T, n).
+        pushes: Force on the base during each step, world frame, (T, 3), N.
+        fields: Model fields of this episode, by MuJoCo name.
+        seed: Of the noise.
+    """
+
+    qpos: np.ndarray
+    qvel: np.ndarray
+    commands: Mapping[str, np.ndarray]
+    pushes: np.ndarray
+    fields: Mapping[str, np.ndarray] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Length, in control steps."""
+        return len(self.pushes)
+
+
+def draw_scenarios(
+    spec: EnvSpec, robot: Robot, ground: Ground, conditions: Conditions, count: int, seed: int
+) -> list[Scenario]:
+    """Draw the scripts of `count` episodes.
+
+    Args:
+        spec: The task.
+        robot: The robot under the conditions that it is played in.
+        ground: What it stands on.
+        conditions: What is to be as in training, and what is not.
+        count: How many.
+        seed: The same seed gives the same scripts.
+
+    Raises:
+        ConfigError: The task has no command, or not one of this size.
+    """
+    spec = with_command(spec, conditions.command) if conditions.command is not None else spec
+    pushes = _scaled(spec.pushes, conditions.push_scale)
+    seconds = spec.episode_seconds if conditions.seconds is None else conditions.seconds
+    steps = max(1, round(seconds / robot.control_dt))
+    randomized = RandomizedModel(robot, spec.randomization if conditions.randomize else ())
+    nominal = {name: jnp.asarray(model_field(robot.model, name), jnp.float32) for name in randomized.fields}
+    draw = partial(_draw, spec, pushes, robot, ground, randomized, nominal, steps)
+    key = jax.random.PRNGKey(seed)
+    keys = jax.random.split(key, count)
+    levels = spec.curriculum.begin(keys, full=True)
+    drawn = jax.device_get(jax.jit(jax.vmap(draw))(keys, levels))
+    episodes: list[Any] = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(count)]
+    return [replace(Scenario(*episode), seed=seed + i) for i, episode in enumerate(episodes)]
+
+
+def with_command(spec: EnvSpec, command: tuple[float, ...]) -> EnvSpec:
+    """Return the task with one fixed command.
+
+    Raises:
+        ConfigError: The task has no command, or not one of this size.
+    """
+    sizes = {entry.name: len(entry.ranges) for entry in spec.commands}
+    if list(sizes.values()) != [len(command)]:
+        wants = ", ".join(f"{name} has {size} components" for name, size in sizes.items()) or "this task has none"
+        raise ConfigError(f"command {command}: {wants}; leave --command out, or give as many numbers")
+    ranges = tuple(Range(value, value) for value in command)
+    forever = Range(1e6, 1e6)
+    fixed = replace(spec.commands[0], ranges=ranges, interval=forever, zero_share=0.0, nonzero_shares=None)
+    return replace(spec, commands=(fixed,))
+
+
+def _scaled(pushes: Pushes | None, factor: float) -> Pushes:
+    if pushes is None or factor == 0.0:
+        return NO_PUSHES
+    force = Range(factor * pushes.force.low, factor * pushes.force.high)
+    return replace(pushes, force=force)
+
+
+def _draw(
+    spec: EnvSpec,
+    pushes: Pushes,
+    robot: Robot,
+    ground: Ground,
+    randomized: RandomizedModel,
+    nominal: dict[str, jax.Array],
+    steps: int,
+    key: jax.Array,
+    level: CurriculumState,
+) -> tuple[Any, ...]:
+    """Draw one episode; traceable."""
+
+    def sampler(number: jax.Array | int) -> Sampler:
+        return Sampler(jax.random.fold_in(key, number), level, spec.curriculum.progress_until)
+
+    first = sampler(0)
+    fields = randomized.draw(nominal, first)
+    qpos, qvel = spec.initial_state.draw_on(robot, ground, ground.tile(level), first)
+    start = ({command.name: command.draw(first) for command in spec.commands}, pushes.start(first))
+
+    def advance(carry: Any, number: jax.Array) -> Any:
+        commands, push = carry
+        seen = {name: state.value for name, state in commands.items()}
+        stream = sampler(number)
+        push, force = pushes.step(push, stream, robot.control_dt)
+        commands = {c.name: c.step(commands[c.name], stream, robot.control_dt) for c in spec.commands}
+        return (commands, push), (seen, force)
+
+    _, (commands, forces) = jax.lax.scan(advance, start, jnp.arange(1, steps + 1))
+    return qpos, qvel, commands, forces, fields

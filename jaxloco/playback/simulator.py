@@ -1,0 +1,195 @@
+"""One robot in plain MuJoCo, as a client of the onboard loop."""
+
+import copy
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from jaxloco.envs.env import EnvSpec
+from jaxloco.envs.ground import FLAT, Ground
+from jaxloco.envs.terms import bind
+from jaxloco.onboard.loop import Reading
+from jaxloco.onboard.spec import PolicySpec
+from jaxloco.physics.motors import limit_inputs, motors_of
+from jaxloco.playback.conditions import Conditions
+from jaxloco.playback.instruments import Instruments
+from jaxloco.playback.scenario import Scenario
+from jaxloco.robot import Robot
+
+SATURATED = 0.99
+"""Share of a limit from which a motor counts as being at it."""
+
+
+class Record:
+    """What happened in one episode, one entry per control step in each list.
+
+    Attributes:
+        qpos: Positions after the step, (nq,).
+        qvel: Velocities after the step, (nv,).
+        inputs: What the policy was given for the step, before noise, by name.
+        torque: Share of the step in which each motor gave its torque limit, (nu,).
+        speed: Share of the step in which the torque–speed curve of each motor held it back, (nu,).
+    """
+
+    def __init__(self) -> None:
+        self.qpos: list[np.ndarray] = []
+        self.qvel: list[np.ndarray] = []
+        self.inputs: list[Mapping[str, Any]] = []
+        self.torque: list[np.ndarray] = []
+        self.speed: list[np.ndarray] = []
+
+    def keep(self, steps: int) -> None:
+        """Forget what came after so many steps: the loop's last safe action."""
+        for entries in (self.qpos, self.qvel, self.torque, self.speed):
+            del entries[steps:]
+        del self.inputs[steps + 1 :]
+
+
+class Simulator:
+    """A client of `jaxloco.onboard.loop.Loop`: one scenario in `mujoco.mj_step`.
+
+    Args:
+        policy: What the policy reads and gives.
+        spec: The task.
+        robot: The robot, under the conditions.
+        conditions: Delay, latency and noise.
+        scenario: What happens.
+        on_step: Called after each control step with the simulation, for a viewer.
+        ground: Tells when the robot leaves the terrain, which ends the episode.
+    """
+
+    def __init__(
+        self,
+        policy: PolicySpec,
+        spec: EnvSpec,
+        robot: Robot,
+        conditions: Conditions,
+        scenario: Scenario,
+        on_step: Callable[[mujoco.MjModel, mujoco.MjData], None] | None = None,
+        ground: Ground = FLAT,
+    ) -> None:
+        self.record = Record()
+        self._robot, self._scenario, self._on_step, self._ground = robot, scenario, on_step, ground
+        self._model = _model_of(robot, scenario.fields)
+        self._data = mujoco.MjData(self._model)
+        self._instruments = Instruments(robot, spec.quantities, spec.scan)
+        self._sensors = [item.name for item in policy.inputs if item.source == "sensor"]
+        self._commands = [item.name for item in policy.inputs if item.source == "command"]
+        self._instruments.require(self._sensors)
+        known, kind = self._instruments.names, "reading in plain MuJoCo"
+        self._ends = [
+            bind(t.function, known, what=t.name, kind=kind, inputs=t.inputs, constants=t.constants)
+            for t in spec.terminations
+        ]
+        self._drive = spec.action.drive(robot)
+        self._outputs = [output.name for output in policy.outputs]
+        self._motors = motors_of(robot) if spec.motor_curves else None
+        self._push_body = self._model.body(robot.base_body).id if robot.base_body is not None else 1
+        self._delay = round(1e-3 * conditions.delay / self._model.opt.timestep)
+        self._latency = round(1e-3 * conditions.latency / self._model.opt.timestep)
+        self._noise = _Noise(spec, conditions.noise, scenario.seed)
+
+    def reset(self) -> Reading:
+        """Start the episode and return the first reading."""
+        mujoco.mj_resetData(self._model, self._data)
+        self._data.qpos[:], self._data.qvel[:] = self._scenario.qpos, self._scenario.qvel
+        mujoco.mj_forward(self._model, self._data)
+        self.record, self._steps = Record(), 0
+        self._noise.reset()
+        still = np.asarray(self._robot.default_ctrl)  # until the first target arrives
+        self._sent: deque[np.ndarray] = deque([still] * (self._delay + 1), maxlen=self._delay + 1)
+        self._past = deque([self._state()] * (self._latency + 1), maxlen=self._latency + 1)
+        return self._reading()
+
+    def step(self, outputs: Mapping[str, Any]) -> Reading:
+        """Hold the targets for one control period."""
+        target = np.concatenate([np.atleast_1d(outputs[name]) for name in self._outputs])
+        ctrl = self._drive.offset + self._drive.matrix @ target
+        push = self._scenario.pushes[min(self._steps, self._scenario.steps - 1)]
+        self._data.xfrc_applied[self._push_body, :3] = push
+        torque, speed = np.zeros(len(ctrl)), np.zeros(len(ctrl))
+        for _ in range(self._robot.substeps):
+            self._sent.append(ctrl)
+            at_torque, at_speed = self._substep(self._sent[0])
+            torque += at_torque
+            speed += at_speed
+            self._past.append(self._state())
+        self._steps += 1
+        record, shares = self.record, 1.0 / self._robot.substeps
+        record.qpos.append(self._data.qpos.copy())
+        record.qvel.append(self._data.qvel.copy())
+        record.torque.append(torque * shares)
+        record.speed.append(speed * shares)
+        if self._on_step is not None:
+            self._on_step(self._model, self._data)
+        return self._reading()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _substep(self, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Step once; return which motors are at their torque limit, and which are held back by their curve, (nu,)."""
+        model, data = self._model, self._data
+        gain, bias = model.actuator_gainprm, model.actuator_biasprm
+        allowed = held
+        if self._motors is not None:
+            allowed = limit_inputs(self._motors, gain, bias, data.qpos, data.qvel, held)
+        data.ctrl[:] = allowed
+        mujoco.mj_step(model, data)
+        limit = model.actuator_forcerange[:, 1]
+        at_torque = np.abs(data.actuator_force) >= SATURATED * limit
+        cut = np.abs(gain[:, 0] * (held - allowed)) > (1.0 - SATURATED) * limit
+        return at_torque, cut & ~at_torque
+
+    def _state(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._data.qpos.copy(), self._data.qvel.copy()
+
+    def _reading(self) -> Reading:
+        panel = self._instruments.at(*self._past[0])
+        row = min(self._steps, self._scenario.steps - 1)
+        inputs = {name: np.asarray(panel[name], np.float64) for name in self._sensors}
+        inputs |= {name: self._scenario.commands[name][row] for name in self._commands}
+        self.record.inputs.append(inputs)
+        now = self._instruments.at(self._data.qpos, self._data.qvel)
+        broken = not (np.isfinite(self._data.qpos).all() and np.isfinite(self._data.qvel).all())
+        fallen = broken or any(bool(end(now)) for end in self._ends)
+        seen = {name: self._noise(name, value) for name, value in inputs.items()}
+        left = bool(self._ground.left(jnp.asarray(self._data.qpos[self._robot.base_qpos_indices[:3]], jnp.float32)))
+        begun = self._steps > 0
+        return Reading(seen, self._data.time, terminated=fallen and begun, truncated=left and begun and not fallen)
+
+
+class _Noise:
+    """The training's noise on each reading: a bias drawn per episode and uniform noise at each step, times a factor."""
+
+    def __init__(self, spec: EnvSpec, factor: float, seed: int) -> None:
+        self._terms = {term.quantity: term for term in spec.observations["actor"].terms}
+        self._factor, self._seed = factor, seed
+        self.reset()
+
+    def reset(self) -> None:
+        self._rng, self._biases = np.random.default_rng(self._seed), dict[str, np.ndarray]()
+
+    def __call__(self, name: str, value: np.ndarray) -> np.ndarray:
+        term = self._terms.get(name)
+        if self._factor == 0.0 or term is None:
+            return value
+        if name not in self._biases:
+            self._biases[name] = self._rng.uniform(-term.bias, term.bias, np.shape(value))
+        noise = self._rng.uniform(-term.noise, term.noise, np.shape(value))
+        return value + self._factor * (self._biases[name] + noise)
+
+
+def _model_of(robot: Robot, fields: Mapping[str, np.ndarray]) -> mujoco.MjModel:
+    """Return the model of an episode: the robot's own, or a copy with some fields changed."""
+    if not fields:
+        return robot.model
+    model = copy.deepcopy(robot.model)
+    for name, value in fields.items():
+        getattr(model, name)[:] = value
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model

@@ -1,0 +1,165 @@
+"""What tasks of legged robots have in common: what such a robot senses, how it is commanded, and how robots differ."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco.envs import randomization as rand
+from jaxloco.envs.actuators import target_drive
+from jaxloco.envs.curriculum import Range
+from jaxloco.envs.env import ActionSpec
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.envs.perturbations import Pushes
+from jaxloco.envs.quantities import Quantity, Snapshot
+from jaxloco.errors import ConfigError
+from jaxloco.onboard.spec import Clip, OutputSpec, Scale, Stage
+from jaxloco.robot import Robot
+
+Span = tuple[float, float]
+
+TARGETS = "joint_position_targets"
+"""Name of the policy's output."""
+
+
+@dataclass(frozen=True)
+class LeggedTask:
+    """Options of a task of a legged robot. Pairs are the two ends of a range drawn per episode.
+
+    Attributes:
+        robot: Robot name or folder.
+        variant: One of the robot's [variants.<name>], such as full, in which its whole body touches the ground.
+        episode_seconds: Time after which an episode is truncated, s.
+        training_seconds: The same in training, s.
+        action_scale: Distance from the default pose that an action of 1 asks for, rad.
+        history: Frames of observation that the policy sees.
+        noise: Factor on the noise of all readings.
+        action_delay: Time until a target has effect, s.
+        sensor_latency: Age of the readings, s.
+        friction: Friction of the floor.
+        payload: Mass added to the base, kg.
+        com_shift: Half-width of the shift of the base's centre of mass along each axis, m.
+        mass_scale: Factor on each body's mass and inertia.
+        joint_friction_scale: Factor on each joint's friction.
+        armature_scale: Factor on each joint's reflected inertia.
+        gain_scale: Factor on the gains of the joints' servos.
+        torque_scale: Factor on each motor's torque.
+        kick: Sudden velocity given to the base, m/s, at most.
+        kick_interval: Time between kicks, s.
+        restitution: Share of its speed with which a foot bounces off the floor; 0 leaves it as it is, 0.135.
+        imu_tilt: Half-width of the misalignment of the IMU about each axis, rad.
+    """
+
+    robot: str = "go1"
+    variant: str | None = None
+    episode_seconds: float = 20.0
+    training_seconds: float = 10.0
+    action_scale: float = 0.5
+    history: int = 1
+    noise: float = 1.0
+    action_delay: Span = (0.0, 0.01)
+    sensor_latency: Span = (0.0, 0.005)
+    friction: Span = (0.4, 1.0)
+    payload: Span = (-1.0, 1.0)
+    com_shift: float = 0.02
+    mass_scale: Span = (0.9, 1.1)
+    joint_friction_scale: Span = (0.9, 1.1)
+    armature_scale: Span = (1.0, 1.05)
+    gain_scale: Span = (0.9, 1.1)
+    torque_scale: Span = (0.9, 1.1)
+    kick: float = 0.5
+    kick_interval: Span = (4.0, 8.0)
+    restitution: Span = (0.0, 0.0)
+    imu_tilt: float = 0.0
+
+    def _proprioception(self, *known: str, more: tuple[ObservationTerm, ...] = ()) -> ObservationGroup:
+        """What the robot can measure of itself, then what it knows exactly, then `more`."""
+        noise = self.noise
+        terms = (
+            ObservationTerm("base_angular_velocity", noise=0.2 * noise, bias=0.02 * noise, imu=True),
+            ObservationTerm("projected_gravity", noise=0.05 * noise, bias=0.01 * noise, imu=True),
+            ObservationTerm("joint_offsets", noise=0.03 * noise, bias=0.01 * noise),
+            ObservationTerm("joint_velocities", noise=1.5 * noise),
+            *(ObservationTerm(name) for name in ("last_action", *known)),
+            *more,
+        )
+        return ObservationGroup(
+            terms,
+            history=self.history,
+            latency=Range(*self.sensor_latency),
+            noise_level=Range(0.0, 1.0, grows="progress", nominal=0.0, start=0.3),
+            misalignment=self.imu_tilt,
+        )
+
+    def _randomizers(self, robot: Robot) -> tuple[rand.Randomizer, ...]:
+        trunk = robot.model.body(robot.base_body).id
+        shift = (around_zero(self.com_shift),) * 3
+        actuators = tuple(range(robot.model.nu))
+        make = rand.Randomizer
+        bounce: tuple[rand.Randomizer, ...] = ()
+        if self.restitution != (0.0, 0.0):
+            bounce = (make("restitution", rand.set_restitution, {"value": Range(*self.restitution)}),)
+        return (
+            *bounce,
+            make("friction", rand.set_friction, {"value": Range(*self.friction)}),
+            make("masses", rand.scale_masses, {"factor": Range(*self.mass_scale)}),
+            make("payload", rand.add_payload, {"body": trunk, "mass": Range(*self.payload)}),
+            make("centre of mass", rand.shift_center_of_mass, {"body": trunk, "offset": shift}),
+            make("joint friction", rand.scale_joint_friction, {"factor": Range(*self.joint_friction_scale)}),
+            make("armature", rand.scale_armature, {"factor": Range(*self.armature_scale)}),
+            make("gains", rand.scale_gains, {"actuators": actuators, "factor": Range(*self.gain_scale)}),
+            make("torques", rand.scale_torques, {"factor": Range(*self.torque_scale)}),
+        )
+
+    def _pushes(self, robot: Robot) -> Pushes:
+        """A kick is a force during one control period that changes the velocity of the nominal robot by so much."""
+        mass = float(np.sum(robot.model.body_mass))
+        dt = robot.control_dt
+        return Pushes(Range(0.0, self.kick * mass / dt), Range(dt, dt), Range(*self.kick_interval))
+
+
+def around_zero(half: float) -> Range:
+    """Return the range from -half to half."""
+    return Range(-half, half)
+
+
+def position_targets(robot: Robot, scale: float, steps: tuple[Stage, ...] = ()) -> ActionSpec:
+    """Return actions that are distances from the default pose, in units of `scale`, held within the joints' ranges.
+
+    Args:
+        robot: The robot.
+        scale: Distance that an action of 1 asks for, rad.
+        steps: Stages in between, that add to the targets.
+    """
+    default = tuple(np.asarray(robot.default_ctrl, float).tolist())
+    names, n = robot.joint_names, len(robot.joints)
+    low, high = tuple(j.lower for j in robot.joints), tuple(j.upper for j in robot.joints)
+    output = OutputSpec(TARGETS, "rad", n, low, high, default, components=names)
+    pipeline = (Scale((scale,) * n, default), *steps, Clip(low, high))
+    return ActionSpec((output,), pipeline, target_drive, mirror="joints")
+
+
+def check_positions(robot: Robot) -> None:
+    """Refuse a robot whose joints do not take position targets."""
+    for joint in robot.joints:
+        if joint.control != "position":
+            raise ConfigError(
+                f"robot {robot.name!r}: joint {joint.name!r} is controlled by {joint.control}, but this task gives "
+                f'position targets; write control = "position" in {robot.folder / "robot.toml"}'
+            )
+
+
+def hidden_quantities(robot: Robot) -> tuple[Quantity, ...]:
+    """Return what only a simulation knows of a model: friction and mass."""
+
+    def friction(snapshot: Snapshot) -> jax.Array:
+        return snapshot.params["pair_friction"][0, 0]
+
+    def mass(snapshot: Snapshot) -> jax.Array:
+        return jnp.sum(snapshot.params["body_mass"])
+
+    return (
+        Quantity("friction", "", "", False, friction, mirror="even"),
+        Quantity("total_mass", "kg", "", False, mass, mirror="even"),
+    )

@@ -1,0 +1,179 @@
+"""A legged robot that has fallen gets up, from any pose, and stands. The robot is data.
+
+The model is the variant in which every collision shape touches the floor. An episode begins where a robot came to rest
+that was dropped limp, in any orientation, with any joint angles; it ends after a few seconds, never early: a robot that
+lies must learn what to do about it. Rewards follow MuJoCo Playground's getup task, and Lee, Hwangbo and Hutter 2019,
+"Robust Recovery Controller for a Quadrupedal Robot using Deep Reinforcement Learning" (arXiv:1901.07517).
+"""
+
+from dataclasses import dataclass, replace
+
+from jaxloco.envs import locomotion_rewards as loco
+from jaxloco.envs import rewards
+from jaxloco.envs.actuators import Actuation
+from jaxloco.envs.curriculum import Range
+from jaxloco.envs.drops import Dropped
+from jaxloco.envs.env import EnvSpec
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.envs.rewards import RewardTerm
+from jaxloco.robot import Robot, load_robot
+from jaxloco.tasks.legged import (
+    LeggedTask,
+    Span,
+    around_zero,
+    check_positions,
+    hidden_quantities,
+    position_targets,
+)
+from jaxloco.tasks.velocity import GO1 as VELOCITY
+from jaxloco.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class RecoveryWeights:
+    """Weights of the reward terms; see `jaxloco.envs.locomotion_rewards` for what each measures.
+
+    Attributes:
+        upright: Being upright.
+        rising: Being high, as far as upright.
+        pose: Being near the default pose, once upright.
+        standing: Being upright and at the height of standing.
+        joint_limits: Joints beyond 95 % of their range.
+        action_change: Change of the action.
+        torques: Torques.
+        acceleration: Joint accelerations.
+        fast_joints: Joints faster than `max_joint_velocity`.
+    """
+
+    upright: float = 1.0
+    rising: float = 1.0
+    pose: float = 1.0
+    standing: float = 1.0
+    joint_limits: float = -0.1
+    action_change: float = -0.005
+    torques: float = -2e-5
+    acceleration: float = -2.5e-8
+    fast_joints: float = -2e-4
+
+
+@dataclass(frozen=True)
+class Recovery(LeggedTask):
+    """Options of the task. Pairs are the two ends of a range drawn per episode.
+
+    Attributes:
+        recipe: The task's name on the command line, which its defaults come from.
+        drops: How many robots are dropped to find first states.
+        weights: Weights of the reward terms.
+        pose_tilt: Tilt below which the pose counts, rad.
+        standing_tilt: Tilt below which the robot stands, rad.
+        standing_band: Distance from the height of standing within which it stands, as a share of that height.
+        max_joint_velocity: Joint velocity from which a joint is too fast, rad/s.
+    """
+
+    recipe: str = "go1-recovery"
+    variant: str | None = "full"
+    drops: int = 256
+    weights: RecoveryWeights = RecoveryWeights()
+    pose_tilt: float = 0.6
+    standing_tilt: float = 0.3
+    standing_band: float = 0.2
+    max_joint_velocity: float = 12.0
+    episode_seconds: float = 5.0
+    training_seconds: float = 5.0
+    action_scale: float = 1.5
+    kick: float = 0.0
+    friction: Span = (0.5, 1.0)
+    restitution: Span = (0.1, 0.3)
+    imu_tilt: float = 0.02
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.recipe
+
+    def spec(self) -> EnvSpec:
+        """Build the environment's description."""
+        robot = load_robot(self.robot, self.variant)
+        robot.required_feet()
+        check_positions(robot)
+        return EnvSpec(
+            robot=self.robot,
+            variant=self.variant,
+            action=position_targets(robot, self.action_scale),
+            observations={"actor": self._proprioception(), "critic": _critic()},
+            rewards=self._rewards(robot),
+            terminations=(),
+            episode_seconds=self.episode_seconds,
+            training_seconds=self.training_seconds,
+            quantities=hidden_quantities(robot),
+            motor_curves=True,
+            actuation=Actuation(Range(*self.action_delay)),
+            initial_state=Dropped(
+                drops=self.drops,
+                joint_positions=around_zero(0.05),
+                joint_velocities=around_zero(0.3),
+                height=Range(0.0, 0.02),
+            ),
+            randomization=self._randomizers(robot),
+            pushes=self._pushes(robot) if self.kick else None,
+        )
+
+    def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
+        weights = self.weights
+        height = float(robot.default_qpos[robot.base_qpos_indices[2]])
+        margins = [0.025 * (joint.upper - joint.lower) for joint in robot.joints]
+        limits = {
+            "lower": tuple(j.lower + m for j, m in zip(robot.joints, margins, strict=True)),
+            "upper": tuple(j.upper - m for j, m in zip(robot.joints, margins, strict=True)),
+        }
+        stands = {"tilt": self.standing_tilt, "height": height, "band": self.standing_band * height}
+        pose = {"weights": (0.3,) * len(robot.joints), "tilt": self.pose_tilt}
+        return (
+            RewardTerm("upright", loco.uprightness, weights.upright),
+            RewardTerm("rising", loco.rising, weights.rising, constants={"height": height}),
+            RewardTerm("pose", loco.standing_pose, weights.pose, constants=pose),
+            RewardTerm("standing", loco.standing, weights.standing, constants=stands),
+            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=limits),
+            RewardTerm("action_change", rewards.action_change, weights.action_change),
+            RewardTerm("torques", loco.torques, weights.torques),
+            RewardTerm("acceleration", loco.acceleration, weights.acceleration),
+            RewardTerm(
+                "fast_joints", loco.fast_joints, weights.fast_joints, constants={"limit": self.max_joint_velocity}
+            ),
+        )
+
+
+def _critic() -> ObservationGroup:
+    names = (
+        "base_angular_velocity",
+        "projected_gravity",
+        "joint_offsets",
+        "joint_velocities",
+        "last_action",
+        "base_linear_velocity",
+        "base_height",
+        "foot_contacts",
+        "foot_heights",
+        "friction",
+        "total_mass",
+    )
+    return ObservationGroup(tuple(ObservationTerm(name) for name in names))
+
+
+# No symmetry: a robot on its back has to choose a side to roll over, which its own mirror image cannot.
+GO1 = replace(
+    VELOCITY,
+    task=Recovery(),
+    ppo=replace(VELOCITY.ppo, gamma=0.97, ent_coef=0.005, reward_scale=0.3, symmetry="none"),
+    total_timesteps=4_000_000,
+)
+"""Unitree Go1."""
+
+GO2: TrainConfig = replace(GO1, task=Recovery(recipe="go2-recovery", robot="go2"))
+"""Unitree Go2."""
+
+ANYMAL_C: TrainConfig = replace(
+    GO1,
+    task=Recovery(recipe="anymal-c-recovery", robot="anymal_c", payload=(-4.0, 4.0), action_scale=1.0),
+)
+"""ANYbotics ANYmal C."""

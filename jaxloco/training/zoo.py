@@ -1,0 +1,214 @@
+"""The zoo: trained policies in `policies/NAME/`, each with what is needed to believe it and to train it again."""
+
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxloco import options
+from jaxloco.errors import ConfigError
+from jaxloco.onboard import Policy
+from jaxloco.tasks import recipe
+from jaxloco.training.metrics import read_metrics
+from jaxloco.training.run_folder import RunFolder, read_json, write_json, write_text
+from jaxloco.training.statistics import bootstrap
+from jaxloco.visual.plots import plot_seeds
+
+SCHEMA = "jaxloco-zoo/1"
+FILES = ("policy", "config.json", "evaluation.json", "curves.png", "README.md")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One published policy.
+
+    Attributes:
+        path: Its folder.
+    """
+
+    path: Path
+
+    @property
+    def policy(self) -> Path:
+        """The bundle."""
+        return self.path / "policy"
+
+    def check(self) -> dict[str, Any]:
+        """Check that everything is there and fits together; return what `evaluation.json` holds.
+
+        Raises:
+            ConfigError: A file is missing, or of another version.
+            BundleError: The bundle cannot be trusted, or gives other answers here.
+        """
+        for name in FILES:
+            if not (self.path / name).exists():
+                raise ConfigError(f"{self.path}: {name} is missing; publish the policy again: jaxloco publish RUN…")
+        evaluation: dict[str, Any] = read_json(self.path / "evaluation.json")
+        if evaluation.get("schema") != SCHEMA:
+            found = evaluation.get("schema")
+            raise ConfigError(f"{self.path / 'evaluation.json'}: expected schema {SCHEMA!r}, found {found!r}")
+        policy = Policy.load(self.policy)
+        policy.verify()
+        trained = policy.spec.provenance.get("config", {})
+        if trained != read_json(self.path / "config.json"):
+            raise ConfigError(f"{self.path / 'config.json'} is not the configuration that the bundle was trained with")
+        return evaluation
+
+
+def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
+    """Write the runs of one configuration, which differ in their seed, as one policy of the zoo.
+
+    Args:
+        runs: Finished runs.
+        out: The folder to write; an older policy there is replaced.
+
+    Raises:
+        ConfigError: A run is not finished, or the runs differ in more than their seed.
+    """
+    summaries = [_summary(run) for run in runs]
+    configs = [read_json(run.config) for run in runs]
+    _check_alike(runs, configs)
+    if out.exists() and any(out.iterdir()) and not (out / "evaluation.json").is_file():
+        raise ConfigError(f"{out} holds something else than a policy of the zoo; choose another folder")
+    best = max(range(len(runs)), key=lambda i: _merit(summaries[i]["evaluation"]))
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    shutil.copytree(runs[best].policy, out / "policy")
+    write_json(out / "config.json", configs[best])
+    evaluation = _evaluation(summaries, configs, best)
+    write_json(out / "evaluation.json", evaluation)
+    title = f"{summaries[best]['task']}: {len(runs)} seeds, and their interquartile mean"
+    plot_seeds([read_metrics(run) for run in runs], out / "curves.png", title=title)
+    write_text(out / "README.md", _readme(out.name, evaluation, configs[best]))
+    return Entry(out)
+
+
+def _summary(run: RunFolder) -> dict[str, Any]:
+    summary: dict[str, Any] = read_json(run.summary) if run.summary.exists() else {}
+    if not summary or summary.get("interrupted") or "evaluation" not in summary:
+        raise ConfigError(f"{run} has not finished with an evaluation; go on with: jaxloco train --resume {run}")
+    return summary
+
+
+def _check_alike(runs: Sequence[RunFolder], configs: Sequence[Mapping[str, Any]]) -> None:
+    first = _flat(configs[0])
+    seeds = [config["seed"] for config in configs]
+    for run, config in zip(runs, configs, strict=True):
+        other = _flat(config)
+        for key in sorted(first.keys() | other.keys()):
+            if key != "seed" and first.get(key) != other.get(key):
+                raise ConfigError(
+                    f"{run} has {key} = {other.get(key)}, but {runs[0]} has {first.get(key)}: runs that are published "
+                    "together may differ in their seed only"
+                )
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+        raise ConfigError(f"seed {twice[0]} is there twice; train another: --seed {max(seeds) + 1}")
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _merit(evaluation: Mapping[str, Any]) -> tuple[float, float]:
+    return evaluation["survived"], evaluation["return_mean"]
+
+
+def _evaluation(summaries: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]], best: int) -> dict:
+    rows = [_flat(_figures(summary)) for summary in summaries]
+    return {
+        "schema": SCHEMA,
+        "task": summaries[best]["task"],
+        "robot": summaries[best]["robot"],
+        "seeds": [config["seed"] for config in configs],
+        "best_seed": configs[best]["seed"],
+        "episodes": summaries[best]["evaluation"]["episodes"],
+        "figures": {name: _statistics([row[name] for row in rows]) for name in rows[best]},
+        "physics": summaries[best]["physics"],
+        "device": f"{summaries[best]['device']}, {platform.machine()}",
+        "versions": summaries[best]["versions"],
+    }
+
+
+def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
+    evaluation = summary["evaluation"]
+    keys = ("survived", "seconds_mean", "return_mean", "reward_raw", "reward_last")
+    return {
+        **{key: evaluation[key] for key in keys if key in evaluation},
+        "env_steps": summary["env_steps"],
+        "wall_seconds": summary["wall_seconds"],
+    }
+
+
+def _statistics(values: Sequence[float]) -> dict[str, Any]:
+    low, middle, high = map(float, bootstrap(values))
+    return {"values": list(values), "iqm": middle, "interval": [low, high]}
+
+
+def command(config: Mapping[str, Any], seed: int) -> str:
+    """Return the command that trains with a run's configuration: the task, and what differs from its recipe."""
+    task = config["task_name"]
+    usual, own = _flat(options.to_dict(recipe(task))), _flat(config)
+    words = ["python train.py", task]
+    for key, value in own.items():
+        if key not in ("seed", "task_name") and key in usual and usual[key] != value:
+            words.append(_option(key, value))
+    return " ".join([*words, f"--seed {seed}"])
+
+
+def _option(key: str, value: Any) -> str:
+    name = options.option_name(key)
+    if isinstance(value, bool):
+        before, dot, last = name.removeprefix("--").rpartition(".")
+        return name if value else f"--{before}{dot}no-{last}"
+    words = value if isinstance(value, list) else ["none" if value is None else value]
+    return " ".join([name, *map(str, words)])
+
+
+def _readme(name: str, evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    seeds = evaluation["seeds"]
+    rows = [
+        f"| `{key}` | {entry['iqm']:.4g} | {entry['interval'][0]:.4g} … {entry['interval'][1]:.4g} | "
+        + ", ".join(f"{value:.4g}" for value in entry["values"])
+        + " |"
+        for key, entry in evaluation["figures"].items()
+    ]
+    commands = "\n".join(command(config, seed) for seed in seeds)
+    versions = ", ".join(f"{package} {version}" for package, version in evaluation["versions"].items())
+    return f"""# {name}
+
+`{evaluation["task"]}` for the robot `{evaluation["robot"]}`, trained with {len(seeds)} seeds.
+The bundle in `policy/` is that of seed {evaluation["best_seed"]}, the best of them.
+
+```sh
+jaxloco run policies/{name} --view
+jaxloco run policies/{name} --video {name}.mp4
+jaxloco evaluate policies/{name} --cone elliptic --delay 10
+```
+
+## Trained with
+
+```sh
+{commands}
+```
+
+on {evaluation["physics"]} physics, {evaluation["device"]}, with {versions}.
+
+## Evaluation
+
+{evaluation["episodes"]} randomized episodes per seed, without exploration noise, at the end of training.
+Interquartile mean over the seeds with its 95 % bootstrap interval, and each seed's own figure. `reward_raw` are
+means over time, `reward_last` those of the last step of each episode.
+
+| figure | interquartile mean | 95 % interval | seeds {", ".join(map(str, seeds))} |
+|---|---|---|---|
+{chr(10).join(rows)}
+
+![Learning curves](curves.png)
+"""

@@ -1,0 +1,22 @@
+"""Bundles of untrained policies, for tests that play them."""
+
+from pathlib import Path
+
+import jax
+
+from jaxloco.envs.env import Env
+from jaxloco.export import export
+from jaxloco.learning import ppo
+from jaxloco.tasks import recipe
+from jaxloco.training import loop
+from jaxloco.training.trainer import plain_config
+
+
+def untrained_bundle(task: str, folder: Path) -> Path:
+    """Export a policy that has learned nothing, with all that a trained one's bundle holds."""
+    config = recipe(task)
+    env = Env(config.task.spec(), "native")
+    agent = loop.make_agent(env, config)
+    learner = ppo.init_learner(jax.random.PRNGKey(0), agent.networks, config.ppo, env.observation_sizes)
+    provenance = {"config": plain_config(config), "checkpoint_step": 0, "evaluation": {}}
+    return export(folder, env, agent, learner, task=task, provenance=provenance)

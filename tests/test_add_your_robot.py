@@ -1,0 +1,167 @@
+"""docs/add_your_robot.md, followed word by word with a robot from outside the repository."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from quadruped_urdf import DEFAULTS, quadruped_urdf
+
+from jaxloco import cli
+from jaxloco.doctor.diagnose import diagnose
+from jaxloco.doctor.new_robot import new_robot
+from jaxloco.errors import RobotError
+from jaxloco.robot import load_robot
+from jaxloco.training.run_folder import read_json
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "add_your_robot.md"
+
+ARM = """
+<mujoco>
+  <worldbody>
+    <body name="base" pos="0 0 1">
+      <freejoint/>
+      <geom name="trunk" type="box" size="0.1 0.1 0.1" mass="4"/>
+      {legs}
+    </body>
+  </worldbody>
+  <actuator>
+    <position name="left_servo" joint="left_leg" kp="30" kv="2" forcerange="-12 12"/>
+    <motor name="right_motor" joint="right_leg" gear="5" ctrlrange="-3 3"/>
+  </actuator>
+  <keyframe><key name="home" qpos="0 0 1 1 0 0 0 0.3 0.3"/></keyframe>
+</mujoco>
+"""
+MJCF_LEG = """
+      <body name="{side}_leg" pos="0 {y} 0">
+        <joint name="{side}_leg" axis="0 1 0" range="-60 60" armature="0.01"/>
+        <geom type="capsule" size="0.02" fromto="0 0 0 0 0 -0.3" mass="1"/>
+      </body>"""
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [line.split()[1:] for block in blocks for line in block.splitlines() if line.startswith("jaxloco ")]
+
+
+def fill_in(toml: Path) -> None:
+    """Do what section 3 of the page says."""
+    text, joint = [], ""
+    for line in toml.read_text().splitlines():
+        value = line.partition("# TODO")[0].rstrip()
+        key = value.partition(" =")[0]
+        joint = value.split('"')[1] if key == "name" else joint
+        kind = next((kind for kind in DEFAULTS if kind in joint), "")
+        if key == "default":
+            value = f"default = {DEFAULTS[kind]}"
+        if key == "armature":
+            value = "armature = 0.005"
+        text.append(value)
+    toml.write_text("\n".join(text) + "\n")
+
+
+def correct_height(folder: Path) -> None:
+    (finding,) = diagnose(folder)
+    toml = folder / "robot.toml"
+    lines = toml.read_text().splitlines()
+    assert finding.line is not None and "lowest foot" in finding.problem
+    lines[finding.line - 1] = finding.fix.removeprefix("write ")
+    toml.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.slow
+def test_following_the_page_ends_in_a_training(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_prepare_jax", lambda: None)
+    precision = jax.config.jax_default_matmul_precision
+    Path("my_quadruped.urdf").write_text(quadruped_urdf())
+    examine, make, ask, train, evaluate = commands()
+    assert cli.main(examine) == 0
+    assert cli.main(make) == 0
+    assert cli.main(ask) == 0  # nothing is wrong, only open
+    out = capsys.readouterr().out
+    assert out.count("left open: default = ") == 12 and "armature" in out
+
+    folder = Path(make[-1])
+    fill_in(folder / "robot.toml")
+    correct_height(folder)
+    assert cli.main(ask) == 0 and "0 errors, 0 warnings" in capsys.readouterr().out
+    small = "--ppo.n-epochs 1 --ppo.n-minibatches 2 --network.net-arch-pi 8 --network.net-arch-vf 8"
+    short = "--total-timesteps 1 --n-envs 8 --eval-episodes 2 --video-seconds 0 --task.episode-seconds 0.4 --quiet"
+    try:
+        assert cli.main([*train, *small.split(), *short.split()]) == 0
+        assert cli.main([*evaluate, "--episodes", "1", "--seconds", "0.4", "--compare-seconds", "0"]) == 0
+    finally:
+        jax.config.update("jax_default_matmul_precision", precision)
+    summary = read_json(Path("runs/rover/summary.json"))
+    assert summary["robot"] == "rover" and summary["env_steps"] == 8 * 24
+    assert "survived" in capsys.readouterr().out
+
+
+def test_a_urdf_becomes_a_robot_with_its_own_figures(tmp_path):
+    source = tmp_path / "rover.urdf"
+    source.write_text(quadruped_urdf())
+    robot = load_robot(new_robot(source, tmp_path / "rover"))
+    assert robot.model.body_mass.sum() == pytest.approx(5 + 4 * (0.6 + 0.8 + 0.2))
+    assert [foot.name for foot in robot.feet] == ["FR_foot", "FL_foot", "RR_foot", "RL_foot"]
+    calf = robot.joints[2]
+    assert (calf.name, calf.torque_limit, calf.velocity_limit) == ("FR_calf_joint", 30.0, 20.0)
+    assert (calf.lower, calf.upper, calf.frictionloss) == (-2.7, -0.5, 0.2)
+    np.testing.assert_allclose(robot.model.body("base").inertia, [0.06, 0.05, 0.02], rtol=1e-6)
+    # Legs straight but for calves at the end of their range, 0.5 rad: 0.2 + 0.2 cos 0.5 + 0.02 down to the floor.
+    assert robot.default_qpos[2] == pytest.approx(0.2 + 0.2 * np.cos(0.5) + 0.02, abs=1e-4)
+    assert robot.model.npair == 4 and load_robot(robot.folder, "full").model.npair == 4 + 5
+
+
+def test_an_mjcf_gives_its_gains_limits_pose_and_masses(tmp_path):
+    legs = "".join(MJCF_LEG.format(side=side, y=y) for side, y in (("left", 0.1), ("right", -0.1)))
+    source = tmp_path / "walker.xml"
+    source.write_text(ARM.format(legs=legs))
+    folder = new_robot(source, tmp_path / "walker")
+    toml = folder / "robot.toml"
+    errors = [finding for finding in diagnose(folder) if finding.severity == "error"]
+    assert ["velocity_limit" in error.problem for error in errors] == [True, True]  # an MJCF does not have them
+    toml.write_text(toml.read_text().replace("velocity_limit = 0 ", "velocity_limit = 20 "))
+    robot = load_robot(folder)
+    left, right = robot.joints
+    assert (left.kp, left.kd, left.torque_limit, left.default, left.armature) == (30.0, 2.0, 12.0, 0.3, 0.01)
+    assert right.torque_limit == 15.0  # gear × ctrlrange
+    assert robot.model.body_mass.sum() == pytest.approx(6.0)
+    # The feet are on the floor: 0.3 cos 0.3 to the end of the capsule's axis, and its radius.
+    assert robot.default_qpos[2] == pytest.approx(0.3 * np.cos(0.3) + 0.02, abs=1e-4)
+
+
+def test_meshes_are_copied_and_missing_ones_are_named(tmp_path, capsys):
+    (tmp_path / "shapes").mkdir()
+    mesh = '<visual><geometry><mesh filename="package://my_robot/shapes/trunk.obj"/></geometry></visual>'
+    text = quadruped_urdf().replace(
+        '<collision><geometry><box size="0.36', mesh + '<collision><geometry><box size="0.36'
+    )
+    source = tmp_path / "rover.urdf"
+    source.write_text(text)
+    assert cli.main(["doctor", str(source)]) == 1
+    assert "shapes/trunk.obj: no such file" in capsys.readouterr().out
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+    (tmp_path / "shapes" / "trunk.obj").write_text(corners)
+    robot = load_robot(new_robot(source, tmp_path / "rover"))
+    assert (robot.folder / "meshes" / "trunk.obj").read_text() == corners and robot.visual_model.nmesh == 1
+
+
+def test_a_folder_that_holds_a_robot_is_not_overwritten(tmp_path):
+    with pytest.raises(RobotError, match="holds a robot already"):
+        new_robot(tmp_path / "any.urdf", load_robot("go1").folder)
+
+
+def test_a_model_without_anything_to_stand_on_says_what_to_add(tmp_path):
+    source = tmp_path / "ball.xml"
+    body = '<body name="b"><freejoint/><inertial pos="0 0 0" mass="1" diaginertia="1 1 1"/></body>'
+    source.write_text(f"<mujoco><worldbody>{body}</worldbody></mujoco>")
+    with pytest.raises(RobotError, match="no end of a limb has a sphere, capsule or box"):
+        new_robot(source, tmp_path / "ball")
+
+
+def test_findings_are_data_too(tmp_path, capsys):
+    assert cli.main(["doctor", "cartpole", "--json"]) == 0
+    (finding,) = json.loads(capsys.readouterr().out)
+    assert finding["severity"] == "warning" and "'slider': has no armature" in finding["problem"]

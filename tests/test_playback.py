@@ -1,0 +1,297 @@
+"""Sim-to-sim: a bundle in plain MuJoCo, with the onboard runtime, against the environment of its training."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import mujoco
+import numpy as np
+import pytest
+from playback_helpers import untrained_bundle
+
+from jaxloco import cli
+from jaxloco.errors import BundleError, ConfigError, UnknownNameError
+from jaxloco.onboard.bundle import read_bundle, write_bundle
+from jaxloco.playback import instruments as instruments_module
+from jaxloco.playback.conditions import Conditions
+from jaxloco.playback.instruments import Instruments
+from jaxloco.playback.play import Playback, describe, evaluate_bundle
+from jaxloco.playback.scenario import Scenario
+from jaxloco.playback.simulator import Simulator
+from jaxloco.robot import load_robot
+
+STILL = Conditions(push_scale=0.0, command=(0.0, 0.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("bundles")
+    return {task: untrained_bundle(task, root / task) for task in ("go1-velocity", "upkie-balance", "cartpole")}
+
+
+@pytest.fixture(scope="module")
+def go1(bundles: dict[str, Path]) -> Playback:
+    return Playback.load(bundles["go1-velocity"], STILL)
+
+
+def under(playback: Playback, **changes: Any) -> Playback:
+    conditions = replace(playback.conditions, **changes)
+    return replace(playback, conditions=conditions, robot=conditions.apply(playback.robot))
+
+
+@pytest.fixture(autouse=True)
+def _no_jax_settings(monkeypatch):
+    monkeypatch.setattr(cli, "_prepare_jax", lambda: None)
+
+
+def standing(playback: Playback, steps: int = 20) -> Scenario:
+    """The default pose at rest."""
+    robot = playback.robot
+    commands = {"velocity_command": np.zeros((steps, 3))}
+    return Scenario(np.array(robot.default_qpos), np.zeros(robot.model.nv), commands, np.zeros((steps, 3)))
+
+
+def simulator(playback: Playback, scenario: Scenario) -> Simulator:
+    return Simulator(playback.policy.spec, playback.spec, playback.robot, playback.conditions, scenario)
+
+
+# Conditions
+
+
+def test_conditions_change_the_model_and_leave_the_robot_alone():
+    robot = load_robot("go1", "full")
+    before = robot.model.opt.timestep
+    conditions = Conditions(solver="pgs", cone="elliptic", iterations=7, timestep=0.002, friction=0.3)
+    changed = conditions.apply(robot)
+    opt = changed.model.opt
+    assert (opt.solver, opt.cone) == (mujoco.mjtSolver.mjSOL_PGS, mujoco.mjtCone.mjCONE_ELLIPTIC)
+    assert (opt.iterations, opt.timestep, changed.substeps) == (7, 0.002, 10)
+    assert (changed.model.pair_friction[:, :2] == 0.3).all()
+    assert robot.model.opt.timestep == before and robot.substeps == 5
+
+
+def test_a_timestep_that_does_not_divide_the_control_period_is_refused_with_one_that_does():
+    with pytest.raises(ConfigError, match=r"does not divide the control period of 0.02 s; take 0.00285714"):
+        Conditions(timestep=0.003).apply(load_robot("go1"))
+
+
+@pytest.mark.parametrize("wrong", [{"delay": -1.0}, {"noise": float("nan")}, {"iterations": 0}, {"seconds": 0.0}])
+def test_conditions_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Conditions(**wrong)
+
+
+# Instruments
+
+
+def test_instruments_read_a_tilted_moving_robot():
+    robot = load_robot("upkie")
+    qpos, qvel = np.array(robot.default_qpos), np.zeros(robot.model.nv)
+    half = 0.1  # pitched forward by 0.2 rad
+    qpos[robot.base_qpos_indices[3:]] = [np.cos(half), 0.0, np.sin(half), 0.0]
+    qvel[robot.base_qvel_indices] = [1.0, 0.0, 0.0, 0.0, 0.5, 0.0]
+    panel = Instruments(robot).at(qpos, qvel)
+    assert panel["pitch"] == pytest.approx(0.2) and panel["roll"] == pytest.approx(0.0)
+    assert panel["pitch_velocity"] == 0.5
+    np.testing.assert_allclose(panel["projected_gravity"], [np.sin(0.2), 0.0, -np.cos(0.2)], atol=1e-12)
+    np.testing.assert_allclose(panel["base_linear_velocity"], [np.cos(0.2), 0.0, np.sin(0.2)], atol=1e-12)
+
+
+def test_an_unknown_reading_names_the_closest():
+    with pytest.raises(UnknownNameError, match="did you mean 'joint_velocities'"):
+        Instruments(load_robot("go1")).require(["joint_velocitis"])
+
+
+# The simulator
+
+
+def test_a_delay_of_one_control_period_lets_targets_act_one_step_later(go1):
+    """In the first period the default pose is held, then what was sent in the first step."""
+    prompt, late = go1, under(go1, delay=20.0)
+    default = np.asarray(prompt.robot.default_ctrl)
+    moved = default + 0.2
+    fast, slow = simulator(prompt, standing(prompt)), simulator(late, standing(late))
+    fast.reset(), slow.reset()
+    for target in (default, moved):
+        fast.step({"joint_position_targets": target})
+    for target in (moved, moved):
+        slow.step({"joint_position_targets": target})
+    np.testing.assert_array_equal(fast.record.qpos[1], slow.record.qpos[1])
+    assert not np.array_equal(fast.record.qpos[1], fast.record.qpos[0])
+
+
+def test_latency_shows_the_policy_the_past(go1):
+    playback = under(go1, latency=20.0)
+    client = simulator(playback, standing(playback))
+    client.reset()
+    seen = [client.step({"joint_position_targets": playback.robot.default_ctrl + 0.2}).inputs for _ in range(3)]
+    joints = playback.robot.joint_qpos_indices
+    offsets = np.array(client.record.qpos)[:, joints] - playback.robot.default_qpos[joints]
+    np.testing.assert_array_equal(seen[0]["joint_offsets"], np.zeros(12))
+    np.testing.assert_array_equal(seen[2]["joint_offsets"], offsets[1])
+
+
+def test_saturation_counts_the_time_that_motors_are_at_their_limits(go1):
+    """Asked for 100 rad, every motor gives all it has, up to the speed at which its curve holds it back."""
+    playback = go1
+    client = simulator(playback, standing(playback))
+    client.reset()
+    client.step({"joint_position_targets": playback.robot.default_ctrl})
+    assert not client.record.torque[0].any() and not client.record.speed[0].any()
+    client.step({"joint_position_targets": playback.robot.default_ctrl + 100.0})
+    torque, speed = client.record.torque[1], client.record.speed[1]
+    np.testing.assert_allclose(torque + speed, np.ones(12))
+    assert (torque >= 0.2).all() and speed.any()  # at rest, in the first of five substeps, the torque limit binds
+
+
+def test_noise_is_bounded_by_the_training_noise_times_its_factor(go1):
+    playback = under(go1, noise=2.0)
+    term = next(t for t in playback.spec.observations["actor"].terms if t.quantity == "projected_gravity")
+    client = simulator(playback, standing(playback))
+    readings = [client.reset()]
+    readings += [client.step({"joint_position_targets": playback.robot.default_ctrl}) for _ in range(19)]
+    names = "projected_gravity"
+    errors = np.array([r.inputs[names] - i[names] for r, i in zip(readings, client.record.inputs, strict=True)])
+    assert 0.0 < np.abs(errors).max() <= 2.0 * (term.noise + term.bias)
+    assert np.ptp(errors[:, 0]) > 0.5 * term.noise
+
+
+def test_scenarios_are_drawn_from_the_command_box_and_the_same_seed_draws_the_same(go1):
+    playback = under(go1, randomize=True, seconds=2.0, command=None)
+    first, again = playback.scenarios(8, 3), playback.scenarios(8, 3)
+    commands = np.concatenate([s.commands["velocity_command"] for s in first])
+    assert (np.abs(commands) <= [1.5, 0.8, 1.2]).all() and np.ptp(commands[:, 0]) > 0.5
+    masses = np.array([s.fields["body_mass"] for s in first])
+    assert np.std(masses, axis=0)[1:].min() > 0.0 and first[0].steps == 100
+    jax.tree.map(np.testing.assert_array_equal, vars(first[5]), vars(again[5]))
+
+
+# Against training
+
+
+@pytest.mark.parametrize("task", ["upkie-balance", "cartpole", pytest.param("go1-velocity", marks=pytest.mark.slow)])
+def test_the_nominal_simulation_shows_what_training_shows(bundles, task):
+    """Two implementations of readings, action pipeline, motors and physics calls agree step by step."""
+    playback = Playback.load(bundles[task], Conditions())
+    assert playback.difference(playback.scenarios(1, 0)[0], 0.5) is None
+
+
+@pytest.fixture(scope="module")
+def rough(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return untrained_bundle("go1-rough", tmp_path_factory.mktemp("rough") / "policy")
+
+
+@pytest.mark.slow
+def test_a_policy_for_terrain_is_played_on_it_at_the_level_asked_for(rough):
+    playback = Playback.load(rough, Conditions(push_scale=0.0), level=9)
+    scenarios = playback.scenarios(8, 0)
+    terrain = playback.spec.terrain
+    places = np.array([scenario.qpos[:2] for scenario in scenarios])
+    assert np.abs(places[:, 0] - terrain.centre(9, 0)[0]).max() <= 0.25 * terrain.platform
+    columns = [terrain.centre(0, kind)[1] for kind in range(8)]
+    assert sorted(np.argmin(np.abs(places[:, 1:] - columns), axis=1)) == list(range(8))
+    stairs = scenarios[int(np.argmin(np.abs(places[:, 1] - columns[terrain.kinds.index("stairs_up")])))]
+    assert playback.difference(stairs, 0.4) is None  # until a foot meets an edge: see docs/sim_to_sim.md
+
+
+@pytest.mark.slow
+def test_a_robot_that_leaves_the_terrain_on_its_feet_has_survived(rough):
+    playback = Playback.load(rough, Conditions(push_scale=0.0))
+    (scenario,) = playback.scenarios(1, 0)
+    qpos = scenario.qpos.copy()
+    qpos[:3] = 0.5 * playback.spec.terrain.extent[0], 0.0, 0.3
+    result, _, _ = playback.play(replace(scenario, qpos=qpos))
+    assert result.report.steps == 1 and result.report.truncated and result.survived
+
+
+def test_a_level_without_terrain_is_refused(bundles):
+    with pytest.raises(ConfigError, match="task 'go1-velocity' has no terrain; leave --level out"):
+        Playback.load(bundles["go1-velocity"], Conditions(), level=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditions", [{"delay": 20.0}, {"latency": 20.0}, {"timestep": 0.02}])
+def test_other_conditions_are_noticed_and_not_before_they_have_an_effect(go1, conditions):
+    playback = under(go1, **conditions)
+    found = playback.difference(playback.scenarios(1, 0)[0], 0.5)
+    assert found is not None and 1 <= found.step < 10
+
+
+def test_a_wrong_sign_in_a_reading_is_named_with_its_component_and_step(go1, monkeypatch):
+    sound = instruments_module._joints
+
+    def unsound(robot):
+        entries = sound(robot)
+        flip = np.where(np.array(robot.joint_names) == "RL_calf_joint", -1.0, 1.0)
+        return {**entries, "joint_offsets": lambda q, v: flip * entries["joint_offsets"](q, v)}
+
+    monkeypatch.setattr(instruments_module, "_joints", unsound)
+    playback = go1
+    scenario = standing(playback)
+    column = playback.robot.joint_qpos_indices[playback.robot.joint_names.index("RL_calf_joint")]
+    scenario.qpos[column] += 0.3
+    found = playback.difference(scenario, 0.1)
+    assert found is not None
+    assert (found.term, found.component, found.step) == ("joint_offsets", "RL_calf_joint", 0)
+    assert (found.here, found.training) == (pytest.approx(-0.3), pytest.approx(0.3))
+    assert "joint_offsets[RL_calf_joint] at step 0" in str(found)
+
+
+# The command
+
+
+def test_evaluate_plays_a_bundle_and_a_run_with_one_command(bundles, tmp_path, capsys):
+    run = tmp_path / "run"
+    untrained_bundle("cartpole", run / "policy")
+    (run / "config.json").write_text("{}")
+    words = ["--episodes", "2", "--seconds", "0.2", "--compare-seconds", "0.1", "--out"]
+    assert cli.main(["evaluate", str(bundles["cartpole"]), *words, "a.json"]) == 0
+    assert cli.main(["evaluate", str(run), "--engine", "native", *words, "b.json"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("survived") == 2 and "readings as in training for the first 0.1 s" in out
+    first, second = (json.loads(Path(name).read_text()) for name in ("a.json", "b.json"))
+    assert first == second and first["episodes"] == 2 and first["survived"] == 1.0
+
+
+def test_the_table_names_the_first_difference(bundles):
+    figures = evaluate_bundle(bundles["upkie-balance"], Conditions(latency=50.0), 1, 0, compare_seconds=0.4)
+    assert describe(figures).startswith("first reading that differs from training: ")
+    assert {"ground_position", "ground_velocity"} <= figures["reward_raw"].keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--robot-variant ful", "did you mean 'full'?"),
+        ("--robot upkie", "whose joints are not those of 'upkie'; play it with --robot go1"),
+        ("--command 1.0", "velocity_command has 3 components"),
+        ("--timestep 0.003", "does not divide the control period"),
+        ("--delay -1", "delay -1.0: must be at least 0"),
+    ],
+)
+def test_a_mistake_is_one_line(bundles, capsys, words, message):
+    try:
+        status = cli.main(["evaluate", str(bundles["go1-velocity"]), *words.split()])
+    except SystemExit as error:
+        status = int(error.code or 0)
+    assert status == 2 and message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_bundle_without_its_configuration_says_how_to_get_one(bundles, tmp_path):
+    bundle = read_bundle(bundles["cartpole"])
+    bare = write_bundle(tmp_path / "bare", replace(bundle.spec, provenance={}), bundle.arrays, bundle.golden)
+    with pytest.raises(BundleError, match=r"provenance.config: expected .* jaxloco export RUN"):
+        Playback.load(bare, Conditions())
+
+
+def test_a_robot_whose_gains_have_changed_since_is_refused(bundles, tmp_path):
+    bundle = read_bundle(bundles["go1-velocity"])
+    provenance = json.loads(json.dumps(bundle.spec.provenance))
+    provenance["robot"]["joints"][2]["kp"] = 20.0
+    spec = replace(bundle.spec, provenance=provenance)
+    changed = write_bundle(tmp_path / "changed", spec, bundle.arrays, bundle.golden)
+    with pytest.raises(ConfigError, match=r"'FR_calf_joint' has kp = 35.0, but the policy .* was trained with 20.0"):
+        Playback.load(changed, Conditions())
+    assert Playback.load(changed, Conditions(robot="go1")).robot.name == "go1"

@@ -1,0 +1,207 @@
+"""The zoo: what is published can be believed, seen and trained again."""
+
+import json
+import shlex
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mujoco.viewer
+import numpy as np
+import pytest
+from training_helpers import REPOSITORY, tiny, train
+
+from jaxloco import cli, options
+from jaxloco.errors import ConfigError
+from jaxloco.onboard.bundle import read_bundle, write_bundle
+from jaxloco.playback.conditions import Conditions
+from jaxloco.playback.play import Playback
+from jaxloco.tasks import recipe
+from jaxloco.training.run_folder import RunFolder, read_json, write_json
+from jaxloco.training.statistics import bootstrap, interquartile_mean
+from jaxloco.training.trainer import plain_config
+from jaxloco.training.zoo import Entry, command, publish
+from jaxloco.visual.render import rendering_available
+
+PUBLISHED = sorted(path.parent for path in (REPOSITORY / "policies").glob("*/evaluation.json"))
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)
+def test_every_published_policy_is_sound_and_plays_a_second(folder):
+    entry = Entry(folder)
+    evaluation = entry.check()
+    assert evaluation["best_seed"] in evaluation["seeds"] and "jaxloco" in evaluation["versions"]
+    playback = Playback.load(entry.policy, Conditions(seconds=1.0, push_scale=0.0))
+    (scenario,) = playback.scenarios(1, 0)
+    assert playback.play(scenario)[0].survived
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A run with seed 3, and what it would have left with seed 5 and an evaluation that is a little better."""
+    root = tmp_path_factory.mktemp("runs")
+    train(tiny(4, seed=3, eval_episodes=4), root / "seed_3")
+    other = Path(shutil.copytree(root / "seed_3", root / "seed_5"))
+    config, summary, bundle = (
+        read_json(other / "config.json"),
+        read_json(other / "summary.json"),
+        read_bundle(other / "policy"),
+    )
+    config["seed"] = 5
+    summary["evaluation"]["return_mean"] += 1.0
+    write_json(other / "config.json", config)
+    write_json(other / "summary.json", summary)
+    spec = replace(bundle.spec, provenance={**bundle.spec.provenance, "config": config})
+    write_bundle(other / "policy", spec, bundle.arrays, bundle.golden)
+    return [root / "seed_3", other]
+
+
+@pytest.fixture(autouse=True)
+def _no_jax_settings(monkeypatch):
+    monkeypatch.setattr(cli, "_prepare_jax", lambda: None)
+
+
+def published(runs: list[Path], out: Path) -> Entry:
+    return publish([RunFolder.open(run) for run in runs], out)
+
+
+def copied(runs: list[Path], tmp_path: Path, change: Any) -> list[Path]:
+    """The runs, the second with a change of its configuration or summary."""
+    other = Path(shutil.copytree(runs[1], tmp_path / "other"))
+    change(other)
+    return [runs[0], other]
+
+
+def test_publishing_keeps_the_best_seed_and_the_figures_of_all(runs, tmp_path, capsys):
+    out = tmp_path / "policies" / "cart"
+    assert cli.main(["publish", *map(str, runs), "--out", str(out)]) == 0
+    evaluation = Entry(out).check()
+    summaries = [read_json(run / "summary.json")["evaluation"] for run in runs]
+    survived = evaluation["figures"]["survived"]
+    assert survived["values"] == [summary["survived"] for summary in summaries]
+    assert survived["iqm"] == pytest.approx(np.mean(survived["values"]))
+    assert evaluation["best_seed"] == 5
+    assert (out / "policy/policy.json").read_bytes() == (runs[1] / "policy/policy.json").read_bytes()
+    readme = (out / "README.md").read_text()
+    assert "--seed 3" in readme and "--seed 5" in readme and "| `survived` |" in readme
+    assert (out / "curves.png").stat().st_size > 10_000
+
+
+def test_the_published_command_trains_the_published_configuration(runs, tmp_path):
+    entry = published(runs, tmp_path / "cart")
+    config = read_json(entry.path / "config.json")
+    words = shlex.split(command(config, config["seed"]))
+    assert words[:3] == ["python", "train.py", "cartpole"]
+    parsed = options.parse(recipe("cartpole"), words[3:], prog="test", description="")
+    assert json.loads(json.dumps(plain_config(parsed))) == config
+
+
+def test_a_recipe_as_it_is_needs_no_options():
+    config = json.loads(json.dumps(plain_config(recipe("go1-velocity"))))
+    assert command(config, 2) == "python train.py go1-velocity --seed 2"
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_refused(runs, tmp_path):
+    def slower(run: Path) -> None:
+        config = read_json(run / "config.json")
+        config["ppo"]["gamma"] = 0.5
+        write_json(run / "config.json", config)
+
+    with pytest.raises(ConfigError, match=r"ppo.gamma = 0.5, but .* may differ in their seed only"):
+        published(copied(runs, tmp_path, slower), tmp_path / "cart")
+
+
+def test_the_same_seed_twice_and_a_run_without_evaluation_are_refused(runs, tmp_path):
+    with pytest.raises(ConfigError, match="seed 3 is there twice; train another: --seed 4"):
+        published([runs[0], runs[0]], tmp_path / "cart")
+
+    def unfinished(run: Path) -> None:
+        (run / "summary.json").unlink()
+
+    with pytest.raises(ConfigError, match="has not finished with an evaluation; go on with: jaxloco train --resume"):
+        published(copied(runs, tmp_path, unfinished), tmp_path / "cart")
+
+
+def test_a_folder_with_something_else_is_not_replaced(runs, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds something else"):
+        published(runs, tmp_path)
+    entry = published(runs, tmp_path / "cart")
+    published(runs[:1], entry.path)
+    assert entry.check()["seeds"] == [3]
+
+
+def test_a_damaged_entry_is_named(runs, tmp_path):
+    entry = published(runs, tmp_path / "cart")
+    config = read_json(entry.path / "config.json")
+    write_json(entry.path / "config.json", config | {"n_envs": 7})
+    with pytest.raises(ConfigError, match=r"config.json is not the configuration that the bundle was trained with"):
+        entry.check()
+    (entry.path / "curves.png").unlink()
+    with pytest.raises(ConfigError, match=r"curves.png is missing"):
+        entry.check()
+
+
+def test_a_published_policy_is_evaluated_in_plain_mujoco(runs, tmp_path, capsys):
+    entry = published(runs, tmp_path / "cart")
+    words = ["--episodes", "1", "--seconds", "0.1", "--compare-seconds", "0"]
+    assert cli.main(["evaluate", str(entry.path), *words]) == 0
+    assert "survived" in capsys.readouterr().out
+
+
+# Seeing
+
+
+def test_a_policy_becomes_a_video_at_once(runs, tmp_path, capsys):
+    if not rendering_available()[0]:
+        pytest.skip("nothing can render here")
+    entry = published(runs, tmp_path / "cart")
+    assert cli.main(["run", str(entry.path), "--video", "cart.mp4", "--seconds", "0.2"]) == 0
+    assert "after 0.20 s" in capsys.readouterr().out and Path("cart.mp4").stat().st_size > 1000
+
+
+def test_the_viewer_shows_every_control_step_and_closing_it_ends_the_episode(runs, monkeypatch, capsys):
+    synced: list[float] = []
+    opened = SimpleNamespace(
+        sync=lambda: synced.append(1.0), is_running=lambda: len(synced) < 3, close=lambda: synced.append(-1.0)
+    )
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(mujoco.viewer, "launch_passive", lambda *_, **__: opened)
+    assert cli.main(["run", str(runs[0]), "--view", "--seconds", "5"]) == 0
+    assert synced == [1.0, 1.0, 1.0, -1.0] and capsys.readouterr().out == ""
+
+
+def test_without_a_display_the_viewer_says_what_to_do(runs, monkeypatch, capsys):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("could not initialize GLFW")
+
+    monkeypatch.setattr(mujoco.viewer, "launch_passive", refuse)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert cli.main(["run", str(runs[0]), "--view"]) == 2
+    assert "could not initialize GLFW); make a video: --video FILE.mp4" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(["run", str(runs[0]), "--view"]) == 2
+    assert "there is no display); make a video" in capsys.readouterr().err
+
+
+# Statistics
+
+
+def test_the_interquartile_mean_of_three_counts_the_outer_two_by_a_quarter():
+    assert interquartile_mean([12.0, 0.0, 3.0]) == pytest.approx((0.25 * 0.0 + 3.0 + 0.25 * 12.0) / 1.5)
+    assert interquartile_mean([7.0]) == 7.0
+    assert interquartile_mean(range(8)) == 3.5  # of 2, 3, 4, 5
+
+
+def test_the_interval_holds_the_mean_within_the_range_of_the_seeds():
+    values = [0.90, 0.92, 0.97]
+    low, middle, high = bootstrap(values)
+    assert 0.90 <= low < middle < high <= 0.97
+    assert bootstrap([0.5]) == (0.5, 0.5, 0.5)
+    wide, narrow = bootstrap([0.0, 1.0] * 2), bootstrap([0.0, 1.0] * 50)
+    assert wide[1] - wide[0] > 2.0 * (narrow[1] - narrow[0])
