@@ -175,16 +175,6 @@ def test_gains_scale_the_torque_at_a_given_error_but_not_its_limit(upkie):
     assert moving.actuator_force[2] == pytest.approx(-1.0)
 
 
-def test_damping_scales_how_servos_brake_and_how_they_follow_a_velocity(upkie):
-    model = drawn(upkie, Randomizer("servos", rand.scale_damping, {"factor": exactly(0.25)}))
-    data = in_default_pose(upkie, model, [0.1, 0.0, 1.0, 0.0, 0.0, 0.0])
-    data.qvel[np.asarray(upkie.joint_qvel_indices)] = [0.4, 0.0, 0.0, 0.0, 0.0, 0.4]
-    mujoco.mj_forward(model, data)
-    # Hip: 20 N m/rad as ever, damping 1 N m s/rad quartered. Wheels: 1 N m s/rad quartered.
-    expected = [2.0 - 0.25 * 0.4, 0.0, 0.25 * 1.0, 0.0, 0.0, -0.25 * 0.4]
-    assert data.actuator_force.tolist() == pytest.approx(expected, abs=1e-6)
-
-
 def test_torque_scale_acts_on_what_is_asked_and_on_the_limit(upkie):
     model = drawn(upkie, Randomizer("torques", rand.scale_torques, {"factor": exactly(0.9)}))
     found = torques(upkie, model, [0.1, 0.0, 1.0, 0.0, 0.0, 100.0])

@@ -166,19 +166,6 @@ def scale_gains(
     }
 
 
-def scale_damping(
-    actuator_gainprm: jax.Array, actuator_biasprm: jax.Array, *, draw: Callable[..., jax.Array], factor: Range
-) -> Params:
-    """Scale the velocity gain of all servos by one factor (soft or stiff servos): (nu, 10), (nu, 10)."""
-    scale = draw(factor)
-    tracks_velocity = (actuator_biasprm[:, 1] == 0.0) & (actuator_biasprm[:, 2] != 0.0)
-    gain = actuator_gainprm[:, 0] * jnp.where(tracks_velocity, scale, 1.0)
-    return {
-        "actuator_gainprm": actuator_gainprm.at[:, 0].set(gain),
-        "actuator_biasprm": actuator_biasprm.at[:, 2].multiply(scale),
-    }
-
-
 def scale_torques(
     actuator_gainprm: jax.Array,
     actuator_biasprm: jax.Array,

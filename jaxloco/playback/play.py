@@ -124,9 +124,11 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None) -> E
         default = recipe(config["task_name"]).task
         source = f"{folder}: provenance.config.task"
         task: Any = options.from_dict(type(default), config["task"], source=source, default=default)
-        spec = (task if level is None else at_level(task, level)).spec()
+        spec = task.spec()
     except (ConfigError, KeyError) as error:
         raise BundleError(f"{folder}: provenance.config: {error}") from error
+    if level is not None:
+        spec = at_level(task, level).spec()
     if not isinstance(spec, EnvSpec):
         raise BundleError(f"{folder}: {task.name!r} is another package's environment; only ours play in plain MuJoCo")
     return spec

@@ -43,19 +43,22 @@ class UpkieBalance:
         max_ground_acceleration: Ground acceleration that an action of 1 asks for, m/s².
         fall_pitch: Pitch beyond which the robot has fallen, rad.
         max_distance: Distance from the start beyond which an episode ends, m.
-        noise: Half-width of the noise on each of the four readings (rad, m, rad/s, m/s), at most.
+        noise: Half-width of the noise on each of the four readings (rad, m, rad/s, m/s), at most; twice what
+            upkie's `ppo_balancer` trains with.
         pitch_bias: Half-width of the bias of the pitch reading, rad.
         sensor_latency: Age of the readings, s.
         action_delay: Time until a target has effect, s.
         bandwidth_lag: Time constant of the servos' lag, s.
-        servo_damping: Factor on the servos' velocity gains (1 N m s/rad): softer below 1.
+        wheel_gain: Factor on the wheel servos' velocity gain (1 N m s/rad): softer below 1.
+        leg_gain: Factor on the leg servos' gains (20 N m/rad and 1 N m s/rad in the package's simulator, which offers
+            a factor of 2; 64 N m/rad on the robot).
         torque_scale: Factor on each motor's torque.
         mass_scale: Factor on each body's mass and inertia.
         inertia_scale: Further factor on each body's inertia.
         com_shift: Half-width of the shift of the trunk's centre of mass along x, m.
         wheel_scale: Factor on the wheel radius.
         leg_scale: Factor on the lengths of the legs.
-        initial_pitch: Half-width of the first pitch, rad.
+        initial_pitch: Half-width of the first pitch, rad; this and the two velocities as in `ppo_balancer`.
         initial_position: Half-width of the first ground position, m: the robot learns to come back.
         initial_velocity: Half-width of the first velocity of the trunk, m/s.
         initial_pitch_velocity: Half-width of the first pitch velocity, rad/s.
@@ -73,22 +76,23 @@ class UpkieBalance:
     max_ground_acceleration: float = 40.0
     fall_pitch: float = 1.0
     max_distance: float = 3.0
-    noise: float = 0.1
+    noise: float = 0.02
     pitch_bias: float = 0.02
     sensor_latency: Span = (0.0, 0.005)
     action_delay: Span = (0.0, 0.03)
     bandwidth_lag: Span = (0.0, 0.01)
-    servo_damping: Span = (0.3, 1.2)
+    wheel_gain: Span = (0.3, 1.2)
+    leg_gain: Span = (0.8, 3.0)
     torque_scale: Span = (0.9, 1.1)
     mass_scale: Span = (0.8, 1.2)
     inertia_scale: Span = (0.9, 1.1)
     com_shift: float = 0.01
     wheel_scale: Span = (0.95, 1.05)
     leg_scale: Span = (0.97, 1.03)
-    initial_pitch: float = 0.35
+    initial_pitch: float = 0.25
     initial_position: float = 0.5
-    initial_velocity: float = 0.3
-    initial_pitch_velocity: float = 0.3
+    initial_velocity: float = 0.1
+    initial_pitch_velocity: float = 0.1
     initial_height: Span = (0.01, 0.05)
     push_force: Span = (0.0, 20.0)
     push_duration: Span = (0.05, 0.15)
@@ -160,6 +164,8 @@ class UpkieBalance:
         model = robot.model
         shift = (_around_zero(self.com_shift), Range(0.0, 0.0), Range(0.0, 0.0))
         legs = [body for body in range(model.nbody) if model.body_parentid[body] > 1]
+        wheels = robot.joint_indices([wheel.joint for wheel in robot.wheels]).tolist()
+        others = [index for index in range(model.nu) if index not in wheels]
         scale = rand.Randomizer
         return (
             scale("masses", rand.scale_masses, {"factor": Range(*self.mass_scale)}),
@@ -171,7 +177,8 @@ class UpkieBalance:
                 {"geoms": [model.geom(w.geom).id for w in robot.wheels], "factor": Range(*self.wheel_scale)},
             ),
             scale("legs", rand.scale_lengths, {"bodies": legs, "factor": Range(*self.leg_scale)}),
-            scale("servos", rand.scale_damping, {"factor": Range(*self.servo_damping, log=True)}),
+            scale("wheel_servos", rand.scale_gains, {"actuators": wheels, "factor": Range(*self.wheel_gain, log=True)}),
+            scale("leg_servos", rand.scale_gains, {"actuators": others, "factor": Range(*self.leg_gain, log=True)}),
             scale("torques", rand.scale_torques, {"factor": Range(*self.torque_scale)}),
         )
 
@@ -252,6 +259,7 @@ RECIPE = TrainConfig(
         n_epochs=4,
         n_minibatches=8,
         gamma=0.995,
+        max_grad_norm=2.0,
         learning_rate=2e-3,
         learning_rate_schedule="linear",
         reward_scale=0.05,
