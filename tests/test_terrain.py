@@ -31,7 +31,7 @@ from jaxloco.tasks import recipe
 from jaxloco.tasks.cartpole import Cartpole
 from jaxloco.tasks.velocity import ROUGH, Velocity
 from jaxloco.terrain import KINDS, HeightGrid, Terrain, make_grid, make_tile
-from jaxloco.training.config import TrainConfig
+from jaxloco.training.config import TrainConfig, at_level
 
 SMALL = Terrain(tuple(KINDS), levels=2, tile=4.0, border=0.5, platform=1.0)
 """Every kind at its easiest and at its hardest."""
@@ -613,7 +613,7 @@ def test_a_run_on_terrain_reports_levels_and_resumes_bit_for_bit(tmp_path: Path)
         like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
         _, restored = checkpoints.restore(like, {})
     with pytest.raises(ConfigError, match="task 'cartpole' has no terrain"):
-        trainer._at_level(Cartpole(), 1)
+        at_level(Cartpole(), 1)
     with pytest.raises(ConfigError, match="there are levels 0 to 1"):
         trainer.load_run(RunFolder.open("run"), level=2)
     _, fixed, _, _ = trainer.load_run(RunFolder.open("run"), level=1)
