@@ -120,25 +120,14 @@ def train_with_brax(config: Any, own: BraxOptions, between: Callable[[], None]) 
         ConfigError: The robots cannot be shared among the mini-batches.
     """
     import jax
-    from brax.training.agents.ppo import networks
     from brax.training.agents.ppo import train as ppo
 
     from jaxloco.interop.brax import BraxEnv, wrap
-    from jaxloco.learning.networks import ACTIVATIONS
 
     minibatches = config.ppo.n_minibatches
     if config.n_envs % (minibatches * jax.local_device_count()):
         raise ConfigError(f"n_envs {config.n_envs}: must be a multiple of {minibatches * jax.local_device_count()}")
     env = BraxEnv(config.task.spec().build(own.engine))
-    critic = "privileged_state" if "critic" in env.env.observation_sizes else "state"
-    network = partial(
-        networks.make_ppo_networks,
-        policy_hidden_layer_sizes=config.network.net_arch_pi,
-        value_hidden_layer_sizes=config.network.net_arch_vf,
-        activation=ACTIVATIONS[config.network.activation_fn],
-        policy_obs_key="state",
-        value_obs_key=critic,
-    )
     speeds: list[float] = []
 
     def report(_: int, metrics: Mapping[str, Any]) -> None:
@@ -156,22 +145,46 @@ def train_with_brax(config: Any, own: BraxOptions, between: Callable[[], None]) 
             progress_fn=report,
             episode_length=env.episode_length,
             wrap_env_fn=wrap,
-            num_envs=config.n_envs,
-            unroll_length=config.ppo.n_steps,
-            batch_size=config.n_envs // minibatches,
-            num_minibatches=minibatches,
-            num_updates_per_batch=config.ppo.n_epochs,
-            normalize_observations=config.ppo.normalize_observation,
-            network_factory=network,
-            learning_rate=config.ppo.learning_rate,
-            entropy_cost=config.ppo.ent_coef,
-            discounting=config.ppo.gamma,
-            gae_lambda=config.ppo.gae_lambda,
-            reward_scaling=config.ppo.reward_scale,
-            clipping_epsilon=config.ppo.clip_range,
-            max_grad_norm=config.ppo.max_grad_norm,
+            network_factory=brax_networks(config, privileged="critic" in env.env.observation_sizes),
+            **brax_options(config),
         )
     return speeds[1:]
+
+
+def brax_networks(config: Any, *, privileged: bool) -> Callable[..., Any]:
+    """Return Brax's maker of our networks; `privileged` if the critic sees more than the actor."""
+    from brax.training.agents.ppo import networks
+
+    from jaxloco.learning.networks import ACTIVATIONS
+
+    return partial(
+        networks.make_ppo_networks,
+        policy_hidden_layer_sizes=config.network.net_arch_pi,
+        value_hidden_layer_sizes=config.network.net_arch_vf,
+        activation=ACTIVATIONS[config.network.activation_fn],
+        policy_obs_key="state",
+        value_obs_key="privileged_state" if privileged else "state",
+    )
+
+
+def brax_options(config: Any) -> dict[str, Any]:
+    """Return our options of robots, rollout and update under Brax's names."""
+    ppo = config.ppo
+    return {
+        "num_envs": config.n_envs,
+        "unroll_length": ppo.n_steps,
+        "batch_size": config.n_envs // ppo.n_minibatches,
+        "num_minibatches": ppo.n_minibatches,
+        "num_updates_per_batch": ppo.n_epochs,
+        "normalize_observations": ppo.normalize_observation,
+        "learning_rate": ppo.learning_rate,
+        "entropy_cost": ppo.ent_coef,
+        "discounting": ppo.gamma,
+        "gae_lambda": ppo.gae_lambda,
+        "reward_scaling": ppo.reward_scale,
+        "clipping_epsilon": ppo.clip_range,
+        "max_grad_norm": ppo.max_grad_norm,
+    }
 
 
 @contextmanager
