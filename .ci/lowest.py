@@ -1,6 +1,6 @@
 """Print the oldest versions that pyproject.toml allows, as a constraints file (the tools in `dev` aside).
 
-Use: pip install -c <(python .ci/lowest.py) -e ".[dev]" && pytest
+Use: pip install -c <(python .ci/lowest.py) -e ".[dev]" && pytest -n 2
 """
 
 import re

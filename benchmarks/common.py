@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxloco import __version__, options
+from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError, JaxlocoError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +47,7 @@ def machine() -> dict[str, Any]:
     """
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": count_cores(),
         "memory_gib": _memory_gib(),
         "system": f"{platform.system()} {platform.machine()}",
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,

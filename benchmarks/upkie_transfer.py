@@ -7,7 +7,6 @@ in none of its three episodes.
 
 import importlib.util
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks import common
+from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 
@@ -482,7 +482,7 @@ def run(bundle: str | None, own: TransferOptions) -> dict[str, Any]:
     policy = load_bundle(bundle) if bundle is not None else None
     baseline = _read_baseline(own.baseline)
     result: dict[str, Any] = {"quick": own.quick, "episode_seconds": 10.0}
-    with ProcessPoolExecutor(own.processes or os.cpu_count() or 1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(own.processes or count_cores(), get_context("spawn")) as pool:
 
         def measured(which: str | None, start: Mapping[str, float | None] | None) -> dict[str, Any]:
             return measure(lambda c: pool.submit(play, which, c).result(), quick=own.quick, start=start)

@@ -384,6 +384,8 @@ def run(arguments: list[str]) -> int:
     where.add_argument("--video", metavar="FILE", help="in plain MuJoCo, as a video")
     command = "of --view and --video, such as 1.0 0.0 0.0; drawn as in training if not given"
     parser.add_argument("--command", type=float, nargs="+", metavar="NUMBER", help=command)
+    level = "of terrain, of --view and --video; -1 for a random one; as in training if not given"
+    parser.add_argument("--level", type=int, default=None, help=level)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode (default: 10)")
     parser.add_argument("--episodes", type=int, default=1, help="how many (default: 1)")
     parser.add_argument("--seed", type=int, default=None, help="seed of the first episode's environment")
@@ -416,9 +418,9 @@ def _show(own: argparse.Namespace) -> int:
     conditions = Conditions(seconds=own.seconds, command=command)
     bundle, seed = _bundle_of(own.bundle), own.seed or 0
     if own.view:
-        result, path = show.view(bundle, conditions, seed), None
+        result, path = show.view(bundle, conditions, seed, own.level), None
     else:
-        result, path = show.film(bundle, conditions, Path(own.video), seed)
+        result, path = show.film(bundle, conditions, Path(own.video), seed, own.level)
     if result is not None:
         print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
     if path is not None:

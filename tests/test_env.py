@@ -273,6 +273,33 @@ def test_ranges_grow_with_the_progress_of_the_training(short):
     assert 0.04 < widest[1] <= 0.05 < 0.085 < widest[2] <= 0.1 and 0.085 < widest[3] <= 0.1
 
 
+def test_after_an_expiry_the_very_next_episode_is_drawn_as_the_training_stands(short):
+    state = batch.set_progress(short.begin(), jnp.float32(1.0))
+    for due in (False, True):
+        begun = Episodes(short, batch.expire(state, jnp.bool_(due)), 2)
+        assert len(begun.states) == ROBOTS
+        assert (np.abs(begun.states[:, 0]).max() > 0.02) == due
+
+
+def test_a_first_state_does_not_depend_on_when_it_was_drawn(short):
+    """In one of two runs a neighbour falls at odd steps, so that spares are drawn earlier and more often."""
+    seen = []
+    for neighbour_falls in (False, True):
+        state, begun = batch.set_progress(short.begin(), jnp.float32(1.0)), []
+        for index in range(12):
+            if neighbour_falls and index % 2 == 0:
+                state = with_pole_at(state, 0, 0.5)
+            state = batch.expire(state, jnp.bool_(index in (3, 4, 9)))
+            state, ended = short.step(state, still())
+            if index % 2:
+                assert ended.truncated[1:].all()
+                begun.append(first_states(state)[1:])
+        seen.append(np.array(begun))
+    np.testing.assert_array_equal(*seen)
+    later = seen[0][1:, :, 0]  # the first ones were drawn from a range without width
+    assert len(np.unique(later)) == later.size
+
+
 # Compilation and determinism
 
 

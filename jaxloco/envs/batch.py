@@ -4,8 +4,9 @@ A reset is as costly as several steps, so each robot has a spare first state rea
 taken; when a robot needs one and its spare is used up, all used spares are drawn anew. So no first state and no
 randomization is ever used twice, and a step without an ending costs nothing extra.
 
-A spare depends on its robot's own key and on the curriculum when the one before it was taken, not on when it is drawn:
-what a robot meets is the same however many others share its device.
+A spare depends on its robot's own key and on the curriculum when the one before it was taken or expired, not on when it
+is drawn: what a robot meets is the same however many others share its device. Spares must expire now and then while a
+curriculum grows: a robot that survives would else begin episodes as they were two episodes ago.
 """
 
 from functools import partial
@@ -26,7 +27,7 @@ class BatchState(NamedTuple):
         spare: The next episode of each, not begun, leading axis N.
         spare_used: Whether the spare has been taken, (N,).
         spare_level: Curriculum that the next spare is drawn at, leading axis N.
-        keys: Random key of each robot's spares, (N, 2).
+        keys: Random key of each robot's next spare, (N, 2).
     """
 
     robots: EpisodeState
@@ -54,8 +55,8 @@ def begin(env: Environment, keys: jax.Array, *, spread: bool = False, full: bool
     n_envs = keys.shape[0]
     shortest, longest = (env.max_steps, env.max_steps) if full else env.training_steps
     level = env.curriculum.begin(keys, full=full)
-    robots, keys = _draw(env, keys, level, 1 if spread else shortest, longest)
-    return BatchState(robots, robots, jnp.ones(n_envs, bool), level, keys)
+    robots = _draw(env, keys, level, 1 if spread else shortest, longest)
+    return BatchState(robots, robots, jnp.ones(n_envs, bool), level, _next(keys))
 
 
 def step(
@@ -83,7 +84,19 @@ def step(
     robots = select(done, state.spare, ended)
     robots = robots._replace(curriculum=curriculum)
     level = select(done, curriculum, state.spare_level)
-    return BatchState(robots, state.spare, state.spare_used | done, level, state.keys), ended
+    keys = select(done, _next(state.keys), state.keys)
+    return BatchState(robots, state.spare, state.spare_used | done, level, keys), ended
+
+
+def expire(state: BatchState, due: jax.Array) -> BatchState:
+    """If `due`, (), let all spares be drawn anew, at the curriculum that their robots have reached now.
+
+    To be called at the same step for all robots, on whichever device they are.
+    """
+    due = jnp.broadcast_to(due, state.spare_used.shape)
+    level = select(due, state.robots.curriculum, state.spare_level)
+    keys = select(due, _next(state.keys), state.keys)
+    return state._replace(spare_used=state.spare_used | due, spare_level=level, keys=keys)
 
 
 def set_progress(state: BatchState, progress: jax.Array) -> BatchState:
@@ -111,23 +124,24 @@ def _merges_itself(value: Any) -> bool:
 
 def _refill(env: Environment, state: BatchState) -> BatchState:
     """Draw every used spare anew."""
-    fresh, keys = _draw(env, state.keys, state.spare_level, *env.training_steps)
+    fresh = _draw(env, state.keys, state.spare_level, *env.training_steps)
     return state._replace(
-        spare=select(state.spare_used, fresh, state.spare),
-        spare_used=jnp.zeros_like(state.spare_used),
-        keys=select(state.spare_used, keys, state.keys),
+        spare=select(state.spare_used, fresh, state.spare), spare_used=jnp.zeros_like(state.spare_used)
     )
 
 
-@partial(jax.jit, static_argnums=(0, 3, 4))
-def _draw(
-    env: Environment, keys: jax.Array, level: CurriculumState, shortest: int, longest: int
-) -> tuple[EpisodeState, jax.Array]:
-    """Return a first state for each key, (N, 2), of an episode of `shortest` to `longest` steps, and the next keys."""
+def _next(keys: jax.Array) -> jax.Array:
+    """Return the keys of the spares after those of some keys, (N, 2)."""
+    return jax.vmap(lambda key: jax.random.split(key, 3)[0])(keys)
 
-    def draw(key: jax.Array, level: CurriculumState) -> tuple[EpisodeState, jax.Array]:
-        key, key_reset, key_limit = jax.random.split(key, 3)
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def _draw(env: Environment, keys: jax.Array, level: CurriculumState, shortest: int, longest: int) -> EpisodeState:
+    """Return a first state for each key, (N, 2), of an episode of `shortest` to `longest` steps."""
+
+    def draw(key: jax.Array, level: CurriculumState) -> EpisodeState:
+        _, key_reset, key_limit = jax.random.split(key, 3)
         limit = jax.random.randint(key_limit, (), shortest, longest + 1)
-        return env.reset(key_reset, level, limit), key
+        return env.reset(key_reset, level, limit)
 
     return jax.vmap(draw)(keys, level)

@@ -9,7 +9,6 @@ Each device of the process has batches of its own, stepped on its share of the c
 """
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
+from jaxloco.cores import count_cores
 from jaxloco.physics import host_call
 from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings, model_field
 from jaxloco.physics.motors import Motors, limit_inputs
@@ -99,7 +99,7 @@ class _Host:
 
     def __init__(self, spec: PhysicsSpec, kind: str, threads: int) -> None:
         self._spec, self._kind = spec, kind
-        self._threads = threads or max(1, _cores() // jax.local_device_count("cpu"))
+        self._threads = threads or max(1, count_cores() // jax.local_device_count("cpu"))
         self._lock = threading.Lock()
         self._batches: dict[tuple[int, int], _HostBatch] = {}
 
@@ -112,10 +112,6 @@ class _Host:
                 batch = self._batches[device, len(rows)] = _HostBatch(self._spec, len(rows), self._threads)
         with batch.lock:
             batch.run(self._kind, rows, params.reshape(len(rows), -1), out.reshape(len(rows), -1))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _HostBatch:

@@ -20,7 +20,12 @@ class _ClosedError(Exception):
 
 
 def film(
-    folder: Path, conditions: Conditions, path: Path, seed: int, report: Callable[[str], None] = print
+    folder: Path,
+    conditions: Conditions,
+    path: Path,
+    seed: int,
+    level: int | None = None,
+    report: Callable[[str], None] = print,
 ) -> tuple[EpisodeResult, Path | None]:
     """Play one episode and make a video of it.
 
@@ -29,12 +34,13 @@ def film(
         conditions: How it is played.
         path: The MP4 file to write.
         seed: Of the episode.
+        level: Level of terrain; see `Playback.load`.
         report: Told why there is no video, if there is none.
 
     Returns:
         How it went, and the file, or None where nothing can be rendered here.
     """
-    playback = Playback.load(folder, conditions)
+    playback = Playback.load(folder, conditions, level)
     (scenario,) = playback.scenarios(1, seed)
     result, record, _ = playback.play(scenario)
     robot, qpos = playback.robot, np.array(record.qpos)
@@ -47,13 +53,14 @@ def _no_window(reason: str) -> JaxlocoError:
     return JaxlocoError(f"no window can be opened here ({reason}); make a video: --video FILE.mp4")
 
 
-def view(folder: Path, conditions: Conditions, seed: int) -> EpisodeResult | None:
+def view(folder: Path, conditions: Conditions, seed: int, level: int | None = None) -> EpisodeResult | None:
     """Play one episode in real time in MuJoCo's viewer; its window needs a display.
 
     Args:
         folder: The bundle.
         conditions: How it is played.
         seed: Of the episode.
+        level: Level of terrain; see `Playback.load`.
 
     Returns:
         How it went; None if the window was closed before the end.
@@ -65,7 +72,7 @@ def view(folder: Path, conditions: Conditions, seed: int) -> EpisodeResult | Non
 
     if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         raise _no_window("there is no display")  # MuJoCo would end the process
-    playback = Playback.load(folder, conditions)
+    playback = Playback.load(folder, conditions, level)
     (scenario,) = playback.scenarios(1, seed)
     shown = playback.robot.visual_model
     data = mujoco.MjData(shown)

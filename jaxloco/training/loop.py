@@ -28,6 +28,9 @@ Metrics = dict[str, jax.Array]
 
 SUCCESS = "curriculum/success"
 
+SPARE_STEPS = 256
+"""Control steps, about, after which spare first states expire; drawing them costs as much as a few steps."""
+
 
 class TrainState(NamedTuple):
     """Everything that training needs to go on; what a checkpoint holds.
@@ -143,6 +146,7 @@ def _iteration(env: Environment, agent: Agent, state: TrainState, total: jax.Arr
     key, key_rollout = split[..., 0, :], split[..., 1, :]
     keys = agent.fold(agent.each(partial(_robot_keys, state.robots.spare_used.shape[-1]))(key_rollout))
     robots = batch.set_progress(agent.fold(state.robots), progress)
+    robots = batch.expire(robots, state.iteration % max(1, SPARE_STEPS // agent.config.n_steps) == 0)
     robots, trajectory, sums, crash = collect(env, agent, state.learner, robots, state.crash, keys)
     learn = agent.each(partial(_learn, agent, 1.0 - progress))
     learner, metrics = learn(state.learner, _by_seed(agent, trajectory))

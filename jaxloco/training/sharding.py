@@ -6,13 +6,14 @@ with one device per core so is everything between them.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxloco.cores import count_cores
 
 ROBOTS = "robots"
 """Name of the mesh axis."""
@@ -32,10 +33,9 @@ def use_all_cores() -> None:
 
     Without effect where JAX_NUM_CPU_DEVICES says how many, or once JAX has looked for its devices.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if getattr(jax.config, "jax_num_cpu_devices", 0) < 1:
         with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", min(cores, MOST_CORES))
+            jax.config.update("jax_num_cpu_devices", min(count_cores(), MOST_CORES))
 
 
 def make_mesh(n_devices: int, devices: Sequence[Any] | None = None) -> Mesh:
