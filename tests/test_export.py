@@ -113,7 +113,7 @@ def test_a_bundle_describes_the_policy_and_where_it_comes_from(tmp_path, upkie):
     assert (output.name, output.unit, output.low, output.high, output.safe) == (
         *("ground_velocity_target", "m/s", -3.0, 3.0, 0.0),
     )
-    assert spec.history == 10 and spec.control_frequency == 200.0
+    assert spec.history == config.task.history == 4 and spec.control_frequency == 200.0
     assert spec.provenance["why"] == "test" and spec.provenance["versions"] == versions()
 
 
