@@ -103,7 +103,7 @@ def test_the_example_task_works(monkeypatch):
 def test_readme_sets_up_and_tests_with_one_block():
     readme = text_of(ROOT / "README.md")
     block = readme.partition("<!-- ci:test -->\n```bash\n")[2].partition("```")[0]
-    assert block.splitlines()[-1] == "pytest"  # all tests, not only the quick ones
+    assert block.splitlines()[-1] == "pytest -n 2"  # all tests, not only the quick ones
     assert ".venv" in block
 
 
