@@ -282,7 +282,7 @@ def test_after_an_expiry_the_very_next_episode_is_drawn_as_the_training_stands(s
 
 
 def test_a_first_state_does_not_depend_on_when_it_was_drawn(short):
-    """In one of two runs a neighbour falls at odd steps, so that spares are drawn earlier and more often."""
+    """In one of two runs a neighbour falls at every other step, so that spares are drawn earlier and more often."""
     seen = []
     for neighbour_falls in (False, True):
         state, begun = batch.set_progress(short.begin(), jnp.float32(1.0)), []

@@ -78,8 +78,8 @@ def step(
     done = ended.terminated | ended.truncated
     empty = jnp.any(done & state.spare_used)
     state = jax.lax.cond(empty, partial(_refill, env), lambda unchanged: unchanged, state)
-    keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, jnp.uint32(LAST_KEY))  # another one for each ending
-    reached = jax.vmap(env.curriculum.after_episode)(ended.curriculum, ended.info.grade, keys)
+    key_levels = jax.vmap(jax.random.fold_in, (0, None))(state.keys, jnp.uint32(LAST_KEY))  # another for each ending
+    reached = jax.vmap(env.curriculum.after_episode)(ended.curriculum, ended.info.grade, key_levels)
     curriculum = select(done, reached, ended.curriculum)
     robots = select(done, state.spare, ended)
     robots = robots._replace(curriculum=curriculum)
