@@ -70,7 +70,7 @@ class UpkieBalance:
 
     robot: str = "upkie"
     episode_seconds: float = 10.0
-    training_seconds: float = 6.0
+    training_seconds: float = 2.0
     history: int = 4
     max_ground_velocity: float = 3.0
     max_ground_acceleration: float = 40.0
