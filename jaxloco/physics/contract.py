@@ -4,6 +4,7 @@ The state is the same small tuple on all engines: what MuJoCo needs to go on. Ev
 body positions) is recomputed by each step, so a reset is a `where` over a few short arrays on every engine.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -74,6 +75,14 @@ class PhysicsSpec:
     def nominal(self) -> dict[str, np.ndarray]:
         """Return the model's own value of each field in `fields`, float32."""
         return {name: np.asarray(model_field(self.model, name), np.float32) for name in self.fields}
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that a step depends on: what is cached is found by it."""
+        buffer = np.empty(mujoco.mj_sizeModel(self.model), np.uint8)
+        mujoco.mj_saveModel(self.model, None, buffer)
+        motors = None if self.motors is None else self.motors.slope.tolist() + self.motors.velocity_limit.tolist()
+        rest = (mujoco.__version__, self.substeps, self.fields, self.readings, self.push_body, motors)
+        return hashlib.sha256(buffer.tobytes() + repr(rest).encode()).hexdigest()[:32]
 
     def initial_state(self, qpos: jax.Array, qvel: jax.Array) -> PhysicsState:
         """Return a state at rest in every other respect."""

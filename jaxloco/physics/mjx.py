@@ -3,8 +3,14 @@
 Between control periods only `PhysicsState` is kept; `mjx.Data` is rebuilt around it, because MJX recomputes the rest.
 """
 
+import hashlib
 import io
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +18,9 @@ import mujoco
 import numpy as np
 
 from jaxloco.errors import RobotError
+from jaxloco.physics import motors
 from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings
+from jaxloco.physics.kept_traces import Kept
 from jaxloco.physics.motors import limit_inputs
 
 with redirect_stdout(io.StringIO()):  # it prints, where commands write JSON, that the optional Warp is missing
@@ -38,33 +46,55 @@ class MjxPhysics:
         self._servo_qpos, self._servo_qvel = spec.model.jnt_qposadr[joints], spec.model.jnt_dofadr[joints]
         # Derived constants are computed in JAX whichever implementation steps.
         self._derive_from = self._model if impl == "jax" else mjx.put_model(spec.model, impl="jax")
+        self._derive, self._forward, self._advance = self._calls(keep=impl == "jax")
+
+    def _calls(self, *, keep: bool) -> tuple[Callable[..., Any], ...]:
+        """Return what calls MJX, with traces that are kept unless they hold functions of this process, as Warp's do."""
+        functions = self._derive_now, self._forward_now, self._advance_now
+        if not keep:
+            return functions
+        state, readings = _shapes(self.spec, self._data)
+        results = _derived_shapes(self.spec.model), readings, (state, readings)
+        name = f"{self.spec.fingerprint()}_{_code()}"
+        named = zip(("derive", "forward", "step"), functions, results, strict=True)
+        return tuple(Kept(f"mjx_{kind}_{name}", function, result) for kind, function, result in named)
 
     def complete(self, params: Params) -> Params:
         """Add the constants that depend on masses and geometry, if any of those is in `params`."""
         if not MASS_FIELDS & params.keys():
             return params
-        with jax.numpy_rank_promotion("allow"):
-            return {**params, **derived_constants(self._derive_from.tree_replace(params), self.spec.model)}
+        return {**params, **self._derive(params)}
 
     def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
         """Return the state at `qpos` and `qvel`; runs `mjx.forward` only if readings are asked for."""
         state = self.spec.initial_state(qpos, qvel)
         if not self.spec.readings:
             return state, {}
-        controls = Controls(jnp.zeros(self.spec.model.nu), jnp.zeros(6))
-        with jax.numpy_rank_promotion("allow"):
-            data = mjx.forward(self._model.tree_replace(params), self._assemble(state, controls))
-        return state, self._read(data)
+        return state, self._forward(params, state)
 
     def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
         """Advance one control period."""
+        return self._advance(params, state, controls)
+
+    def _derive_now(self, params: Params) -> Params:
+        with jax.numpy_rank_promotion("allow"):  # MJX relies on it
+            return derived_constants(self._derive_from.tree_replace(params), self.spec.model)
+
+    def _forward_now(self, params: Params, state: PhysicsState) -> Readings:
+        controls = Controls(jnp.zeros(self.spec.model.nu), jnp.zeros(6))
+        with jax.numpy_rank_promotion("allow"):
+            return self._read(mjx.forward(self._model.tree_replace(params), self._assemble(state, controls)))
+
+    def _advance_now(
+        self, params: Params, state: PhysicsState, controls: Controls
+    ) -> tuple[PhysicsState, Readings]:
         model = self._model.tree_replace(params)
         data = self._assemble(state, controls)
 
         def substep(data: mjx.Data, _: None) -> tuple[mjx.Data, None]:
             return self._substep(model, self._within_curves(model, data, controls.ctrl)), None
 
-        with jax.numpy_rank_promotion("allow"):  # MJX relies on it
+        with jax.numpy_rank_promotion("allow"):
             data, _ = jax.lax.scan(substep, data, length=self.spec.substeps)
         return PhysicsState(data.qpos, data.qvel, data.act, data.qacc_warmstart), self._read(data)
 
@@ -116,6 +146,26 @@ class MjxPhysics:
 
     def _read(self, data: mjx.Data) -> Readings:
         return {name: getattr(data, name) for name in self.spec.readings}
+
+
+def _shapes(spec: PhysicsSpec, data: mjx.Data) -> tuple[PhysicsState, dict[str, jax.ShapeDtypeStruct]]:
+    """Return the shapes of a state and of the readings."""
+    state = PhysicsState(data.qpos, data.qvel, data.act, data.qacc_warmstart)
+    readings = {name: getattr(data, name) for name in spec.readings}
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (state, readings))
+
+
+def _derived_shapes(model: mujoco.MjModel) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of `derived_constants`."""
+    shapes = {"body_subtreemass": (model.nbody,), "dof_invweight0": (model.nv,), "body_invweight0": (model.nbody, 2)}
+    return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Return a hash of the code that is traced."""
+    own = b"".join(Path(str(file)).read_bytes() for file in (__file__, motors.__file__))
+    return hashlib.sha256(own + version("mujoco-mjx").encode()).hexdigest()[:16]
 
 
 def derived_constants(model: mjx.Model, host_model: mujoco.MjModel) -> Params:

@@ -8,7 +8,6 @@ Each device of the process has batches of its own, stepped on its share of the c
 (`jax_num_cpu_devices`), physics, policy and update all run in parallel.
 """
 
-import hashlib
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -38,7 +37,7 @@ class NativePhysics:
         self._sizes = (model.nq, model.nv, model.na, model.nv)
         self._reading_shapes = _reading_shapes(spec)
         self._n_out = _row_size(spec)
-        self._targets = {kind: f"jaxloco_{kind}_{_fingerprint(spec)}" for kind in ("step", "forward")}
+        self._targets = {kind: f"jaxloco_{kind}_{spec.fingerprint()}" for kind in ("step", "forward")}
         for kind, target in self._targets.items():
             host_call.register(target, partial(_Host, spec, kind, threads))
 
@@ -72,15 +71,6 @@ class NativePhysics:
         shaped = zip(self._reading_shapes.items(), parts[4:], strict=True)
         readings = {name: part.reshape(shape) for (name, shape), part in shaped}
         return PhysicsState(*parts[:4]), readings
-
-
-def _fingerprint(spec: PhysicsSpec) -> str:
-    """Return a hash of all that a step depends on: a cached program finds the right function by it."""
-    buffer = np.empty(mujoco.mj_sizeModel(spec.model), np.uint8)
-    mujoco.mj_saveModel(spec.model, None, buffer)
-    motors = None if spec.motors is None else spec.motors.slope.tolist() + spec.motors.velocity_limit.tolist()
-    rest = (mujoco.__version__, spec.substeps, spec.fields, spec.readings, spec.push_body, motors)
-    return hashlib.sha256(buffer.tobytes() + repr(rest).encode()).hexdigest()[:32]
 
 
 def _reading_shapes(spec: PhysicsSpec) -> dict[str, tuple[int, ...]]:

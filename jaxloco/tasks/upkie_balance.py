@@ -132,7 +132,7 @@ class UpkieBalance:
                 interval=Range(*self.push_interval),
                 lateral=0.2,
             ),
-            curriculum=Curriculum(progress_until=0.5),
+            curriculum=Curriculum(progress_until=0.7),
         )
 
     def _action(self) -> ActionSpec:
@@ -266,6 +266,6 @@ RECIPE = TrainConfig(
         reward_scale=0.05,
     ),
     network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(64, 64), activation_fn="tanh", log_std_init=-0.5),
-    total_timesteps=1_500_000,
+    total_timesteps=1_200_000,
     n_envs=256,
 )

@@ -104,7 +104,7 @@ def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Prog
     """
     n_devices, processes = count_devices(config), jax.process_count()
     mesh = sharding.make_mesh(n_devices, hosts.share_of_devices(n_devices))
-    start = jax.jit(partial(loop.init_train_state, env, agent, config))
+    start = sharding.compiled(partial(loop.init_train_state, env, agent, config))
     shapes = jax.eval_shape(start)
     memory.check(memory.estimate(shapes, env, config) // processes, mesh.size // processes, config)
     of_state = loop.places(agent.seeds)
@@ -469,7 +469,7 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     available = jax.local_device_count()
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
     play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT)
-    return jax.jit(partial(batch.reset, env, n_envs=episodes, full=True)), play
+    return sharding.compiled(partial(batch.reset, env, n_envs=episodes, full=True)), play
 
 
 def export_state(

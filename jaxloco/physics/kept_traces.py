@@ -1,0 +1,137 @@
+"""Functions whose traces are kept on disk, beside JAX's cache of compiled programs.
+
+That cache saves compiling, not tracing, and tracing MJX takes longer than all else that is left when a program is
+compiled for the second time. So each batch size of an engine's function is traced and lowered once, written to a file
+(`jax.export`), and read from there ever after. Nothing is kept where JAX has no cache folder.
+
+A kept function is a primitive of its own: under `vmap` it only notes the batch, so the function is traced once, for
+all robots, and not for one robot and then again for a batch of them.
+"""
+
+import contextlib
+import hashlib
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+FOLDER = "traces"
+"""Within JAX's cache folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A function of one robot, traceable; under `vmap` one of many.
+
+    Attributes:
+        name: Unique name of the computation, such as one with a hash of all that it depends on beside its arguments.
+        function: Takes and returns pytrees of arrays.
+        result: What it returns, as a pytree of shapes.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    result: Any
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call it."""
+        if not jax.config.jax_compilation_cache_dir:
+            return self.function(*arguments)
+        leaves, tree = jax.tree.flatten(arguments)
+        results = _primitive.bind(*map(jnp.asarray, leaves), kept=self, tree=tree, batch=())
+        return jax.tree.unflatten(jax.tree.structure(self.result), results)
+
+    def flat(self, tree: Any, batch: tuple[int, ...]) -> Callable[..., list[jax.Array]]:
+        """Return the function of a batch, from arrays to arrays."""
+
+        def one(*leaves: jax.Array) -> list[jax.Array]:
+            return jax.tree.leaves(self.function(*jax.tree.unflatten(tree, leaves)))
+
+        function = one
+        for _ in batch:
+            function = jax.vmap(function)
+        return function
+
+
+_primitive = Primitive("kept_trace")
+_primitive.multiple_results = True
+
+
+@_primitive.def_impl
+def _run(*leaves: jax.Array, **parameters: Any) -> list[jax.Array]:
+    return jax.jit(partial(_primitive.bind, **parameters))(*leaves)
+
+
+@_primitive.def_abstract_eval
+def _shapes(*_: Any, kept: Kept, tree: Any, batch: tuple[int, ...]) -> list[Any]:
+    return [jax.core.ShapedArray((*batch, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(kept.result)]
+
+
+def _batch(leaves: Sequence[Any], dims: Sequence[Any], *, batch: tuple[int, ...], **parameters: Any) -> Any:
+    size = next(x.shape[d] for x, d in zip(leaves, dims, strict=True) if d is not None)
+    leading = [batching.bdim_at_front(x, d, size) for x, d in zip(leaves, dims, strict=True)]
+    results = _primitive.bind(*leading, batch=(size, *batch), **parameters)
+    return results, [0] * len(results)
+
+
+def _differentiate(leaves: Sequence[Any], tangents: Sequence[Any], *, kept: Kept, tree: Any, batch: Any) -> Any:
+    return jax.jvp(kept.flat(tree, batch), leaves, list(map(ad.instantiate_zeros, tangents)))
+
+
+def _lowered(*leaves: jax.Array, kept: Kept, tree: Any, batch: tuple[int, ...]) -> list[jax.Array]:
+    """The computation, several batch axes taken as one."""
+    size = (math.prod(batch),) if batch else ()
+    merged = [leaf.reshape(size + leaf.shape[len(batch) :]) for leaf in leaves]
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in merged)
+    results = _load(kept, tree, size, shapes)(*merged)
+    return [result.reshape(batch + result.shape[len(size) :]) for result in results]
+
+
+batching.primitive_batchers[_primitive] = _batch
+ad.primitive_jvps[_primitive] = _differentiate
+mlir.register_lowering(_primitive, mlir.lower_fun(_lowered, multiple_results=True))
+
+
+def _load(kept: Kept, tree: Any, size: tuple[int, ...], shapes: tuple[Any, ...]) -> Callable[..., list[jax.Array]]:
+    """Return the traced function, from its file or into it."""
+    file = _file(kept.name, str(tree), shapes)
+    with contextlib.suppress(OSError, ValueError):
+        return export.deserialize(bytearray(file.read_bytes())).call
+    function = kept.flat(tree, size)
+    try:
+        with ThreadPoolExecutor(1) as thread:  # what is being traced around it must not show in the trace
+            exported = thread.submit(lambda: export.export(jax.jit(function))(*shapes)).result()
+    except ValueError as error:  # it calls something that JAX does not promise to stay
+        logging.getLogger(__name__).info("the trace of %s cannot be kept: %s", kept.name, error)
+        return function
+    with contextlib.suppress(OSError):
+        _write(file, exported.serialize())
+    return exported.call
+
+
+def _file(*dependencies: Hashable) -> Path:
+    """Return the file of a trace: named by all that it depends on."""
+    config = jax.config
+    settings = (config.jax_default_matmul_precision, config.jax_enable_x64, jax.default_backend(), jax.__version__)
+    name = hashlib.sha256(repr((dependencies, settings)).encode()).hexdigest()[:32]
+    return Path(config.jax_compilation_cache_dir) / FOLDER / name
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a file whole or not at all, whoever else writes it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+        part.write(data)
+    os.replace(part.name, file)
