@@ -110,7 +110,7 @@ def _refill(env: Any, state: Any, _: Any) -> Any:
     from jaxloco.envs import batch
 
     robots = state.robots
-    return batch._draw(env, robots.keys, robots.spare_level, *env.training_steps)
+    return batch.draw(env, robots.keys, robots.spare_level, *env.training_steps)
 
 
 def _advantages(agent: Any, state: Any, trajectory: Any) -> Any:

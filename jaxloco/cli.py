@@ -387,10 +387,13 @@ def run(arguments: list[str]) -> int:
     level = "of terrain, of --view and --video; -1 for a random one; as in training if not given"
     parser.add_argument("--level", type=int, default=None, help=level)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode (default: 10)")
-    parser.add_argument("--episodes", type=int, default=1, help="how many (default: 1)")
+    parser.add_argument("--episodes", type=int, default=None, help="how many, of --env (default: 1)")
     parser.add_argument("--seed", type=int, default=None, help="seed of the first episode's environment")
-    parser.add_argument("--env-kwargs", type=_json_object, default={}, metavar="JSON", help="for the environment")
+    parser.add_argument("--env-kwargs", type=_json_object, default=None, metavar="JSON", help="for the environment")
     own = parser.parse_args(arguments)
+    for name in ("command", "level") if own.env else ("episodes", "env_kwargs"):
+        if getattr(own, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} is for {'--view and --video' if own.env else '--env'} only")
     if own.env is None:
         return _show(own)
     from jaxloco.onboard.clients import run_bundle, summarize
@@ -402,8 +405,8 @@ def run(arguments: list[str]) -> int:
         _bundle_of(own.bundle) if Path(own.bundle).exists() else own.bundle,
         own.env,
         seconds=own.seconds,
-        episodes=own.episodes,
-        env_kwargs=own.env_kwargs,
+        episodes=1 if own.episodes is None else own.episodes,
+        env_kwargs=own.env_kwargs or {},
         seed=own.seed,
         on_episode=report,
     )

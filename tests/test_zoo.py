@@ -163,6 +163,29 @@ def test_a_policy_becomes_a_video_at_once(runs, tmp_path, capsys):
     assert "after 0.20 s" in capsys.readouterr().out and Path("cart.mp4").stat().st_size > 1000
 
 
+def test_the_level_of_terrain_reaches_the_scene(runs, monkeypatch):
+    levels: list[int | None] = []
+    monkeypatch.setattr("jaxloco.playback.show.film", lambda *words: (levels.append(words[-1]), (None, Path("x")))[1])
+    for words in (["--level", "3"], []):
+        assert cli.main(["run", str(runs[0]), "--video", "x.mp4", *words]) == 0
+    assert levels == [3, None]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--env X --level 2", "--level is for --view and --video only"),
+        ("--env X --command 1.0", "--command is for --view and --video only"),
+        ("--video x.mp4 --episodes 2", "--episodes is for --env only"),
+        ("--view --env-kwargs {}", "--env-kwargs is for --env only"),
+    ],
+)
+def test_an_option_without_effect_is_refused(runs, capsys, words, message):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", str(runs[0]), *words.split()])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_the_viewer_shows_every_control_step_and_closing_it_ends_the_episode(runs, monkeypatch, capsys):
     synced: list[float] = []
     opened = SimpleNamespace(

@@ -55,7 +55,7 @@ def begin(env: Environment, keys: jax.Array, *, spread: bool = False, full: bool
     n_envs = keys.shape[0]
     shortest, longest = (env.max_steps, env.max_steps) if full else env.training_steps
     level = env.curriculum.begin(keys, full=full)
-    robots = _draw(env, keys, level, 1 if spread else shortest, longest)
+    robots = draw(env, keys, level, 1 if spread else shortest, longest)
     return BatchState(robots, robots, jnp.ones(n_envs, bool), level, _next(keys))
 
 
@@ -124,7 +124,7 @@ def _merges_itself(value: Any) -> bool:
 
 def _refill(env: Environment, state: BatchState) -> BatchState:
     """Draw every used spare anew."""
-    fresh = _draw(env, state.keys, state.spare_level, *env.training_steps)
+    fresh = draw(env, state.keys, state.spare_level, *env.training_steps)
     return state._replace(
         spare=select(state.spare_used, fresh, state.spare), spare_used=jnp.zeros_like(state.spare_used)
     )
@@ -136,12 +136,12 @@ def _next(keys: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
-def _draw(env: Environment, keys: jax.Array, level: CurriculumState, shortest: int, longest: int) -> EpisodeState:
+def draw(env: Environment, keys: jax.Array, level: CurriculumState, shortest: int, longest: int) -> EpisodeState:
     """Return a first state for each key, (N, 2), of an episode of `shortest` to `longest` steps."""
 
-    def draw(key: jax.Array, level: CurriculumState) -> EpisodeState:
+    def one(key: jax.Array, level: CurriculumState) -> EpisodeState:
         _, key_reset, key_limit = jax.random.split(key, 3)
         limit = jax.random.randint(key_limit, (), shortest, longest + 1)
         return env.reset(key_reset, level, limit)
 
-    return jax.vmap(draw)(keys, level)
+    return jax.vmap(one)(keys, level)

@@ -30,6 +30,8 @@ from jax.interpreters import ad, batching, mlir
 FOLDER = "traces"
 """Within JAX's cache folder."""
 
+_DIGEST = hashlib.sha256().digest_size
+
 
 @dataclass(frozen=True, eq=False)
 class Kept:
@@ -87,7 +89,7 @@ def _batch(leaves: Sequence[Any], dims: Sequence[Any], *, batch: tuple[int, ...]
 
 
 def _differentiate(leaves: Sequence[Any], tangents: Sequence[Any], *, kept: Kept, tree: Any, batch: Any) -> Any:
-    return jax.jvp(kept.flat(tree, batch), leaves, list(map(ad.instantiate_zeros, tangents)))
+    return jax.jvp(kept.flat(tree, batch), tuple(leaves), tuple(map(ad.instantiate_zeros, tangents)))
 
 
 def _lowered(*leaves: jax.Array, kept: Kept, tree: Any, batch: tuple[int, ...]) -> list[jax.Array]:
@@ -107,8 +109,9 @@ mlir.register_lowering(_primitive, mlir.lower_fun(_lowered, multiple_results=Tru
 def _load(kept: Kept, tree: Any, size: tuple[int, ...], shapes: tuple[Any, ...]) -> Callable[..., list[jax.Array]]:
     """Return the traced function, from its file or into it."""
     file = _file(kept.name, str(tree), shapes)
-    with contextlib.suppress(OSError, ValueError):
-        return export.deserialize(bytearray(file.read_bytes())).call
+    data = _read(file)
+    if data is not None:
+        return export.deserialize(data).call
     function = kept.flat(tree, size)
     try:
         with ThreadPoolExecutor(1) as thread:  # what is being traced around it must not show in the trace
@@ -129,9 +132,18 @@ def _file(*dependencies: Hashable) -> Path:
     return Path(config.jax_compilation_cache_dir) / FOLDER / name
 
 
-def _write(file: Path, data: bytes) -> None:
-    """Write a file whole or not at all, whoever else writes it."""
+def _read(file: Path) -> bytearray | None:
+    """Return what was written, None if there is nothing or something else."""
+    with contextlib.suppress(OSError):
+        data = file.read_bytes()
+        if data[:_DIGEST] == hashlib.sha256(data[_DIGEST:]).digest():
+            return bytearray(data[_DIGEST:])
+    return None
+
+
+def _write(file: Path, data: bytearray) -> None:
+    """Write a checksum and the data, whole or not at all, whoever else writes it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-        part.write(data)
+        part.write(hashlib.sha256(data).digest() + data)
     os.replace(part.name, file)
