@@ -175,6 +175,15 @@ def test_gains_scale_the_torque_at_a_given_error_but_not_its_limit(upkie):
     assert moving.actuator_force[2] == pytest.approx(-1.0)
 
 
+def test_damping_scales_the_velocity_feedback_alone(upkie):
+    model = drawn(upkie, Randomizer("legs", rand.scale_damping, {"actuators": [0, 1], "factor": exactly(0.25)}))
+    moving = in_default_pose(upkie, model, [0.1, 0.0, 0.0, 0.0, 0.0, 0.0])
+    moving.qvel[np.asarray(upkie.joint_qvel_indices)] = 0.5
+    mujoco.mj_forward(model, moving)
+    # 20 N m/rad, untouched, times 0.1 rad; 1 N m s/rad, a quarter of it in the two joints, times 0.5 rad/s.
+    np.testing.assert_allclose(moving.actuator_force[[0, 1, 3]], [2.0 - 0.125, -0.125, -0.5], atol=1e-6)
+
+
 def test_torque_scale_acts_on_what_is_asked_and_on_the_limit(upkie):
     model = drawn(upkie, Randomizer("torques", rand.scale_torques, {"factor": exactly(0.9)}))
     found = torques(upkie, model, [0.1, 0.0, 1.0, 0.0, 0.0, 100.0])

@@ -166,6 +166,13 @@ def scale_gains(
     }
 
 
+def scale_damping(
+    actuator_biasprm: jax.Array, *, draw: Callable[..., jax.Array], actuators: Sequence[int], factor: Range
+) -> Params:
+    """Scale the velocity feedback of actuators alone by one factor: (nu, 10)."""
+    return {"actuator_biasprm": actuator_biasprm.at[np.asarray(actuators), 2].multiply(draw(factor))}
+
+
 def scale_torques(
     actuator_gainprm: jax.Array,
     actuator_biasprm: jax.Array,

@@ -49,7 +49,7 @@ class Kept:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call it."""
-        if not jax.config.jax_compilation_cache_dir:
+        if not _cache():
             return self.function(*arguments)
         leaves, tree = jax.tree.flatten(arguments)
         results = _primitive.bind(*map(jnp.asarray, leaves), kept=self, tree=tree, batch=())
@@ -126,10 +126,15 @@ def _load(kept: Kept, tree: Any, size: tuple[int, ...], shapes: tuple[Any, ...])
 
 def _file(*dependencies: Hashable) -> Path:
     """Return the file of a trace: named by all that it depends on."""
-    config = jax.config
-    settings = (config.jax_default_matmul_precision, config.jax_enable_x64, jax.default_backend(), jax.__version__)
+    options = (getattr(jax.config, name) for name in ("jax_default_matmul_precision", "jax_enable_x64"))
+    settings = (*options, jax.default_backend(), jax.__version__)
     name = hashlib.sha256(repr((dependencies, settings)).encode()).hexdigest()[:32]
-    return Path(config.jax_compilation_cache_dir) / FOLDER / name
+    return Path(_cache()) / FOLDER / name
+
+
+def _cache() -> str:
+    """Return the folder of JAX's cache, empty if there is none."""
+    return getattr(jax.config, "jax_compilation_cache_dir", None) or ""
 
 
 def _read(file: Path) -> bytearray | None:

@@ -50,7 +50,7 @@ class MjxPhysics:
 
     def _calls(self, *, keep: bool) -> tuple[Callable[..., Any], ...]:
         """Return what calls MJX, with traces that are kept unless they hold functions of this process, as Warp's do."""
-        functions = self._derive_now, self._forward_now, self._advance_now
+        functions: tuple[Callable[..., Any], ...] = (self._derive_now, self._forward_now, self._advance_now)
         if not keep:
             return functions
         state, readings = _shapes(self.spec, self._data)
@@ -85,9 +85,7 @@ class MjxPhysics:
         with jax.numpy_rank_promotion("allow"):
             return self._read(mjx.forward(self._model.tree_replace(params), self._assemble(state, controls)))
 
-    def _advance_now(
-        self, params: Params, state: PhysicsState, controls: Controls
-    ) -> tuple[PhysicsState, Readings]:
+    def _advance_now(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
         model = self._model.tree_replace(params)
         data = self._assemble(state, controls)
 

@@ -52,6 +52,7 @@ class UpkieBalance:
         wheel_gain: Factor on the wheel servos' velocity gain (1 N m s/rad): softer below 1.
         leg_gain: Factor on the leg servos' gains (20 N m/rad and 1 N m s/rad in the package's simulator, which offers
             a factor of 2; 64 N m/rad on the robot).
+        leg_damping: Further factor on the leg servos' velocity gain, which is not known of the robot.
         torque_scale: Factor on each motor's torque.
         mass_scale: Factor on each body's mass and inertia.
         inertia_scale: Further factor on each body's inertia.
@@ -83,6 +84,7 @@ class UpkieBalance:
     bandwidth_lag: Span = (0.0, 0.01)
     wheel_gain: Span = (0.3, 1.2)
     leg_gain: Span = (0.8, 3.0)
+    leg_damping: Span = (0.2, 1.2)
     torque_scale: Span = (0.9, 1.1)
     mass_scale: Span = (0.8, 1.2)
     inertia_scale: Span = (0.9, 1.1)
@@ -179,6 +181,9 @@ class UpkieBalance:
             scale("legs", rand.scale_lengths, {"bodies": legs, "factor": Range(*self.leg_scale)}),
             scale("wheel_servos", rand.scale_gains, {"actuators": wheels, "factor": Range(*self.wheel_gain, log=True)}),
             scale("leg_servos", rand.scale_gains, {"actuators": others, "factor": Range(*self.leg_gain, log=True)}),
+            scale(
+                "leg_damping", rand.scale_damping, {"actuators": others, "factor": Range(*self.leg_damping, log=True)}
+            ),
             scale("torques", rand.scale_torques, {"factor": Range(*self.torque_scale)}),
         )
 

@@ -157,10 +157,26 @@ def _step(
     return (robots, _record_crash(env, crash, ended)), (fields, agent.each(partial(_sums, env))(agent.unfold(ended)))
 
 
+FEW = 16
+"""Robots of one seed on one device whose final observations are evaluated together."""
+
+
 def _truncation_value(agent: Agent, learner: LearnerState, ended: EpisodeState) -> jax.Array:
-    """V of the final observations; only evaluated in the few steps where some episode is truncated."""
-    value = partial(agent.value, learner)
-    return jax.lax.cond(jnp.any(ended.truncated), value, lambda o: jnp.zeros_like(ended.reward), ended.observation)
+    """V of the final observations of truncated episodes, (N,): of none, of a few, or of all robots, by need."""
+    truncated = agent.unfold(ended.truncated)
+    few = min(FEW, truncated.shape[-1])
+
+    def of_few(observation: dict[str, jax.Array]) -> jax.Array:
+        find = agent.each(lambda mask: jnp.nonzero(mask, size=few, fill_value=mask.shape[0])[0])
+        take = agent.each(lambda x, rows: x.at[rows].get(mode="clip"))
+        put = agent.each(lambda rows, values: jnp.zeros(truncated.shape[-1]).at[rows].set(values, mode="drop"))
+        rows = find(truncated)
+        chosen = jax.tree.map(lambda x: agent.fold(take(agent.unfold(x), rows)), observation)
+        return agent.fold(put(rows, agent.unfold(agent.value(learner, chosen))))
+
+    branches = (lambda _: jnp.zeros_like(ended.reward), of_few, partial(agent.value, learner))
+    most = jnp.max(jnp.sum(truncated, axis=-1))
+    return jax.lax.switch((most > 0).astype(jnp.int32) + (most > few), branches, ended.observation)
 
 
 def _record_crash(env: Environment, crash: Crash, ended: EpisodeState) -> Crash:

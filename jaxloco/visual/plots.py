@@ -33,6 +33,7 @@ MAIN = COLORS[0]
 INK = "#333333"
 GRID = "#e6e6e6"
 PANEL_INCHES = (4.0, 2.5)
+MOST_NAMES_INSIDE = 10
 DOTS_PER_INCH = 110
 TERRAIN_PIXELS = 1600
 TERRAIN_COLORS = "PuOr_r"
@@ -269,7 +270,21 @@ def _draw_all(axis: Any, metrics: Metrics, prefix: str) -> None:
         label = name.removeprefix(prefix).replace("_", " ")
         color = COLORS[index % len(COLORS)]
         axis.plot(steps, values, color=color, linestyle=dashes, label=label, **_style(steps))
-    axis.legend(**{**_LEGEND, "ncols": 1 if len(names) <= 5 else 2})
+    axis.legend(**_legend_of(len(names)))
+
+
+def _legend_of(count: int) -> dict[str, Any]:
+    """Where so many names go: into the panel, or below it where they would cover the curves."""
+    if count <= MOST_NAMES_INSIDE:
+        return {**_LEGEND, "ncols": 1 if count <= 5 else 2}
+    return {
+        **_LEGEND,
+        "fontsize": 6,
+        "ncols": 3,
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, -0.24),
+        "framealpha": 0.0,
+    }
 
 
 def _draw_kl(axis: Any, metrics: Metrics) -> None:
@@ -301,7 +316,7 @@ def _dress(axis: Any, name: str) -> None:
     axis.set_xlabel("env steps", fontsize=8, color=INK)
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.tick_params(labelsize=8, colors=INK, length=2.5)
+    axis.tick_params(which="both", labelsize=8, colors=INK, length=2.5)
     axis.grid(True, color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.margins(x=0.02)
