@@ -84,7 +84,7 @@ class UpkieBalance:
     bandwidth_lag: Span = (0.0, 0.01)
     wheel_gain: Span = (0.3, 1.2)
     leg_gain: Span = (0.8, 3.0)
-    leg_damping: Span = (0.2, 1.2)
+    leg_damping: Span = (0.4, 1.2)
     torque_scale: Span = (0.9, 1.1)
     mass_scale: Span = (0.8, 1.2)
     inertia_scale: Span = (0.9, 1.1)
@@ -271,6 +271,7 @@ RECIPE = TrainConfig(
         reward_scale=0.05,
     ),
     network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(64, 64), activation_fn="tanh", log_std_init=-0.5),
-    total_timesteps=1_200_000,
+    total_timesteps=1_100_000,
+    eval_episodes=64,
     n_envs=256,
 )

@@ -62,12 +62,18 @@ def over_robots(
     )
 
 
-def compiled(function: Callable[..., Any], **options: Any) -> Any:
+def compiled(function: Callable[..., Any], *, once: bool = False, **options: Any) -> Any:
     """Return `jax.jit` of a whole program, with less effort on a CPU: that compiles in two thirds of the time.
 
     What takes long when it runs, physics and matrix products, is not LLVM's to optimize there.
+
+    Args:
+        function: The program.
+        once: It runs once and briefly, so the least effort will do.
+        options: Of `jax.jit`.
     """
-    effort = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    level = 0 if once else 1
+    effort = {"xla_backend_optimization_level": level} if jax.default_backend() == "cpu" else None
     return jax.jit(function, compiler_options=effort, **options)
 
 

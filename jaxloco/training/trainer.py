@@ -104,7 +104,7 @@ def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Prog
     """
     n_devices, processes = count_devices(config), jax.process_count()
     mesh = sharding.make_mesh(n_devices, hosts.share_of_devices(n_devices))
-    start = sharding.compiled(partial(loop.init_train_state, env, agent, config))
+    start = sharding.compiled(partial(loop.init_train_state, env, agent, config), once=True)
     shapes = jax.eval_shape(start)
     memory.check(memory.estimate(shapes, env, config) // processes, mesh.size // processes, config)
     of_state = loop.places(agent.seeds)
@@ -352,27 +352,32 @@ class Trainer:
     # After
 
     def _finish(self, state: TrainState) -> dict[str, Any]:
-        summary = self._summary(state)
-        if self._interrupted:
-            self.progress.message("interrupted: exporting the policy as it is, without evaluation")
-        else:
-            with self.progress.stage("evaluating"), self.timings.stage("evaluation"):
-                episodes = evaluate(self.env, self.agent, state, self.config.eval_episodes, self.config.seed)
-            if episodes is not None:
-                summary["evaluation"] = evaluation.summarize(self.env, episodes)
-        with self.progress.stage("exporting the policy"), self.timings.stage("export"):
-            export_state(self.folder.policy, self.env, self.agent, self.config, state, summary.get("evaluation"))
-        with self.progress.stage("drawing the curves"), self.timings.stage("curves"):
-            plot_curves(read_metrics(self.folder.metrics_csv), self.folder.curves, control_dt=self.env.dt)
-            if isinstance(self.env.ground, GridGround):
-                plot_terrain(self.env.ground.terrain, self.env.ground.grid, self.folder.terrain)
+        summary, episodes = self._summary(state), None
+        with ThreadPoolExecutor(1) as beside:
+            curves = beside.submit(self._draw_curves)  # one core can do that while the program to evaluate compiles
+            if self._interrupted:
+                self.progress.message("interrupted: exporting the policy as it is, without evaluation")
+            else:
+                with self.progress.stage("evaluating"), self.timings.stage("evaluation"):
+                    episodes = evaluate(self.env, self.agent, state, self.config.eval_episodes, self.config.seed)
+                if episodes is not None:
+                    summary["evaluation"] = evaluation.summarize(self.env, episodes)
+            with self.progress.stage("exporting the policy"), self.timings.stage("export"):
+                export_state(self.folder.policy, self.env, self.agent, self.config, state, summary.get("evaluation"))
+            with self.progress.stage("drawing the curves"), self.timings.stage("curves"):
+                curves.result()
         self._write_summary(summary)  # also before the video, which may fail or be cut short
-        if not self._interrupted and episodes is not None and self.config.video_seconds:
+        if episodes is not None and self.config.video_seconds:
             with self.progress.stage("rendering the video"), self.timings.stage("video"):
                 make_video(self.env, episodes, self.folder.video, self.config.video_seconds, self.progress.message)
         self._write_summary(summary)
         self.progress.summary(_short(summary, self.folder))
         return summary
+
+    def _draw_curves(self) -> None:
+        plot_curves(read_metrics(self.folder.metrics_csv), self.folder.curves, control_dt=self.env.dt)
+        if isinstance(self.env.ground, GridGround):
+            plot_terrain(self.env.ground.terrain, self.env.ground.grid, self.folder.terrain)
 
     def _write_summary(self, summary: dict[str, Any]) -> None:
         summary["seconds"] = {name: round(value, 3) for name, value in self.timings.stages.items()}
@@ -469,7 +474,7 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     available = jax.local_device_count()
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
     play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT)
-    return sharding.compiled(partial(batch.reset, env, n_envs=episodes, full=True)), play
+    return sharding.compiled(partial(batch.reset, env, n_envs=episodes, full=True), once=True), play
 
 
 def export_state(

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxloco.visual.render import render_video
 
-VIDEO_FPS = 30
+VIDEO_FPS = 25
 
 
 def render_episode(
