@@ -281,6 +281,31 @@ def test_every_epoch_has_its_own_permutation(count: int) -> None:
     assert count < 10 or abs(np.corrcoef(orders)[0, 1]) < 0.2
 
 
+@pytest.mark.parametrize("options", [{}, {"learning_rate_schedule": "adaptive"}, {"target_kl": 0.01}], ids=str)
+def test_mini_batches_cut_to_the_size_of_a_cache_teach_the_same(monkeypatch, options) -> None:
+    config = replace(FULL_BATCH, n_minibatches=2, n_epochs=3, **options)
+    batch_size, numbers = 12, DIM + DIM + 5 + 4
+    whole, whole_metrics = update(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(ppo, "CACHED_NUMBERS", 3 * numbers)
+        patch.setattr(ppo.jax, "default_backend", lambda: "cpu")
+        assert ppo._pieces(batch_size, NETWORKS) == 4
+        jax.clear_caches()
+        cut, cut_metrics = update(config)
+    jax.clear_caches()
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6), cut.params, whole.params)
+    assert cut_metrics == pytest.approx(whole_metrics, rel=2e-4, abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("samples", "pieces"), [(1, 1), (20_000, 1), (20_001, 3), (40_000, 2), (60_000, 3), (60_001, 1)]
+)
+def test_pieces_are_equal_and_not_much_smaller_than_need_be(monkeypatch, samples, pieces) -> None:
+    """60 001 is 29 times a prime: no pieces of about that size are equal."""
+    monkeypatch.setattr(ppo, "CACHED_NUMBERS", 20_000 * 15)
+    assert ppo._pieces(samples, NETWORKS) == pieces
+
+
 def test_every_sample_is_in_every_mini_batch_equally_often() -> None:
     """1000 orders of 64 samples: each is in the first quarter 250 times, give or take 5 σ = 5 · 13.7."""
     orders = ppo._shuffled_orders(jax.random.PRNGKey(0), 1000, 64)

@@ -5,11 +5,14 @@ rollout is collected elsewhere: `act` draws the actions, `update` learns from th
 
 Measured on 2 CPU cores, 256 robots x 32 steps, 50 observations, networks 64-64, 4 epochs x 4 mini-batches:
 one update takes 15 ms (ELU) and compiles in 1.3 s. What counted, beside the matrix products: a shuffle by one
-sort of packed words, one gather per epoch, and normalizing once per update.
+sort of packed words, one gather per epoch, and normalizing once per update. And with wider networks, that
+activations stay in a core's cache: the gradient of 3072 samples of two networks 128-128, one of them mirrored,
+takes 60 ms at once and 37 ms in pieces of 256.
 """
 
+import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,6 +44,7 @@ LEARNING_RATE_SCHEDULES = ("constant", "linear", "adaptive")
 CLIP_RANGE_SCHEDULES = ("constant", "linear")
 ADAPTIVE_FACTOR = 1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor
 MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
+CACHED_NUMBERS = 300_000  # activations of a piece of a mini-batch on a CPU
 GROUPS = (8, 4, 2, 1)  # of robots, each shuffled by itself: training is the same on 1, 2, 4 or 8 devices
 TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
@@ -528,8 +532,8 @@ def _no_step(step: Any, carry: _Carry, batch: _Batch) -> tuple[_Carry, Metrics]:
 def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tuple[_Carry, Metrics]:
     """Gradient, clipped by its global norm, through Adam, times the learning rate."""
     config = loop.config
-    loss = partial(_loss, batch=batch, clip_range=clip_range, config=config, networks=loop.networks)
-    gradient, logs = jax.grad(loss, has_aux=True)(carry.params)
+    loss = partial(_loss, clip_range=clip_range, config=config, networks=loop.networks)
+    gradient, logs = _gradient(loss, carry.params, batch, loop.networks)
     gradient = collectives.mean(gradient, loop.axis_name)
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)))
     shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
@@ -545,6 +549,34 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
         goes_on = collectives.mean(logs["approx_kl"], loop.axis_name) <= TARGET_KL_MARGIN * config.target_kl
         stepped = jax.tree.map(partial(jnp.where, goes_on), stepped, carry._replace(running=jnp.asarray(False)))
     return stepped, {**logs, "grad_norm": norm}
+
+
+def _gradient(
+    loss: Callable[[Params, _Batch], tuple[Array, Metrics]], params: Params, batch: _Batch, networks: ActorCritic
+) -> tuple[Params, Metrics]:
+    """Gradient and logs of a mini-batch's loss, on a CPU as the mean over pieces that a core's cache can hold."""
+    differentiate = jax.grad(loss, has_aux=True)
+    count = _pieces(batch.scalars.shape[0], networks) if jax.default_backend() == "cpu" else 1
+    if count == 1:
+        return differentiate(params, batch)
+    pieces = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+    first = jax.tree.map(operator.itemgetter(0), pieces)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(differentiate, params, first))
+
+    def add(total: tuple[Params, Metrics], piece: _Batch) -> tuple[tuple[Params, Metrics], None]:
+        return jax.tree.map(jnp.add, total, differentiate(params, piece)), None
+
+    total, _ = jax.lax.scan(add, nothing, pieces)
+    return jax.tree.map(lambda x: x / count, total)
+
+
+def _pieces(samples: int, networks: ActorCritic) -> int:
+    """Into how many equal pieces to cut so many samples, so that the activations of one are about 1 MB; or 1."""
+    config = networks.config
+    widths = sum(config.net_arch_pi) + sum(config.net_arch_vf)
+    numbers = networks.actor_dim + networks.critic_dim + widths * (2 if networks.equivariant else 1)
+    wanted = samples * numbers / CACHED_NUMBERS
+    return next((n for n in range(math.ceil(wanted), math.ceil(4 * wanted)) if samples % n == 0), 1)
 
 
 def _loss(
