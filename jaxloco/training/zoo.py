@@ -79,7 +79,7 @@ def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
     write_json(out / "config.json", configs[best])
     evaluation = _evaluation(summaries, configs, best)
     write_json(out / "evaluation.json", evaluation)
-    title = f"{summaries[best]['task']}: {len(runs)} seeds, and their interquartile mean"
+    title = f"{summaries[best]['task']}: {_count(len(runs))}, and their interquartile mean"
     plot_seeds([read_metrics(run) for run in runs], out / "curves.png", title=title)
     write_text(out / "README.md", _readme(out.name, evaluation, configs[best]))
     return Entry(out)
@@ -171,6 +171,10 @@ def _option(key: str, value: Any) -> str:
     return " ".join([name, *map(str, words)])
 
 
+def _count(seeds: int) -> str:
+    return f"{seeds} seed{'s' if seeds > 1 else ''}"
+
+
 def _readme(name: str, evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     seeds = evaluation["seeds"]
     rows = [
@@ -183,7 +187,7 @@ def _readme(name: str, evaluation: Mapping[str, Any], config: Mapping[str, Any])
     versions = ", ".join(f"{package} {version}" for package, version in evaluation["versions"].items())
     return f"""# {name}
 
-`{evaluation["task"]}` for the robot `{evaluation["robot"]}`, trained with {len(seeds)} seeds.
+`{evaluation["task"]}` for the robot `{evaluation["robot"]}`, trained with {_count(len(seeds))}.
 The bundle in `policy/` is that of seed {evaluation["best_seed"]}, the best of them.
 
 ```sh

@@ -91,7 +91,7 @@ def _draw_seeds(axis: Any, runs: Sequence[Metrics], *, metric: str, scale: float
     for row in values:
         axis.plot(steps, row, color=MAIN, linewidth=0.6, alpha=0.35)
     axis.fill_between(steps, low, high, color=MAIN, alpha=0.2, linewidth=0, label="95 % bootstrap interval")
-    axis.plot(steps, middle, color=MAIN, label=f"interquartile mean of {len(values)} seeds", **_style(steps))
+    axis.plot(steps, middle, color=MAIN, label=f"interquartile mean (seeds: {len(values)})", **_style(steps))
     axis.legend(**_LEGEND)
 
 
