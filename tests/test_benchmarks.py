@@ -401,6 +401,16 @@ def test_the_page_shows_requirement_result_and_command(tmp_path: Path, baseline:
     assert path.read_text() == before
 
 
+def test_of_several_seeds_the_page_shows_the_bundle_that_bears_least():
+    def run(seed: int, **ratios: float | None) -> dict[str, Any]:
+        return {"seed": seed, "transfer": {"comparison": {name: {"ratio": r} for name, r in ratios.items()}}}
+
+    runs = [run(0, push=3.0, delay=2.0), run(1, push=None, delay=0.9), run(2, push=1.5, delay=2.5), {"seed": 3}]
+    weakest = page._weakest({"train_command": {"runs": runs}})["upkie_transfer"]
+    assert (weakest["seed"], weakest["of"]) == (1, 4)
+    assert page._weakest({}) == {} == page._weakest({"train_command": {"runs": [{"seed": 3}]}})
+
+
 def test_a_quick_or_changed_measurement_decides_nothing(baseline: dict[str, Any]):
     quick = {"quick": True, "bundle": baseline, "example_gains": baseline}
     assert page._simulated(quick) == page.Measured("5 of 5 / 5 of 5 (quick)", None)
