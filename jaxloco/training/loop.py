@@ -102,8 +102,10 @@ def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> Tra
         learner = ppo.init_learner(key_learner, agent.networks, agent.config, env.observation_sizes)
         return learner, batch.reset(env, key_robots, config.n_envs, spread=True), key
 
-    seeds = config.seed if agent.seeds is None else config.seed + jnp.arange(agent.seeds)
-    learner, robots, key = agent.each(init)(seeds)
+    if agent.seeds is None:
+        learner, robots, key = init(config.seed)
+    else:  # one after the other: XLA's QR decomposition of several matrices at once can wait forever on a CPU
+        learner, robots, key = jax.lax.map(init, config.seed + jnp.arange(agent.seeds))
     return TrainState(learner, robots, no_crash(env, agent.fold(robots)), key, jnp.int32(0))
 
 
