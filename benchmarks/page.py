@@ -127,9 +127,17 @@ def _weakest(documents: Mapping[str, Result]) -> dict[str, Result]:
 
 
 def _strength(document: Result) -> tuple[float, ...]:
-    items = document["comparison"].values()
-    ratios = [math.inf if item["ratio"] is None else item["ratio"] for item in items]
-    return (sum(ratio >= 1.0 - 1e-6 for ratio in ratios), sum(ratio >= 2.0 - 1e-6 for ratio in ratios), min(ratios))
+    ratios = _ratios(document, "ratio")
+    return (_reaching(ratios, 1.0), _reaching(ratios, 2.0), min(ratios))
+
+
+def _ratios(document: Result, key: str) -> list[float]:
+    """How many times the example's levels a bundle bears, one ratio per axis; infinite where the example bears none."""
+    return [math.inf if item[key] is None else item[key] for item in document["comparison"].values()]
+
+
+def _reaching(ratios: Sequence[float], factor: float) -> int:
+    return sum(ratio >= factor - 1e-6 for ratio in ratios)
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -194,8 +202,8 @@ def _simulated(document: Result) -> Measured:
 def _axes(key: str, factor: float, least: int) -> Callable[[Result], Measured]:
     @_bundle
     def read(document: Result) -> Measured:
-        ratios = [math.inf if item[key] is None else item[key] for item in document["comparison"].values()]
-        reached = sum(ratio >= factor - 1e-6 for ratio in ratios)
+        ratios = _ratios(document, key)
+        reached = _reaching(ratios, factor)
         return Measured(f"{reached} of {len(ratios)} axes", reached >= least)
 
     return read

@@ -18,6 +18,7 @@ from jaxloco.envs import actions
 from jaxloco.envs.interface import Environment, PolicyInterface
 from jaxloco.envs.observations import Observer
 from jaxloco.learning import ppo
+from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.learning.ppo import LearnerState
 from jaxloco.onboard.bundle import write_bundle
@@ -58,7 +59,7 @@ def export(
     facts = {**provenance, "robot": env.robot_facts(), "versions": versions()}
     spec = policy_spec(env, agent, task, facts)
     arrays = {}
-    for index, (kernel, bias) in enumerate(agent.networks.policy_layers(learner.params)):
+    for index, (kernel, bias) in enumerate(actor_layers(learner.params)):
         arrays[f"actor/{index}/kernel"] = np.asarray(kernel, np.float32)
         arrays[f"actor/{index}/bias"] = np.asarray(bias, np.float32)
     if spec.normalizer is not None:

@@ -24,8 +24,8 @@ def sampler(seed: int = 0, curriculum: CurriculumState = FULL, until: float = 1.
     return Sampler(jax.random.PRNGKey(seed), curriculum, until)
 
 
-def level(progress: float = 0.0, success: float = 0.0) -> CurriculumState:
-    return CurriculumState(jnp.float32(progress), jnp.float32(success), jnp.int32(0))
+def level(progress: float = 0.0, success: float = 0.0, training: bool = True) -> CurriculumState:
+    return CurriculumState(jnp.float32(progress), jnp.float32(success), jnp.int32(0), jnp.bool(training))
 
 
 # Binding
@@ -76,6 +76,18 @@ def test_a_range_grows_from_its_nominal_value():
     low, high = span.bounds(level(progress=0.25), 0.5)  # half way: three quarters of the width
     assert (float(low), float(high)) == (0.25, 3.25)
     assert [float(x) for x in span.bounds(level(progress=1.0), 0.5)] == [0.0, 4.0]
+
+
+def test_a_range_may_have_other_ends_in_training():
+    span = Range(0.5, 1.0, log=True, training=(0.25, 2.0))
+    assert [float(x) for x in span.bounds(level(), 1.0)] == [0.25, 2.0]
+    assert [float(x) for x in span.bounds(FULL, 1.0)] == [0.5, 1.0]
+    grows = Range(0.0, 4.0, grows="progress", nominal=1.0, training=(-1.0, 5.0))
+    assert [float(x) for x in grows.bounds(level(progress=0.5), 1.0)] == [0.0, 3.0]  # half the way to -1 and 5
+    draws = sampler(curriculum=level()).draw(span, (1000,))
+    assert 0.25 <= float(draws.min()) < 0.3 and 1.8 < float(draws.max()) <= 2.0
+    with pytest.raises(ConfigError, match="both ends must be positive"):
+        Range(0.5, 1.0, log=True, training=(0.0, 1.0))
 
 
 def test_success_widens_a_range_and_failure_narrows_it():

@@ -360,7 +360,7 @@ MIRRORED = Symmetry(REFLECTION, REFLECTION, Reflection((1, 0), (1.0, 1.0)))
 
 def mirrored_update(mode: str, **options: Any) -> tuple[ActorCritic, LearnerState, dict[str, float]]:
     config = replace(FULL_BATCH, symmetry=mode, **options)
-    network = NetworkConfig((5,), (4,), activation_fn="tanh")
+    network = NetworkConfig((6,), (4,), activation_fn="tanh")
     networks = make_actor_critic(DIM, DIM, ACTIONS, network, MIRRORED, equivariant=mode == "network")
     state = ppo.init_learner(jax.random.PRNGKey(0), networks, config, {"actor": DIM})
     data = trajectory(state, config, networks=networks)
@@ -401,6 +401,9 @@ def test_the_symmetry_loss_makes_a_policy_more_symmetric():
 def test_a_symmetric_network_stays_symmetric_whatever_it_learns():
     networks, state, _ = mirrored_update("network", learning_rate=1e-2, n_epochs=10)
     assert asymmetry(networks, state) < 1e-6
+    images = networks.symmetric(state.params)
+    for here, image in zip(jax.tree.leaves(state.params), jax.tree.leaves(images), strict=True):
+        np.testing.assert_array_equal(here, image)
     mean = state.normalizers["actor"].mean
     np.testing.assert_allclose(mean, REFLECTION(mean), atol=1e-7)
 

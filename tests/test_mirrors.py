@@ -11,7 +11,7 @@ from jaxloco.envs.curriculum import FULL
 from jaxloco.envs.env import Env
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.errors import ConfigError
-from jaxloco.learning.networks import ACTIVATIONS, NetworkConfig, make_actor_critic
+from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 from jaxloco.learning.normalization import init_statistics, update_statistics
 from jaxloco.learning.symmetry import Reflection, Symmetry, symmetrized
 from jaxloco.physics import Controls
@@ -122,23 +122,36 @@ def test_what_does_not_come_back_when_mirrored_twice_is_refused():
 
 
 @pytest.mark.parametrize("options", [{}, {"state_dependent_std": True, "activation_fn": "tanh"}])
-def test_symmetric_networks_are_symmetric_and_equal_their_wide_export(options):
-    config = NetworkConfig((8, 6), (5,), **options)
+def test_symmetric_networks_are_symmetric(options):
+    config = NetworkConfig((8, 6), (4,), **options)
     networks = make_actor_critic(3, 3, 2, config, SYMMETRY, equivariant=True)
     params = jax.tree.map(
         lambda x: x + 0.3 * jnp.sin(jnp.arange(x.size)).reshape(x.shape), networks.init(jax.random.PRNGKey(0))
     )
+    params = networks.symmetric(params)
+    for once, twice in zip(jax.tree.leaves(params), jax.tree.leaves(networks.symmetric(params)), strict=True):
+        np.testing.assert_array_equal(once, twice)
     x = jax.random.normal(jax.random.PRNGKey(1), (7, 3))
     policy, image = networks.policy(params, x), networks.policy(params, OBSERVED(x))
     np.testing.assert_allclose(image.mean, SYMMETRY.action(policy.mean), atol=1e-6)
     np.testing.assert_allclose(image.log_std, SYMMETRY.action.swap(policy.log_std), atol=1e-6)
     np.testing.assert_allclose(networks.value(params, OBSERVED(x)), networks.value(params, x), atol=1e-6)
-    y = x
-    layers = networks.policy_layers(params)
-    for index, (kernel, bias) in enumerate(layers):
-        y = y @ kernel + bias[None]
-        y = ACTIVATIONS[config.activation_fn](y) if index < len(layers) - 1 else y
-    np.testing.assert_allclose(y, policy.mean, atol=1e-6)
+
+
+def test_symmetric_networks_begin_as_wide_as_plain_ones():
+    config = NetworkConfig((256, 256), (256, 256))
+    plain = make_actor_critic(3, 3, 2, config).init(jax.random.PRNGKey(0))
+    symmetric = make_actor_critic(3, 3, 2, config, SYMMETRY, equivariant=True).init(jax.random.PRNGKey(0))
+    for name in ("actor", "critic"):
+        for layer in ("Dense_0", "Dense_1", "Dense_2"):
+            spreads = [float(jnp.std(params[name]["params"][layer]["kernel"])) for params in (plain, symmetric)]
+            assert spreads[1] == pytest.approx(spreads[0], rel=0.15)
+
+
+@pytest.mark.parametrize("widths", [((), (4,)), ((8,), (5,))])
+def test_symmetric_networks_need_pairs_of_hidden_units(widths):
+    with pytest.raises(ConfigError, match="needs hidden layers of even width"):
+        make_actor_critic(3, 3, 2, NetworkConfig(*widths), SYMMETRY, equivariant=True)
 
 
 def test_symmetrized_statistics_are_those_of_samples_and_mirror_images():

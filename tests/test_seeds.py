@@ -1,5 +1,7 @@
 """Several seeds in one program learn what each would learn alone, and leave a run folder each."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from unittest import mock
 
@@ -52,6 +54,28 @@ def test_each_seed_learns_what_it_would_learn_alone(three):
 def test_seeds_differ(three):
     parameters = [np.asarray(ravel_pytree(loop.state_of_seed(three[0], k).learner.params)[0]) for k in range(3)]
     assert np.abs(parameters[0] - parameters[1]).max() > 0.01 and np.abs(parameters[1] - parameters[2]).max() > 0.01
+
+
+START = """
+from dataclasses import replace
+from functools import partial
+
+import jax
+
+from jaxloco.tasks import recipe
+from jaxloco.training import loop, sharding
+
+config = replace(recipe("go1-velocity"), n_envs=16, seeds=4)
+env = config.task.spec().build("native")
+start = partial(loop.init_train_state, env, loop.make_agent(env, config), config)
+jax.block_until_ready(sharding.compiled(start, once=True)())
+"""
+
+
+@pytest.mark.slow
+def test_seeds_of_a_robot_on_the_native_engine_begin():
+    """With networks drawn under `vmap` this waited forever, every time; it takes some 12 s."""
+    subprocess.run([sys.executable, "-c", START], check=True, timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -273,7 +273,7 @@ def test_heading_by_hand():
 def test_robots_begin_on_their_tile_above_all_that_is_below_them(ground, go1):
     """Every kind at its hardest: no sole is in the ground, and the lowest one is close to it."""
     data = mujoco.MjData(go1.model)
-    place = jax.jit(lambda p, t, k: ground.place(p, t, Sampler(k, CurriculumState(*jnp.zeros(3)), 1.0)))
+    place = jax.jit(lambda p, t, k: ground.place(p, t, Sampler(k, CurriculumState(*jnp.zeros(3), jnp.bool(True)), 1.0)))
     for kind in range(len(KINDS)):
         for seed in range(4):
             tile = {LEVEL: jnp.int32(1), KIND: jnp.int32(kind)}
@@ -430,7 +430,8 @@ def test_grades_by_hand(walked, asked, terminated, elapsed, grade):
 
 def states(levels: list[float], kinds: int = 1) -> CurriculumState:
     count = len(levels)
-    return CurriculumState(jnp.zeros(count), jnp.array(levels, jnp.float32), jnp.arange(count) % kinds)
+    stages = jnp.zeros(count), jnp.array(levels, jnp.float32), jnp.arange(count) % kinds
+    return CurriculumState(*stages, jnp.ones(count, bool))
 
 
 def test_levels_go_up_and_down_by_one_and_past_the_last_to_a_random_one():

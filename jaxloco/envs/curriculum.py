@@ -24,14 +24,16 @@ class CurriculumState(NamedTuple):
         progress: Share of the training done, (), 0 to 1.
         success: This robot's level, (), 0 to 1.
         kind: Kind of terrain that this robot walks on, int32, ().
+        training: Whether this is a training, not an evaluation, bool, ().
     """
 
     progress: jax.Array
     success: jax.Array
     kind: jax.Array
+    training: jax.Array
 
 
-FULL = CurriculumState(jnp.float32(1.0), jnp.float32(1.0), jnp.int32(0))
+FULL = CurriculumState(jnp.float32(1.0), jnp.float32(1.0), jnp.int32(0), jnp.bool(False))
 """Every range at its full width: what evaluation uses."""
 
 
@@ -86,7 +88,8 @@ class Curriculum:
             success = jnp.full((count,), self.evaluation, jnp.float32)
         progress = jnp.full((count,), 1.0 if full else 0.0, jnp.float32)
         first = jax.random.randint(jax.random.fold_in(keys[0], 1), (), 0, self.kinds) if full else jnp.int32(0)
-        return CurriculumState(progress, success, (first + jnp.arange(count, dtype=jnp.int32)) % self.kinds)
+        kind = (first + jnp.arange(count, dtype=jnp.int32)) % self.kinds
+        return CurriculumState(progress, success, kind, jnp.full((count,), not full))
 
     def alone(self, key: jax.Array) -> CurriculumState:
         """Return the state of a single robot, of a random kind, in an evaluation. Random key (2,)."""
@@ -129,6 +132,8 @@ class Range:
         grows: What widens the range: "progress" of the training, "success" of the robot, or nothing.
         nominal: The value that the range grows from; its middle if not given.
         start: Share of the width at the beginning.
+        training: The two ends in training, if others than in evaluations. A policy is surer of what it is tested on
+            if it has trained on more.
     """
 
     low: float
@@ -137,25 +142,31 @@ class Range:
     grows: Literal["progress", "success"] | None = None
     nominal: float | None = None
     start: float = 0.0
+    training: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            raise ConfigError(f"range from {self.low} to {self.high}: both ends must be finite")
-        if self.low > self.high:
-            raise ConfigError(f"range from {self.low} to {self.high}: low must not exceed high")
-        if self.log and self.low <= 0.0:
-            raise ConfigError(f"log range from {self.low} to {self.high}: both ends must be positive")
+        for low, high in ((self.low, self.high), self.training or (self.low, self.high)):
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ConfigError(f"range from {low} to {high}: both ends must be finite")
+            if low > high:
+                raise ConfigError(f"range from {low} to {high}: low must not exceed high")
+            if self.log and low <= 0.0:
+                raise ConfigError(f"log range from {low} to {high}: both ends must be positive")
 
     def bounds(self, curriculum: CurriculumState, progress_until: float) -> tuple[jax.Array, jax.Array]:
         """Return the two ends of the range at a stage of the curriculum."""
+        low, high = jnp.float32(self.low), jnp.float32(self.high)
+        if self.training is not None:
+            low = jnp.where(curriculum.training, self.training[0], low)
+            high = jnp.where(curriculum.training, self.training[1], high)
         if self.grows is None:
-            return jnp.float32(self.low), jnp.float32(self.high)
+            return low, high
         reached = curriculum.success
         if self.grows == "progress":
             reached = jnp.minimum(curriculum.progress / max(progress_until, 1e-6), 1.0)
         share = self.start + (1.0 - self.start) * reached
-        nominal = 0.5 * (self.low + self.high) if self.nominal is None else self.nominal
-        return nominal + share * (self.low - nominal), nominal + share * (self.high - nominal)
+        nominal = 0.5 * (low + high) if self.nominal is None else self.nominal
+        return nominal + share * (low - nominal), nominal + share * (high - nominal)
 
 
 class Sampler:

@@ -10,7 +10,7 @@ The activation stands between layers, with none after the last. With `state_depe
 layer has 2A outputs: the mean, then log σ. `actor_layers` reads the layers of the mean, for the exporter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from jax import Array
 
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.distributions import Gaussian
-from jaxloco.learning.symmetry import NUMBER, Layer, Reflection, Symmetry, averaged_mlp, widened
+from jaxloco.learning.symmetry import NUMBER, Layer, Reflection, Symmetry, symmetric_layers
 
 Params = dict[str, Any]
 
@@ -113,7 +113,7 @@ class ActorCritic:
         action_dim: number of actions, A.
         config: widths, activation and spread.
         symmetry: how observations and actions mirror, where training uses that.
-        equivariant: average over left and right, so that policy and value are symmetric whatever the parameters.
+        equivariant: policy and value are symmetric, as long as every change of the parameters is `symmetric`.
     """
 
     actor_dim: int
@@ -143,33 +143,35 @@ class ActorCritic:
         }
         if not self.config.state_dependent_std:
             params["log_std"] = jnp.full((self.action_dim,), self.config.log_std_init, jnp.float32)
+        if self.equivariant:  # the mean of two weights drawn apart has half the variance
+            wider = jax.tree.map(lambda x: x * 2.0**0.5, {name: params[name] for name in ("actor", "critic")})
+            params = self.symmetric({**params, **wider})
         return params
+
+    def symmetric(self, params: Params) -> Params:
+        """Average parameters, or a gradient, with their mirror images; nothing changes unless `equivariant`."""
+        if not self.equivariant:
+            return params
+        assert self.symmetry is not None
+        averaged = {
+            "actor": _with_layers(symmetric_layers(_layers(params["actor"]), self.symmetry.actor, self._output_mirror)),
+            "critic": _with_layers(symmetric_layers(_layers(params["critic"]), self.symmetry.critic, NUMBER)),
+        }
+        if "log_std" in params:
+            averaged["log_std"] = 0.5 * (params["log_std"] + self.symmetry.action.swap(params["log_std"]))
+        return averaged
 
     def policy(self, params: Params, observation: Array) -> Gaussian:
         """Distribution over actions, [..., A], for normalized observations [..., actor_dim]."""
-        if self._mirror is None:
-            output = cast(Array, self.actor.apply(params["actor"], observation))
-        else:
-            output = self._averaged(params["actor"], self._mirror.actor, self._output_mirror, observation)
+        output = cast(Array, self.actor.apply(params["actor"], observation))
         if not self.config.state_dependent_std:
-            return Gaussian(output, jnp.broadcast_to(self._log_std(params), output.shape))
+            return Gaussian(output, jnp.broadcast_to(params["log_std"], output.shape))
         mean, log_std = jnp.split(output, 2, axis=-1)
         return Gaussian(mean, jnp.clip(log_std + self.config.log_std_init, *LOG_STD_RANGE))
 
     def value(self, params: Params, observation: Array) -> Array:
         """Value of normalized observations [..., critic_dim], [...]."""
-        if self._mirror is None:
-            return cast(Array, self.critic.apply(params["critic"], observation))[..., 0]
-        return self._averaged(params["critic"], self._mirror.critic, NUMBER, observation)[..., 0]
-
-    def policy_layers(self, params: Params) -> list[Layer]:
-        """Layers of a plain perceptron that gives the policy's mean, first layer first, for the exporter."""
-        layers = actor_layers(params)
-        return layers if self._mirror is None else widened(layers, self._mirror.actor, self._mirror.action)
-
-    @property
-    def _mirror(self) -> Symmetry | None:
-        return self.symmetry if self.equivariant else None
+        return cast(Array, self.critic.apply(params["critic"], observation))[..., 0]
 
     @property
     def _output_mirror(self) -> Reflection:
@@ -179,14 +181,6 @@ class ActorCritic:
             return action
         places = tuple(self.action_dim + index for index in action.permutation)
         return Reflection(action.permutation + places, action.sign + (1.0,) * self.action_dim)
-
-    def _averaged(self, params: Params, inputs: Reflection, outputs: Reflection, observation: Array) -> Array:
-        activation = ACTIVATIONS[self.config.activation_fn]
-        return averaged_mlp(_layers(params), activation, inputs, outputs, observation)
-
-    def _log_std(self, params: Params) -> Array:
-        log_std: Array = params["log_std"]
-        return log_std if self._mirror is None else 0.5 * (log_std + self._mirror.action.swap(log_std))
 
     def _mlp(self, widths: tuple[int, ...], gain: float) -> MLP:
         return MLP(widths, self.config.activation_fn, gain, self.config.ortho_init)
@@ -209,17 +203,21 @@ def make_actor_critic(
         action_dim: number of actions, A.
         config: widths, activation and spread; default: `NetworkConfig()`.
         symmetry: how observations and actions mirror.
-        equivariant: build the symmetry into the networks.
+        equivariant: build the symmetry into the networks, whose hidden units then come in pairs.
 
     Raises:
-        ConfigError: a size is not positive, or a symmetric network has no hidden layer.
+        ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none.
     """
     for name, size in (("actor_dim", actor_dim), ("critic_dim", critic_dim), ("action_dim", action_dim)):
         if size < 1:
             raise ConfigError(f"{name} = {size}: the networks need at least one input and one action")
     config = config or NetworkConfig()
-    if equivariant and (symmetry is None or not config.net_arch_pi or not config.net_arch_vf):
-        raise ConfigError("a symmetric network needs a mirror and at least one hidden layer, as in net_arch_pi = (64,)")
+    if equivariant:
+        if symmetry is None:
+            raise ConfigError("a symmetric network needs a mirror")
+        for name, widths in (("net_arch_pi", config.net_arch_pi), ("net_arch_vf", config.net_arch_vf)):
+            if not widths or any(width % 2 for width in widths):
+                raise ConfigError(f"{name} = {widths}: a symmetric network needs hidden layers of even width")
     return ActorCritic(actor_dim, critic_dim, action_dim, config, symmetry, equivariant)
 
 
@@ -238,3 +236,8 @@ def actor_layers(params: Params) -> list[tuple[Array, Array]]:
 def _layers(network: Params) -> list[Layer]:
     dense = network["params"]
     return [(dense[f"Dense_{i}"]["kernel"], dense[f"Dense_{i}"]["bias"]) for i in range(len(dense))]
+
+
+def _with_layers(layers: Sequence[Layer]) -> Params:
+    """The opposite of `_layers`."""
+    return {"params": {f"Dense_{i}": {"kernel": kernel, "bias": bias} for i, (kernel, bias) in enumerate(layers)}}

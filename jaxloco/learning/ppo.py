@@ -534,7 +534,7 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
     config = loop.config
     loss = partial(_loss, clip_range=clip_range, config=config, networks=loop.networks)
     gradient, logs = _gradient(loss, carry.params, batch, loop.networks)
-    gradient = collectives.mean(gradient, loop.axis_name)
+    gradient = loop.networks.symmetric(collectives.mean(gradient, loop.axis_name))
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)))
     shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
     gradient = jax.tree.map(lambda g: g * shrink, gradient)
@@ -574,7 +574,7 @@ def _pieces(samples: int, networks: ActorCritic) -> int:
     """Into how many equal pieces to cut so many samples, so that the activations of one are about 1 MB; or 1."""
     config = networks.config
     widths = sum(config.net_arch_pi) + sum(config.net_arch_vf)
-    numbers = networks.actor_dim + networks.critic_dim + widths * (2 if networks.equivariant else 1)
+    numbers = networks.actor_dim + networks.critic_dim + widths
     wanted = samples * numbers / CACHED_NUMBERS
     return next((n for n in range(math.ceil(wanted), math.ceil(4 * wanted)) if samples % n == 0), 1)
 

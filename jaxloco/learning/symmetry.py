@@ -1,12 +1,13 @@
 """Left–right symmetry in learning: as mirrored samples, as a loss, or built into the networks.
 
-A policy is equivariant if it gives the mirrored action for the mirrored observation. Any network f becomes so by
-averaging, a(o) = ½ (f(o) + M_a f(M_o o)) (Abdolhosseini et al. 2019, "On learning symmetric locomotion"). A mirror only
-permutes and changes signs, so it moves into the weights, and the average of a multilayer perceptron is one of twice the
-width: that is how it is computed, and how it is exported.
+A policy is equivariant if it gives the mirrored action for the mirrored observation. A multilayer perceptron is so
+whenever each of its layers is, W M_out = M_in W, where the two halves of a hidden layer are each other's mirror image
+(Su et al. 2024, "Leveraging symmetry in RL-based legged locomotion control"). The nearest such layer to a given one is
+the average of the layer and its mirror image. Averaging the first parameters and every gradient keeps a network
+symmetric for ever, bit for bit, at the cost of a plain one; it is exported as one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -64,34 +65,23 @@ NUMBER = Reflection((0,), (1.0,))
 """The mirror of a value: it stays."""
 
 
-def averaged_mlp(
-    layers: Sequence[Layer], activation: Callable[[Array], Array], inputs: Reflection, outputs: Reflection, x: Array
-) -> Array:
-    """Return ½ (f(x) + M_out f(M_in x)) of a multilayer perceptron f with at least one hidden layer, [..., out]."""
-    (kernel, bias), *hidden, (last_kernel, last_bias) = layers
-    both = x @ jnp.concatenate([kernel, inputs(kernel, axis=0)], axis=1)
-    both = both.reshape(*x.shape[:-1], 2, kernel.shape[1])
-    both = activation(both + _along_last(bias, both))
-    for kernel, bias in hidden:
-        both = both @ kernel
-        both = activation(both + _along_last(bias, both))
-    total = both[..., 0, :] @ last_kernel + both[..., 1, :] @ outputs(last_kernel)
-    return 0.5 * (total + _along_last(last_bias + outputs(last_bias), total))
+def halves(width: int) -> Reflection:
+    """Return the mirror of a hidden layer of even width, whose halves swap.
+
+    >>> halves(4).permutation
+    (2, 3, 0, 1)
+    """
+    places = np.roll(np.arange(width), width // 2)
+    return Reflection(tuple(places.tolist()), (1.0,) * width)
 
 
-def _along_last(bias: Array, x: Array) -> Array:
-    return bias.reshape((1,) * (x.ndim - 1) + (-1,))
-
-
-def widened(layers: Sequence[Layer], inputs: Reflection, outputs: Reflection) -> list[Layer]:
-    """Return the layers of the plain perceptron of twice the width that `averaged_mlp` computes."""
-    (kernel, bias), *hidden, (last_kernel, last_bias) = layers
-    wide = [(jnp.concatenate([kernel, inputs(kernel, axis=0)], axis=1), jnp.concatenate([bias, bias]))]
-    for kernel, bias in hidden:
-        nothing = jnp.zeros_like(kernel)
-        wide.append((jnp.block([[kernel, nothing], [nothing, kernel]]), jnp.concatenate([bias, bias])))
-    last = 0.5 * jnp.concatenate([last_kernel, outputs(last_kernel)])
-    return [*wide, (last, 0.5 * (last_bias + outputs(last_bias)))]
+def symmetric_layers(layers: Sequence[Layer], inputs: Reflection, outputs: Reflection) -> list[Layer]:
+    """Average the layers of a perceptron, or their gradients, with their mirror images."""
+    sides = [inputs, *(halves(bias.shape[0]) for _, bias in layers[:-1]), outputs]
+    return [
+        (0.5 * (kernel + after(before(kernel, axis=0))), 0.5 * (bias + after(bias)))
+        for (kernel, bias), before, after in zip(layers, sides, sides[1:], strict=False)
+    ]
 
 
 def symmetrized(statistics: RunningStatistics, mirror: Reflection) -> RunningStatistics:

@@ -12,8 +12,6 @@ import contextlib
 import hashlib
 import logging
 import math
-import os
-import tempfile
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +24,8 @@ import jax.numpy as jnp
 from jax import export
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from jaxloco.whole_files import write_bytes
 
 FOLDER = "traces"
 """Within JAX's cache folder."""
@@ -120,7 +120,9 @@ def _load(kept: Kept, tree: Any, size: tuple[int, ...], shapes: tuple[Any, ...])
         logging.getLogger(__name__).info("the trace of %s cannot be kept: %s", kept.name, error)
         return function
     with contextlib.suppress(OSError):
-        _write(file, exported.serialize())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data = exported.serialize()
+        write_bytes(file, hashlib.sha256(data).digest() + data)
     return exported.call
 
 
@@ -138,17 +140,9 @@ def _cache() -> str:
 
 
 def _read(file: Path) -> bytearray | None:
-    """Return what was written, None if there is nothing or something else."""
+    """Return the data behind a checksum, None if there are none or others."""
     with contextlib.suppress(OSError):
         data = file.read_bytes()
         if data[:_DIGEST] == hashlib.sha256(data[_DIGEST:]).digest():
             return bytearray(data[_DIGEST:])
     return None
-
-
-def _write(file: Path, data: bytearray) -> None:
-    """Write a checksum and the data, whole or not at all, whoever else writes it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-        part.write(hashlib.sha256(data).digest() + data)
-    os.replace(part.name, file)

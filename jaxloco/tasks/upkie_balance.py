@@ -5,7 +5,7 @@ integrated to the ground-velocity target that the wheels' servos follow. Ranges 
 say (wheel servo gains from 0.05 to 1 N m s/rad) and what users of the robot have measured (delays of some 10 ms).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -50,9 +50,11 @@ class UpkieBalance:
         action_delay: Time until a target has effect, s.
         bandwidth_lag: Time constant of the servos' lag, s.
         wheel_gain: Factor on the wheel servos' velocity gain (1 N m s/rad): softer below 1.
+        training_wheel_gain: The same in training.
         leg_gain: Factor on the leg servos' gains (20 N m/rad and 1 N m s/rad in the package's simulator, which offers
             a factor of 2; 64 N m/rad on the robot).
         leg_damping: Further factor on the leg servos' velocity gain, which is not known of the robot.
+        training_leg_damping: The same in training.
         torque_scale: Factor on each motor's torque.
         mass_scale: Factor on each body's mass and inertia.
         inertia_scale: Further factor on each body's inertia.
@@ -60,11 +62,13 @@ class UpkieBalance:
         wheel_scale: Factor on the wheel radius.
         leg_scale: Factor on the lengths of the legs.
         initial_pitch: Half-width of the first pitch, rad; this and the two velocities as in `ppo_balancer`.
+        training_initial_pitch: The same in training.
         initial_position: Half-width of the first ground position, m: the robot learns to come back.
         initial_velocity: Half-width of the first velocity of the trunk, m/s.
         initial_pitch_velocity: Half-width of the first pitch velocity, rad/s.
         initial_height: How far above the ground an episode begins, m.
         push_force: Magnitude of pushes, N.
+        training_push_force: The same in training.
         push_duration: Length of a push, s.
         push_interval: Time between pushes, s.
     """
@@ -83,8 +87,10 @@ class UpkieBalance:
     action_delay: Span = (0.0, 0.03)
     bandwidth_lag: Span = (0.0, 0.01)
     wheel_gain: Span = (0.3, 1.2)
+    training_wheel_gain: Span = (0.25, 1.2)
     leg_gain: Span = (0.8, 3.0)
-    leg_damping: Span = (0.4, 1.2)
+    leg_damping: Span = (0.3, 1.2)
+    training_leg_damping: Span = (0.1, 1.2)
     torque_scale: Span = (0.9, 1.1)
     mass_scale: Span = (0.8, 1.2)
     inertia_scale: Span = (0.9, 1.1)
@@ -92,11 +98,13 @@ class UpkieBalance:
     wheel_scale: Span = (0.95, 1.05)
     leg_scale: Span = (0.97, 1.03)
     initial_pitch: float = 0.25
+    training_initial_pitch: float = 0.32
     initial_position: float = 0.5
     initial_velocity: float = 0.1
     initial_pitch_velocity: float = 0.1
     initial_height: Span = (0.01, 0.05)
     push_force: Span = (0.0, 20.0)
+    training_push_force: Span = (0.0, 25.0)
     push_duration: Span = (0.05, 0.15)
     push_interval: Span = (0.5, 3.0)
 
@@ -122,14 +130,19 @@ class UpkieBalance:
             actuation=Actuation(Range(*self.action_delay, grows="progress", nominal=0.0), Range(*self.bandwidth_lag)),
             initial_state=rand.InitialState(
                 height=Range(*self.initial_height),
-                pitch=_around_zero(self.initial_pitch, grows=True),
+                pitch=replace(
+                    _around_zero(self.initial_pitch, grows=True),
+                    training=(-self.training_initial_pitch, self.training_initial_pitch),
+                ),
                 ground_position=_around_zero(self.initial_position),
                 forward_velocity=_around_zero(self.initial_velocity),
                 pitch_velocity=_around_zero(self.initial_pitch_velocity),
             ),
             randomization=self._randomizers(),
             pushes=Pushes(
-                force=Range(*self.push_force, grows="progress", nominal=0.0, start=0.2),
+                force=Range(
+                    *self.push_force, grows="progress", nominal=0.0, start=0.2, training=self.training_push_force
+                ),
                 duration=Range(*self.push_duration),
                 interval=Range(*self.push_interval),
                 lateral=0.2,
@@ -168,6 +181,8 @@ class UpkieBalance:
         legs = [body for body in range(model.nbody) if model.body_parentid[body] > 1]
         wheels = robot.joint_indices([wheel.joint for wheel in robot.wheels]).tolist()
         others = [index for index in range(model.nu) if index not in wheels]
+        wheel_gain = Range(*self.wheel_gain, log=True, training=self.training_wheel_gain)
+        leg_damping = Range(*self.leg_damping, log=True, training=self.training_leg_damping)
         scale = rand.Randomizer
         return (
             scale("masses", rand.scale_masses, {"factor": Range(*self.mass_scale)}),
@@ -179,11 +194,9 @@ class UpkieBalance:
                 {"geoms": [model.geom(w.geom).id for w in robot.wheels], "factor": Range(*self.wheel_scale)},
             ),
             scale("legs", rand.scale_lengths, {"bodies": legs, "factor": Range(*self.leg_scale)}),
-            scale("wheel_servos", rand.scale_gains, {"actuators": wheels, "factor": Range(*self.wheel_gain, log=True)}),
+            scale("wheel_servos", rand.scale_gains, {"actuators": wheels, "factor": wheel_gain}),
             scale("leg_servos", rand.scale_gains, {"actuators": others, "factor": Range(*self.leg_gain, log=True)}),
-            scale(
-                "leg_damping", rand.scale_damping, {"actuators": others, "factor": Range(*self.leg_damping, log=True)}
-            ),
+            scale("leg_damping", rand.scale_damping, {"actuators": others, "factor": leg_damping}),
             scale("torques", rand.scale_torques, {"factor": Range(*self.torque_scale)}),
         )
 

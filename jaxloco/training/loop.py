@@ -104,7 +104,7 @@ def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> Tra
 
     if agent.seeds is None:
         learner, robots, key = init(config.seed)
-    else:  # one after the other: XLA's QR decomposition of several matrices at once can wait forever on a CPU
+    else:  # one after the other: on a CPU, a batch of orthogonal matrices beside calls into MuJoCo waits forever
         learner, robots, key = jax.lax.map(init, config.seed + jnp.arange(agent.seeds))
     return TrainState(learner, robots, no_crash(env, agent.fold(robots)), key, jnp.int32(0))
 

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import random
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.whole_files import write_bytes
 
 DEFAULT_ROOT = "runs"
 
@@ -190,17 +190,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file in one go, as `write_json` does."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_bytes(path, text.encode("utf-8"))
 
 
 def read_json(path: str | Path, error: type[JaxlocoError] = ConfigError) -> Any:
