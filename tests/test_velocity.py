@@ -114,16 +114,15 @@ def test_the_terms_of_lee_et_al_bind_to_the_task(go1):
 
 @pytest.mark.slow
 def test_a_short_training_takes_a_third_off_the_error_of_the_yaw_rate(tmp_path):
-    """600 000 steps, some 30 s on two cores (seen: from 0.96 to 0.50 rad/s).
+    """900 000 steps, some 50 s on two cores; four seeds: from 0.92-0.98 to 0.28-0.35 rad/s, 60 to 64 of 64 survive.
 
-    That is an eighth of the recipe: some robots still fall, more or fewer with the last bits of the arithmetic
-    (seen: 57 of 64 survive, and 59 or more).
+    After 600 000 steps, once 57 of 64 survived.
     """
     from training_helpers import train
 
     base = recipe("go1-velocity")
-    config = replace(base, total_timesteps=600_000, metrics_every=60_000, eval_episodes=64, video_seconds=0.0)
+    config = replace(base, total_timesteps=900_000, metrics_every=60_000, eval_episodes=64, video_seconds=0.0)
     summary, recorder = train(config, tmp_path / "run")
     errors = [row["reward_raw/yaw_rate_error"] for row in recorder.metrics]
     assert errors[-1] < 0.67 * errors[0]
-    assert summary["evaluation"]["survived"] > 0.8
+    assert summary["evaluation"]["survived"] > 0.9
