@@ -13,7 +13,7 @@ from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 from jaxloco.learning.normalization import init_statistics, update_statistics
-from jaxloco.learning.symmetry import Reflection, Symmetry, symmetrized
+from jaxloco.learning.symmetry import Reflection, Symmetry, even_and_odd, halves, in_parts, symmetrized
 from jaxloco.physics import Controls
 from jaxloco.symmetry import joint_mirror, mirror_qpos
 from jaxloco.tasks.velocity import Velocity
@@ -136,6 +136,50 @@ def test_symmetric_networks_are_symmetric(options):
     np.testing.assert_allclose(image.mean, SYMMETRY.action(policy.mean), atol=1e-6)
     np.testing.assert_allclose(image.log_std, SYMMETRY.action.swap(policy.log_std), atol=1e-6)
     np.testing.assert_allclose(networks.value(params, OBSERVED(x)), networks.value(params, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("mirror", [OBSERVED, Reflection((1, 0), (-1.0, -1.0)), Reflection((0,), (1.0,)), halves(6)])
+def test_a_vector_is_the_sum_of_its_even_and_its_odd_part(mirror):
+    even, odd = even_and_odd(mirror)
+    count = len(mirror.sign)
+    np.testing.assert_allclose(
+        np.concatenate([even, odd], axis=1).T @ np.concatenate([even, odd], axis=1), np.eye(count), atol=1e-6
+    )
+    np.testing.assert_allclose(mirror(jnp.asarray(even.T)), even.T, atol=1e-6)
+    np.testing.assert_allclose(mirror(jnp.asarray(odd.T)), -odd.T, atol=1e-6)
+    x = jax.random.normal(jax.random.PRNGKey(0), (5, count))
+    parts = in_parts(x, mirror)
+    np.testing.assert_allclose(parts[:, : even.shape[1]], 0.5 * (x + mirror(x)) @ even, atol=1e-6)
+    np.testing.assert_allclose(parts[:, even.shape[1] :], 0.5 * (x - mirror(x)) @ odd, atol=1e-6)
+
+
+@pytest.mark.parametrize("widths", [((8, 6), (4,)), ((4, 8, 6), (8, 8))])
+def test_learning_sees_the_same_symmetric_networks_and_gradients(widths):
+    networks = make_actor_critic(3, 3, 2, NetworkConfig(*widths), SYMMETRY, equivariant=True)
+    params = jax.tree.map(
+        lambda x: x + 0.3 * jnp.sin(jnp.arange(x.size)).reshape(x.shape), networks.init(jax.random.PRNGKey(0))
+    )
+    params = networks.symmetric(params)
+    x = jax.random.normal(jax.random.PRNGKey(1), (7, 3))
+
+    def outputs(params, view):
+        seen = [networks.learner_view(group, x) if view else x for group in ("actor", "critic")]
+        mean = networks.policy(params, seen[0], learner_view=view).mean
+        return mean, networks.value(params, seen[1], learner_view=view)
+
+    for plain, halved in zip(outputs(params, False), outputs(params, True), strict=True):
+        np.testing.assert_allclose(halved, plain, atol=2e-6)
+
+    def gradient(view):
+        def loss(params):
+            mean, value = outputs(params, view)
+            return jnp.sum(jnp.sin(mean)) + jnp.sum(jnp.cos(value))
+
+        return networks.symmetric(jax.grad(loss)(params))
+
+    for plain, halved in zip(jax.tree.leaves(gradient(False)), jax.tree.leaves(gradient(True)), strict=True):
+        assert float(jnp.abs(plain).max()) > 1e-3 or plain.shape == (2,)  # log σ has no part in it
+        np.testing.assert_allclose(halved, plain, atol=5e-6)
 
 
 def test_symmetric_networks_begin_as_wide_as_plain_ones():

@@ -68,7 +68,7 @@ from jaxloco.training import loop, sharding
 config = replace(recipe("go1-velocity"), n_envs=16, seeds=4)
 env = config.task.spec().build("native")
 start = partial(loop.init_train_state, env, loop.make_agent(env, config), config)
-jax.block_until_ready(sharding.compiled(start, once=True)())
+jax.block_until_ready(sharding.compiled(start, "once")())
 """
 
 

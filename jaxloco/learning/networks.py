@@ -21,7 +21,15 @@ from jax import Array
 
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.distributions import Gaussian
-from jaxloco.learning.symmetry import NUMBER, Layer, Reflection, Symmetry, symmetric_layers
+from jaxloco.learning.symmetry import (
+    NUMBER,
+    Layer,
+    Reflection,
+    Symmetry,
+    in_parts,
+    perceptron_in_parts,
+    symmetric_layers,
+)
 
 Params = dict[str, Any]
 
@@ -161,17 +169,31 @@ class ActorCritic:
             averaged["log_std"] = 0.5 * (params["log_std"] + self.symmetry.action.swap(params["log_std"]))
         return averaged
 
-    def policy(self, params: Params, observation: Array) -> Gaussian:
-        """Distribution over actions, [..., A], for normalized observations [..., actor_dim]."""
-        output = cast(Array, self.actor.apply(params["actor"], observation))
+    def learner_view(self, group: str, observation: Array) -> Array:
+        """Return normalized observations as learning reads them, "actor" or "critic": in parts if `equivariant`."""
+        return in_parts(observation, self._input_mirror(group)) if self.equivariant else observation
+
+    def policy(self, params: Params, observation: Array, *, learner_view: bool = False) -> Gaussian:
+        """Distribution over actions, [..., A], for normalized observations [..., actor_dim], or `learner_view`s."""
+        output = self._output(self.actor, "actor", params, observation, learner_view)
         if not self.config.state_dependent_std:
             return Gaussian(output, jnp.broadcast_to(params["log_std"], output.shape))
         mean, log_std = jnp.split(output, 2, axis=-1)
         return Gaussian(mean, jnp.clip(log_std + self.config.log_std_init, *LOG_STD_RANGE))
 
-    def value(self, params: Params, observation: Array) -> Array:
-        """Value of normalized observations [..., critic_dim], [...]."""
-        return cast(Array, self.critic.apply(params["critic"], observation))[..., 0]
+    def value(self, params: Params, observation: Array, *, learner_view: bool = False) -> Array:
+        """Value of normalized observations [..., critic_dim], or their `learner_view`s, [...]."""
+        return self._output(self.critic, "critic", params, observation, learner_view)[..., 0]
+
+    def _output(self, module: MLP, group: str, params: Params, observation: Array, learner_view: bool) -> Array:
+        if learner_view and self.equivariant:
+            activation = ACTIVATIONS[self.config.activation_fn]
+            return perceptron_in_parts(_layers(params[group]), self._input_mirror(group), activation, observation)
+        return cast(Array, module.apply(params[group], observation))
+
+    def _input_mirror(self, group: str) -> Reflection:
+        assert self.symmetry is not None
+        return self.symmetry.actor if group == "actor" else self.symmetry.critic
 
     @property
     def _output_mirror(self) -> Reflection:

@@ -401,8 +401,8 @@ def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, net
     """What the epochs read, computed once: normalized observations, values, advantages, returns."""
     group = _critic_group(trajectory.observation)
     seen = jnp.concatenate([trajectory.observation[group], trajectory.last_observation[group][None]])
-    critic = _normalized(state.normalizers, group, seen, config)
-    values = networks.value(state.params, critic)
+    critic = networks.learner_view(group, _normalized(state.normalizers, group, seen, config))
+    values = networks.value(state.params, critic, learner_view=True)
     reward = trajectory.reward * config.reward_scale
     advantages, returns = gae(
         reward,
@@ -418,6 +418,7 @@ def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, net
     actor = critic[:-1]
     if not shared:
         actor = _normalized(state.normalizers, "actor", trajectory.observation["actor"], config)
+        actor = networks.learner_view("actor", actor)
     batch = _Batch(
         actor=actor,
         critic=None if shared else critic[:-1],
@@ -428,7 +429,7 @@ def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, net
     if config.symmetry == "augmentation":
         batch = _with_mirror_images(batch, _mirrors(config, networks))
     if config.learning_rate_schedule == "adaptive":
-        batch = batch._replace(old=networks.policy(state.params, batch.actor))
+        batch = batch._replace(old=networks.policy(state.params, batch.actor, learner_view=True))
     return jax.tree.map(_robot_major, batch)
 
 
@@ -589,13 +590,13 @@ def _loss(
     with V limited to V_old ± clip_range_vf where that is given (as Stable-Baselines3).
     """
     old_log_prob, advantage, returns, old_value = jnp.unstack(batch.scalars, axis=-1)
-    policy = networks.policy(params, batch.actor)
+    policy = networks.policy(params, batch.actor, learner_view=True)
     log_ratio = _log_prob(policy, batch.action, networks) - old_log_prob
     ratio = jnp.exp(log_ratio)
     clipped_ratio = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
     policy_loss = -jnp.mean(jnp.minimum(advantage * ratio, advantage * clipped_ratio))
 
-    values = networks.value(params, batch.actor if batch.critic is None else batch.critic)
+    values = networks.value(params, batch.actor if batch.critic is None else batch.critic, learner_view=True)
     if config.clip_range_vf is not None:
         values = old_value + jnp.clip(values - old_value, -config.clip_range_vf, config.clip_range_vf)
     value_loss = jnp.mean(jnp.square(returns - values))

@@ -4,11 +4,15 @@ A policy is equivariant if it gives the mirrored action for the mirrored observa
 whenever each of its layers is, W M_out = M_in W, where the two halves of a hidden layer are each other's mirror image
 (Su et al. 2024, "Leveraging symmetry in RL-based legged locomotion control"). The nearest such layer to a given one is
 the average of the layer and its mirror image. Averaging the first parameters and every gradient keeps a network
-symmetric for ever, bit for bit, at the cost of a plain one; it is exported as one.
+symmetric for ever, bit for bit; it is exported as a plain one.
+
+Learning costs half the products of a plain one: a symmetric layer maps the part of its input that the mirror keeps and
+the part that it turns round apart from each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +86,62 @@ def symmetric_layers(layers: Sequence[Layer], inputs: Reflection, outputs: Refle
         (0.5 * (kernel + after(before(kernel, axis=0))), 0.5 * (bias + after(bias)))
         for (kernel, bias), before, after in zip(layers, sides, sides[1:], strict=False)
     ]
+
+
+@cache
+def even_and_odd(mirror: Reflection) -> tuple[np.ndarray, np.ndarray]:
+    """Return orthonormal bases of the vectors that a mirror keeps, [n, even], and of those it turns round, [n, odd].
+
+    >>> even, odd = even_and_odd(Reflection((1, 0, 2), (1.0, 1.0, -1.0)))
+    >>> even.T.astype(float).round(3).tolist(), odd.T.astype(float).round(3).tolist()
+    ([[0.707, 0.707, 0.0]], [[0.707, -0.707, 0.0], [0.0, 0.0, 1.0]])
+    """
+    count = len(mirror.sign)
+    image = np.eye(count)[list(mirror.permutation)] * np.array(mirror.sign)  # row i: the mirror image of component i
+    firsts = [i for i, j in enumerate(mirror.permutation) if i <= j]
+    bases = []
+    for sides in (np.eye(count) + image, np.eye(count) - image):
+        rows = [sides[i] for i in firsts if sides[i].any()]
+        bases.append(np.array([row / np.linalg.norm(row) for row in rows], np.float32).reshape(-1, count).T)
+    return bases[0], bases[1]
+
+
+def in_parts(x: Array, mirror: Reflection) -> Array:
+    """Write vectors [..., n] as their even and their odd part, side by side, [..., n]; see `even_and_odd`."""
+    return x @ jnp.asarray(np.concatenate(even_and_odd(mirror), axis=1))
+
+
+def perceptron_in_parts(
+    layers: Sequence[Layer], mirror: Reflection, activation: Callable[[Array], Array], x: Array
+) -> Array:
+    """Return what the perceptron of some symmetric layers gives, with half the products in all layers but the last.
+
+    The right half of a layer is read off its left half, so that is where the gradient of both is.
+
+    Args:
+        layers: From `symmetric_layers`.
+        mirror: That of the inputs.
+        activation: Between the layers.
+        x: Inputs `in_parts`, [..., n].
+    """
+    (first, bias), *hidden, (last, last_bias) = layers
+    even, odd = (jnp.asarray(basis) for basis in even_and_odd(mirror))
+    kernel = first[:, : bias.shape[0] // 2]
+    kept, turned = x[..., : even.shape[1]] @ (even.T @ kernel), x[..., even.shape[1] :] @ (odd.T @ kernel)
+    left, right = _sides(kept, turned, bias, activation)
+    for kernel, bias in hidden:
+        width, half = left.shape[-1], bias.shape[0] // 2
+        same, crossed = kernel[:width, :half], kernel[width:, :half]
+        kept, turned = (left + right) @ (0.5 * (same + crossed)), (left - right) @ (0.5 * (same - crossed))
+        left, right = _sides(kept, turned, bias, activation)
+    output = left @ last[: left.shape[-1]] + right @ last[left.shape[-1] :]
+    return output + jnp.broadcast_to(last_bias, output.shape)
+
+
+def _sides(kept: Array, turned: Array, bias: Array, activation: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """Return the left and the right half of a hidden layer."""
+    bias = jnp.broadcast_to(bias[: kept.shape[-1]], kept.shape)
+    return activation(kept + turned + bias), activation(kept - turned + bias)
 
 
 def symmetrized(statistics: RunningStatistics, mirror: Reflection) -> RunningStatistics:

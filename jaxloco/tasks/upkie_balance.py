@@ -284,7 +284,7 @@ RECIPE = TrainConfig(
         reward_scale=0.05,
     ),
     network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(64, 64), activation_fn="tanh", log_std_init=-0.5),
-    total_timesteps=1_100_000,
+    total_timesteps=800_000,
     eval_episodes=64,
     n_envs=256,
 )

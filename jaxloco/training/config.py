@@ -70,7 +70,7 @@ class TrainConfig:
     metrics_every: int = 0
     checkpoint_every: int = 0
     eval_episodes: int = 100
-    video_seconds: float = 10.0
+    video_seconds: float = 6.0
 
     def __post_init__(self) -> None:
         for name in ("total_timesteps", "n_envs", "seeds"):

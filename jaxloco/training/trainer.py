@@ -104,17 +104,18 @@ def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Prog
     """
     n_devices, processes = count_devices(config), jax.process_count()
     mesh = sharding.make_mesh(n_devices, hosts.share_of_devices(n_devices))
-    start = sharding.compiled(partial(loop.init_train_state, env, agent, config), once=True)
+    start = sharding.compiled(partial(loop.init_train_state, env, agent, config), "once")
     shapes = jax.eval_shape(start)
     memory.check(memory.estimate(shapes, env, config) // processes, mesh.size // processes, config)
     of_state = loop.places(agent.seeds)
     places = (of_state, SHARED, SHARED)
     iterate = sharding.over_robots(partial(loop.iterate, env, agent), mesh, places, (of_state, SHARED), donate=(0,))
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(start)
-        program = pool.submit(lambda: iterate.lower(shapes, number, number).compile())
-        compiled, state = program.result(), jax.block_until_ready(first.result())
+    lowered = iterate.lower(shapes, number, number)  # the interpreter's work, which XLA then does not wait for
+    with ThreadPoolExecutor(1) as beside:
+        program = beside.submit(lowered.compile)
+        state = jax.block_until_ready(start())
+        compiled = program.result()
 
     exact = memory.of_program(compiled)
     if exact is not None:
@@ -473,8 +474,8 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     """Return functions that begin and that play episodes, compiled once for all seeds of a run."""
     available = jax.local_device_count()
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
-    play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT)
-    return sharding.compiled(partial(batch.reset, env, n_envs=episodes, full=True), once=True), play
+    play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="evaluation")
+    return sharding.compiled(partial(batch.reset, env, n_envs=episodes, full=True), "once"), play
 
 
 def export_state(
