@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from mujoco.batch import Batch
 
 from jaxloco.physics import Controls, PhysicsSpec, make_physics
 from jaxloco.physics.motors import Motors, limit_inputs, motors_of, torque_range
@@ -169,6 +170,53 @@ def test_numpy_and_jax_give_the_same_inputs() -> None:
         device = limit_inputs(motors_of(robot), *(jnp.asarray(value, jnp.float32) for value in arguments))
     assert np.abs(host - ctrl).max() > 0.1
     np.testing.assert_allclose(device, host, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("fields", [(), ("actuator_gainprm", "actuator_biasprm", "body_mass")])
+def test_robots_stepped_at_once_move_as_in_single_substeps(fields) -> None:
+    """Bit for bit: robots that never reach their curves, that do, that fall, and one that breaks down."""
+    robot, count, rng = load_robot("go1"), 96, np.random.default_rng(0)
+    model, motors = robot.model, motors_of(robot)
+    spec = PhysicsSpec(model, robot.substeps, fields, ("sensordata", "xpos", "qfrc_actuator"), motors=motors)
+    speeds = np.linspace(0.0, 60.0, count)[:, None] * rng.uniform(-1.0, 1.0, (count, model.nv))
+    speeds[:, :6] = 0.0
+    speeds[7] = 1e12  # a warning, on which MuJoCo resets the simulation
+    qpos = np.tile(robot.default_qpos, (count, 1)).astype(np.float32)
+    ctrl = (robot.default_ctrl + 0.3 * rng.normal(size=(count, model.nu))).astype(np.float32)
+    params = {name: np.repeat(value[None], count, axis=0) for name, value in spec.nominal().items()}
+    scale = rng.uniform(0.7, 1.3, count).astype(np.float32)
+    for name, value in params.items():
+        params[name] = value * scale.reshape(-1, *(1,) * (value.ndim - 1))
+
+    physics = make_physics(spec, "native")
+    state, _ = jax.vmap(physics.reset)(params, jnp.asarray(qpos), jnp.asarray(speeds, jnp.float32))
+    controls = Controls(jnp.asarray(ctrl), jnp.zeros((count, 6)))
+    found, readings = jax.jit(jax.vmap(physics.step))(params, state, controls)
+
+    batch = Batch(model, count, 1)
+    for name, value in params.items():
+        batch.expand(name)[:] = value
+    if params:
+        batch.set_const()
+    batch.qpos, batch.qvel, batch.ctrl = qpos, speeds.astype(np.float32), ctrl
+    outputs = {name: batch.bind(name) for name in spec.readings}
+    gain, bias = (
+        params.get(f"actuator_{name}", getattr(model, f"actuator_{name}")[None]) for name in ("gainprm", "biasprm")
+    )
+    reached = np.zeros(count, bool)
+    for _ in range(robot.substeps):
+        inputs = limit_inputs(
+            motors, gain.astype(float), bias.astype(float), batch.qpos, batch.qvel, ctrl.astype(float)
+        )
+        reached |= (inputs != ctrl).any(axis=1)
+        batch.ctrl = inputs
+        batch.step()
+    assert 10 < reached.sum() < count - 10
+    with np.errstate(over="ignore"):  # in the robot that breaks down
+        np.testing.assert_array_equal(found.qpos, batch.qpos.astype(np.float32))
+        np.testing.assert_array_equal(found.qvel, batch.qvel.astype(np.float32))
+        for name, value in outputs.items():
+            np.testing.assert_array_equal(readings[name], value.astype(np.float32))
 
 
 def test_swinging_legs_keep_to_their_velocity_limits() -> None:
