@@ -256,6 +256,7 @@ def test_a_full_disk_is_reported_and_the_last_complete_checkpoint_stays(tmp_path
         assert_equal_trees(checkpoints.restore(states[0], CONFIG)[1], states[3])
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_a_warning_when_checkpoints_cannot_be_written(tmp_path, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

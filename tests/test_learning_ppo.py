@@ -281,7 +281,15 @@ def test_every_epoch_has_its_own_permutation(count: int) -> None:
     assert count < 10 or abs(np.corrcoef(orders)[0, 1]) < 0.2
 
 
-@pytest.mark.parametrize("options", [{}, {"learning_rate_schedule": "adaptive"}, {"target_kl": 0.01}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"learning_rate_schedule": "adaptive"}, marks=pytest.mark.slow),
+        pytest.param({"target_kl": 0.01}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_mini_batches_cut_to_the_size_of_a_cache_teach_the_same(monkeypatch, options) -> None:
     config = replace(FULL_BATCH, n_minibatches=2, n_epochs=3, **options)
     batch_size, numbers = 12, DIM + DIM + 5 + 4

@@ -81,6 +81,7 @@ def upkie() -> Robot:
     return load_robot("upkie")
 
 
+@pytest.mark.slow
 def test_engines_agree_on_a_rolling_pushed_randomized_upkie(upkie):
     fields = FIELDS
     params = consistent(randomized(spec_of(upkie, fields=fields), np.random.default_rng(0)))

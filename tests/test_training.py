@@ -290,6 +290,7 @@ def test_the_pendulum_swings_up(tmp_path):
     assert np.nanmean(curve[-5:]) > np.nanmean(curve[:5]) + 300.0
 
 
+@pytest.mark.slow
 def test_every_task_has_a_recipe_that_fits_together():
     for name in TASKS:
         config = recipe(name)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning import collectives, distributions
@@ -144,7 +145,7 @@ class LearnerState(NamedTuple):
 
     Attributes:
         params: see `jaxloco.learning.networks`.
-        opt_state: Adam's moments.
+        opt_state: Adam's moments, of all parameters in one vector.
         learning_rate: float32 [], of the last step taken.
         normalizers: group → statistics; empty when observations are not normalized.
         key: uint32 [2], for the shuffles.
@@ -257,7 +258,7 @@ def init_learner(
     normalizers = {group: init_statistics(dim) for group, dim in observation_dims.items()}
     return LearnerState(
         params=params,
-        opt_state=_optimizer(config).init(params),
+        opt_state=_optimizer(config).init(ravel_pytree(params)[0]),
         learning_rate=jnp.asarray(config.learning_rate, jnp.float32),
         normalizers=normalizers if config.normalize_observation else {},
         key=key,
@@ -536,15 +537,15 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
     loss = partial(_loss, clip_range=clip_range, config=config, networks=loop.networks)
     gradient, logs = _gradient(loss, carry.params, batch, loop.networks)
     gradient = loop.networks.symmetric(collectives.mean(gradient, loop.axis_name))
-    norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)))
-    shrink = jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
-    gradient = jax.tree.map(lambda g: g * shrink, gradient)
+    vector, restore = ravel_pytree(gradient)  # a few long operations instead of many short ones
+    norm = jnp.linalg.norm(vector)
+    vector *= jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-        direction, opt_state = _optimizer(config).update(gradient, carry.opt_state, carry.params)
+        vector, opt_state = _optimizer(config).update(vector, carry.opt_state)
     learning_rate = carry.learning_rate
     if config.learning_rate_schedule == "adaptive":
         learning_rate = _adapted_learning_rate(learning_rate, collectives.mean(logs["kl"], loop.axis_name), config)
-    params = jax.tree.map(lambda p, d: p - learning_rate * d, carry.params, direction)
+    params = jax.tree.map(lambda p, d: p - learning_rate * d, carry.params, restore(vector))
     stepped = _Carry(params, opt_state, learning_rate, carry.running)
     if config.target_kl is not None:
         goes_on = collectives.mean(logs["approx_kl"], loop.axis_name) <= TARGET_KL_MARGIN * config.target_kl
