@@ -1,7 +1,7 @@
 """Training speed of the Unitree Go1 on flat ground against raw `mujoco.batch` stepping, taking turns.
 
 1024 robots, 5 steps of 4 ms per control step, networks of 2 × 128, 5 epochs × 4 mini-batches: `training_speed` with
-the robot's recipe. Symmetric networks and torque–speed curves are on, as in the recipe, unless switched off.
+the rest of the robot's recipe. Symmetric networks and torque–speed curves are on, as in the recipe, unless switched off.
 """
 
 import sys
@@ -25,6 +25,7 @@ class Go1Options(training_speed.SpeedOptions):
         warm_up: Iterations of training before the first turn, so that robots walk rather than fall.
         compilation: Measure compilation in fresh processes too.
         mjx_envs: Number of robots when compiling for MJX; 0 to leave that out.
+        net_arch: Widths of the hidden layers of actor and critic; the recipe's if none.
         symmetry: Option --ppo.symmetry (none switches it off); the recipe's if not given.
         motor_curves: Hold the motors to their torque–speed curves; raw stepping never does.
         out: JSON file of the result; benchmarks/results/go1_speed.json if not given.
@@ -34,6 +35,7 @@ class Go1Options(training_speed.SpeedOptions):
     n_envs: int = 1024
     iterations: int = 3
     warm_up: int = 40
+    net_arch: tuple[int, ...] = (128, 128)
     mjx_envs: int = 0
 
 

@@ -32,6 +32,7 @@ class SplitOptions(training_speed.SpeedOptions):
         warm_up: Iterations of training before the first turn.
         compilation: Not measured here.
         mjx_envs: Not used here.
+        net_arch: Widths of the hidden layers of actor and critic; the recipe's if none.
         symmetry: Option --ppo.symmetry; the recipe's if none.
         motor_curves: Hold the motors to their torque–speed curves.
         out: JSON file of the result; benchmarks/results/time_split.json if not given.

@@ -32,6 +32,7 @@ class SpeedOptions:
         warm_up: Iterations of training before the first turn, so that robots stand rather than fall.
         compilation: Measure compilation in fresh processes too.
         mjx_envs: Number of robots when compiling for MJX (its time does not depend on it much); 0 to leave that out.
+        net_arch: Widths of the hidden layers of actor and critic; the recipe's if none.
         symmetry: Option --ppo.symmetry; the recipe's if none.
         motor_curves: Hold the motors to their torque–speed curves, where the task does; raw stepping never does.
         out: JSON file of the result; benchmarks/results/training_speed.json if not given.
@@ -44,6 +45,7 @@ class SpeedOptions:
     warm_up: int = 60
     compilation: bool = True
     mjx_envs: int = 64
+    net_arch: tuple[int, ...] = ()
     symmetry: str | None = None
     motor_curves: bool = True
     out: str | None = None
@@ -73,6 +75,7 @@ def run(own: SpeedOptions) -> dict[str, Any]:
         "task": own.task,
         "n_envs": robots,
         "matmul_precision": _recipe(own).matmul_precision,
+        "net_arch": list(_recipe(own).network.net_arch_pi),
         "symmetry": _recipe(own).ppo.symmetry,
         "motor_curves": own.motor_curves,
         "iterations_per_turn": own.iterations,
@@ -110,7 +113,10 @@ def _recipe(own: SpeedOptions) -> Any:
 
     config = recipe(own.task)
     ppo = config.ppo if own.symmetry is None else replace(config.ppo, symmetry=own.symmetry)
-    return replace(config, physics="native", n_envs=own.n_envs or config.n_envs, ppo=ppo)
+    network = config.network
+    if own.net_arch:
+        network = replace(network, net_arch_pi=own.net_arch, net_arch_vf=own.net_arch)
+    return replace(config, physics="native", n_envs=own.n_envs or config.n_envs, ppo=ppo, network=network)
 
 
 def make_env(own: SpeedOptions, config: Any, engine: str) -> Any:

@@ -301,15 +301,15 @@ GO1 = TrainConfig(
         n_minibatches=4,
         gamma=0.99,
         ent_coef=0.005,
-        learning_rate=1e-3,
+        learning_rate=7e-4,
         learning_rate_schedule="linear",
         learning_rate_final=1e-4,
         max_grad_norm=1.0,
         reward_scale=0.1,
         symmetry="network",
     ),
-    network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
-    total_timesteps=5_000_000,
+    network=NetworkConfig(net_arch_pi=(256, 128), net_arch_vf=(256, 128), activation_fn="elu", log_std_init=-0.7),
+    total_timesteps=6_000_000,
     n_envs=256,
 )
 """Unitree Go1."""
