@@ -1,7 +1,8 @@
 """Training speed of the Unitree Go1 on flat ground against raw `mujoco.batch` stepping, taking turns.
 
 1024 robots, 5 steps of 4 ms per control step, networks of 2 × 128, 5 epochs × 4 mini-batches: `training_speed` with
-the rest of the robot's recipe. Symmetric networks and torque–speed curves are on, as in the recipe, unless switched off.
+the rest of the robot's recipe. Symmetric networks and torque–speed curves are on, as in the recipe, unless switched
+off.
 """
 
 import sys
