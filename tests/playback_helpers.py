@@ -1,6 +1,8 @@
 """Bundles of untrained policies, for tests that play them."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -12,9 +14,10 @@ from jaxloco.training import loop
 from jaxloco.training.trainer import plain_config
 
 
-def untrained_bundle(task: str, folder: Path) -> Path:
+def untrained_bundle(task: str, folder: Path, **network: Any) -> Path:
     """Export a policy that has learned nothing, with all that a trained one's bundle holds."""
     config = recipe(task)
+    config = replace(config, network=replace(config.network, **network))
     env = Env(config.task.spec(), "native")
     agent = loop.make_agent(env, config)
     learner = ppo.init_learner(jax.random.PRNGKey(0), agent.networks, config.ppo, env.observation_sizes)
