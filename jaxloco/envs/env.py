@@ -36,7 +36,7 @@ from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, OutputSpec, Stage
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
-from jaxloco.physics.contract import Params, Readings
+from jaxloco.physics.contract import OVERFLOW, Params, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 from jaxloco.terrain import Terrain, make_grid
@@ -484,6 +484,7 @@ class Env:
                 grade=jnp.int32(0),
                 episode_return=zero,
                 episode_length=jnp.int32(0),
+                overflow=zero if self.physics.counts_overflow else None,
             ),
         )
 
@@ -559,6 +560,7 @@ class Env:
                 grade=grade,
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,
+                overflow=readings.get(OVERFLOW),
             ),
         )
 

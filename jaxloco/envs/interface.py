@@ -34,6 +34,7 @@ class Info(NamedTuple):
         grade: What an episode that ends here means for the robot's level: 1, 0 or -1, int32, ().
         episode_return: Sum of rewards so far, ().
         episode_length: Steps so far, ().
+        overflow: Whether the engine had no room for all contacts, 1 or 0, (); None for engines that have room for all.
     """
 
     reward_terms: jax.Array
@@ -43,6 +44,7 @@ class Info(NamedTuple):
     grade: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array
+    overflow: jax.Array | None = None
 
 
 class EpisodeState(Protocol):

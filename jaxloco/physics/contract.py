@@ -20,6 +20,9 @@ ENGINES = ("native", "mjx", "warp")
 Params = dict[str, jax.Array]
 """Model fields that differ between robots, by their MuJoCo name ("body_mass", …), each shaped as in `MjModel`."""
 
+OVERFLOW = "buffer_overflow"
+"""A reading of engines that have room for a limited number of contacts: 1 where they did not fit, else 0, ()."""
+
 Readings = dict[str, jax.Array]
 """Derived fields by their MuJoCo name ("sensordata", "actuator_force", …), as `mj_step` leaves them."""
 
@@ -95,6 +98,8 @@ class Physics(Protocol):
 
     name: str
     spec: PhysicsSpec
+    counts_overflow: bool
+    """Whether the readings of a step have `OVERFLOW`."""
 
     def complete(self, params: Params) -> Params:
         """Add to `params` whatever constants this engine derives from them (once per episode)."""

@@ -26,7 +26,7 @@ def choose_engine(name: str = "auto") -> str:
         if backend == "cpu":
             return "native"
         return "warp" if backend in ("gpu", "cuda") and has_warp else "mjx"
-    if name == "warp" and not (has_warp and backend in ("gpu", "cuda")):
+    if name == "warp" and not (has_warp and backend in ("cpu", "gpu", "cuda")):
         missing = "" if has_warp else " and the package warp-lang (pip install 'jaxloco[cuda]')"
         raise ConfigError(
             f"--physics warp needs an NVIDIA GPU{missing}; JAX runs on {backend!r} here. Use --physics auto."
@@ -51,6 +51,10 @@ def make_physics(spec: PhysicsSpec, engine: str = "auto", threads: int = 0) -> P
         from jaxloco.physics.native import NativePhysics
 
         return NativePhysics(spec, threads)
+    if engine == "warp":
+        from jaxloco.physics.warp import WarpPhysics
+
+        return WarpPhysics(spec)
     from jaxloco.physics.mjx import MjxPhysics
 
-    return MjxPhysics(spec, impl="warp" if engine == "warp" else "jax")
+    return MjxPhysics(spec)

@@ -1,4 +1,4 @@
-"""MuJoCo's XLA engine (MJX), in JAX on any device or in Warp on NVIDIA GPUs.
+"""MuJoCo's engine in JAX (MJX), on any device.
 
 Between control periods only `PhysicsState` is kept; `mjx.Data` is rebuilt around it, because MJX recomputes the rest.
 """
@@ -33,28 +33,26 @@ MASS_FIELDS = frozenset({"body_mass", "body_inertia", "body_ipos", "body_iquat",
 class MjxPhysics:
     """The contract of `jaxloco.physics.contract.Physics` on MJX, float32."""
 
-    def __init__(self, spec: PhysicsSpec, impl: str = "jax") -> None:
+    name = "mjx"
+    counts_overflow = False
+
+    def __init__(self, spec: PhysicsSpec) -> None:
         self.spec = spec
-        self.name = "warp" if impl == "warp" else "mjx"
         try:
-            self._model = mjx.put_model(spec.model, impl=impl)
+            self._model = mjx.put_model(spec.model, impl="jax")
         except NotImplementedError as error:
-            raise RobotError(f"MJX ({impl}) cannot simulate this model: {error} Use --physics native.") from error
-        self._data = mjx.make_data(spec.model, impl=impl)
+            raise RobotError(f"MJX cannot simulate this model: {error} Use --physics native.") from error
+        self._data = mjx.make_data(spec.model, impl="jax")
         self._servos = _limited_servos(spec.model)
         joints = spec.model.actuator_trnid[self._servos, 0]
         self._servo_qpos, self._servo_qvel = spec.model.jnt_qposadr[joints], spec.model.jnt_dofadr[joints]
-        # Derived constants are computed in JAX whichever implementation steps.
-        self._derive_from = self._model if impl == "jax" else mjx.put_model(spec.model, impl="jax")
-        self._derive, self._forward, self._advance = self._calls(keep=impl == "jax")
+        self._derive, self._forward, self._advance = self._calls()
 
-    def _calls(self, *, keep: bool) -> tuple[Callable[..., Any], ...]:
-        """Return what calls MJX, with traces that are kept unless they hold functions of this process, as Warp's do."""
+    def _calls(self) -> tuple[Callable[..., Any], ...]:
+        """Return what calls MJX, with traces that are kept."""
         functions: tuple[Callable[..., Any], ...] = (self._derive_now, self._forward_now, self._advance_now)
-        if not keep:
-            return functions
         state, readings = _shapes(self.spec, self._data)
-        results = _derived_shapes(self.spec.model), readings, (state, readings)
+        results = derived_shapes(self.spec.model), readings, (state, readings)
         name = f"{self.spec.fingerprint()}_{_code()}"
         named = zip(("derive", "forward", "step"), functions, results, strict=True)
         return tuple(Kept(f"mjx_{kind}_{name}", function, result) for kind, function, result in named)
@@ -78,7 +76,7 @@ class MjxPhysics:
 
     def _derive_now(self, params: Params) -> Params:
         with jax.numpy_rank_promotion("allow"):  # MJX relies on it
-            return derived_constants(self._derive_from.tree_replace(params), self.spec.model)
+            return derived_constants(self._model.tree_replace(params), self.spec.model)
 
     def _forward_now(self, params: Params, state: PhysicsState) -> Readings:
         controls = Controls(jnp.zeros(self.spec.model.nu), jnp.zeros(6))
@@ -97,7 +95,7 @@ class MjxPhysics:
         return PhysicsState(data.qpos, data.qvel, data.act, data.qacc_warmstart), self._read(data)
 
     def _substep(self, model: mjx.Model, data: mjx.Data) -> mjx.Data:
-        if self.name == "warp" or not self._servos.size:
+        if not self._servos.size:
             return mjx.step(model, data)
         return mjx.step(self._without_saturated_damping(model, data), data)
 
@@ -153,7 +151,7 @@ def _shapes(spec: PhysicsSpec, data: mjx.Data) -> tuple[PhysicsState, dict[str, 
     return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (state, readings))
 
 
-def _derived_shapes(model: mujoco.MjModel) -> dict[str, jax.ShapeDtypeStruct]:
+def derived_shapes(model: mujoco.MjModel) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of `derived_constants`."""
     shapes = {"body_subtreemass": (model.nbody,), "dof_invweight0": (model.nv,), "body_invweight0": (model.nbody, 2)}
     return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}

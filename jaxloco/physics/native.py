@@ -20,68 +20,29 @@ from mujoco.batch import Batch, SimulationError
 
 from jaxloco.cores import count_cores
 from jaxloco.physics import host_call
-from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings, model_field
+from jaxloco.physics.contract import PhysicsSpec, model_field
 from jaxloco.physics.motors import Motors, limit_inputs
+from jaxloco.physics.rows import Kind, RowPhysics
 
 Host = np.ndarray
 
 
-class NativePhysics:
+class NativePhysics(RowPhysics):
     """The contract of `jaxloco.physics.contract.Physics` on MuJoCo's C engine, float64 inside, float32 outside."""
 
     name = "native"
+    counts_overflow = False
 
     def __init__(self, spec: PhysicsSpec, threads: int = 0) -> None:
-        self.spec = spec
-        model = spec.model
-        self._sizes = (model.nq, model.nv, model.na, model.nv)
-        self._reading_shapes = _reading_shapes(spec)
-        self._n_out = _row_size(spec)
+        super().__init__(spec, spec.fields)
         self._targets = {kind: f"jaxloco_{kind}_{spec.fingerprint()}" for kind in ("step", "forward")}
         for kind, target in self._targets.items():
             host_call.register(target, partial(_Host, spec, kind, threads))
 
-    def complete(self, params: Params) -> Params:
-        """Return `params` unchanged: derived constants are recomputed where a row of them changes."""
-        return params
-
-    def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
-        """Return the state at `qpos` and `qvel`; calls MuJoCo only if readings are asked for."""
-        state = self.spec.initial_state(qpos, qvel)
-        if not self.spec.readings:
-            return state, {}
-        controls = Controls(jnp.zeros(self.spec.model.nu), jnp.zeros(6))
-        _, readings = self._unpack(self._call("forward", params, state, controls))
-        return state, readings
-
-    def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
-        """Advance one control period."""
-        return self._unpack(self._call("step", params, state, controls))
-
-    def _call(self, kind: str, params: Params, state: PhysicsState, controls: Controls) -> jax.Array:
-        inputs = jnp.concatenate([*state, *controls])
-        fields = [jnp.ravel(params[name]) for name in self.spec.fields]
-        flat = jnp.concatenate(fields) if fields else jnp.zeros(0)
-        result = jax.ShapeDtypeStruct((self._n_out,), jnp.float32)
-        return host_call.call(self._targets[kind], result, inputs, flat)
-
-    def _unpack(self, row: jax.Array) -> tuple[PhysicsState, Readings]:
-        sizes = [*self._sizes, *(int(np.prod(shape)) for shape in self._reading_shapes.values())]
-        parts = jnp.split(row, np.cumsum(sizes)[:-1].tolist())
-        shaped = zip(self._reading_shapes.items(), parts[4:], strict=True)
-        readings = {name: part.reshape(shape) for (name, shape), part in shaped}
-        return PhysicsState(*parts[:4]), readings
-
-
-def _reading_shapes(spec: PhysicsSpec) -> dict[str, tuple[int, ...]]:
-    data = mujoco.MjData(spec.model)
-    return {name: np.asarray(getattr(data, name)).shape for name in spec.readings}
-
-
-def _row_size(spec: PhysicsSpec) -> int:
-    """Return how many numbers a step gives: the state and the readings."""
-    model = spec.model
-    return model.nq + 2 * model.nv + model.na + sum(int(np.prod(shape)) for shape in _reading_shapes(spec).values())
+    def run(self, kind: Kind, inputs: jax.Array, fields: jax.Array) -> jax.Array:
+        """Run one robot: (n_in,), (n_fields,) → (n_out,); traceable."""
+        result = jax.ShapeDtypeStruct((self.n_out,), jnp.float32)
+        return host_call.call(self._targets[kind], result, inputs, fields)
 
 
 class _Host:

@@ -28,6 +28,9 @@ Metrics = dict[str, jax.Array]
 
 SUCCESS = "curriculum/success"
 
+OVERFLOWS = "sim/buffer_overflows"
+"""Robot steps in which the engine had no room for all contacts; only of engines whose room is limited."""
+
 SPARE_STEPS = 256
 """Control steps, about, after which spare first states expire; drawing them costs as much as a few steps."""
 
@@ -221,6 +224,8 @@ def named_metrics(env: Environment, totals: Totals, iterations: int) -> dict[str
     for name, count in zip(env.termination_names, sums.terminations, strict=True):
         metrics[f"terminations_per_minute/{name}"] = float(count) / minutes
     metrics["sim/nan_resets"] = sums.nonfinite
+    if sums.overflows is not None:
+        metrics[OVERFLOWS] = sums.overflows
     if env.ground.terrain.kinds:
         metrics |= _terrain_metrics(env, totals, minutes)
     return metrics

@@ -77,6 +77,7 @@ class RolloutSums(NamedTuple):
         terminations: How often each termination term held, (n_terms,).
         nonfinite: How often a simulation broke down and was reset.
         left: How often a robot left the terrain and was reset.
+        overflows: How often the engine had no room for all contacts of a robot; None if it always has.
     """
 
     steps: jax.Array
@@ -88,6 +89,7 @@ class RolloutSums(NamedTuple):
     terminations: jax.Array
     nonfinite: jax.Array
     left: jax.Array
+    overflows: jax.Array | None
 
 
 class Crash(NamedTuple):
@@ -203,4 +205,5 @@ def _sums(env: Environment, ended: EpisodeState) -> RolloutSums:
         terminations=jnp.sum(ended.info.terminations.astype(jnp.float32), axis=0),
         nonfinite=jnp.sum(ended.info.nonfinite.astype(jnp.float32)),
         left=jnp.sum(ended.info.left.astype(jnp.float32)),
+        overflows=None if ended.info.overflow is None else jnp.sum(ended.info.overflow),
     )

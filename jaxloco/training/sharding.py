@@ -7,6 +7,7 @@ with one device per core so is everything between them.
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import jax
@@ -30,14 +31,18 @@ SPLIT_SECOND = PartitionSpec(None, ROBOTS)
 
 Effort = Literal["training", "evaluation", "once"]
 
-_OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # compile in 0.6 of the time to programs that take 1.05 of it
+_OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # compile in 0.6 of the time to programs that take 1.05 of it;
+# JAX 0.11 has them no more
 
-EFFORTS: dict[Effort, dict[str, Any]] = {
-    "training": {"xla_backend_optimization_level": 1},
-    "evaluation": {"xla_backend_optimization_level": 1, **_OLD_EMITTERS},
-    "once": {"xla_backend_optimization_level": 0, **_OLD_EMITTERS},
+EFFORTS: dict[str, dict[Effort, dict[str, Any]]] = {
+    "cpu": {
+        "training": {"xla_backend_optimization_level": 1},
+        "evaluation": {"xla_backend_optimization_level": 1, **_OLD_EMITTERS},
+        "once": {"xla_backend_optimization_level": 0, **_OLD_EMITTERS},
+    },
+    "gpu": {"evaluation": {"xla_gpu_autotune_level": 0}, "once": {"xla_gpu_autotune_level": 0}},
 }
-"""XLA's options on a CPU, by how long a program runs."""
+"""XLA's options on a kind of device, by how long a program runs; those of them count that the installed XLA has."""
 
 
 def use_all_cores() -> None:
@@ -81,16 +86,29 @@ def over_robots(
 
 
 def compiled(function: Callable[..., Any], effort: Effort, **options: Any) -> Any:
-    """Return `jax.jit` of a whole program, with less effort on a CPU: a training compiles in two thirds of the time.
+    """Return `jax.jit` of a whole program, with less effort: on a CPU a training compiles in two thirds of the time.
 
-    What takes long when it runs, physics and matrix products, is not LLVM's to optimize there.
+    What takes long when it runs there, physics and matrix products, is not LLVM's to optimize.
 
     Args:
         function: The program.
         effort: How long it runs: as a training, or for some seconds, as an evaluation, or once, as what begins it.
         options: Of `jax.jit`.
     """
-    return jax.jit(function, compiler_options=EFFORTS[effort] if jax.default_backend() == "cpu" else None, **options)
+    wanted = EFFORTS.get(jax.default_backend(), {}).get(effort, {})
+    chosen = {name: value for name, value in wanted.items() if _knows(name, value)}
+    return jax.jit(function, compiler_options=chosen or None, **options)
+
+
+@lru_cache
+def _knows(option: str, value: Any) -> bool:
+    """Whether the installed XLA has a compiler option."""
+    lowered = jax.jit(lambda: jnp.float32(0.0)).lower()
+    try:
+        lowered.compile(compiler_options={option: value})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def placed(mesh: Mesh, specs: Any) -> Any:

@@ -342,6 +342,12 @@ class Trainer:
             leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(state.crash.record))[0]
             np.savez(path, **{jax.tree_util.keystr(key, simple=True, separator="/"): leaf for key, leaf in leaves})
             self.progress.message(f"warning: a simulation broke down and was reset; its state is in {path}")
+        if metrics.get(loop.OVERFLOWS):
+            raise JaxlocoError(
+                f"{self.env.engine} had no room for all contacts of {self.env.robot_name} in "
+                f"{int(metrics[loop.OVERFLOWS])} robot steps, so some were lost. Train with --physics mjx, and report "
+                "this: a probe should have found how much room this robot needs."
+            )
         broken = [name for name, value in metrics.items() if name.startswith("train/") and not np.isfinite(value)]
         if broken:
             raise JaxlocoError(

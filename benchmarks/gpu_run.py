@@ -1,0 +1,66 @@
+"""A whole training on an accelerator by `train.py`, with a cold cache, from start to finished run folder."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common, train_command
+
+NAME = "gpu_run"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of the benchmark.
+
+    Attributes:
+        task: Task to train.
+        physics: Engine.
+        n_envs: Number of robots.
+        total_timesteps: Env steps.
+        seed: Seed of the training.
+        keep: Folder for the run; a temporary one if not given.
+        out: JSON file of the result; benchmarks/results/gpu_run.json if not given.
+    """
+
+    task: str = "go1-velocity"
+    physics: str = "auto"
+    n_envs: int = 8192
+    total_timesteps: int = 200_000_000
+    seed: int = 0
+    keep: str | None = None
+    out: str | None = None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train to the end on an accelerator: gpu-run [options]."""
+    return common.command(NAME, RunOptions(), arguments, main.__doc__, run, show)
+
+
+def run(own: RunOptions) -> dict[str, Any]:
+    """Train; plain JSON values."""
+    sizes = ["--n-envs", str(own.n_envs), "--total-timesteps", str(own.total_timesteps), "--physics", own.physics]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = Path(own.keep or temporary) / "run"
+        words = [own.task, *sizes, "--video-seconds", "0"]
+        result = train_command.train(folder, own.seed, words, Path(temporary) / "cache")
+        evaluation = json.loads((folder / "summary.json").read_text())["evaluation"]
+    return {"backend": result["device"], "task": own.task, "n_envs": own.n_envs, **result, "evaluation": evaluation}
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result in a few lines."""
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["stages"].items())
+    evaluation = ", ".join(f"{name} {value}" for name, value in result["evaluation"].items())
+    return (
+        f"{result['env_steps']:,} env steps in {result['wall_seconds']:.1f} s on {result['device']}, "
+        f"{result['env_steps_per_second']:,} per second while training\nstages [s]: {stages}\nevaluation: {evaluation}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(common.run_main(main, sys.argv[1:]))

@@ -1,0 +1,185 @@
+"""Training speed on an accelerator: physics alone, rollout and training taking turns; compilation; several seeds at once.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from benchmarks import common, training_speed
+
+NAME = "gpu_speed"
+
+
+@dataclass(frozen=True)
+class GpuOptions:
+    """Options of the benchmark.
+
+    Attributes:
+        task: Task whose recipe is measured.
+        physics: Engine.
+        n_envs: Number of robots.
+        repetitions: How often each part has its turn.
+        iterations: Rollouts (and updates) per turn.
+        warm_up: Iterations of training before the first turn.
+        compilation: Measure compilation in fresh processes too.
+        seeds: How many seeds to train at once; 0 to leave that out.
+        seed_envs: Robots of each of these seeds, and of the one that they are compared with.
+        out: JSON file of the result; benchmarks/results/gpu_speed.json if not given.
+    """
+
+    task: str = "go1-velocity"
+    physics: str = "auto"
+    n_envs: int = 8192
+    repetitions: int = 5
+    iterations: int = 3
+    warm_up: int = 30
+    compilation: bool = True
+    seeds: int = 8
+    seed_envs: int = 1024
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        common.at_least_one(self, "n_envs", "repetitions", "iterations", "seed_envs")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure training on an accelerator: gpu-speed [options]."""
+    return common.command(NAME, GpuOptions(), arguments, main.__doc__, run, show)
+
+
+def run(own: GpuOptions) -> dict[str, Any]:
+    """Measure everything, compilation first, while this process holds no device; plain JSON values."""
+    compilation = compile_times(own) if own.compilation else None
+    import jax
+
+    turns, engine = measure(own)
+    steps = turns.pop("steps_per_turn")
+    speeds = {name: [steps / s for s in values] for name, values in turns.items()}
+    ratio = [t / r for t, r in zip(speeds["training"], speeds["rollout"], strict=True)]
+    return {
+        "backend": jax.default_backend(),
+        "matmul_precision": _recipe(own, own.n_envs).matmul_precision,
+        "device": jax.devices()[0].device_kind,
+        "task": own.task,
+        "physics": engine,
+        "n_envs": own.n_envs,
+        "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
+        "training_over_rollout": common.spread(ratio, 3),
+        "compilation": compilation,
+        "seeds": several_seeds(own) if own.seeds else None,
+    }
+
+
+def _recipe(own: GpuOptions, n_envs: int, seeds: int = 1) -> Any:
+    from jaxloco.tasks import recipe
+
+    return replace(recipe(own.task), n_envs=n_envs, seeds=seeds, physics=own.physics)
+
+
+def training(own: GpuOptions, n_envs: int, seeds: int = 1) -> tuple[Any, Any, Any, Any]:
+    """Compile a training as the trainer does: (environment, agent, configuration, program)."""
+    import jax
+
+    from jaxloco.training import loop, sharding, trainer
+
+    sharding.use_all_cores()
+    config = _recipe(own, n_envs, seeds)
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    env = config.task.spec().build(config.physics)
+    agent = loop.make_agent(env, config)
+    return env, agent, config, trainer.compile_program(env, agent, config)
+
+
+class Going:
+    """A training that goes on by some iterations whenever it is called."""
+
+    def __init__(self, program: Any, total: int) -> None:
+        self.program, self.state, self.total = program, program.initial_state, total
+
+    def __call__(self, iterations: int) -> None:
+        """Do so many iterations."""
+        self.state, _ = self.program.iterate(self.state, iterations, self.total)
+
+
+def measure(own: GpuOptions) -> tuple[dict[str, Any], str]:
+    """Let physics, rollout and training take turns: seconds of each turn, "steps_per_turn"; and the engine's name."""
+    env, agent, config, program = training(own, own.n_envs)
+    go_on = Going(program, own.warm_up + own.repetitions * own.iterations)
+    go_on(own.warm_up or 1)
+    functions = {
+        "physics": partial(training_speed._physics_only, env, config.ppo.n_steps),
+        "rollout": partial(training_speed._rollout, env, agent),
+    }
+    parts = training_speed.compiled_parts(config, functions, go_on.state)
+    turns: dict[str, Any] = {name: [] for name in (*parts, "training")}
+    for _ in range(own.repetitions):
+        for name, part in parts.items():
+            turns[name].append(common.seconds(partial(part, go_on.state), own.iterations))
+        turns["training"].append(common.seconds(partial(go_on, own.iterations)))
+    return {**turns, "steps_per_turn": config.steps_per_iteration * own.iterations}, env.engine
+
+
+def several_seeds(own: GpuOptions) -> dict[str, Any]:
+    """Let one seed and several at once take turns; the time of the several ÷ that of the one."""
+    goings: dict[str, Callable[[int], None]] = {}
+    for name, seeds in (("one", 1), ("several", own.seeds)):
+        goings[name] = Going(training(own, own.seed_envs, seeds)[3], 10**6)
+        goings[name](own.warm_up or 1)
+    turns: dict[str, list[float]] = {name: [] for name in goings}
+    for _ in range(own.repetitions):
+        for name, going in goings.items():
+            turns[name].append(common.seconds(partial(going, own.iterations)))
+    ratio = [several / one for one, several in zip(turns["one"], turns["several"], strict=True)]
+    return {
+        "seeds": own.seeds,
+        "n_envs_each": own.seed_envs,
+        "seconds": {name: common.spread(values) for name, values in turns.items()},
+        "several_over_one": common.spread(ratio, 3),
+    }
+
+
+def compile_times(own: GpuOptions) -> dict[str, Any]:
+    """Compile in fresh processes, with an empty cache and with the one that this leaves: "cold" and "warm"."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        program = f"from benchmarks import gpu_speed as g; g.print_compile_seconds(g.GpuOptions(**{asdict(own)!r}))"
+        return {state: common.in_fresh_process(program, cache, "compiling") for state in ("cold", "warm")}
+
+
+def print_compile_seconds(own: GpuOptions) -> None:
+    """Compile a training and do one iteration, which loads the engine's kernels; print the seconds of both."""
+    from jaxloco.cli import _prepare_jax
+
+    _prepare_jax()
+    began = time.perf_counter()
+    program = training(own, own.n_envs)[3]
+    compiled = time.perf_counter()
+    Going(program, 1)(1)
+    seconds = {"program": compiled - began, "first_iteration": time.perf_counter() - compiled}
+    print(json.dumps({name: round(value, 3) for name, value in seconds.items()}))
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as a table and a few lines."""
+    rows = [
+        [name, *(f"{values[key]:,.0f}" for key in ("median", "min", "max"))]
+        for name, values in result["env_steps_per_second"].items()
+    ]
+    ratio = result["training_over_rollout"]
+    rows.append(["training ÷ rollout", *(f"{ratio[key]:.3f}" for key in ("median", "min", "max"))])
+    lines = [f"{result['device']}, {result['physics']} physics, {result['n_envs']:,} robots", ""]
+    lines.append(common.table(("env steps per second", "median", "min", "max"), rows))
+    if result["compilation"]:
+        lines.append(f"compilation [s]: {result['compilation']}")
+    if result["seeds"]:
+        seeds = result["seeds"]
+        lines.append(f"{seeds['seeds']} seeds ÷ one: {seeds['several_over_one']['median']:.2f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(common.run_main(main, sys.argv[1:]))

@@ -1,0 +1,353 @@
+"""MuJoCo-Warp behind a JAX call: the fast engine on an NVIDIA GPU. On a CPU it is slow, and right.
+
+All robots of a call live in one `Data` of MuJoCo-Warp, which is scratch memory: a call writes their states, controls
+and model fields into it, makes the substeps and reads the states back, so that it is pure. On a GPU all of that is
+captured once, in a CUDA graph for each number of robots; a call copies rows in, launches the graph and copies rows out.
+So it does not matter where XLA keeps its buffers, and the compiled program holds one small call, not the hundreds of
+arrays of `mjx.Data`.
+
+Contacts and constraints have room for what a probe meets, and more; where that is not enough, `OVERFLOW` says so.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import warp as wp
+from mujoco.mjx.third_party import mujoco_warp as mjw
+from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
+
+from jaxloco.cores import count_cores
+from jaxloco.errors import JaxlocoError, RobotError
+from jaxloco.physics.contract import OVERFLOW, Params, PhysicsSpec
+from jaxloco.physics.mjx import MASS_FIELDS, MjxPhysics, derived_shapes
+from jaxloco.physics.motors import Motors
+from jaxloco.physics.rows import Kind, RowPhysics, state_sizes
+
+wp.config.log_level = wp.LOG_WARNING  # beside a live display of progress
+
+LOST = (
+    OverflowType.NEFC
+    | OverflowType.NJMAX_NNZ
+    | OverflowType.BROADPHASE
+    | OverflowType.NARROWPHASE
+    | OverflowType.CCD
+    | OverflowType.HFIELD
+)
+"""Overflows by which contacts or constraints are lost."""
+
+PAIRS = 128
+"""Of the pairs of geoms that may be near each other, how many have room at once, per robot."""
+
+UNROLLED = 4
+"""Solver iterations up to which all of them are launched; beyond, the device decides after each whether to go on."""
+
+MOST_WORLDS = 16
+"""Different calls of one engine: more would mean that graphs are captured and memory is taken again and again."""
+
+
+class WarpPhysics(RowPhysics):
+    """The contract of `jaxloco.physics.contract.Physics` on MuJoCo-Warp, float32."""
+
+    name = "warp"
+    counts_overflow = True
+
+    def __init__(self, spec: PhysicsSpec) -> None:
+        derived = tuple(derived_shapes(spec.model)) if MASS_FIELDS & set(spec.fields) else ()
+        super().__init__(spec, (*spec.fields, *derived), {OVERFLOW: ()})
+        self._constants = MjxPhysics(spec)
+        self._worlds: dict[tuple[str, Kind, int], _World] = {}
+        self._room = room(spec.model, _put_model(spec.model, self.fields))
+        self._calls = {kind: self._callable(kind) for kind in ("step", "forward")}
+
+    def complete(self, params: Params) -> Params:
+        """Add the constants that depend on masses and geometry, if any of those is in `params`."""
+        return self._constants.complete(params)
+
+    def run(self, kind: Kind, inputs: jax.Array, fields: jax.Array) -> jax.Array:
+        """Run one robot: (n_in,), (n_fields,) → (n_out,); traceable."""
+        some = fields if fields.size else jnp.zeros(1)
+        return self._calls[kind](inputs[None], some[None], output_dims=(1, self.n_out))[0][0]
+
+    @property
+    def captures(self) -> int:
+        """How many CUDA graphs have been captured: one for each kind of call, number of robots and device."""
+        return sum(world.graph is not None for world in self._worlds.values())
+
+    def _callable(self, kind: Kind) -> Any:
+        """Return a function of rows that XLA calls by a name which always stands for the same computation."""
+
+        def call(inputs: wp.array2d, fields: wp.array2d, out: wp.array2d) -> None:
+            self._world(kind, inputs.shape[0]).run(inputs, fields, out)
+
+        call.__annotations__ = {name: wp.array2d(dtype=wp.float32) for name in ("inputs", "fields", "out")}
+        call.__qualname__ = f"jaxloco_{kind}_{self.spec.fingerprint()}"
+        modes = wp.JaxCallableGraphMode
+        return wp.jax_callable(call, graph_mode=modes.NONE, vmap_method="broadcast_all")
+
+    def _world(self, kind: Kind, size: int) -> "_World":
+        key = (str(wp.get_device()), kind, size)
+        if key not in self._worlds:
+            if len(self._worlds) == MOST_WORLDS:
+                raise JaxlocoError(f"Warp is called for the {MOST_WORLDS + 1}th number of robots; use fewer")
+            self._worlds[key] = _World(self, kind, size, self._room)
+        return self._worlds[key]
+
+
+class _World:
+    """A number of robots on the current device, and what is done to them."""
+
+    def __init__(self, physics: WarpPhysics, kind: Kind, size: int, contacts_and_rows: tuple[int, int]) -> None:
+        self._kind, self._spec, self._size = kind, physics.spec, size
+        self.graph: Any = None
+        self._loaded = False
+        model, spec = physics.spec.model, physics.spec
+        contacts, rows = contacts_and_rows
+        self._model = _put_model(model, physics.fields, size)
+        candidates = min(PAIRS, len(self._model.nxn_geom_pair_filtered))
+        self._data = mjw.make_data(model, nworld=size, naconmax=size * max(1, contacts, candidates), njmax=rows)
+        data = self._data
+        state = [data.qpos, data.qvel, data.act, data.qacc_warmstart]
+        self._state = [self._floats(array) for array in state]
+        self._fields = [self._floats(getattr(self._model, name)) for name in physics.fields]
+        self._readings = [self._floats(getattr(data, name)) for name in spec.readings]
+        self._inputs = wp.zeros((size, sum(state_sizes(model)) + model.nu + 6), dtype=wp.float32)
+        self._params = wp.zeros((size, max(1, sum(array.shape[1] for array in self._fields))), dtype=wp.float32)
+        self._out = wp.zeros((size, physics.n_out), dtype=wp.float32)
+        self._ctrl, self._wrench = self._floats(data.ctrl), self._floats(data.xfrc_applied)
+        self._motors = None if spec.motors is None else _Curves(spec.motors)
+
+    def _floats(self, array: Any) -> Any:
+        """Return the same memory as plain numbers, (size or 1, n)."""
+        rows = array.shape[0]
+        width = array.capacity // (4 * rows) if array.size else 0
+        return wp.array(ptr=array.ptr, dtype=wp.float32, shape=(rows, width), device=array.device)
+
+    def run(self, inputs: Any, fields: Any, out: Any) -> None:
+        """Write everything, run, read everything."""
+        if not self._loaded:
+            self._load_kernels()
+        wp.copy(self._inputs, inputs)
+        wp.copy(self._params, fields)
+        if wp.get_device().is_cuda:
+            if self.graph is None:
+                self._run()  # whatever is still to be loaded cannot be while capturing
+                with wp.ScopedCapture(force_module_load=False) as capture:
+                    self._run()
+                self.graph = capture.graph
+            wp.capture_launch(self.graph)
+        else:
+            self._run()
+        wp.copy(out, self._out)
+
+    def _load_kernels(self) -> None:
+        """Compile and load all kernels side by side: each at its first launch, they take a minute on a GPU."""
+        with _noted_launches() as noted:
+            self._run()
+        for block_dim in {block_dim for _, block_dim in noted}:
+            modules = list({module: None for module, dim in noted if dim == block_dim})
+            wp.force_load(wp.get_device(), modules, block_dim, max_workers=count_cores())
+        self._loaded = True
+
+    def _run(self) -> None:
+        start = self._write(self._state, self._inputs, 0)
+        self._write([self._ctrl], self._inputs, start)
+        first = 6 * self._spec.push_body
+        self._copy(self._inputs, start + self._ctrl.shape[1], self._wrench, first, 6)
+        self._write(self._fields, self._params, 0)
+        self._data.time.zero_()
+        self._data.overflow.zero_()
+        if self._kind == "forward":
+            mjw.forward(self._model, self._data)
+        else:
+            for _ in range(self._spec.substeps):
+                if self._motors is not None:
+                    self._hold_to_curves(self._motors, start)
+                mjw.step(self._model, self._data)
+        end = 0
+        for array in (*self._state, *self._readings):
+            self._copy(array, 0, self._out, end, array.shape[1])
+            end += array.shape[1]
+        wp.launch(_lost, self._size, [self._data.overflow, int(LOST), self._out, end])
+
+    def _write(self, arrays: list[Any], rows: Any, start: int) -> int:
+        """Fill arrays from columns of rows, from `start` on; return where the next one begins."""
+        for array in arrays:
+            self._copy(rows, start, array, 0, array.shape[1])
+            start += array.shape[1]
+        return start
+
+    def _copy(self, source: Any, first: int, target: Any, target_first: int, width: int) -> None:
+        if width:
+            wp.launch(_copy_columns, (self._size, width), [source, first, target, target_first])
+
+    def _hold_to_curves(self, curves: "_Curves", start: int) -> None:
+        gain, bias = (self._floats(getattr(self._model, f"actuator_{name}prm")) for name in ("gain", "bias"))
+        numbers = [self._inputs, start, gain, bias, self._data.qpos, self._data.qvel]
+        wp.launch(_limit_inputs, (self._size, self._ctrl.shape[1]), [*numbers, *curves.arrays], [self._ctrl])
+
+
+@contextmanager
+def _noted_launches() -> Iterator[dict[tuple[Any, int], None]]:
+    """Note the modules of kernels that would be launched, with their numbers of threads per block, instead."""
+    noted: dict[tuple[Any, int], None] = {}
+
+    def note(kernel: Any, *_: Any, block_dim: int = 256, **__: Any) -> None:
+        noted[kernel.module, block_dim] = None
+
+    def once(_: Any, while_body: Any, stream: Any = None, **more: Any) -> None:
+        while_body(**more)
+
+    def both(_: Any, on_true: Any = None, on_false: Any = None, stream: Any = None, **more: Any) -> None:
+        for branch in filter(None, (on_true, on_false)):
+            branch(**more)
+
+    instead = {"launch": note, "launch_tiled": note, "capture_while": once, "capture_if": both}
+    kept = {name: getattr(wp, name) for name in instead}
+    for name, function in instead.items():
+        setattr(wp, name, function)
+    try:
+        yield noted
+    finally:
+        for name, function in kept.items():
+            setattr(wp, name, function)
+
+
+class _Curves:
+    """Torque–speed curves on the current device."""
+
+    def __init__(self, motors: Motors) -> None:
+        index, number = {"dtype": wp.int32}, {"dtype": wp.float32}
+        self.arrays = [
+            wp.array(np.asarray(motors.qpos, np.int32), **index),
+            wp.array(np.asarray(motors.qvel, np.int32), **index),
+            wp.array(motors.slope, **number),
+            wp.array(motors.velocity_limit, **number),
+        ]
+
+
+@wp.kernel
+def _copy_columns(source: wp.array2d[float], first: int, target: wp.array2d[float], target_first: int) -> None:
+    robot, column = wp.tid()
+    target[robot, target_first + column] = source[robot, first + column]
+
+
+@wp.kernel
+def _lost(overflow: wp.array[int], lost: int, out: wp.array2d[float], column: int) -> None:
+    robot = wp.tid()
+    out[robot, column] = wp.where((overflow[robot] & lost) != 0, 1.0, 0.0)
+
+
+@wp.kernel
+def _limit_inputs(
+    asked: wp.array2d[float],
+    first: int,
+    gain: wp.array2d[float],
+    bias: wp.array2d[float],
+    qpos: wp.array2d[float],
+    qvel: wp.array2d[float],
+    qpos_index: wp.array[int],
+    qvel_index: wp.array[int],
+    slope: wp.array[float],
+    velocity_limit: wp.array[float],
+    ctrl: wp.array2d[float],
+) -> None:
+    """`jaxloco.physics.motors.limit_inputs`."""
+    robot, motor = wp.tid()
+    row = robot % gain.shape[0]
+    place = motor * (gain.shape[1] // ctrl.shape[1])
+    velocity = qvel[robot, qvel_index[motor]]
+    row_b = robot % bias.shape[0]
+    feedback = bias[row_b, place] + bias[row_b, place + 1] * qpos[robot, qpos_index[motor]]
+    feedback += bias[row_b, place + 2] * velocity
+    factor = gain[row, place]
+    torque = factor * asked[robot, first + motor] + feedback
+    high = wp.max(slope[motor] * (velocity_limit[motor] - velocity), 0.0)
+    low = wp.min(slope[motor] * (-velocity_limit[motor] - velocity), 0.0)
+    excess = torque - wp.clamp(torque, low, high)
+    ctrl[robot, motor] = asked[robot, first + motor] - excess / wp.where(factor == 0.0, 1.0, factor)
+
+
+def _put_model(model: mujoco.MjModel, fields: tuple[str, ...], size: int = 1) -> Any:
+    """Return a model on the current device, with memory of their own for the fields that robots differ in.
+
+    Raises:
+        RobotError: MuJoCo-Warp does not support it.
+    """
+    model = mujoco.MjModel.__copy__(model)
+    model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)  # it never resets by itself
+    try:
+        put = mjw.put_model(model)
+    except (NotImplementedError, ValueError) as error:
+        raise RobotError(f"MuJoCo-Warp cannot simulate this model: {error} Use --physics native.") from error
+    put.opt.warn_overflow = 0  # it is told, not printed
+    put.opt.graph_conditional = model.opt.iterations > UNROLLED
+    for name in fields:
+        array = getattr(put, name, None)
+        if not isinstance(array, wp.array) or array.ndim < 2 or array.shape[0] != 1:
+            raise RobotError(f"MuJoCo-Warp has no model field {name!r} that differs between robots; it is randomized")
+        setattr(put, name, wp.zeros((size, *array.shape[1:]), dtype=array.dtype))
+    return put
+
+
+MOST_CONTACTS = {("PLANE", "SPHERE"): 1, ("PLANE", "CAPSULE"): 2, ("PLANE", "CYLINDER"): 4, ("PLANE", "BOX"): 4}
+"""Of some pairs of geom types."""
+
+
+def room(model: mujoco.MjModel, put: Any) -> tuple[int, int]:
+    """Return for how many contacts, and rows of constraints, a robot needs room.
+
+    That is what its pairs of geoms can have at most, where that is known, or half as much again as a probe meets.
+
+    Args:
+        model: The robot.
+        put: The same as a model of MuJoCo-Warp.
+    """
+    pairs = [tuple(sorted(model.geom_type[list(pair)])) for pair in put.nxn_geom_pair_filtered.numpy()]
+    names = [tuple(mujoco.mjtGeom(kind).name.removeprefix("mjGEOM_") for kind in pair) for pair in pairs]
+    probed = probe(model)
+    contacts = probed + probed // 2 + 4
+    if all(pair in MOST_CONTACTS for pair in names):
+        contacts = min(contacts, sum(MOST_CONTACTS[pair] for pair in names))
+    widest = int(np.concatenate([model.geom_condim, model.pair_dim, [1]]).max())
+    per_contact = widest if model.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC else max(1, 2 * (widest - 1))
+    limits = int(np.sum(model.jnt_limited)) + int(np.sum(model.tendon_limited))
+    friction = int(np.sum(model.dof_frictionloss > 0)) + int(np.sum(model.tendon_frictionloss > 0))
+    return contacts, contacts * per_contact + limits + friction + 6 * model.neq
+
+
+def probe(model: mujoco.MjModel, seconds: float = 1.0, poses: int = 32) -> int:
+    """Return the most contacts that a robot has which is dropped in any pose and moves its joints at random."""
+    rng, data = np.random.default_rng(0), mujoco.MjData(model)
+    contacts = 0
+    for _ in range(poses):
+        mujoco.mj_resetData(model, data)
+        for joint in range(model.njnt):
+            _throw(model, data, joint, rng)
+        low, high = model.actuator_ctrlrange.T
+        limited = model.actuator_ctrllimited != 0
+        for step in range(round(seconds / model.opt.timestep)):
+            if step % 25 == 0:
+                data.ctrl[:] = np.where(limited, rng.uniform(low, np.maximum(low, high)), data.ctrl)
+            mujoco.mj_step(model, data)
+            contacts = max(contacts, data.ncon)
+    return contacts
+
+
+def _throw(model: mujoco.MjModel, data: mujoco.MjData, joint: int, rng: np.random.Generator) -> None:
+    """Set a joint to a random position; a free one turns, and stays where it is."""
+    start, kind = model.jnt_qposadr[joint], mujoco.mjtJoint(model.jnt_type[joint])
+    if kind == mujoco.mjtJoint.mjJNT_FREE:
+        data.qpos[start + 3 : start + 7] = _unit(rng.normal(size=4))
+    elif kind == mujoco.mjtJoint.mjJNT_BALL:
+        data.qpos[start : start + 4] = _unit(rng.normal(size=4))
+    elif model.jnt_limited[joint]:
+        data.qpos[start] = rng.uniform(*model.jnt_range[joint])
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return np.asarray(vector / np.linalg.norm(vector))
