@@ -1,5 +1,6 @@
-"""What pytest leaves out of the collection of doctests: modules that need a package of no extra of ours."""
+"""What pytest leaves out of the collection of doctests: modules whose package is not installed."""
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("stable_baselines3") else ["jaxloco/interop/stable_baselines3.py"]
+NEEDS = {"jaxloco/interop/stable_baselines3.py": "stable_baselines3", "jaxloco/physics/warp.py": "warp"}
+collect_ignore = [path for path, package in NEEDS.items() if not find_spec(package)]

@@ -1,5 +1,4 @@
-"""Training speed on an accelerator: physics alone, rollout and training taking turns; compilation; several seeds at once.
-"""
+"""Training speed on an accelerator: physics, rollout and training taking turns; compilation; several seeds at once."""
 
 import json
 import sys

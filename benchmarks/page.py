@@ -243,6 +243,29 @@ def _compile(key: str, limit: float) -> Callable[[Result], Measured]:
     return lambda document: _at_most((document["compilation"] or {}).get(key), limit, " s")
 
 
+def _gpu_speed(document: Result) -> Measured:
+    speed = document["env_steps_per_second"]["training"]
+    return Measured(f"{_spread(speed, '')} ({document['device']})", speed["median"] >= 1e6)
+
+
+def _gpu_ratio(document: Result) -> Measured:
+    ratio = document["training_over_rollout"]
+    return Measured(_spread(ratio, ""), ratio["median"] >= 0.80)
+
+
+def _gpu_seeds(document: Result) -> Measured:
+    seeds = document["seeds"]
+    return _at_most(seeds["several_over_one"]["median"] if seeds else None, 3.0, "")
+
+
+def _gpu_cold(limit: float, state: str = "cold") -> Callable[[Result], Measured]:
+    def read(document: Result) -> Measured:
+        times = document["compilation"]
+        return _at_most(round(sum(times[state].values()), 1) if times else None, limit, " s")
+
+    return read
+
+
 def _step(document: Result) -> Measured:
     p50, p99 = document["step"]["p50_us"], document["step"]["p99_us"]
     return Measured(f"{p50:g} / {p99:g} µs", p50 <= 15.0 and p99 <= 50.0)
@@ -272,6 +295,8 @@ _GO1 = "jaxloco bench go1-speed"
 _BRAX = "jaxloco bench against-brax"
 _SB3 = "jaxloco bench against-sb3"
 _ONBOARD = "jaxloco bench onboard RUN/policy"
+_GPU = "jaxloco bench gpu-speed"
+_GPU_RUN = "jaxloco bench gpu-run"
 
 REQUIREMENTS = (
     Requirement(
@@ -358,6 +383,24 @@ REQUIREMENTS = (
         "against_brax",
         _BRAX,
         _over_brax("gpu", "mjx", 1.5),
+    ),
+    Requirement(
+        "training env steps per second on a GPU, Go1 on flat ground, 8192 robots",
+        "≥ 1,000,000",
+        "gpu_speed",
+        _GPU,
+        _gpu_speed,
+    ),
+    Requirement("there, training ÷ rollout without learning", "≥ 0.80", "gpu_speed", _GPU, _gpu_ratio),
+    Requirement("there, 8 seeds at once ÷ one, wall time", "≤ 3", "gpu_speed", _GPU, _gpu_seeds),
+    Requirement("there, program and first iteration from a cold cache", "≤ 60 s", "gpu_speed", _GPU, _gpu_cold(60.0)),
+    Requirement("the same from a warm cache", "≤ 5 s", "gpu_speed", _GPU, _gpu_cold(5.0, "warm")),
+    Requirement(
+        "there, `train.py` with 200 M steps, start to finished run folder, cold cache",
+        "≤ 4 min",
+        "gpu_run",
+        _GPU_RUN,
+        lambda document: _at_most(document["wall_seconds"], 240.0, " s"),
     ),
     Requirement(
         "ours ÷ Stable-Baselines3, env steps per second on the Gymnasium version of the task; return after equal steps",

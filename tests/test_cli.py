@@ -13,6 +13,7 @@ from training_helpers import REPOSITORY, tiny
 
 from jaxloco import __version__, cli, options
 from jaxloco.errors import JaxlocoError
+from jaxloco.physics import engines
 from jaxloco.tasks import TASKS, recipe
 from jaxloco.training import trainer
 from jaxloco.training.config import TrainConfig
@@ -143,10 +144,11 @@ def test_a_mistake_gives_status_2_and_says_what_to_write(capsys, trained, words,
         (("--task.robot", "cartpol"), "unknown robot 'cartpol'; did you mean 'cartpole'?"),
         (("--task.episode-seconds", "0"), "shorter than one control period"),
         (("--ppo.batch-size", "7"), "batch_size"),
-        (("--physics", "warp"), "--physics warp needs an NVIDIA GPU"),
+        (("--physics", "warp"), "--physics warp needs the package warp-lang"),
     ],
 )
-def test_a_configuration_that_cannot_work_is_one_line_and_leaves_no_run(capsys, option, message):
+def test_a_configuration_that_cannot_work_is_one_line_and_leaves_no_run(capsys, monkeypatch, option, message):
+    monkeypatch.setattr(engines, "has_warp", lambda: False)
     assert call("train", "cartpole", *option, "--out", "run", "--quiet") == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1 and err.startswith("jaxloco: ")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
-from jaxloco.physics import Controls, PhysicsSpec, choose_engine, make_physics
+from jaxloco.physics import Controls, PhysicsSpec, choose_engine, engines, make_physics
 from jaxloco.robot import Robot, load_robot
 
 FIELDS = (
@@ -176,10 +176,19 @@ def test_a_broken_simulation_gives_nan_and_leaves_the_others_alone(upkie):
     assert np.isfinite(state.qpos[1]).all()
 
 
-def test_engine_is_chosen_for_the_machine():
+def test_engine_is_chosen_for_the_machine(monkeypatch):
     assert choose_engine("auto") == "native"
     assert choose_engine("mjx") == "mjx"
     with pytest.raises(UnknownNameError, match="did you mean 'native'"):
         choose_engine("natve")
-    with pytest.raises(ConfigError, match="needs an NVIDIA GPU"):
+    monkeypatch.setattr(engines, "has_warp", lambda: False)
+    with pytest.raises(ConfigError, match="needs the package warp-lang"):
         choose_engine("warp")
+    for backend, chosen in (("gpu", "mjx"), ("tpu", "mjx")):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        assert choose_engine("auto") == chosen
+    monkeypatch.setattr(engines, "has_warp", lambda: True)
+    with pytest.raises(ConfigError, match="needs an NVIDIA GPU; JAX runs on 'tpu'"):
+        choose_engine("warp")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choose_engine("auto") == "warp"

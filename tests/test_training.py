@@ -215,6 +215,26 @@ def test_a_simulation_that_breaks_down_is_counted_and_dumped_once_and_training_g
         assert np.isinf(dump["physics/qvel"]).all() and dump["action"].shape == (1,)
 
 
+def test_lost_contacts_are_counted_and_stop_the_run(tmp_path):
+    def compile_program(env, agent, config) -> Program:
+        program = shared_program(env, agent, config)
+
+        def iterate(state, count, total):
+            lost = 2.0 if int(state.iteration) == 3 else 0.0
+            state, totals = program.iterate(state, count, total)
+            return state, totals._replace(rollout=totals.rollout._replace(overflows=jnp.float32(lost)))
+
+        return replace(program, iterate=iterate)
+
+    path = tmp_path / "run"
+    with (
+        mock.patch.object(trainer, "compile_program", compile_program),
+        pytest.raises(JaxlocoError, match="no room for all contacts of cartpole in 2 robot steps"),
+    ):
+        Trainer(tiny(), RunFolder.at(path), Recorder()).run()
+    assert read_metrics(path)["sim/buffer_overflows"].tolist() == [0, 0, 0, 2]
+
+
 def test_a_diverged_update_stops_the_run_with_the_last_good_checkpoint(tmp_path):
     def compile_program(env, agent, config) -> Program:
         program = shared_program(env, agent, config)

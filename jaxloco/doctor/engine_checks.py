@@ -1,7 +1,7 @@
 """What MJX and MJX-Warp cannot simulate of a compiled model, read from the installed versions' own tables.
 
 `mjx.put_model` raises at the first thing; here all are found. MJX-Warp's enumerations are read from its source text, so
-that they are known where Warp itself, which needs an NVIDIA GPU, is not installed.
+that they are known where Warp itself is not installed.
 """
 
 import ast

@@ -7,6 +7,9 @@ import jax
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.physics.contract import ENGINES, Physics, PhysicsSpec
 
+NVIDIA = ("gpu", "cuda")
+"""What JAX may call such a device."""
+
 
 def choose_engine(name: str = "auto") -> str:
     """Resolve "auto": warp on an NVIDIA GPU that has it, mjx on other accelerators, native on a CPU.
@@ -21,17 +24,20 @@ def choose_engine(name: str = "auto") -> str:
     if name not in ("auto", *ENGINES):
         raise unknown_name("physics engine", name, ("auto", *ENGINES))
     backend = jax.default_backend()
-    has_warp = importlib.util.find_spec("warp") is not None
     if name == "auto":
         if backend == "cpu":
             return "native"
-        return "warp" if backend in ("gpu", "cuda") and has_warp else "mjx"
-    if name == "warp" and not (has_warp and backend in ("cpu", "gpu", "cuda")):
-        missing = "" if has_warp else " and the package warp-lang (pip install 'jaxloco[cuda]')"
-        raise ConfigError(
-            f"--physics warp needs an NVIDIA GPU{missing}; JAX runs on {backend!r} here. Use --physics auto."
-        )
+        return "warp" if backend in NVIDIA and has_warp() else "mjx"
+    if name == "warp" and not has_warp():
+        raise ConfigError("--physics warp needs the package warp-lang: pip install 'jaxloco[cuda]'")
+    if name == "warp" and backend not in (*NVIDIA, "cpu"):
+        raise ConfigError(f"--physics warp needs an NVIDIA GPU; JAX runs on {backend!r} here. Use --physics auto.")
     return name
+
+
+def has_warp() -> bool:
+    """Whether Warp is installed."""
+    return importlib.util.find_spec("warp") is not None
 
 
 def make_physics(spec: PhysicsSpec, engine: str = "auto", threads: int = 0) -> Physics:

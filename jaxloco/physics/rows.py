@@ -1,4 +1,4 @@
-"""What engines outside XLA have in common: a robot's inputs, its model fields and its results are a row of numbers each.
+"""What engines outside XLA have in common: a robot's inputs, model fields and results are a row of numbers each.
 
 A row's inputs are its state and its controls, in the order of `PhysicsState` and `Controls`; its results are the state
 after and the readings.

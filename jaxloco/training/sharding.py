@@ -48,8 +48,11 @@ EFFORTS: dict[str, dict[Effort, dict[str, Any]]] = {
 def use_all_cores() -> None:
     """Let JAX take each core of a CPU (8 at most) for a device.
 
-    Without effect where JAX_NUM_CPU_DEVICES says how many, or once JAX has looked for its devices.
+    Without effect where JAX_NUM_CPU_DEVICES says how many, or once JAX has looked for its devices; and with JAX 0.11,
+    which crashes when it compiles a training for several devices of a CPU (seen with 0.11.2; 0.10 and 0.12 do not).
     """
+    if jax.__version__.startswith("0.11."):
+        return
     if getattr(jax.config, "jax_num_cpu_devices", 0) < 1:
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", min(count_cores(), MOST_CORES))
