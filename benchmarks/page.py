@@ -245,7 +245,8 @@ def _compile(key: str, limit: float) -> Callable[[Result], Measured]:
 
 def _gpu_speed(document: Result) -> Measured:
     speed = document["env_steps_per_second"]["training"]
-    return Measured(f"{_spread(speed, '')} ({document['device']})", speed["median"] >= 1e6)
+    shown = "{median:,.0f} ({min:,.0f} to {max:,.0f}, {repetitions} runs)".format(**speed)
+    return Measured(f"{shown}, {document['device']}", speed["median"] >= 1e6)
 
 
 def _gpu_ratio(document: Result) -> Measured:
@@ -438,13 +439,17 @@ def _transfer(document: Result) -> str:
     return _markdown(header, rows)
 
 
-def _speed(document: Result) -> str:
+def _speeds(document: Result) -> str:
     speeds = document["env_steps_per_second"].items()
-    rows = [[name, *(f"{part[key]:,.0f}" for key in ("median", "min", "max"))] for name, part in speeds]
+    rows = [(name, *(f"{part[key]:,.0f}" for key in ("median", "min", "max"))) for name, part in speeds]
+    return _markdown(("env steps per second", "median", "min", "max"), rows)
+
+
+def _speed(document: Result) -> str:
     times = document["milliseconds_per_iteration"].items()
     return "\n\n".join(
         [
-            _markdown(("env steps per second", "median", "min", "max"), rows),
+            _speeds(document),
             _markdown(("part of an iteration", "ms"), [(name, f"{value:g}") for name, value in times]),
         ]
     )
@@ -472,16 +477,20 @@ def _cost(document: Result) -> str:
     return "\n\n".join([*parts, f"![env steps per second and memory against each size]({COST_PICTURE})"])
 
 
+def _gpu(document: Result) -> str:
+    what = f"{document['task']}, {document['n_envs']:,} robots, {document['physics']} engine, {document['device']}"
+    return f"{what}:\n\n{_speeds(document)}"
+
+
 def _versus(document: Result) -> str:
-    speeds = document["env_steps_per_second"].items()
-    rows = [(name, *(f"{part[key]:,.0f}" for key in ("median", "min", "max"))) for name, part in speeds]
     what = f"{document['task']}, {document['n_envs']} robots, {document['backend']}; Brax on {document['brax_engine']}"
-    return f"{what}:\n\n" + _markdown(("env steps per second", "median", "min", "max"), rows)
+    return f"{what}:\n\n{_speeds(document)}"
 
 
 FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("time_split", "Where the time of an iteration goes", _split),
     ("cost", "Cost against robots, substeps and network width", _cost),
+    ("gpu_speed", "On a GPU", _gpu),
     ("against_brax", "Against Brax", _versus),
 )
 """Benchmarks with a table of their own: name, title, and what shows the result."""

@@ -15,6 +15,8 @@ BENCHMARKS = {
     "go1-speed": "the same for the Go1 on flat ground, 1024 robots",
     "time-split": "where the time of a training iteration goes",
     "cost": "speed and memory against the number of robots, substeps and network width",
+    "gpu-speed": "training on an accelerator: speed of its parts, compilation, several seeds at once",
+    "gpu-run": "train.py on an accelerator, a whole training from a cold cache",
     "against-brax": "our PPO against Brax's on the very same environment",
     "against-sb3": "our PPO against Stable-Baselines3's on the Gymnasium version of the same task",
     "upkie-transfer": "a policy in the upkie package's simulator, beside that package's example gains",

@@ -15,6 +15,8 @@ from benchmarks import (
     common,
     cost,
     go1_speed,
+    gpu_run,
+    gpu_speed,
     onboard,
     page,
     time_split,
@@ -555,3 +557,16 @@ def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
     split = time_split.SplitOptions("cartpole", n_envs=16, repetitions=1, iterations=1, warm_up=1)
     result = time_split.run(split)
     assert result["milliseconds_per_iteration"]["iteration"] > 0.0 and "reset" in time_split.show(result)
+
+
+@pytest.mark.slow
+def test_the_measurements_for_accelerators_run_at_a_small_size(tmp_path: Path):
+    small = {"n_envs": 16, "repetitions": 2, "iterations": 1, "warm_up": 1, "seed_envs": 16}
+    result = gpu_speed.run(gpu_speed.GpuOptions("cartpole", **small, compilation=False, seeds=2))
+    speeds = result["env_steps_per_second"]
+    assert set(speeds) == {"physics", "rollout", "training"} and speeds["training"]["repetitions"] == 2
+    assert result["seeds"]["several_over_one"]["median"] > 0.0 and "2 seeds ÷ one" in gpu_speed.show(result)
+    own = gpu_run.RunOptions("cartpole", n_envs=64, total_timesteps=4096, keep=str(tmp_path))
+    result = gpu_run.run(own)
+    assert result["env_steps"] == 4096 and result["wall_seconds"] > result["stages"]["training"] > 0.0
+    assert "4,096 env steps" in gpu_run.show(result) and (tmp_path / "run" / "policy").is_dir()

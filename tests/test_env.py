@@ -161,7 +161,7 @@ def test_the_final_observation_is_kept_and_the_next_one_is_of_the_new_episode(st
     assert state.robots.step.tolist() == [0, 1, 1, 1]
     for name in ("reward", "terminated", "truncated"):
         assert not getattr(state.robots, name)[0], f"{name} of the last episode is left over"
-    assert not any(np.any(leaf[0]) for leaf in state.robots.info)
+    assert not any(np.any(leaf[0]) for leaf in jax.tree.leaves(state.robots.info))
     np.testing.assert_array_equal(state.robots.observation["actor"][1:], ended.observation["actor"][1:])
 
 
