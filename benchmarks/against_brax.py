@@ -94,13 +94,7 @@ def turn(config: Any, engine: str, own: BraxOptions) -> Callable[[], None]:
 
     env = config.task.spec().build(engine)
     program = trainer.compile_program(env, loop.make_agent(env, config), config)
-    total = (own.repetitions + 2) * own.iterations
-    state = program.initial_state
-
-    def go_on() -> None:
-        nonlocal state
-        state, _ = program.iterate(state, own.iterations, total)
-
+    go_on = partial(common.Going(program, (own.repetitions + 2) * own.iterations), own.iterations)
     go_on()  # the first rollouts meet robots that have just been set down
     return go_on
 

@@ -223,6 +223,17 @@ def at_least_one(options: Any, *names: str) -> None:
             raise ConfigError(f"{name} {getattr(options, name)}: must be at least 1")
 
 
+class Going:
+    """A training that goes on by some iterations whenever it is called."""
+
+    def __init__(self, program: Any, total: int) -> None:
+        self.program, self.state, self.total = program, program.initial_state, total
+
+    def __call__(self, iterations: int) -> None:
+        """Do so many iterations."""
+        self.state, _ = self.program.iterate(self.state, iterations, self.total)
+
+
 def seconds(function: Callable[[], Any], times: int = 1) -> float:
     """Return how long so many calls take."""
     began = time.perf_counter()

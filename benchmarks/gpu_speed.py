@@ -94,21 +94,10 @@ def training(own: GpuOptions, n_envs: int, seeds: int = 1) -> tuple[Any, Any, An
     return env, agent, config, trainer.compile_program(env, agent, config)
 
 
-class Going:
-    """A training that goes on by some iterations whenever it is called."""
-
-    def __init__(self, program: Any, total: int) -> None:
-        self.program, self.state, self.total = program, program.initial_state, total
-
-    def __call__(self, iterations: int) -> None:
-        """Do so many iterations."""
-        self.state, _ = self.program.iterate(self.state, iterations, self.total)
-
-
 def measure(own: GpuOptions) -> tuple[dict[str, Any], str]:
     """Let physics, rollout and training take turns: seconds of each turn, "steps_per_turn"; and the engine's name."""
     env, agent, config, program = training(own, own.n_envs)
-    go_on = Going(program, own.warm_up + own.repetitions * own.iterations)
+    go_on = common.Going(program, own.warm_up + own.repetitions * own.iterations)
     go_on(own.warm_up or 1)
     functions = {
         "physics": partial(training_speed._physics_only, env, config.ppo.n_steps),
@@ -127,7 +116,7 @@ def several_seeds(own: GpuOptions) -> dict[str, Any]:
     """Let one seed and several at once take turns; the time of the several ÷ that of the one."""
     goings: dict[str, Callable[[int], None]] = {}
     for name, seeds in (("one", 1), ("several", own.seeds)):
-        goings[name] = Going(training(own, own.seed_envs, seeds)[3], 10**6)
+        goings[name] = common.Going(training(own, own.seed_envs, seeds)[3], 10**6)
         goings[name](own.warm_up or 1)
     turns: dict[str, list[float]] = {name: [] for name in goings}
     for _ in range(own.repetitions):
@@ -157,7 +146,7 @@ def print_compile_seconds(own: GpuOptions) -> None:
     began = time.perf_counter()
     program = training(own, own.n_envs)[3]
     compiled = time.perf_counter()
-    Going(program, 1)(1)
+    common.Going(program, 1)(1)
     seconds = {"program": compiled - began, "first_iteration": time.perf_counter() - compiled}
     print(json.dumps({name: round(value, 3) for name, value in seconds.items()}))
 

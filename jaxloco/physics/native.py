@@ -20,7 +20,7 @@ from mujoco.batch import Batch, SimulationError
 
 from jaxloco.cores import count_cores
 from jaxloco.physics import host_call
-from jaxloco.physics.contract import PhysicsSpec, model_field
+from jaxloco.physics.contract import Params, PhysicsSpec, model_field
 from jaxloco.physics.motors import Motors, limit_inputs
 from jaxloco.physics.rows import Kind, RowPhysics
 
@@ -38,6 +38,10 @@ class NativePhysics(RowPhysics):
         self._targets = {kind: f"jaxloco_{kind}_{spec.fingerprint()}" for kind in ("step", "forward")}
         for kind, target in self._targets.items():
             host_call.register(target, partial(_Host, spec, kind, threads))
+
+    def complete(self, params: Params) -> Params:
+        """Return `params` unchanged: derived constants are recomputed where a row of them changes."""
+        return params
 
     def run(self, kind: Kind, inputs: jax.Array, fields: jax.Array) -> jax.Array:
         """Run one robot: (n_in,), (n_fields,) → (n_out,); traceable."""

@@ -39,10 +39,6 @@ class RowPhysics(ABC):
     def run(self, kind: Kind, inputs: jax.Array, fields: jax.Array) -> jax.Array:
         """Run one robot: (n_in,), (n_fields,) → (n_out,); traceable."""
 
-    def complete(self, params: Params) -> Params:
-        """Return `params` unchanged: derived constants are recomputed where a row of them changes."""
-        return params
-
     def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
         """Return the state at `qpos` and `qvel`; calls the engine only if readings are asked for."""
         state = self.spec.initial_state(qpos, qvel)

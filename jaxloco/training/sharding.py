@@ -31,8 +31,8 @@ SPLIT_SECOND = PartitionSpec(None, ROBOTS)
 
 Effort = Literal["training", "evaluation", "once"]
 
-_OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # compile in 0.6 of the time to programs that take 1.05 of it;
-# JAX 0.11 has them no more
+# They compile in 0.6 of the time to programs that take 1.05 of it. JAX 0.11 and 0.12 have them no more.
+_OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 
 EFFORTS: dict[str, dict[Effort, dict[str, Any]]] = {
     "cpu": {
