@@ -1,11 +1,8 @@
-"""Training speed on an accelerator: physics, rollout and training taking turns; compilation; several seeds at once."""
+"""Training speed on an accelerator: physics, rollout and training taking turns; several seeds at once."""
 
-import json
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +22,6 @@ class GpuOptions:
         repetitions: How often each part has its turn.
         iterations: Rollouts (and updates) per turn.
         warm_up: Iterations of training before the first turn.
-        compilation: Measure compilation in fresh processes too.
         seeds: How many seeds to train at once; 0 to leave that out.
         seed_envs: Robots of each of these seeds, and of the one that they are compared with.
         out: JSON file of the result; benchmarks/results/gpu_speed.json if not given.
@@ -37,7 +33,6 @@ class GpuOptions:
     repetitions: int = 5
     iterations: int = 3
     warm_up: int = 30
-    compilation: bool = True
     seeds: int = 8
     seed_envs: int = 1024
     out: str | None = None
@@ -52,10 +47,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(own: GpuOptions) -> dict[str, Any]:
-    """Measure everything, compilation first, while this process holds no device; plain JSON values."""
-    compilation = compile_times(own) if own.compilation else None
+    """Measure everything; plain JSON values. Programs come from the user's cache, if they are there."""
     import jax
 
+    from jaxloco.cli import _prepare_jax
+
+    _prepare_jax()
     turns, engine = measure(own)
     steps = turns.pop("steps_per_turn")
     speeds = {name: [steps / s for s in values] for name, values in turns.items()}
@@ -69,7 +66,6 @@ def run(own: GpuOptions) -> dict[str, Any]:
         "n_envs": own.n_envs,
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
         "training_over_rollout": common.spread(ratio, 3),
-        "compilation": compilation,
         "seeds": several_seeds(own) if own.seeds else None,
     }
 
@@ -84,9 +80,8 @@ def training(own: GpuOptions, n_envs: int, seeds: int = 1) -> tuple[Any, Any, An
     """Compile a training as the trainer does: (environment, agent, configuration, program)."""
     import jax
 
-    from jaxloco.training import loop, sharding, trainer
+    from jaxloco.training import loop, trainer
 
-    sharding.use_all_cores()
     config = _recipe(own, n_envs, seeds)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     env = config.task.spec().build(config.physics)
@@ -131,26 +126,6 @@ def several_seeds(own: GpuOptions) -> dict[str, Any]:
     }
 
 
-def compile_times(own: GpuOptions) -> dict[str, Any]:
-    """Compile in fresh processes, with an empty cache and with the one that this leaves: "cold" and "warm"."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
-        program = f"from benchmarks import gpu_speed as g; g.print_compile_seconds(g.GpuOptions(**{asdict(own)!r}))"
-        return {state: common.in_fresh_process(program, cache, "compiling") for state in ("cold", "warm")}
-
-
-def print_compile_seconds(own: GpuOptions) -> None:
-    """Compile a training and do one iteration, which loads the engine's kernels; print the seconds of both."""
-    from jaxloco.cli import _prepare_jax
-
-    _prepare_jax()
-    began = time.perf_counter()
-    program = training(own, own.n_envs)[3]
-    compiled = time.perf_counter()
-    common.Going(program, 1)(1)
-    seconds = {"program": compiled - began, "first_iteration": time.perf_counter() - compiled}
-    print(json.dumps({name: round(value, 3) for name, value in seconds.items()}))
-
-
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table and a few lines."""
     rows = [
@@ -161,8 +136,6 @@ def show(result: Mapping[str, Any]) -> str:
     rows.append(["training ÷ rollout", *(f"{ratio[key]:.3f}" for key in ("median", "min", "max"))])
     lines = [f"{result['device']}, {result['physics']} physics, {result['n_envs']:,} robots", ""]
     lines.append(common.table(("env steps per second", "median", "min", "max"), rows))
-    if result["compilation"]:
-        lines.append(f"compilation [s]: {result['compilation']}")
     if result["seeds"]:
         seeds = result["seeds"]
         lines.append(f"{seeds['seeds']} seeds ÷ one: {seeds['several_over_one']['median']:.2f}")

@@ -261,12 +261,8 @@ def _gpu_seeds(document: Result) -> Measured:
     return _at_most(seeds["several_over_one"]["median"] if seeds else None, 3.0, "")
 
 
-def _gpu_cold(limit: float, state: str = "cold") -> Callable[[Result], Measured]:
-    def read(document: Result) -> Measured:
-        times = document["compilation"]
-        return _at_most(round(sum(times[state].values()), 1) if times else None, limit, " s")
-
-    return read
+def _gpu_compile(stages: str, limit: float) -> Callable[[Result], Measured]:
+    return lambda document: _at_most(document.get(stages, {}).get("compile"), limit, " s")
 
 
 def _step(document: Result) -> Measured:
@@ -396,8 +392,14 @@ REQUIREMENTS = (
     ),
     Requirement("there, training ÷ rollout without learning", "≥ 0.80", "gpu_speed", _GPU, _gpu_ratio),
     Requirement("there, 8 seeds at once ÷ one, wall time", "≤ 3", "gpu_speed", _GPU, _gpu_seeds),
-    Requirement("there, program and first iteration from a cold cache", "≤ 60 s", "gpu_speed", _GPU, _gpu_cold(60.0)),
-    Requirement("the same from a warm cache", "≤ 5 s", "gpu_speed", _GPU, _gpu_cold(5.0, "warm")),
+    Requirement("there, compilation, cold", "≤ 60 s", "gpu_run", _GPU_RUN, _gpu_compile("stages", 60.0)),
+    Requirement(
+        "the same from the cache",
+        "≤ 5 s",
+        "gpu_run",
+        _GPU_RUN,
+        _gpu_compile("stages_of_one_iteration_from_the_cache", 5.0),
+    ),
     Requirement(
         "there, `train.py` with 200 M steps, start to finished run folder, cold cache",
         "≤ 4 min",

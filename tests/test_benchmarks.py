@@ -22,6 +22,7 @@ from benchmarks import (
     time_split,
     train_command,
     training_speed,
+    update_precision,
     upkie_transfer,
 )
 from benchmarks.upkie_transfer import AXES, Conditions, ExampleGains, Outcome
@@ -562,7 +563,7 @@ def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
 @pytest.mark.slow
 def test_the_measurements_for_accelerators_run_at_a_small_size(tmp_path: Path):
     small = {"n_envs": 16, "repetitions": 2, "iterations": 1, "warm_up": 1, "seed_envs": 16}
-    result = gpu_speed.run(gpu_speed.GpuOptions("cartpole", **small, compilation=False, seeds=2))
+    result = gpu_speed.run(gpu_speed.GpuOptions("cartpole", **small, seeds=2))
     speeds = result["env_steps_per_second"]
     assert set(speeds) == {"physics", "rollout", "training"} and speeds["training"]["repetitions"] == 2
     assert result["seeds"]["several_over_one"]["median"] > 0.0 and "2 seeds ÷ one" in gpu_speed.show(result)
@@ -570,3 +571,13 @@ def test_the_measurements_for_accelerators_run_at_a_small_size(tmp_path: Path):
     result = gpu_run.run(own)
     assert result["env_steps"] == 4096 and result["wall_seconds"] > result["stages"]["training"] > 0.0
     assert "4,096 env steps" in gpu_run.show(result) and (tmp_path / "run" / "policy").is_dir()
+    assert 0.0 < result["stages_of_one_iteration_from_the_cache"]["compile"] < result["stages"]["compile"]
+
+
+@pytest.mark.slow
+def test_on_a_cpu_both_precisions_of_the_update_are_the_same():
+    own = update_precision.PrecisionOptions("cartpole", n_envs=16, total_timesteps=2048, seeds=2, parts=2)
+    result = update_precision.run(own)
+    one, other = (result["trained"][name]["score_of_seed"] for name in ("tensorfloat32", "float32"))
+    assert one == other and len(set(one)) == 2 and result["difference"]["of_means"] == 0.0
+    assert "standard error" in update_precision.show(result)

@@ -233,6 +233,10 @@ class Env:
         """Name of the physics engine."""
         return self.physics.name
 
+    def most_robots(self) -> int | None:
+        """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""
+        return self.physics.most_robots()
+
     @property
     def robot_name(self) -> str:
         """Name of the robot."""

@@ -1,13 +1,12 @@
 """A gait clock: which feet should swing when. The robot runs the same clock, so a policy may read it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.envs.kinematics import foot_chains
+from jaxloco.envs.kinematics import feet_at
 from jaxloco.envs.quantities import Quantity
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.spec import GAIT_CLOCK, Cycle
@@ -71,8 +70,7 @@ def trot(robot: Robot, frequency: float) -> Gait:
 def standing_feet(robot: Robot) -> np.ndarray:
     """Return the positions of the feet in the base frame in the default pose, m, (n_feet, 3)."""
     robot.required_feet()
-    joints = jnp.asarray(robot.default_qpos[np.asarray(robot.joint_qpos_indices)], jnp.float32)
-    return np.asarray(foot_chains(robot)(joints))
+    return feet_at(robot, _default_joints(robot))[0]
 
 
 def stepping(robot: Robot, gait: Gait, height: float, lead: float = 0.0) -> Cycle:
@@ -84,22 +82,25 @@ def stepping(robot: Robot, gait: Gait, height: float, lead: float = 0.0) -> Cycl
         height: How high the feet rise in the default pose, m.
         lead: How far joint targets run ahead of the clock, because joints follow them late, s.
     """
-    feet = foot_chains(robot)
-    default = np.asarray(robot.default_qpos[np.asarray(robot.joint_qpos_indices)], np.float32)
+    default = _default_joints(robot)
     amplitude, offset = np.zeros(len(default)), np.zeros(len(default))
     for foot, start in enumerate(gait.offsets):
-        change, leg = _lift(lambda q, foot=foot: feet(q)[foot], default, height)  # type: ignore[misc]
+        change, leg = _lift(robot, foot, default, height)
         amplitude += change
         offset[leg] = (start + lead * gait.frequency) % 1.0
     return Cycle(robot.control_dt, gait.frequency, tuple(amplitude.tolist()), tuple(offset.tolist()))
 
 
-def _lift(foot: Callable[[jax.Array], jax.Array], default: np.ndarray, height: float) -> tuple[np.ndarray, np.ndarray]:
+def _default_joints(robot: Robot) -> np.ndarray:
+    return np.asarray(robot.default_qpos[np.asarray(robot.joint_qpos_indices)])
+
+
+def _lift(robot: Robot, foot: int, default: np.ndarray, height: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the smallest change of the joints that raises a foot, by Newton steps, and which joints move it."""
-    jacobian = jax.jit(jax.jacobian(foot))
-    joints, goal = np.array(default), np.asarray(foot(jnp.asarray(default))) + np.array([0.0, 0.0, height])
-    leg = np.abs(np.asarray(jacobian(jnp.asarray(default)))).max(axis=0) > 1e-6
+    start, derivative = (found[foot] for found in feet_at(robot, default))
+    leg = np.abs(derivative).max(axis=0) > 1e-6
+    joints, goal = np.array(default), start + np.array([0.0, 0.0, height])
     for _ in range(10):
-        miss = goal - np.asarray(foot(jnp.asarray(joints)))
-        joints = joints + np.linalg.pinv(np.asarray(jacobian(jnp.asarray(joints)))) @ miss
+        position, derivative = (found[foot] for found in feet_at(robot, joints))
+        joints = joints + np.linalg.pinv(derivative) @ (goal - position)
     return joints - default, leg

@@ -160,6 +160,9 @@ class Environment(Protocol):
     def engine(self) -> str:
         """Name of the physics engine."""
 
+    def most_robots(self) -> int | None:
+        """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""
+
     @property
     def robot_name(self) -> str:
         """What is simulated."""

@@ -1,4 +1,4 @@
-"""Where feet would be at given joint positions: forward kinematics from the base, in JAX."""
+"""Where feet would be at given joint positions: forward kinematics from the base, in JAX and, once, by MuJoCo."""
 
 from collections.abc import Callable
 
@@ -17,6 +17,33 @@ def foot_chains(robot: Robot) -> Callable[[jax.Array], jax.Array]:
     """
     chains = [_chain(robot, foot) for foot in robot.feet]
     return lambda joints: jnp.stack([_follow(chain, joints) for chain in chains])
+
+
+def feet_at(robot: Robot, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same by MuJoCo, which compiles nothing, and how feet move with the joints.
+
+    Args:
+        robot: The robot.
+        joints: Joint positions, rad, (nu,).
+
+    Returns:
+        Foot positions in the base frame, m, (n_feet, 3), and their derivatives, m/rad, (n_feet, 3, nu).
+    """
+    model, data = robot.model, mujoco.MjData(robot.model)
+    data.qpos[np.asarray(robot.joint_qpos_indices)] = joints
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    base = model.body(robot.base_body).id if robot.base_body is not None else 0
+    rotation, origin = data.xmat[base].reshape(3, 3), data.xpos[base]
+    columns = np.asarray(robot.joint_qvel_indices)
+    positions, derivatives, jacobian = [], [], np.zeros((3, model.nv))
+    for foot in robot.feet:
+        body = model.body(foot.body).id
+        point = data.xpos[body] + data.xmat[body].reshape(3, 3) @ foot.position
+        mujoco.mj_jac(model, data, jacobian, None, point, body)
+        positions.append(rotation.T @ (point - origin))
+        derivatives.append(rotation.T @ jacobian[:, columns])
+    return np.array(positions), np.array(derivatives)
 
 
 Link = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, float]

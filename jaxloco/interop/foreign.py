@@ -114,6 +114,9 @@ class ForeignEnv:
         """The package's physics."""
         return str(getattr(self.inner, "backend", None) or f"mjx of {self.origin.partition(':')[0]}")
 
+    def most_robots(self) -> None:
+        """Its physics is XLA's."""
+
     @property
     def robot_name(self) -> str:
         """The environment's name, as a bundle can hold it."""

@@ -43,6 +43,7 @@ Metrics = dict[str, Array]
 
 LEARNING_RATE_SCHEDULES = ("constant", "linear", "adaptive")
 CLIP_RANGE_SCHEDULES = ("constant", "linear")
+PRECISIONS = ("tensorfloat32", "float32")
 ADAPTIVE_FACTOR = 1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor
 MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
 CACHED_NUMBERS = 600_000  # activations of a piece of a mini-batch on a CPU
@@ -87,6 +88,9 @@ class PPOConfig:
     normalize_observation: bool = _option(True, "normalize by the running mean and variance (norm_obs)")
     observation_clip: float = _option(10.0, "normalized observations are clipped to this (clip_obs)")
     reward_scale: float = _option(1.0, "rewards are multiplied by this before learning (+)")
+    update_precision: str = _option(
+        "tensorfloat32", "of matrix products while learning, on GPUs: tensorfloat32 (a CPU is exact) or float32 (+)"
+    )
     symmetry: str = _option("none", "left-right symmetry: none, augmentation, loss or network (+)")
     symmetry_coef: float = _option(1.0, "weight of the loss with symmetry = loss (+)")
 
@@ -382,7 +386,8 @@ def update(
     carry = _Carry(state.params, state.opt_state, learning_rate, jnp.asarray(True))
     epoch = partial(_epoch, batch=batch, clip_range=clip_range, loop=loop)
     orders = _minibatch_orders(shuffle_key, batch.action.shape[0], loop)
-    carry, (logs, measured) = jax.lax.scan(epoch, carry, orders)
+    with jax.default_matmul_precision(config.update_precision):
+        carry, (logs, measured) = jax.lax.scan(epoch, carry, orders)
     logs, seen, spread = _over_devices(logs, trajectory.observation, batch, axis_name)
 
     epochs_begun = jnp.sum(jnp.any(measured, axis=1)).astype(jnp.int32)
@@ -730,6 +735,7 @@ def _check_choices(config: PPOConfig) -> None:
         ("symmetry", SYMMETRY_MODES),
         ("learning_rate_schedule", LEARNING_RATE_SCHEDULES),
         ("clip_range_schedule", CLIP_RANGE_SCHEDULES),
+        ("update_precision", PRECISIONS),
     ):
         if getattr(config, name) not in known:
             raise unknown_name(name, getattr(config, name), known)

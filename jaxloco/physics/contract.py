@@ -101,6 +101,10 @@ class Physics(Protocol):
     counts_overflow: bool
     """Whether the readings of a step have `OVERFLOW`."""
 
+    def most_robots(self) -> int | None:
+        """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""
+        ...
+
     def complete(self, params: Params) -> Params:
         """Add to `params` whatever constants this engine derives from them (once per episode)."""
         ...

@@ -57,6 +57,9 @@ class MjxPhysics:
         named = zip(("derive", "forward", "step"), functions, results, strict=True)
         return tuple(Kept(f"mjx_{kind}_{name}", function, result) for kind, function, result in named)
 
+    def most_robots(self) -> None:
+        """It needs no memory beside XLA's."""
+
     def complete(self, params: Params) -> Params:
         """Add the constants that depend on masses and geometry, if any of those is in `params`."""
         if not MASS_FIELDS & params.keys():

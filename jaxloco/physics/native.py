@@ -39,6 +39,9 @@ class NativePhysics(RowPhysics):
         for kind, target in self._targets.items():
             host_call.register(target, partial(_Host, spec, kind, threads))
 
+    def most_robots(self) -> None:
+        """It needs the host's memory, not a device's."""
+
     def complete(self, params: Params) -> Params:
         """Return `params` unchanged: derived constants are recomputed where a row of them changes."""
         return params

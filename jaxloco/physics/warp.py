@@ -11,6 +11,7 @@ Contacts and constraints have room for what a probe meets, and more; where that 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from typing import Any
 
 import jax
@@ -46,6 +47,9 @@ PAIRS = 128
 UNROLLED = 4
 """Solver iterations up to which all of them are launched; beyond, the device decides after each whether to go on."""
 
+SHARE = 0.9
+"""Of the free memory that may be used."""
+
 MOST_WORLDS = 16
 """Different calls of one engine: more would mean that graphs are captured and memory is taken again and again."""
 
@@ -78,6 +82,15 @@ class WarpPhysics(RowPhysics):
         """How many CUDA graphs have been captured: one for each kind of call, number of robots and device."""
         return sum(world.graph is not None for world in self._worlds.values())
 
+    def most_robots(self) -> int | None:
+        """Return for how many robots there is memory on the current device; None on a CPU, which has the host's."""
+        device = wp.get_device()
+        if not device.is_cuda:
+            return None
+        with wp.ScopedDevice("cpu"):
+            one, two = (_World(self, "step", size, self._room).memory for size in (1, 2))
+        return int(SHARE * device.free_memory / (len(self._calls) * (two - one)))
+
     def _callable(self, kind: Kind) -> Any:
         """Return a function of rows that XLA calls by a name which always stands for the same computation."""
 
@@ -86,8 +99,12 @@ class WarpPhysics(RowPhysics):
 
         call.__annotations__ = {name: wp.array2d(dtype=wp.float32) for name in ("inputs", "fields", "out")}
         call.__qualname__ = f"jaxloco_{kind}_{self.spec.fingerprint()}"
-        modes = wp.JaxCallableGraphMode
-        return wp.jax_callable(call, graph_mode=modes.NONE, vmap_method="broadcast_all")
+        return wp.jax_callable(
+            call,
+            graph_mode=wp.JaxCallableGraphMode.NONE,
+            vmap_method="broadcast_all",
+            module_preload_mode=wp.JaxModulePreloadMode.NONE,  # all kernels are loaded together
+        )
 
     def _world(self, kind: Kind, size: int) -> "_World":
         key = (str(wp.get_device()), kind, size)
@@ -121,6 +138,11 @@ class _World:
         self._ctrl, self._wrench = self._floats(data.ctrl), self._floats(data.xfrc_applied)
         self._motors = None if spec.motors is None else _Curves(spec.motors)
 
+    @property
+    def memory(self) -> int:
+        """Bytes of all that is kept for these robots."""
+        return _bytes([self._model, self._data, self._inputs, self._params, self._out])
+
     def _floats(self, array: Any) -> Any:
         """Return the same memory as plain numbers, (size or 1, n)."""
         rows = array.shape[0]
@@ -135,25 +157,29 @@ class _World:
         wp.copy(self._params, fields)
         if wp.get_device().is_cuda:
             if self.graph is None:
-                self._run()  # whatever is still to be loaded cannot be while capturing
+                self._launch(self._kind)  # whatever is still to be loaded cannot be while capturing
                 with wp.ScopedCapture(force_module_load=False) as capture:
-                    self._run()
+                    self._launch(self._kind)
                 self.graph = capture.graph
             wp.capture_launch(self.graph)
         else:
-            self._run()
+            self._launch(self._kind)
         wp.copy(out, self._out)
 
     def _load_kernels(self) -> None:
-        """Compile and load all kernels side by side: each at its first launch, they take a minute on a GPU."""
+        """Compile and load all kernels side by side: each at its first launch, they take a minute on a GPU.
+
+        Those of the other kind of call too, which is needed next.
+        """
         with _noted_launches() as noted:
-            self._run()
+            self._launch("step")
+            self._launch("forward")
         for block_dim in {block_dim for _, block_dim in noted}:
             modules = list({module: None for module, dim in noted if dim == block_dim})
             wp.force_load(wp.get_device(), modules, block_dim, max_workers=count_cores())
         self._loaded = True
 
-    def _run(self) -> None:
+    def _launch(self, kind: Kind) -> None:
         start = self._write(self._state, self._inputs, 0)
         self._write([self._ctrl], self._inputs, start)
         first = 6 * self._spec.push_body
@@ -161,7 +187,7 @@ class _World:
         self._write(self._fields, self._params, 0)
         self._data.time.zero_()
         self._data.overflow.zero_()
-        if self._kind == "forward":
+        if kind == "forward":
             mjw.forward(self._model, self._data)
         else:
             for _ in range(self._spec.substeps):
@@ -189,6 +215,14 @@ class _World:
         gain, bias = (self._floats(getattr(self._model, f"actuator_{name}prm")) for name in ("gain", "bias"))
         numbers = [self._inputs, start, gain, bias, self._data.qpos, self._data.qvel]
         wp.launch(_limit_inputs, (self._size, self._ctrl.shape[1]), [*numbers, *curves.arrays], [self._ctrl])
+
+
+def _bytes(tree: Any) -> int:
+    """Return how much memory the arrays in a structure of Warp's take."""
+    if isinstance(tree, wp.array):
+        return int(tree.capacity)
+    parts = vars(tree).values() if is_dataclass(tree) else tree if isinstance(tree, list | tuple) else ()
+    return sum(map(_bytes, parts))
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 The estimate counts what grows with the robots: their states, of which a rollout holds a few at a time, and the rollout,
 of which an update holds a few copies (normalized, robot by robot, shuffled). A test holds it against what XLA says of
-the compiled program, which is checked too, before it runs. What MuJoCo itself keeps for each robot is not counted.
+the compiled program, which is checked too, before it runs. What an engine keeps for itself on a GPU, where JAX takes
+three quarters of the memory at once and leaves it the rest, is checked apart; what MuJoCo keeps on a host is not.
 """
 
 from pathlib import Path
@@ -113,6 +114,23 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
     raise ConfigError(
         f"n_envs {config.n_envs}{seeds}: training would take about {_gib(needed)}, but {where} has {_gib(free)} free; "
         f"try --n-envs {fitting}, a smaller --ppo.n-steps (now {config.ppo.n_steps}), or more devices"
+    )
+
+
+def check_engine(env: Environment, devices: int, config: TrainConfig) -> None:
+    """Refuse a training whose physics engine has no memory for so many robots.
+
+    Raises:
+        ConfigError: It has not; says how many robots it has memory for.
+    """
+    most = env.most_robots()
+    if most is None or config.n_envs * config.seeds <= most * devices:
+        return
+    fitting = most * devices // config.seeds
+    seeds = f" in each of {config.seeds} seeds" if config.seeds > 1 else ""
+    raise ConfigError(
+        f"n_envs {config.n_envs}{seeds}: {env.engine} has memory for about {fitting} beside what JAX has taken; try "
+        f"--n-envs {2 ** max(0, fitting.bit_length() - 1)}, or set XLA_PYTHON_CLIENT_MEM_FRACTION=0.5 to leave it more"
     )
 
 

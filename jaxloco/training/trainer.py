@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -96,8 +96,16 @@ class Program:
     iterate: Callable[[TrainState, int, int], tuple[TrainState, loop.Totals]]
 
 
-def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Program:
+def compile_program(
+    env: Environment, agent: Agent, config: TrainConfig, meanwhile: Callable[[], object] = lambda: None
+) -> Program:
     """Compile the first reset and the training loop, side by side.
+
+    Args:
+        env: The environment of one robot.
+        agent: The policy's static part.
+        config: The configuration.
+        meanwhile: Done while XLA compiles the loop, if that takes longest.
 
     Raises:
         ConfigError: The training would not fit into the memory.
@@ -107,6 +115,7 @@ def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Prog
     start = sharding.compiled(partial(loop.init_train_state, env, agent, config), "once")
     shapes = jax.eval_shape(start)
     memory.check(memory.estimate(shapes, env, config) // processes, mesh.size // processes, config)
+    memory.check_engine(env, mesh.size, config)
     of_state = loop.places(agent.seeds)
     places = (of_state, SHARED, SHARED)
     iterate = sharding.over_robots(partial(loop.iterate, env, agent), mesh, places, (of_state, SHARED), donate=(0,))
@@ -115,6 +124,7 @@ def compile_program(env: Environment, agent: Agent, config: TrainConfig) -> Prog
     with ThreadPoolExecutor(1) as beside:
         program = beside.submit(lowered.compile)
         state = jax.block_until_ready(start())
+        meanwhile()
         compiled = program.result()
 
     exact = memory.of_program(compiled)
@@ -227,7 +237,12 @@ class Trainer:
     def _compile(self) -> Program:
         what = f"compiling the training program ({self.env.engine} physics)"
         with self.progress.stage(what), self.timings.stage("compile"):
-            return compile_program(self.env, self.agent, self.config)
+            return compile_program(self.env, self.agent, self.config, self._prepare_evaluation)
+
+    def _prepare_evaluation(self) -> None:
+        """Compile the evaluation too, where the host's cores are idle anyway."""
+        if jax.default_backend() != "cpu" and self.config.eval_episodes:
+            _players(self.env, replace(self.agent, seeds=None), self.config.eval_episodes)
 
     # Before
 
@@ -471,17 +486,27 @@ def evaluate(
     if not episodes:
         return None
     key = jax.random.fold_in(jax.random.PRNGKey(seed), 1_000_003)
-    begin, play = _players(env, agent, episodes)
-    return jax.block_until_ready(play(jax.device_get(state.learner), begin(key).robots))
+    begin, play, places = _players(env, agent, episodes)
+    arguments = jax.device_put((jax.device_get(state.learner), begin(key)), places)
+    return cast(evaluation.Episodes, jax.block_until_ready(play(*arguments)))
 
 
 @lru_cache(maxsize=1)
-def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return functions that begin and that play episodes, compiled once for all seeds of a run."""
+def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..., Any], Callable[..., Any], Any]:
+    """Compile what begins and what plays episodes, once for all seeds of a run.
+
+    Returns:
+        key → robots, (learner, robots) → episodes, and where the latter's arguments have to be.
+    """
     available = jax.local_device_count()
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
+    begin = sharding.compiled(lambda key: batch.reset(env, key, episodes, full=True).robots, "once")
     play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="evaluation")
-    return sharding.compiled(partial(batch.reset, env, n_envs=episodes, full=True), "once"), play
+    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    learner = partial(ppo.init_learner, networks=agent.networks, config=agent.config)
+    learner = partial(learner, observation_dims=env.observation_sizes)
+    compiled = play.lower(jax.eval_shape(learner, key), jax.eval_shape(begin, key)).compile()
+    return begin, compiled, sharding.placed(mesh, (SHARED, SPLIT))
 
 
 def export_state(

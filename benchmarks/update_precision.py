@@ -1,0 +1,144 @@
+"""Whether learning suffers from TF32 products in the update: several seeds at once, trained with and without.
+
+On a CPU, which has no TF32, both trainings are the same to the last bit.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks import common
+
+NAME = "update_precision"
+SCORE = "rollout/ep_rew_mean"
+
+
+@dataclass(frozen=True)
+class PrecisionOptions:
+    """Options of the benchmark.
+
+    Attributes:
+        task: Task whose recipe is trained.
+        physics: Engine.
+        n_envs: Robots of each seed.
+        total_timesteps: Env steps of each seed.
+        seeds: How many seeds.
+        parts: In how many parts a training is done; the last tenth of them gives the score.
+        out: JSON file of the result; benchmarks/results/update_precision.json if not given.
+    """
+
+    task: str = "go1-velocity"
+    physics: str = "auto"
+    n_envs: int = 1024
+    total_timesteps: int = 6_000_000
+    seeds: int = 4
+    parts: int = 50
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        common.at_least_one(self, "n_envs", "total_timesteps", "seeds", "parts")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare trainings with TF32 and with float32 updates: update-precision [options]."""
+    return common.command(NAME, PrecisionOptions(), arguments, main.__doc__, run, show)
+
+
+def run(own: PrecisionOptions) -> dict[str, Any]:
+    """Train with each precision; plain JSON values."""
+    import jax
+
+    from jaxloco.cli import _prepare_jax
+    from jaxloco.learning.ppo import PRECISIONS
+
+    _prepare_jax()
+    trained = {precision: train(own, precision) for precision in PRECISIONS}
+    tf32, float32 = (np.array(trained[name]["score_of_seed"]) for name in PRECISIONS)
+    return {
+        "backend": jax.default_backend(),
+        "matmul_precision": "highest outside of the update",
+        "device": jax.devices()[0].device_kind,
+        "task": own.task,
+        "n_envs": own.n_envs,
+        "seeds": own.seeds,
+        "env_steps_of_seed": own.total_timesteps,
+        "trained": trained,
+        "difference": {
+            "of_means": _rounded(tf32.mean() - float32.mean()),
+            "standard_error": _rounded(_error(tf32, float32)),
+        },
+    }
+
+
+def _error(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the standard error of the difference of the means of two samples; 0 for a single value each."""
+    if len(one) == 1:
+        return 0.0
+    return float(np.sqrt(one.var(ddof=1) / len(one) + other.var(ddof=1) / len(other)))
+
+
+def train(own: PrecisionOptions, precision: str) -> dict[str, Any]:
+    """Train all seeds; each one's score and terms at the end, the mean of all on the way, and env steps per second."""
+    import jax
+
+    from jaxloco.tasks import recipe
+    from jaxloco.training import loop, trainer
+
+    config = recipe(own.task)
+    config = replace(config, n_envs=own.n_envs, seeds=own.seeds, total_timesteps=own.total_timesteps)
+    config = replace(config, ppo=replace(config.ppo, update_precision=precision))
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    env = config.task.spec().build(own.physics)
+    agent = loop.make_agent(env, config)
+    program = trainer.compile_program(env, agent, config)
+    state, rows, done = program.initial_state, [], 0
+    began = time.perf_counter()
+    for part in range(own.parts):
+        count = round((part + 1) * config.iterations / own.parts) - done
+        if not count:
+            continue
+        state, totals = program.iterate(state, count, config.iterations)
+        totals = jax.device_get(totals)
+        each = [jax.tree.map(lambda x, i=i: x[i], totals) if own.seeds > 1 else totals for i in range(own.seeds)]
+        rows.append([loop.named_metrics(env, one, count) for one in each])
+        done += count
+    seconds = time.perf_counter() - began
+    last = rows[-max(1, len(rows) // 10) :]
+    return {
+        "score_of_seed": _mean_of_seeds(last, SCORE),
+        "terms_of_seed": {
+            f"reward_raw/{name}": _mean_of_seeds(last, f"reward_raw/{name}") for name in env.reward_weights
+        },
+        "curve": [_rounded(np.mean([one[SCORE] for one in row if SCORE in one] or [0.0])) for row in rows],
+        "env_steps_per_second": common.significant(done * config.steps_per_iteration * own.seeds / seconds),
+    }
+
+
+def _mean_of_seeds(rows: list[list[dict[str, float]]], name: str) -> list[float]:
+    """Return each seed's mean over rows of a metric, where they have it."""
+    return [_rounded(np.mean([row[i][name] for row in rows if name in row[i]] or [0.0])) for i in range(len(rows[0]))]
+
+
+def _rounded(value: float) -> float:
+    return common.significant(float(value), 5)
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as a table and a line."""
+    rows = [
+        [name, f"{np.mean(one['score_of_seed']):.1f}", str(one["score_of_seed"]), f"{one['env_steps_per_second']:,.0f}"]
+        for name, one in result["trained"].items()
+    ]
+    difference = result["difference"]
+    return (
+        common.table(("update", "return", "of each seed", "env steps per second"), rows)
+        + f"\ndifference of the means {difference['of_means']:g}, standard error {difference['standard_error']:g}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(common.run_main(main, sys.argv[1:]))
