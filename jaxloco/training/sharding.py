@@ -34,16 +34,13 @@ Effort = Literal["training", "evaluation", "once"]
 # They compile in 0.6 of the time to programs that take 1.05 of it. JAX 0.11 and 0.12 have them no more.
 _OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 
-_NOTHING_TRIED_OUT = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
-"""Matrix products are cuBLAS's, by its own choice of a kernel: XLA would compile and time many of its own."""
-
 EFFORTS: dict[str, dict[Effort, dict[str, Any]]] = {
     "cpu": {
         "training": {"xla_backend_optimization_level": 1},
         "evaluation": {"xla_backend_optimization_level": 1, **_OLD_EMITTERS},
         "once": {"xla_backend_optimization_level": 0, **_OLD_EMITTERS},
     },
-    "gpu": {"training": _NOTHING_TRIED_OUT, "evaluation": _NOTHING_TRIED_OUT, "once": _NOTHING_TRIED_OUT},
+    "gpu": {"evaluation": {"xla_gpu_autotune_level": 0}, "once": {"xla_gpu_autotune_level": 0}},
 }
 """XLA's options on a kind of device, by how long a program runs; those of them count that the installed XLA has."""
 
