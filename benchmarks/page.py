@@ -245,6 +245,19 @@ def _compile(key: str, limit: float) -> Callable[[Result], Measured]:
     return lambda document: _at_most((document["compilation"] or {}).get(key), limit, " s")
 
 
+def _walks(key: str, worst: float, unit: str = "") -> Callable[[Result], Measured]:
+    """Judge the worst seed's figure: at most `worst`, or at least where it is a reward term or a share."""
+
+    def read(document: Result) -> Measured:
+        values = document["terms"].get(key) or document[key]
+        if values is None:
+            return Measured("not measured", None)
+        good = values["max"] <= worst if unit else values["min"] >= worst
+        return Measured(_spread(values, unit), good)
+
+    return read
+
+
 def _gpu_speed(document: Result) -> Measured:
     speed = document["env_steps_per_second"]["training"]
     shown = "{median:,.0f} ({min:,.0f} to {max:,.0f}, {repetitions} runs)".format(**speed)
@@ -294,6 +307,7 @@ _GO1 = "jaxloco bench go1-speed"
 _BRAX = "jaxloco bench against-brax"
 _SB3 = "jaxloco bench against-sb3"
 _ONBOARD = "jaxloco bench onboard RUN/policy"
+_WALK = "jaxloco bench velocity-run --seeds 0 1 2"
 _GPU = "jaxloco bench gpu-speed"
 _GPU_RUN = "jaxloco bench gpu-run"
 
@@ -368,6 +382,27 @@ REQUIREMENTS = (
         "go1_speed",
         _GO1,
         _ratio(0.72),
+    ),
+    Requirement(
+        "`train.py go1-velocity`, cold cache",
+        "≤ 8 min, goal 5",
+        "velocity_run",
+        _WALK,
+        _walks("wall_seconds", 480.0, " s"),
+    ),
+    Requirement(
+        "the Go1's velocity term `exp(-e²/0.25)` then", "≥ 0.90", "velocity_run", _WALK, _walks("linear_velocity", 0.90)
+    ),
+    Requirement("its yaw term", "≥ 0.94", "velocity_run", _WALK, _walks("yaw_rate", 0.94)),
+    Requirement("its error", "≤ 0.15 m/s", "velocity_run", _WALK, _walks("linear_velocity_error", 0.15, " m/s")),
+    Requirement("its error in yaw", "≤ 0.15 rad/s", "velocity_run", _WALK, _walks("yaw_rate_error", 0.15, " rad/s")),
+    Requirement("episodes of 20 s that it survives", "≥ 0.99", "velocity_run", _WALK, _walks("survived", 0.99)),
+    Requirement(
+        "the same in the full collision model, elliptic cones",
+        "≥ 0.97",
+        "velocity_run",
+        _WALK,
+        _walks("survived_full", 0.97),
     ),
     Requirement(
         "training env steps per second on a CPU, ours (native engine) ÷ Brax PPO (MJX), same environment",

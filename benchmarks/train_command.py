@@ -83,7 +83,8 @@ def _one(
 ) -> dict[str, Any]:
     run = runs / f"seed_{seed}"
     result = train(run, seed, train_words, temporary / f"cache_{seed}")
-    result["survived"] = evaluate(run, own.episodes, temporary)
+    words = ["--episodes", str(own.episodes), "--physics", "native"]  # at full randomization
+    result["survived"] = float(evaluate(run, words, temporary)["survived"])
     print(f"seed {seed}: {result['wall_seconds']:.1f} s, survived {100 * result['survived']:.1f} %", flush=True)
     if own.transfer != "none":
         baseline = own.baseline or str(temporary / "baseline.json")
@@ -126,16 +127,16 @@ def train(run: Path, seed: int, words: Sequence[str], cache: Path) -> dict[str, 
     }
 
 
-def evaluate(run: Path, episodes: int, temporary: Path) -> float:
-    """Return the share of episodes survived on the native engine at full randomization.
+def evaluate(path: Path, words: Sequence[str], temporary: Path) -> dict[str, Any]:
+    """Run `jaxloco evaluate` with some options and return its figures.
 
     Raises:
         JaxlocoError: `jaxloco evaluate` failed.
     """
     out = temporary / "evaluation.json"
-    words = ["--episodes", str(episodes), "--physics", "native", "--out", str(out)]
-    _call(["-m", "jaxloco.cli", "evaluate", str(run), *words], temporary / "cache_evaluate")
-    return float(json.loads(out.read_text())["survived"])
+    _call(["-m", "jaxloco.cli", "evaluate", str(path), *words, "--out", str(out)], temporary / "cache_evaluate")
+    figures: dict[str, Any] = json.loads(out.read_text())
+    return figures
 
 
 def _call(words: Sequence[str], cache: Path) -> None:

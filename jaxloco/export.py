@@ -56,6 +56,7 @@ def export(
         ConfigError: The actor reads something that the robot cannot measure.
         BundleError: The bundle would not be valid.
     """
+    learner = jax.device_get(learner)
     facts = {**provenance, "robot": env.robot_facts(), "versions": versions()}
     spec = policy_spec(env, agent, task, facts)
     arrays = {}
@@ -65,8 +66,11 @@ def export(
     if spec.normalizer is not None:
         statistics = learner.normalizers["actor"]
         arrays[spec.normalizer.mean] = np.asarray(statistics.mean, np.float32)
-        arrays[spec.normalizer.std] = np.asarray(standard_deviation(statistics), np.float32)
+        arrays[spec.normalizer.std] = np.asarray(_standard_deviation(statistics), np.float32)
     return write_bundle(folder, spec, arrays, golden(env, agent, learner, spec, seed))
+
+
+_standard_deviation = jax.jit(standard_deviation)
 
 
 def versions() -> dict[str, str]:
@@ -125,7 +129,7 @@ def _signal(
     """Random walks about as large as what the policy saw in training, (S, L, size)."""
     scale = np.ones(item.size)
     if learner.normalizers:
-        std = np.asarray(standard_deviation(learner.normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
+        std = np.asarray(_standard_deviation(learner.normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
         names = [term.quantity for term in observer.group.terms]
         start = int(np.sum(observer.sizes[: names.index(item.name)]))
         scale = std[start : start + item.size] / np.asarray(item.scale)

@@ -16,7 +16,7 @@ from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import FULL, Range, Sampler
 from jaxloco.envs.env import Env
 from jaxloco.envs.gaits import Gait, trot
-from jaxloco.envs.kinematics import foot_chains
+from jaxloco.envs.kinematics import feet_at, foot_chains
 from jaxloco.envs.memories import Remembered
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.randomization import Randomizer
@@ -46,8 +46,12 @@ def test_the_kinematics_of_feet_are_those_of_mujoco(name):
     joints = robot.default_qpos[robot.joint_qpos_indices] + 0.3 * rng.normal(size=len(robot.joints))
     data.qpos[robot.joint_qpos_indices] = joints
     mujoco.mj_forward(robot.model, data)
-    found = np.asarray(foot_chains(robot)(jnp.float32(joints)))
-    np.testing.assert_allclose(found, [data.site(f"{foot.name}_sole").xpos for foot in robot.feet], atol=1e-6)
+    expected = [data.site(f"{foot.name}_sole").xpos for foot in robot.feet]
+    np.testing.assert_allclose(np.asarray(foot_chains(robot)(jnp.float32(joints))), expected, atol=1e-6)
+    found, derivative = feet_at(robot, joints)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    change = 1e-6 * rng.normal(size=len(joints))
+    np.testing.assert_allclose(feet_at(robot, joints + change)[0] - found, derivative @ change, atol=1e-10)
 
 
 def foot_values(robot: Robot, qpos: np.ndarray, steps: int = 0) -> dict[str, np.ndarray]:

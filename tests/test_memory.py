@@ -58,6 +58,15 @@ def test_devices_add_up_their_memory_and_cores_share_the_hosts(monkeypatch):
         memory.check(1700, 2, tiny())
 
 
+def test_a_training_that_the_engine_has_no_memory_for_is_refused():
+    memory.check_engine(SimpleNamespace(most_robots=lambda: None, engine="native"), 1, tiny(n_envs=10**6))
+    memory.check_engine(SimpleNamespace(most_robots=lambda: 100, engine="warp"), 2, tiny(n_envs=200))
+    with pytest.raises(ConfigError, match=r"n_envs 300: warp has memory for about 200 .* --n-envs 128,"):
+        memory.check_engine(SimpleNamespace(most_robots=lambda: 100, engine="warp"), 2, tiny(n_envs=300))
+    with pytest.raises(ConfigError, match=r"in each of 3 seeds: warp has memory for about 66 .* --n-envs 64,"):
+        memory.check_engine(SimpleNamespace(most_robots=lambda: 100, engine="warp"), 2, tiny(n_envs=100, seeds=3))
+
+
 def test_free_memory_is_the_devices_own_or_the_containers(monkeypatch):
     gpu: Any = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 100, "bytes_in_use": 30})
     assert memory.available(gpu) == 70

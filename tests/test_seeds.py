@@ -86,7 +86,7 @@ def finished(tmp_path_factory) -> tuple[RunFolder, dict, Recorder]:
     config = replace(config, total_timesteps=12 * config.steps_per_iteration)
     broken = 5  # learning diverges in this seed at the end
 
-    def compile_program(env, agent, config):
+    def compile_program(env, agent, config, *_):
         program = compiled(env, agent, config)
 
         def iterate(state, count, total):

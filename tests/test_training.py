@@ -182,7 +182,7 @@ def test_learning_that_diverges_stops_with_advice(tmp_path):
 def poisoned(steps: list[int]) -> Any:
     """Give robot 2 an infinite velocity before some calls of the program."""
 
-    def compile_program(env, agent, config) -> Program:
+    def compile_program(env, agent, config, *_) -> Program:
         program = shared_program(env, agent, config)
         calls = iter(range(1000))
 
@@ -216,7 +216,7 @@ def test_a_simulation_that_breaks_down_is_counted_and_dumped_once_and_training_g
 
 
 def test_lost_contacts_are_counted_and_stop_the_run(tmp_path):
-    def compile_program(env, agent, config) -> Program:
+    def compile_program(env, agent, config, *_) -> Program:
         program = shared_program(env, agent, config)
 
         def iterate(state, count, total):
@@ -236,7 +236,7 @@ def test_lost_contacts_are_counted_and_stop_the_run(tmp_path):
 
 
 def test_a_diverged_update_stops_the_run_with_the_last_good_checkpoint(tmp_path):
-    def compile_program(env, agent, config) -> Program:
+    def compile_program(env, agent, config, *_) -> Program:
         program = shared_program(env, agent, config)
 
         def iterate(state, count, total):

@@ -1,6 +1,7 @@
 """The Warp engine against MuJoCo itself; on a CPU, where its kernels run too."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -118,3 +119,14 @@ def test_a_field_that_warp_cannot_vary_is_named(go1):
 
     with pytest.raises(RobotError, match="no model field 'key_qpos' that differs"):
         engine._put_model(go1.model, ("key_qpos",))
+
+
+@pytest.mark.slow
+def test_it_says_for_how_many_robots_a_gpu_has_memory(physics, monkeypatch):
+    assert physics.most_robots() is None  # a CPU has the host's
+    few, many = (engine._World(physics, "step", size, physics._room).memory for size in (8, 72))
+    asked_first = iter([SimpleNamespace(is_cuda=True, free_memory=2**30)])
+    own = engine.wp.get_device
+    monkeypatch.setattr(engine.wp, "get_device", lambda *_: next(asked_first, None) or own())
+    fitting = 2**30 / (2.0 * (many - few) / 64)  # each robot is in two worlds, of steps and of readings
+    assert 0.5 * fitting <= physics.most_robots() <= fitting

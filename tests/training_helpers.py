@@ -51,7 +51,7 @@ def tiny(iterations: int = 12, **changes: Any) -> TrainConfig:
 _compiled: dict[TrainConfig, Program] = {}
 
 
-def shared_program(env: Env, agent: Agent, config: TrainConfig) -> Program:
+def shared_program(env: Env, agent: Agent, config: TrainConfig, *_: object) -> Program:
     """Stand in for `trainer.compile_program`: compile once for all tests of a session."""
     same = {"total_timesteps": 1, "metrics_every": 0, "checkpoint_every": 0, "eval_episodes": 0}
     key = replace(config, **same)  # type: ignore[arg-type]

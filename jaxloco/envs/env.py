@@ -47,6 +47,9 @@ OUTCOME = ("terminated", "elapsed")
 IN_SIGHT = 5.0
 """How far terrain is drawn around a robot, m: drawing all of it takes seconds per picture."""
 
+_KEY = jax.ShapeDtypeStruct((2,), np.uint32)
+"""Shape of a random key."""
+
 NO_PUSHES = Pushes(Range(0.0, 0.0), Range(1.0, 1.0), Range(1e6, 1e6))
 
 
@@ -183,13 +186,13 @@ class Env:
             )
         )
         self._rewards = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.rewards]
-        self._weights = jnp.array([term.weight for term in spec.rewards], jnp.float32)
+        self._weights = np.array([term.weight for term in spec.rewards], np.float32)
         self._terminations = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.terminations]
         self._grade = self._bind("curriculum grade", spec.curriculum.grade, {}, spec.curriculum.constants, OUTCOME)
         self._check_observations()
         self._memories = Memories(remembered, self.quantities, self._used())
         self.physics = make_physics(self._physics_spec(), engine)
-        self._nominal = {name: jnp.asarray(value) for name, value in self.physics.spec.nominal().items()}
+        self._nominal = {name: jax.device_put(value) for name, value in self.physics.spec.nominal().items()}
         self.observers = self._make_observers()
         self.step_numbers = self._count_step_numbers()
 
@@ -382,7 +385,7 @@ class Env:
             raise ConfigError('observations need a group "actor"')
         outputs = {output.name for output in self.spec.action.outputs}
         read = outputs & {term.quantity for term in groups["actor"].terms}
-        if read and np.asarray(self._first_target()).any():
+        if read and np.asarray(jax.jit(self._first_target)()).any():
             raise ConfigError(
                 f"the actor reads {sorted(read)}, which are zero after a reset on the robot, but the action pipeline "
                 'begins elsewhere; let it read "last_action" instead'
@@ -420,7 +423,7 @@ class Env:
             values = self.quantities.at(snapshot)
             return {name: values[name] for name in used}
 
-        shapes = jax.eval_shape(evaluate, jax.random.PRNGKey(0))
+        shapes = jax.eval_shape(evaluate, _KEY)
         sizes = {name: int(np.prod(value.shape)) for name, value in shapes.items()}
         groups = self.spec.observations.items()
         return {name: Observer(name, group, sizes, self.dt, self.fed_back) for name, group in groups}
@@ -436,7 +439,7 @@ class Env:
             self._step(state, state.action, sampler)
             used = sampler.used
 
-        jax.eval_shape(count, jax.random.PRNGKey(0))
+        jax.eval_shape(count, _KEY)
         return used
 
     # Episode

@@ -24,7 +24,7 @@ def foot_quantities(robot: Robot, ground: Ground = FLAT) -> tuple[Quantity, ...]
     if not robot.feet:
         return ()
     feet = len(robot.feet)
-    radii = jnp.array([foot.radius for foot in robot.feet], jnp.float32)
+    radii = np.array([foot.radius for foot in robot.feet], np.float32)
     geoms = [[f"{geom}_force" for geom in foot.geoms] for foot in robot.feet]
     positions = _sensors(robot, [f"{foot.name}_sole_position" for foot in robot.feet])
     velocities = _sensors(robot, [f"{foot.name}_sole_velocity" for foot in robot.feet])

@@ -93,7 +93,7 @@ class GridGround:
             footprint: Where the feet stand in the default pose, base frame, m, (n, 2).
         """
         self.terrain, self.grid = terrain, grid
-        self._heights = jnp.asarray(grid.heights)
+        self._heights = jax.device_put(grid.heights)
         low, high = footprint.min(axis=0), footprint.max(axis=0)
         steps = np.linspace(0.0, 1.0, 3)
         self._underside = scan_points((low[0] + (high[0] - low[0]) * steps), (low[1] + (high[1] - low[1]) * steps))

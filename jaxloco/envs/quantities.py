@@ -193,7 +193,7 @@ def _general_quantities(control_dt: float) -> list[Quantity]:
 
 def _joint_quantities(robot: Robot) -> list[Quantity]:
     qpos_ids, qvel_ids = np.asarray(robot.joint_qpos_indices), np.asarray(robot.joint_qvel_indices)
-    default = jnp.asarray(robot.default_qpos[qpos_ids], jnp.float32)
+    default = np.asarray(robot.default_qpos[qpos_ids], np.float32)
     return [
         Quantity("joint_positions", "rad", "joint", True, lambda s: s.physics.qpos[qpos_ids], mirror="joints"),
         Quantity("joint_offsets", "rad", "joint", True, lambda s: s.physics.qpos[qpos_ids] - default, mirror="joints"),
@@ -218,7 +218,7 @@ def _base_quantities(robot: Robot, ground: Ground) -> list[Quantity]:
     if joint < 0 or robot.model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_FREE:
         raise ConfigError(f"robot {robot.name!r}: base body {robot.base_body!r} has no free joint")
     p, v = int(robot.model.jnt_qposadr[joint]), int(robot.model.jnt_dofadr[joint])
-    down = jnp.array([0.0, 0.0, -1.0])
+    down = jax.device_put(np.array([0.0, 0.0, -1.0], np.float32))
 
     def orientation(s: Snapshot) -> jax.Array:
         return s.physics.qpos[p + 3 : p + 7]
@@ -256,7 +256,7 @@ def _wheel_quantities(robot: Robot) -> list[Quantity]:
     columns = robot.joint_indices([wheel.joint for wheel in robot.wheels])
     qpos_ids = np.asarray(robot.joint_qpos_indices)[columns]
     qvel_ids = np.asarray(robot.joint_qvel_indices)[columns]
-    gain = jnp.array([w.forward_sign * w.radius / len(robot.wheels) for w in robot.wheels], jnp.float32)
+    gain = np.array([w.forward_sign * w.radius / len(robot.wheels) for w in robot.wheels], np.float32)
     return [
         Quantity("ground_position", "m", "ground", True, lambda s: gain @ s.physics.qpos[qpos_ids]),
         Quantity("ground_velocity", "m/s", "ground", True, lambda s: gain @ s.physics.qvel[qvel_ids]),

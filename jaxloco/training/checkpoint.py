@@ -77,7 +77,7 @@ class Checkpoints:
         Raises:
             CheckpointError: This one, or the one before it, could not be written (a full disk, say).
         """
-        leaves = _flat(state)
+        leaves = {name: np.array(leaf) for name, leaf in _flat(state).items()}  # the next step takes their memory
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(leaves),
             config=ocp.args.JsonSave(dict(config)),

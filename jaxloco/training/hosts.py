@@ -55,14 +55,19 @@ def share_of_devices(n_devices: int) -> list[Any]:
 
 
 def place(tree: Any, shardings: Any) -> Any:
-    """Put arrays that every process holds whole, or that are in their place already, where they belong."""
-    if jax.process_count() == 1:
-        return jax.device_put(tree, shardings)
+    """Put arrays that every process holds whole, or that are in their place already, where they belong.
+
+    Through the host's memory: between devices, JAX would compile a small program for each shape.
+    """
 
     def one(leaf: Any, sharding: Any) -> jax.Array:
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        if isinstance(leaf, jax.Array) and (
+            not leaf.is_fully_addressable or leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
+        ):
             return leaf
         whole = np.asarray(leaf)
+        if jax.process_count() == 1:
+            return jax.device_put(whole, sharding, may_alias=False)
         return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
 
     return jax.tree.map(lambda sharding, part: jax.tree.map(lambda leaf: one(leaf, sharding), part), shardings, tree)

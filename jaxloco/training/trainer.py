@@ -18,7 +18,7 @@ import numpy as np
 from jaxloco import options
 from jaxloco.envs import batch
 from jaxloco.envs.ground import GridGround
-from jaxloco.envs.interface import Environment
+from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, versions
 from jaxloco.learning import ppo
@@ -482,13 +482,11 @@ def load_run(
 def evaluate(
     env: Environment, agent: Agent, state: TrainState | Trained, episodes: int, seed: int
 ) -> evaluation.Episodes | None:
-    """Play evaluation episodes with the policy of a training state; None for no episodes."""
+    """Play evaluation episodes with the policy of a training state, as host arrays; None for no episodes."""
     if not episodes:
         return None
-    key = jax.random.fold_in(jax.random.PRNGKey(seed), 1_000_003)
     begin, play, places = _players(env, agent, episodes)
-    arguments = jax.device_put((jax.device_get(state.learner), begin(key)), places)
-    return cast(evaluation.Episodes, jax.block_until_ready(play(*arguments)))
+    return cast(evaluation.Episodes, jax.device_get(play(*hosts.place((state.learner, begin(np.int32(seed))), places))))
 
 
 @lru_cache(maxsize=1)
@@ -496,17 +494,21 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     """Compile what begins and what plays episodes, once for all seeds of a run.
 
     Returns:
-        key → robots, (learner, robots) → episodes, and where the latter's arguments have to be.
+        seed → robots, (learner, robots) → episodes, and where the latter's arguments have to be.
     """
     available = jax.local_device_count()
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
-    begin = sharding.compiled(lambda key: batch.reset(env, key, episodes, full=True).robots, "once")
+    begin = sharding.compiled(partial(_begin_evaluation, env, episodes), "once")
     play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="evaluation")
-    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
     learner = partial(ppo.init_learner, networks=agent.networks, config=agent.config)
     learner = partial(learner, observation_dims=env.observation_sizes)
-    compiled = play.lower(jax.eval_shape(learner, key), jax.eval_shape(begin, key)).compile()
-    return begin, compiled, sharding.placed(mesh, (SHARED, SPLIT))
+    shapes = jax.eval_shape(learner, jax.ShapeDtypeStruct((2,), np.uint32)), jax.eval_shape(begin, np.int32(0))
+    return begin, play.lower(*shapes).compile(), sharding.placed(mesh, (SHARED, SPLIT))
+
+
+def _begin_evaluation(env: Environment, episodes: int, seed: jax.Array) -> EpisodeState:
+    key = jax.random.fold_in(jax.random.PRNGKey(seed), 1_000_003)
+    return batch.reset(env, key, episodes, full=True).robots
 
 
 def export_state(

@@ -1,0 +1,103 @@
+"""`train.py` with a velocity task from start to finished run folder: how long, how well it tracks, how often it falls.
+
+Each seed is one run of the command in a process of its own with an empty cache folder. Its 100 evaluation episodes of
+20 s are randomized and pushed, over the whole command box; then its bundle plays in the full collision model with
+elliptic friction cones, through the onboard runtime.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common, train_command
+from jaxloco.errors import ConfigError
+
+NAME = "velocity_run"
+TERMS = ("linear_velocity", "yaw_rate", "linear_velocity_error", "yaw_rate_error")
+"""Reward terms of the velocity tasks that a result holds: exp(-e²/σ²) of both, and mean errors in m/s and rad/s."""
+
+
+@dataclass(frozen=True)
+class VelocityOptions:
+    """Options of the benchmark.
+
+    Attributes:
+        task: A velocity task.
+        seeds: Training seeds, one run each.
+        full_episodes: Episodes in the full collision model, 0 for none.
+        keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given.
+        out: JSON file of the result; benchmarks/results/velocity_run.json if not given.
+    """
+
+    task: str = "go1-velocity"
+    seeds: tuple[int, ...] = (0,)
+    full_episodes: int = 100
+    keep: str | None = None
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise ConfigError("seeds: at least one is needed")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Time a velocity task's training and judge it: velocity-run [options] [-- options of train.py]."""
+    own_words, train_words = train_command.split_at_dashes(arguments)
+
+    def measure(own: VelocityOptions) -> dict[str, Any]:
+        return run(train_words, own)
+
+    return common.command(NAME, VelocityOptions(), own_words, main.__doc__, measure, show, arguments=arguments)
+
+
+def run(train_words: Sequence[str], own: VelocityOptions) -> dict[str, Any]:
+    """Train and judge every seed; plain JSON values."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
+    return {
+        "backend": runs[0]["device"],
+        "matmul_precision": runs[0]["matmul_precision"],
+        "task": own.task,
+        "train_options": list(train_words),
+        "wall_seconds": common.spread([one["wall_seconds"] for one in runs]),
+        "survived": common.spread([one["survived"] for one in runs]),
+        "terms": {term: common.spread([one["terms"][term] for one in runs]) for term in TERMS},
+        "survived_full": common.spread([one["survived_full"] for one in runs]) if own.full_episodes else None,
+        "runs": runs,
+    }
+
+
+def _one(own: VelocityOptions, seed: int, words: Sequence[str], runs: Path, temporary: Path) -> dict[str, Any]:
+    folder = runs / f"seed_{seed}"
+    words = [own.task, *words, "--video-seconds", "0"]
+    result = train_command.train(folder, seed, words, temporary / f"cache_{seed}")
+    figures = json.loads((folder / "summary.json").read_text())["evaluation"]
+    result |= {
+        "survived": figures["survived"],
+        "episodes": figures["episodes"],
+        "terms": {term: figures["reward_raw"][term] for term in TERMS},
+    }
+    if own.full_episodes:
+        full = ["--robot-variant", "full", "--cone", "elliptic", "--compare-seconds", "0"]
+        full += ["--episodes", str(own.full_episodes)]
+        result["survived_full"] = train_command.evaluate(folder / "policy", full, temporary)["survived"]
+    print(f"seed {seed}: {result['wall_seconds']:.1f} s", flush=True)
+    return result
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as a table."""
+    rows = []
+    for one in result["runs"]:
+        full = f"{100 * one['survived_full']:.1f} %" if "survived_full" in one else ""
+        terms = [f"{one['terms'][term]:.3f}" for term in TERMS]
+        rows.append((str(one["seed"]), f"{one['wall_seconds']:.1f} s", f"{100 * one['survived']:.1f} %", full, *terms))
+    return common.table(("seed", "wall", "survived", "in the full model", *TERMS), rows)
+
+
+if __name__ == "__main__":
+    sys.exit(common.run_main(main, sys.argv[1:]))
