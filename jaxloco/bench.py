@@ -44,7 +44,7 @@ def bench(arguments: list[str]) -> int:
 def _usage() -> str:
     lines = ["usage: jaxloco bench NAME [options]   (jaxloco bench NAME --help tells more)"]
     lines += ["       jaxloco bench --page           (rewrite the tables of docs/benchmarks.md)", ""]
-    return "\n".join([*lines, *(f"  {name:16}{text}" for name, text in BENCHMARKS.items())])
+    return "\n".join([*lines, *(f"  {name:18}{text}" for name, text in BENCHMARKS.items())])
 
 
 def _module(name: str):  # type: ignore[no-untyped-def]

@@ -99,13 +99,13 @@ class Program:
 def compile_program(
     env: Environment, agent: Agent, config: TrainConfig, meanwhile: Callable[[], object] = lambda: None
 ) -> Program:
-    """Compile the first reset and the training loop, side by side.
+    """Compile the training loop; beside that, compile and do the first reset, while the interpreter traces the loop.
 
     Args:
         env: The environment of one robot.
         agent: The policy's static part.
         config: The configuration.
-        meanwhile: Done while XLA compiles the loop, if that takes longest.
+        meanwhile: Done while XLA compiles the loop.
 
     Raises:
         ConfigError: The training would not fit into the memory.
@@ -120,12 +120,12 @@ def compile_program(
     places = (of_state, SHARED, SHARED)
     iterate = sharding.over_robots(partial(loop.iterate, env, agent), mesh, places, (of_state, SHARED), donate=(0,))
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    lowered = iterate.lower(shapes, number, number)  # the interpreter's work, which XLA then does not wait for
-    with ThreadPoolExecutor(1) as beside:
-        program = beside.submit(lowered.compile)
-        state = jax.block_until_ready(start())
+    reset = start.lower()
+    with ThreadPoolExecutor(2) as beside:
+        first = beside.submit(lambda: jax.block_until_ready(reset.compile()()))
+        program = beside.submit(iterate.lower(shapes, number, number).compile)
         meanwhile()
-        compiled = program.result()
+        state, compiled = first.result(), program.result()
 
     exact = memory.of_program(compiled)
     if exact is not None:
