@@ -118,9 +118,10 @@ def train_with_brax(config: Any, own: BraxOptions, between: Callable[[], None]) 
 
     from jaxloco.interop.brax import BraxEnv, wrap
 
-    minibatches = config.ppo.n_minibatches
-    if config.n_envs % (minibatches * jax.local_device_count()):
-        raise ConfigError(f"n_envs {config.n_envs}: must be a multiple of {minibatches * jax.local_device_count()}")
+    devices = 1 if jax.default_backend() == "cpu" else jax.local_device_count()  # XLA has threads on all cores
+    divisor = config.ppo.n_minibatches * devices
+    if config.n_envs % divisor:
+        raise ConfigError(f"n_envs {config.n_envs}: must be a multiple of {divisor}")
     env = BraxEnv(config.task.spec().build(own.engine))
     speeds: list[float] = []
 
@@ -139,6 +140,7 @@ def train_with_brax(config: Any, own: BraxOptions, between: Callable[[], None]) 
             progress_fn=report,
             episode_length=env.episode_length,
             wrap_env_fn=wrap,
+            max_devices_per_host=devices,
             network_factory=brax_networks(config, privileged="critic" in env.env.observation_sizes),
             **brax_options(config),
         )

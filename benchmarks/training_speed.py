@@ -229,10 +229,11 @@ def compiled_parts(config: Any, functions: Mapping[str, Callable[..., Any]], sta
     """
     import jax
 
+    from jaxloco.physics.engines import choose_engine
     from jaxloco.training import loop, sharding, trainer
     from jaxloco.training.sharding import SPLIT
 
-    mesh = sharding.make_mesh(trainer.count_devices(config))
+    mesh = sharding.make_mesh(trainer.count_devices(config, choose_engine(config.physics)))
     places = (loop.PLACES, *(SPLIT for _ in more))
 
     def blocking(part: Callable[..., Any], state: Any) -> Any:

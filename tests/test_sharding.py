@@ -68,7 +68,13 @@ def test_every_mini_batch_takes_the_same_share_of_each_group_and_every_sample_on
 
 def test_devices_that_cannot_share_the_robots_are_refused():
     with pytest.raises(ConfigError, match="n_devices 99: there are"):
-        trainer.count_devices(config(99))
+        trainer.count_devices(config(99), "native")
     with pytest.raises(ConfigError, match=r"3 devices cannot share 8 robots .* that divides 8"):
         ppo.shuffle_groups(PPOConfig(n_steps=8, n_minibatches=2), 8, 3)
-    assert trainer.count_devices(replace(config(0), n_envs=1)) == 1
+    assert trainer.count_devices(replace(config(0), n_envs=1), "native") == 1
+
+
+def test_on_a_cpu_physics_of_xla_is_not_shared_among_devices_unless_asked_for():
+    assert trainer.count_devices(config(0), "native") > 1
+    assert trainer.count_devices(config(0), "mjx") == 1
+    assert trainer.count_devices(config(2), "mjx") == 2

@@ -110,7 +110,7 @@ def compile_program(
     Raises:
         ConfigError: The training would not fit into the memory.
     """
-    n_devices, processes = count_devices(config), jax.process_count()
+    n_devices, processes = count_devices(config, env.engine), jax.process_count()
     mesh = sharding.make_mesh(n_devices, hosts.share_of_devices(n_devices))
     start = sharding.compiled(partial(loop.init_train_state, env, agent, config), "once")
     shapes = jax.eval_shape(start)
@@ -138,7 +138,7 @@ def compile_program(
     return Program(state, run)
 
 
-def count_devices(config: TrainConfig) -> int:
+def count_devices(config: TrainConfig, engine: str) -> int:
     """Return how many devices of all hosts a run uses: those asked for, or as many as can share its robots evenly.
 
     Raises:
@@ -158,7 +158,15 @@ def count_devices(config: TrainConfig) -> int:
         raise ConfigError(
             f"{processes} hosts cannot share {config.n_envs} robots evenly; use a number of hosts that divides {groups}"
         )
-    return max(fitting)
+    return max(fitting) if _may_share(engine) else min(fitting)
+
+
+def _may_share(engine: str) -> bool:
+    """Whether several devices may run physics by themselves: not the cores of a CPU if it is XLA's.
+
+    With MJX and 128 Go1s on two of them, XLA of JAX 0.10.2 waits forever; one device has threads on all cores anyway.
+    """
+    return engine == "native" or jax.default_backend() != "cpu"
 
 
 @dataclass(frozen=True)
@@ -232,7 +240,7 @@ class Trainer:
         with self.progress.stage("loading the robot and the task"), self.timings.stage("setup"):
             self.env = self.config.task.spec().build(self.config.physics)
             self.agent = loop.make_agent(self.env, self.config)
-            self.n_devices = count_devices(self.config)
+            self.n_devices = count_devices(self.config, self.env.engine)
 
     def _compile(self) -> Program:
         what = f"compiling the training program ({self.env.engine} physics)"
@@ -496,7 +504,7 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     Returns:
         seed → robots, (learner, robots) → episodes, and where the latter's arguments have to be.
     """
-    available = jax.local_device_count()
+    available = jax.local_device_count() if _may_share(env.engine) else 1
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
     begin = sharding.compiled(partial(_begin_evaluation, env, episodes), "once")
     play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="evaluation")
