@@ -54,11 +54,11 @@ def run(own: BraxOptions) -> dict[str, Any]:
     """Let both take turns; plain JSON values."""
     import jax
 
-    from jaxloco.cli import _prepare_jax
+    from jaxloco.cli import prepare_jax
     from jaxloco.physics.engines import choose_engine
     from jaxloco.tasks import recipe
 
-    _prepare_jax()
+    prepare_jax()
     config = recipe(own.task)
     config = replace(config, n_envs=own.n_envs or config.n_envs, ppo=replace(config.ppo, symmetry="none"))
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)

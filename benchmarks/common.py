@@ -223,6 +223,18 @@ def at_least_one(options: Any, *names: str) -> None:
             raise ConfigError(f"{name} {getattr(options, name)}: must be at least 1")
 
 
+def compiled_training(config: Any) -> tuple[Any, Any, Any]:
+    """Compile a training as the trainer does: (environment, agent, program)."""
+    import jax
+
+    from jaxloco.training import loop, trainer
+
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    env = config.task.spec().build(config.physics)
+    agent = loop.make_agent(env, config)
+    return env, agent, trainer.compile_program(env, agent, config)
+
+
 class Going:
     """A training that goes on by some iterations whenever it is called."""
 

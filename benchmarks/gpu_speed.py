@@ -50,9 +50,9 @@ def run(own: GpuOptions) -> dict[str, Any]:
     """Measure everything; plain JSON values. Programs come from the user's cache, if they are there."""
     import jax
 
-    from jaxloco.cli import _prepare_jax
+    from jaxloco.cli import prepare_jax
 
-    _prepare_jax()
+    prepare_jax()
     turns, engine = measure(own)
     steps = turns.pop("steps_per_turn")
     speeds = {name: [steps / s for s in values] for name, values in turns.items()}
@@ -76,22 +76,10 @@ def _recipe(own: GpuOptions, n_envs: int, seeds: int = 1) -> Any:
     return replace(recipe(own.task), n_envs=n_envs, seeds=seeds, physics=own.physics)
 
 
-def training(own: GpuOptions, n_envs: int, seeds: int = 1) -> tuple[Any, Any, Any, Any]:
-    """Compile a training as the trainer does: (environment, agent, configuration, program)."""
-    import jax
-
-    from jaxloco.training import loop, trainer
-
-    config = _recipe(own, n_envs, seeds)
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = config.task.spec().build(config.physics)
-    agent = loop.make_agent(env, config)
-    return env, agent, config, trainer.compile_program(env, agent, config)
-
-
 def measure(own: GpuOptions) -> tuple[dict[str, Any], str]:
     """Let physics, rollout and training take turns: seconds of each turn, "steps_per_turn"; and the engine's name."""
-    env, agent, config, program = training(own, own.n_envs)
+    config = _recipe(own, own.n_envs)
+    env, agent, program = common.compiled_training(config)
     go_on = common.Going(program, own.warm_up + own.repetitions * own.iterations)
     go_on(own.warm_up or 1)
     functions = {
@@ -111,7 +99,7 @@ def several_seeds(own: GpuOptions) -> dict[str, Any]:
     """Let one seed and several at once take turns; the time of the several ÷ that of the one."""
     goings: dict[str, Callable[[int], None]] = {}
     for name, seeds in (("one", 1), ("several", own.seeds)):
-        goings[name] = common.Going(training(own, own.seed_envs, seeds)[3], 10**6)
+        goings[name] = common.Going(common.compiled_training(_recipe(own, own.seed_envs, seeds))[2], 10**6)
         goings[name](own.warm_up or 1)
     turns: dict[str, list[float]] = {name: [] for name in goings}
     for _ in range(own.repetitions):

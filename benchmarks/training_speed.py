@@ -328,10 +328,10 @@ def print_compile_seconds(engine: str, own: SpeedOptions) -> None:
     """Compile a task's training program as the trainer does, and print the seconds."""
     import jax
 
-    from jaxloco.cli import _prepare_jax
+    from jaxloco.cli import prepare_jax
     from jaxloco.training import loop, trainer
 
-    _prepare_jax()
+    prepare_jax()
     config = replace(_recipe(own), physics=engine)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     env = make_env(own, config, engine)

@@ -52,10 +52,10 @@ def run(own: PrecisionOptions) -> dict[str, Any]:
     """Train with each precision; plain JSON values."""
     import jax
 
-    from jaxloco.cli import _prepare_jax
+    from jaxloco.cli import prepare_jax
     from jaxloco.learning.ppo import PRECISIONS
 
-    _prepare_jax()
+    prepare_jax()
     trained = {precision: train(own, precision) for precision in PRECISIONS}
     tf32, float32 = (np.array(trained[name]["score_of_seed"]) for name in PRECISIONS)
     return {
@@ -86,15 +86,12 @@ def train(own: PrecisionOptions, precision: str) -> dict[str, Any]:
     import jax
 
     from jaxloco.tasks import recipe
-    from jaxloco.training import loop, trainer
+    from jaxloco.training import loop
 
     config = recipe(own.task)
-    config = replace(config, n_envs=own.n_envs, seeds=own.seeds, total_timesteps=own.total_timesteps)
-    config = replace(config, ppo=replace(config.ppo, update_precision=precision))
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = config.task.spec().build(own.physics)
-    agent = loop.make_agent(env, config)
-    program = trainer.compile_program(env, agent, config)
+    sizes = {"n_envs": own.n_envs, "seeds": own.seeds, "total_timesteps": own.total_timesteps, "physics": own.physics}
+    config = replace(config, ppo=replace(config.ppo, update_precision=precision), **sizes)
+    env, _, program = common.compiled_training(config)
     state, rows, done = program.initial_state, [], 0
     began = time.perf_counter()
     for part in range(own.parts):

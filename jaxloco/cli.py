@@ -101,13 +101,13 @@ def train(arguments: list[str]) -> int:
         return _train_on_hosts(own, arguments)
     with make_progress(quiet=own.quiet) as progress:
         with progress.stage("starting (importing JAX)"):
-            _prepare_jax()
+            prepare_jax()
         return _train(own, arguments, progress)
 
 
 def _train_on_hosts(own: RunOptions, arguments: list[str]) -> int:
     """Train as one of several processes; only the first one shows and keeps anything."""
-    _prepare_jax()
+    prepare_jax()
     from jaxloco.training import hosts
 
     hosts.initialize(own.coordinator, own.num_processes, own.process_id)
@@ -193,7 +193,7 @@ def _parse(default: Any, arguments: list[str], prog: str) -> Any:
     return options.parse(default, arguments, prog=prog, description=description)
 
 
-def _prepare_jax() -> None:
+def prepare_jax() -> None:
     """Use every core, and keep compiled programs between runs."""
     import os
 
@@ -279,7 +279,7 @@ def _bundle_of(path: str) -> Path:
 def _evaluate_run(path: str, own: EvaluateOptions) -> dict[str, Any]:
     from jaxloco.training import evaluation, trainer
 
-    _prepare_jax()
+    prepare_jax()
     _, env, agent, state = trainer.load_run(RunFolder.open(path), own.physics, own.checkpoint, own.level)
     episodes = trainer.evaluate(env, agent, state, own.episodes or 200, own.seed)
     assert episodes is not None
@@ -292,7 +292,7 @@ def _evaluate_bundle(path: str, own: EvaluateOptions) -> dict[str, Any]:
     from jaxloco.playback.play import describe, evaluate_bundle, table
 
     bundle = _bundle_of(path)
-    _prepare_jax()
+    prepare_jax()
     figures = evaluate_bundle(
         bundle, _conditions(own), own.episodes or 20, own.seed, level=own.level, compare_seconds=own.compare_seconds
     )

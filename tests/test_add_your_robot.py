@@ -73,7 +73,7 @@ def correct_height(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_following_the_page_ends_in_a_training(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_prepare_jax", lambda: None)
+    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
     precision = jax.config.jax_default_matmul_precision
     Path("my_quadruped.urdf").write_text(quadruped_urdf())
     examine, make, ask, train, evaluate = commands()

@@ -23,7 +23,7 @@ from jaxloco.training.run_folder import RunFolder, write_json
 @pytest.fixture(autouse=True)
 def _jax_settings(monkeypatch) -> None:
     """The commands may set the matmul precision and the compilation cache for their process."""
-    monkeypatch.setattr(cli, "_prepare_jax", lambda: None)
+    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
     precision = jax.config.jax_default_matmul_precision
     yield
     jax.config.update("jax_default_matmul_precision", precision)

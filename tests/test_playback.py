@@ -43,7 +43,7 @@ def under(playback: Playback, **changes: Any) -> Playback:
 
 @pytest.fixture(autouse=True)
 def _no_jax_settings(monkeypatch):
-    monkeypatch.setattr(cli, "_prepare_jax", lambda: None)
+    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
 
 
 def standing(playback: Playback, steps: int = 20) -> Scenario:

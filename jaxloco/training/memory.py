@@ -110,9 +110,8 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
     while fitting > 1 and needed * fitting / config.n_envs > SHARE * free:
         fitting //= 2
     where = "the host" if device.platform == "cpu" else f"{devices} × {device.device_kind}"
-    seeds = f" in each of {config.seeds} seeds" if config.seeds > 1 else ""
     raise ConfigError(
-        f"n_envs {config.n_envs}{seeds}: training would take about {_gib(needed)}, but {where} has {_gib(free)} free; "
+        f"{_asked(config)}: training would take about {_gib(needed)}, but {where} has {_gib(free)} free; "
         f"try --n-envs {fitting}, a smaller --ppo.n-steps (now {config.ppo.n_steps}), or more devices"
     )
 
@@ -127,11 +126,14 @@ def check_engine(env: Environment, devices: int, config: TrainConfig) -> None:
     if most is None or config.n_envs * config.seeds <= most * devices:
         return
     fitting = most * devices // config.seeds
-    seeds = f" in each of {config.seeds} seeds" if config.seeds > 1 else ""
     raise ConfigError(
-        f"n_envs {config.n_envs}{seeds}: {env.engine} has memory for about {fitting} beside what JAX has taken; try "
+        f"{_asked(config)}: {env.engine} has memory for about {fitting} beside what JAX has taken; try "
         f"--n-envs {2 ** max(0, fitting.bit_length() - 1)}, or set XLA_PYTHON_CLIENT_MEM_FRACTION=0.5 to leave it more"
     )
+
+
+def _asked(config: TrainConfig) -> str:
+    return f"n_envs {config.n_envs}" + (f" in each of {config.seeds} seeds" if config.seeds > 1 else "")
 
 
 def _gib(count: float) -> str:
