@@ -247,6 +247,22 @@ def test_a_folder_that_cannot_be_written_is_a_message(model: mujoco.MjModel, tmp
     assert render_video(model, model.qpos0[None], tmp_path / "no" / "v.mp4", 25, report=said.append) is None
     assert len(said) == 1
     assert said[0].startswith("no video: ")
+    assert "No such file or directory" in said[0]
+
+
+@pytest.mark.usefixtures("graphics")
+def test_an_encoder_that_ends_early_is_a_message(
+    model: mujoco.MjModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nhead -c 1000 > /dev/null\necho 'No space left' >&2\nexit 28\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    said: list[str] = []
+    frames = np.tile(model.qpos0, (9, 1))
+    assert render_video(model, frames, tmp_path / "v.mp4", 25, report=said.append) is None
+    assert said == ["no video: No space left"]
+    assert list(tmp_path.iterdir()) == [program]
 
 
 def test_arrays_of_the_wrong_shape_and_unknown_cameras_are_refused(model: mujoco.MjModel) -> None:

@@ -12,12 +12,13 @@ import functools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -477,35 +478,33 @@ def _is_software() -> bool:
 
 def _encode(film: _Film, screen: _Screen, path: Path, size: tuple[int, int]) -> None:
     """Send the frames to ffmpeg as they are drawn."""
-    with _writer(path, (screen.width, screen.height), size, film.fps) as send:
+    with _writer(path, (screen.width, screen.height), size, film.fps) as encoder:
         for pixels in _frames(film, screen):
-            send(pixels)
+            encoder.write(pixels.data)
 
 
 @contextmanager
-def _writer(
-    path: Path, drawn: tuple[int, int], size: tuple[int, int], fps: float
-) -> Iterator[Callable[[np.ndarray], None]]:
-    """Open ffmpeg; it turns the pictures upside up and scales them, on its own processor core."""
+def _writer(path: Path, drawn: tuple[int, int], size: tuple[int, int], fps: float) -> Iterator[IO[bytes]]:
+    """Open ffmpeg; it turns the pictures upside up and scales them, on its own processor core.
+
+    Raises:
+        OSError: ffmpeg's own words, if it fails.
+    """
     import imageio_ffmpeg
 
-    # Otherwise it starts ffmpeg through a Python fork, of which JAX, being multithreaded, rightly warns.
-    os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
     filters = "vflip" if drawn == size else f"vflip,scale={size[0]}:{size[1]}:flags=area"
-    parameters = ["-vf", filters, "-crf", "20", "-preset", "veryfast", "-movflags", "+faststart"]
-    stream = imageio_ffmpeg.write_frames(
-        str(path),
-        drawn,
-        fps=fps,
-        codec="libx264",
-        quality=None,
-        pix_fmt_out="yuv420p",
-        macro_block_size=2,
-        output_params=parameters,
-        ffmpeg_log_level="error",
-    )
-    stream.send(None)
-    try:
-        yield stream.send
-    finally:
-        stream.close()
+    picture = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{drawn[0]}x{drawn[1]}", "-r", str(fps), "-i", "-"]
+    codec = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-preset", "veryfast", "-movflags", "+faststart"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *picture, "-vf", filters, *codec, str(path)]
+    with tempfile.TemporaryFile() as words:
+        encoder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words)
+        assert encoder.stdin is not None
+        try:
+            with encoder:
+                yield encoder.stdin
+        except BrokenPipeError:
+            pass  # ffmpeg ended early, and has said why
+        if encoder.returncode:
+            words.seek(0)
+            said = _one_line(words.read().decode(errors="replace"))
+            raise OSError(said or f"ffmpeg ended with code {encoder.returncode}")
