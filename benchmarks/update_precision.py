@@ -34,7 +34,7 @@ class PrecisionOptions:
     task: str = "go1-velocity"
     physics: str = "auto"
     n_envs: int = 1024
-    total_timesteps: int = 6_000_000
+    total_timesteps: int = 8_000_000
     seeds: int = 4
     parts: int = 50
     out: str | None = None

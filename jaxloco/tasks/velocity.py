@@ -309,7 +309,7 @@ GO1 = TrainConfig(
         symmetry="network",
     ),
     network=NetworkConfig(net_arch_pi=(256, 128), net_arch_vf=(256, 128), activation_fn="elu", log_std_init=-0.7),
-    total_timesteps=6_000_000,
+    total_timesteps=8_000_000,
     n_envs=256,
 )
 """Unitree Go1."""
