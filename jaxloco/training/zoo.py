@@ -14,7 +14,7 @@ from jaxloco.tasks import recipe
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json, write_json, write_text
 from jaxloco.training.statistics import bootstrap
-from jaxloco.visual.plots import plot_seeds
+from jaxloco.visual.plots import Metrics, plot_curves, plot_seeds
 
 SCHEMA = "jaxloco-zoo/1"
 FILES = ("policy", "config.json", "evaluation.json", "curves.png", "README.md")
@@ -79,8 +79,7 @@ def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
     write_json(out / "config.json", configs[best])
     evaluation = _evaluation(summaries, configs, best)
     write_json(out / "evaluation.json", evaluation)
-    title = f"{summaries[best]['task']}: {_count(len(runs))}, and their interquartile mean"
-    plot_seeds([read_metrics(run) for run in runs], out / "curves.png", title=title)
+    _plot([read_metrics(run) for run in runs], out / "curves.png", summaries[best]["task"])
     write_text(out / "README.md", _readme(out.name, evaluation, configs[best]))
     return Entry(out)
 
@@ -171,24 +170,27 @@ def _option(key: str, value: Any) -> str:
     return " ".join([name, *map(str, words)])
 
 
-def _count(seeds: int) -> str:
-    return f"{seeds} seed{'s' if seeds > 1 else ''}"
+def _plot(runs: Sequence[Metrics], path: Path, task: str) -> None:
+    """Draw the seeds and their interquartile mean; of one seed the spread over its episodes, there being no other."""
+    if len(runs) == 1:
+        plot_curves(runs[0], path, title=f"{task}: one seed")
+    else:
+        plot_seeds(runs, path, title=f"{task}: {len(runs)} seeds, and their interquartile mean")
 
 
 def _readme(name: str, evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    seeds = evaluation["seeds"]
-    rows = [
-        f"| `{key}` | {entry['iqm']:.4g} | {entry['interval'][0]:.4g} … {entry['interval'][1]:.4g} | "
-        + ", ".join(f"{value:.4g}" for value in entry["values"])
-        + " |"
-        for key, entry in evaluation["figures"].items()
-    ]
+    seeds, best = evaluation["seeds"], evaluation["best_seed"]
+    one = len(seeds) == 1
+    trained = (
+        f"one seed, {best}"
+        if one
+        else f"{len(seeds)} seeds.\nThe bundle in `policy/` is that of seed {best}, the best of them"
+    )
     commands = "\n".join(command(config, seed) for seed in seeds)
     versions = ", ".join(f"{package} {version}" for package, version in evaluation["versions"].items())
     return f"""# {name}
 
-`{evaluation["task"]}` for the robot `{evaluation["robot"]}`, trained with {_count(len(seeds))}.
-The bundle in `policy/` is that of seed {evaluation["best_seed"]}, the best of them.
+`{evaluation["task"]}` for the robot `{evaluation["robot"]}`, trained with {trained}.
 
 ```sh
 jaxloco run policies/{name} --view
@@ -207,12 +209,29 @@ on {evaluation["physics"]} physics, {evaluation["device"]}, with {versions}.
 ## Evaluation
 
 {evaluation["episodes"]} randomized episodes per seed, without exploration noise, at the end of training.
-Interquartile mean over the seeds with its 95 % bootstrap interval, and each seed's own figure. `reward_raw` are
-means over time, `reward_last` those of the last step of each episode.
+{_SPREAD[one]}
+`reward_raw` are means over time, `reward_last` those of the last step of each episode.
 
-| figure | interquartile mean | 95 % interval | seeds {", ".join(map(str, seeds))} |
-|---|---|---|---|
-{chr(10).join(rows)}
+{_table(evaluation["figures"], seeds)}
 
 ![Learning curves](curves.png)
 """
+
+
+_SPREAD = {
+    True: "One seed tells nothing of the spread over seeds.",
+    False: "Interquartile mean over the seeds with its 95 % bootstrap interval, and each seed's own figure.",
+}
+
+
+def _table(figures: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> str:
+    """Return the figures of each seed and, of several, what they have in common."""
+    head, rows = ["figure"], [[f"`{key}`"] for key in figures]
+    if len(seeds) > 1:
+        head += ["interquartile mean", "95 % interval"]
+        for row, entry in zip(rows, figures.values(), strict=True):
+            row += [f"{entry['iqm']:.4g}", "{:.4g} … {:.4g}".format(*entry["interval"])]
+    head.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
+    for row, entry in zip(rows, figures.values(), strict=True):
+        row.append(", ".join(f"{value:.4g}" for value in entry["values"]))
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
