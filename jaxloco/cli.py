@@ -5,9 +5,10 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxloco import __version__, options
 from jaxloco.bench import bench
@@ -16,6 +17,9 @@ from jaxloco.playback.conditions import Conditions
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, write_json
+
+if TYPE_CHECKING:
+    from jaxloco.training.config import TrainConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,12 +115,9 @@ def _train_on_hosts(own: RunOptions, arguments: list[str]) -> int:
     from jaxloco.training import hosts
 
     hosts.initialize(own.coordinator, own.num_processes, own.process_id)
-    with tempfile.TemporaryDirectory() as nowhere:
-        first = hosts.is_first()
-        if not first and own.resume is None:
-            own = replace(own, out=str(Path(nowhere) / "run"))
-        with make_progress(quiet=own.quiet or not first) as progress:
-            return _train(own, arguments, progress, Path(nowhere))
+    quiet = own.quiet or not hosts.is_first()
+    with tempfile.TemporaryDirectory() as nowhere, make_progress(quiet=quiet) as progress:
+        return _train(own, arguments, progress, Path(nowhere))
 
 
 def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
@@ -154,35 +155,46 @@ def _whole_number(key: str, value: str) -> int:
 def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: Path | None = None) -> int:
     """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
     from jaxloco.training import hosts
-    from jaxloco.training.trainer import Trainer, load_config
+    from jaxloco.training.seeds import SeedsTrainer
+    from jaxloco.training.trainer import Trainer
 
-    if own.resume is not None:
-        folder = RunFolder.open(own.resume)
-        config = load_config(folder)
-        task = _positional(arguments, "TASK", config.task.name)
-        if task != config.task.name:
-            raise JaxlocoError(f"{folder} is a run of {config.task.name!r}, not of {task!r}")
-        config = _parse(config, arguments, f"train.py --resume {own.resume}")
-        if config.seeds > 1:
-            raise JaxlocoError(f"--seeds {config.seeds}: {folder} is a run of one seed; leave the option out")
-        if nowhere is not None and not hosts.is_first():
-            folder = RunFolder(nowhere)
-        Trainer(config, folder, progress, resume=True).run()
-        return 0
-    task = _positional(arguments, "TASK", DEFAULT_TASK)
-    config = _parse(recipe(task), arguments, f"train.py {task}")
-    folder = RunFolder.at(own.out) if own.out else RunFolder.create(name=own.name)
+    config, folder = _resumed(own, arguments) if own.resume is not None else (_new(arguments), None)
     if config.seeds > 1 and own.distributed:
         raise JaxlocoError(
             f"--seeds {config.seeds} --distributed: several seeds train on one host; start one run per seed"
         )
-    if config.seeds > 1:
-        from jaxloco.training.seeds import SeedsTrainer
-
-        SeedsTrainer(config, folder, progress).run()
-    else:
-        Trainer(config, folder, progress).run()
+    if nowhere is not None and not hosts.is_first():
+        folder = RunFolder(nowhere)
+    resume = own.resume is not None
+    if not resume:
+        make = partial(RunFolder.at, own.out) if own.out else partial(RunFolder.create, name=own.name)
+        folder = hosts.on_first("run folder made", make) or folder
+    assert folder is not None
+    (SeedsTrainer if config.seeds > 1 else Trainer)(config, folder, progress, resume=resume).run()
     return 0
+
+
+def _new(arguments: list[str]) -> "TrainConfig":
+    """Return the configuration of a new run."""
+    task = _positional(arguments, "TASK", DEFAULT_TASK)
+    return _parse(recipe(task), arguments, f"train.py {task}")
+
+
+def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunFolder]:
+    """Return the configuration and the folder of a run to go on with."""
+    from jaxloco.training.trainer import load_config
+
+    assert own.resume is not None
+    folder = RunFolder.open(own.resume)
+    before = load_config(folder)
+    task = _positional(arguments, "TASK", before.task.name)
+    if task != before.task.name:
+        raise JaxlocoError(f"{folder} is a run of {before.task.name!r}, not of {task!r}")
+    config = _parse(before, arguments, f"train.py --resume {own.resume}")
+    if config.seeds != before.seeds:
+        seeds = "one seed" if before.seeds == 1 else f"{before.seeds} seeds"
+        raise JaxlocoError(f"--seeds {config.seeds}: {folder} is a run of {seeds}; leave the option out")
+    return config, folder
 
 
 def _parse(default: Any, arguments: list[str], prog: str) -> Any:
@@ -271,6 +283,7 @@ def _bundle_of(path: str) -> Path:
     if _is_published(path):
         return Path(path) / "policy"
     folder = RunFolder.open(path)
+    folder.check_one_seed()
     if not _is_bundle(str(folder.policy)):
         raise JaxlocoError(f"{folder} has no exported policy yet; write it: jaxloco export {folder}")
     return folder.policy
@@ -456,7 +469,8 @@ def publish(arguments: list[str]) -> int:
         raise JaxlocoError(f"{missing} is missing; see --help")
     from jaxloco.training import zoo
 
-    entry = zoo.publish([RunFolder.open(run) for run in runs], Path(own.out))
+    folders = [folder for run in map(RunFolder.open, runs) for folder in run.seeds or [run]]
+    entry = zoo.publish(folders, Path(own.out))
     entry.check()
     print(f"{entry.path}: {len(runs)} seeds; see it: jaxloco run {entry.path} --view")
     return 0

@@ -21,6 +21,7 @@ from training_helpers import assert_equal_trees, run, shared_program, start, sto
 
 from jaxloco.envs.env import Env
 from jaxloco.errors import CheckpointError
+from jaxloco.onboard import Policy
 from jaxloco.training import loop, trainer
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.metrics import read_metrics
@@ -379,6 +380,30 @@ def test_a_finished_run_can_be_resumed_for_longer_and_remembers_it(finished, tmp
     assert trainer.load_config(RunFolder(path)).total_timesteps == 6 * 32
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.iterations()[-1] == 6
+
+
+def test_a_finished_run_is_finished_again_but_not_shortened(finished, tmp_path):
+    """What came after the training may have failed, or may have been killed."""
+    path = tmp_path / "again"
+    shutil.copytree(finished, path)
+    shutil.rmtree(path / "policy")
+    (path / "summary.json").unlink()
+    summary, _ = train(tiny(iterations=4), path, resume=True)
+    assert summary["env_steps"] == 4 * 32 and Policy.load(path / "policy").verify() <= 1e-5
+    with pytest.raises(CheckpointError, match="has trained 128 env steps already; --total-timesteps 96 asks for fewer"):
+        train(tiny(iterations=3), path, resume=True)
+    assert trainer.load_config(RunFolder(path)).total_timesteps == 4 * 32
+
+
+def test_a_run_from_before_an_option_existed_can_be_used(finished, tmp_path):
+    path = tmp_path / "old"
+    shutil.copytree(finished, path)
+    for file in (path / "config.json", *path.glob("checkpoints/*/config/metadata")):
+        config = json.loads(file.read_text())
+        del config["ppo"]["update_precision"], config["seeds"]
+        file.write_text(json.dumps(config))
+    assert int(trainer.load_run(RunFolder(path))[3].iteration) == 4
+    assert train(tiny(iterations=4), path, resume=True)[0]["env_steps"] == 4 * 32
 
 
 def test_a_run_without_checkpoints_cannot_be_resumed_and_says_what_to_do(finished, tmp_path):

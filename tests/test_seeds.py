@@ -1,5 +1,6 @@
 """Several seeds in one program learn what each would learn alone, and leave a run folder each."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from training_helpers import Recorder, tiny
+from training_helpers import Recorder, assert_equal_trees, tiny
 
 from jaxloco import cli
-from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.training import loop, trainer
 from jaxloco.training.config import TrainConfig
@@ -103,6 +104,49 @@ def finished(tmp_path_factory) -> tuple[RunFolder, dict, Recorder]:
         return folder, SeedsTrainer(config, folder, recorder).run(), recorder
 
 
+@pytest.mark.slow
+def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tmp_path):
+    """Bit for bit as if nothing had happened, though a kill left one seed without its last checkpoint."""
+
+    def run(name: str, iterations: int, resume: bool = False) -> tuple[RunFolder, Recorder]:
+        config = tiny(n_envs=8, seed=4, seeds=2)
+        steps = config.steps_per_iteration
+        config = replace(config, total_timesteps=iterations * steps, checkpoint_every=2 * steps)
+        folder, recorder = RunFolder(tmp_path / name), Recorder()
+        folder.path.mkdir(exist_ok=True)
+        SeedsTrainer(config, folder, recorder, resume=resume).run()
+        return folder, recorder
+
+    straight, _ = run("straight", 6)
+    broken, _ = run("broken", 4)
+    shutil.rmtree(broken.seed(5).checkpoints / "4")
+    _, recorder = run("broken", 6, resume=True)
+    assert "resuming after iteration 2 of 6" in recorder.messages
+    for seed in (4, 5):
+        a, b = (trainer.load_run(folder.seed(seed))[3] for folder in (straight, broken))
+        assert_equal_trees(a, b)
+        found, wanted = (read_metrics(folder.seed(seed)) for folder in (broken, straight))
+        np.testing.assert_array_equal(found["time/iterations"], np.arange(1, 7))
+        np.testing.assert_array_equal(found["train/loss"], wanted["train/loss"])
+    assert read_json(broken.summary)["env_steps_per_seed"] == 6 * 64
+    for number in (4, 6):
+        shutil.rmtree(broken.seed(5).checkpoints / str(number))
+    with pytest.raises(CheckpointError, match=r"no checkpoint of the same iteration \(seed 4: .*seed_4"):
+        run("broken", 8, resume=True)
+
+
+def test_a_run_of_several_seeds_is_one_run_and_names_them_where_one_is_needed(finished, capsys):
+    folder, _, _ = finished
+    for path in (folder.path, folder.path.parent):
+        assert RunFolder.open(path).path == folder.path
+    assert [run.name for run in folder.seeds] == ["seed_4", "seed_5", "seed_6"] and folder.seed(4).seeds == []
+    for words in (["evaluate"], ["export"], ["render"], ["run", "--video", "v.mp4"]):
+        assert cli.main([words[0], str(folder), *words[1:]]) == 2
+        assert "is a run of 3 seeds; choose one: " in capsys.readouterr().err
+    with pytest.raises(JaxlocoError, match=r"--seeds 1: .* is a run of 3 seeds; leave the option out"):
+        cli._train(cli.RunOptions(resume=str(folder)), ["--seeds", "1"], Recorder())
+
+
 def test_each_seed_has_a_run_folder_of_its_own(finished):
     folder, summary, _ = finished
     for seed in (4, 6):
@@ -139,7 +183,7 @@ def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, c
     with pytest.raises(ConfigError, match="must be between 0 and"):
         tiny(seed=2**31 - 2, seeds=3)
     folder = RunFolder.at(tmp_path / "joint")
-    with pytest.raises(ConfigError, match="resume the folder of each seed"):
+    with pytest.raises(ConfigError, match="has no run of seed 0"):
         SeedsTrainer(tiny(seeds=2), folder, Recorder(), resume=True).run()
     monkeypatch.setattr(trainer, "load_config", lambda _: tiny(seeds=1))
     folder.config.write_text("{}")

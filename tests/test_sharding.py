@@ -69,9 +69,27 @@ def test_every_mini_batch_takes_the_same_share_of_each_group_and_every_sample_on
 def test_devices_that_cannot_share_the_robots_are_refused():
     with pytest.raises(ConfigError, match="n_devices 99: there are"):
         trainer.count_devices(config(99), "native")
-    with pytest.raises(ConfigError, match=r"3 devices cannot share 8 robots .* that divides 8"):
+    with pytest.raises(ConfigError, match=r"3 devices cannot share 8 robots .* use 2, or .* multiple of 3"):
         ppo.shuffle_groups(PPOConfig(n_steps=8, n_minibatches=2), 8, 3)
     assert trainer.count_devices(replace(config(0), n_envs=1), "native") == 1
+
+
+@pytest.mark.parametrize(("n_envs", "n_devices", "groups"), [(64, 16, 16), (96, 6, 6), (64, 8, 8), (96, 2, 8)])
+def test_more_devices_or_other_numbers_of_them_have_a_group_each(n_envs, n_devices, groups):
+    assert ppo.shuffle_groups(PPOConfig(n_steps=8, n_minibatches=4), n_envs, n_devices) == groups
+
+
+def test_as_many_devices_as_can_share_the_robots_are_used_and_idle_ones_are_named(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 16)
+    for n_envs, expected in ((64, 16), (96, 16), (40, 10), (17, 1)):
+        settings = replace(config(0), n_envs=n_envs)
+        n_devices = trainer.count_devices(settings, "native")
+        assert n_devices == expected
+        idle = trainer._idle_devices(settings, "native", n_devices)
+        assert idle is None if expected == 16 else f"{16 - expected} of 16 devices stay idle" in str(idle)
+    monkeypatch.setattr(jax, "process_count", lambda: 16)
+    with pytest.raises(ConfigError, match=r"16 devices cannot share 40 robots .* multiple of 16"):
+        trainer.count_devices(replace(config(0), n_envs=40), "native")
 
 
 def test_on_a_cpu_physics_of_xla_is_not_shared_among_devices_unless_asked_for():

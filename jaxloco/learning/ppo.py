@@ -47,7 +47,7 @@ PRECISIONS = ("tensorfloat32", "float32")
 ADAPTIVE_FACTOR = 1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor
 MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
 CACHED_NUMBERS = 600_000  # activations of a piece of a mini-batch on a CPU
-GROUPS = (8, 4, 2, 1)  # of robots, each shuffled by itself: training is the same on 1, 2, 4 or 8 devices
+GROUPS = (8, 4, 2, 1)  # of robots, each shuffled by itself: training is the same on as many devices as divide them
 TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
 
@@ -225,19 +225,37 @@ def split_batch(config: PPOConfig, n_envs: int) -> tuple[int, int]:
 
 
 def shuffle_groups(config: PPOConfig, n_envs: int, n_devices: int = 1) -> int:
-    """Return how many groups of robots are shuffled each by itself: the most that fill the mini-batches evenly.
+    """Return how many groups of robots are shuffled each by itself.
+
+    That is the most of `GROUPS` that fill the mini-batches evenly, so that up to 8 devices learn the same as one; one
+    group for each device where those cannot be shared out, as on 6 or 16.
 
     Raises:
-        ConfigError: the groups cannot be shared out evenly among the devices.
+        ConfigError: the robots cannot be shared out evenly among the devices.
     """
     n_minibatches, _ = split_batch(config, n_envs)
-    groups = next(g for g in GROUPS if n_envs % g == 0 and n_envs // g * config.n_steps % n_minibatches == 0)
-    if groups % n_devices:
-        raise ConfigError(
-            f"{n_devices} devices cannot share {n_envs} robots x {config.n_steps} steps in {n_minibatches} "
-            f"mini-batches evenly; use a number of devices that divides {groups}"
-        )
-    return groups
+
+    def fill(groups: int) -> bool:
+        return n_envs % groups == 0 and n_envs // groups * config.n_steps % n_minibatches == 0
+
+    usual = next(groups for groups in GROUPS if fill(groups))
+    if usual % n_devices == 0:
+        return usual
+    if fill(n_devices):
+        return n_devices
+    possible = [n for n in range(1, n_devices) if usual % n == 0 or fill(n)]
+    raise ConfigError(
+        f"{n_devices} devices cannot share {n_envs} robots x {config.n_steps} steps in {n_minibatches} mini-batches "
+        f"evenly; use {possible[-1]}, or a number of robots that is a multiple of {n_devices}"
+    )
+
+
+def can_share(config: PPOConfig, n_envs: int, n_devices: int) -> bool:
+    """Whether so many devices can share the robots and their mini-batches evenly."""
+    try:
+        return shuffle_groups(config, n_envs, n_devices) > 0
+    except ConfigError:
+        return False
 
 
 def init_learner(

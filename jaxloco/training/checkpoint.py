@@ -6,7 +6,7 @@ The last and the best one are kept.
 import json
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,18 +31,18 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by iteration.
+    """The checkpoints of one run, numbered by iteration: the last one, or the last `keep`, and the best.
 
     A checkpoint is a folder that appears under its final name only when it is complete, so that a full disk
     or a killed process leaves the last complete one.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, keep: int = 1) -> None:
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder}: there are no checkpoints here")
         best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
+            preservation_policy=AnyPreservationPolicy([LatestN(n=keep), best]),
             best_fn=_score,  # without it Orbax writes no metrics, and the best one is forgotten when reopened
             create=False,  # Orbax does not where a process writes by itself
             read_only=read_only,
@@ -110,7 +110,13 @@ class Checkpoints:
         scores = {step: _score(self._manager.metrics(step) or {}) for step in self.iterations()}
         return max(scores, key=lambda step: scores[step]) if scores else None
 
-    def restore(self, like: Any, config: Mapping[str, Any], iteration: int | None = None) -> tuple[int, Any]:
+    def restore(
+        self,
+        like: Any,
+        config: Mapping[str, Any],
+        iteration: int | None = None,
+        complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> tuple[int, Any]:
         """Read a checkpoint.
 
         Args:
@@ -118,6 +124,7 @@ class Checkpoints:
                 what was saved.
             config: The configuration it must come from; keys absent here are not compared.
             iteration: Its number; the last complete one if not given.
+            complete: Fills in options that are newer than the saved configuration.
 
         Returns:
             Its number and the state.
@@ -132,7 +139,7 @@ class Checkpoints:
             found = ", ".join(map(str, known)) or "none"
             raise CheckpointError(f"{self.folder}: no complete checkpoint {number or ''} here; complete ones: {found}")
         saved = self._read_json(number, "config", ocp.args.Composite(config=ocp.args.JsonRestore()))
-        differences = list(_differences(saved, config))
+        differences = list(_differences(complete(saved), config))
         if differences:
             raise CheckpointError(f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}")
         leaves = self._read_leaves(number, _flat(jax.tree.map(_shape, like)))

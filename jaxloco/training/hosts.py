@@ -4,14 +4,23 @@ Every process holds its share of the robots and a copy of the policy. Only the f
 together before, so they can be restored on any number of hosts and devices.
 """
 
-from typing import Any
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, JaxlocoError
+
+T = TypeVar("T")
+
+MESSAGE_BYTES = 2000
+"""Room for an error that the first process tells the others of."""
 
 WAIT_SECONDS = 900
 """How long processes may differ in compiling."""
@@ -77,6 +86,62 @@ def wait(what: str) -> None:
     """Wait until every process is here: what connects devices gives up after half a minute of waiting."""
     if jax.process_count() > 1:
         multihost.sync_global_processes(what, timeout=WAIT_SECONDS, processes=set(range(jax.process_count())))
+
+
+def on_first(what: str, function: Callable[[], T]) -> T | None:
+    """Do something on the first process alone; all must call it.
+
+    Args:
+        what: Has been done then; a name of its own for each call in a run.
+        function: Does it.
+
+    Returns:
+        What it returned there, None elsewhere.
+
+    Raises:
+        JaxlocoError: It failed; on every process, so that none waits for the others.
+    """
+    result, problem = None, None
+    if is_first():
+        try:
+            result = function()
+        except (JaxlocoError, OSError) as error:
+            problem = error
+    if jax.process_count() > 1:
+        wait(what)
+        told = np.zeros(MESSAGE_BYTES, np.uint8)
+        words = str(problem or "").encode()[:MESSAGE_BYTES]
+        told[: len(words)] = np.frombuffer(words, np.uint8)
+        found = bytes(np.asarray(multihost_utils.broadcast_one_to_all(told), np.uint8)).rstrip(b"\0")
+        if found and problem is None:
+            raise JaxlocoError(f"on the first host: {found.decode(errors='replace')}")
+    if problem is not None:
+        raise problem
+    return result
+
+
+@contextmanager
+def ending_when_lost(advice: str) -> Iterator[None]:
+    """End this process with a message and status 2 where an exchange with the other hosts fails, as one was lost.
+
+    At once, because JAX's own end of the process would wait for the lost one, and then abort.
+
+    Args:
+        advice: What to do then.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        lines = str(error).splitlines()
+        print(
+            f"jaxloco: another host was lost ({lines[0][:200] if lines else 'no reason given'}); {advice}",
+            file=sys.stderr,
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)
 
 
 def whole(tree: Any) -> Any:

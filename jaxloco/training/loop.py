@@ -4,11 +4,13 @@ The number of iterations is data, so the program is compiled once; the host gets
 On several devices each runs this loop for its share of the robots: see `jaxloco.training.sharding`.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxloco.envs import batch
 from jaxloco.envs.batch import BatchState
@@ -41,7 +43,7 @@ class TrainState(NamedTuple):
     Attributes:
         learner: Parameters, optimizer, normalizers.
         robots: Simulations, episodes, randomization, curriculum.
-        crash: The first simulation that broke down.
+        crash: The first simulation that broke down, of each seed.
         key: Random key of the rollouts, (2,).
         iteration: Updates done, ().
     """
@@ -109,13 +111,19 @@ def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> Tra
         learner, robots, key = init(config.seed)
     else:  # one after the other: on a CPU, a batch of orthogonal matrices beside calls into MuJoCo waits forever
         learner, robots, key = jax.lax.map(init, config.seed + jnp.arange(agent.seeds))
-    return TrainState(learner, robots, no_crash(env, agent.fold(robots)), key, jnp.int32(0))
+    return TrainState(learner, robots, agent.each(partial(no_crash, env))(robots), key, jnp.int32(0))
 
 
 def state_of_seed(state: TrainState, index: int) -> TrainState:
-    """Take one seed out of several: the state of the run that this seed alone would be."""
-    learner, robots, key = jax.tree.map(lambda x: x[index], (state.learner, state.robots, state.key))
-    return state._replace(learner=learner, robots=robots, key=key)
+    """Take one seed out of several, on the host: the state of the run that this seed alone would be."""
+    learner, robots, crash, key = jax.tree.map(lambda x: x[index], state[:-1])
+    return state._replace(learner=learner, robots=robots, crash=crash, key=key)
+
+
+def state_of_seeds(states: Sequence[TrainState]) -> TrainState:
+    """Bring the states of several seeds together, on the host; all must stand at the same iteration."""
+    joint: TrainState = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+    return joint._replace(iteration=states[0].iteration)
 
 
 def iterate(
@@ -141,7 +149,7 @@ def iterate(
         state, new = _iteration(env, agent, state, total)
         return state, jax.tree.map(jnp.add, totals, new)
 
-    return _over_devices(*jax.lax.fori_loop(0, count, body, (state, zeros)))
+    return _over_devices(agent, *jax.lax.fori_loop(0, count, body, (state, zeros)))
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # traced once, though `iterate` needs its shapes too
@@ -191,14 +199,16 @@ def _by_seed(agent: Agent, trajectory: Trajectory) -> Trajectory:
     return steps._replace(last_observation=agent.unfold(trajectory.last_observation))
 
 
-def _over_devices(state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
+def _over_devices(agent: Agent, state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:
     """Add up what each device counted (of each seed) and take the first crash that any of them met, in one exchange."""
     crash = jax.tree.map(lambda x: x.astype(jnp.float32), state.crash)
     counts = (totals.rollout, totals.levels)
     counts, success, crashes = collectives.gather((counts, totals.update[SUCCESS], crash), ROBOTS)
     rollout, levels = jax.tree.map(lambda x: jnp.sum(x, axis=0), counts)
-    first = jnp.argmax(crashes.found)
-    crash = jax.tree.map(lambda every, own: every[first].astype(own.dtype), crashes, state.crash)
+    first = jnp.argmax(crashes.found, axis=0)
+    choose = agent.each(lambda every, index: every[index])
+    by_seed = jax.tree.map(lambda x: jnp.moveaxis(x, 0, first.ndim), crashes)  # the axis over devices behind that
+    crash = jax.tree.map(lambda every, own: choose(every, first).astype(own.dtype), by_seed, state.crash)
     update = {**totals.update, SUCCESS: jnp.mean(success, axis=0)}
     return state._replace(crash=crash), Totals(rollout, update, levels)
 

@@ -93,7 +93,12 @@ class RolloutSums(NamedTuple):
 
 
 class Crash(NamedTuple):
-    """The first simulation that broke down, for a dump: whether there was one, and what `env.record` says of it."""
+    """The first simulation of a seed that broke down, for a dump.
+
+    Attributes:
+        found: Whether there was one, ().
+        record: What `env.record` says of it.
+    """
 
     found: jax.Array
     record: Mapping[str, Any]
@@ -114,11 +119,11 @@ def collect(
         agent: The policy's static part.
         learner: The policy's parameters and statistics.
         robots: States of N robots.
-        crash: The first breakdown so far.
+        crash: The first breakdown so far, of each seed.
         keys: Random key of each robot's noise, (N, 2).
 
     Returns:
-        The states after, the trajectory, its statistics (of each seed), and the first breakdown so far.
+        The states after, the trajectory, its statistics and the first breakdown so far, both of each seed.
     """
     body = partial(_step, env, agent, learner)
     chance = jax.vmap(partial(_chance, env, agent.config.n_steps), out_axes=1)(keys)
@@ -156,7 +161,9 @@ def _step(
         "truncated": ended.truncated,
         "truncation_value": _truncation_value(agent, learner, ended),
     }
-    return (robots, _record_crash(env, crash, ended)), (fields, agent.each(partial(_sums, env))(agent.unfold(ended)))
+    by_seed = agent.unfold(ended)
+    crash = agent.each(partial(_record_crash, env))(crash, by_seed)
+    return (robots, crash), (fields, agent.each(partial(_sums, env))(by_seed))
 
 
 FEW = 16

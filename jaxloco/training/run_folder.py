@@ -15,6 +15,8 @@ from jaxloco.whole_files import write_bytes
 
 DEFAULT_ROOT = "runs"
 
+SEED_FOLDER = "seed_"
+
 WORDS = """
 acorn alder amber anchor apple apricot aspen aster badger bamboo barley basil beacon birch bluebell
 breeze brook canyon cedar cherry clover comet copper coral cricket crocus daisy dolphin dune ember
@@ -117,6 +119,27 @@ class RunFolder:
         if not runs:
             raise ConfigError(f"there are no runs in {Path(root).absolute()}; train one with: jaxloco train")
         return runs[-1]
+
+    def seed(self, seed: int) -> "RunFolder":
+        """Return the run of one of several seeds that were trained together."""
+        return RunFolder(self.path / f"{SEED_FOLDER}{seed}")
+
+    @property
+    def seeds(self) -> list["RunFolder"]:
+        """The runs of the seeds that were trained together; none if this is a run of one."""
+        if read_json(self.config).get("seeds", 1) == 1:
+            return []
+        found = [config.parent for config in self.path.glob(f"{SEED_FOLDER}*/config.json")]
+        return [RunFolder(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
+
+    def check_one_seed(self) -> None:
+        """Check that this is a run of one seed.
+
+        Raises:
+            ConfigError: It is one of several; the message names them.
+        """
+        if seeds := self.seeds:
+            raise ConfigError(f"{self} is a run of {len(seeds)} seeds; choose one: {', '.join(map(str, seeds))}")
 
     @property
     def name(self) -> str:
@@ -257,9 +280,9 @@ def _enclosing(path: Path) -> list[Path]:
 
 
 def _runs_in(root: Path) -> list[RunFolder]:
-    """Return the runs directly in `root` and one level below, oldest first."""
-    configs = [*root.glob("*/config.json"), *root.glob("*/*/config.json")]
-    return sorted((RunFolder(config.parent) for config in configs), key=_age)
+    """Return the runs directly in `root` and one level below, oldest first; of several seeds that of all of them."""
+    paths = [config.parent for pattern in ("*", "*/*") for config in root.glob(f"{pattern}/config.json")]
+    return sorted((RunFolder(path) for path in paths if not (path.parent / "config.json").exists()), key=_age)
 
 
 def _age(run: RunFolder) -> tuple[float, str, int]:

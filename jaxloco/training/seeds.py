@@ -2,26 +2,27 @@
 
 All robots of all seeds are one batch for the physics; policies and updates are mapped over seeds. Seed k learns what a
 run with that seed alone would learn, and its folder is that of such a run: to evaluate, export, render or resume by
-itself.
+itself. The joint folder holds the joint configuration, summary and curves, and all seeds can go on together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
-from jaxloco.training.run_folder import RunFolder
+from jaxloco.training.run_folder import RunFolder, write_json
 from jaxloco.training.statistics import bootstrap
-from jaxloco.training.trainer import Chunk, Interrupt, Program, Trainer
+from jaxloco.training.trainer import Chunk, Program, Trainer
 from jaxloco.visual.plots import plot_seeds
 
 FIGURES = ("survived", "return_mean", "seconds_mean")
@@ -31,8 +32,8 @@ FIGURES = ("survived", "return_mean", "seconds_mean")
 class SeedRun(Trainer):
     """One of the seeds: its folder, metrics and checkpoints; the training itself is done for all of them."""
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
-        super().__init__(config, folder, Progress())
+    def __init__(self, config: TrainConfig, folder: RunFolder, report: Callable[[str], None], *, resume: bool) -> None:
+        super().__init__(config, folder, Progress(), resume=resume)
         self.failed = False
         self._report = report
         self._score: float | None = None
@@ -40,26 +41,31 @@ class SeedRun(Trainer):
     def join(self, trainer: Trainer) -> None:
         """Take environment and clock from the training of all seeds, and begin the folder."""
         self.env, self.n_devices, self.timings = trainer.env, trainer.n_devices, trainer.timings
+        self._stop = trainer._stop
         self.agent = replace(trainer.agent, seeds=None)
         self._begin()
 
     def take(self, chunk: Chunk, index: int, writer: MetricsWriter, checkpoints: Checkpoints) -> dict[str, float]:
-        """Write this seed's share of some iterations; return its metrics."""
-        totals = jax.tree.map(lambda x: x[index], chunk.totals)
-        state = loop.state_of_seed(chunk.state, index)
+        """Write this seed's share of some iterations, which are on the host; return its metrics."""
+        totals, crash = jax.tree.map(lambda x: x[index], (chunk.totals, chunk.state.crash))
         metrics = self._metrics(chunk, totals)
         if self.failed:
             return metrics
         self._score = metrics.get("rollout/ep_rew_mean", self._score)
         writer.write(metrics)
         try:
-            self._check_health(state, metrics)
+            self._check_health(crash, metrics)
         except JaxlocoError as error:  # the other seeds go on
             self.failed = True
             self._report(f"warning: seed {self.config.seed}: {error}")
         if chunk.saved and not self.failed:
-            self._checkpoint(checkpoints, chunk.done, state, self._score)
+            self._checkpoint(checkpoints, chunk.done, loop.state_of_seed(chunk.state, index), self._score)
         return metrics
+
+    def read(self, checkpoints: Checkpoints, iteration: int) -> loop.TrainState:
+        """Read the checkpoint of an iteration."""
+        like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
+        return self._read(checkpoints, like, iteration)
 
     def finish(self, state: loop.TrainState, learned: int, interrupted: bool) -> dict[str, Any]:
         """Evaluate, export and draw this seed."""
@@ -78,51 +84,83 @@ class SeedsTrainer(Trainer):
 
         Raises:
             ConfigError: Something in the configuration cannot work; nothing has been compiled.
+            CheckpointError: The seeds to resume have no checkpoint in common, or one does not fit.
             JaxlocoError: Learning diverged in every seed.
         """
-        if self.resume:
-            raise ConfigError("several seeds cannot be resumed together: resume the folder of each seed")
         self._load()
         runs = [self._seed_run(index) for index in range(self.config.seeds)]
-        self._show_header()
+        self._begin()
         for run in runs:
             run.join(self)
-        program = self._compile()
-        state = self._learn_all(program, runs)
-        return self._finish_all(runs, state)
+        with ExitStack() as stack:
+            stack.enter_context(self._stop)
+            # Two of each seed: where a kill leaves a seed without its last one, all have the one before.
+            checkpoints = [stack.enter_context(Checkpoints(run.folder.checkpoints, keep=2)) for run in runs]
+            restored = self._restore_all(runs, checkpoints) if self.resume else None
+            program = self._compile()
+            state = self._learn_all(program, restored or program.initial_state, runs, checkpoints)
+            return self._finish_all(runs, state)
 
     def _seed_run(self, index: int) -> SeedRun:
         seed = self.config.seed + index
         video = self.config.video_seconds if index == 0 else 0.0
         config = replace(self.config, seed=seed, seeds=1, video_seconds=video)
-        return SeedRun(config, RunFolder.at(self.folder.path / f"seed_{seed}"), self.progress.message)
+        folder = self.folder.seed(seed)
+        if self.resume and not folder.config.exists():
+            raise ConfigError(f"{self.folder} has no run of seed {seed}: {folder.config} is missing")
+        folder = folder if self.resume else RunFolder.at(folder.path)
+        return SeedRun(config, folder, self.progress.message, resume=self.resume)
 
-    def _learn_all(self, program: Program, runs: list[SeedRun]) -> loop.TrainState:
-        per_iteration, state = self.config.steps_per_iteration, program.initial_state
-        self.progress.training(self.config.iterations * per_iteration, 0)
+    def _restore_all(self, runs: Sequence[SeedRun], checkpoints: Sequence[Checkpoints]) -> loop.TrainState:
+        """Read the last checkpoints that all seeds have of the same iteration."""
+        known = [each.iterations() for each in checkpoints]
+        common = set[int].intersection(*map(set, known))
+        if not common:
+            found = "; ".join(
+                f"seed {run.config.seed}: {', '.join(map(str, own)) or 'none'}"
+                for run, own in zip(runs, known, strict=True)
+            )
+            raise CheckpointError(
+                f"{self.folder}: its seeds have no checkpoint of the same iteration ({found}); go on with one of them: "
+                f"--resume {runs[0].folder}"
+            )
+        states = [run.read(own, max(common)) for run, own in zip(runs, checkpoints, strict=True)]
+        write_json(self.folder.config, self._plain)
+        self.progress.message(f"resuming after iteration {max(common)} of {self.config.iterations}")
+        return loop.state_of_seeds(states)
+
+    def _learn_all(
+        self, program: Program, state: loop.TrainState, runs: list[SeedRun], checkpoints: Sequence[Checkpoints]
+    ) -> loop.TrainState:
+        per_iteration, first = self.config.steps_per_iteration, int(state.iteration)
+        self.progress.training(self.config.iterations * per_iteration, first * per_iteration)
+        resume_step = first * per_iteration if self.resume else None
+        self._stop.listen()
         with ExitStack() as stack:
-            stop = stack.enter_context(Interrupt())
-            places = [
-                (
-                    stack.enter_context(MetricsWriter(run.folder, note=self.progress.message)),
-                    stack.enter_context(Checkpoints(run.folder.checkpoints)),
-                )
+            writers = [
+                stack.enter_context(MetricsWriter(run.folder, resume_step=resume_step, note=self.progress.message))
                 for run in runs
             ]
             for chunk in self.chunks(program, state):
                 state = chunk.state
-                self._interrupted = stop.requested
-                chunk = replace(chunk, saved=chunk.saved or self._interrupted)
-                rows = [run.take(chunk, i, *place) for i, (run, place) in enumerate(zip(runs, places, strict=True))]
+                self._interrupted = self._stop.requested
+                chunk = _on_the_host(replace(chunk, saved=chunk.saved or self._interrupted))
+                if chunk.saved:
+                    self._wait_for(checkpoints, runs)
+                places = enumerate(zip(runs, writers, checkpoints, strict=True))
+                rows = [run.take(chunk, index, writer, own) for index, (run, writer, own) in places]
                 self.progress.update(chunk.done * per_iteration, _means(rows))
                 if all(run.failed for run in runs):
                     raise JaxlocoError("learning diverged in every seed; see the messages above")
-            for run, (_, checkpoints) in zip(runs, places, strict=True):
-                run._warn_of_failure(checkpoints.wait)
+            self._wait_for(checkpoints, runs)
         return state
 
+    def _wait_for(self, checkpoints: Sequence[Checkpoints], runs: Sequence[SeedRun]) -> None:
+        for run, own in zip(runs, checkpoints, strict=True):
+            run._warn_of_failure(own.wait)
+
     def _finish_all(self, runs: list[SeedRun], state: loop.TrainState) -> dict[str, Any]:
-        summaries = {}
+        summaries, state = {}, jax.device_get(state)
         for index, run in enumerate(runs):
             if not run.failed:
                 with self.progress.stage(f"seed {run.config.seed}: evaluating, exporting, drawing"):
@@ -132,6 +170,7 @@ class SeedsTrainer(Trainer):
         with self.progress.stage("drawing the curves of all seeds"):
             plot_seeds([read_metrics(run.folder) for run in done], self.folder.curves, control_dt=self.env.dt)
         summary = self._joint_summary(summaries, [run.config.seed for run in runs if run.failed])
+        summary["env_steps_per_seed"] = int(state.iteration) * self.config.steps_per_iteration
         self._write_summary(summary)
         self.progress.summary(
             {
@@ -156,10 +195,16 @@ class SeedsTrainer(Trainer):
             "seeds": list(summaries),
             "seeds_failed": failed,
             "interrupted": self._interrupted,
-            "env_steps_per_seed": self._learned,
             "env_steps_per_second": self.config.seeds * self._learned / training,
             "evaluation": figures,
         }
+
+
+def _on_the_host(chunk: Chunk) -> Chunk:
+    """Bring what the seeds take their shares of to the host in one go: the whole state only where it is saved."""
+    crash = jax.device_get(chunk.state.crash)
+    state = jax.device_get(chunk.state) if chunk.saved else chunk.state._replace(crash=crash)
+    return replace(chunk, state=state, totals=jax.device_get(chunk.totals))
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

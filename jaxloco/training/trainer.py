@@ -29,7 +29,7 @@ from jaxloco.training.config import TrainConfig, at_level
 from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
-from jaxloco.training.rollout import Agent
+from jaxloco.training.rollout import Agent, Crash
 from jaxloco.training.run_folder import RunFolder, write_json
 from jaxloco.training.sharding import SHARED, SPLIT
 from jaxloco.visual.episode import render_episode
@@ -62,17 +62,20 @@ class Timings:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop; the second one is obeyed at once."""
+    """Turns the first Ctrl-C or SIGTERM into a request to stop, once it listens; the second one is obeyed at once."""
 
     def __init__(self) -> None:
         self.requested = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
+        return self
+
+    def listen(self) -> None:
+        """Take the signals, until the end of the block."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
-        return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
@@ -152,13 +155,22 @@ def count_devices(config: TrainConfig, engine: str) -> int:
     if config.n_devices:
         ppo.shuffle_groups(config.ppo, config.n_envs, config.n_devices)
         return config.n_devices
-    groups = ppo.shuffle_groups(config.ppo, config.n_envs)
-    fitting = [n for n in range(processes, available + 1, processes) if groups % n == 0]
+    numbers = range(processes, available + 1, processes)
+    fitting = [n for n in numbers if ppo.can_share(config.ppo, config.n_envs, n)]
     if not fitting:
-        raise ConfigError(
-            f"{processes} hosts cannot share {config.n_envs} robots evenly; use a number of hosts that divides {groups}"
-        )
+        ppo.shuffle_groups(config.ppo, config.n_envs, processes)  # says why
     return max(fitting) if _may_share(engine) else min(fitting)
+
+
+def _idle_devices(config: TrainConfig, engine: str, n_devices: int) -> str | None:
+    """Return why some devices stay idle that nobody has told to, or None."""
+    available = jax.device_count()
+    if config.n_devices or n_devices == available or not _may_share(engine):
+        return None
+    return (
+        f"warning: {available - n_devices} of {available} devices stay idle: they cannot share {config.n_envs} robots "
+        f"evenly; a multiple of {available} robots would use them all"
+    )
 
 
 def _may_share(engine: str) -> bool:
@@ -199,8 +211,11 @@ class Trainer:
         self._plain = plain_config(config)
         self._chunk = self._every(config.metrics_every, CHUNKS)
         self._save = self._every(config.checkpoint_every, CHECKPOINTS)
+        self._stop = Interrupt()
         self._interrupted = False
         self._crash_dumped = False
+        self._learned = 0
+        self.timings.stages["training"] = 0.0
 
     def _every(self, env_steps: int, parts: int) -> int:
         """How many iterations make up so many environment steps, or a part of the run if that is 0."""
@@ -220,6 +235,12 @@ class Trainer:
         """
         self._load()
         self._begin()
+        with self._stop:
+            with hosts.ending_when_lost(f"go on from the last checkpoint with --resume {self.folder}"):
+                state = hosts.whole(self._train())
+            return self._finish(state) if hosts.is_first() else {}
+
+    def _train(self) -> TrainState:
         with self._open_checkpoints() as checkpoints:
             restored = self._restore(checkpoints) if self.resume else None
             program = self._compile()
@@ -228,8 +249,7 @@ class Trainer:
             with self.progress.stage("writing the last checkpoint"), self.timings.stage("checkpoint"):
                 if checkpoints is not None:
                     self._warn_of_failure(checkpoints.wait)
-        state = hosts.whole(state)
-        return self._finish(state) if hosts.is_first() else {}
+        return state
 
     def _open_checkpoints(self) -> AbstractContextManager[Checkpoints | None]:
         """Of several hosts, only the first one reads and writes checkpoints."""
@@ -274,17 +294,17 @@ class Trainer:
                 "run folder": str(self.folder),
             }
         )
+        if idle := _idle_devices(self.config, self.env.engine, self.n_devices):
+            self.progress.message(idle)
 
     def _restore(self, checkpoints: Checkpoints | None) -> TrainState:
         like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
-        if checkpoints is None:
-            state: TrainState = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-        else:
-            state = self._read_last(checkpoints, like)
-        write_json(self.folder.config, self._plain)  # options that may change, as the length of the run
+        read = hosts.on_first("checkpoint read", lambda: self._read(cast(Checkpoints, checkpoints), like))
+        state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like) if read is None else read
         return cast(TrainState, hosts.from_first(state))
 
-    def _read_last(self, checkpoints: Checkpoints, like: TrainState) -> TrainState:
+    def _read(self, checkpoints: Checkpoints, like: TrainState, iteration: int | None = None) -> TrainState:
+        """Read a checkpoint, the last one if none is asked for, and keep the options that may change on resuming."""
         if not checkpoints.iterations():
             raise CheckpointError(
                 f"{self.folder.checkpoints}: there is no complete checkpoint to resume from; "
@@ -292,7 +312,13 @@ class Trainer:
             )
         wanted = {key: self._plain[key] for key in ("task", "ppo", "network", "n_envs", "seed")}
         wanted["engine"] = self.env.engine
-        iteration, state = checkpoints.restore(like, wanted)
+        iteration, state = checkpoints.restore(like, wanted, iteration, _completed)
+        if iteration > self.config.iterations:
+            raise CheckpointError(
+                f"{self.folder} has trained {iteration * self.config.steps_per_iteration} env steps already; "
+                f"--total-timesteps {self.config.total_timesteps} asks for fewer"
+            )
+        write_json(self.folder.config, self._plain)
         self.progress.message(f"resuming after iteration {iteration} of {self.config.iterations}")
         return cast(TrainState, state)
 
@@ -304,18 +330,16 @@ class Trainer:
         score = None
         resume_step = first * per_iteration if self.resume else None
         self.progress.training(total * per_iteration, first * per_iteration)
-        with (
-            MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as writer,
-            Interrupt() as stop,
-        ):
+        self._stop.listen()
+        with MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as writer:
             for chunk in self.chunks(program, state):
                 state = chunk.state
                 metrics = self._metrics(chunk, chunk.totals)
                 score = metrics.get("rollout/ep_rew_mean", score)
                 writer.write(metrics)
                 self.progress.update(chunk.done * per_iteration, metrics)
-                self._check_health(state, metrics)
-                self._interrupted = hosts.any_of(stop.requested)
+                self._check_health(state.crash, metrics)
+                self._interrupted = hosts.any_of(self._stop.requested)
                 if chunk.saved or self._interrupted:
                     self._checkpoint(checkpoints, chunk.done, state, score)
         return state
@@ -357,12 +381,12 @@ class Trainer:
         except CheckpointError as error:
             self.progress.message(f"warning: {error}; the run goes on, the checkpoints before it are intact")
 
-    def _check_health(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+    def _check_health(self, crash: Crash, metrics: Mapping[str, float]) -> None:
         """Dump the first simulation that broke down; stop if learning itself did."""
         if metrics["sim/nan_resets"] and not self._crash_dumped:
             self._crash_dumped = True
             path = self.folder.path / "nan_dump.npz"
-            leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(state.crash.record))[0]
+            leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(crash.record))[0]
             np.savez(path, **{jax.tree_util.keystr(key, simple=True, separator="/"): leaf for key, leaf in leaves})
             self.progress.message(f"warning: a simulation broke down and was reset; its state is in {path}")
         if metrics.get(loop.OVERFLOWS):
@@ -397,7 +421,9 @@ class Trainer:
             with self.progress.stage("drawing the curves"), self.timings.stage("curves"):
                 curves.result()
         self._write_summary(summary)  # also before the video, which may fail or be cut short
-        if episodes is not None and self.config.video_seconds:
+        if self._stop.requested and not self._interrupted:
+            self.progress.message("interrupted: no video")
+        elif episodes is not None and self.config.video_seconds:
             with self.progress.stage("rendering the video"), self.timings.stage("video"):
                 make_video(self.env, episodes, self.folder.video, self.config.video_seconds, self.progress.message)
         self._write_summary(summary)
@@ -470,9 +496,10 @@ def load_run(
         level: Level of terrain to evaluate at, -1 for a random one each; the run's own setting if None.
 
     Raises:
-        ConfigError: The run's configuration is missing or wrong, or there is no such level.
+        ConfigError: The run's configuration is missing or wrong, it has several seeds, or there is no such level.
         CheckpointError: It has no complete checkpoint, or one from another configuration.
     """
+    folder.check_one_seed()
     config = load_config(folder)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     task = config.task if level is None else at_level(config.task, level)
@@ -483,8 +510,20 @@ def load_run(
     wanted = {key: plain_config(config)[key] for key in ("task", "ppo", "network", "n_envs")}
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         number = checkpoints.best() if which == "best" else None
-        _, state = checkpoints.restore(like, wanted, number)
+        _, state = checkpoints.restore(like, wanted, number, _completed)
     return config, env, agent, state
+
+
+def _completed(saved: dict[str, Any]) -> dict[str, Any]:
+    """Fill into a checkpoint's configuration what came after it, as `load_config` does into a run's."""
+    from jaxloco.tasks import recipe
+
+    data = {key: value for key, value in saved.items() if key not in ("task_name", "engine")}
+    try:
+        config = options.from_dict(TrainConfig, data, source="checkpoint", default=recipe(saved.get("task_name", "")))
+    except ConfigError:
+        return saved  # the comparison will say what is wrong with it
+    return {**saved, **plain_config(config)}
 
 
 def evaluate(
