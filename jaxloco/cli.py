@@ -472,7 +472,9 @@ def publish(arguments: list[str]) -> int:
     folders = [folder for run in map(RunFolder.open, runs) for folder in run.seeds or [run]]
     entry = zoo.publish(folders, Path(own.out))
     entry.check()
-    print(f"{entry.path}: {len(folders)} seed{"s" if len(folders) > 1 else ""}; see it: jaxloco run {entry.path} --view")
+    print(
+        f"{entry.path}: {len(folders)} seed{'s' if len(folders) > 1 else ''}; see it: jaxloco run {entry.path} --view"
+    )
     return 0
 
 

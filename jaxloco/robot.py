@@ -111,7 +111,6 @@ SCHEMA: Schema = {
     ),
 }
 
-_FEET_KEYS = SCHEMA["feet"].keys  # type: ignore[union-attr]
 
 CORNER_FRACTION = 0.9
 """Corner velocity over velocity limit where robot.toml gives none; its measured value is 0.93 to 0.96 on the Berkeley
@@ -308,13 +307,25 @@ class Robot:
         Raises:
             RobotError: The robot has none; says what to add to its robot.toml.
         """
-        if not self.feet:
-            keys = "\n".join(f"{name} = {key.example}" for name, key in _FEET_KEYS.items())
+        return self._required("feet", "foot")
+
+    def required_wheels(self) -> tuple[Wheel, ...]:
+        """Return `wheels`, for code that cannot do without.
+
+        Raises:
+            RobotError: The robot has none; says what to add to its robot.toml.
+        """
+        return self._required("wheels", "wheel")
+
+    def _required(self, table: str, one: str) -> Any:
+        found = getattr(self, table)
+        if not found:
+            example = "\n".join(f"{name} = {key.example}" for name, key in SCHEMA[table].keys.items())  # type: ignore[union-attr]
             raise RobotError(
-                f"{self.folder / 'robot.toml'}: robot {self.name!r} has no feet, which this task needs; "
-                f"add a table for each foot, for example:\n[[feet]]\n{keys}"
+                f"{self.folder / 'robot.toml'}: robot {self.name!r} has no {table}, which this task needs; "
+                f"add a table for each {one}, for example:\n[[{table}]]\n{example}"
             )
-        return self.feet
+        return found
 
     def joint_indices(self, names: Iterable[str]) -> np.ndarray:
         """Return the places of `names` in `joints` (so in every joint vector and in ctrl), shape (n,)."""

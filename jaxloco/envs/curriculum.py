@@ -11,7 +11,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxloco.errors import ConfigError
+from jaxloco.checks import check_finite, check_not_negative, check_positive
+from jaxloco.errors import ConfigError, unknown_name
+
+GROWTHS = ("progress", "success")
+"""What a range can grow with."""
 
 LAST_KEY = 0xFFFFFFFF
 """Folded into a key that is also split, or folded with the numbers of steps, for one draw beside all of them."""
@@ -68,6 +72,11 @@ class Curriculum:
     evaluation: float | None = 1.0
     recycle: bool = False
     kinds: int = 1
+
+    def __post_init__(self) -> None:
+        check_finite(self)
+        check_positive(self, "progress_until", "step_up", "kinds")
+        check_not_negative(self, "step_down", "start")
 
     def begin(self, keys: jax.Array, *, full: bool) -> CurriculumState:
         """Return the state of N robots, leading axis N, at the beginning of a training or an evaluation (`full`).
@@ -145,9 +154,10 @@ class Range:
     training: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        check_finite(self)
+        if self.grows is not None and self.grows not in GROWTHS:
+            raise unknown_name("growth of a range", self.grows, GROWTHS)
         for low, high in ((self.low, self.high), self.training or (self.low, self.high)):
-            if not (math.isfinite(low) and math.isfinite(high)):
-                raise ConfigError(f"range from {low} to {high}: both ends must be finite")
             if low > high:
                 raise ConfigError(f"range from {low} to {high}: low must not exceed high")
             if self.log and low <= 0.0:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxloco.checks import check_finite, check_not_negative
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
 from jaxloco.envs.quantities import rotate_inverse
@@ -42,6 +43,10 @@ class ObservationTerm:
     high: float | None = None
     imu: bool = False
 
+    def __post_init__(self) -> None:
+        check_finite(self, "low", "high", "clip")
+        check_not_negative(self, "noise", "bias")
+
 
 @dataclass(frozen=True)
 class ObservationGroup:
@@ -62,6 +67,8 @@ class ObservationGroup:
     misalignment: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.terms:
+            raise ConfigError("an observation group without terms: at least one is needed")
         if self.history < 1:
             raise ConfigError(f"history {self.history}: at least one frame is needed")
         if self.latency.low < 0.0:

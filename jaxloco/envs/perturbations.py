@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxloco.envs.curriculum import Range, Sampler
+from jaxloco.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,13 @@ class Pushes:
     duration: Range
     interval: Range
     lateral: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, span in (("force", self.force), ("duration", self.duration), ("interval", self.interval)):
+            for low in (span.low, *(span.training or ())[:1]):
+                if low < 0.0 or (name == "duration" and low == 0.0):
+                    wanted = "above 0" if name == "duration" else "at least 0"
+                    raise ConfigError(f"pushes: {name} from {low:g}: must be {wanted}")
 
     def start(self, sampler: Sampler) -> "PushState":
         """Return the state at the beginning of an episode: somewhere between two pushes."""

@@ -16,7 +16,7 @@ from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.quantities import multiply_quaternions
 from jaxloco.envs.terms import Bound, bind
-from jaxloco.errors import unknown_name
+from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.physics.contract import Params
 from jaxloco.robot import Robot
 
@@ -34,6 +34,12 @@ class Randomizer:
     name: str
     function: Callable[..., Mapping[str, jax.Array]]
     constants: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        factor = self.constants.get("factor")
+        for low in (factor.low, *(factor.training or ())[:1]) if isinstance(factor, Range) else ():
+            if low <= 0.0:
+                raise ConfigError(f"randomization {self.name!r}: factor from {low:g}: must be above 0")
 
 
 class RandomizedModel:

@@ -3,12 +3,15 @@
 Three kernels cover most needs (motivation `exp(-e²/σ²)`, penalties `|e|` and `e²`); a term can be any other function.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxloco.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,14 @@ class RewardTerm:
     weight: float
     inputs: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        numbers = {"weight": self.weight, **self.constants}
+        for name, value in numbers.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"reward {self.name!r}: {name} = {value}: must be finite")
+        if not numbers.get("sigma", 1.0) > 0.0:
+            raise ConfigError(f"reward {self.name!r}: sigma = {numbers['sigma']}: must be above 0")
 
 
 def exponential(error: jax.Array, *, sigma: float) -> jax.Array:

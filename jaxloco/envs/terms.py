@@ -68,6 +68,9 @@ def bind(
         source = inputs.get(name, name)
         if source in known:
             sources[name] = source
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in inputs:
+            if parameter.default is inspect.Parameter.empty:
+                raise ConfigError(f"{what}: {function.__name__}() needs the constant {name!r}")
         elif parameter.default is inspect.Parameter.empty or name in inputs:
             raise ConfigError(f"{what}: {unknown_name(kind, source, known)}")
     return Bound(function, sources, constants)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloco.checks import check_finite
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.symmetry import (
@@ -75,6 +76,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
+        check_finite(self)
         if self.activation_fn not in ACTIVATIONS:
             raise unknown_name("activation_fn", self.activation_fn, ACTIVATIONS)
         for name in ("net_arch_pi", "net_arch_vf"):

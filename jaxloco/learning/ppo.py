@@ -23,6 +23,7 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from jaxloco.checks import check_finite
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning import collectives, distributions
 from jaxloco.learning.advantages import gae
@@ -96,6 +97,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
+        check_finite(self, "max_grad_norm")
         _check_choices(self)
         for name in ("n_steps", "n_minibatches", "n_epochs"):
             _require(getattr(self, name) >= 1, self, name, "must be at least 1")

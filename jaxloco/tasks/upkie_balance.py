@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxloco.checks import check_not_negative, check_positive
 from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
 from jaxloco.envs.actuators import Actuation, wheel_drive
@@ -50,11 +51,11 @@ class UpkieBalance:
         action_delay: Time until a target has effect, s.
         bandwidth_lag: Time constant of the servos' lag, s.
         wheel_gain: Factor on the wheel servos' velocity gain (1 N m s/rad): softer below 1.
-        training_wheel_gain: The same in training.
+        training_wheel_gain: What training draws from too, from the lower of both ends to the higher.
         leg_gain: Factor on the leg servos' gains (20 N m/rad and 1 N m s/rad in the package's simulator, which offers
             a factor of 2; 64 N m/rad on the robot).
         leg_damping: Further factor on the leg servos' velocity gain, which is not known of the robot.
-        training_leg_damping: The same in training.
+        training_leg_damping: What training draws from too.
         torque_scale: Factor on each motor's torque.
         mass_scale: Factor on each body's mass and inertia.
         inertia_scale: Further factor on each body's inertia.
@@ -62,13 +63,13 @@ class UpkieBalance:
         wheel_scale: Factor on the wheel radius.
         leg_scale: Factor on the lengths of the legs.
         initial_pitch: Half-width of the first pitch, rad; this and the two velocities as in `ppo_balancer`.
-        training_initial_pitch: The same in training.
+        training_initial_pitch: The same in training, if that is more.
         initial_position: Half-width of the first ground position, m: the robot learns to come back.
         initial_velocity: Half-width of the first velocity of the trunk, m/s.
         initial_pitch_velocity: Half-width of the first pitch velocity, rad/s.
         initial_height: How far above the ground an episode begins, m.
         push_force: Magnitude of pushes, N.
-        training_push_force: The same in training.
+        training_push_force: What training draws from too.
         push_duration: Length of a push, s.
         push_interval: Time between pushes, s.
     """
@@ -108,6 +109,12 @@ class UpkieBalance:
     push_duration: Span = (0.05, 0.15)
     push_interval: Span = (0.5, 3.0)
 
+    def __post_init__(self) -> None:
+        check_positive(self, "episode_seconds", "training_seconds", "history", "fall_pitch", "max_distance")
+        check_positive(self, "max_ground_velocity", "max_ground_acceleration")
+        check_not_negative(self, "noise", "pitch_bias", "com_shift", "initial_pitch", "training_initial_pitch")
+        check_not_negative(self, "initial_position", "initial_velocity", "initial_pitch_velocity", "initial_height")
+
     @property
     def name(self) -> str:
         """Name of the task."""
@@ -115,6 +122,8 @@ class UpkieBalance:
 
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
+        load_robot(self.robot).required_wheels()
+        first_pitch = max(self.initial_pitch, self.training_initial_pitch)
         return EnvSpec(
             robot=self.robot,
             action=self._action(),
@@ -132,7 +141,7 @@ class UpkieBalance:
                 height=Range(*self.initial_height),
                 pitch=replace(
                     _around_zero(self.initial_pitch, grows=True),
-                    training=(-self.training_initial_pitch, self.training_initial_pitch),
+                    training=(-first_pitch, first_pitch),
                 ),
                 ground_position=_around_zero(self.initial_position),
                 forward_velocity=_around_zero(self.initial_velocity),
@@ -141,7 +150,11 @@ class UpkieBalance:
             randomization=self._randomizers(),
             pushes=Pushes(
                 force=Range(
-                    *self.push_force, grows="progress", nominal=0.0, start=0.2, training=self.training_push_force
+                    *self.push_force,
+                    grows="progress",
+                    nominal=0.0,
+                    start=0.2,
+                    training=_both(self.push_force, self.training_push_force),
                 ),
                 duration=Range(*self.push_duration),
                 interval=Range(*self.push_interval),
@@ -181,8 +194,8 @@ class UpkieBalance:
         legs = [body for body in range(model.nbody) if model.body_parentid[body] > 1]
         wheels = robot.joint_indices([wheel.joint for wheel in robot.wheels]).tolist()
         others = [index for index in range(model.nu) if index not in wheels]
-        wheel_gain = Range(*self.wheel_gain, log=True, training=self.training_wheel_gain)
-        leg_damping = Range(*self.leg_damping, log=True, training=self.training_leg_damping)
+        wheel_gain = Range(*self.wheel_gain, log=True, training=_both(self.wheel_gain, self.training_wheel_gain))
+        leg_damping = Range(*self.leg_damping, log=True, training=_both(self.leg_damping, self.training_leg_damping))
         scale = rand.Randomizer
         return (
             scale("masses", rand.scale_masses, {"factor": Range(*self.mass_scale)}),
@@ -199,6 +212,11 @@ class UpkieBalance:
             scale("leg_damping", rand.scale_damping, {"actuators": others, "factor": leg_damping}),
             scale("torques", rand.scale_torques, {"factor": Range(*self.torque_scale)}),
         )
+
+
+def _both(a: Span, b: Span) -> Span:
+    """Return the range from the lower of both ends to the higher."""
+    return min(a[0], b[0]), max(a[1], b[1])
 
 
 def tip_position(ground_position: jax.Array, pitch: jax.Array, *, height: float = 0.58) -> jax.Array:

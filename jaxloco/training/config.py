@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
+from jaxloco.checks import check_finite, check_not_negative
 from jaxloco.envs.interface import EnvironmentSpec
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig
@@ -73,14 +74,15 @@ class TrainConfig:
     video_seconds: float = 6.0
 
     def __post_init__(self) -> None:
+        check_finite(self, "max_grad_norm")
         for name in ("total_timesteps", "n_envs", "seeds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be at least 1")
+        if self.iterations >= 2**31:
+            raise ConfigError(f"total_timesteps {self.total_timesteps}: at most {2**31 - 1} updates can be counted")
         if not 0 <= self.seed <= 2**31 - self.seeds:
             raise ConfigError(f"seed {self.seed}: must be between 0 and {2**31 - self.seeds}")
-        for name in ("n_devices", "metrics_every", "checkpoint_every", "eval_episodes", "video_seconds"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")
+        check_not_negative(self, "n_devices", "metrics_every", "checkpoint_every", "eval_episodes", "video_seconds")
 
     @property
     def steps_per_iteration(self) -> int:

@@ -1,0 +1,63 @@
+"""Checks of the numbers in options and descriptions, before anything is built from them."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from jaxloco.errors import ConfigError
+
+
+def check_finite(owner: Any, *but: str) -> None:
+    """Check that every number of a dataclass, and of those in it, is finite.
+
+    Args:
+        owner: The dataclass.
+        but: Fields that may be infinite, though not NaN.
+
+    Raises:
+        ConfigError: One is not; the message names the field and its value.
+    """
+    for entry in fields(owner):
+        value = getattr(owner, entry.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            check_finite(value, *but)
+            continue
+        for number in _numbers(value):
+            if math.isnan(number) or (math.isinf(number) and entry.name not in but):
+                raise ConfigError(f"{entry.name} = {value}: must be finite")
+
+
+def check_positive(owner: Any, *names: str) -> None:
+    """Check that all numbers in these fields are above 0.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name, value, number in _named(owner, names):
+        if not number > 0.0:
+            raise ConfigError(f"{name} = {value}: must be above 0")
+
+
+def check_not_negative(owner: Any, *names: str) -> None:
+    """Check that no number in these fields is below 0.
+
+    Raises:
+        ConfigError: One is.
+    """
+    for name, value, number in _named(owner, names):
+        if not number >= 0.0:
+            raise ConfigError(f"{name} = {value}: must not be negative")
+
+
+def _named(owner: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any, float]]:
+    for name in names:
+        value = getattr(owner, name)
+        for number in _numbers(value):
+            yield name, value, number
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    """Return the numbers that a value is or holds."""
+    values = value if isinstance(value, tuple | list) else (value,)
+    return tuple(number for number in values if isinstance(number, int | float) and not isinstance(number, bool))
