@@ -5,7 +5,7 @@
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD/runs:/work/runs" jaxloco train upkie-balance
 #
 # Without arguments it runs `jaxloco train`. Runs land in ./runs of the host, owned by whoever started the container.
-# A robot folder of your own: add `-v "$PWD/my_robot:/work/my_robot:ro"` and `--robot my_robot`.
+# A robot folder of your own: add `-v "$PWD/my_robot:/work/my_robot:ro"` and `--task.robot my_robot`.
 FROM python:3.12-slim
 
 # Headless rendering through EGL. The driver's own libraries come with the container toolkit ("graphics" below).

@@ -39,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (JaxlocoError, OSError) as error:  # OSError: a path that cannot be written, a full disk
         print(f"jaxloco: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if "MUJOCO_GL" not in str(error):  # MuJoCo cannot even be imported with a name that it does not know
+            raise
+        print(f"jaxloco: {error}; use egl, osmesa or glfw, or off for no pictures", file=sys.stderr)
+        return 2
     except ModuleNotFoundError as error:
         print(f"jaxloco: {error}. Install the training tools: pip install 'jaxloco[train]'", file=sys.stderr)
         return 2
@@ -175,8 +180,10 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: P
 
 
 def _new(arguments: list[str]) -> "TrainConfig":
-    """Return the configuration of a new run."""
-    task = _positional(arguments, "TASK", DEFAULT_TASK)
+    """Return the configuration of a new run; without a TASK, of that in the configuration of another run."""
+    stamps = [options.read_config_file(path).get("task_name") for path in options.config_files(arguments)]
+    named = [stamp for stamp in stamps if isinstance(stamp, str)]
+    task = _positional(arguments, "TASK", named[-1] if named else DEFAULT_TASK)
     return _parse(recipe(task), arguments, f"train.py {task}")
 
 
@@ -198,11 +205,9 @@ def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunF
 
 
 def _parse(default: Any, arguments: list[str], prog: str) -> Any:
-    description = (
-        "Train a policy. Besides the options below: --out FOLDER, --name WORD, --resume RUN, --quiet. "
-        f"Tasks: {', '.join(TASKS)}."
-    )
-    return options.parse(default, arguments, prog=prog, description=description)
+    description = f"Train a policy. Tasks: {', '.join(TASKS)}."
+    stamps = {"task_name": default.task.name}
+    return options.parse(default, arguments, prog=prog, description=description, stamps=stamps, beside=RunOptions())
 
 
 def prepare_jax() -> None:

@@ -31,6 +31,10 @@ class CheckpointError(JaxlocoError):
     """A checkpoint that is missing, incomplete or from another configuration."""
 
 
+class ConnectionLostError(JaxlocoError):
+    """A robot, or its simulator, that does not answer."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return (not raise) an error for `name`, with the closest of the `known` names.
 

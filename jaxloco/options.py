@@ -27,7 +27,15 @@ CONFIG_OPTION = "--config"
 CONFIG_HELP = "JSON or TOML file with settings; it comes over the defaults, and the options here over it."
 
 
-def parse(config: type[T] | T, argv: Sequence[str] | None = None, *, prog: str, description: str) -> T:
+def parse(
+    config: type[T] | T,
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str,
+    description: str,
+    stamps: Mapping[str, str] | None = None,
+    beside: Any = None,
+) -> T:
     """Read options from a command line.
 
     Args:
@@ -35,6 +43,8 @@ def parse(config: type[T] | T, argv: Sequence[str] | None = None, *, prog: str, 
         argv: The arguments after the program's name; those of this process if absent.
         prog: The program's name in messages.
         description: One or two sentences for `--help`.
+        stamps: Keys that a file may have besides the settings, and what they must say.
+        beside: A dataclass with options that were taken out of the arguments before; for `--help` and suggestions.
 
     Returns:
         The configuration: defaults, then files given with `--config`, then options.
@@ -46,9 +56,13 @@ def parse(config: type[T] | T, argv: Sequence[str] | None = None, *, prog: str, 
     type_ = cast(type[T], config if isinstance(config, type) else type(config))
     try:
         default = config() if isinstance(config, type) else config
-        for path in _config_files(arguments):
-            default = from_dict(type_, read_config_file(path), source=path, default=default)
-        return _parse_options(type_, default, arguments, prog, description)
+        for path in config_files(arguments):
+            data = read_config_file(path)
+            for key, expected in (stamps or {}).items():
+                if (found := data.pop(key, expected)) != expected:
+                    raise ConfigError(f"{path}: {key} is {found!r}, expected {expected!r}")
+            default = from_dict(type_, data, source=path, default=default)
+        return _parse_options(type_, default, arguments, prog, description, beside)
     except ConfigError as error:
         print(f"{prog}: {error}", file=sys.stderr)
     except BrokenPipeError:  # --help into `head`
@@ -128,7 +142,8 @@ def option_name(key: str) -> str:
 # Command line
 
 
-def _config_files(arguments: Sequence[str]) -> list[str]:
+def config_files(arguments: Sequence[str]) -> list[str]:
+    """Return the files given with `--config`."""
     files = []
     for index, argument in enumerate(arguments):
         if argument == CONFIG_OPTION and index + 1 < len(arguments):
@@ -138,7 +153,7 @@ def _config_files(arguments: Sequence[str]) -> list[str]:
     return files
 
 
-def _parse_options(type_: type[T], default: T, arguments: Sequence[str], prog: str, description: str) -> T:
+def _parse_options(type_: type[T], default: T, arguments: Sequence[str], prog: str, description: str, beside: Any) -> T:
     import tyro
 
     if "config" in {field.name for field in dataclasses.fields(cast(Any, type_))}:
@@ -149,6 +164,9 @@ def _parse_options(type_: type[T], default: T, arguments: Sequence[str], prog: s
         ("config", config, dataclasses.field(default=None)),
         ("options", options, dataclasses.field(default=default)),
     ]
+    if beside is not None:
+        others = Annotated[type(beside), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        fields.insert(1, ("beside", others, dataclasses.field(default=beside)))
     parsed: Any = tyro.cli(
         dataclasses.make_dataclass("Options", fields),
         args=list(arguments),

@@ -90,7 +90,10 @@ def test_help_of_a_task_lists_its_options_and_what_they_mean(capsys):
         "--config",
     ):
         assert option in words
-    assert "--resume RUN" in words and "{auto,native,mjx,warp}" in words
+    assert (
+        "--resume none|STR Folder of a run to go on with" in words.replace("│ ", "")
+        and "{auto,native,mjx,warp}" in words
+    )
 
 
 def test_the_version_is_told(capsys):
@@ -266,6 +269,29 @@ def test_a_mistake_in_a_file_names_file_and_key(capsys, trained, tmp_path, text,
     err = capsys.readouterr().err
     assert message in err and "settings.toml" in err and err.count("\n") == 1
     assert not trained
+
+
+def test_the_configuration_of_a_run_repeats_it(trained, tmp_path, capsys):
+    path = a_run(tmp_path / "runs" / "heron_1") / "config.json"
+    assert call("train", "--config", str(path), "--out", "again", "--quiet") == 0
+    ((config, _, resume),) = trained
+    assert config == tiny() and not resume
+    assert call("train", "pendulum-swingup", "--config", str(path), "--quiet") == 2
+    assert "task_name is 'cartpole', expected 'pendulum-swingup'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("word", "meant"), [("--resum", "--resume"), ("--quite", "--quiet"), ("--ouput", "--out")])
+def test_options_of_the_run_are_suggested_too(trained, capsys, word, meant):
+    assert call("train", "cartpole", word, "x") == 2
+    assert f" {meant}" in capsys.readouterr().err
+    assert not trained
+
+
+def test_a_name_of_a_graphics_library_that_mujoco_does_not_know_is_a_message():
+    command = [sys.executable, str(REPOSITORY / "train.py"), "cartpole", "--quiet"]
+    done = subprocess.run(command, env={**os.environ, "MUJOCO_GL": "foo"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("MUJOCO_GL: foo; use egl, osmesa or glfw, or off for no pictures")
 
 
 def test_resume_takes_the_configuration_of_the_run_and_options_over_it(trained, tmp_path):

@@ -1,13 +1,17 @@
 """What README and docs/ say is true: links resolve, commands and figures exist, the example task works."""
 
+import io
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from jaxloco import cli, options
 from jaxloco.cli import COMMANDS
-from jaxloco.tasks import TASKS
+from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +56,22 @@ def test_commands_exist(page):
     code = "\n".join(FENCE.findall(text) + re.findall(r"`([^`\n]+)`", FENCE.sub("", text)))
     named = re.findall(r"(?:^|\$ |`)jaxloco ([a-z-]+)\b", code, re.MULTILINE)
     assert set(named) - set(COMMANDS) == set()
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "Dockerfile"], ids=lambda page: page.name)
+def test_lines_that_train_are_understood(page, monkeypatch, tmp_path):
+    """Every `train.py TASK …` and `jaxloco train TASK …` in a block of code has options that exist."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    text = text_of(page)
+    code = text if page.suffix != ".md" else "\n".join(FENCE.findall(text)).replace("\\\n", " ")
+    lines = re.findall(r"(?:train\.py|jaxloco train) +((?:[a-z0-9-]+-[a-z-]+|--)[^#`\n—&|]*)", code)
+    for line in lines:
+        filled = ["1" if word.isupper() else word for word in shlex.split(line)]  # K, RUN
+        own, words = cli._split_run_options(filled)
+        task = words.pop(0) if words and not words[0].startswith("-") else None
+        if own.resume or task not in (None, *TASKS) or not {"--help", "--config"}.isdisjoint(words):
+            continue
+        options.parse(recipe(task or DEFAULT_TASK), words, prog=f"{page.name}: {line}", description="")
 
 
 def test_readme_names_every_command_and_task():

@@ -1,12 +1,14 @@
 """Running bundles in environments: what the registry refuses, and Upkie in its own package's simulator."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from onboard_helpers import upkie_spec, write_linear_bundle, write_upkie_bundle
 
-from jaxloco.errors import BundleError, ConfigError, UnknownNameError
-from jaxloco.onboard import Reading
+from jaxloco.errors import BundleError, ConfigError, ConnectionLostError, UnknownNameError
+from jaxloco.onboard import Policy, Reading
 from jaxloco.onboard.clients import (
     ClientMapping,
     check_fits,
@@ -15,8 +17,10 @@ from jaxloco.onboard.clients import (
     register,
     registry,
     run_bundle,
+    run_episode,
     summarize,
 )
+from jaxloco.onboard.clients.upkie import UpkieClient
 
 
 @pytest.fixture
@@ -79,6 +83,39 @@ class Still:
 
     def close(self) -> None:
         Still.closed += 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seconds": math.nan}, "seconds nan: must be above 0"),
+        ({"episodes": 0}, "episodes 0: must be at least 1"),
+        ({"seed": -3}, "seed -3: must not be negative"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(linear, options, message):
+    with pytest.raises(ConfigError, match=message):
+        run_bundle(linear, "Upkie-Mock-Pendulum", **options)
+
+
+@pytest.mark.parametrize("at", ["reset", "step"])
+def test_a_spine_that_does_not_answer_is_an_error_of_ours(linear, at):
+    exceptions = pytest.importorskip("upkie.exceptions")
+
+    class Env:
+        def reset(self, seed=None):
+            return self.answer("reset", np.zeros(4), {})
+
+        def step(self, action):
+            return self.answer("step", np.zeros(4), 0.0, False, False, {})
+
+        def answer(self, name, *values):
+            if name == at:
+                raise exceptions.SpineError("no response")
+            return values
+
+    with pytest.raises(ConnectionLostError, match=r"does not answer: no response\. Is its spine running"):
+        run_episode(Policy.load(linear), UpkieClient(Env()), seconds=0.1)
 
 
 def test_a_registered_mapping_is_found_first_and_used(linear, monkeypatch):

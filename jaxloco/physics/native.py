@@ -8,6 +8,7 @@ Each device of the process has batches of its own, stepped on its share of the c
 (`jax_num_cpu_devices`), physics, policy and update all run in parallel.
 """
 
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +36,8 @@ class NativePhysics(RowPhysics):
 
     def __init__(self, spec: PhysicsSpec, threads: int = 0) -> None:
         super().__init__(spec, spec.fields)
+        if mujoco.get_mju_user_warning() is None:
+            mujoco.set_mju_user_warning(_warn)
         self._targets = {kind: f"jaxloco_{kind}_{spec.fingerprint()}" for kind in ("step", "forward")}
         for kind, target in self._targets.items():
             host_call.register(target, partial(_Host, spec, kind, threads))
@@ -50,6 +53,15 @@ class NativePhysics(RowPhysics):
         """Run one robot: (n_in,), (n_fields,) → (n_out,); traceable."""
         result = jax.ShapeDtypeStruct((self.n_out,), jnp.float32)
         return host_call.call(self._targets[kind], result, inputs, fields)
+
+
+def _warn(text: str) -> None:
+    """Take MuJoCo's warnings, which it would write into a file in the current folder as well.
+
+    Of a simulation that broke down it warns each time; those are counted, reset and told of once (`sim/nan_resets`).
+    """
+    if not text.startswith("Nan, Inf or huge value"):
+        print(f"MuJoCo: {text}", file=sys.stderr)
 
 
 class _Host:

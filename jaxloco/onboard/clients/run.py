@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxloco.errors import ConfigError
 from jaxloco.onboard.clients.registry import check_fits, find
 from jaxloco.onboard.loop import Client, Loop, LoopReport, OnStep, Reading
 from jaxloco.onboard.policy import Output, Policy
@@ -125,8 +126,11 @@ def run_bundle(
     Raises:
         BundleError: The bundle cannot be trusted, or does not give the trained policy's answers here.
         UnknownNameError: No mapping for the environment.
-        ConfigError: The bundle is for another robot, or its inputs or outputs are not the environment's.
+        ConfigError: The bundle is for another robot, its inputs or outputs are not the environment's, or a number
+            makes no sense.
+        ConnectionLostError: The robot does not answer.
     """
+    _check_numbers(seconds, episodes, seed)
     mapping = find(env_id)
     policy = Policy.load(folder)
     check_fits(policy.spec, mapping)
@@ -150,6 +154,15 @@ def run_bundle(
         if client is not None:
             client.close()
     return results
+
+
+def _check_numbers(seconds: float, episodes: int, seed: int | None) -> None:
+    if not seconds > 0.0:
+        raise ConfigError(f"seconds {seconds}: must be above 0")
+    if episodes < 1:
+        raise ConfigError(f"episodes {episodes}: must be at least 1")
+    if seed is not None and seed < 0:
+        raise ConfigError(f"seed {seed}: must not be negative")
 
 
 def summarize(results: Sequence[EpisodeResult]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, ConnectionLostError
 from jaxloco.onboard.loop import Client, Reading
 from jaxloco.onboard.spec import PolicySpec, expand
 
@@ -39,14 +39,16 @@ class UpkieClient:
 
     def reset(self) -> Reading:
         """Reset the environment; its observation is the first reading."""
-        observation, info = self.env.reset(seed=self._seed)
+        with _Answering():
+            observation, info = self.env.reset(seed=self._seed)
         self._seed = None
         return self._reading(observation, info, False, False)
 
     def step(self, outputs: Mapping[str, Any]) -> Reading:
         """Send the ground velocity target [m/s] and return what the environment observes."""
         self._action[0] = outputs["ground_velocity_target"]
-        observation, _, terminated, truncated, info = self.env.step(self._action)
+        with _Answering():
+            observation, _, terminated, truncated, info = self.env.step(self._action)
         return self._reading(observation, info, bool(terminated), bool(truncated))
 
     def close(self) -> None:
@@ -60,6 +62,17 @@ class UpkieClient:
             raise ConfigError(f"expected an observation of {list(INPUTS)}, found {len(values)} numbers")
         timestamp = info.get("spine_observation", {}).get("time", time.perf_counter())
         return Reading(dict(zip(INPUTS, values, strict=True)), float(timestamp), terminated, truncated)
+
+
+class _Answering:
+    """Turns the upkie package's errors into one of ours; a plain class, as a generator costs some µs at every step."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is not None and kind.__module__ == "upkie.exceptions":
+            raise ConnectionLostError(f"the robot does not answer: {error}. Is its spine running?") from error
 
 
 def is_real_time(env_id: str) -> bool:
@@ -81,6 +94,7 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
 
     Raises:
         ConfigError: The upkie package is missing, does not have this environment, or cannot make it.
+        ConnectionLostError: The spine does not answer.
     """
     try:
         import gymnasium
@@ -104,8 +118,9 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
     if kwargs["regulate_frequency"]:
         raise ConfigError("regulate_frequency: the loop keeps the time, not the environment; use regulate instead")
     try:
-        # Gymnasium's checker would complain about the mock's observations, and costs time at every step.
-        env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+        with _Answering():
+            # Gymnasium's checker would complain about the mock's observations, and costs time at every step.
+            env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     except TypeError as error:
         raise ConfigError(f"{env_id}: {error}") from None
     return UpkieClient(env, seed)
