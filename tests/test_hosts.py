@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from training_helpers import command, run
+from training_helpers import command, rows, run
 
 from jaxloco import cli
 from jaxloco.errors import JaxlocoError
@@ -21,13 +23,13 @@ SMALL = ("--eval-episodes", "4", "--video-seconds", "0", "--metrics-every", "204
 SMALL += ("--ppo.learning-rate-schedule", "constant")  # a linear one would refer to the length of the run
 
 
-def on_two_hosts(*words: str) -> None:
-    """Run `train.py` as two processes with one device each, to their end."""
+def start_two(*words: str) -> list[subprocess.Popen[str]]:
+    """Start `train.py` as two processes with one device each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = ("--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2")
-    processes = [
+    return [
         subprocess.Popen(
             command(*words, *shared, "--process-id", str(number)),
             stdout=subprocess.PIPE,
@@ -37,12 +39,22 @@ def on_two_hosts(*words: str) -> None:
         )
         for number in range(2)
     ]
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
+    """Wait for processes; return their exit statuses and what they printed."""
     try:
         outputs = [process.communicate(timeout=300.0)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    return [process.returncode for process in processes], outputs
+
+
+def on_two_hosts(*words: str) -> None:
+    """Run `train.py` as two processes, to their end."""
+    codes, outputs = ended(start_two(*words))
+    assert codes == [0, 0], outputs
 
 
 @pytest.mark.slow
@@ -62,6 +74,35 @@ def test_two_hosts_train_save_and_resume_as_one_process_does(tmp_path: Path):
         assert found["time/iterations"].tolist() == [1, 2, 3, 4, 5, 6]
         for metric in ("rollout/ep_rew_mean", "train/value_loss", "train/std"):
             np.testing.assert_allclose(found[metric], wanted[metric], rtol=1e-3, err_msg=f"{name}: {metric}")
+
+
+@pytest.mark.slow
+def test_a_lost_host_and_an_error_of_the_first_end_all_of_them_with_a_message(tmp_path: Path):
+    path = tmp_path / "run"
+    words = (
+        "--total-timesteps",
+        "1e8",
+        "--metrics-every",
+        "2048",
+        "--checkpoint-every",
+        "4096",
+        "--eval-episodes",
+        "0",
+    )
+    first, second = start_two("cartpole", "--out", str(path), *words)
+    deadline = time.monotonic() + 180.0
+    while rows(path) < 4 and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    second.kill()
+    codes, outputs = ended([first, second])
+    assert codes == [2, -signal.SIGKILL], outputs
+    assert "another host was lost" in outputs[0] and f"--resume {path}" in outputs[0]
+    assert "Traceback" not in outputs[0]
+
+    codes, outputs = ended(start_two("--resume", str(path), "--ppo.gamma", "0.5"))
+    assert codes == [2, 2], outputs
+    assert "ppo.gamma was 0.99, is now 0.5" in outputs[0] and "on the first host: " in outputs[1]
+    assert "ppo.gamma was 0.99, is now 0.5" in outputs[1] and "Traceback" not in outputs[0] + outputs[1]
 
 
 def test_options_of_several_hosts_are_checked():

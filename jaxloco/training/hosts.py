@@ -22,6 +22,9 @@ T = TypeVar("T")
 MESSAGE_BYTES = 2000
 """Room for an error that the first process tells the others of."""
 
+SIGNS_OF_LOSS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
+"""What errors of exchanges between hosts say."""
+
 WAIT_SECONDS = 900
 """How long processes may differ in compiling."""
 
@@ -131,8 +134,8 @@ def ending_when_lost(advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # XLA's errors are the one or the other
+        if jax.process_count() == 1 or not any(sign in str(error) for sign in SIGNS_OF_LOSS):
             raise
         lines = str(error).splitlines()
         print(
