@@ -146,6 +146,22 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, shared,
         np.testing.assert_array_equal(again[name], straight[name])
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_after_the_training_leaves_out_the_video_alone(tmp_path, shared, number):
+    class DuringEvaluation(Recorder):
+        def begin(self, text: str) -> None:
+            super().begin(text)
+            if text == "evaluating":
+                signal.raise_signal(number)
+
+    path, recorder = tmp_path / "run", DuringEvaluation()
+    config = tiny(iterations=4, eval_episodes=2, video_seconds=0.1)
+    summary = Trainer(config, RunFolder.at(path), recorder).run()
+    assert summary["interrupted"] is False and summary["evaluation"]["episodes"] == 2
+    assert "interrupted: no video" in recorder.messages and not (path / "video.mp4").exists()
+    assert Policy.load(path / "policy").verify() <= 1e-5
+
+
 def test_a_second_interruption_is_obeyed_at_once(tmp_path, shared):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     with pytest.raises(KeyboardInterrupt):
