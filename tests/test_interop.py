@@ -241,17 +241,17 @@ def test_every_task_is_registered():
     assert ours.env_id("anymal-c-velocity") == "jaxloco/AnymalCVelocity-v0"
 
 
-@pytest.mark.parametrize("privileged", [False, True])
+@pytest.mark.parametrize(("task", "privileged"), [("cartpole", False), ("upkie-balance", True)])
 @pytest.mark.filterwarnings("ignore:.*A Box observation space:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*Not able to test alternative render modes:UserWarning")
-def test_gymnasium_and_stable_baselines3_find_nothing_wrong(privileged):
+def test_gymnasium_and_stable_baselines3_find_nothing_wrong(task, privileged):
     from gymnasium.utils.env_checker import check_env
 
-    env = gymnasium.make(ours.env_id("cartpole"), engine="native", privileged=privileged, render_mode="rgb_array")
+    env = gymnasium.make(ours.env_id(task), engine="native", privileged=privileged, render_mode="rgb_array")
     check_env(env.unwrapped)
+    assert env.unwrapped.render().shape == (360, 640, 3)
     checker = pytest.importorskip("stable_baselines3.common.env_checker")
     checker.check_env(env.unwrapped)
-    assert env.unwrapped.render().shape == (360, 640, 3)
 
 
 def test_one_robot_in_gymnasium_ends_as_the_task_says():
@@ -288,6 +288,8 @@ def test_a_vector_environment_made_by_gymnasium_has_its_spaces():
     env = gymnasium.make_vec(ours.env_id("pendulum-swingup"), num_envs=2, engine="native")
     observation, _ = env.reset(seed=1)
     assert env.observation_space.contains(observation) and env.single_action_space.shape == (1,)
+    with pytest.raises(ConfigError, match=r"an action of shape \(2,\): the action space has \(\d+, 1\)"):
+        env.step(np.zeros(2, np.float32))
     np.testing.assert_array_equal(env.reset(seed=1)[0], observation)
     with pytest.raises(ConfigError, match="one seed draws all robots"):
         env.reset(seed=[1, 2])

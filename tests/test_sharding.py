@@ -85,7 +85,7 @@ def test_as_many_devices_as_can_share_the_robots_are_used_and_idle_ones_are_name
         settings = replace(config(0), n_envs=n_envs)
         n_devices = trainer.count_devices(settings, "native")
         assert n_devices == expected
-        idle = trainer._idle_devices(settings, "native", n_devices)
+        idle = trainer._warning_of_devices(settings, "native", n_devices)
         assert idle is None if expected == 16 else f"{16 - expected} of 16 devices stay idle" in str(idle)
     monkeypatch.setattr(jax, "process_count", lambda: 16)
     with pytest.raises(ConfigError, match=r"16 devices cannot share 40 robots .* multiple of 16"):
@@ -96,3 +96,5 @@ def test_on_a_cpu_physics_of_xla_is_not_shared_among_devices_unless_asked_for():
     assert trainer.count_devices(config(0), "native") > 1
     assert trainer.count_devices(config(0), "mjx") == 1
     assert trainer.count_devices(config(2), "mjx") == 2
+    assert trainer._warning_of_devices(config(0), "mjx", 1) is None
+    assert "can wait forever" in str(trainer._warning_of_devices(config(2), "mjx", 2))

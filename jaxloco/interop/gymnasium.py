@@ -82,7 +82,7 @@ class GymEnv(gymnasium.Env[Observation, np.ndarray]):
         """Advance one control period."""
         if self._state is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        state = self._state = self._step(self._state, jnp.asarray(action, jnp.float32))
+        state = self._state = self._step(self._state, _checked(action, self.action_space))
         observation = _seen(state.observation, self._privileged)
         return observation, float(state.reward), bool(state.terminated), bool(state.truncated), self._info()
 
@@ -107,7 +107,9 @@ class GymVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     """Many robots in one compiled step.
 
     Where an episode ends, the same step returns the first observation of the next one (`AutoresetMode.SAME_STEP`);
-    the last one is in `infos["final_obs"]`, and the return and length of the episode in `infos["final_info"]`.
+    the last one is in `infos["final_obs"]`, and the return and length of the episode in `infos["final_info"]`. Wrappers
+    that ask for another mode (Gymnasium's vector `NormalizeObservation`) do not fit; learners of our own normalize by
+    themselves.
 
     Args:
         num_envs: Number of robots.
@@ -162,7 +164,7 @@ class GymVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         """Advance every robot one control period."""
         if self._state is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        self._state, ended = self._step(self._state, jnp.asarray(actions, jnp.float32))
+        self._state, ended = self._step(self._state, _checked(actions, self.action_space))
         terminated, truncated = np.array(ended.terminated), np.array(ended.truncated)
         observation = _seen(self._state.robots.observation, self._privileged)
         return observation, np.array(ended.reward), terminated, truncated, self._infos(ended, terminated | truncated)
@@ -195,6 +197,12 @@ def _observation_space(env: Environment, privileged: bool) -> spaces.Space[Any]:
 
 def _action_space(env: Environment) -> spaces.Box:
     return spaces.Box(-1.0, 1.0, (env.action_size,), np.float32)
+
+
+def _checked(action: np.ndarray, space: spaces.Space[Any]) -> jax.Array:
+    if np.shape(action) != space.shape:
+        raise ConfigError(f"an action of shape {np.shape(action)}: the action space has {space.shape}")
+    return jnp.asarray(action, jnp.float32)
 
 
 def _key(random: np.random.Generator) -> jax.Array:

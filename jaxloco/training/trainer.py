@@ -162,10 +162,12 @@ def count_devices(config: TrainConfig, engine: str) -> int:
     return max(fitting) if _may_share(engine) else min(fitting)
 
 
-def _idle_devices(config: TrainConfig, engine: str, n_devices: int) -> str | None:
-    """Return why some devices stay idle that nobody has told to, or None."""
+def _warning_of_devices(config: TrainConfig, engine: str, n_devices: int) -> str | None:
+    """Return what the user should know of the devices: that some stay idle unasked, or may wait forever; or None."""
     available = jax.device_count()
-    if config.n_devices or n_devices == available or not _may_share(engine):
+    if not _may_share(engine):
+        return f"warning: with {engine} on a CPU, several devices can wait forever" if n_devices > 1 else None
+    if config.n_devices or n_devices == available:
         return None
     return (
         f"warning: {available - n_devices} of {available} devices stay idle: they cannot share {config.n_envs} robots "
@@ -294,8 +296,8 @@ class Trainer:
                 "run folder": str(self.folder),
             }
         )
-        if idle := _idle_devices(self.config, self.env.engine, self.n_devices):
-            self.progress.message(idle)
+        if warning := _warning_of_devices(self.config, self.env.engine, self.n_devices):
+            self.progress.message(warning)
 
     def _restore(self, checkpoints: Checkpoints | None) -> TrainState:
         like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
