@@ -310,36 +310,27 @@ def last_state(path: Path) -> tuple[int, dict[bytes, bytes]]:
 @pytest.mark.slow
 def test_a_killed_run_resumed_from_the_command_line_ends_bit_for_bit_as_an_undisturbed_one(tmp_path):
     options = (
-        *("upkie-balance", "--n-envs", "8", "--total-timesteps", "51200", "--ppo.n-steps", "16"),
-        *(
-            "--eval-episodes",
-            "0",
-            "--video-seconds",
-            "0",
-            "--checkpoint-every",
-            "2560",
-            "--task.episode-seconds",
-            "1",
-        ),
+        *("upkie-balance", "--n-envs", "8", "--total-timesteps", "25600", "--ppo.n-steps", "16"),
+        *("--checkpoint-every", "1280", "--task.episode-seconds", "1", "--eval-episodes", "0", "--video-seconds", "0"),
     )
     broken = tmp_path / "killed"
     process = start(*options, "--out", broken)
-    stop_when(process, (broken / "checkpoints" / "100").exists, signal.SIGKILL)
+    stop_when(process, (broken / "checkpoints" / "50").exists, signal.SIGKILL)
     with Checkpoints(broken / "checkpoints", read_only=True) as checkpoints:
-        assert 100 <= checkpoints.iterations()[-1] < 400, "killed too late to test anything"
+        assert 50 <= checkpoints.iterations()[-1] < 200, "killed too late to test anything"
     assert not (broken / "summary.json").exists()
     resumed = run("--resume", broken)
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after iteration" in resumed.stdout
     train(trainer.load_config(RunFolder(broken)), tmp_path / "straight")
     (end, straight), (again, resumed_state) = last_state(tmp_path / "straight"), last_state(broken)
-    assert end == again == 400 and len(straight) > 200
+    assert end == again == 200 and len(straight) > 200
     assert resumed_state == straight
     table, resumed_table = read_metrics(tmp_path / "straight"), read_metrics(broken)
     for name in ("time/total_timesteps", "rollout/ep_rew_mean", "train/loss"):
         np.testing.assert_array_equal(resumed_table[name], table[name])
     summary = json.loads((broken / "summary.json").read_text())
-    assert summary["env_steps"] == 51200 and not summary["interrupted"]
+    assert summary["env_steps"] == 25600 and not summary["interrupted"]
 
 
 # Through the trainer

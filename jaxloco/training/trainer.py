@@ -73,7 +73,7 @@ class Interrupt:
 
     def listen(self) -> None:
         """Take the signals, until the end of the block."""
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and not self._previous:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
 
@@ -217,7 +217,7 @@ class Trainer:
         self._interrupted = False
         self._crash_dumped = False
         self._learned = 0
-        self.timings.stages["training"] = 0.0
+        self.timings.stages |= {"compile": 0.0, "training": 0.0}
 
     def _every(self, env_steps: int, parts: int) -> int:
         """How many iterations make up so many environment steps, or a part of the run if that is 0."""
@@ -245,6 +245,8 @@ class Trainer:
     def _train(self) -> TrainState:
         with self._open_checkpoints() as checkpoints:
             restored = self._restore(checkpoints) if self.resume else None
+            if restored is not None and int(restored.iteration) == self.config.iterations:
+                return restored  # what came after the training is done again
             program = self._compile()
             hosts.wait("compiled")
             state = self._learn(program, restored or program.initial_state, checkpoints)
@@ -409,6 +411,7 @@ class Trainer:
 
     def _finish(self, state: TrainState) -> dict[str, Any]:
         summary, episodes = self._summary(state), None
+        self._stop.listen()
         with ThreadPoolExecutor(1) as beside:
             curves = beside.submit(self._draw_curves)  # one core can do that while the program to evaluate compiles
             if self._interrupted:
