@@ -168,14 +168,14 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: P
         raise JaxlocoError(
             f"--seeds {config.seeds} --distributed: several seeds train on one host; start one run per seed"
         )
+    if folder is None:
+        make = partial(RunFolder.at, own.out) if own.out else partial(RunFolder.create, name=own.name)
+        folder = hosts.on_first("run folder made", make)
     if nowhere is not None and not hosts.is_first():
         folder = RunFolder(nowhere)
-    resume = own.resume is not None
-    if not resume:
-        make = partial(RunFolder.at, own.out) if own.out else partial(RunFolder.create, name=own.name)
-        folder = hosts.on_first("run folder made", make) or folder
     assert folder is not None
-    (SeedsTrainer if config.seeds > 1 else Trainer)(config, folder, progress, resume=resume).run()
+    trainer = SeedsTrainer if config.seeds > 1 else Trainer
+    trainer(config, folder, progress, resume=own.resume is not None).run()
     return 0
 
 
