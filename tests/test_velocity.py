@@ -74,6 +74,69 @@ def test_terms_of_weight_zero_are_left_out_but_for_those_that_measure():
     assert names[-2:] == ["linear_velocity_error", "yaw_rate_error"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"episode_seconds": -1.0},
+        {"training_seconds": 0.0},
+        {"action_scale": 0.0},
+        {"history": 0},
+        {"noise": -3.0},
+        {"action_delay": (-0.1, 0.1)},
+        {"action_delay": (30.0, 40.0)},
+        {"sensor_latency": (0.2, 0.1)},
+        {"friction": (-1.0, -0.5)},
+        {"friction": (1.0, 0.4)},
+        {"payload": (4.0, -4.0)},
+        {"payload": (-100.0, 4.0)},
+        {"payload": (float("nan"), 1.0)},
+        {"com_shift": -0.1},
+        {"mass_scale": (0.0, 0.0)},
+        {"joint_friction_scale": (-0.1, 1.0)},
+        {"armature_scale": (1.1, 0.9)},
+        {"gain_scale": (-1.0, -0.5)},
+        {"torque_scale": (0.0, 1.0)},
+        {"kick": -1.0},
+        {"kick_interval": (-1.0, 2.0)},
+        {"restitution": (2.0, 3.0)},
+        {"imu_tilt": -1.0},
+        {"imu_tilt": 10.0},
+        {"max_velocity": (1.0, float("inf"), 1.0)},
+        {"nonzero_shares": (0.5, 0.5, 1.5)},
+        {"standing_share": 7.0},
+        {"command_seconds": (-1.0, -1.0)},
+        {"command_seconds": (10.0, 4.0)},
+        {"gait_frequency": 0.0},
+        {"gait_frequency": 30.0},
+        {"swing_height": 0.0},
+        {"swing_height": 1.0},
+        {"step_height": -0.1},
+        {"step_height": 1.0},
+        {"step_lead": float("nan")},
+        {"tracking_sigma": 0.0},
+        {"far_sigma": -1.0},
+        {"fall_tilt": 9.0},
+        {"fall_tilt": 0.0},
+        {"fall_height": 1.0},
+        {"initial_velocity": -1.0},
+        {"initial_tilt": 1.3},
+        {"initial_yaw": 180.0},
+        {"initial_joints": -0.1},
+        {"scan_noise": -0.1},
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused_by_name(changes):
+    (name,) = changes
+    with pytest.raises(ConfigError, match=f"^{name} = "):
+        Velocity(**changes).spec()
+
+
+def test_a_weight_must_be_a_number():
+    with pytest.raises(ConfigError, match="slip = nan: must be finite"):
+        Velocity(weights=Weights(slip=float("nan")))
+
+
 def test_a_robot_without_feet_is_refused_with_what_to_add():
     with pytest.raises(RobotError, match=r"\[\[feet\]\]"):
         Velocity(robot="upkie").spec()

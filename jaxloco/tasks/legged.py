@@ -1,11 +1,13 @@
 """What tasks of legged robots have in common: what such a robot senses, how it is commanded, and how robots differ."""
 
+import math
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxloco.checks import check_at_most, check_finite, check_not_negative, check_ordered, check_positive
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import target_drive
 from jaxloco.envs.curriculum import Range
@@ -21,6 +23,12 @@ Span = tuple[float, float]
 
 TARGETS = "joint_position_targets"
 """Name of the policy's output."""
+
+_FACTORS = ("mass_scale", "joint_friction_scale", "armature_scale", "gain_scale", "torque_scale")
+"""Options that multiply a property of the model."""
+
+_TIMES = ("action_delay", "sensor_latency", "kick_interval")
+"""Options that are ranges of times."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,16 @@ class LeggedTask:
     restitution: Span = (0.0, 0.0)
     imu_tilt: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_finite(self)
+        check_positive(self, "episode_seconds", "training_seconds", "action_scale", "history")
+        check_positive(self, *_FACTORS)
+        check_not_negative(self, "noise", "friction", "com_shift", "kick", "restitution", "imu_tilt", *_TIMES)
+        check_at_most(self, 1.0, "restitution")
+        check_at_most(self, math.pi, "imu_tilt")
+        check_at_most(self, self.episode_seconds, "action_delay", "sensor_latency")
+        check_ordered(self, "friction", "payload", "restitution", *_TIMES, *_FACTORS)
+
     def _proprioception(self, *known: str, more: tuple[ObservationTerm, ...] = ()) -> ObservationGroup:
         """What the robot can measure of itself, then what it knows exactly, then `more`."""
         noise = self.noise
@@ -117,6 +135,21 @@ class LeggedTask:
         mass = float(np.sum(robot.model.body_mass))
         dt = robot.control_dt
         return Pushes(Range(0.0, self.kick * mass / dt), Range(dt, dt), Range(*self.kick_interval))
+
+
+def check_payload(robot: Robot, payload: Span) -> None:
+    """Refuse a payload that takes away more than nine tenths of the base: `add_payload` stops there."""
+    mass = float(robot.model.body(robot.base_body).mass[0])
+    if payload[0] < -0.9 * mass:
+        raise ConfigError(
+            f"payload = {payload}: the base of robot {robot.name!r} has a mass of {mass:.3g} kg; write at least "
+            f"{math.ceil(-90.0 * mass) / 100.0:g}"
+        )
+
+
+def standing_height(robot: Robot) -> float:
+    """Return the height of the base in the default pose, m."""
+    return float(robot.default_qpos[robot.base_qpos_indices[2]])
 
 
 def around_zero(half: float) -> Range:

@@ -6,8 +6,10 @@ lies must learn what to do about it. Rewards follow MuJoCo Playground's getup ta
 "Robust Recovery Controller for a Quadrupedal Robot using Deep Reinforcement Learning" (arXiv:1901.07517).
 """
 
+import math
 from dataclasses import dataclass, replace
 
+from jaxloco.checks import check_at_most, check_not_negative, check_positive
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import rewards
 from jaxloco.envs.actuators import Actuation
@@ -21,9 +23,11 @@ from jaxloco.tasks.legged import (
     LeggedTask,
     Span,
     around_zero,
+    check_payload,
     check_positions,
     hidden_quantities,
     position_targets,
+    standing_height,
 )
 from jaxloco.tasks.velocity import GO1 as VELOCITY
 from jaxloco.training.config import TrainConfig
@@ -86,6 +90,13 @@ class Recovery(LeggedTask):
     restitution: Span = (0.1, 0.3)
     imu_tilt: float = 0.02
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "drops", "pose_tilt", "standing_tilt", "standing_band")
+        check_at_most(self, math.pi, "pose_tilt", "standing_tilt")
+        check_at_most(self, 1.0, "standing_band")
+        check_not_negative(self, "max_joint_velocity")
+
     @property
     def name(self) -> str:
         """Name of the task."""
@@ -96,6 +107,7 @@ class Recovery(LeggedTask):
         robot = load_robot(self.robot, self.variant)
         robot.required_feet()
         check_positions(robot)
+        check_payload(robot, self.payload)
         return EnvSpec(
             robot=self.robot,
             variant=self.variant,
@@ -120,7 +132,7 @@ class Recovery(LeggedTask):
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
         weights = self.weights
-        height = float(robot.default_qpos[robot.base_qpos_indices[2]])
+        height = standing_height(robot)
         margins = [0.025 * (joint.upper - joint.lower) for joint in robot.joints]
         limits = {
             "lower": tuple(j.lower + m for j, m in zip(robot.joints, margins, strict=True)),

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
+from jaxloco.checks import check_at_most, check_below, check_not_negative, check_ordered, check_positive
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
@@ -30,9 +31,11 @@ from jaxloco.tasks.legged import (
     LeggedTask,
     Span,
     around_zero,
+    check_payload,
     check_positions,
     hidden_quantities,
     position_targets,
+    standing_height,
 )
 from jaxloco.terrain import KINDS, Terrain
 from jaxloco.training.config import TrainConfig
@@ -138,8 +141,16 @@ class Velocity(LeggedTask):
     scan_noise: float = 0.05
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(limit) and limit >= 0.0 for limit in self.max_velocity):
-            raise ConfigError(f"max_velocity {self.max_velocity}: three numbers of at least 0 are needed")
+        super().__post_init__()
+        check_positive(self, "command_seconds", "gait_frequency", "swing_height", "tracking_sigma", "far_sigma")
+        check_positive(self, "fall_tilt")
+        check_not_negative(self, "max_velocity", "nonzero_shares", "standing_share", "step_height", "scan_noise")
+        check_not_negative(self, "fall_height", "initial_velocity", "initial_tilt", "initial_yaw", "initial_joints")
+        check_at_most(self, 1.0, "nonzero_shares", "standing_share")
+        check_at_most(self, math.pi, "fall_tilt", "initial_yaw", "initial_joints")
+        check_below(self, 1.0, "fall_height")
+        check_below(self, self.fall_tilt, "initial_tilt")
+        check_ordered(self, "command_seconds")
 
     @property
     def name(self) -> str:
@@ -151,10 +162,12 @@ class Velocity(LeggedTask):
         robot = load_robot(self.robot, self.variant)
         robot.required_feet()
         check_positions(robot)
+        check_payload(robot, self.payload)
+        _check_steps(robot, self)
         _check_speed(robot, self.max_velocity)
         fallen = {
             "tilt": self.fall_tilt,
-            "height": self.fall_height * float(robot.default_qpos[robot.base_qpos_indices[2]]),
+            "height": self.fall_height * standing_height(robot),
         }
         return EnvSpec(
             robot=self.robot,
@@ -281,9 +294,25 @@ class Velocity(LeggedTask):
         )
 
 
+def _check_steps(robot: Robot, task: Velocity) -> None:
+    """Refuse steps that are shorter than two control periods, or higher than the robot."""
+    fastest, height = 0.5 * robot.control_frequency, standing_height(robot)
+    if task.gait_frequency > fastest:
+        raise ConfigError(
+            f"gait_frequency = {task.gait_frequency:g}: robot {robot.name!r} is controlled at "
+            f"{robot.control_frequency:g} Hz, and a step takes two control periods; write at most {fastest:g}"
+        )
+    for name in ("swing_height", "step_height"):
+        if getattr(task, name) >= height:
+            raise ConfigError(
+                f"{name} = {getattr(task, name):g}: robot {robot.name!r} is {height:.2f} m high; about a fifth of that "
+                f"would be {0.2 * height:.2f}"
+            )
+
+
 def _check_speed(robot: Robot, max_velocity: tuple[float, float, float]) -> None:
     """No leg can walk faster than its slowest joint swings it."""
-    height = float(robot.default_qpos[robot.base_qpos_indices[2]])
+    height = standing_height(robot)
     slowest = min(robot.joints, key=lambda joint: joint.velocity_limit)
     fastest = slowest.velocity_limit * height
     if max(max_velocity[:2]) > fastest:
