@@ -142,11 +142,22 @@ def test_a_robot_without_feet_is_refused_with_what_to_add():
         Velocity(robot="upkie").spec()
 
 
-def test_a_command_beyond_the_motors_is_refused():
-    with pytest.raises(ConfigError, match="max_velocity"):
-        Velocity(max_velocity=(-1.0, 0.0, 0.0))
-    with pytest.raises(ConfigError, match="cannot walk faster than"):
-        Velocity(max_velocity=(20.0, 0.0, 0.0)).spec()
+@pytest.mark.parametrize(
+    ("velocity", "message"),
+    [
+        ((-1.0, 0.0, 0.0), "must not be negative"),
+        # 20.06 rad/s of the calves at 0.2945 m: 5.91 m/s
+        ((20.0, 0.0, 0.0), "ask 20.00 m/s of a foot, .* cannot walk faster than 5.91 m/s"),
+        ((4.5, 4.5, 0.0), "ask 6.36 m/s"),  # each is slow enough alone
+        # Feet stand at (0.1881, 0.0999) m: √((5 + 6 · 0.0999)² + (1 + 6 · 0.1881)²)
+        ((5.0, 1.0, 6.0), "ask 5.99 m/s"),
+        ((1.0, 1.0, 1000.0), "cannot walk faster"),
+        ((1.0, 1.0, 6.4), "more than a quarter turn per step; write a yaw rate of at most 6.28"),  # 2 Hz: 2 π
+    ],
+)
+def test_a_command_beyond_the_legs_is_refused(velocity, message):
+    with pytest.raises(ConfigError, match=f"max_velocity = .*{message}"):
+        Velocity(max_velocity=velocity).spec()
 
 
 def test_the_exported_policy_gives_joint_targets_by_name(tmp_path):

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
+import numpy as np
+
 from jaxloco.checks import check_at_most, check_below, check_not_negative, check_ordered, check_positive
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import randomization as rand
@@ -16,7 +18,7 @@ from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
-from jaxloco.envs.gaits import Gait, stepping, trot
+from jaxloco.envs.gaits import Gait, standing_feet, stepping, trot
 from jaxloco.envs.height_scan import HeightScan
 from jaxloco.envs.levels import DISTANCES, terrain_curriculum
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
@@ -164,7 +166,7 @@ class Velocity(LeggedTask):
         check_positions(robot)
         check_payload(robot, self.payload)
         _check_steps(robot, self)
-        _check_speed(robot, self.max_velocity)
+        _check_speed(robot, self)
         fallen = {
             "tilt": self.fall_tilt,
             "height": self.fall_height * standing_height(robot),
@@ -310,15 +312,29 @@ def _check_steps(robot: Robot, task: Velocity) -> None:
             )
 
 
-def _check_speed(robot: Robot, max_velocity: tuple[float, float, float]) -> None:
-    """No leg can walk faster than its slowest joint swings it."""
-    height = standing_height(robot)
-    slowest = min(robot.joints, key=lambda joint: joint.velocity_limit)
+def _check_speed(robot: Robot, task: Velocity) -> None:
+    """Refuse commands that legs cannot follow, all three at their largest.
+
+    In the base frame a foot that stands at r moves by v + ω × r, so at √((v_x + ω |r_y|)² + (v_y + ω |r_x|)²) at most.
+    A leg moves it no faster than its slowest joint turns, q̇, at the height h of the base: q̇ h. While it stands, half a
+    cycle of the gait of frequency f, the base turns by ω / 2f; beyond a quarter turn legs would cross: ω ≤ π f.
+    """
+    forward, leftward, yaw_rate = task.max_velocity
+    reach = np.abs(standing_feet(robot))
+    needed = float(np.hypot(forward + yaw_rate * reach[:, 1], leftward + yaw_rate * reach[:, 0]).max())
+    slowest, height = min(robot.joints, key=lambda joint: joint.velocity_limit), standing_height(robot)
     fastest = slowest.velocity_limit * height
-    if max(max_velocity[:2]) > fastest:
+    if needed > fastest:
         raise ConfigError(
-            f"max_velocity {max_velocity}: robot {robot.name!r} is {height:.2f} m high and its joint {slowest.name!r} "
-            f"turns at {slowest.velocity_limit:g} rad/s at most, so it cannot walk faster than {fastest:.2f} m/s"
+            f"max_velocity = {task.max_velocity}: together these ask {needed:.2f} m/s of a foot, but robot "
+            f"{robot.name!r} is {height:.2f} m high and its joint {slowest.name!r} turns at "
+            f"{slowest.velocity_limit:g} rad/s at most, so it cannot walk faster than {fastest:.2f} m/s"
+        )
+    if yaw_rate > math.pi * task.gait_frequency:
+        raise ConfigError(
+            f"max_velocity = {task.max_velocity}: with gait_frequency {task.gait_frequency:g} Hz, {yaw_rate:g} rad/s "
+            f"is more than a quarter turn per step; write a yaw rate of at most {math.pi * task.gait_frequency:.3g}, or "
+            "faster steps"
         )
 
 
