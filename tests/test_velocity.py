@@ -1,6 +1,6 @@
 """The velocity task: what it builds for each robot, and that training it pays."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import jax
@@ -8,15 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxloco import options
 from jaxloco.envs import actions, batch
+from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs.env import Env
 from jaxloco.envs.kinematics import foot_chains
 from jaxloco.envs.locomotion_rewards import LEE_2020
-from jaxloco.errors import ConfigError, RobotError
+from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.onboard import Policy
 from jaxloco.robot import load_robot
 from jaxloco.tasks import recipe
 from jaxloco.tasks.legged import TARGETS
+from jaxloco.tasks.recovery import Recovery
 from jaxloco.tasks.velocity import Velocity, Weights
 
 TASKS = ("go1-velocity", "go2-velocity", "anymal-c-velocity", "berkeley-humanoid-velocity")
@@ -174,16 +177,72 @@ def test_the_exported_policy_gives_joint_targets_by_name(tmp_path):
     assert policy.act(given)[TARGETS].shape == (12,)
 
 
-def test_the_terms_of_lee_et_al_bind_to_the_task(go1):
-    spec = replace(go1.spec, rewards=LEE_2020, reward_floor=None)
-    env = Env(spec, "native")
-    state = jax.jit(env.reset)(jax.random.PRNGKey(0))
-    step = jax.jit(env.step)
-    for _ in range(5):
-        state = step(state, 0.3 * jnp.ones(12))
-    terms = dict(zip([term.name for term in LEE_2020], np.asarray(state.info.reward_terms).tolist(), strict=True))
+def parsed(*words: str) -> Velocity:
+    task = options.parse(recipe("go1-velocity"), words, prog="test", description="").task
+    assert isinstance(task, Velocity)
+    return task
+
+
+def reward_terms(task: Velocity) -> dict[str, float]:
+    """Every term of the reward after 5 steps of a robot that jerks at its joints."""
+    env = Env(task.spec(), "native")
+    state, step = jax.jit(env.reset)(jax.random.PRNGKey(0)), jax.jit(env.step)
+    for index in range(5):
+        state = step(state, 0.3 * jnp.ones(12) * (-1) ** index)
+    assert np.isfinite(float(state.reward))
+    return dict(zip(env.reward_weights, np.asarray(state.info.reward_terms).tolist(), strict=True))
+
+
+def test_every_reward_term_can_be_switched_on_by_an_option():
+    names = [field.name for field in fields(Weights)]
+    words = [f"--task.weights.{name.replace('_', '-')}=-0.125" for name in names]
+    task = parsed("--task.variant", "full", *words)
+    terms = reward_terms(task)
+    assert all(np.isfinite(list(terms.values())))
+    switched = {term.name: term.weight for term in task.spec().rewards}
+    far = {"far_linear_velocity": -0.125, "far_yaw_rate": -0.0625}
+    measured = {"linear_velocity_error": 0.0, "yaw_rate_error": 0.0}
+    assert switched == {**dict.fromkeys(set(names) - {"far_velocity"}, -0.125), **far, **measured}
+
+
+def test_every_function_of_locomotion_rewards_is_a_term_of_some_task():
+    every = Velocity(variant="full", weights=Weights(**{field.name: 1.0 for field in fields(Weights)}))
+    specs = (every.spec(), replace(every, rewards="lee-2020").spec(), Recovery().spec())
+    used = {t.function for spec in specs for t in (*spec.rewards, *spec.terminations)} | {loco.sunk}
+    own = {f for f in vars(loco).values() if callable(f) and getattr(f, "__module__", "") == loco.__name__}
+    assert own - used == {loco.moving, loco.along_command}  # parts of others
+
+
+def test_constants_of_terms_follow_the_robot_and_the_options():
+    weights = Weights(height=-1.0, foot_clearance=-1.0, air_time=1.0, contact_force=-1.0, joint_deviation=-1.0)
+    spec = Velocity(weights=weights, swing_height=0.08, min_air_time=0.2, max_foot_load=0.5).spec()
+    constants = {term.name: dict(term.constants) for term in spec.rewards}
+    assert constants["height"] == {"height": pytest.approx(0.2945)}
+    assert constants["foot_clearance"] == {"height": 0.08} and constants["air_time"] == {"threshold": 0.2}
+    assert constants["contact_force"] == {"limit": pytest.approx(0.5 * 12.743 * 9.81, rel=1e-3)}
+    assert constants["joint_deviation"] == {"weights": (1.0, 1.0, 0.1) * 4}
+
+
+def test_the_rewards_of_lee_et_al_are_an_option_with_their_own_weights():
+    task = parsed("--task.rewards", "lee-2020", "--task.variant", "full", "--task.weights.slip=-1")
+    spec = task.spec()
+    assert spec.rewards[: len(LEE_2020)] == LEE_2020 and spec.reward_floor is None
+    assert [term.weight for term in spec.rewards[len(LEE_2020) :]] == [0.0, 0.0]
+    terms = reward_terms(task)
     assert all(np.isfinite(list(terms.values())))
     assert terms["torques"] > 1.0 and terms["body_collisions"] == 0.0 and terms["foot_smoothness"] > 0.0
+
+
+def test_unknown_rewards_are_refused_with_the_closest_name():
+    with pytest.raises(UnknownNameError, match="unknown rewards 'lee2020'; did you mean 'lee-2020'"):
+        Velocity(rewards="lee2020")
+
+
+@pytest.mark.parametrize("changes", [{"rewards": "lee-2020"}, {"weights": Weights(body_collisions=-1.0)}])
+def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
+    with pytest.raises(ConfigError, match=r"body_collisions would always be 0: .* write --task.variant full"):
+        Velocity(**changes).spec()
+    assert Velocity(variant="full", **changes).spec().rewards
 
 
 @pytest.mark.slow

@@ -152,6 +152,21 @@ def standing_height(robot: Robot) -> float:
     return float(robot.default_qpos[robot.base_qpos_indices[2]])
 
 
+def weight_of(robot: Robot) -> float:
+    """Return the weight of the robot, N."""
+    return float(np.sum(robot.model.body_mass)) * float(np.linalg.norm(robot.model.opt.gravity))
+
+
+def soft_limits(robot: Robot) -> dict[str, tuple[float, ...]]:
+    """Return the middle 95 % of each joint's range, rad: what `locomotion_rewards.joint_limits` takes."""
+    joints = robot.joints
+    margins = [0.025 * (j.upper - j.lower) if math.isfinite(j.upper - j.lower) else 0.0 for j in joints]
+    return {
+        "lower": tuple(j.lower + m for j, m in zip(joints, margins, strict=True)),
+        "upper": tuple(j.upper - m for j, m in zip(joints, margins, strict=True)),
+    }
+
+
 def around_zero(half: float) -> Range:
     """Return the range from -half to half."""
     return Range(-half, half)

@@ -27,6 +27,7 @@ from jaxloco.tasks.legged import (
     check_positions,
     hidden_quantities,
     position_targets,
+    soft_limits,
     standing_height,
 )
 from jaxloco.tasks.velocity import GO1 as VELOCITY
@@ -133,11 +134,6 @@ class Recovery(LeggedTask):
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
         weights = self.weights
         height = standing_height(robot)
-        margins = [0.025 * (joint.upper - joint.lower) for joint in robot.joints]
-        limits = {
-            "lower": tuple(j.lower + m for j, m in zip(robot.joints, margins, strict=True)),
-            "upper": tuple(j.upper - m for j, m in zip(robot.joints, margins, strict=True)),
-        }
         stands = {"tilt": self.standing_tilt, "height": height, "band": self.standing_band * height}
         pose = {"weights": (0.3,) * len(robot.joints), "tilt": self.pose_tilt}
         return (
@@ -145,7 +141,7 @@ class Recovery(LeggedTask):
             RewardTerm("rising", loco.rising, weights.rising, constants={"height": height}),
             RewardTerm("pose", loco.standing_pose, weights.pose, constants=pose),
             RewardTerm("standing", loco.standing, weights.standing, constants=stands),
-            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=limits),
+            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=soft_limits(robot)),
             RewardTerm("action_change", rewards.action_change, weights.action_change),
             RewardTerm("torques", loco.torques, weights.torques),
             RewardTerm("acceleration", loco.acceleration, weights.acceleration),

@@ -24,7 +24,7 @@ from jaxloco.envs.levels import DISTANCES, terrain_curriculum
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import GAIT_CLOCK
@@ -37,7 +37,9 @@ from jaxloco.tasks.legged import (
     check_positions,
     hidden_quantities,
     position_targets,
+    soft_limits,
     standing_height,
+    weight_of,
 )
 from jaxloco.terrain import KINDS, Terrain
 from jaxloco.training.config import TrainConfig
@@ -66,6 +68,14 @@ class Weights:
         stand_still: Distance from the default pose when asked to stand.
         stumble: Feet against a wall.
         body_terrain: Bodies close to the ground, such as knees on stairs.
+        height: Distance of the base from its height in the default pose.
+        foot_clearance: Fast feet that are not at the height of a swing.
+        swing_height: Swings that did not reach that height, or went beyond.
+        air_time: Swings longer than `min_air_time`.
+        contact_force: Feet pushed harder than `max_foot_load`.
+        body_collisions: Shapes other than feet that touch the ground; needs a variant in which they can.
+        joint_deviation: Distance from the default pose.
+        foot_smoothness: Targets of the feet that leave a straight line.
     """
 
     linear_velocity: float = 2.0
@@ -86,6 +96,18 @@ class Weights:
     stand_still: float = 0.0
     stumble: float = 0.0
     body_terrain: float = 0.0
+    height: float = 0.0
+    foot_clearance: float = 0.0
+    swing_height: float = 0.0
+    air_time: float = 0.0
+    contact_force: float = 0.0
+    body_collisions: float = 0.0
+    joint_deviation: float = 0.0
+    foot_smoothness: float = 0.0
+
+
+OWN_WEIGHTS = "weights"
+"""Name of the rewards that `Weights` weighs."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +126,11 @@ class Velocity(LeggedTask):
         step_lead: How far these targets run ahead of the clock, s.
         tracking_sigma: Error at which tracking is worth 0.37, m/s and rad/s.
         far_sigma: The same of the terms that reach further.
+        rewards: What the robot is rewarded for: weights, the terms below; or lee-2020, the seven terms of Lee et al.
+            2020 with their own weights and no floor below their sum.
         weights: Weights of the reward terms.
+        min_air_time: Time in the air from which a swing is worth something by `air_time`, s.
+        max_foot_load: Force on a foot above which it counts for `contact_force`, in weights of the robot.
         loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth.
         fall_tilt: Tilt beyond which the robot has fallen, rad.
         fall_height: Height of the base, as a share of that in the default pose, below which it has fallen.
@@ -129,7 +155,10 @@ class Velocity(LeggedTask):
     step_lead: float = 0.0
     tracking_sigma: float = 0.5
     far_sigma: float = 1.2
+    rewards: str = OWN_WEIGHTS
     weights: Weights = Weights()
+    min_air_time: float = 0.1
+    max_foot_load: float = 1.0
     loose_joints: tuple[str, ...] = ("*calf*", "*KFE*")
     fall_tilt: float = 1.2
     fall_height: float = 0.4
@@ -147,12 +176,15 @@ class Velocity(LeggedTask):
         check_positive(self, "command_seconds", "gait_frequency", "swing_height", "tracking_sigma", "far_sigma")
         check_positive(self, "fall_tilt")
         check_not_negative(self, "max_velocity", "nonzero_shares", "standing_share", "step_height", "scan_noise")
+        check_not_negative(self, "min_air_time", "max_foot_load")
         check_not_negative(self, "fall_height", "initial_velocity", "initial_tilt", "initial_yaw", "initial_joints")
         check_at_most(self, 1.0, "nonzero_shares", "standing_share")
         check_at_most(self, math.pi, "fall_tilt", "initial_yaw", "initial_joints")
         check_below(self, 1.0, "fall_height")
         check_below(self, self.fall_tilt, "initial_tilt")
         check_ordered(self, "command_seconds")
+        if self.rewards not in (OWN_WEIGHTS, *loco.PRESETS):
+            raise unknown_name("rewards", self.rewards, (OWN_WEIGHTS, *loco.PRESETS))
 
     @property
     def name(self) -> str:
@@ -183,7 +215,7 @@ class Velocity(LeggedTask):
             ),
             episode_seconds=self.episode_seconds,
             training_seconds=self.training_seconds,
-            reward_floor=0.0,
+            reward_floor=0.0 if self.rewards == OWN_WEIGHTS else None,
             quantities=hidden_quantities(robot),
             gait=self._gait(robot),
             motor_curves=True,
@@ -240,32 +272,35 @@ class Velocity(LeggedTask):
         return ObservationGroup(tuple(ObservationTerm(name) for name in names))
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
+        known = self._weighed(robot) if self.rewards == OWN_WEIGHTS else loco.PRESETS[self.rewards]
+        terms = tuple(term for term in known if term.weight != 0.0)
+        if any(term.function is loco.body_collisions for term in terms):
+            _check_bodies_touch(robot)
+        # Weight 0: measured, and no part of the reward.
+        measured = (
+            RewardTerm("linear_velocity_error", loco.linear_velocity_error, 0.0),
+            RewardTerm("yaw_rate_error", loco.yaw_rate_error, 0.0),
+        )
+        return (*terms, *measured)
+
+    def _weighed(self, robot: Robot) -> tuple[RewardTerm, ...]:
+        """Return every term that `weights` has a weight for."""
         weights = self.weights
         sigma, far = {"sigma": self.tracking_sigma}, {"sigma": self.far_sigma}
-        joints = robot.joints
-        loose = [any(fnmatch(joint.name, pattern) for pattern in self.loose_joints) for joint in joints]
-        margins = [0.025 * (joint.upper - joint.lower) for joint in joints]
-        limits = {
-            "lower": tuple(j.lower + m for j, m in zip(joints, margins, strict=True)),
-            "upper": tuple(j.upper - m for j, m in zip(joints, margins, strict=True)),
-        }
         gait = {"height": self.swing_height, "ceiling": 1.25 * self.swing_height}
-        terms = (
+        swing, pose = {"height": self.swing_height}, {"weights": self._pose_weights(robot)}
+        load = {"limit": self.max_foot_load * weight_of(robot)}
+        return (
             RewardTerm("linear_velocity", loco.track_linear_velocity, weights.linear_velocity, constants=sigma),
             RewardTerm("yaw_rate", loco.track_yaw_rate, weights.yaw_rate, constants=sigma),
             RewardTerm("far_linear_velocity", loco.track_linear_velocity, weights.far_velocity, constants=far),
             RewardTerm("far_yaw_rate", loco.track_yaw_rate, 0.5 * weights.far_velocity, constants=far),
             RewardTerm("gait", loco.gait_tracking, weights.gait, constants=gait),
-            RewardTerm(
-                "pose",
-                loco.pose,
-                weights.pose,
-                constants={"weights": tuple(0.1 if loose_ else 1.0 for loose_ in loose)},
-            ),
+            RewardTerm("pose", loco.pose, weights.pose, constants=pose),
             RewardTerm("orientation", loco.orientation, weights.orientation),
             RewardTerm("vertical_velocity", loco.vertical_velocity, weights.vertical_velocity),
             RewardTerm("roll_pitch_rate", loco.roll_pitch_rate, weights.roll_pitch_rate),
-            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=limits),
+            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=soft_limits(robot)),
             RewardTerm("action_change", rewards.action_change, weights.action_change),
             RewardTerm("landing", loco.landing, weights.landing),
             RewardTerm("slip", loco.slip, weights.slip),
@@ -275,13 +310,19 @@ class Velocity(LeggedTask):
             RewardTerm("stand_still", loco.stand_still, weights.stand_still),
             RewardTerm("stumble", loco.stumble, weights.stumble),
             RewardTerm("body_terrain", loco.body_terrain, weights.body_terrain),
+            RewardTerm("height", loco.height_error, weights.height, constants={"height": standing_height(robot)}),
+            RewardTerm("foot_clearance", loco.foot_clearance, weights.foot_clearance, constants=swing),
+            RewardTerm("swing_height", loco.swing_height, weights.swing_height, constants=swing),
+            RewardTerm("air_time", loco.air_time, weights.air_time, constants={"threshold": self.min_air_time}),
+            RewardTerm("contact_force", loco.contact_force, weights.contact_force, constants=load),
+            RewardTerm("body_collisions", loco.body_collisions, weights.body_collisions),
+            RewardTerm("joint_deviation", loco.joint_deviation, weights.joint_deviation, constants=pose),
+            RewardTerm("foot_smoothness", loco.foot_target_smoothness, weights.foot_smoothness),
         )
-        # Weight 0: measured, and no part of the reward.
-        measured = (
-            RewardTerm("linear_velocity_error", loco.linear_velocity_error, 0.0),
-            RewardTerm("yaw_rate_error", loco.yaw_rate_error, 0.0),
-        )
-        return (*(term for term in terms if term.weight != 0.0), *measured)
+
+    def _pose_weights(self, robot: Robot) -> tuple[float, ...]:
+        loose = [any(fnmatch(name, pattern) for pattern in self.loose_joints) for name in robot.joint_names]
+        return tuple(0.1 if loose_ else 1.0 for loose_ in loose)
 
     def _initial_state(self) -> rand.InitialState:
         speed, tilt = around_zero(self.initial_velocity), around_zero(self.initial_tilt)
@@ -293,6 +334,15 @@ class Velocity(LeggedTask):
             forward_velocity=speed,
             pitch_velocity=speed,
             joint_positions=around_zero(self.initial_joints),
+        )
+
+
+def _check_bodies_touch(robot: Robot) -> None:
+    """Refuse to count collisions in a model in which there are none; `jaxloco.robot` names the sensors."""
+    if not any(robot.model.sensor(i).name.endswith("_touch") for i in range(robot.model.nsensor)):
+        raise ConfigError(
+            f"body_collisions would always be 0: nothing but the feet of robot {robot.name!r} can touch the ground; "
+            "write --task.variant full, in which its robot.toml says what else does ([variants.full], floor_contacts)"
         )
 
 
@@ -333,8 +383,8 @@ def _check_speed(robot: Robot, task: Velocity) -> None:
     if yaw_rate > math.pi * task.gait_frequency:
         raise ConfigError(
             f"max_velocity = {task.max_velocity}: with gait_frequency {task.gait_frequency:g} Hz, {yaw_rate:g} rad/s "
-            f"is more than a quarter turn per step; write a yaw rate of at most {math.pi * task.gait_frequency:.3g}, or "
-            "faster steps"
+            f"is more than a quarter turn per step; write a yaw rate of at most {math.pi * task.gait_frequency:.3g}, "
+            "or faster steps"
         )
 
 
