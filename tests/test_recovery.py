@@ -104,6 +104,17 @@ def test_the_task_fits_every_quadruped(task):
     }
 
 
+def test_randomization_grows_with_those_that_stand_at_the_end():
+    spec = Recovery(drops=DROPS, grow=("randomization",), grow_with="success").spec()
+    assert spec.randomization[1].constants["value"].grows == "success"
+    grade = partial(spec.curriculum.grade, **spec.curriculum.constants)
+    upright, height = jnp.array([0.0, 0.0, -1.0]), jnp.float32(0.29)
+    assert int(grade(upright, height)) == 1
+    assert int(grade(-upright, height)) == int(grade(upright, jnp.float32(0.1))) == -1
+    with pytest.raises(UnknownNameError, match="unknown name in grow 'commands'"):
+        Recovery(grow=("commands",))
+
+
 def test_a_robot_without_the_variant_is_refused():
     with pytest.raises(UnknownNameError, match="variant of robot 'go1' 'fall'; did you mean 'full'"):
         Recovery(variant="fall").spec()

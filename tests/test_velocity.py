@@ -11,8 +11,10 @@ import pytest
 from jaxloco import options
 from jaxloco.envs import actions, batch
 from jaxloco.envs import locomotion_rewards as loco
+from jaxloco.envs.curriculum import CurriculumState, Range
 from jaxloco.envs.env import Env
 from jaxloco.envs.kinematics import foot_chains
+from jaxloco.envs.levels import DISTANCES
 from jaxloco.envs.locomotion_rewards import LEE_2020
 from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.onboard import Policy
@@ -161,6 +163,88 @@ def test_a_robot_without_feet_is_refused_with_what_to_add():
 def test_a_command_beyond_the_legs_is_refused(velocity, message):
     with pytest.raises(ConfigError, match=f"max_velocity = .*{message}"):
         Velocity(max_velocity=velocity).spec()
+
+
+# What grows
+
+
+def bounds(span: Range, progress: float = 0.0, success: float = 0.0) -> list[float]:
+    stage = CurriculumState(jnp.float32(progress), jnp.float32(success), jnp.int32(0), jnp.bool(True))
+    return [pytest.approx(float(end), rel=1e-5, abs=1e-5) for end in span.bounds(stage, 0.5)]
+
+
+def ranges(task: Velocity) -> dict[str, Range]:
+    """Ranges of the commands, of kicks and of the model by what they are of."""
+    spec = task.spec()
+    found = dict(zip(("forward", "leftward", "yaw rate"), spec.commands[0].ranges, strict=True))
+    found["kicks"] = spec.pushes.force
+    for randomizer in spec.randomization:
+        for value in randomizer.constants.values():
+            if isinstance(value, Range):
+                found[randomizer.name] = value
+    return found
+
+
+def test_nothing_grows_unless_asked_and_then_only_that():
+    assert {span.grows for span in ranges(Velocity()).values()} == {None}
+    commands = ranges(Velocity(grow=("commands",)))
+    assert {name for name, span in commands.items() if span.grows} == {"forward", "leftward", "yaw rate"}
+    kicks = ranges(Velocity(grow=("kicks",)))
+    assert {name for name, span in kicks.items() if span.grows} == {"kicks"}
+    models = ranges(Velocity(grow=("randomization",)))
+    fixed = {"forward", "leftward", "yaw rate", "kicks"}
+    assert {name for name, span in models.items() if span.grows} == models.keys() - fixed
+
+
+def test_ranges_grow_with_progress_from_the_nominal_robot():
+    spans = ranges(Velocity(grow=("commands", "kicks", "randomization"), grow_from=0.2, payload=(-1.0, 3.0)))
+    assert bounds(spans["forward"]) == [-0.3, 0.3]
+    assert bounds(spans["forward"], progress=0.25) == [-0.9, 0.9]  # half way: 0.6 of the width
+    assert [-1.5, 1.5] == bounds(spans["forward"], progress=0.5) == bounds(spans["forward"], progress=1.0)
+    force = spans["kicks"].high
+    assert [0.0, 0.2 * force] == bounds(spans["kicks"])
+    assert bounds(spans["payload"]) == [-0.2, 0.6] and bounds(spans["armature"]) == [1.0, 1.01]
+    assert bounds(spans["friction"]) == [0.64, 0.76]  # around the middle of 0.4 and 1
+
+
+def test_ranges_widen_for_robots_that_walk_and_narrow_for_those_that_only_survive():
+    task = Velocity(grow=("commands", "kicks"), grow_with="success", grow_from=0.4)
+    spec, spans, key = task.spec(), ranges(task), jax.random.PRNGKey(0)
+    curriculum = spec.curriculum
+    state = CurriculumState(jnp.float32(0.0), jnp.float32(0.0), jnp.int32(0), jnp.bool(True))
+    widths = []
+    for walked, fell in ((8.0, False), (8.0, False), (0.0, False), (4.0, True), (6.0, False)):
+        outcome = {"terminated": jnp.bool(fell), "elapsed": jnp.float32(1.0)}
+        grade = curriculum.grade(jnp.float32(walked), jnp.float32(10.0), **outcome, **curriculum.constants)
+        state = curriculum.after_episode(state, grade, key)
+        widths.append(float(spans["forward"].bounds(state, 0.5)[1]))
+    # Of 1.5 m/s: 0.4, then 0.6 of a tenth more for each success and of a twentieth less for each failure.
+    assert widths == pytest.approx([0.69, 0.78, 0.735, 0.69, 0.69])
+    assert [0.0, spans["kicks"].high * (0.4 + 0.6 * 0.1)] == bounds(spans["kicks"], success=float(state.success))
+    begun = curriculum.begin(jax.random.split(key, 4), full=True)
+    assert begun.success.tolist() == [1.0] * 4  # evaluations use full ranges
+    assert Env(spec, "native").spec.memories == DISTANCES  # and the grade binds
+
+
+def test_on_terrain_success_is_the_level():
+    task = replace(recipe("go1-rough").task, grow=("commands",), grow_with="success")
+    assert task.spec().curriculum == recipe("go1-rough").task.spec().curriculum
+    assert task.spec().commands[0].ranges[0].grows == "success"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grow": ("comands",)}, "unknown name in grow 'comands'; did you mean 'commands'"),
+        ({"grow": ("kicks",), "grow_with": "sucess"}, "unknown value of grow_with 'sucess'; did you mean 'success'"),
+        ({"grow": ("kicks",), "grow_from": -0.1}, "grow_from = -0.1"),
+        ({"grow": ("commands",), "grow_with": "success", "grow_from": 0.0}, "asked to walk 0 m at most"),
+        ({"grow": ("kicks",), "grow_with": "success", "max_velocity": (0.0, 0.0, 1.0)}, "asked to walk 0 m at most"),
+    ],
+)
+def test_what_cannot_grow_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Velocity(**changes)
 
 
 def test_the_exported_policy_gives_joint_targets_by_name(tmp_path):

@@ -9,11 +9,14 @@ lies must learn what to do about it. Rewards follow MuJoCo Playground's getup ta
 import math
 from dataclasses import dataclass, replace
 
+import jax
+import jax.numpy as jnp
+
 from jaxloco.checks import check_at_most, check_not_negative, check_positive
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import rewards
 from jaxloco.envs.actuators import Actuation
-from jaxloco.envs.curriculum import Range
+from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.drops import Dropped
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
@@ -129,18 +132,22 @@ class Recovery(LeggedTask):
             ),
             randomization=self._randomizers(robot),
             pushes=self._pushes(robot) if self.kick else None,
+            curriculum=Curriculum(grade=stood_up, constants=self._stands(robot)) if self._graded else Curriculum(),
         )
+
+    def _stands(self, robot: Robot) -> dict[str, float]:
+        height = standing_height(robot)
+        return {"tilt": self.standing_tilt, "height": height, "band": self.standing_band * height}
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
         weights = self.weights
         height = standing_height(robot)
-        stands = {"tilt": self.standing_tilt, "height": height, "band": self.standing_band * height}
         pose = {"weights": (0.3,) * len(robot.joints), "tilt": self.pose_tilt}
         return (
             RewardTerm("upright", loco.uprightness, weights.upright),
             RewardTerm("rising", loco.rising, weights.rising, constants={"height": height}),
             RewardTerm("pose", loco.standing_pose, weights.pose, constants=pose),
-            RewardTerm("standing", loco.standing, weights.standing, constants=stands),
+            RewardTerm("standing", loco.standing, weights.standing, constants=self._stands(robot)),
             RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=soft_limits(robot)),
             RewardTerm("action_change", rewards.action_change, weights.action_change),
             RewardTerm("torques", loco.torques, weights.torques),
@@ -149,6 +156,14 @@ class Recovery(LeggedTask):
                 "fast_joints", loco.fast_joints, weights.fast_joints, constants={"limit": self.max_joint_velocity}
             ),
         )
+
+
+def stood_up(
+    projected_gravity: jax.Array, base_height: jax.Array, *, tilt: float, height: float, band: float
+) -> jax.Array:
+    """Return the grade of an episode: 1 if the robot stands at its end, else -1; see `locomotion_rewards.standing`."""
+    stands = loco.standing(projected_gravity, base_height, tilt=tilt, height=height, band=band)
+    return jnp.where(stands > 0.0, 1, -1)
 
 
 def _critic() -> ObservationGroup:

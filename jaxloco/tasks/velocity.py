@@ -20,7 +20,7 @@ from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
 from jaxloco.envs.gaits import Gait, standing_feet, stepping, trot
 from jaxloco.envs.height_scan import HeightScan
-from jaxloco.envs.levels import DISTANCES, terrain_curriculum
+from jaxloco.envs.levels import DISTANCES, SHORTEST, distance_grade, terrain_curriculum
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
@@ -183,6 +183,7 @@ class Velocity(LeggedTask):
         check_below(self, 1.0, "fall_height")
         check_below(self, self.fall_tilt, "initial_tilt")
         check_ordered(self, "command_seconds")
+        self._check_distance()
         if self.rewards not in (OWN_WEIGHTS, *loco.PRESETS):
             raise unknown_name("rewards", self.rewards, (OWN_WEIGHTS, *loco.PRESETS))
 
@@ -223,7 +224,7 @@ class Velocity(LeggedTask):
                 Command(
                     "velocity_command",
                     "m/s, rad/s",
-                    tuple(around_zero(limit) for limit in self.max_velocity),
+                    tuple(self._growing("commands", around_zero(limit)) for limit in self.max_velocity),
                     Range(*self.command_seconds),
                     zero_share=self.standing_share,
                     nonzero_shares=self.nonzero_shares,
@@ -234,11 +235,33 @@ class Velocity(LeggedTask):
             initial_state=self._initial_state(),
             randomization=self._randomizers(robot),
             pushes=self._pushes(robot),
-            memories=DISTANCES if self.terrain.kinds else (),
-            curriculum=terrain_curriculum(self.terrain) if self.terrain.kinds else Curriculum(),
+            memories=DISTANCES if self.terrain.kinds or self._graded else (),
+            curriculum=self._curriculum(),
             terrain=self.terrain,
             scan=self.scan,
         )
+
+    def _growable(self) -> tuple[str, ...]:
+        return "commands", *super()._growable()
+
+    def _check_distance(self) -> None:
+        """A robot that may not walk far enough to be graded would never succeed."""
+        share = self.grow_from if "commands" in self.grow else 1.0
+        distance = share * math.hypot(*self.max_velocity[:2]) * min(self.training_seconds, self.episode_seconds)
+        if self._graded and distance < SHORTEST:
+            raise ConfigError(
+                f"grow_with = success: robots are asked to walk {distance:.2g} m at most in an episode, and success is "
+                f"told from {SHORTEST:g} m on; write a larger grow_from, max_velocity or training_seconds, or "
+                "grow_with progress"
+            )
+
+    def _curriculum(self) -> Curriculum:
+        """Return how success moves, by the distance walked of that commanded; on terrain it is the robot's level."""
+        if self.terrain.kinds:
+            return terrain_curriculum(self.terrain)
+        if not self._graded:
+            return Curriculum()
+        return Curriculum(grade=distance_grade, constants={"up": self.terrain.up, "down": self.terrain.down})
 
     def _action(self, robot: Robot) -> ActionSpec:
         steps = (stepping(robot, self._gait(robot), self.step_height, self.step_lead),) if self.step_height else ()
