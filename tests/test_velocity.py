@@ -1,7 +1,9 @@
 """The velocity task: what it builds for each robot, and that training it pays."""
 
+import shutil
 from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +20,11 @@ from jaxloco.envs.levels import DISTANCES
 from jaxloco.envs.locomotion_rewards import LEE_2020
 from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.onboard import Policy
-from jaxloco.robot import load_robot
+from jaxloco.robot import load_robot, robots_dir
 from jaxloco.tasks import recipe
 from jaxloco.tasks.legged import TARGETS
 from jaxloco.tasks.recovery import Recovery
-from jaxloco.tasks.velocity import Velocity, Weights
+from jaxloco.tasks.velocity import KNEES, Velocity, Weights
 
 TASKS = ("go1-velocity", "go2-velocity", "anymal-c-velocity", "berkeley-humanoid-velocity")
 
@@ -140,6 +142,27 @@ def test_options_that_make_no_sense_are_refused_by_name(changes):
 def test_a_weight_must_be_a_number():
     with pytest.raises(ConfigError, match="slip = nan: must be finite"):
         Velocity(weights=Weights(slip=float("nan")))
+
+
+def test_a_pattern_without_a_joint_is_refused_with_the_joints_there_are():
+    message = r"no joint of robot 'go1' matches '\*knee\*'; its joints are FR_hip_joint, FR_thigh_joint, FR_calf_joint"
+    with pytest.raises(ConfigError, match=message):
+        Velocity(loose_joints=("*calf*", "*knee*")).spec()
+    with pytest.raises(ConfigError, match=r"no joint of robot 'go1' matches '\*HFE'"):
+        replace(recipe("berkeley-humanoid-velocity").task, robot="go1").spec()
+
+
+def test_the_default_patterns_fit_any_robot_and_none_is_a_choice():
+    poses = {}
+    for name, loose in (("default", KNEES), ("thighs", ("*thigh*",)), ("none", ())):
+        terms = {term.name: term for term in Velocity(loose_joints=loose).spec().rewards}
+        poses[name] = terms["pose"].constants["weights"]
+    assert poses == {"default": (1.0, 1.0, 0.1) * 4, "thighs": (1.0, 0.1, 1.0) * 4, "none": (1.0,) * 12}
+    folder = Path(shutil.copytree(robots_dir() / "go1", "mine"))
+    for file in ("robot.xml", "robot.toml"):
+        (folder / file).write_text((folder / file).read_text().replace("calf", "shin"))
+    terms = {term.name: term for term in Velocity(robot=str(folder)).spec().rewards}
+    assert terms["pose"].constants["weights"] == (1.0,) * 12
 
 
 def test_a_robot_without_feet_is_refused_with_what_to_add():

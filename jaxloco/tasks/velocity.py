@@ -110,6 +110,10 @@ OWN_WEIGHTS = "weights"
 """Name of the rewards that `Weights` weighs."""
 
 
+KNEES = ("*calf*", "*KFE*")
+"""Patterns of the knees' names on the quadrupeds that come with jaxloco."""
+
+
 @dataclass(frozen=True)
 class Velocity(LeggedTask):
     """Options of the task. Pairs are the two ends of a range drawn per episode.
@@ -131,7 +135,8 @@ class Velocity(LeggedTask):
         weights: Weights of the reward terms.
         min_air_time: Time in the air from which a swing is worth something by `air_time`, s.
         max_foot_load: Force on a foot above which it counts for `contact_force`, in weights of the robot.
-        loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth.
+        loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth. The default is
+            for two ways of naming knees, and may match nothing; others must match.
         fall_tilt: Tilt beyond which the robot has fallen, rad.
         fall_height: Height of the base, as a share of that in the default pose, below which it has fallen.
         initial_velocity: Half-width of the first velocities of the base, m/s and rad/s.
@@ -159,7 +164,7 @@ class Velocity(LeggedTask):
     weights: Weights = Weights()
     min_air_time: float = 0.1
     max_foot_load: float = 1.0
-    loose_joints: tuple[str, ...] = ("*calf*", "*KFE*")
+    loose_joints: tuple[str, ...] = KNEES
     fall_tilt: float = 1.2
     fall_height: float = 0.4
     initial_velocity: float = 0.2
@@ -198,6 +203,7 @@ class Velocity(LeggedTask):
         robot.required_feet()
         check_positions(robot)
         check_payload(robot, self.payload)
+        _check_loose_joints(robot, self.loose_joints)
         _check_steps(robot, self)
         _check_speed(robot, self)
         fallen = {
@@ -358,6 +364,16 @@ class Velocity(LeggedTask):
             pitch_velocity=speed,
             joint_positions=around_zero(self.initial_joints),
         )
+
+
+def _check_loose_joints(robot: Robot, patterns: tuple[str, ...]) -> None:
+    """Refuse patterns without a joint, but for the default: nobody wrote that for a robot of their own."""
+    for pattern in patterns if patterns != KNEES else ():
+        if not any(fnmatch(name, pattern) for name in robot.joint_names):
+            raise ConfigError(
+                f"loose_joints = {patterns}: no joint of robot {robot.name!r} matches {pattern!r}; its joints are "
+                f"{', '.join(robot.joint_names)}"
+            )
 
 
 def _check_bodies_touch(robot: Robot) -> None:
