@@ -50,6 +50,40 @@ def check_not_negative(owner: Any, *names: str) -> None:
             raise ConfigError(f"{name} = {value}: must not be negative")
 
 
+def check_at_most(owner: Any, limit: float, *names: str) -> None:
+    """Check that no number in these fields is above `limit`.
+
+    Raises:
+        ConfigError: One is.
+    """
+    for name, value, number in _named(owner, names):
+        if not number <= limit:
+            raise ConfigError(f"{name} = {value}: must be at most {limit:g}")
+
+
+def check_below(owner: Any, limit: float, *names: str) -> None:
+    """Check that all numbers in these fields are below `limit`.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name, value, number in _named(owner, names):
+        if not number < limit:
+            raise ConfigError(f"{name} = {value}: must be below {limit:g}")
+
+
+def check_ordered(owner: Any, *names: str) -> None:
+    """Check that the two ends of the ranges in these fields are in order.
+
+    Raises:
+        ConfigError: The low end of one is above its high end.
+    """
+    for name in names:
+        low, high = getattr(owner, name)
+        if low > high:
+            raise ConfigError(f"{name} = {(low, high)}: the low end comes first, such as {(high, low)}")
+
+
 def _named(owner: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any, float]]:
     for name in names:
         value = getattr(owner, name)

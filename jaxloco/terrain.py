@@ -20,6 +20,9 @@ MAX_CELLS = 16_000_000
 RIM = 0.3
 """Width of the level outline of tiles with steps, obstacles or holes, m."""
 
+BANK = 0.3
+"""Width of the level ground between the platform and the first gap, m."""
+
 
 @dataclass(frozen=True)
 class Terrain:
@@ -77,15 +80,19 @@ class Terrain:
             raise ConfigError(f"terrain.kinds {self.kinds}: each kind may stand once")
         self._check_numbers()
         self._check_sizes()
+        for kind in self.kinds:
+            self._check_kind(kind)
         self._check_levels()
 
     def _check_numbers(self) -> None:
         for name, low in _LOWEST.items():
-            value = getattr(self, name)
+            value, high = getattr(self, name), _HIGHEST.get(name, math.inf)
             values = value if isinstance(value, tuple) else (value,)
-            if len(values) != (2 if name in _SPANS else 1) or not all(math.isfinite(v) and v >= low for v in values):
+            fits = all(math.isfinite(v) and low <= v <= high for v in values)
+            if len(values) != (2 if name in _SPANS else 1) or not fits:
                 what = "two numbers" if name in _SPANS else "a number"
-                raise ConfigError(f"terrain.{name} {value}: {what} of at least {low:g} is needed")
+                most = f" and at most {high:g}" if name in _HIGHEST else ""
+                raise ConfigError(f"terrain.{name} {value}: {what} of at least {low:g}{most} is needed")
 
     def _check_sizes(self) -> None:
         if self.cell >= 0.5 * min(self.step_depth, *self.stone):
@@ -110,6 +117,32 @@ class Terrain:
                 f"terrain of {self.levels} levels × {len(self.kinds)} kinds of {self.tile:g} m has {x * y / 1e6:.0f} "
                 f"million cells of {self.cell:g} m ({x * y * 4 / 1e6:.0f} MB), but at most {MAX_CELLS / 1e6:.0f} "
                 f"million fit; write terrain.cell {fits:g} at least, or fewer levels, or a smaller tile"
+            )
+
+    def _check_kind(self, kind: str) -> None:
+        """What a kind is made of must be there, and fit between the platform and the rim."""
+        for name in _MADE_OF.get(kind, ()):
+            if max(getattr(self, name)) == 0.0:
+                raise ConfigError(
+                    f"terrain.{name} {getattr(self, name)}: with nothing but 0, {kind!r} is level ground; write 'flat' "
+                    "in terrain.kinds if that is meant"
+                )
+        if kind.startswith("stairs") and max(self.step) > self.step_depth:
+            raise ConfigError(
+                f"terrain.step {self.step}: stairs steeper than 45° are ladders; write at most terrain.step_depth, "
+                f"{self.step_depth:g} m"
+            )
+        if kind == "gaps":
+            self._check_room("gap", BANK + max(self.gap))
+        if kind == "stones":
+            self._check_room("stone_gap", max(map(sum, zip(self.stone, self.stone_gap, strict=True))))
+
+    def _check_room(self, name: str, needed: float) -> None:
+        room = 0.5 * (self.tile - self.platform) - RIM
+        if needed > room:
+            raise ConfigError(
+                f"terrain.{name} {getattr(self, name)}: that takes {needed:.3g} m between the platform and the rim of "
+                f"a tile, but terrain.tile {self.tile:g} m and terrain.platform {self.platform:g} m leave {room:.3g} m"
             )
 
     def _check_levels(self) -> None:
@@ -149,8 +182,22 @@ _LOWEST = {
     "step_depth": 0.05,
     "up": 0.0,
     "down": 0.0,
+    "seed": 0,
     **dict.fromkeys(_SPANS, 0.0),
 }
+_HIGHEST = {"slope": 1.0, "roughness": 1.0, "step": 1.0, "obstacle": 1.0, "depth": 2.0}
+"""45°, beyond which friction of 1 does not hold a robot, and heights, m, that no robot with legs of 1 m gets over."""
+
+_MADE_OF = {
+    "rough": ("roughness",),
+    "stairs_up": ("step",),
+    "stairs_down": ("step",),
+    "obstacles": ("obstacle",),
+    "stones": ("stone_gap", "depth"),
+    "gaps": ("gap", "depth"),
+    "slopes": ("slope",),
+}
+"""Kind → options that make it what it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,7 +352,7 @@ def _stones(tile: _Tile) -> np.ndarray:
 def _gaps(tile: _Tile) -> np.ndarray:
     """Square trenches around the platform, with a metre to stand on between them."""
     width, bank = tile.cells(tile.terrain.gap), round(1.0 / tile.terrain.cell)
-    beyond = np.rint((tile.ring - 0.5 * tile.terrain.platform - 0.3) / tile.terrain.cell).astype(int)
+    beyond = np.rint((tile.ring - 0.5 * tile.terrain.platform - BANK) / tile.terrain.cell).astype(int)
     trench = (beyond >= 0) & (beyond % (width + bank) < width) & tile.open
     return np.where(trench, -tile.at_level(tile.terrain.depth), 0.0)
 

@@ -11,7 +11,7 @@ import pytest
 from jaxloco.envs import batch
 from jaxloco.envs.drops import fallen_poses
 from jaxloco.envs.env import Env
-from jaxloco.errors import UnknownNameError
+from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.robot import load_robot, robots_dir
 from jaxloco.symmetry import mirror_qpos
 from jaxloco.tasks import recipe
@@ -104,6 +104,36 @@ def test_the_task_fits_every_quadruped(task):
     }
 
 
+def test_randomization_grows_with_those_that_stand_at_the_end():
+    spec = Recovery(drops=DROPS, grow=("randomization",), grow_with="success").spec()
+    assert spec.randomization[1].constants["value"].grows == "success"
+    grade = partial(spec.curriculum.grade, **spec.curriculum.constants)
+    upright, height = jnp.array([0.0, 0.0, -1.0]), jnp.float32(0.29)
+    assert int(grade(upright, height)) == 1
+    assert int(grade(-upright, height)) == int(grade(upright, jnp.float32(0.1))) == -1
+    with pytest.raises(UnknownNameError, match="unknown name in grow 'commands'"):
+        Recovery(grow=("commands",))
+
+
 def test_a_robot_without_the_variant_is_refused():
     with pytest.raises(UnknownNameError, match="variant of robot 'go1' 'fall'; did you mean 'full'"):
         Recovery(variant="fall").spec()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"drops": 0},
+        {"pose_tilt": -0.1},
+        {"standing_tilt": 9.0},
+        {"standing_band": 0.0},
+        {"max_joint_velocity": -1.0},
+        {"kick": -1.0},
+        {"payload": (-100.0, 0.0)},
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused_by_name(changes):
+    (name,) = changes
+    with pytest.raises(ConfigError, match=f"^{name} = "):
+        Recovery(**changes).spec()

@@ -1,23 +1,30 @@
 """The velocity task: what it builds for each robot, and that training it pays."""
 
-from dataclasses import replace
+import shutil
+from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxloco import options
 from jaxloco.envs import actions, batch
+from jaxloco.envs import locomotion_rewards as loco
+from jaxloco.envs.curriculum import CurriculumState, Range
 from jaxloco.envs.env import Env
 from jaxloco.envs.kinematics import foot_chains
+from jaxloco.envs.levels import DISTANCES
 from jaxloco.envs.locomotion_rewards import LEE_2020
-from jaxloco.errors import ConfigError, RobotError
+from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.onboard import Policy
-from jaxloco.robot import load_robot
+from jaxloco.robot import load_robot, robots_dir
 from jaxloco.tasks import recipe
 from jaxloco.tasks.legged import TARGETS
-from jaxloco.tasks.velocity import Velocity, Weights
+from jaxloco.tasks.recovery import Recovery
+from jaxloco.tasks.velocity import KNEES, Velocity, Weights
 
 TASKS = ("go1-velocity", "go2-velocity", "anymal-c-velocity", "berkeley-humanoid-velocity")
 
@@ -74,16 +81,193 @@ def test_terms_of_weight_zero_are_left_out_but_for_those_that_measure():
     assert names[-2:] == ["linear_velocity_error", "yaw_rate_error"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"episode_seconds": -1.0},
+        {"training_seconds": 0.0},
+        {"action_scale": 0.0},
+        {"history": 0},
+        {"noise": -3.0},
+        {"action_delay": (-0.1, 0.1)},
+        {"action_delay": (30.0, 40.0)},
+        {"sensor_latency": (0.2, 0.1)},
+        {"friction": (-1.0, -0.5)},
+        {"friction": (1.0, 0.4)},
+        {"payload": (4.0, -4.0)},
+        {"payload": (-100.0, 4.0)},
+        {"payload": (float("nan"), 1.0)},
+        {"com_shift": -0.1},
+        {"mass_scale": (0.0, 0.0)},
+        {"joint_friction_scale": (-0.1, 1.0)},
+        {"armature_scale": (1.1, 0.9)},
+        {"gain_scale": (-1.0, -0.5)},
+        {"torque_scale": (0.0, 1.0)},
+        {"kick": -1.0},
+        {"kick_interval": (-1.0, 2.0)},
+        {"restitution": (2.0, 3.0)},
+        {"imu_tilt": -1.0},
+        {"imu_tilt": 10.0},
+        {"max_velocity": (1.0, float("inf"), 1.0)},
+        {"nonzero_shares": (0.5, 0.5, 1.5)},
+        {"standing_share": 7.0},
+        {"command_seconds": (-1.0, -1.0)},
+        {"command_seconds": (10.0, 4.0)},
+        {"gait_frequency": 0.0},
+        {"gait_frequency": 30.0},
+        {"swing_height": 0.0},
+        {"swing_height": 1.0},
+        {"step_height": -0.1},
+        {"step_height": 1.0},
+        {"step_lead": float("nan")},
+        {"tracking_sigma": 0.0},
+        {"far_sigma": -1.0},
+        {"fall_tilt": 9.0},
+        {"fall_tilt": 0.0},
+        {"fall_height": 1.0},
+        {"initial_velocity": -1.0},
+        {"initial_tilt": 1.3},
+        {"initial_yaw": 180.0},
+        {"initial_joints": -0.1},
+        {"scan_noise": -0.1},
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused_by_name(changes):
+    (name,) = changes
+    with pytest.raises(ConfigError, match=f"^{name} = "):
+        Velocity(**changes).spec()
+
+
+def test_a_weight_must_be_a_number():
+    with pytest.raises(ConfigError, match="slip = nan: must be finite"):
+        Velocity(weights=Weights(slip=float("nan")))
+
+
+def test_a_pattern_without_a_joint_is_refused_with_the_joints_there_are():
+    message = r"no joint of robot 'go1' matches '\*knee\*'; its joints are FR_hip_joint, FR_thigh_joint, FR_calf_joint"
+    with pytest.raises(ConfigError, match=message):
+        Velocity(loose_joints=("*calf*", "*knee*")).spec()
+    with pytest.raises(ConfigError, match=r"no joint of robot 'go1' matches '\*HFE'"):
+        replace(recipe("berkeley-humanoid-velocity").task, robot="go1").spec()
+
+
+def test_the_default_patterns_fit_any_robot_and_none_is_a_choice():
+    poses = {}
+    for name, loose in (("default", KNEES), ("thighs", ("*thigh*",)), ("none", ())):
+        terms = {term.name: term for term in Velocity(loose_joints=loose).spec().rewards}
+        poses[name] = terms["pose"].constants["weights"]
+    assert poses == {"default": (1.0, 1.0, 0.1) * 4, "thighs": (1.0, 0.1, 1.0) * 4, "none": (1.0,) * 12}
+    folder = Path(shutil.copytree(robots_dir() / "go1", "mine"))
+    for file in ("robot.xml", "robot.toml"):
+        (folder / file).write_text((folder / file).read_text().replace("calf", "shin"))
+    terms = {term.name: term for term in Velocity(robot=str(folder)).spec().rewards}
+    assert terms["pose"].constants["weights"] == (1.0,) * 12
+
+
 def test_a_robot_without_feet_is_refused_with_what_to_add():
     with pytest.raises(RobotError, match=r"\[\[feet\]\]"):
         Velocity(robot="upkie").spec()
 
 
-def test_a_command_beyond_the_motors_is_refused():
-    with pytest.raises(ConfigError, match="max_velocity"):
-        Velocity(max_velocity=(-1.0, 0.0, 0.0))
-    with pytest.raises(ConfigError, match="cannot walk faster than"):
-        Velocity(max_velocity=(20.0, 0.0, 0.0)).spec()
+@pytest.mark.parametrize(
+    ("velocity", "message"),
+    [
+        ((-1.0, 0.0, 0.0), "must not be negative"),
+        # 20.06 rad/s of the calves at 0.2945 m: 5.91 m/s
+        ((20.0, 0.0, 0.0), "ask 20.00 m/s of a foot, .* cannot walk faster than 5.91 m/s"),
+        ((4.5, 4.5, 0.0), "ask 6.36 m/s"),  # each is slow enough alone
+        # Feet stand at (0.1881, 0.0999) m: √((5 + 6 · 0.0999)² + (1 + 6 · 0.1881)²)
+        ((5.0, 1.0, 6.0), "ask 5.99 m/s"),
+        ((1.0, 1.0, 1000.0), "cannot walk faster"),
+        ((1.0, 1.0, 6.4), "more than a quarter turn per step; write a yaw rate of at most 6.28"),  # 2 Hz: 2 π
+    ],
+)
+def test_a_command_beyond_the_legs_is_refused(velocity, message):
+    with pytest.raises(ConfigError, match=f"max_velocity = .*{message}"):
+        Velocity(max_velocity=velocity).spec()
+
+
+# What grows
+
+
+def bounds(span: Range, progress: float = 0.0, success: float = 0.0) -> list[float]:
+    stage = CurriculumState(jnp.float32(progress), jnp.float32(success), jnp.int32(0), jnp.bool(True))
+    return [pytest.approx(float(end), rel=1e-5, abs=1e-5) for end in span.bounds(stage, 0.5)]
+
+
+def ranges(task: Velocity) -> dict[str, Range]:
+    """Ranges of the commands, of kicks and of the model by what they are of."""
+    spec = task.spec()
+    found = dict(zip(("forward", "leftward", "yaw rate"), spec.commands[0].ranges, strict=True))
+    found["kicks"] = spec.pushes.force
+    for randomizer in spec.randomization:
+        for value in randomizer.constants.values():
+            if isinstance(value, Range):
+                found[randomizer.name] = value
+    return found
+
+
+def test_nothing_grows_unless_asked_and_then_only_that():
+    assert {span.grows for span in ranges(Velocity()).values()} == {None}
+    commands = ranges(Velocity(grow=("commands",)))
+    assert {name for name, span in commands.items() if span.grows} == {"forward", "leftward", "yaw rate"}
+    kicks = ranges(Velocity(grow=("kicks",)))
+    assert {name for name, span in kicks.items() if span.grows} == {"kicks"}
+    models = ranges(Velocity(grow=("randomization",)))
+    fixed = {"forward", "leftward", "yaw rate", "kicks"}
+    assert {name for name, span in models.items() if span.grows} == models.keys() - fixed
+
+
+def test_ranges_grow_with_progress_from_the_nominal_robot():
+    spans = ranges(Velocity(grow=("commands", "kicks", "randomization"), grow_from=0.2, payload=(-1.0, 3.0)))
+    assert bounds(spans["forward"]) == [-0.3, 0.3]
+    assert bounds(spans["forward"], progress=0.25) == [-0.9, 0.9]  # half way: 0.6 of the width
+    assert [-1.5, 1.5] == bounds(spans["forward"], progress=0.5) == bounds(spans["forward"], progress=1.0)
+    force = spans["kicks"].high
+    assert [0.0, 0.2 * force] == bounds(spans["kicks"])
+    assert bounds(spans["payload"]) == [-0.2, 0.6] and bounds(spans["armature"]) == [1.0, 1.01]
+    assert bounds(spans["friction"]) == [0.64, 0.76]  # around the middle of 0.4 and 1
+
+
+def test_ranges_widen_for_robots_that_walk_and_narrow_for_those_that_only_survive():
+    task = Velocity(grow=("commands", "kicks"), grow_with="success", grow_from=0.4)
+    spec, spans, key = task.spec(), ranges(task), jax.random.PRNGKey(0)
+    curriculum = spec.curriculum
+    state = CurriculumState(jnp.float32(0.0), jnp.float32(0.0), jnp.int32(0), jnp.bool(True))
+    widths = []
+    for walked, fell in ((8.0, False), (8.0, False), (0.0, False), (4.0, True), (6.0, False)):
+        outcome = {"terminated": jnp.bool(fell), "elapsed": jnp.float32(1.0)}
+        grade = curriculum.grade(jnp.float32(walked), jnp.float32(10.0), **outcome, **curriculum.constants)
+        state = curriculum.after_episode(state, grade, key)
+        widths.append(float(spans["forward"].bounds(state, 0.5)[1]))
+    # Of 1.5 m/s: 0.4, then 0.6 of a tenth more for each success and of a twentieth less for each failure.
+    assert widths == pytest.approx([0.69, 0.78, 0.735, 0.69, 0.69])
+    assert [0.0, spans["kicks"].high * (0.4 + 0.6 * 0.1)] == bounds(spans["kicks"], success=float(state.success))
+    begun = curriculum.begin(jax.random.split(key, 4), full=True)
+    assert begun.success.tolist() == [1.0] * 4  # evaluations use full ranges
+    assert Env(spec, "native").spec.memories == DISTANCES  # and the grade binds
+
+
+def test_on_terrain_success_is_the_level():
+    task = replace(recipe("go1-rough").task, grow=("commands",), grow_with="success")
+    assert task.spec().curriculum == recipe("go1-rough").task.spec().curriculum
+    assert task.spec().commands[0].ranges[0].grows == "success"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grow": ("comands",)}, "unknown name in grow 'comands'; did you mean 'commands'"),
+        ({"grow": ("kicks",), "grow_with": "sucess"}, "unknown value of grow_with 'sucess'; did you mean 'success'"),
+        ({"grow": ("kicks",), "grow_from": -0.1}, "grow_from = -0.1"),
+        ({"grow": ("commands",), "grow_with": "success", "grow_from": 0.0}, "asked to walk 0 m at most"),
+        ({"grow": ("kicks",), "grow_with": "success", "max_velocity": (0.0, 0.0, 1.0)}, "asked to walk 0 m at most"),
+    ],
+)
+def test_what_cannot_grow_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Velocity(**changes)
 
 
 def test_the_exported_policy_gives_joint_targets_by_name(tmp_path):
@@ -100,16 +284,72 @@ def test_the_exported_policy_gives_joint_targets_by_name(tmp_path):
     assert policy.act(given)[TARGETS].shape == (12,)
 
 
-def test_the_terms_of_lee_et_al_bind_to_the_task(go1):
-    spec = replace(go1.spec, rewards=LEE_2020, reward_floor=None)
-    env = Env(spec, "native")
-    state = jax.jit(env.reset)(jax.random.PRNGKey(0))
-    step = jax.jit(env.step)
-    for _ in range(5):
-        state = step(state, 0.3 * jnp.ones(12))
-    terms = dict(zip([term.name for term in LEE_2020], np.asarray(state.info.reward_terms).tolist(), strict=True))
+def parsed(*words: str) -> Velocity:
+    task = options.parse(recipe("go1-velocity"), words, prog="test", description="").task
+    assert isinstance(task, Velocity)
+    return task
+
+
+def reward_terms(task: Velocity) -> dict[str, float]:
+    """Every term of the reward after 5 steps of a robot that jerks at its joints."""
+    env = Env(task.spec(), "native")
+    state, step = jax.jit(env.reset)(jax.random.PRNGKey(0)), jax.jit(env.step)
+    for index in range(5):
+        state = step(state, 0.3 * jnp.ones(12) * (-1) ** index)
+    assert np.isfinite(float(state.reward))
+    return dict(zip(env.reward_weights, np.asarray(state.info.reward_terms).tolist(), strict=True))
+
+
+def test_every_reward_term_can_be_switched_on_by_an_option():
+    names = [field.name for field in fields(Weights)]
+    words = [f"--task.weights.{name.replace('_', '-')}=-0.125" for name in names]
+    task = parsed("--task.variant", "full", *words)
+    terms = reward_terms(task)
+    assert all(np.isfinite(list(terms.values())))
+    switched = {term.name: term.weight for term in task.spec().rewards}
+    far = {"far_linear_velocity": -0.125, "far_yaw_rate": -0.0625}
+    measured = {"linear_velocity_error": 0.0, "yaw_rate_error": 0.0}
+    assert switched == {**dict.fromkeys(set(names) - {"far_velocity"}, -0.125), **far, **measured}
+
+
+def test_every_function_of_locomotion_rewards_is_a_term_of_some_task():
+    every = Velocity(variant="full", weights=Weights(**{field.name: 1.0 for field in fields(Weights)}))
+    specs = (every.spec(), replace(every, rewards="lee-2020").spec(), Recovery().spec())
+    used = {t.function for spec in specs for t in (*spec.rewards, *spec.terminations)} | {loco.sunk}
+    own = {f for f in vars(loco).values() if callable(f) and getattr(f, "__module__", "") == loco.__name__}
+    assert own - used == {loco.moving, loco.along_command}  # parts of others
+
+
+def test_constants_of_terms_follow_the_robot_and_the_options():
+    weights = Weights(height=-1.0, foot_clearance=-1.0, air_time=1.0, contact_force=-1.0, joint_deviation=-1.0)
+    spec = Velocity(weights=weights, swing_height=0.08, min_air_time=0.2, max_foot_load=0.5).spec()
+    constants = {term.name: dict(term.constants) for term in spec.rewards}
+    assert constants["height"] == {"height": pytest.approx(0.2945)}
+    assert constants["foot_clearance"] == {"height": 0.08} and constants["air_time"] == {"threshold": 0.2}
+    assert constants["contact_force"] == {"limit": pytest.approx(0.5 * 12.743 * 9.81, rel=1e-3)}
+    assert constants["joint_deviation"] == {"weights": (1.0, 1.0, 0.1) * 4}
+
+
+def test_the_rewards_of_lee_et_al_are_an_option_with_their_own_weights():
+    task = parsed("--task.rewards", "lee-2020", "--task.variant", "full", "--task.weights.slip=-1")
+    spec = task.spec()
+    assert spec.rewards[: len(LEE_2020)] == LEE_2020 and spec.reward_floor is None
+    assert [term.weight for term in spec.rewards[len(LEE_2020) :]] == [0.0, 0.0]
+    terms = reward_terms(task)
     assert all(np.isfinite(list(terms.values())))
     assert terms["torques"] > 1.0 and terms["body_collisions"] == 0.0 and terms["foot_smoothness"] > 0.0
+
+
+def test_unknown_rewards_are_refused_with_the_closest_name():
+    with pytest.raises(UnknownNameError, match="unknown rewards 'lee2020'; did you mean 'lee-2020'"):
+        Velocity(rewards="lee2020")
+
+
+@pytest.mark.parametrize("changes", [{"rewards": "lee-2020"}, {"weights": Weights(body_collisions=-1.0)}])
+def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
+    with pytest.raises(ConfigError, match=r"body_collisions would always be 0: .* write --task.variant full"):
+        Velocity(**changes).spec()
+    assert Velocity(variant="full", **changes).spec().rewards
 
 
 @pytest.mark.slow

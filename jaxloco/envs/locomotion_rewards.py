@@ -1,7 +1,8 @@
 """Reward terms of legged robots that follow a velocity: pure functions of named quantities, without their weights.
 
 `velocity_command` is (forward m/s, leftward m/s, yaw rate rad/s); base velocities are in the base frame; arrays of feet
-have one row per foot. Sources: legged_gym (Rudin et al. 2021), MuJoCo Playground (Zakka et al. 2025), Lee et al. 2020.
+have one row per foot. Sources: legged_gym (Rudin et al. 2021), MuJoCo Playground (Zakka et al. 2025), Lee et al. 2020,
+walk-these-ways (Margolis and Agrawal 2022, arXiv:2212.03238).
 """
 
 import jax
@@ -79,7 +80,7 @@ def height_error(base_height: jax.Array, *, height: float) -> jax.Array:
 
 
 def uprightness(projected_gravity: jax.Array) -> jax.Array:
-    """Return (1 - g_z) / 2: 1 upright, ½ on the side, 0 upside down, g the direction of gravity in the base."""
+    """Return (1 - g_z) / 2: 1 upright, ½ on the side, 0 upside down, g the direction of gravity in the base (ours)."""
     return 0.5 * (1.0 - projected_gravity[2])
 
 
@@ -91,7 +92,7 @@ def rising(projected_gravity: jax.Array, base_height: jax.Array, *, height: floa
 def standing(
     projected_gravity: jax.Array, base_height: jax.Array, *, tilt: float, height: float, band: float
 ) -> jax.Array:
-    """Return 1 if the base is tilted by less than `tilt`, rad, and within `band` of the standing height, m, else 0."""
+    """Return 1 if the base is tilted by less than `tilt`, rad, and within `band` of its `height`, m, else 0 (ours)."""
     upright = projected_gravity[2] < -jnp.cos(jnp.float32(tilt))
     return (upright & (jnp.abs(base_height - height) < band)).astype(jnp.float32)
 
@@ -153,7 +154,10 @@ def contact_force(foot_forces: jax.Array, *, limit: float) -> jax.Array:
 def landing(
     previous_foot_velocities: jax.Array, foot_contacts: jax.Array, previous_foot_contacts: jax.Array
 ) -> jax.Array:
-    """Return Σ |v|² of the feet that land now, just before they did, m²/s²: hard landings."""
+    """Return Σ |v|² of the feet that land now, just before they did, m²/s²: hard landings.
+
+    After `feet_impact_vel` of walk-these-ways, which counts only the vertical part, and of all feet in contact.
+    """
     landed = foot_contacts & ~previous_foot_contacts
     return jnp.sum(jnp.where(landed, jnp.sum(jnp.square(previous_foot_velocities), axis=1), 0.0))
 
@@ -161,13 +165,17 @@ def landing(
 def body_terrain(body_heights: jax.Array, *, clearance: float = 0.03) -> jax.Array:
     """Return how many bodies have their joint less than `clearance`, m, above the ground below it.
 
-    Unlike `body_collisions` it needs no shapes that can touch, so it also tells of knees on stairs in training models.
+    Ours. Unlike `body_collisions` it needs no shapes that can touch, so it also tells of knees on stairs in training
+    models.
     """
     return jnp.sum((body_heights < clearance).astype(jnp.float32))
 
 
 def body_collisions(body_contacts: jax.Array) -> jax.Array:
-    """Return how many shapes other than feet touch the ground (0 in a model in which none can)."""
+    """Return how many shapes other than feet touch the ground; 0 in a model in which none can.
+
+    |I_body without I_foot| of Lee et al. 2020; legged_gym counts penalized bodies with a force above 0.1 N.
+    """
     return jnp.sum(body_contacts.astype(jnp.float32))
 
 
@@ -191,6 +199,9 @@ def gait_tracking(
     With s = sin(2π phase), a foot swings by the share w = clip(½ + s, 0, 1), so that it may leave and land a little
     early or late. Swinging is worth exp(-F / force) exp(-d² / width²), d the distance from heights between s · height
     and the ceiling; standing is worth exp(-|v_xy|² / speed²) while there is contact, now or a step ago.
+
+    Ours, after `tracking_contacts_shaped_force` and `…_vel` of walk-these-ways, which go back to Siekmann et al. 2021,
+    "Sim-to-real learning of all common bipedal gaits via periodic reward composition" (arXiv:2011.01387).
 
     Args:
         gait_phases: Share of each foot's cycle, (n,).
@@ -322,3 +333,6 @@ LEE_2020 = (
     RewardTerm("torques", lee_torques, -2e-5),
 )
 """The seven terms of Lee et al. 2020 with their weights; the task needs a gait clock for the foot clearance."""
+
+PRESETS = {"lee-2020": LEE_2020}
+"""Sets of terms with weights of their own, by the name that a task's option gives them."""

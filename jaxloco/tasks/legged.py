@@ -1,19 +1,22 @@
 """What tasks of legged robots have in common: what such a robot senses, how it is commanded, and how robots differ."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxloco.checks import check_at_most, check_finite, check_not_negative, check_ordered, check_positive
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import target_drive
-from jaxloco.envs.curriculum import Range
+from jaxloco.envs.curriculum import GROWTHS, Range
 from jaxloco.envs.env import ActionSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes
 from jaxloco.envs.quantities import Quantity, Snapshot
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import Clip, OutputSpec, Scale, Stage
 from jaxloco.robot import Robot
 
@@ -21,6 +24,12 @@ Span = tuple[float, float]
 
 TARGETS = "joint_position_targets"
 """Name of the policy's output."""
+
+_FACTORS = ("mass_scale", "joint_friction_scale", "armature_scale", "gain_scale", "torque_scale")
+"""Options that multiply a property of the model."""
+
+_TIMES = ("action_delay", "sensor_latency", "kick_interval")
+"""Options that are ranges of times."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,9 @@ class LeggedTask:
         kick_interval: Time between kicks, s.
         restitution: Share of its speed with which a foot bounces off the floor; 0 leaves it as it is, 0.135.
         imu_tilt: Half-width of the misalignment of the IMU about each axis, rad.
+        grow: What grows while training, of kicks, randomization and, where there are any, commands; nothing by default.
+        grow_with: What it grows with: progress of the training, or success of each robot.
+        grow_from: Share of its width that it begins with.
     """
 
     robot: str = "go1"
@@ -72,6 +84,45 @@ class LeggedTask:
     kick_interval: Span = (4.0, 8.0)
     restitution: Span = (0.0, 0.0)
     imu_tilt: float = 0.0
+    grow: tuple[str, ...] = ()
+    grow_with: Literal["progress", "success"] = "progress"
+    grow_from: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_finite(self)
+        check_positive(self, "episode_seconds", "training_seconds", "action_scale", "history")
+        check_positive(self, *_FACTORS)
+        check_not_negative(self, "noise", "friction", "com_shift", "kick", "restitution", "imu_tilt", *_TIMES)
+        check_not_negative(self, "grow_from")
+        check_at_most(self, 1.0, "restitution", "grow_from")
+        check_at_most(self, math.pi, "imu_tilt")
+        check_at_most(self, self.episode_seconds, "action_delay", "sensor_latency")
+        check_ordered(self, "friction", "payload", "restitution", *_TIMES, *_FACTORS)
+
+        for name in self.grow:
+            if name not in self._growable():
+                raise unknown_name("name in grow", name, self._growable())
+        if self.grow_with not in GROWTHS:
+            raise unknown_name("value of grow_with", self.grow_with, GROWTHS)
+
+    def _growable(self) -> tuple[str, ...]:
+        return "kicks", "randomization"
+
+    @property
+    def _graded(self) -> bool:
+        """Whether something grows with the success of each robot."""
+        return bool(self.grow) and self.grow_with == "success"
+
+    def _growing(self, what: str, span: Range) -> Range:
+        """Return a range as it is in training: it grows if `what` does."""
+        return replace(span, grows=self.grow_with, start=self.grow_from) if what in self.grow else span
+
+    def _randomized(self, span: Span, nominal: float | None = None) -> Range:
+        """Return the range of a property of the model, which grows from its nominal value or else its middle."""
+        return self._growing("randomization", Range(*span, nominal=nominal))
+
+    def _factor(self, span: Span) -> dict[str, Range]:
+        return {"factor": self._randomized(span, 1.0)}
 
     def _proprioception(self, *known: str, more: tuple[ObservationTerm, ...] = ()) -> ObservationGroup:
         """What the robot can measure of itself, then what it knows exactly, then `more`."""
@@ -94,29 +145,60 @@ class LeggedTask:
 
     def _randomizers(self, robot: Robot) -> tuple[rand.Randomizer, ...]:
         trunk = robot.model.body(robot.base_body).id
-        shift = (around_zero(self.com_shift),) * 3
-        actuators = tuple(range(robot.model.nu))
+        shift = (self._randomized((-self.com_shift, self.com_shift)),) * 3
+        gains = {"actuators": tuple(range(robot.model.nu)), **self._factor(self.gain_scale)}
         make = rand.Randomizer
         bounce: tuple[rand.Randomizer, ...] = ()
         if self.restitution != (0.0, 0.0):
-            bounce = (make("restitution", rand.set_restitution, {"value": Range(*self.restitution)}),)
+            bounce = (make("restitution", rand.set_restitution, {"value": self._randomized(self.restitution)}),)
         return (
             *bounce,
-            make("friction", rand.set_friction, {"value": Range(*self.friction)}),
-            make("masses", rand.scale_masses, {"factor": Range(*self.mass_scale)}),
-            make("payload", rand.add_payload, {"body": trunk, "mass": Range(*self.payload)}),
+            make("friction", rand.set_friction, {"value": self._randomized(self.friction)}),
+            make("masses", rand.scale_masses, self._factor(self.mass_scale)),
+            make("payload", rand.add_payload, {"body": trunk, "mass": self._randomized(self.payload, 0.0)}),
             make("centre of mass", rand.shift_center_of_mass, {"body": trunk, "offset": shift}),
-            make("joint friction", rand.scale_joint_friction, {"factor": Range(*self.joint_friction_scale)}),
-            make("armature", rand.scale_armature, {"factor": Range(*self.armature_scale)}),
-            make("gains", rand.scale_gains, {"actuators": actuators, "factor": Range(*self.gain_scale)}),
-            make("torques", rand.scale_torques, {"factor": Range(*self.torque_scale)}),
+            make("joint friction", rand.scale_joint_friction, self._factor(self.joint_friction_scale)),
+            make("armature", rand.scale_armature, self._factor(self.armature_scale)),
+            make("gains", rand.scale_gains, gains),
+            make("torques", rand.scale_torques, self._factor(self.torque_scale)),
         )
 
     def _pushes(self, robot: Robot) -> Pushes:
         """A kick is a force during one control period that changes the velocity of the nominal robot by so much."""
         mass = float(np.sum(robot.model.body_mass))
         dt = robot.control_dt
-        return Pushes(Range(0.0, self.kick * mass / dt), Range(dt, dt), Range(*self.kick_interval))
+        force = self._growing("kicks", Range(0.0, self.kick * mass / dt, nominal=0.0))
+        return Pushes(force, Range(dt, dt), Range(*self.kick_interval))
+
+
+def check_payload(robot: Robot, payload: Span) -> None:
+    """Refuse a payload that takes away more than nine tenths of the base: `add_payload` stops there."""
+    mass = float(robot.model.body(robot.base_body).mass[0])
+    if payload[0] < -0.9 * mass:
+        raise ConfigError(
+            f"payload = {payload}: the base of robot {robot.name!r} has a mass of {mass:.3g} kg; write at least "
+            f"{math.ceil(-90.0 * mass) / 100.0:g}"
+        )
+
+
+def standing_height(robot: Robot) -> float:
+    """Return the height of the base in the default pose, m."""
+    return float(robot.default_qpos[robot.base_qpos_indices[2]])
+
+
+def weight_of(robot: Robot) -> float:
+    """Return the weight of the robot, N."""
+    return float(np.sum(robot.model.body_mass)) * float(np.linalg.norm(robot.model.opt.gravity))
+
+
+def soft_limits(robot: Robot) -> dict[str, tuple[float, ...]]:
+    """Return the middle 95 % of each joint's range, rad: what `locomotion_rewards.joint_limits` takes."""
+    joints = robot.joints
+    margins = [0.025 * (j.upper - j.lower) if math.isfinite(j.upper - j.lower) else 0.0 for j in joints]
+    return {
+        "lower": tuple(j.lower + m for j, m in zip(joints, margins, strict=True)),
+        "upper": tuple(j.upper - m for j, m in zip(joints, margins, strict=True)),
+    }
 
 
 def around_zero(half: float) -> Range:

@@ -6,12 +6,17 @@ lies must learn what to do about it. Rewards follow MuJoCo Playground's getup ta
 "Robust Recovery Controller for a Quadrupedal Robot using Deep Reinforcement Learning" (arXiv:1901.07517).
 """
 
+import math
 from dataclasses import dataclass, replace
 
+import jax
+import jax.numpy as jnp
+
+from jaxloco.checks import check_at_most, check_not_negative, check_positive
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import rewards
 from jaxloco.envs.actuators import Actuation
-from jaxloco.envs.curriculum import Range
+from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.drops import Dropped
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
@@ -21,9 +26,12 @@ from jaxloco.tasks.legged import (
     LeggedTask,
     Span,
     around_zero,
+    check_payload,
     check_positions,
     hidden_quantities,
     position_targets,
+    soft_limits,
+    standing_height,
 )
 from jaxloco.tasks.velocity import GO1 as VELOCITY
 from jaxloco.training.config import TrainConfig
@@ -86,6 +94,13 @@ class Recovery(LeggedTask):
     restitution: Span = (0.1, 0.3)
     imu_tilt: float = 0.02
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "drops", "pose_tilt", "standing_tilt", "standing_band")
+        check_at_most(self, math.pi, "pose_tilt", "standing_tilt")
+        check_at_most(self, 1.0, "standing_band")
+        check_not_negative(self, "max_joint_velocity")
+
     @property
     def name(self) -> str:
         """Name of the task."""
@@ -96,6 +111,7 @@ class Recovery(LeggedTask):
         robot = load_robot(self.robot, self.variant)
         robot.required_feet()
         check_positions(robot)
+        check_payload(robot, self.payload)
         return EnvSpec(
             robot=self.robot,
             variant=self.variant,
@@ -116,24 +132,23 @@ class Recovery(LeggedTask):
             ),
             randomization=self._randomizers(robot),
             pushes=self._pushes(robot) if self.kick else None,
+            curriculum=Curriculum(grade=stood_up, constants=self._stands(robot)) if self._graded else Curriculum(),
         )
+
+    def _stands(self, robot: Robot) -> dict[str, float]:
+        height = standing_height(robot)
+        return {"tilt": self.standing_tilt, "height": height, "band": self.standing_band * height}
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
         weights = self.weights
-        height = float(robot.default_qpos[robot.base_qpos_indices[2]])
-        margins = [0.025 * (joint.upper - joint.lower) for joint in robot.joints]
-        limits = {
-            "lower": tuple(j.lower + m for j, m in zip(robot.joints, margins, strict=True)),
-            "upper": tuple(j.upper - m for j, m in zip(robot.joints, margins, strict=True)),
-        }
-        stands = {"tilt": self.standing_tilt, "height": height, "band": self.standing_band * height}
+        height = standing_height(robot)
         pose = {"weights": (0.3,) * len(robot.joints), "tilt": self.pose_tilt}
         return (
             RewardTerm("upright", loco.uprightness, weights.upright),
             RewardTerm("rising", loco.rising, weights.rising, constants={"height": height}),
             RewardTerm("pose", loco.standing_pose, weights.pose, constants=pose),
-            RewardTerm("standing", loco.standing, weights.standing, constants=stands),
-            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=limits),
+            RewardTerm("standing", loco.standing, weights.standing, constants=self._stands(robot)),
+            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=soft_limits(robot)),
             RewardTerm("action_change", rewards.action_change, weights.action_change),
             RewardTerm("torques", loco.torques, weights.torques),
             RewardTerm("acceleration", loco.acceleration, weights.acceleration),
@@ -141,6 +156,14 @@ class Recovery(LeggedTask):
                 "fast_joints", loco.fast_joints, weights.fast_joints, constants={"limit": self.max_joint_velocity}
             ),
         )
+
+
+def stood_up(
+    projected_gravity: jax.Array, base_height: jax.Array, *, tilt: float, height: float, band: float
+) -> jax.Array:
+    """Return the grade of an episode: 1 if the robot stands at its end, else -1; see `locomotion_rewards.standing`."""
+    stands = loco.standing(projected_gravity, base_height, tilt=tilt, height=height, band=band)
+    return jnp.where(stands > 0.0, 1, -1)
 
 
 def _critic() -> ObservationGroup:

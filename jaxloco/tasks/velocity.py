@@ -8,6 +8,9 @@ import math
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
+import numpy as np
+
+from jaxloco.checks import check_at_most, check_below, check_not_negative, check_ordered, check_positive
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
@@ -15,13 +18,13 @@ from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
-from jaxloco.envs.gaits import Gait, stepping, trot
+from jaxloco.envs.gaits import Gait, standing_feet, stepping, trot
 from jaxloco.envs.height_scan import HeightScan
-from jaxloco.envs.levels import DISTANCES, terrain_curriculum
+from jaxloco.envs.levels import DISTANCES, SHORTEST, distance_grade, terrain_curriculum
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import GAIT_CLOCK
@@ -30,9 +33,13 @@ from jaxloco.tasks.legged import (
     LeggedTask,
     Span,
     around_zero,
+    check_payload,
     check_positions,
     hidden_quantities,
     position_targets,
+    soft_limits,
+    standing_height,
+    weight_of,
 )
 from jaxloco.terrain import KINDS, Terrain
 from jaxloco.training.config import TrainConfig
@@ -61,6 +68,14 @@ class Weights:
         stand_still: Distance from the default pose when asked to stand.
         stumble: Feet against a wall.
         body_terrain: Bodies close to the ground, such as knees on stairs.
+        height: Distance of the base from its height in the default pose.
+        foot_clearance: Fast feet that are not at the height of a swing.
+        swing_height: Swings that did not reach that height, or went beyond.
+        air_time: Swings longer than `min_air_time`.
+        contact_force: Feet pushed harder than `max_foot_load`.
+        body_collisions: Shapes other than feet that touch the ground; needs a variant in which they can.
+        joint_deviation: Distance from the default pose.
+        foot_smoothness: Targets of the feet that leave a straight line.
     """
 
     linear_velocity: float = 2.0
@@ -81,6 +96,22 @@ class Weights:
     stand_still: float = 0.0
     stumble: float = 0.0
     body_terrain: float = 0.0
+    height: float = 0.0
+    foot_clearance: float = 0.0
+    swing_height: float = 0.0
+    air_time: float = 0.0
+    contact_force: float = 0.0
+    body_collisions: float = 0.0
+    joint_deviation: float = 0.0
+    foot_smoothness: float = 0.0
+
+
+OWN_WEIGHTS = "weights"
+"""Name of the rewards that `Weights` weighs."""
+
+
+KNEES = ("*calf*", "*KFE*")
+"""Patterns of the knees' names on the quadrupeds that come with jaxloco."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +130,13 @@ class Velocity(LeggedTask):
         step_lead: How far these targets run ahead of the clock, s.
         tracking_sigma: Error at which tracking is worth 0.37, m/s and rad/s.
         far_sigma: The same of the terms that reach further.
+        rewards: What the robot is rewarded for: weights, the terms below; or lee-2020, the seven terms of Lee et al.
+            2020 with their own weights and no floor below their sum.
         weights: Weights of the reward terms.
-        loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth.
+        min_air_time: Time in the air from which a swing is worth something by `air_time`, s.
+        max_foot_load: Force on a foot above which it counts for `contact_force`, in weights of the robot.
+        loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth. The default is
+            for two ways of naming knees, and may match nothing; others must match.
         fall_tilt: Tilt beyond which the robot has fallen, rad.
         fall_height: Height of the base, as a share of that in the default pose, below which it has fallen.
         initial_velocity: Half-width of the first velocities of the base, m/s and rad/s.
@@ -124,8 +160,11 @@ class Velocity(LeggedTask):
     step_lead: float = 0.0
     tracking_sigma: float = 0.5
     far_sigma: float = 1.2
+    rewards: str = OWN_WEIGHTS
     weights: Weights = Weights()
-    loose_joints: tuple[str, ...] = ("*calf*", "*KFE*")
+    min_air_time: float = 0.1
+    max_foot_load: float = 1.0
+    loose_joints: tuple[str, ...] = KNEES
     fall_tilt: float = 1.2
     fall_height: float = 0.4
     initial_velocity: float = 0.2
@@ -138,8 +177,20 @@ class Velocity(LeggedTask):
     scan_noise: float = 0.05
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(limit) and limit >= 0.0 for limit in self.max_velocity):
-            raise ConfigError(f"max_velocity {self.max_velocity}: three numbers of at least 0 are needed")
+        super().__post_init__()
+        check_positive(self, "command_seconds", "gait_frequency", "swing_height", "tracking_sigma", "far_sigma")
+        check_positive(self, "fall_tilt")
+        check_not_negative(self, "max_velocity", "nonzero_shares", "standing_share", "step_height", "scan_noise")
+        check_not_negative(self, "min_air_time", "max_foot_load")
+        check_not_negative(self, "fall_height", "initial_velocity", "initial_tilt", "initial_yaw", "initial_joints")
+        check_at_most(self, 1.0, "nonzero_shares", "standing_share")
+        check_at_most(self, math.pi, "fall_tilt", "initial_yaw", "initial_joints")
+        check_below(self, 1.0, "fall_height")
+        check_below(self, self.fall_tilt, "initial_tilt")
+        check_ordered(self, "command_seconds")
+        self._check_distance()
+        if self.rewards not in (OWN_WEIGHTS, *loco.PRESETS):
+            raise unknown_name("rewards", self.rewards, (OWN_WEIGHTS, *loco.PRESETS))
 
     @property
     def name(self) -> str:
@@ -151,10 +202,13 @@ class Velocity(LeggedTask):
         robot = load_robot(self.robot, self.variant)
         robot.required_feet()
         check_positions(robot)
-        _check_speed(robot, self.max_velocity)
+        check_payload(robot, self.payload)
+        _check_loose_joints(robot, self.loose_joints)
+        _check_steps(robot, self)
+        _check_speed(robot, self)
         fallen = {
             "tilt": self.fall_tilt,
-            "height": self.fall_height * float(robot.default_qpos[robot.base_qpos_indices[2]]),
+            "height": self.fall_height * standing_height(robot),
         }
         return EnvSpec(
             robot=self.robot,
@@ -168,7 +222,7 @@ class Velocity(LeggedTask):
             ),
             episode_seconds=self.episode_seconds,
             training_seconds=self.training_seconds,
-            reward_floor=0.0,
+            reward_floor=0.0 if self.rewards == OWN_WEIGHTS else None,
             quantities=hidden_quantities(robot),
             gait=self._gait(robot),
             motor_curves=True,
@@ -176,7 +230,7 @@ class Velocity(LeggedTask):
                 Command(
                     "velocity_command",
                     "m/s, rad/s",
-                    tuple(around_zero(limit) for limit in self.max_velocity),
+                    tuple(self._growing("commands", around_zero(limit)) for limit in self.max_velocity),
                     Range(*self.command_seconds),
                     zero_share=self.standing_share,
                     nonzero_shares=self.nonzero_shares,
@@ -187,11 +241,33 @@ class Velocity(LeggedTask):
             initial_state=self._initial_state(),
             randomization=self._randomizers(robot),
             pushes=self._pushes(robot),
-            memories=DISTANCES if self.terrain.kinds else (),
-            curriculum=terrain_curriculum(self.terrain) if self.terrain.kinds else Curriculum(),
+            memories=DISTANCES if self.terrain.kinds or self._graded else (),
+            curriculum=self._curriculum(),
             terrain=self.terrain,
             scan=self.scan,
         )
+
+    def _growable(self) -> tuple[str, ...]:
+        return "commands", *super()._growable()
+
+    def _check_distance(self) -> None:
+        """A robot that may not walk far enough to be graded would never succeed."""
+        share = self.grow_from if "commands" in self.grow else 1.0
+        distance = share * math.hypot(*self.max_velocity[:2]) * min(self.training_seconds, self.episode_seconds)
+        if self._graded and distance < SHORTEST:
+            raise ConfigError(
+                f"grow_with = success: robots are asked to walk {distance:.2g} m at most in an episode, and success is "
+                f"told from {SHORTEST:g} m on; write a larger grow_from, max_velocity or training_seconds, or "
+                "grow_with progress"
+            )
+
+    def _curriculum(self) -> Curriculum:
+        """Return how success moves, by the distance walked of that commanded; on terrain it is the robot's level."""
+        if self.terrain.kinds:
+            return terrain_curriculum(self.terrain)
+        if not self._graded:
+            return Curriculum()
+        return Curriculum(grade=distance_grade, constants={"up": self.terrain.up, "down": self.terrain.down})
 
     def _action(self, robot: Robot) -> ActionSpec:
         steps = (stepping(robot, self._gait(robot), self.step_height, self.step_lead),) if self.step_height else ()
@@ -225,32 +301,35 @@ class Velocity(LeggedTask):
         return ObservationGroup(tuple(ObservationTerm(name) for name in names))
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
+        known = self._weighed(robot) if self.rewards == OWN_WEIGHTS else loco.PRESETS[self.rewards]
+        terms = tuple(term for term in known if term.weight != 0.0)
+        if any(term.function is loco.body_collisions for term in terms):
+            _check_bodies_touch(robot)
+        # Weight 0: measured, and no part of the reward.
+        measured = (
+            RewardTerm("linear_velocity_error", loco.linear_velocity_error, 0.0),
+            RewardTerm("yaw_rate_error", loco.yaw_rate_error, 0.0),
+        )
+        return (*terms, *measured)
+
+    def _weighed(self, robot: Robot) -> tuple[RewardTerm, ...]:
+        """Return every term that `weights` has a weight for."""
         weights = self.weights
         sigma, far = {"sigma": self.tracking_sigma}, {"sigma": self.far_sigma}
-        joints = robot.joints
-        loose = [any(fnmatch(joint.name, pattern) for pattern in self.loose_joints) for joint in joints]
-        margins = [0.025 * (joint.upper - joint.lower) for joint in joints]
-        limits = {
-            "lower": tuple(j.lower + m for j, m in zip(joints, margins, strict=True)),
-            "upper": tuple(j.upper - m for j, m in zip(joints, margins, strict=True)),
-        }
         gait = {"height": self.swing_height, "ceiling": 1.25 * self.swing_height}
-        terms = (
+        swing, pose = {"height": self.swing_height}, {"weights": self._pose_weights(robot)}
+        load = {"limit": self.max_foot_load * weight_of(robot)}
+        return (
             RewardTerm("linear_velocity", loco.track_linear_velocity, weights.linear_velocity, constants=sigma),
             RewardTerm("yaw_rate", loco.track_yaw_rate, weights.yaw_rate, constants=sigma),
             RewardTerm("far_linear_velocity", loco.track_linear_velocity, weights.far_velocity, constants=far),
             RewardTerm("far_yaw_rate", loco.track_yaw_rate, 0.5 * weights.far_velocity, constants=far),
             RewardTerm("gait", loco.gait_tracking, weights.gait, constants=gait),
-            RewardTerm(
-                "pose",
-                loco.pose,
-                weights.pose,
-                constants={"weights": tuple(0.1 if loose_ else 1.0 for loose_ in loose)},
-            ),
+            RewardTerm("pose", loco.pose, weights.pose, constants=pose),
             RewardTerm("orientation", loco.orientation, weights.orientation),
             RewardTerm("vertical_velocity", loco.vertical_velocity, weights.vertical_velocity),
             RewardTerm("roll_pitch_rate", loco.roll_pitch_rate, weights.roll_pitch_rate),
-            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=limits),
+            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=soft_limits(robot)),
             RewardTerm("action_change", rewards.action_change, weights.action_change),
             RewardTerm("landing", loco.landing, weights.landing),
             RewardTerm("slip", loco.slip, weights.slip),
@@ -260,13 +339,19 @@ class Velocity(LeggedTask):
             RewardTerm("stand_still", loco.stand_still, weights.stand_still),
             RewardTerm("stumble", loco.stumble, weights.stumble),
             RewardTerm("body_terrain", loco.body_terrain, weights.body_terrain),
+            RewardTerm("height", loco.height_error, weights.height, constants={"height": standing_height(robot)}),
+            RewardTerm("foot_clearance", loco.foot_clearance, weights.foot_clearance, constants=swing),
+            RewardTerm("swing_height", loco.swing_height, weights.swing_height, constants=swing),
+            RewardTerm("air_time", loco.air_time, weights.air_time, constants={"threshold": self.min_air_time}),
+            RewardTerm("contact_force", loco.contact_force, weights.contact_force, constants=load),
+            RewardTerm("body_collisions", loco.body_collisions, weights.body_collisions),
+            RewardTerm("joint_deviation", loco.joint_deviation, weights.joint_deviation, constants=pose),
+            RewardTerm("foot_smoothness", loco.foot_target_smoothness, weights.foot_smoothness),
         )
-        # Weight 0: measured, and no part of the reward.
-        measured = (
-            RewardTerm("linear_velocity_error", loco.linear_velocity_error, 0.0),
-            RewardTerm("yaw_rate_error", loco.yaw_rate_error, 0.0),
-        )
-        return (*(term for term in terms if term.weight != 0.0), *measured)
+
+    def _pose_weights(self, robot: Robot) -> tuple[float, ...]:
+        loose = [any(fnmatch(name, pattern) for pattern in self.loose_joints) for name in robot.joint_names]
+        return tuple(0.1 if loose_ else 1.0 for loose_ in loose)
 
     def _initial_state(self) -> rand.InitialState:
         speed, tilt = around_zero(self.initial_velocity), around_zero(self.initial_tilt)
@@ -281,15 +366,64 @@ class Velocity(LeggedTask):
         )
 
 
-def _check_speed(robot: Robot, max_velocity: tuple[float, float, float]) -> None:
-    """No leg can walk faster than its slowest joint swings it."""
-    height = float(robot.default_qpos[robot.base_qpos_indices[2]])
-    slowest = min(robot.joints, key=lambda joint: joint.velocity_limit)
-    fastest = slowest.velocity_limit * height
-    if max(max_velocity[:2]) > fastest:
+def _check_loose_joints(robot: Robot, patterns: tuple[str, ...]) -> None:
+    """Refuse patterns without a joint, but for the default: nobody wrote that for a robot of their own."""
+    for pattern in patterns if patterns != KNEES else ():
+        if not any(fnmatch(name, pattern) for name in robot.joint_names):
+            raise ConfigError(
+                f"loose_joints = {patterns}: no joint of robot {robot.name!r} matches {pattern!r}; its joints are "
+                f"{', '.join(robot.joint_names)}"
+            )
+
+
+def _check_bodies_touch(robot: Robot) -> None:
+    """Refuse to count collisions in a model in which there are none; `jaxloco.robot` names the sensors."""
+    if not any(robot.model.sensor(i).name.endswith("_touch") for i in range(robot.model.nsensor)):
         raise ConfigError(
-            f"max_velocity {max_velocity}: robot {robot.name!r} is {height:.2f} m high and its joint {slowest.name!r} "
-            f"turns at {slowest.velocity_limit:g} rad/s at most, so it cannot walk faster than {fastest:.2f} m/s"
+            f"body_collisions would always be 0: nothing but the feet of robot {robot.name!r} can touch the ground; "
+            "write --task.variant full, in which its robot.toml says what else does ([variants.full], floor_contacts)"
+        )
+
+
+def _check_steps(robot: Robot, task: Velocity) -> None:
+    """Refuse steps that are shorter than two control periods, or higher than the robot."""
+    fastest, height = 0.5 * robot.control_frequency, standing_height(robot)
+    if task.gait_frequency > fastest:
+        raise ConfigError(
+            f"gait_frequency = {task.gait_frequency:g}: robot {robot.name!r} is controlled at "
+            f"{robot.control_frequency:g} Hz, and a step takes two control periods; write at most {fastest:g}"
+        )
+    for name in ("swing_height", "step_height"):
+        if getattr(task, name) >= height:
+            raise ConfigError(
+                f"{name} = {getattr(task, name):g}: robot {robot.name!r} is {height:.2f} m high; about a fifth of that "
+                f"would be {0.2 * height:.2f}"
+            )
+
+
+def _check_speed(robot: Robot, task: Velocity) -> None:
+    """Refuse commands that legs cannot follow, all three at their largest.
+
+    In the base frame a foot that stands at r moves by v + ω × r, so at √((v_x + ω |r_y|)² + (v_y + ω |r_x|)²) at most.
+    A leg moves it no faster than its slowest joint turns, q̇, at the height h of the base: q̇ h. While it stands, half a
+    cycle of the gait of frequency f, the base turns by ω / 2f; beyond a quarter turn legs would cross: ω ≤ π f.
+    """
+    forward, leftward, yaw_rate = task.max_velocity
+    reach = np.abs(standing_feet(robot))
+    needed = float(np.hypot(forward + yaw_rate * reach[:, 1], leftward + yaw_rate * reach[:, 0]).max())
+    slowest, height = min(robot.joints, key=lambda joint: joint.velocity_limit), standing_height(robot)
+    fastest = slowest.velocity_limit * height
+    if needed > fastest:
+        raise ConfigError(
+            f"max_velocity = {task.max_velocity}: together these ask {needed:.2f} m/s of a foot, but robot "
+            f"{robot.name!r} is {height:.2f} m high and its joint {slowest.name!r} turns at "
+            f"{slowest.velocity_limit:g} rad/s at most, so it cannot walk faster than {fastest:.2f} m/s"
+        )
+    if yaw_rate > math.pi * task.gait_frequency:
+        raise ConfigError(
+            f"max_velocity = {task.max_velocity}: with gait_frequency {task.gait_frequency:g} Hz, {yaw_rate:g} rad/s "
+            f"is more than a quarter turn per step; write a yaw rate of at most {math.pi * task.gait_frequency:.3g}, "
+            "or faster steps"
         )
 
 
