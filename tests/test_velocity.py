@@ -353,18 +353,28 @@ def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
 
 
 @pytest.mark.slow
-def test_a_short_training_takes_a_third_off_the_error_of_the_yaw_rate(tmp_path):
-    """900 000 steps with networks half as wide as the recipe's, some 50 to 100 s on two cores.
-
-    After 750 000 steps, two seeds: from 0.94 and 0.95 to 0.41 and 0.43 rad/s, 62 and 60 of 64 survive.
-    """
+@pytest.mark.parametrize(
+    ("task", "factor"),
+    [
+        ("go1-velocity", 0.75),
+        ("go2-velocity", 0.85),
+        ("anymal-c-velocity", 0.75),
+        ("berkeley-humanoid-velocity", 0.85),
+    ],
+)
+def test_a_short_training_of_each_robot_takes_some_of_the_error_of_the_yaw_rate_off(tmp_path, task, factor):
+    """240 000 steps of 64 robots with small networks: measured with one seed, 0.58, 0.70, 0.56 and 0.75 are left."""
     from training_helpers import train
 
-    base = recipe("go1-velocity")
-    network = replace(base.network, net_arch_pi=(128, 64), net_arch_vf=(128, 64))
-    sizes = {"total_timesteps": 900_000, "metrics_every": 60_000, "eval_episodes": 64, "video_seconds": 0.0}
-    config = replace(base, network=network, **sizes)
-    summary, recorder = train(config, tmp_path / "run")
+    base = recipe(task)
+    network = replace(base.network, net_arch_pi=(64, 64), net_arch_vf=(64, 64))
+    sizes = {
+        "n_envs": 64,
+        "total_timesteps": 240_000,
+        "metrics_every": 24_000,
+        "eval_episodes": 0,
+        "video_seconds": 0.0,
+    }
+    _, recorder = train(replace(base, network=network, **sizes), tmp_path / "run")
     errors = [row["reward_raw/yaw_rate_error"] for row in recorder.metrics]
-    assert errors[-1] < 0.67 * errors[0]
-    assert summary["evaluation"]["survived"] > 0.9
+    assert np.mean(errors[-2:]) < factor * errors[0]
