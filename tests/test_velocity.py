@@ -303,7 +303,7 @@ def reward_terms(task: Velocity) -> dict[str, float]:
 def test_every_reward_term_can_be_switched_on_by_an_option():
     names = [field.name for field in fields(Weights)]
     words = [f"--task.weights.{name.replace('_', '-')}=-0.125" for name in names]
-    task = parsed("--task.variant", "full", *words)
+    task = parsed("--task.variant", "full", "--task.reward-floor", "none", *words)
     terms = reward_terms(task)
     assert all(np.isfinite(list(terms.values())))
     switched = {term.name: term.weight for term in task.spec().rewards}
@@ -328,6 +328,21 @@ def test_constants_of_terms_follow_the_robot_and_the_options():
     assert constants["foot_clearance"] == {"height": 0.08} and constants["air_time"] == {"threshold": 0.2}
     assert constants["contact_force"] == {"limit": pytest.approx(0.5 * 12.743 * 9.81, rel=1e-3)}
     assert constants["joint_deviation"] == {"weights": (1.0, 1.0, 0.1) * 4}
+
+
+def test_a_fall_costs_its_weight_where_the_floor_lets_it():
+    with pytest.raises(ConfigError, match=r"weights.termination = -5.0: has no effect .* --task.reward-floor none"):
+        Velocity(weights=Weights(termination=-5.0))
+    env = Env(Velocity(weights=Weights(termination=-5.0), reward_floor=None).spec(), "native")
+    state = jax.jit(env.reset)(jax.random.PRNGKey(0))
+    upside_down = state.physics.qpos.at[3:7].set(jnp.array([0.0, 1.0, 0.0, 0.0])).at[2].set(1.0)
+    step, index = jax.jit(env.step), list(env.reward_weights).index("termination")
+    standing = step(state, jnp.zeros(12))
+    fallen = step(state._replace(physics=state.physics._replace(qpos=upside_down)), jnp.zeros(12))
+    assert not standing.terminated and fallen.terminated
+    assert standing.info.reward_terms[index] == 0.0 and fallen.info.reward_terms[index] == 1.0
+    weights = np.array(list(env.reward_weights.values()), np.float32)
+    np.testing.assert_allclose(fallen.reward, weights @ np.asarray(fallen.info.reward_terms), rtol=1e-5)
 
 
 def test_the_rewards_of_lee_et_al_are_an_option_with_their_own_weights():

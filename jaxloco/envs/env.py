@@ -185,7 +185,7 @@ class Env:
                 *spec.quantities,
             )
         )
-        self._rewards = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.rewards]
+        self._rewards = [self._bind(t.name, t.function, t.inputs, t.constants, OUTCOME[:1]) for t in spec.rewards]
         self._weights = np.array([term.weight for term in spec.rewards], np.float32)
         self._terminations = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.terminations]
         self._grade = self._bind("curriculum grade", spec.curriculum.grade, {}, spec.curriculum.constants, OUTCOME)
@@ -610,15 +610,17 @@ class Env:
 
     def _judge(self, values: Values, finite: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return raw reward terms (n_terms,), the reward () and the termination terms (n_terminations,)."""
-        rewards = zip(self.spec.rewards, self._rewards, strict=True)
-        terms = jnp.stack([_scalar(f"reward {spec.name!r}", term(values), jnp.float32) for spec, term in rewards])
-        terms = jnp.where(finite, terms, 0.0)
         terminations = zip(self.spec.terminations, self._terminations, strict=True)
-        ends = [_scalar(f"termination {spec.name!r}", term(values), bool) for spec, term in terminations]
+        found = [_scalar(f"termination {spec.name!r}", term(values), bool) for spec, term in terminations]
+        ends = jnp.stack(found) if found else jnp.zeros(0, bool)
+        judged = ChainMap({"terminated": jnp.any(ends)}, values)  # type: ignore[arg-type]
+        rewards = zip(self.spec.rewards, self._rewards, strict=True)
+        terms = jnp.stack([_scalar(f"reward {spec.name!r}", term(judged), jnp.float32) for spec, term in rewards])
+        terms = jnp.where(finite, terms, 0.0)
         reward = terms @ self._weights
         if self.spec.reward_floor is not None:
             reward = jnp.maximum(reward, jnp.float32(self.spec.reward_floor))
-        return terms, reward, jnp.stack(ends) if ends else jnp.zeros(0, bool)
+        return terms, reward, ends
 
     def _observation(self, observers: dict[str, ObserverState]) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}

@@ -73,6 +73,11 @@ def action_change(action: jax.Array, previous_action: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(action - previous_action))
 
 
+def termination(terminated: jax.Array) -> jax.Array:
+    """Return 1 in a step that ends the episode in failure, else 0 (legged_gym, Rudin et al. 2021)."""
+    return terminated.astype(jnp.float32)
+
+
 def constant() -> jax.Array:
     """Return 1 for each step survived."""
     return jnp.float32(1.0)

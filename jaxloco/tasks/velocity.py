@@ -76,6 +76,7 @@ class Weights:
         body_collisions: Shapes other than feet that touch the ground; needs a variant in which they can.
         joint_deviation: Distance from the default pose.
         foot_smoothness: Targets of the feet that leave a straight line.
+        termination: The step in which the robot falls; needs a lower `reward_floor`, or none.
     """
 
     linear_velocity: float = 2.0
@@ -104,6 +105,7 @@ class Weights:
     body_collisions: float = 0.0
     joint_deviation: float = 0.0
     foot_smoothness: float = 0.0
+    termination: float = 0.0
 
 
 OWN_WEIGHTS = "weights"
@@ -132,6 +134,7 @@ class Velocity(LeggedTask):
         far_sigma: The same of the terms that reach further.
         rewards: What the robot is rewarded for: weights, the terms below; or lee-2020, the seven terms of Lee et al.
             2020 with their own weights and no floor below their sum.
+        reward_floor: What a step is worth at least, by `weights`; with 0, no less than the end of the episode.
         weights: Weights of the reward terms.
         min_air_time: Time in the air from which a swing is worth something by `air_time`, s.
         max_foot_load: Force on a foot above which it counts for `contact_force`, in weights of the robot.
@@ -161,6 +164,7 @@ class Velocity(LeggedTask):
     tracking_sigma: float = 0.5
     far_sigma: float = 1.2
     rewards: str = OWN_WEIGHTS
+    reward_floor: float | None = 0.0
     weights: Weights = Weights()
     min_air_time: float = 0.1
     max_foot_load: float = 1.0
@@ -191,6 +195,11 @@ class Velocity(LeggedTask):
         self._check_distance()
         if self.rewards not in (OWN_WEIGHTS, *loco.PRESETS):
             raise unknown_name("rewards", self.rewards, (OWN_WEIGHTS, *loco.PRESETS))
+        if self.weights.termination < 0.0 and self.reward_floor == 0.0:
+            raise ConfigError(
+                f"weights.termination = {self.weights.termination}: has no effect where no step is worth less than "
+                "reward_floor 0; write --task.reward-floor none as well"
+            )
 
     @property
     def name(self) -> str:
@@ -222,7 +231,7 @@ class Velocity(LeggedTask):
             ),
             episode_seconds=self.episode_seconds,
             training_seconds=self.training_seconds,
-            reward_floor=0.0 if self.rewards == OWN_WEIGHTS else None,
+            reward_floor=self.reward_floor if self.rewards == OWN_WEIGHTS else None,
             quantities=hidden_quantities(robot),
             gait=self._gait(robot),
             motor_curves=True,
@@ -347,6 +356,7 @@ class Velocity(LeggedTask):
             RewardTerm("body_collisions", loco.body_collisions, weights.body_collisions),
             RewardTerm("joint_deviation", loco.joint_deviation, weights.joint_deviation, constants=pose),
             RewardTerm("foot_smoothness", loco.foot_target_smoothness, weights.foot_smoothness),
+            RewardTerm("termination", rewards.termination, weights.termination),
         )
 
     def _pose_weights(self, robot: Robot) -> tuple[float, ...]:
