@@ -56,11 +56,9 @@ def run(own: BraxOptions) -> dict[str, Any]:
 
     from jaxloco.cli import prepare_jax
     from jaxloco.physics.engines import choose_engine
-    from jaxloco.tasks import recipe
 
     prepare_jax()
-    config = recipe(own.task)
-    config = replace(config, n_envs=own.n_envs or config.n_envs, ppo=replace(config.ppo, symmetry="none"))
+    config = configured(own)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     names = {choose_engine(engine): None for engine in own.engines}
     turns = {engine: turn(config, engine, own) for engine in names}
@@ -75,8 +73,7 @@ def run(own: BraxOptions) -> dict[str, Any]:
     speeds = {engine: [steps / second for second in values] for engine, values in ours.items()}
     ratios = {engine: [a / b for a, b in zip(values, theirs, strict=True)] for engine, values in speeds.items()}
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": config.matmul_precision,
+        **common.ran_with(config),
         "task": own.task,
         "n_envs": config.n_envs,
         "brax_engine": own.engine,
@@ -86,6 +83,15 @@ def run(own: BraxOptions) -> dict[str, Any]:
         },
         "ours_over_brax": {engine: common.spread(values, 3) for engine, values in ratios.items()},
     }
+
+
+def configured(own: BraxOptions) -> Any:
+    """Return the recipe without what Brax's PPO lacks: symmetric networks, and updates of another precision."""
+    from jaxloco.tasks import recipe
+
+    config = recipe(own.task)
+    ppo = replace(config.ppo, symmetry="none", update_precision="float32")
+    return replace(config, n_envs=own.n_envs or config.n_envs, ppo=ppo)
 
 
 def turn(config: Any, engine: str, own: BraxOptions) -> Callable[[], None]:

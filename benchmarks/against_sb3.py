@@ -80,8 +80,7 @@ def run(own: Sb3Options) -> dict[str, Any]:
     }
     speeds = zip(*([one[MEASURES[0]] for one in runs[name]] for name in ("ours", "sb3")), strict=True)
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": config.matmul_precision,
+        **common.ran_with(config),
         "task": own.task,
         "n_envs": config.n_envs,
         "total_timesteps": own.total_timesteps,

@@ -115,19 +115,15 @@ def write_result(
     *,
     start: Mapping[str, Any],
     out: str | Path | None = None,
-    backend: str = "none",
-    matmul_precision: str | None = None,
 ) -> Path:
     """Write a result as JSON.
 
     Args:
         name: Name of the benchmark.
         arguments: Its command line; of paths only the last part is kept.
-        fields: What was measured.
+        fields: What was measured, with what `ran_with` gives where JAX was used.
         start: `machine()` from before the measurement.
         out: File; `benchmarks/results/<name>.json` if not given.
-        backend: What JAX ran on; "none" where JAX was not used.
-        matmul_precision: Of float32 products in JAX.
 
     Returns:
         The file.
@@ -142,8 +138,7 @@ def write_result(
         "date": datetime.now(UTC).date().isoformat(),
         "machine": dict(start),
         "versions": versions(),
-        "backend": backend,
-        "matmul_precision": matmul_precision,
+        **WITHOUT_JAX,
         **fields,
     }
     try:
@@ -172,8 +167,8 @@ def command(
         default: Its options, a dataclass with an `out`.
         words: Its command line.
         description: For `--help`.
-        measure: (options) → what was measured, with "backend" and "matmul_precision" where JAX was used; with
-            `positional`, (that word or None, options).
+        measure: (options) → what was measured, with what `ran_with` gives where JAX was used; with `positional`,
+            (that word or None, options).
         show: What was measured → text for a terminal.
         positional: Name of a word that may stand before the options.
         arguments: The command line to record, if it is not `words`.
@@ -186,11 +181,33 @@ def command(
     own = options.parse(default, words, prog=program, description=description or "")
     start = machine()
     result = measure(*given, own)
-    used = {"backend": result.pop("backend", "none"), "matmul_precision": result.pop("matmul_precision", None)}
-    path = write_result(name, recorded, result, start=start, out=own.out, **used)
+    path = write_result(name, recorded, result, start=start, out=own.out)
     print(show(result))
     print(f"written to {path}")
     return 0
+
+
+WITHOUT_JAX: dict[str, Any] = {"backend": "none", "matmul_precision": None, "update_precision": None}
+"""What a result says of a benchmark that does not use JAX."""
+
+
+def ran_with(config: Any) -> dict[str, Any]:
+    """Return what a result says of a training in this process.
+
+    Args:
+        config: The training's configuration.
+
+    Returns:
+        "backend", JAX's platform; "matmul_precision" of float32 products, and "update_precision" of those in the
+        update of a training (on GPUs; a CPU is exact).
+    """
+    import jax
+
+    return {
+        "backend": jax.default_backend(),
+        "matmul_precision": config.matmul_precision,
+        "update_precision": config.ppo.update_precision,
+    }
 
 
 def in_fresh_process(program: str, cache: str | Path, what: str) -> Any:

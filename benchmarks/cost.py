@@ -78,8 +78,7 @@ def run(own: CostOptions) -> dict[str, Any]:
     measured = {name: _along(own, sizes) for name, sizes in axes.items() if sizes}
     first = next(iter(measured.values()))["sizes"][0]
     return {
-        "backend": first["backend"],
-        "matmul_precision": first["matmul_precision"],
+        **{name: first[name] for name in common.WITHOUT_JAX},
         "task": own.task,
         "physics": first["physics"],
         "at": own.at,
@@ -140,8 +139,7 @@ def print_one(own: CostOptions, size: Size) -> None:
     memory = jax.devices()[0].memory_stats() or {}
     device = memory.get("peak_bytes_in_use")
     figures = {
-        "backend": jax.default_backend(),
-        "matmul_precision": config.matmul_precision,
+        **common.ran_with(config),
         "physics": env.engine,
         "env_steps_per_second": common.spread(speeds[1:]),
         "seconds": round(seconds, 1),

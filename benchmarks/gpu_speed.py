@@ -58,8 +58,7 @@ def run(own: GpuOptions) -> dict[str, Any]:
     speeds = {name: [steps / s for s in values] for name, values in turns.items()}
     ratio = [t / r for t, r in zip(speeds["training"], speeds["rollout"], strict=True)]
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": _recipe(own, own.n_envs).matmul_precision,
+        **common.ran_with(_recipe(own, own.n_envs)),
         "device": jax.devices()[0].device_kind,
         "task": own.task,
         "physics": engine,

@@ -522,7 +522,7 @@ def _cost(document: Result) -> str:
 
 def _gpu(document: Result) -> str:
     what = f"{document['task']}, {document['n_envs']:,} robots, {document['physics']} engine, {document['device']}"
-    return f"{what}:\n\n{_speeds(document)}"
+    return f"{what}; precision of matrix products: {_precisions(document)}:\n\n{_speeds(document)}"
 
 
 def _versus(document: Result) -> str:
@@ -582,6 +582,12 @@ def _machines(documents: Mapping[str, Result]) -> str:
         machine, versions = document["machine"], document["versions"]
         hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load {machine['load']}"
         packages = ", ".join(f"{package} {version}" for package, version in versions.items())
-        backend = f"{document['backend']}, {document['matmul_precision'] or 'no'} matmul precision"
-        rows.append((name, document["date"], hardware, backend, packages, f"`{document['command']}`"))
-    return _markdown(("benchmark", "date", "machine", "JAX", "versions", "command line"), rows)
+        row = (name, document["date"], hardware, document["backend"], _precisions(document), packages)
+        rows.append((*row, f"`{document['command']}`"))
+    return _markdown(("benchmark", "date", "machine", "JAX", "matrix products", "versions", "command line"), rows)
+
+
+def _precisions(document: Result) -> str:
+    """Say how exact matrix products are; older results do not hold that of the update, and a CPU is exact anyway."""
+    precision, update = document["matmul_precision"], document.get("update_precision")
+    return (precision or "") + (f", in the update {update}" if update else "")

@@ -49,18 +49,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: SplitOptions) -> dict[str, Any]:
     """Measure every part; plain JSON values."""
-    import jax
-
     counts: list[float] = []
     turns = training_speed.measure(own, partial(_more, counts))
     robots, steps = turns.pop("n_envs"), turns.pop("steps_per_turn")
     per_iteration = {name: [1e3 * s / own.iterations for s in values] for name, values in turns.items()}
+    config = training_speed._recipe(own)
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": training_speed._recipe(own).matmul_precision,
+        **common.ran_with(config),
         "task": own.task,
         "n_envs": robots,
-        "symmetry": training_speed._recipe(own).ppo.symmetry,
+        "symmetry": config.ppo.symmetry,
         "motor_curves": own.motor_curves,
         "env_steps_per_second": common.spread([steps / s for s in turns["training"]]),
         "refills_per_iteration": common.significant(counts[0], 3),

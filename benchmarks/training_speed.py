@@ -63,20 +63,18 @@ def run(own: SpeedOptions) -> dict[str, Any]:
     """Measure everything; plain JSON values."""
     # Compilation first: this process is idle then.
     compilation = compile_times(own) if own.compilation else None
-    import jax
-
     turns = measure(own)
     robots = turns.pop("n_envs")
     steps = turns.pop("steps_per_turn")
     per_iteration = {name: [1e3 * s / own.iterations for s in values] for name, values in turns.items()}
     speeds = {name: [steps / s for s in values] for name, values in turns.items()}
+    config = _recipe(own)
     return {
-        "backend": jax.default_backend(),
+        **common.ran_with(config),
         "task": own.task,
         "n_envs": robots,
-        "matmul_precision": _recipe(own).matmul_precision,
-        "net_arch": list(_recipe(own).network.net_arch_pi),
-        "symmetry": _recipe(own).ppo.symmetry,
+        "net_arch": list(config.network.net_arch_pi),
+        "symmetry": config.ppo.symmetry,
         "motor_curves": own.motor_curves,
         "iterations_per_turn": own.iterations,
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},

@@ -59,8 +59,8 @@ def run(own: PrecisionOptions) -> dict[str, Any]:
     trained = {precision: train(own, precision) for precision in PRECISIONS}
     tf32, float32 = (np.array(trained[name]["score_of_seed"]) for name in PRECISIONS)
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": "highest outside of the update",
+        **common.ran_with(_recipe(own)),
+        "update_precision": " / ".join(PRECISIONS),
         "device": jax.devices()[0].device_kind,
         "task": own.task,
         "n_envs": own.n_envs,
@@ -74,6 +74,13 @@ def run(own: PrecisionOptions) -> dict[str, Any]:
     }
 
 
+def _recipe(own: PrecisionOptions) -> Any:
+    from jaxloco.tasks import recipe
+
+    sizes = {"n_envs": own.n_envs, "seeds": own.seeds, "total_timesteps": own.total_timesteps, "physics": own.physics}
+    return replace(recipe(own.task), **sizes)
+
+
 def _error(one: np.ndarray, other: np.ndarray) -> float:
     """Return the standard error of the difference of the means of two samples; 0 for a single value each."""
     if len(one) == 1:
@@ -85,12 +92,10 @@ def train(own: PrecisionOptions, precision: str) -> dict[str, Any]:
     """Train all seeds; each one's score and terms at the end, the mean of all on the way, and env steps per second."""
     import jax
 
-    from jaxloco.tasks import recipe
     from jaxloco.training import loop
 
-    config = recipe(own.task)
-    sizes = {"n_envs": own.n_envs, "seeds": own.seeds, "total_timesteps": own.total_timesteps, "physics": own.physics}
-    config = replace(config, ppo=replace(config.ppo, update_precision=precision), **sizes)
+    config = _recipe(own)
+    config = replace(config, ppo=replace(config.ppo, update_precision=precision))
     env, _, program = common.compiled_training(config)
     state, rows, done = program.initial_state, [], 0
     began = time.perf_counter()

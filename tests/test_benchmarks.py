@@ -332,6 +332,7 @@ def test_a_result_names_no_folder_of_this_machine(tmp_path: Path):
     assert str(tmp_path) not in path.read_text()
     assert document["machine"]["cores"] >= 1
     assert document["versions"]["numpy"] == np.__version__
+    assert {name: document[name] for name in common.WITHOUT_JAX} == common.WITHOUT_JAX
 
 
 def test_the_spread_keeps_every_repetition():
@@ -518,6 +519,20 @@ def test_the_go1_benchmark_has_the_stated_size_and_switches():
     env = training_speed.make_env(own, config, "native")
     assert env.physics.spec.motors is None and env.physics.spec.substeps == 5
     assert training_speed.make_env(go1_speed.Go1Options(), config, "native").physics.spec.motors is not None
+
+
+def test_against_brax_both_update_in_the_same_precision():
+    config = against_brax.configured(against_brax.BraxOptions())
+    assert config.ppo.update_precision == "float32" and config.matmul_precision == "highest"
+    assert config.ppo.symmetry == "none"
+    assert common.ran_with(config)["update_precision"] == "float32"
+
+
+def test_the_page_shows_the_precision_of_the_update():
+    document = common.read_result(common.RESULTS / "gpu_speed.json")
+    assert page._precisions(document) == "highest, in the update tensorfloat32"
+    assert page._precisions({"matmul_precision": "highest"}) == "highest"
+    assert page._precisions(common.WITHOUT_JAX) == ""
 
 
 def test_stable_baselines3_gets_the_options_of_the_recipe():
