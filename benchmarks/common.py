@@ -4,11 +4,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def command(
     default: Any,
     words: Sequence[str],
     description: str | None,
-    measure: Callable[..., dict[str, Any]],
+    measure: Callable[..., dict[str, Any] | Iterator[dict[str, Any]]],
     show: Callable[[Mapping[str, Any]], str],
     *,
     positional: str = "",
@@ -167,8 +168,8 @@ def command(
         default: Its options, a dataclass with an `out`.
         words: Its command line.
         description: For `--help`.
-        measure: (options) → what was measured, with what `ran_with` gives where JAX was used; with `positional`,
-            (that word or None, options).
+        measure: (options) → what was measured, with what `ran_with` gives where JAX was used; or an iterator over
+            what has been measured so far, each of which is written. With `positional`, (that word or None, options).
         show: What was measured → text for a terminal.
         positional: Name of a word that may stand before the options.
         arguments: The command line to record, if it is not `words`.
@@ -180,8 +181,9 @@ def command(
     recorded = [*(word for word in given if word), *words] if arguments is None else arguments
     own = options.parse(default, words, prog=program, description=description or "")
     start = machine()
-    result = measure(*given, own)
-    path = write_result(name, recorded, result, start=start, out=own.out)
+    measured = measure(*given, own)
+    for result in measured if isinstance(measured, Iterator) else [measured]:
+        path = write_result(name, recorded, result, start=start, out=own.out)
     print(show(result))
     print(f"written to {path}")
     return 0
@@ -229,8 +231,17 @@ def in_fresh_process(program: str, cache: str | Path, what: str) -> Any:
         env=fresh_cache_environment(cache),
     )
     if done.returncode:
-        raise JaxlocoError(f"{what} failed: {done.stderr.strip().splitlines()[-1:]}")
+        raise JaxlocoError(f"{what} failed: {_last_words(done)}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _last_words(done: "subprocess.CompletedProcess[str]") -> str:
+    """Return why a Python process failed: the message of its error; of an error of ours, without its name."""
+    if done.returncode < 0:
+        return f"killed by signal {-done.returncode}"
+    lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+    errors = [line for line in lines if re.match(r"[\w.]+: ", line)]  # JAX writes more below
+    return re.sub(r"^jaxloco\.errors\.\w+: ", "", (errors or lines)[-1])
 
 
 def at_least_one(options: Any, *names: str) -> None:

@@ -517,6 +517,7 @@ def _cost(document: Result) -> str:
             for size in axis["sizes"]
         ]
         parts.append(_markdown((name, "env steps per second", "peak memory [MiB]"), rows))
+        parts += [f"Left out: {name} {size[name]:,} ({size['reason']})." for size in axis["left_out"]]
     return "\n\n".join([*parts, f"![env steps per second and memory against each size]({COST_PICTURE})"])
 
 

@@ -505,10 +505,68 @@ def test_another_number_of_substeps_keeps_the_control_period():
     assert config.network.net_arch_pi == config.network.net_arch_vf == (32, 32) and config.n_envs == 8
 
 
+def costs(monkeypatch: pytest.MonkeyPatch, own: cost.CostOptions, refused: int = 0) -> list[dict[str, Any]]:
+    """What the benchmark of costs yields where a size takes 3 s, and one number of robots is refused."""
+
+    def measured(program: str, *_: Any) -> dict[str, Any]:
+        if f"'n_envs': {refused}," in program:
+            raise JaxlocoError(f"measuring failed: n_envs {refused}: training would take about 9 TiB")
+        speed = common.spread([1e4])
+        return {**common.WITHOUT_JAX, "physics": "native", "env_steps_per_second": speed, "seconds": 3.0, "peak_mib": 1}
+
+    monkeypatch.setattr(common, "in_fresh_process", measured)
+    return list(cost.run(own))
+
+
 def test_sizes_after_one_that_took_too_long_are_left_out_and_said_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(common, "in_fresh_process", lambda *_: {"seconds": 3.0, "peak_mib": 1.0})
-    axis = cost._along(cost.CostOptions(seconds=2.0), [cost.Size(1), cost.Size(2)])
-    assert [size["n_envs"] for size in axis["sizes"]] == [1] and axis["left_out"][0]["n_envs"] == 2
+    own = cost.CostOptions(n_envs=(1, 2), substeps=(), widths=(), seconds=2.0)
+    axis = costs(monkeypatch, own)[-1]["axes"]["n_envs"]
+    assert [size["n_envs"] for size in axis["sizes"]] == [1]
+    assert axis["left_out"][0]["n_envs"] == 2 and "took 3 s" in axis["left_out"][0]["reason"]
+
+
+def test_a_size_that_does_not_fit_is_left_out_with_the_reason_and_the_others_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    own = cost.CostOptions(n_envs=(1, 2, 4), substeps=(), widths=(64,), at=4)
+    first, *_, last = costs(monkeypatch, own, refused=2)
+    assert [size["n_envs"] for size in first["axes"]["n_envs"]["left_out"]] == [2, 4]  # written before the others
+    axis = last["axes"]["n_envs"]
+    assert [size["n_envs"] for size in axis["sizes"]] == [1, 4] and len(last["axes"]["width"]["sizes"]) == 1
+    assert axis["left_out"] == [
+        {
+            "n_envs": 2,
+            "substeps": 0,
+            "width": 0,
+            "reason": "measuring failed: n_envs 2: training would take about 9 TiB",
+        }
+    ]
+    for text in (cost.show(last), page._cost(last)):
+        assert "training would take about 9 TiB" in text
+    with pytest.raises(JaxlocoError, match=r"no size could be measured.*9 TiB"):
+        costs(monkeypatch, cost.CostOptions(n_envs=(2,), substeps=(), widths=()), refused=2)
+
+
+def test_a_process_that_fails_is_an_error_with_its_message_alone(tmp_path: Path):
+    program = "from jaxloco.errors import ConfigError; raise ConfigError('n_envs 9: too many')"
+    with pytest.raises(JaxlocoError) as caught:
+        common.in_fresh_process(program, tmp_path, "measuring")
+    assert str(caught.value) == "measuring failed: n_envs 9: too many"
+    with pytest.raises(JaxlocoError, match="killed by signal 9"):
+        common.in_fresh_process("import os; os.kill(os.getpid(), 9)", tmp_path, "measuring")
+
+
+def test_of_several_results_each_is_written(tmp_path: Path):
+    written = []
+
+    def measure(own: cost.CostOptions) -> Any:
+        for count in (1, 2):
+            yield {"count": count}
+            written.append(common.read_result(tmp_path / "cost.json")["count"])
+
+    words = ["--out", str(tmp_path / "cost.json")]
+    assert common.command("cost", cost.CostOptions(), words, "", measure, lambda result: str(result["count"])) == 0
+    assert written == [1, 2]
 
 
 def test_the_go1_benchmark_has_the_stated_size_and_switches():
@@ -565,7 +623,7 @@ def test_the_comparisons_run_at_a_small_size():
 @pytest.mark.slow
 def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
     own = cost.CostOptions("cartpole", n_envs=(16,), substeps=(), widths=(), repetitions=1, iterations=1)
-    result = cost.run(own)
+    *_, result = cost.run(own)
     assert [size["n_envs"] for size in result["axes"]["n_envs"]["sizes"]] == [16]
     common.write_result("cost", [], result, start=common.machine(), out=tmp_path / "cost.json")
     (tmp_path / "images").mkdir()
