@@ -100,6 +100,20 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
     }
 
 
+def increments(values: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Return by how much each of several series exceeds the one before it, value by value.
+
+    >>> increments({"physics": [3.0, 4.0], "rollout": [5.0, 4.5]})
+    {'physics': [3.0, 4.0], 'rollout': [2.0, 0.5]}
+    """
+    before: Sequence[float] = [0.0] * len(next(iter(values.values())))
+    parts = {}
+    for name, series in values.items():
+        parts[name] = [value - less for value, less in zip(series, before, strict=True)]
+        before = series
+    return parts
+
+
 def significant(value: float, digits: int = 4) -> float:
     """Round to significant digits.
 

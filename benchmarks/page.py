@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, from the results in benchmarks/results/."""
+"""The tables and pictures of docs/benchmarks.md, from the results in benchmarks/results/."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks import common, train_command, upkie_transfer
+from benchmarks import common, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
 PAGE = common.ROOT / "docs" / "benchmarks.md"
@@ -73,24 +71,43 @@ def write_page(page: Path, results: Path) -> None:
         for name in dict.fromkeys([*(item.benchmark for item in REQUIREMENTS), *(name for name, _, _ in FURTHER)])
         if (path := results / f"{name}.json").exists()
     }
+    text = tables(documents, pictures(documents, page.parent))
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def pictures(documents: Mapping[str, Result], folder: Path) -> dict[str, str]:
+    """Draw what can be drawn into `images/` of a folder, and return what shows each picture there, by its name."""
+    speeds = [documents[name] for name in ("training_speed", "go1_speed", "gpu_speed") if name in documents]
+    drawn: dict[str, tuple[Callable[..., str], Any]] = {}
+    if speeds:
+        drawn |= {"speed": (plots.plot_speeds, speeds), "time": (plots.plot_times, speeds)}
     if "cost" in documents:
-        plot_cost(documents["cost"], page.parent / COST_PICTURE)
-    page.write_text(f"{before}{BEGIN}\n\n{tables(documents)}\n\n{END}{after}", encoding="utf-8")
+        drawn["cost"] = (plots.plot_cost, documents["cost"])
+    words = {name: draw(what, folder / "images" / f"{name}.png") for name, (draw, what) in drawn.items()}
+    return {name: f"![{text}](images/{name}.png)" for name, text in words.items()}
 
 
-def tables(documents: Mapping[str, Result]) -> str:
-    """Return all tables as Markdown. `documents` holds the results by name of the benchmark."""
+def tables(documents: Mapping[str, Result], pictures: Mapping[str, str] | None = None) -> str:
+    """Return all tables as Markdown.
+
+    Args:
+        documents: The results by name of the benchmark.
+        pictures: From the function of that name.
+    """
+    drawn = pictures or {}
     shown = {**_weakest(documents), **documents}
     parts = [_requirements(shown)]
     if "upkie_transfer" in shown:
         parts.append("### In the upkie package's simulator\n\n" + _transfer(shown["upkie_transfer"]))
+    if "speed" in drawn:
+        parts.append(f"### How fast, and where the time goes\n\n{drawn['speed']}\n\n{drawn['time']}")
     if "training_speed" in documents:
-        parts.append("### Where the time goes\n\n" + _speed(documents["training_speed"]))
+        parts.append("### Where the time goes, Upkie\n\n" + _speed(documents["training_speed"]))
     if "go1_speed" in documents:
         parts.append("### Where the time goes, Go1\n\n" + _speed(documents["go1_speed"]))
     for name, title, show in FURTHER:
         text = show(documents[name]) if name in documents else f"Not measured yet: `jaxloco bench {_dashes(name)}`"
-        parts.append(f"### {title}\n\n{text}")
+        parts.append("\n\n".join([f"### {title}", text, *([drawn[name]] if name in drawn else [])]))
     if "train_command" in documents:
         parts.append("### The training command, seed by seed\n\n" + _runs(documents["train_command"]))
     if documents:
@@ -516,9 +533,9 @@ def _cost(document: Result) -> str:
             (f"{size[name]:,}", _spread(size["env_steps_per_second"], ""), f"{size['peak_mib']:,.0f}")
             for size in axis["sizes"]
         ]
-        parts.append(_markdown((name, "env steps per second", "peak memory [MiB]"), rows))
+        parts.append(_markdown((plots.AXES[name], "env steps per second", "peak memory [MiB]"), rows))
         parts += [f"Left out: {name} {size[name]:,} ({size['reason']})." for size in axis["left_out"]]
-    return "\n\n".join([*parts, f"![env steps per second and memory against each size]({COST_PICTURE})"])
+    return "\n\n".join(parts)
 
 
 def _gpu(document: Result) -> str:
@@ -538,29 +555,6 @@ FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("against_brax", "Against Brax", _versus),
 )
 """Benchmarks with a table of their own: name, title, and what shows the result."""
-
-COST_PICTURE = "images/cost.png"
-
-
-def plot_cost(document: Result, path: Path) -> Path:
-    """Draw speed against robots, substeps and width, one panel each, into a PNG file."""
-    from matplotlib.figure import Figure
-
-    axes = document["axes"]
-    figure = Figure(figsize=(4.0 * len(axes), 3.0), dpi=110, layout="constrained")
-    for panel, (name, axis) in zip(figure.subplots(1, len(axes), squeeze=False)[0], axes.items(), strict=True):
-        sizes = [size[name] for size in axis["sizes"]]
-        speeds = [size["env_steps_per_second"] for size in axis["sizes"]]
-        median = np.array([speed["median"] for speed in speeds])
-        error = np.abs([[speed[key] for speed in speeds] for key in ("min", "max")] - median)
-        panel.errorbar(sizes, median, yerr=error, marker="o", capsize=3, color="#0072b2")
-        panel.set_xscale("log", base=2)
-        panel.set_ylim(bottom=0.0)
-        panel.set_xlabel({"n_envs": "robots", "substeps": "substeps", "width": "network width"}[name])
-        panel.set_ylabel("env steps per second")
-        panel.grid(True, color="#e6e6e6")
-    figure.savefig(path, format="png")
-    return path
 
 
 def _runs(document: Result) -> str:

@@ -1,6 +1,7 @@
 """The benchmarks: what they measure on tiny inputs, and the page made from their results."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from benchmarks import (
     gpu_speed,
     onboard,
     page,
+    plots,
     time_split,
     train_command,
     training_speed,
@@ -369,6 +371,9 @@ def results(folder: Path, baseline: dict[str, Any]) -> None:
     fields: dict[str, dict[str, Any]] = {
         "upkie_transfer": transfer,
         "training_speed": {
+            "backend": "cpu",
+            "task": "upkie-balance",
+            "n_envs": 256,
             "env_steps_per_second": speeds,
             "training_over_raw": common.spread([0.65, 0.66]),
             "milliseconds_per_iteration": {"physics": 5.0},
@@ -401,6 +406,10 @@ def test_the_page_shows_requirement_result_and_command(tmp_path: Path, baseline:
     assert line("there, bears at least what")[2:4] == ["5 of 5 axes", "yes"]
     assert line("there, bears at least twice")[2:4] == ["0 of 5 axes", "**no**"]
     assert line("one onboard step")[2:4] == ["not measured yet", ""]
+    assert "physics, rollout and training" in text and "upkie-balance, 256 robots, CPU](images/speed.png)" in text
+    for name in ("speed", "time"):
+        assert f"](images/{name}.png)" in text and (tmp_path / "images" / f"{name}.png").stat().st_size > 1000
+    assert "images/cost.png" not in text and not (tmp_path / "images" / "cost.png").exists()  # nothing to draw
     before = path.read_text()
     page.write_page(path, tmp_path)
     assert path.read_text() == before
@@ -439,7 +448,33 @@ def test_the_committed_page_has_the_marks_and_its_results_can_be_read(tmp_path: 
     copy = tmp_path / "benchmarks.md"
     copy.write_text(page.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     page.write_page(copy, common.RESULTS)
-    assert copy.read_text(encoding="utf-8") == page.PAGE.read_text(encoding="utf-8")
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert copy.read_text(encoding="utf-8") == text
+    pictures = re.findall(r"!\[(.+)\]\((images/.+\.png)\)", text)
+    assert {name for _, name in pictures} >= {"images/speed.png", "images/time.png"}
+    assert all((page.PAGE.parent / name).is_file() for _, name in pictures)
+
+
+def test_older_results_show_their_stages_on_the_same_robots_as_parts_of_the_time():
+    speeds = {"raw": [1e6], "physics": [9e5], "random": [2e5], "rollout": [5e5], "training": [2.5e5]}
+    document = {"env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()}}
+    parts = plots.time_parts(document)
+    assert {name: part["median"] for name, part in parts.items()} == {
+        "physics": 1.0,
+        "rest_of_rollout": 1.0,
+        "update": 2.0,
+    }
+
+
+def test_the_plot_of_costs_has_a_panel_of_memory_and_its_description_says_so(tmp_path: Path):
+    size = {"n_envs": 256, "env_steps_per_second": common.spread([1e4, 2e4]), "peak_mib": 300.0}
+    axes = {
+        "n_envs": {"sizes": [size, {**size, "n_envs": 512, "peak_mib": 400.0}], "left_out": []},
+        "width": {"sizes": [], "left_out": [{"width": 64, "reason": "no memory"}]},
+    }
+    text = plots.plot_cost({"axes": axes}, tmp_path / "cost.png")
+    assert text == "Env steps per second with their spread, and peak memory below, against robots"
+    assert (tmp_path / "cost.png").stat().st_size > 1000
 
 
 # The command
@@ -452,6 +487,7 @@ def test_bench_lists_every_benchmark(capsys: pytest.CaptureFixture[str]):
         "__init__",
         "common",
         "page",
+        "plots",
     }
     assert {name.replace("-", "_") for name in bench.BENCHMARKS} == modules
     assert all(f"  {name} " in text for name in bench.BENCHMARKS)
@@ -626,9 +662,9 @@ def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
     *_, result = cost.run(own)
     assert [size["n_envs"] for size in result["axes"]["n_envs"]["sizes"]] == [16]
     common.write_result("cost", [], result, start=common.machine(), out=tmp_path / "cost.json")
-    (tmp_path / "images").mkdir()
     document = common.read_result(tmp_path / "cost.json")
-    assert page.plot_cost(document, tmp_path / page.COST_PICTURE).stat().st_size > 1000
+    assert "(images/cost.png)" in page.tables({"cost": document}, page.pictures({"cost": document}, tmp_path))
+    assert (tmp_path / "images" / "cost.png").stat().st_size > 1000
     split = time_split.SplitOptions("cartpole", n_envs=16, repetitions=1, iterations=1, warm_up=1)
     result = time_split.run(split)
     assert result["milliseconds_per_iteration"]["iteration"] > 0.0 and "reset" in time_split.show(result)
