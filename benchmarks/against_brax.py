@@ -52,14 +52,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: BraxOptions) -> dict[str, Any]:
     """Let both take turns; plain JSON values."""
-    import jax
-
     from jaxloco.cli import prepare_jax
     from jaxloco.physics.engines import choose_engine
 
     prepare_jax()
     config = configured(own)
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     names = {choose_engine(engine): None for engine in own.engines}
     turns = {engine: turn(config, engine, own) for engine in names}
     ours: dict[str, list[float]] = {engine: [] for engine in names}
@@ -94,13 +91,10 @@ def configured(own: BraxOptions) -> Any:
     return replace(config, n_envs=own.n_envs or config.n_envs, ppo=ppo)
 
 
-def turn(config: Any, engine: str, own: BraxOptions) -> Callable[[], None]:
+def turn(config: Any, engine: str, own: BraxOptions) -> Callable[[], object]:
     """Compile our training and return a function that does the iterations of one turn."""
-    from jaxloco.training import loop, trainer
-
-    env = config.task.spec().build(engine)
-    program = trainer.compile_program(env, loop.make_agent(env, config), config)
-    go_on = partial(common.Going(program, (own.repetitions + 2) * own.iterations), own.iterations)
+    training = common.Training(replace(config, physics=engine), total=(own.repetitions + 2) * own.iterations)
+    go_on = partial(training, own.iterations)
     go_on()  # the first rollouts meet robots that have just been set down
     return go_on
 

@@ -265,27 +265,40 @@ def at_least_one(options: Any, *names: str) -> None:
             raise ConfigError(f"{name} {getattr(options, name)}: must be at least 1")
 
 
-def compiled_training(config: Any) -> tuple[Any, Any, Any]:
-    """Compile a training as the trainer does: (environment, agent, program)."""
-    import jax
+class Training:
+    """A training, compiled as the trainer does, that goes on by some iterations whenever it is called.
 
-    from jaxloco.training import loop, trainer
+    Args:
+        config: The configuration, of which `physics` is the engine.
+        spec: Description of the environment; the task's if not given.
+        total: Iterations of the whole training, which curricula and schedules refer to; the configuration's if 0.
 
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = config.task.spec().build(config.physics)
-    agent = loop.make_agent(env, config)
-    return env, agent, trainer.compile_program(env, agent, config)
+    Attributes:
+        env: The environment.
+        agent: The policy's static part.
+        state: Where the training stands.
+        compile_seconds: How long compiling took.
+    """
 
+    def __init__(self, config: Any, spec: Any = None, total: int = 0) -> None:
+        import jax
 
-class Going:
-    """A training that goes on by some iterations whenever it is called."""
+        from jaxloco.training import loop, sharding, trainer
 
-    def __init__(self, program: Any, total: int) -> None:
-        self.program, self.state, self.total = program, program.initial_state, total
+        sharding.use_all_cores()
+        jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+        self.config, self.total = config, total or config.iterations
+        self.env = (config.task.spec() if spec is None else spec).build(config.physics)
+        self.agent = loop.make_agent(self.env, config)
+        began = time.perf_counter()
+        self._program = trainer.compile_program(self.env, self.agent, config)
+        self.compile_seconds = time.perf_counter() - began
+        self.state = self._program.initial_state
 
-    def __call__(self, iterations: int) -> None:
-        """Do so many iterations."""
-        self.state, _ = self.program.iterate(self.state, iterations, self.total)
+    def __call__(self, iterations: int) -> Any:
+        """Do so many iterations; return what they add up to."""
+        self.state, totals = self._program.iterate(self.state, iterations, self.total)
+        return totals
 
 
 def seconds(function: Callable[[], Any], times: int = 1) -> float:

@@ -10,8 +10,10 @@ import json
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,34 +159,19 @@ def print_one(own: CostOptions, size: Size) -> None:
     """Measure one size in this process and print the figures as JSON."""
     import jax
 
-    from jaxloco.training import loop, sharding, trainer
-
-    sharding.use_all_cores()
     config, spec = configured(own, size)
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = spec.build(own.physics)
-    state, speeds = None, []
-    program: Any = None
-
-    def everything() -> None:
-        nonlocal state, program
-        program = trainer.compile_program(env, loop.make_agent(env, config), config)
-        state = program.initial_state
-        forget_peak()
-        for _ in range(own.repetitions + 1):
-            speeds.append(config.steps_per_iteration * own.iterations / common.seconds(turn))
-
-    def turn() -> None:
-        nonlocal state
-        state, _ = program.iterate(state, own.iterations, 10**6)
-
-    seconds = common.seconds(everything)
+    began = time.perf_counter()
+    training = common.Training(config, spec, total=10**6)
+    forget_peak()
+    turns = [common.seconds(partial(training, own.iterations)) for _ in range(own.repetitions + 1)]
+    seconds = time.perf_counter() - began
+    steps = config.steps_per_iteration * own.iterations
     memory = jax.devices()[0].memory_stats() or {}
     device = memory.get("peak_bytes_in_use")
     figures = {
         **common.ran_with(config),
-        "physics": env.engine,
-        "env_steps_per_second": common.spread(speeds[1:]),
+        "physics": training.env.engine,
+        "env_steps_per_second": common.spread([steps / turn for turn in turns[1:]]),
         "seconds": round(seconds, 1),
         "peak_mib": round(peak_mib(), 1),
         "device_peak_mib": None if device is None else round(device / 2**20, 1),
@@ -214,7 +201,7 @@ def configured(own: CostOptions, size: Size) -> tuple[Any, Any]:
     config = recipe(own.task)
     layers = (size.width, size.width)
     network = replace(config.network, net_arch_pi=layers, net_arch_vf=layers) if size.width else config.network
-    config = replace(config, n_envs=size.n_envs, network=network)
+    config = replace(config, physics=own.physics, n_envs=size.n_envs, network=network)
     spec = config.task.spec()
     return config, _WithSubsteps(spec, size.substeps) if size.substeps else spec
 

@@ -78,9 +78,10 @@ def write_page(page: Path, results: Path) -> None:
 def pictures(documents: Mapping[str, Result], folder: Path) -> dict[str, str]:
     """Draw what can be drawn into `images/` of a folder, and return what shows each picture there, by its name."""
     speeds = [documents[name] for name in ("training_speed", "go1_speed", "gpu_speed") if name in documents]
+    split = [documents["time_split"]] if plots.MICROSECONDS in documents.get("time_split", {}) else []
     drawn: dict[str, tuple[Callable[..., str], Any]] = {}
     if speeds:
-        drawn |= {"speed": (plots.plot_speeds, speeds), "time": (plots.plot_times, speeds)}
+        drawn |= {"speed": (plots.plot_speeds, speeds), "time": (plots.plot_times, speeds + split)}
     if "cost" in documents:
         drawn["cost"] = (plots.plot_cost, documents["cost"])
     words = {name: draw(what, folder / "images" / f"{name}.png") for name, (draw, what) in drawn.items()}
@@ -506,13 +507,21 @@ def _speeds(document: Result) -> str:
 
 
 def _speed(document: Result) -> str:
-    times = document["milliseconds_per_iteration"].items()
-    return "\n\n".join(
-        [
-            _speeds(document),
-            _markdown(("part of an iteration", "ms"), [(name, f"{value:g}") for name, value in times]),
-        ]
-    )
+    return f"{_speeds(document)}\n\n{_parts(document)}"
+
+
+OLDER = "An older measurement, in which environment and policy met different simulations"
+
+
+def _parts(document: Result) -> str:
+    """Show the parts of a training's time, those of an older result as far as they can be told apart."""
+    whole = 1e6 / document["env_steps_per_second"]["training"]["median"]
+    rows = [
+        (plots.PARTS[part][0], _spread(spread, ""), f"{100.0 * spread['median'] / whole:.0f} %")
+        for part, spread in plots.time_parts(document).items()
+    ]
+    note = "" if plots.MICROSECONDS in document else f"\n\n{OLDER}: they cannot be told apart."
+    return _markdown(("part of the training", "µs per env step", "share of the median"), rows) + note
 
 
 def _dashes(name: str) -> str:
@@ -520,10 +529,9 @@ def _dashes(name: str) -> str:
 
 
 def _split(document: Result) -> str:
-    times = document["milliseconds_per_iteration"]
-    rows = [(name, f"{value:g}", f"{100 * value / times['iteration']:.1f} %") for name, value in times.items()]
-    what = f"{document['task']}, {document['n_envs']} robots, {document['backend']}"
-    return f"{what}:\n\n" + _markdown(("part of an iteration", "ms", "share"), rows)
+    if plots.MICROSECONDS not in document:
+        return f"{OLDER}, is not shown. `jaxloco bench time-split` measures anew."
+    return f"{plots.name_of(document)}:\n\n{_parts(document)}"
 
 
 def _cost(document: Result) -> str:
@@ -540,7 +548,7 @@ def _cost(document: Result) -> str:
 
 def _gpu(document: Result) -> str:
     what = f"{document['task']}, {document['n_envs']:,} robots, {document['physics']} engine, {document['device']}"
-    return f"{what}; precision of matrix products: {_precisions(document)}:\n\n{_speeds(document)}"
+    return f"{what}; precision of matrix products: {_precisions(document)}:\n\n{_speed(document)}"
 
 
 def _versus(document: Result) -> str:

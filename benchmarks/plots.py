@@ -15,8 +15,14 @@ STAGES = {"raw": "raw\nphysics", "physics": "physics", "rollout": "rollout", "tr
 
 PARTS = {
     "physics": ("physics", "#0072b2"),
-    "rest_of_rollout": ("environment, policy, call from JAX", "#e69f00"),
+    "physics_beyond_raw": ("call from JAX, randomized models, motor curves", "#56b4e9"),
+    "reset": ("reset", "#8c564b"),
+    "environment": ("environment", "#e69f00"),
+    "policy": ("policy", "#d55e00"),
+    "rest_of_rollout": ("rest of the rollout: environment, policy", "#b5a800"),
+    "advantages": ("advantages", "#cc79a7"),
     "update": ("update", "#009e73"),
+    "host": ("host", "#666666"),
 }
 """Parts of a training's time, their names and colours, in the order in which they come."""
 

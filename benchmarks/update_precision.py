@@ -96,24 +96,22 @@ def train(own: PrecisionOptions, precision: str) -> dict[str, Any]:
 
     config = _recipe(own)
     config = replace(config, ppo=replace(config.ppo, update_precision=precision))
-    env, _, program = common.compiled_training(config)
-    state, rows, done = program.initial_state, [], 0
+    training, rows, done = common.Training(config), [], 0
     began = time.perf_counter()
     for part in range(own.parts):
         count = round((part + 1) * config.iterations / own.parts) - done
         if not count:
             continue
-        state, totals = program.iterate(state, count, config.iterations)
-        totals = jax.device_get(totals)
+        totals = jax.device_get(training(count))
         each = [jax.tree.map(lambda x, i=i: x[i], totals) if own.seeds > 1 else totals for i in range(own.seeds)]
-        rows.append([loop.named_metrics(env, one, count) for one in each])
+        rows.append([loop.named_metrics(training.env, one, count) for one in each])
         done += count
     seconds = time.perf_counter() - began
     last = rows[-max(1, len(rows) // 10) :]
     return {
         "score_of_seed": _mean_of_seeds(last, SCORE),
         "terms_of_seed": {
-            f"reward_raw/{name}": _mean_of_seeds(last, f"reward_raw/{name}") for name in env.reward_weights
+            f"reward_raw/{name}": _mean_of_seeds(last, f"reward_raw/{name}") for name in training.env.reward_weights
         },
         "curve": [_rounded(np.mean([one[SCORE] for one in row if SCORE in one] or [0.0])) for row in rows],
         "env_steps_per_second": common.significant(done * config.steps_per_iteration * own.seeds / seconds),

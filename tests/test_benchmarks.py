@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from benchmarks import (
     gpu_speed,
     onboard,
     page,
+    parts,
     plots,
     time_split,
     train_command,
@@ -250,22 +252,45 @@ def test_a_baseline_file_is_written_once_and_must_hold_the_gains_figures(tmp_pat
 # Training speed and the training command
 
 
-def test_an_iteration_is_split_by_differences():
-    per_iteration = {
-        "raw": [10.0],
-        "physics": [11.0],
-        "random": [13.0],
-        "rollout": [16.0],
-        "training": [20.0],
+def test_an_iteration_is_split_by_differences_within_each_turn():
+    times = {
+        "raw": [10.0, 20.0],
+        "physics": [11.0, 22.0],
+        "environment": [13.0, 26.0],
+        "rollout": [16.0, 32.0],
+        "training": [20.0, 40.0],
     }
-    assert training_speed.shares(per_iteration) == {
-        "physics": 10.0,
-        "call_from_jax": 1.0,
-        "environment": 2.0,
-        "policy": 3.0,
-        "update": 4.0,
-        "iteration": 20.0,
+    assert parts.split(times) == {
+        "physics": [10.0, 20.0],
+        "physics_beyond_raw": [1.0, 2.0],
+        "environment": [2.0, 4.0],
+        "policy": [3.0, 6.0],
+        "update": [4.0, 8.0],
     }
+    del times["raw"]  # as on a GPU
+    assert parts.split(times)["physics"] == [11.0, 22.0]
+
+
+@pytest.mark.slow
+def test_physics_and_environment_replay_the_very_rollout():
+    import jax
+
+    from jaxloco.tasks import recipe
+
+    training = common.Training(replace(recipe("cartpole"), n_envs=16))
+    training(2)
+    stages = parts.Stages(training)
+    tape, programs = stages.record(), stages._programs
+    rolled_out, trajectory = programs["rollout"](training.state, tape)
+    replayed, (_, reward, *_) = programs["environment"](training.state, tape)
+    np.testing.assert_allclose(reward, trajectory.reward, rtol=1e-4, atol=1e-5)
+    for one, other in zip(rolled_out.robots.physics, replayed.robots.physics, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    env, params = training.env, training.state.robots.robots.params
+    before, controls = jax.tree.map(lambda x: x[0], (tape.physics, tape.controls))
+    after, _ = jax.vmap(env.physics.step)(params, before, controls)
+    going_on = ~np.asarray(trajectory.terminated[0] | trajectory.truncated[0])
+    np.testing.assert_allclose(after.qpos[going_on], tape.physics.qpos[1][going_on], rtol=1e-5, atol=1e-6)
 
 
 def test_raw_stepping_starts_each_call_from_the_given_robots():
@@ -285,8 +310,10 @@ def test_raw_stepping_starts_each_call_from_the_given_robots():
 def test_the_parts_of_the_training_loop_take_turns():
     own = training_speed.SpeedOptions("cartpole", n_envs=16, repetitions=2, iterations=1, warm_up=1, compilation=False)
     result = training_speed.run(own)
-    assert set(result["env_steps_per_second"]) == {"raw", "physics", "random", "rollout", "training"}
+    assert set(result["env_steps_per_second"]) == {"raw", "physics", "environment", "rollout", "training"}
     assert result["training_over_raw"]["repetitions"] == 2
+    assert result[plots.MICROSECONDS]["policy"]["repetitions"] == 2
+    assert plots.PARTS["policy"][0] in page._parts(result)
     assert "training ÷ raw" in training_speed.show(result)
 
 
@@ -350,7 +377,7 @@ def test_the_spread_keeps_every_repetition():
 
 
 def results(folder: Path, baseline: dict[str, Any]) -> None:
-    speeds = {name: common.spread([40e3, 41e3]) for name in ("raw", "physics", "random", "rollout", "training")}
+    speeds = {name: common.spread([40e3, 41e3]) for name in parts.PARTS}
     transfer = {
         "quick": False,
         "example_gains": baseline,
@@ -376,7 +403,6 @@ def results(folder: Path, baseline: dict[str, Any]) -> None:
             "n_envs": 256,
             "env_steps_per_second": speeds,
             "training_over_raw": common.spread([0.65, 0.66]),
-            "milliseconds_per_iteration": {"physics": 5.0},
             "compilation": {"native_cold": 4.0, "mjx_cold": 40.0, "mjx_warm": 4.5},
         },
         "train_command": {"train_options": [], "runs": runs, **train_command.summarize(runs)},
@@ -458,12 +484,13 @@ def test_the_committed_page_has_the_marks_and_its_results_can_be_read(tmp_path: 
 def test_older_results_show_their_stages_on_the_same_robots_as_parts_of_the_time():
     speeds = {"raw": [1e6], "physics": [9e5], "random": [2e5], "rollout": [5e5], "training": [2.5e5]}
     document = {"env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()}}
-    parts = plots.time_parts(document)
-    assert {name: part["median"] for name, part in parts.items()} == {
+    found = plots.time_parts(document)
+    assert {name: part["median"] for name, part in found.items()} == {
         "physics": 1.0,
         "rest_of_rollout": 1.0,
         "update": 2.0,
     }
+    assert page.OLDER in page._parts(document) and page.OLDER in page._split(document)
 
 
 def test_the_plot_of_costs_has_a_panel_of_memory_and_its_description_says_so(tmp_path: Path):
@@ -487,6 +514,7 @@ def test_bench_lists_every_benchmark(capsys: pytest.CaptureFixture[str]):
         "__init__",
         "common",
         "page",
+        "parts",
         "plots",
     }
     assert {name.replace("-", "_") for name in bench.BENCHMARKS} == modules
@@ -519,12 +547,13 @@ def test_bench_runs_a_benchmark_and_writes_its_result(tmp_path: Path, monkeypatc
 
 
 def test_the_time_of_an_iteration_adds_up_with_reset_and_advantages_taken_out():
-    per_iteration = {"raw": [10.0], "physics": [11.0], "random": [15.0], "rollout": [16.0], "training": [20.0]}
+    stages = {"raw": [10.0], "physics": [11.0], "environment": [15.0], "rollout": [16.0], "training": [20.0]}
     more = {"refill": [1.5], "advantages": [1.0], "one_by_one": [20.5]}
-    parts = time_split.split({**per_iteration, **more}, refills=2.0)
-    assert parts["reset"] == 3.0 and parts["environment"] == 1.0  # 4 between physics and random actions
-    assert parts["advantages"] == 1.0 and parts["update"] == 3.0 and parts["host"] == 0.5
-    assert sum(parts[name] for name in time_split.PARTS if name != "host") == parts["iteration"] == 20.0
+    found = {name: value for name, [value] in time_split.split({**stages, **more}, refills=[2.0]).items()}
+    assert found["reset"] == 3.0 and found["environment"] == 1.0  # 4 between physics and environment
+    assert found["advantages"] == 1.0 and found["update"] == 3.0 and found["host"] == 0.5
+    assert sum(found[name] for name in time_split.PARTS if name != "host") == 20.0
+    assert set(time_split.PARTS) <= set(plots.PARTS)
 
 
 def test_memory_per_robot_is_the_slope_between_the_smallest_and_the_largest_number():
@@ -610,9 +639,9 @@ def test_the_go1_benchmark_has_the_stated_size_and_switches():
     config = training_speed._recipe(own)
     assert (config.n_envs, config.network.net_arch_pi, config.ppo.symmetry) == (1024, (128, 128), "none")
     assert (config.ppo.n_epochs, config.ppo.n_minibatches) == (5, 4)
-    env = training_speed.make_env(own, config, "native")
+    env = training_speed.described(own, config).build("native")
     assert env.physics.spec.motors is None and env.physics.spec.substeps == 5
-    assert training_speed.make_env(go1_speed.Go1Options(), config, "native").physics.spec.motors is not None
+    assert training_speed.described(go1_speed.Go1Options(), config).build("native").physics.spec.motors is not None
 
 
 def test_against_brax_both_update_in_the_same_precision():
@@ -644,14 +673,21 @@ def test_stable_baselines3_gets_the_options_of_the_recipe():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the other packages
-def test_the_comparisons_run_at_a_small_size():
-    pytest.importorskip("stable_baselines3")
+def test_the_comparison_with_brax_runs_at_a_small_size():
+    pytest.importorskip("brax")
     brax = against_brax.BraxOptions("cartpole", n_envs=16, repetitions=1, iterations=1, engines=("native",))
     import jax
 
     with jax.numpy_rank_promotion("allow"):  # Brax broadcasts
         result = against_brax.run(brax)
     assert result["ours_over_brax"]["native"]["repetitions"] == 1 and "÷ Brax" in against_brax.show(result)
+    assert result["update_precision"] == "float32"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_comparison_with_stable_baselines3_runs_at_a_small_size():
+    pytest.importorskip("stable_baselines3")
     result = against_sb3.run(against_sb3.Sb3Options("cartpole", 16, total_timesteps=1000, seeds=(0,), episodes=2))
     assert result["ours"]["return_mean"]["median"] > 5.0 and "sb3" in against_sb3.show(result)
 
@@ -667,7 +703,8 @@ def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
     assert (tmp_path / "images" / "cost.png").stat().st_size > 1000
     split = time_split.SplitOptions("cartpole", n_envs=16, repetitions=1, iterations=1, warm_up=1)
     result = time_split.run(split)
-    assert result["milliseconds_per_iteration"]["iteration"] > 0.0 and "reset" in time_split.show(result)
+    assert set(result[plots.MICROSECONDS]) == set(time_split.PARTS) and "reset" in time_split.show(result)
+    assert "| reset | " in page._split(result)
 
 
 @pytest.mark.slow
@@ -675,7 +712,7 @@ def test_the_measurements_for_accelerators_run_at_a_small_size(tmp_path: Path):
     small = {"n_envs": 16, "repetitions": 2, "iterations": 1, "warm_up": 1, "seed_envs": 16}
     result = gpu_speed.run(gpu_speed.GpuOptions("cartpole", **small, seeds=2))
     speeds = result["env_steps_per_second"]
-    assert set(speeds) == {"physics", "rollout", "training"} and speeds["training"]["repetitions"] == 2
+    assert set(speeds) == {"physics", "environment", "rollout", "training"} and speeds["training"]["repetitions"] == 2
     assert result["seeds"]["several_over_one"]["median"] > 0.0 and "2 seeds ÷ one" in gpu_speed.show(result)
     own = gpu_run.RunOptions("cartpole", n_envs=64, total_timesteps=4096, keep=str(tmp_path))
     result = gpu_run.run(own)
