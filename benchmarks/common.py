@@ -8,6 +8,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,10 +28,16 @@ RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = (
     "jax",
     "jaxlib",
+    "jax-cuda12-plugin",
+    "jax-cuda13-plugin",
     "mujoco",
     "mujoco-mjx",
+    "warp-lang",
     "numpy",
+    "flax",
+    "optax",
     "brax",
+    "gymnasium",
     "stable-baselines3",
     "torch",
     "onnxruntime",
@@ -203,8 +210,33 @@ def command(
     return 0
 
 
-WITHOUT_JAX: dict[str, Any] = {"backend": "none", "matmul_precision": None, "update_precision": None}
+WITHOUT_JAX: dict[str, Any] = {
+    "backend": "none",
+    "device": None,
+    "n_devices": 0,
+    "matmul_precision": None,
+    "update_precision": None,
+}
 """What a result says of a benchmark that does not use JAX."""
+
+
+def devices() -> dict[str, Any]:
+    """Return what JAX runs on here: "backend", its platform; "device", their kind; and "n_devices"."""
+    import jax
+
+    from jaxloco.training import sharding
+
+    sharding.use_all_cores()
+    here = jax.devices()
+    return {"backend": jax.default_backend(), "device": here[0].device_kind, "n_devices": len(here)}
+
+
+def devices_of_programs() -> dict[str, Any]:
+    """Return `devices` of a program that is started here, without taking them for this process."""
+    program = "import json; from benchmarks import common; print(json.dumps(common.devices()))"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        found: dict[str, Any] = in_fresh_process(program, cache, "looking for devices")
+    return found
 
 
 def ran_with(config: Any) -> dict[str, Any]:
@@ -214,13 +246,11 @@ def ran_with(config: Any) -> dict[str, Any]:
         config: The training's configuration.
 
     Returns:
-        "backend", JAX's platform; "matmul_precision" of float32 products, and "update_precision" of those in the
-        update of a training (on GPUs; a CPU is exact).
+        `devices`; "matmul_precision" of float32 products, and "update_precision" of those in the update of a training
+        (on GPUs; a CPU is exact).
     """
-    import jax
-
     return {
-        "backend": jax.default_backend(),
+        **devices(),
         "matmul_precision": config.matmul_precision,
         "update_precision": config.ppo.update_precision,
     }

@@ -48,8 +48,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: GpuOptions) -> dict[str, Any]:
     """Measure everything; plain JSON values. Programs come from the user's cache, if they are there."""
-    import jax
-
     from jaxloco.cli import prepare_jax
 
     prepare_jax()
@@ -58,7 +56,6 @@ def run(own: GpuOptions) -> dict[str, Any]:
     ratio = [t / r for t, r in zip(speeds["training"], speeds["rollout"], strict=True)]
     return {
         **common.ran_with(_recipe(own, own.n_envs)),
-        "device": jax.devices()[0].device_kind,
         "task": own.task,
         "physics": engine,
         "n_envs": own.n_envs,

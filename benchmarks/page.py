@@ -547,12 +547,12 @@ def _cost(document: Result) -> str:
 
 
 def _gpu(document: Result) -> str:
-    what = f"{document['task']}, {document['n_envs']:,} robots, {document['physics']} engine, {document['device']}"
+    what = f"{plots.name_of(document)}, {document['physics']} engine"
     return f"{what}; precision of matrix products: {_precisions(document)}:\n\n{_speed(document)}"
 
 
 def _versus(document: Result) -> str:
-    what = f"{document['task']}, {document['n_envs']} robots, {document['backend']}; Brax on {document['brax_engine']}"
+    what = f"{plots.name_of(document)}; Brax on {document['brax_engine']}"
     return f"{what}:\n\n{_speeds(document)}"
 
 
@@ -585,9 +585,9 @@ def _machines(documents: Mapping[str, Result]) -> str:
         machine, versions = document["machine"], document["versions"]
         hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load {machine['load']}"
         packages = ", ".join(f"{package} {version}" for package, version in versions.items())
-        row = (name, document["date"], hardware, document["backend"], _precisions(document), packages)
+        row = (name, document["date"], hardware, plots.device_of(document), _precisions(document), packages)
         rows.append((*row, f"`{document['command']}`"))
-    return _markdown(("benchmark", "date", "machine", "JAX", "matrix products", "versions", "command line"), rows)
+    return _markdown(("benchmark", "date", "machine", "JAX on", "matrix products", "versions", "command line"), rows)
 
 
 def _precisions(document: Result) -> str:

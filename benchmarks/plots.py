@@ -51,8 +51,16 @@ def _first_stage(speeds: Mapping[str, Any]) -> str:
 
 def name_of(document: Result) -> str:
     """Say what was measured where: task, number of robots and device."""
-    device = "CPU" if document["backend"] == "cpu" else document.get("device", document["backend"])
-    return f"{document['task']}, {document['n_envs']:,} robots, {device}"
+    return f"{document['task']}, {document['n_envs']:,} robots, {device_of(document)}"
+
+
+def device_of(document: Result) -> str:
+    """Say what a result was measured on: an accelerator's kind and how many of them, where the result holds that."""
+    backend = document["backend"]
+    if backend in ("cpu", "none"):
+        return str(backend.upper() if backend == "cpu" else "")
+    count = f"{document['n_devices']} × " if "n_devices" in document else ""
+    return count + str(document.get("device", backend))
 
 
 def plot_speeds(documents: Sequence[Result], path: Path) -> str:

@@ -130,7 +130,7 @@ def train(run: Path, seed: int, words: Sequence[str], cache: Path) -> dict[str, 
 def ran_with(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a result says of runs of `train`; see `common.ran_with`."""
     precisions = {name: runs[0][name] for name in ("matmul_precision", "update_precision")}
-    return {"backend": runs[0]["device"], **precisions}
+    return {**common.devices_of_programs(), **precisions}
 
 
 def evaluate(path: Path, words: Sequence[str], temporary: Path) -> dict[str, Any]:

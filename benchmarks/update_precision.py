@@ -50,8 +50,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: PrecisionOptions) -> dict[str, Any]:
     """Train with each precision; plain JSON values."""
-    import jax
-
     from jaxloco.cli import prepare_jax
     from jaxloco.learning.ppo import PRECISIONS
 
@@ -61,7 +59,6 @@ def run(own: PrecisionOptions) -> dict[str, Any]:
     return {
         **common.ran_with(_recipe(own)),
         "update_precision": " / ".join(PRECISIONS),
-        "device": jax.devices()[0].device_kind,
         "task": own.task,
         "n_envs": own.n_envs,
         "seeds": own.seeds,

@@ -362,6 +362,19 @@ def test_a_result_names_no_folder_of_this_machine(tmp_path: Path):
     assert document["machine"]["cores"] >= 1
     assert document["versions"]["numpy"] == np.__version__
     assert {name: document[name] for name in common.WITHOUT_JAX} == common.WITHOUT_JAX
+    assert document["versions"]["optax"] and document["versions"]["flax"]
+
+
+def test_a_result_tells_the_platform_the_kind_and_the_number_of_devices():
+    import jax
+
+    found = common.devices()
+    device = jax.devices()[0]
+    assert found == {"backend": device.platform, "device": device.device_kind, "n_devices": jax.device_count()}
+    assert common.devices_of_programs() == found
+    assert plots.device_of({"backend": "gpu", "device": "NVIDIA H100", "n_devices": 8}) == "8 × NVIDIA H100"
+    assert plots.device_of({"backend": "cpu", "device": "cpu", "n_devices": 2}) == "CPU"
+    assert plots.device_of(common.WITHOUT_JAX) == ""
 
 
 def test_the_spread_keeps_every_repetition():
