@@ -172,6 +172,13 @@ def _spread(values: Mapping[str, Any], unit: str, factor: float = 1.0) -> str:
     return f"{middle:g}{unit} ({low:g} to {high:g}, {count} runs)" if count > 1 else f"{middle:g}{unit} (1 run)"
 
 
+def _worst(values: Mapping[str, Any], unit: str, worst: str = "max", factor: float = 1.0) -> str:
+    """Show the value that counts first, "max" or "min", and then the median."""
+    counts, middle = (common.significant(factor * values[key]) for key in (worst, "median"))
+    count = values["repetitions"]
+    return f"{counts:g}{unit} (median {middle:g}, {count} runs)" if count > 1 else f"{counts:g}{unit} (1 run)"
+
+
 def _at_most(value: float | None, limit: float, unit: str) -> Measured:
     return Measured("not measured yet", None) if value is None else Measured(f"{value:g}{unit}", value <= limit)
 
@@ -260,7 +267,15 @@ def _over_sb3(document: Result) -> Measured:
 
 
 def _compile(key: str, limit: float) -> Callable[[Result], Measured]:
-    return lambda document: _at_most((document["compilation"] or {}).get(key), limit, " s")
+    """Judge the slowest compilation; older results hold a single one."""
+
+    def read(document: Result) -> Measured:
+        times = (document["compilation"] or {}).get(key)
+        if not isinstance(times, Mapping):
+            return _at_most(times, limit, " s")
+        return Measured(_worst(times, " s"), times["max"] <= limit)
+
+    return read
 
 
 def _walks(key: str, worst: float, unit: str = "") -> Callable[[Result], Measured]:
@@ -472,13 +487,22 @@ REQUIREMENTS = (
         _over_sb3,
     ),
     Requirement(
-        "compilation of the training program, native engine, cold",
+        "compilation of Upkie's training program, native engine, cold (slowest counts)",
         "≤ 10 s",
         "training_speed",
         _SPEED,
         _compile("native_cold", 10.0),
     ),
-    Requirement("the same, MJX engine, warm cache", "≤ 5 s", "training_speed", _SPEED, _compile("mjx_warm", 5.0)),
+    Requirement("the same from the cache", "≤ 5 s", "training_speed", _SPEED, _compile("native_warm", 5.0)),
+    Requirement("the same from the cache, MJX engine", "≤ 5 s", "training_speed", _SPEED, _compile("mjx_warm", 5.0)),
+    Requirement(
+        "compilation of the Go1's training program on a CPU, native engine, cold (slowest counts)",
+        "≤ 30 s",
+        "go1_speed",
+        _GO1,
+        _compile("native_cold", 30.0),
+    ),
+    Requirement("the same from the cache", "≤ 5 s", "go1_speed", _GO1, _compile("native_warm", 5.0)),
     Requirement("one onboard step, p50 / p99", "≤ 15 / ≤ 50 µs", "onboard", _ONBOARD, _step),
     Requirement("network, time ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
     Requirement("`import jaxloco.onboard`", "≤ 0.2 s", "onboard", _ONBOARD, _import),

@@ -53,11 +53,11 @@ class SpeedOptions(LoopOptions):
     """Options of the training-speed benchmark: those of `LoopOptions`, and of compilation.
 
     Attributes:
-        compilation: Measure compilation in fresh processes too.
+        compilations: How often compilation is measured, in fresh processes, cold and warm; 0 to leave that out.
         mjx_envs: Number of robots when compiling for MJX (its time does not depend on it much); 0 to leave that out.
     """
 
-    compilation: bool = True
+    compilations: int = 3
     mjx_envs: int = 64
 
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
 def run(own: SpeedOptions) -> dict[str, Any]:
     """Measure everything; plain JSON values."""
     # Compilation first: this process is idle then.
-    compilation = compile_times(own) if own.compilation else None
+    compilation = compile_times(own) if own.compilations else None
     config = configured(own)
     turns = measure(own)
     speeds = {name: [1e6 / time for time in times] for name, times in turns.items()}
@@ -175,15 +175,18 @@ def compile_times(own: SpeedOptions) -> dict[str, Any]:
     """Compile the training program in fresh processes.
 
     Returns:
-        Seconds by engine: "native_cold" and "mjx_cold" with an empty cache, "native_warm" and "mjx_warm" with the
-        cache that the former left; and "mjx_envs".
+        Spread of the seconds by engine: "native_cold" and "mjx_cold" with an empty cache, "native_warm" and "mjx_warm"
+        with the cache that the one before left; and "mjx_envs".
     """
-    seconds: dict[str, Any] = {}
-    for engine, n_envs in (("native", own.n_envs), ("mjx", own.mjx_envs))[: 2 if own.mjx_envs else 1]:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
-            for state in ("cold", "warm"):
-                seconds[f"{engine}_{state}"] = compile_in_fresh_process(engine, replace(own, n_envs=n_envs), cache)
-    return {**seconds, "mjx_envs": own.mjx_envs}
+    robots = {"native": own.n_envs, "mjx": own.mjx_envs} if own.mjx_envs else {"native": own.n_envs}
+    seconds: dict[str, list[float]] = {f"{engine}_{state}": [] for engine in robots for state in ("cold", "warm")}
+    for _ in range(own.compilations):
+        for engine, n_envs in robots.items():
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+                for state in ("cold", "warm"):
+                    one = compile_in_fresh_process(engine, replace(own, n_envs=n_envs), cache)
+                    seconds[f"{engine}_{state}"].append(one)
+    return {**{name: common.spread(values) for name, values in seconds.items()}, "mjx_envs": own.mjx_envs}
 
 
 def compile_in_fresh_process(engine: str, own: SpeedOptions, cache: str) -> float:
@@ -228,7 +231,9 @@ def show(result: Mapping[str, Any]) -> str:
     rows.append(["training ÷ raw", *(f"{ratio[key]:.3f}" for key in ("median", "min", "max"))])
     lines = [common.table(("env steps per second", "median", "min", "max"), rows), "", show_parts(result)]
     if result["compilation"]:
-        lines.append("compilation [s]: " + ", ".join(f"{k} {v:g}" for k, v in result["compilation"].items()))
+        times = {name: spread for name, spread in result["compilation"].items() if name != "mjx_envs"}
+        rows = [[name, *(f"{spread[key]:.2f}" for key in ("median", "min", "max"))] for name, spread in times.items()]
+        lines += ["", common.table(("compilation [s]", "median", "min", "max"), rows)]
     return "\n".join(lines)
 
 
