@@ -581,7 +581,14 @@ def _versus(document: Result) -> str:
     return f"{what}:\n\n{_speeds(document)}"
 
 
+def _engines(document: Result) -> str:
+    what = f"{plots.name_of(document)}, {document['substeps']} simulation steps per env step"
+    ratios = [(name, _spread(ratio, "")) for name, ratio in document["ratios"].items()]
+    return "\n\n".join([f"{what}:", _speeds(document), *([_markdown(("engines", "ratio"), ratios)] if ratios else [])])
+
+
 FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
+    ("raw_physics", "Raw physics of each engine", _engines),
     ("time_split", "Where the time of an iteration goes", _split),
     ("cost", "Cost against robots, substeps and network width", _cost),
     ("gpu_speed", "On a GPU", _gpu),

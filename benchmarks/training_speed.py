@@ -135,6 +135,14 @@ def per_env_step(turns: Sequence[Mapping[str, float]], steps: int) -> dict[str, 
     return {name: [1e6 * turn[name] / steps for turn in turns] for name in turns[0]}
 
 
+def default_controls(robot: Any) -> list[float]:
+    """Return the targets that hold a robot's default pose, (nu,), rad; of velocities and torques zero."""
+    return [
+        robot.default_qpos[index] if joint.control == "position" else 0.0
+        for joint, index in zip(robot.joints, robot.joint_qpos_indices, strict=True)
+    ]
+
+
 def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
     """Return a function that steps many robots for `n_steps` control periods with nothing but `mujoco.batch`.
 
@@ -151,10 +159,7 @@ def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
     batch = Batch(model, len(positions))
     data = mujoco.MjData(model)
     rows = np.empty_like(batch.state)
-    data.ctrl[:] = [
-        env.robot.default_qpos[index] if joint.control == "position" else 0.0
-        for joint, index in zip(env.robot.joints, env.robot.joint_qpos_indices, strict=True)
-    ]
+    data.ctrl[:] = default_controls(env.robot)
     for row, qpos, qvel in zip(rows, positions, velocities, strict=True):
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_getState(model, data, row, mujoco.mjtState.mjSTATE_INTEGRATION)

@@ -23,6 +23,7 @@ from benchmarks import (
     page,
     parts,
     plots,
+    raw_physics,
     time_split,
     train_command,
     training_speed,
@@ -698,6 +699,27 @@ def test_stable_baselines3_gets_the_options_of_the_recipe():
         "vf": [32, 32],
     }
     assert given["learning_rate"](1.0) == config.ppo.learning_rate and given["learning_rate"](0.0) == 0.0
+
+
+@pytest.mark.slow
+def test_every_engine_steps_the_same_robots():
+    own = raw_physics.PhysicsOptions("cartpole", n_envs=4, engines=("native", "mjx", "warp"), repetitions=2, steps=3)
+    result = raw_physics.run(own)
+    assert set(result["env_steps_per_second"]) == {"native", "mjx", "warp"}
+    assert result["ratios"]["mjx ÷ native"]["repetitions"] == 2
+    assert "warp ÷ native" in raw_physics.show(result) and "| warp ÷ native | " in page._engines(result)
+
+
+def test_raw_stepping_of_engines_ends_in_the_same_states():
+    from jaxloco.tasks import recipe
+
+    env = recipe("cartpole").task.spec().build("native")
+    robots = raw_physics.settled(env, 3)
+    ends = [raw_physics._program(env, engine, 3, 5)(robots.physics) for engine in ("native", "mjx")]
+    np.testing.assert_allclose(ends[0].qpos, ends[1].qpos, atol=1e-4)
+    with pytest.raises(ConfigError, match="name each once"):
+        raw_physics.PhysicsOptions(engines=("mjx", "mjx"))
+    assert raw_physics.fast_engines()[:2] == ("native", "mjx")
 
 
 @pytest.mark.slow
