@@ -136,22 +136,29 @@ def _measured(own: CostOptions, size: Size) -> dict[str, Any]:
 
 def _result(own: CostOptions, axes: Mapping[str, Axis]) -> dict[str, Any]:
     first = next(axis.done[0] for axis in axes.values() if axis.done)
+    robots = axes["n_envs"].done if "n_envs" in axes else []
     return {
         **{name: first[name] for name in common.WITHOUT_JAX},
         "task": own.task,
         "physics": first["physics"],
         "at": own.at,
         "axes": {name: axis.plain() for name, axis in axes.items()},
-        "kib_per_robot": kib_per_robot(axes["n_envs"].done) if "n_envs" in axes else None,
+        "kib_per_robot": kib_per_robot(robots, "peak_mib"),
+        "device_kib_per_robot": kib_per_robot(robots, "device_peak_mib"),
     }
 
 
-def kib_per_robot(sizes: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the memory that each robot more takes, KiB: between the fewest and the most that were measured."""
-    if len(sizes) < 2:
+def kib_per_robot(sizes: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """Return the memory that each robot more takes, KiB: between the fewest and the most that were measured.
+
+    Args:
+        sizes: Figures of each number of robots.
+        key: "peak_mib" for the host's memory, "device_peak_mib" for the accelerator's; None where there is none.
+    """
+    if len(sizes) < 2 or sizes[0][key] is None:
         return None
     least, most = sizes[0], sizes[-1]
-    kib = 1024.0 * (most["peak_mib"] - least["peak_mib"])
+    kib = 1024.0 * (most[key] - least[key])
     return common.significant(kib / (most["n_envs"] - least["n_envs"]), 3)
 
 
@@ -245,7 +252,14 @@ def show(result: Mapping[str, Any]) -> str:
         ]
         parts.append(common.table((name, "env steps/s", "min", "max", "peak MiB", "seconds"), rows))
         parts += [f"{name} {size[name]:,} left out: {size['reason']}" for size in axis["left_out"]]
-    return "\n\n".join([*parts, f"memory per robot: {result['kib_per_robot']} KiB"])
+    return "\n\n".join([*parts, memory_per_robot(result)])
+
+
+def memory_per_robot(result: Mapping[str, Any]) -> str:
+    """Say what memory each robot more takes, on the host and on the accelerator, as far as that was measured."""
+    found = {"host": result["kib_per_robot"], "device": result["device_kib_per_robot"]}
+    known = [f"{kib:g} KiB on the {where}" for where, kib in found.items() if kib is not None]
+    return "Memory for each robot more: " + (", ".join(known) or "not measured")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common, plots, train_command, upkie_transfer
+from benchmarks import common, cost, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
 PAGE = common.ROOT / "docs" / "benchmarks.md"
@@ -560,15 +560,20 @@ def _split(document: Result) -> str:
 
 
 def _cost(document: Result) -> str:
-    parts = [f"{document['task']}, {document['physics']} engine; {document['kib_per_robot']} KiB for each robot more."]
+    shown = [f"{plots.device_of(document)}, {document['task']}, {document['physics']} engine."]
     for name, axis in document["axes"].items():
         rows = [
-            (f"{size[name]:,}", _spread(size["env_steps_per_second"], ""), f"{size['peak_mib']:,.0f}")
+            (
+                f"{size[name]:,}",
+                _spread(size["env_steps_per_second"], ""),
+                *("" if size[key] is None else f"{size[key]:,.0f}" for key in ("peak_mib", "device_peak_mib")),
+            )
             for size in axis["sizes"]
         ]
-        parts.append(_markdown((plots.AXES[name], "env steps per second", "peak memory [MiB]"), rows))
-        parts += [f"Left out: {name} {size[name]:,} ({size['reason']})." for size in axis["left_out"]]
-    return "\n\n".join(parts)
+        header = (plots.AXES[name], "env steps per second", "peak memory [MiB]", "on the device [MiB]")
+        shown.append(_markdown(header, rows))
+        shown += [f"Left out: {size[name]:,} {plots.AXES[name]} ({size['reason']})." for size in axis["left_out"]]
+    return "\n\n".join([*shown, cost.memory_per_robot(document) + "."])
 
 
 def _gpu(document: Result) -> str:

@@ -1,8 +1,7 @@
 """Raw physics of each engine: the same model and robots from the same states, stepped by each engine in turn.
 
 MuJoCo's own engine is stepped by `mujoco.batch` alone, the others by a compiled program that does nothing else. All
-hold the default pose with the nominal model and without torque–speed curves; robots were set down a
-second before.
+hold the default pose with the nominal model and without torque–speed curves; robots were set down a second before.
 """
 
 import sys

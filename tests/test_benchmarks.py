@@ -588,8 +588,11 @@ def test_the_time_of_an_iteration_adds_up_with_reset_and_advantages_taken_out():
 
 def test_memory_per_robot_is_the_slope_between_the_smallest_and_the_largest_number():
     sizes = [{"n_envs": 256, "peak_mib": 100.0}, {"n_envs": 512, "peak_mib": 90.0}, {"n_envs": 1280, "peak_mib": 101.0}]
-    assert cost.kib_per_robot(sizes) == 1.0
-    assert cost.kib_per_robot(sizes[:1]) is None
+    assert cost.kib_per_robot(sizes, "peak_mib") == 1.0
+    assert cost.kib_per_robot(sizes[:1], "peak_mib") is None
+    assert cost.kib_per_robot([{**size, "device_peak_mib": None} for size in sizes], "device_peak_mib") is None
+    found = {"kib_per_robot": 1.0, "device_kib_per_robot": 2.5}
+    assert cost.memory_per_robot(found) == "Memory for each robot more: 1 KiB on the host, 2.5 KiB on the device"
 
 
 def test_another_number_of_substeps_keeps_the_control_period():
@@ -606,8 +609,8 @@ def costs(monkeypatch: pytest.MonkeyPatch, own: cost.CostOptions, refused: int =
     def measured(program: str, *_: Any) -> dict[str, Any]:
         if f"'n_envs': {refused}," in program:
             raise JaxlocoError(f"measuring failed: n_envs {refused}: training would take about 9 TiB")
-        speed = common.spread([1e4])
-        return {**common.WITHOUT_JAX, "physics": "native", "env_steps_per_second": speed, "seconds": 3.0, "peak_mib": 1}
+        speed, memory = common.spread([1e4]), {"peak_mib": 1.0, "device_peak_mib": None}
+        return {**common.WITHOUT_JAX, "physics": "native", "env_steps_per_second": speed, "seconds": 3.0, **memory}
 
     monkeypatch.setattr(common, "in_fresh_process", measured)
     return list(cost.run(own))
