@@ -1,7 +1,7 @@
 """Speed of the training loop against raw `mujoco.batch` stepping, where the time goes, and compilation.
 
-Both speeds are measured in the same process, taking turns, with the same model and number of robots; the
-physics of the raw side starts from robots of the training, so that it meets the same contacts.
+Both speeds are measured in the same process, taking turns, with the same model and number of robots; the physics of
+the raw side starts from robots of the training, so that it meets similar contacts.
 """
 
 import json
