@@ -52,16 +52,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: BraxOptions) -> dict[str, Any]:
     """Let both take turns; plain JSON values."""
-    import jax
-
     from jaxloco.cli import prepare_jax
     from jaxloco.physics.engines import choose_engine
-    from jaxloco.tasks import recipe
 
     prepare_jax()
-    config = recipe(own.task)
-    config = replace(config, n_envs=own.n_envs or config.n_envs, ppo=replace(config.ppo, symmetry="none"))
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    config = configured(own)
     names = {choose_engine(engine): None for engine in own.engines}
     turns = {engine: turn(config, engine, own) for engine in names}
     ours: dict[str, list[float]] = {engine: [] for engine in names}
@@ -75,8 +70,7 @@ def run(own: BraxOptions) -> dict[str, Any]:
     speeds = {engine: [steps / second for second in values] for engine, values in ours.items()}
     ratios = {engine: [a / b for a, b in zip(values, theirs, strict=True)] for engine, values in speeds.items()}
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": config.matmul_precision,
+        **common.ran_with(config),
         "task": own.task,
         "n_envs": config.n_envs,
         "brax_engine": own.engine,
@@ -88,13 +82,19 @@ def run(own: BraxOptions) -> dict[str, Any]:
     }
 
 
-def turn(config: Any, engine: str, own: BraxOptions) -> Callable[[], None]:
-    """Compile our training and return a function that does the iterations of one turn."""
-    from jaxloco.training import loop, trainer
+def configured(own: BraxOptions) -> Any:
+    """Return the recipe without what Brax's PPO lacks: symmetric networks, and updates of another precision."""
+    from jaxloco.tasks import recipe
 
-    env = config.task.spec().build(engine)
-    program = trainer.compile_program(env, loop.make_agent(env, config), config)
-    go_on = partial(common.Going(program, (own.repetitions + 2) * own.iterations), own.iterations)
+    config = recipe(own.task)
+    ppo = replace(config.ppo, symmetry="none", update_precision="float32")
+    return replace(config, n_envs=own.n_envs or config.n_envs, ppo=ppo)
+
+
+def turn(config: Any, engine: str, own: BraxOptions) -> Callable[[], object]:
+    """Compile our training and return a function that does the iterations of one turn."""
+    training = common.Training(replace(config, physics=engine), total=(own.repetitions + 2) * own.iterations)
+    go_on = partial(training, own.iterations)
     go_on()  # the first rollouts meet robots that have just been set down
     return go_on
 

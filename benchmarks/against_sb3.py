@@ -60,15 +60,10 @@ def run(own: Sb3Options) -> dict[str, Any]:
         import stable_baselines3  # noqa: F401
     except ModuleNotFoundError:
         raise ConfigError("this benchmark needs Stable-Baselines3: pip install stable-baselines3") from None
-    import jax
-
     from jaxloco.tasks import recipe
-    from jaxloco.training import sharding
 
-    sharding.use_all_cores()
     config = recipe(own.task)
     config = replace(config, n_envs=own.n_envs or config.n_envs, total_timesteps=own.total_timesteps)
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     runs: dict[str, list[dict[str, float]]] = {"ours": [], "sb3": []}
     for seed in own.seeds:
         for name, train in (("ours", train_here), ("sb3", train_there)):
@@ -80,8 +75,7 @@ def run(own: Sb3Options) -> dict[str, Any]:
     }
     speeds = zip(*([one[MEASURES[0]] for one in runs[name]] for name in ("ours", "sb3")), strict=True)
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": config.matmul_precision,
+        **common.ran_with(config),
         "task": own.task,
         "n_envs": config.n_envs,
         "total_timesteps": own.total_timesteps,
@@ -93,21 +87,13 @@ def run(own: Sb3Options) -> dict[str, Any]:
 
 def train_here(config: Any, episodes: int) -> dict[str, float]:
     """Train with our loop, compilation not counted, and evaluate."""
-    from jaxloco.training import evaluation, loop, trainer
+    from jaxloco.training import evaluation, trainer
 
-    env = config.task.spec().build("auto")
-    agent = loop.make_agent(env, config)
-    program = trainer.compile_program(env, agent, config)
-    state = program.initial_state
-
-    def learn() -> None:
-        nonlocal state
-        state, _ = program.iterate(state, config.iterations, config.iterations)
-
-    wall = common.seconds(learn)
-    played = trainer.evaluate(env, agent, state, episodes, seed=1)
+    training = common.Training(replace(config, physics="auto"))
+    wall = common.seconds(lambda: training(config.iterations))
+    played = trainer.evaluate(training.env, training.agent, training.state, episodes, seed=1)
     assert played is not None
-    figures = evaluation.summarize(env, played)
+    figures = evaluation.summarize(training.env, played)
     return _figures(config.iterations * config.steps_per_iteration / wall, figures["return_mean"])
 
 

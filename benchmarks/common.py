@@ -4,11 +4,13 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,16 @@ RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = (
     "jax",
     "jaxlib",
+    "jax-cuda12-plugin",
+    "jax-cuda13-plugin",
     "mujoco",
     "mujoco-mjx",
+    "warp-lang",
     "numpy",
+    "flax",
+    "optax",
     "brax",
+    "gymnasium",
     "stable-baselines3",
     "torch",
     "onnxruntime",
@@ -99,6 +107,20 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
     }
 
 
+def increments(values: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Return by how much each of several series exceeds the one before it, value by value.
+
+    >>> increments({"physics": [3.0, 4.0], "rollout": [5.0, 4.5]})
+    {'physics': [3.0, 4.0], 'rollout': [2.0, 0.5]}
+    """
+    before: Sequence[float] = [0.0] * len(next(iter(values.values())))
+    parts = {}
+    for name, series in values.items():
+        parts[name] = [value - less for value, less in zip(series, before, strict=True)]
+        before = series
+    return parts
+
+
 def significant(value: float, digits: int = 4) -> float:
     """Round to significant digits.
 
@@ -115,19 +137,15 @@ def write_result(
     *,
     start: Mapping[str, Any],
     out: str | Path | None = None,
-    backend: str = "none",
-    matmul_precision: str | None = None,
 ) -> Path:
     """Write a result as JSON.
 
     Args:
         name: Name of the benchmark.
         arguments: Its command line; of paths only the last part is kept.
-        fields: What was measured.
+        fields: What was measured, with what `ran_with` gives where JAX was used.
         start: `machine()` from before the measurement.
         out: File; `benchmarks/results/<name>.json` if not given.
-        backend: What JAX ran on; "none" where JAX was not used.
-        matmul_precision: Of float32 products in JAX.
 
     Returns:
         The file.
@@ -142,8 +160,7 @@ def write_result(
         "date": datetime.now(UTC).date().isoformat(),
         "machine": dict(start),
         "versions": versions(),
-        "backend": backend,
-        "matmul_precision": matmul_precision,
+        **WITHOUT_JAX,
         **fields,
     }
     try:
@@ -159,7 +176,7 @@ def command(
     default: Any,
     words: Sequence[str],
     description: str | None,
-    measure: Callable[..., dict[str, Any]],
+    measure: Callable[..., dict[str, Any] | Iterator[dict[str, Any]]],
     show: Callable[[Mapping[str, Any]], str],
     *,
     positional: str = "",
@@ -172,8 +189,8 @@ def command(
         default: Its options, a dataclass with an `out`.
         words: Its command line.
         description: For `--help`.
-        measure: (options) → what was measured, with "backend" and "matmul_precision" where JAX was used; with
-            `positional`, (that word or None, options).
+        measure: (options) → what was measured, with what `ran_with` gives where JAX was used; or an iterator over
+            what has been measured so far, each of which is written. With `positional`, (that word or None, options).
         show: What was measured → text for a terminal.
         positional: Name of a word that may stand before the options.
         arguments: The command line to record, if it is not `words`.
@@ -185,12 +202,58 @@ def command(
     recorded = [*(word for word in given if word), *words] if arguments is None else arguments
     own = options.parse(default, words, prog=program, description=description or "")
     start = machine()
-    result = measure(*given, own)
-    used = {"backend": result.pop("backend", "none"), "matmul_precision": result.pop("matmul_precision", None)}
-    path = write_result(name, recorded, result, start=start, out=own.out, **used)
+    measured = measure(*given, own)
+    for result in measured if isinstance(measured, Iterator) else [measured]:
+        path = write_result(name, recorded, result, start=start, out=own.out)
     print(show(result))
     print(f"written to {path}")
     return 0
+
+
+WITHOUT_JAX: dict[str, Any] = {
+    "backend": "none",
+    "device": None,
+    "n_devices": 0,
+    "matmul_precision": None,
+    "update_precision": None,
+}
+"""What a result says of a benchmark that does not use JAX."""
+
+
+def devices() -> dict[str, Any]:
+    """Return what JAX runs on here: "backend", its platform; "device", their kind; and "n_devices"."""
+    import jax
+
+    from jaxloco.training import sharding
+
+    sharding.use_all_cores()
+    here = jax.devices()
+    return {"backend": jax.default_backend(), "device": here[0].device_kind, "n_devices": len(here)}
+
+
+def devices_of_programs() -> dict[str, Any]:
+    """Return `devices` of a program that is started here, without taking them for this process."""
+    program = "import json; from benchmarks import common; print(json.dumps(common.devices()))"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        found: dict[str, Any] = in_fresh_process(program, cache, "looking for devices")
+    return found
+
+
+def ran_with(config: Any) -> dict[str, Any]:
+    """Return what a result says of a training in this process.
+
+    Args:
+        config: The training's configuration.
+
+    Returns:
+        `devices`; "matmul_precision" of float32 products, and "update_precision" of those in the update of a training
+        (on GPUs; a CPU is exact).
+    """
+    return {
+        **devices(),
+        "matmul_precision": config.matmul_precision,
+        "update_precision": config.ppo.update_precision,
+    }
 
 
 def in_fresh_process(program: str, cache: str | Path, what: str) -> Any:
@@ -212,8 +275,17 @@ def in_fresh_process(program: str, cache: str | Path, what: str) -> Any:
         env=fresh_cache_environment(cache),
     )
     if done.returncode:
-        raise JaxlocoError(f"{what} failed: {done.stderr.strip().splitlines()[-1:]}")
+        raise JaxlocoError(f"{what} failed: {_last_words(done)}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _last_words(done: "subprocess.CompletedProcess[str]") -> str:
+    """Return why a Python process failed: the message of its error; of an error of ours, without its name."""
+    if done.returncode < 0:
+        return f"killed by signal {-done.returncode}"
+    lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+    errors = [line for line in lines if re.match(r"[\w.]+: ", line)]  # JAX writes more below
+    return re.sub(r"^jaxloco\.errors\.\w+: ", "", (errors or lines)[-1])
 
 
 def at_least_one(options: Any, *names: str) -> None:
@@ -223,27 +295,40 @@ def at_least_one(options: Any, *names: str) -> None:
             raise ConfigError(f"{name} {getattr(options, name)}: must be at least 1")
 
 
-def compiled_training(config: Any) -> tuple[Any, Any, Any]:
-    """Compile a training as the trainer does: (environment, agent, program)."""
-    import jax
+class Training:
+    """A training, compiled as the trainer does, that goes on by some iterations whenever it is called.
 
-    from jaxloco.training import loop, trainer
+    Args:
+        config: The configuration, of which `physics` is the engine.
+        spec: Description of the environment; the task's if not given.
+        total: Iterations of the whole training, which curricula and schedules refer to; the configuration's if 0.
 
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = config.task.spec().build(config.physics)
-    agent = loop.make_agent(env, config)
-    return env, agent, trainer.compile_program(env, agent, config)
+    Attributes:
+        env: The environment.
+        agent: The policy's static part.
+        state: Where the training stands.
+        compile_seconds: How long compiling took.
+    """
 
+    def __init__(self, config: Any, spec: Any = None, total: int = 0) -> None:
+        import jax
 
-class Going:
-    """A training that goes on by some iterations whenever it is called."""
+        from jaxloco.training import loop, sharding, trainer
 
-    def __init__(self, program: Any, total: int) -> None:
-        self.program, self.state, self.total = program, program.initial_state, total
+        sharding.use_all_cores()
+        jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+        self.config, self.total = config, total or config.iterations
+        self.env = (config.task.spec() if spec is None else spec).build(config.physics)
+        self.agent = loop.make_agent(self.env, config)
+        began = time.perf_counter()
+        self._program = trainer.compile_program(self.env, self.agent, config)
+        self.compile_seconds = time.perf_counter() - began
+        self.state = self._program.initial_state
 
-    def __call__(self, iterations: int) -> None:
-        """Do so many iterations."""
-        self.state, _ = self.program.iterate(self.state, iterations, self.total)
+    def __call__(self, iterations: int) -> Any:
+        """Do so many iterations; return what they add up to."""
+        self.state, totals = self._program.iterate(self.state, iterations, self.total)
+        return totals
 
 
 def seconds(function: Callable[[], Any], times: int = 1) -> float:

@@ -1,7 +1,8 @@
 """What a training costs: speed and memory against the number of robots, substeps and network width.
 
 Each size is measured in a process of its own, because memory once taken is not given back: the highest resident memory
-of the process while it trains (compilation not counted, on Linux), and of the accelerator where there is one.
+of the process while it trains (compilation not counted, on Linux), and of the accelerator where there is one. A size
+that cannot be measured, for one that does not fit into the memory, is left out, and the result says why.
 """
 
 import contextlib
@@ -9,13 +10,15 @@ import json
 import resource
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, JaxlocoError
 
 NAME = "cost"
 
@@ -31,7 +34,7 @@ class CostOptions:
         substeps: Simulation steps per control step; the simulation step changes, the control period stays.
         widths: Widths of both hidden layers of both networks.
         at: Number of robots where another axis varies.
-        seconds: Time limit: sizes beyond the first that took longer than this per axis are left out.
+        seconds: Time limit: sizes beyond the first on an axis that took longer are left out.
         repetitions: Turns of each size.
         iterations: Rollouts and updates per turn.
         out: JSON file of the result; benchmarks/results/cost.json if not given.
@@ -68,46 +71,94 @@ def main(arguments: Sequence[str]) -> int:
     return common.command(NAME, CostOptions(), arguments, main.__doc__, run, show)
 
 
-def run(own: CostOptions) -> dict[str, Any]:
-    """Measure every size; plain JSON values."""
-    axes = {
-        "n_envs": [Size(count) for count in sorted(own.n_envs)],
-        "substeps": [Size(own.at, substeps=count) for count in sorted(own.substeps)],
-        "width": [Size(own.at, width=width) for width in sorted(own.widths)],
+def run(own: CostOptions) -> Iterator[dict[str, Any]]:
+    """Measure every size; after each, yield all that has been measured as plain JSON values.
+
+    Raises:
+        JaxlocoError: No size could be measured.
+    """
+    sizes = {
+        "n_envs": [Size(count) for count in sorted(set(own.n_envs))],
+        "substeps": [Size(own.at, substeps=count) for count in sorted(set(own.substeps))],
+        "width": [Size(own.at, width=width) for width in sorted(set(own.widths))],
     }
-    measured = {name: _along(own, sizes) for name, sizes in axes.items() if sizes}
-    first = next(iter(measured.values()))["sizes"][0]
+    axes = {name: Axis(own, many) for name, many in sizes.items() if many}
+    for axis in axes.values():
+        for size in axis.sizes:
+            axis.measure(size)
+            if any(axis.done for axis in axes.values()):
+                yield _result(own, axes)
+    if not any(axis.done for axis in axes.values()):
+        reasons = (f"{size}: {reason}" for axis in axes.values() for size, reason in axis.left_out.items())
+        raise JaxlocoError("no size could be measured: " + "; ".join(reasons))
+
+
+class Axis:
+    """Sizes along one axis, and what became of each.
+
+    Attributes:
+        sizes: All of them.
+        done: Figures of those that have been measured.
+        left_out: Why the others have not.
+    """
+
+    def __init__(self, own: CostOptions, sizes: Sequence[Size]) -> None:
+        self.own, self.sizes = own, sizes
+        self.done: list[dict[str, Any]] = []
+        self.left_out = dict.fromkeys(sizes, "the benchmark ended before")
+
+    def measure(self, size: Size) -> None:
+        """Measure a size, unless one before took longer than allowed."""
+        if self.done and self.done[-1]["seconds"] > self.own.seconds:
+            self.left_out[size] = f"the size before took {self.done[-1]['seconds']:g} s, longer than --seconds allows"
+            return
+        try:
+            self.done.append({**asdict(size), **_measured(self.own, size)})
+            del self.left_out[size]
+        except JaxlocoError as error:
+            self.left_out[size] = str(error)
+        print(f"{size}: {self.left_out.get(size, self.done[-1:])}", flush=True)
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain JSON values: "sizes" with their figures, and those "left_out" with the "reason"."""
+        left_out = [{**asdict(size), "reason": reason} for size, reason in self.left_out.items()]
+        return {"sizes": self.done, "left_out": left_out}
+
+
+def _measured(own: CostOptions, size: Size) -> dict[str, Any]:
+    """Measure one size in a process of its own."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        words = f"c.CostOptions(**{asdict(own)!r}), c.Size(**{asdict(size)!r})"
+        program = f"from benchmarks import cost as c; c.print_one({words})"
+        figures: dict[str, Any] = common.in_fresh_process(program, cache, "measuring")
+    return figures
+
+
+def _result(own: CostOptions, axes: Mapping[str, Axis]) -> dict[str, Any]:
+    first = next(axis.done[0] for axis in axes.values() if axis.done)
+    robots = axes["n_envs"].done if "n_envs" in axes else []
     return {
-        "backend": first["backend"],
-        "matmul_precision": first["matmul_precision"],
+        **{name: first[name] for name in common.WITHOUT_JAX},
         "task": own.task,
         "physics": first["physics"],
         "at": own.at,
-        "axes": measured,
-        "kib_per_robot": kib_per_robot(measured["n_envs"]["sizes"]) if "n_envs" in measured else None,
+        "axes": {name: axis.plain() for name, axis in axes.items()},
+        "kib_per_robot": kib_per_robot(robots, "peak_mib"),
+        "device_kib_per_robot": kib_per_robot(robots, "device_peak_mib"),
     }
 
 
-def _along(own: CostOptions, sizes: Sequence[Size]) -> dict[str, Any]:
-    """Measure one axis until a size takes longer than allowed."""
-    done: list[dict[str, Any]] = []
-    for size in sizes:
-        if done and done[-1]["seconds"] > own.seconds:
-            break
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
-            words = f"c.CostOptions(**{asdict(own)!r}), c.Size(**{asdict(size)!r})"
-            program = f"from benchmarks import cost as c; c.print_one({words})"
-            done.append({**asdict(size), **common.in_fresh_process(program, cache, f"measuring {size}")})
-        print(done[-1], flush=True)
-    return {"sizes": done, "left_out": [asdict(size) for size in sizes[len(done) :]]}
+def kib_per_robot(sizes: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """Return the memory that each robot more takes, KiB: between the fewest and the most that were measured.
 
-
-def kib_per_robot(sizes: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the memory that each robot more takes, KiB: between the smallest and the largest number measured."""
-    least, most = sizes[0], sizes[-1]
-    if most["n_envs"] == least["n_envs"]:
+    Args:
+        sizes: Figures of each number of robots.
+        key: "peak_mib" for the host's memory, "device_peak_mib" for the accelerator's; None where there is none.
+    """
+    if len(sizes) < 2 or sizes[0][key] is None:
         return None
-    kib = 1024.0 * (most["peak_mib"] - least["peak_mib"])
+    least, most = sizes[0], sizes[-1]
+    kib = 1024.0 * (most[key] - least[key])
     return common.significant(kib / (most["n_envs"] - least["n_envs"]), 3)
 
 
@@ -115,35 +166,19 @@ def print_one(own: CostOptions, size: Size) -> None:
     """Measure one size in this process and print the figures as JSON."""
     import jax
 
-    from jaxloco.training import loop, sharding, trainer
-
-    sharding.use_all_cores()
     config, spec = configured(own, size)
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = spec.build(own.physics)
-    state, speeds = None, []
-    program: Any = None
-
-    def everything() -> None:
-        nonlocal state, program
-        program = trainer.compile_program(env, loop.make_agent(env, config), config)
-        state = program.initial_state
-        forget_peak()
-        for _ in range(own.repetitions + 1):
-            speeds.append(config.steps_per_iteration * own.iterations / common.seconds(turn))
-
-    def turn() -> None:
-        nonlocal state
-        state, _ = program.iterate(state, own.iterations, 10**6)
-
-    seconds = common.seconds(everything)
+    began = time.perf_counter()
+    training = common.Training(config, spec, total=10**6)
+    forget_peak()
+    turns = [common.seconds(partial(training, own.iterations)) for _ in range(own.repetitions + 1)]
+    seconds = time.perf_counter() - began
+    steps = config.steps_per_iteration * own.iterations
     memory = jax.devices()[0].memory_stats() or {}
     device = memory.get("peak_bytes_in_use")
     figures = {
-        "backend": jax.default_backend(),
-        "matmul_precision": config.matmul_precision,
-        "physics": env.engine,
-        "env_steps_per_second": common.spread(speeds[1:]),
+        **common.ran_with(config),
+        "physics": training.env.engine,
+        "env_steps_per_second": common.spread([steps / turn for turn in turns[1:]]),
         "seconds": round(seconds, 1),
         "peak_mib": round(peak_mib(), 1),
         "device_peak_mib": None if device is None else round(device / 2**20, 1),
@@ -173,7 +208,7 @@ def configured(own: CostOptions, size: Size) -> tuple[Any, Any]:
     config = recipe(own.task)
     layers = (size.width, size.width)
     network = replace(config.network, net_arch_pi=layers, net_arch_vf=layers) if size.width else config.network
-    config = replace(config, n_envs=size.n_envs, network=network)
+    config = replace(config, physics=own.physics, n_envs=size.n_envs, network=network)
     spec = config.task.spec()
     return config, _WithSubsteps(spec, size.substeps) if size.substeps else spec
 
@@ -216,7 +251,15 @@ def show(result: Mapping[str, Any]) -> str:
             for size in axis["sizes"]
         ]
         parts.append(common.table((name, "env steps/s", "min", "max", "peak MiB", "seconds"), rows))
-    return "\n\n".join([*parts, f"memory per robot: {result['kib_per_robot']} KiB"])
+        parts += [f"{name} {size[name]:,} left out: {size['reason']}" for size in axis["left_out"]]
+    return "\n\n".join([*parts, memory_per_robot(result)])
+
+
+def memory_per_robot(result: Mapping[str, Any]) -> str:
+    """Say what memory each robot more takes, on the host and on the accelerator, as far as that was measured."""
+    found = {"host": result["kib_per_robot"], "device": result["device_kib_per_robot"]}
+    known = [f"{kib:g} KiB on the {where}" for where, kib in found.items() if kib is not None]
+    return "Memory for each robot more: " + (", ".join(known) or "not measured")
 
 
 if __name__ == "__main__":

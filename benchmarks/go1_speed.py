@@ -19,17 +19,8 @@ class Go1Options(training_speed.SpeedOptions):
     """Options of the benchmark; see `training_speed.SpeedOptions`.
 
     Attributes:
-        task: Task whose recipe is measured.
-        n_envs: Number of robots.
-        repetitions: How often each part has its turn.
-        iterations: Rollouts (and updates) per turn.
-        warm_up: Iterations of training before the first turn, so that robots walk rather than fall.
-        compilation: Measure compilation in fresh processes too.
-        mjx_envs: Number of robots when compiling for MJX; 0 to leave that out.
-        net_arch: Widths of the hidden layers of actor and critic; the recipe's if none.
         symmetry: Option --ppo.symmetry (none switches it off); the recipe's if not given.
-        motor_curves: Hold the motors to their torque–speed curves; raw stepping never does.
-        out: JSON file of the result; benchmarks/results/go1_speed.json if not given.
+        mjx_envs: Number of robots when compiling for MJX; 0 to leave that out.
     """
 
     task: str = "go1-velocity"

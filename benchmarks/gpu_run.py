@@ -55,7 +55,7 @@ def run(own: RunOptions) -> dict[str, Any]:
         again = [*words, "--total-timesteps", "1", "--eval-episodes", "0"]
         stages = train_command.train(Path(temporary) / "again", own.seed, again, cache)["stages"]
     return {
-        "backend": result["device"],
+        **train_command.ran_with([result]),
         "task": own.task,
         "n_envs": own.n_envs,
         **result,

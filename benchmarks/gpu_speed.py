@@ -1,12 +1,12 @@
 """Training speed on an accelerator: physics, rollout and training taking turns; several seeds at once."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from benchmarks import common, training_speed
+from benchmarks import common, parts, plots, training_speed
 
 NAME = "gpu_speed"
 
@@ -48,24 +48,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: GpuOptions) -> dict[str, Any]:
     """Measure everything; plain JSON values. Programs come from the user's cache, if they are there."""
-    import jax
-
     from jaxloco.cli import prepare_jax
 
     prepare_jax()
     turns, engine = measure(own)
-    steps = turns.pop("steps_per_turn")
-    speeds = {name: [steps / s for s in values] for name, values in turns.items()}
+    speeds = {name: [1e6 / time for time in times] for name, times in turns.items()}
     ratio = [t / r for t, r in zip(speeds["training"], speeds["rollout"], strict=True)]
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": _recipe(own, own.n_envs).matmul_precision,
-        "device": jax.devices()[0].device_kind,
+        **common.ran_with(_recipe(own, own.n_envs)),
         "task": own.task,
         "physics": engine,
         "n_envs": own.n_envs,
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
         "training_over_rollout": common.spread(ratio, 3),
+        plots.MICROSECONDS: {part: common.spread(times) for part, times in parts.split(turns).items()},
         "seeds": several_seeds(own) if own.seeds else None,
     }
 
@@ -76,35 +72,27 @@ def _recipe(own: GpuOptions, n_envs: int, seeds: int = 1) -> Any:
     return replace(recipe(own.task), n_envs=n_envs, seeds=seeds, physics=own.physics)
 
 
-def measure(own: GpuOptions) -> tuple[dict[str, Any], str]:
-    """Let physics, rollout and training take turns: seconds of each turn, "steps_per_turn"; and the engine's name."""
+def measure(own: GpuOptions) -> tuple[dict[str, list[float]], str]:
+    """Let the stages of `parts` take turns: µs per env step of each by turn; and the engine's name."""
     config = _recipe(own, own.n_envs)
-    env, agent, program = common.compiled_training(config)
-    go_on = common.Going(program, own.warm_up + own.repetitions * own.iterations)
-    go_on(own.warm_up or 1)
-    functions = {
-        "physics": partial(training_speed._physics_only, env, config.ppo.n_steps),
-        "rollout": partial(training_speed._rollout, env, agent),
-    }
-    parts = training_speed.compiled_parts(config, functions, go_on.state)
-    turns: dict[str, Any] = {name: [] for name in (*parts, "training")}
-    for _ in range(own.repetitions):
-        for name, part in parts.items():
-            turns[name].append(common.seconds(partial(part, go_on.state), own.iterations))
-        turns["training"].append(common.seconds(partial(go_on, own.iterations)))
-    return {**turns, "steps_per_turn": config.steps_per_iteration * own.iterations}, env.engine
+    training = common.Training(config, total=own.warm_up + own.repetitions * own.iterations)
+    training(own.warm_up or 1)
+    stages = parts.Stages(training)
+    turns = [stages.turn(stages.record(), own.iterations) for _ in range(own.repetitions)]
+    times = training_speed.per_env_step(turns, config.steps_per_iteration * own.iterations)
+    return times, training.env.engine
 
 
 def several_seeds(own: GpuOptions) -> dict[str, Any]:
     """Let one seed and several at once take turns; the time of the several ÷ that of the one."""
-    goings: dict[str, Callable[[int], None]] = {}
+    trainings: dict[str, common.Training] = {}
     for name, seeds in (("one", 1), ("several", own.seeds)):
-        goings[name] = common.Going(common.compiled_training(_recipe(own, own.seed_envs, seeds))[2], 10**6)
-        goings[name](own.warm_up or 1)
-    turns: dict[str, list[float]] = {name: [] for name in goings}
+        trainings[name] = common.Training(_recipe(own, own.seed_envs, seeds), total=10**6)
+        trainings[name](own.warm_up or 1)
+    turns: dict[str, list[float]] = {name: [] for name in trainings}
     for _ in range(own.repetitions):
-        for name, going in goings.items():
-            turns[name].append(common.seconds(partial(going, own.iterations)))
+        for name, training in trainings.items():
+            turns[name].append(common.seconds(partial(training, own.iterations)))
     ratio = [several / one for one, several in zip(turns["one"], turns["several"], strict=True)]
     return {
         "seeds": own.seeds,
@@ -123,7 +111,11 @@ def show(result: Mapping[str, Any]) -> str:
     ratio = result["training_over_rollout"]
     rows.append(["training ÷ rollout", *(f"{ratio[key]:.3f}" for key in ("median", "min", "max"))])
     lines = [f"{result['device']}, {result['physics']} physics, {result['n_envs']:,} robots", ""]
-    lines.append(common.table(("env steps per second", "median", "min", "max"), rows))
+    lines += [
+        common.table(("env steps per second", "median", "min", "max"), rows),
+        "",
+        training_speed.show_parts(result),
+    ]
     if result["seeds"]:
         seeds = result["seeds"]
         lines.append(f"{seeds['seeds']} seeds ÷ one: {seeds['several_over_one']['median']:.2f}")

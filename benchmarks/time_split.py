@@ -1,8 +1,8 @@
 """Where the time of a training iteration goes: physics, policy, reset, advantages, update, host.
 
-The parts of `training_speed`, and three more that take turns with them: drawing fresh first states for all robots
-(times how often an iteration does that), values and advantages of a rollout, and iterations called one by one, which
-shows what the host takes.
+The stages of `training_speed`, and three measurements more that take turns with them: drawing fresh first states for
+all robots (times how often the rollout did that), values and advantages of the rollout, and iterations called one by
+one, which shows what the host takes.
 """
 
 import sys
@@ -13,33 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common, training_speed
-from benchmarks.training_speed import Parts
+from benchmarks import common, parts, plots, training_speed
 
 NAME = "time_split"
-PARTS = ("physics", "call_from_jax", "reset", "environment", "policy", "advantages", "update", "host")
+PARTS = ("physics", "physics_beyond_raw", "reset", "environment", "policy", "advantages", "update", "host")
 
 
 @dataclass(frozen=True)
-class SplitOptions(training_speed.SpeedOptions):
-    """Options of the benchmark; see `training_speed.SpeedOptions`.
-
-    Attributes:
-        task: Task whose recipe is measured.
-        n_envs: Number of robots; the recipe's if 0.
-        repetitions: How often each part has its turn.
-        iterations: Rollouts (and updates) per turn.
-        warm_up: Iterations of training before the first turn.
-        compilation: Not measured here.
-        mjx_envs: Not used here.
-        net_arch: Widths of the hidden layers of actor and critic; the recipe's if none.
-        symmetry: Option --ppo.symmetry; the recipe's if none.
-        motor_curves: Hold the motors to their torque–speed curves.
-        out: JSON file of the result; benchmarks/results/time_split.json if not given.
-    """
+class SplitOptions(training_speed.LoopOptions):
+    """Options of the benchmark; see `training_speed.LoopOptions`."""
 
     task: str = "go1-velocity"
-    compilation: bool = False
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,104 +33,78 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: SplitOptions) -> dict[str, Any]:
     """Measure every part; plain JSON values."""
-    import jax
-
-    counts: list[float] = []
-    turns = training_speed.measure(own, partial(_more, counts))
-    robots, steps = turns.pop("n_envs"), turns.pop("steps_per_turn")
-    per_iteration = {name: [1e3 * s / own.iterations for s in values] for name, values in turns.items()}
+    config = training_speed.configured(own)
+    times, refills = measure(own)
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": training_speed._recipe(own).matmul_precision,
+        **common.ran_with(config),
         "task": own.task,
-        "n_envs": robots,
-        "symmetry": training_speed._recipe(own).ppo.symmetry,
+        "n_envs": config.n_envs,
+        "symmetry": config.ppo.symmetry,
         "motor_curves": own.motor_curves,
-        "env_steps_per_second": common.spread([steps / s for s in turns["training"]]),
-        "refills_per_iteration": common.significant(counts[0], 3),
-        "milliseconds": {name: common.spread(values) for name, values in per_iteration.items()},
-        "milliseconds_per_iteration": split(per_iteration, counts[0]),
+        "env_steps_per_second": {name: common.spread([1e6 / time for time in times[name]]) for name in parts.PARTS},
+        "refills_per_iteration": common.spread(refills),
+        plots.MICROSECONDS: {part: common.spread(values) for part, values in split(times, refills).items()},
     }
 
 
-def split(per_iteration: Mapping[str, Sequence[float]], refills: float) -> dict[str, float]:
-    """Split an iteration into its parts, by differences of medians.
-
-    Args:
-        per_iteration: Milliseconds of each part by turn: those of `training_speed`, "refill", "advantages" and
-            "one_by_one".
-        refills: How often all spare first states are drawn in an iteration.
+def measure(own: SplitOptions) -> tuple[dict[str, list[float]], list[float]]:
+    """Let everything take turns.
 
     Returns:
-        Milliseconds by part, and of the whole iteration.
+        µs per env step by turn: the stages of `parts`, "refill", "advantages" and "one_by_one"; and how often an
+        iteration draws spare first states.
     """
-    median = {name: float(np.median(values)) for name, values in per_iteration.items()}
-    parts = training_speed.shares(per_iteration)
-    reset = refills * median["refill"]
-    parts["reset"] = reset
-    parts["environment"] -= reset
-    parts["advantages"] = median["advantages"]
-    parts["update"] -= median["advantages"]
-    parts["host"] = median["one_by_one"] - median["training"]
-    return {name: round(parts[name], 2) for name in (*PARTS, "iteration")}
+    training = training_speed.warmed_up(own)
+    raw = training_speed.raw_stepper(training.env, training.state.robots.robots, training.config.ppo.n_steps)
+    more = {"refill": partial(_refill, training.env), "advantages": partial(_advantages, training.agent)}
+    stages = parts.Stages(training, more)
+    turns, refills = [], []
+    for _ in range(own.repetitions):
+        tape = stages.record()
+        refills.append(float(np.mean(np.sum(np.asarray(tape.refills), axis=0))))
+        turn = {"raw": common.seconds(raw, own.iterations), **stages.turn(tape, own.iterations)}
+        turns.append({**turn, "one_by_one": common.seconds(partial(training, 1), own.iterations)})
+    return training_speed.per_env_step(turns, own.iterations * training.config.steps_per_iteration), refills
 
 
-def _more(counts: list[float], env: Any, agent: Any, config: Any, state: Any) -> Parts:
-    """Compile the further parts, and count the refills of an iteration."""
-    trajectory = training_speed.compiled_parts(
-        config, {"rollout": partial(training_speed._rollout, env, agent)}, state
-    )["rollout"](state)[1]
-    functions = {
-        "refill": partial(_refill, env),
-        "advantages": partial(_advantages, agent),
-        "count": partial(_count_refills, env, config.ppo.n_steps),
-    }
-    parts = training_speed.compiled_parts(config, functions, state, trajectory)
-    counts.append(float(np.mean(parts.pop("count")(state))))
-    return parts
+def split(times: Mapping[str, Sequence[float]], refills: Sequence[float]) -> dict[str, list[float]]:
+    """Split an iteration into its parts, by differences within each turn.
+
+    Args:
+        times: Time by turn: the stages of `parts`, "refill", "advantages" and "one_by_one".
+        refills: How often all spare first states are drawn in an iteration, by turn.
+
+    Returns:
+        Time of each part by turn, in the same unit. The host's comes on top of an iteration among many in one call.
+    """
+    found = {name: np.array(values) for name, values in parts.split(times).items()}
+    found["reset"] = np.array(refills) * times["refill"]
+    found["advantages"] = np.array(times["advantages"])
+    found["environment"] -= found["reset"]
+    found["update"] -= found["advantages"]
+    found["host"] = np.array(times["one_by_one"]) - times["training"]
+    return {name: found[name].tolist() for name in PARTS}
 
 
-def _refill(env: Any, state: Any, _: Any) -> Any:
+def _refill(env: Any, state: Any, _: parts.Tape) -> tuple[Any, Any]:
     """Draw a first state for each robot."""
     from jaxloco.envs import batch
 
     robots = state.robots
-    return batch.draw(env, robots.keys, robots.spare_level, *env.training_steps)
+    return batch.draw(env, robots.keys, robots.spare_level, *env.training_steps), ()
 
 
-def _advantages(agent: Any, state: Any, trajectory: Any) -> Any:
+def _advantages(agent: Any, state: Any, tape: parts.Tape) -> tuple[Any, Any]:
     """Values, advantages and normalized observations of a rollout; what an update does before its epochs."""
-    import jax
-    import jax.numpy as jnp
-
     from jaxloco.learning import ppo
 
-    trajectory = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), trajectory)
-    trajectory = trajectory._replace(last_observation=state.robots.robots.observation)
-    return ppo._prepare(state.learner, trajectory, agent.config, agent.networks)
-
-
-def _count_refills(env: Any, n_steps: int, state: Any, _: Any) -> Any:
-    """How often this device draws first states in an iteration, with random actions, (1,)."""
-    import jax
-    import jax.numpy as jnp
-
-    from jaxloco.envs import batch
-
-    def step(robots: Any, numbers: Any) -> tuple[Any, Any]:
-        after, ended = batch.step(env, robots, 2.0 * numbers - 1.0)
-        done = ended.terminated | ended.truncated
-        return after, jnp.any(done & robots.spare_used)
-
-    shape = (n_steps, state.robots.spare_used.shape[0], env.action_size)
-    return jnp.sum(jax.lax.scan(step, state.robots, jax.random.uniform(state.key, shape))[1].astype(jnp.float32))[None]
+    trajectory = tape.trajectory._replace(last_observation=state.robots.robots.observation)
+    return ppo._prepare(state.learner, trajectory, agent.config, agent.networks), ()
 
 
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table."""
-    times = result["milliseconds_per_iteration"]
-    rows = [[name, f"{value:g}", f"{100 * value / times['iteration']:.1f} %"] for name, value in times.items()]
-    return common.table(("part of an iteration", "ms", "share"), rows)
+    return training_speed.show_parts(result)
 
 
 if __name__ == "__main__":

@@ -62,8 +62,7 @@ def run(train_words: Sequence[str], own: TrainCommandOptions) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
     return {
-        "backend": "cpu" if all(run["device"] == "cpu" for run in runs) else runs[0]["device"],
-        "matmul_precision": runs[0]["matmul_precision"],
+        **ran_with(runs),
         "train_options": train_words,
         "seeds": list(own.seeds),
         **summarize(runs),
@@ -105,7 +104,7 @@ def train(run: Path, seed: int, words: Sequence[str], cache: Path) -> dict[str, 
 
     Returns:
         "wall_seconds" of the process; "stages" as the run's summary has them, and "before_and_after" it
-        (start of Python, imports, end); env steps and their rate, seed, device.
+        (start of Python, imports, end); env steps and their rate, seed, device, precisions.
 
     Raises:
         JaxlocoError: It failed.
@@ -124,7 +123,14 @@ def train(run: Path, seed: int, words: Sequence[str], cache: Path) -> dict[str, 
         "physics": summary["physics"],
         "device": summary["device"],
         "matmul_precision": config["matmul_precision"],
+        "update_precision": config["ppo"]["update_precision"],
     }
+
+
+def ran_with(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a result says of runs of `train`; see `common.ran_with`."""
+    precisions = {name: runs[0][name] for name in ("matmul_precision", "update_precision")}
+    return {**common.devices_of_programs(), **precisions}
 
 
 def evaluate(path: Path, words: Sequence[str], temporary: Path) -> dict[str, Any]:

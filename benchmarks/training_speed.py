@@ -1,41 +1,37 @@
 """Speed of the training loop against raw `mujoco.batch` stepping, where the time goes, and compilation.
 
-Both speeds are measured in the same process, taking turns, with the same model and number of robots; the
-physics of the raw side starts from robots of the training, so that it meets the same contacts.
+Both speeds are measured in the same process, taking turns, with the same model and number of robots; the physics of
+the raw side starts from robots of the training, so that it meets similar contacts.
 """
 
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks import common
+from benchmarks import common, parts, plots
 
 NAME = "training_speed"
 
 
 @dataclass(frozen=True)
-class SpeedOptions:
-    """Options of the training-speed benchmark.
+class LoopOptions:
+    """Which training loop is measured, and how often.
 
     Attributes:
         task: Task whose recipe is measured.
         n_envs: Number of robots; the recipe's if 0.
-        repetitions: How often each part has its turn.
+        repetitions: How often each stage has its turn.
         iterations: Rollouts (and updates) per turn.
         warm_up: Iterations of training before the first turn, so that robots stand rather than fall.
-        compilation: Measure compilation in fresh processes too.
-        mjx_envs: Number of robots when compiling for MJX (its time does not depend on it much); 0 to leave that out.
         net_arch: Widths of the hidden layers of actor and critic; the recipe's if none.
         symmetry: Option --ppo.symmetry; the recipe's if none.
         motor_curves: Hold the motors to their torque–speed curves, where the task does; raw stepping never does.
-        out: JSON file of the result; benchmarks/results/training_speed.json if not given.
+        out: JSON file of the result; benchmarks/results/<name>.json if not given.
     """
 
     task: str = "upkie-balance"
@@ -43,8 +39,6 @@ class SpeedOptions:
     repetitions: int = 7
     iterations: int = 5
     warm_up: int = 60
-    compilation: bool = True
-    mjx_envs: int = 64
     net_arch: tuple[int, ...] = ()
     symmetry: str | None = None
     motor_curves: bool = True
@@ -52,6 +46,19 @@ class SpeedOptions:
 
     def __post_init__(self) -> None:
         common.at_least_one(self, "repetitions", "iterations")
+
+
+@dataclass(frozen=True)
+class SpeedOptions(LoopOptions):
+    """Options of the training-speed benchmark: those of `LoopOptions`, and of compilation.
+
+    Attributes:
+        compilations: How often compilation is measured, in fresh processes, cold and warm; 0 to leave that out.
+        mjx_envs: Number of robots when compiling for MJX (its time does not depend on it much); 0 to leave that out.
+    """
+
+    compilations: int = 3
+    mjx_envs: int = 64
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,53 +69,30 @@ def main(arguments: Sequence[str]) -> int:
 def run(own: SpeedOptions) -> dict[str, Any]:
     """Measure everything; plain JSON values."""
     # Compilation first: this process is idle then.
-    compilation = compile_times(own) if own.compilation else None
-    import jax
-
+    compilation = compile_times(own) if own.compilations else None
+    config = configured(own)
     turns = measure(own)
-    robots = turns.pop("n_envs")
-    steps = turns.pop("steps_per_turn")
-    per_iteration = {name: [1e3 * s / own.iterations for s in values] for name, values in turns.items()}
-    speeds = {name: [steps / s for s in values] for name, values in turns.items()}
+    speeds = {name: [1e6 / time for time in times] for name, times in turns.items()}
     return {
-        "backend": jax.default_backend(),
+        **common.ran_with(config),
         "task": own.task,
-        "n_envs": robots,
-        "matmul_precision": _recipe(own).matmul_precision,
-        "net_arch": list(_recipe(own).network.net_arch_pi),
-        "symmetry": _recipe(own).ppo.symmetry,
+        "n_envs": config.n_envs,
+        "net_arch": list(config.network.net_arch_pi),
+        "symmetry": config.ppo.symmetry,
         "motor_curves": own.motor_curves,
         "iterations_per_turn": own.iterations,
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
         "training_over_raw": common.spread([t / r for t, r in zip(speeds["training"], speeds["raw"], strict=True)], 3),
-        "training_over_raw_best": common.significant(max(speeds["training"]) / max(speeds["raw"]), 3),
-        "milliseconds_per_iteration": shares(per_iteration),
+        plots.MICROSECONDS: {part: common.spread(times) for part, times in parts.split(turns).items()},
         "compilation": compilation,
     }
-
-
-def shares(per_iteration: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Split the time of an iteration into its parts, by differences of medians.
-
-    Args:
-        per_iteration: Milliseconds of "raw", "physics", "random", "rollout" and "training", by turn.
-
-    Returns:
-        Milliseconds of the physics itself, of calling it from JAX, of the environment's terms and resets, of
-        the policy, of the update, and in all.
-    """
-    median = {name: float(np.median(values)) for name, values in per_iteration.items()}
-    order = ("raw", "physics", "random", "rollout", "training")
-    parts = ("physics", "call_from_jax", "environment", "policy", "update")
-    before = (0.0, *(median[name] for name in order[:-1]))
-    times = {part: median[name] - b for part, name, b in zip(parts, order, before, strict=True)}
-    return {name: round(value, 2) for name, value in {**times, "iteration": median["training"]}.items()}
 
 
 # Speed
 
 
-def _recipe(own: SpeedOptions) -> Any:
+def configured(own: LoopOptions) -> Any:
+    """Return the recipe with the options over it."""
     from jaxloco.tasks import recipe
 
     config = recipe(own.task)
@@ -119,60 +103,44 @@ def _recipe(own: SpeedOptions) -> Any:
     return replace(config, physics="native", n_envs=own.n_envs or config.n_envs, ppo=ppo, network=network)
 
 
-def make_env(own: SpeedOptions, config: Any, engine: str) -> Any:
-    """Build the task's environment, without torque–speed curves if so asked."""
+def described(own: LoopOptions, config: Any) -> Any:
+    """Return the description of the task's environment, without torque–speed curves if so asked."""
     spec = config.task.spec()
-    return (spec if own.motor_curves else replace(spec, motor_curves=False)).build(engine)
+    return spec if own.motor_curves else replace(spec, motor_curves=False)
 
 
-Parts = dict[str, Callable[[Any], Any]]
-"""Name → function of a training state, compiled, that waits for its result."""
-
-
-def measure(own: SpeedOptions, more: Callable[[Any, Any, Any, Any], Parts] | None = None) -> dict[str, Any]:
-    """Let the parts take turns.
-
-    Args:
-        own: Options.
-        more: (environment, agent, configuration, state) → further parts; with it, iterations called one by one have
-            a turn too, "one_by_one".
-
-    Returns:
-        Seconds of each turn of "raw" (`mujoco.batch` alone), "physics" (the same called from a compiled
-        scan), "random" (the environment with random actions), "rollout" (with the policy) and "training"
-        (rollout and update); "n_envs"; "steps_per_turn".
-    """
-    import jax
-
-    from jaxloco.training import loop, sharding, trainer
-
-    sharding.use_all_cores()
-    config = _recipe(own)
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = make_env(own, config, "native")
-    agent = loop.make_agent(env, config)
-    program = trainer.compile_program(env, agent, config)
+def warmed_up(own: LoopOptions) -> common.Training:
+    """Compile a training and let it do its first iterations."""
+    config = configured(own)
     total = own.warm_up + 2 * own.repetitions * own.iterations + 1
-    state, _ = program.iterate(program.initial_state, own.warm_up + 1, total)
-    raw = raw_stepper(env, state.robots.robots, config.ppo.n_steps)
-    parts = {**_compiled_parts(env, agent, config, state), **(more(env, agent, config, state) if more else {})}
-    turns: dict[str, list[float]] = {name: [] for name in ("raw", *parts, "training")}
-    if more:
-        turns["one_by_one"] = []
+    training = common.Training(config, described(own, config), total)
+    training(own.warm_up + 1)
+    return training
 
-    def go_on(count: int) -> None:
-        nonlocal state
-        state, _ = program.iterate(state, count, total)
 
+def measure(own: LoopOptions) -> dict[str, list[float]]:
+    """Let the stages of `parts`, and raw `mujoco.batch` before them, take turns; µs per env step by turn."""
+    training = warmed_up(own)
+    raw = raw_stepper(training.env, training.state.robots.robots, training.config.ppo.n_steps)
+    stages = parts.Stages(training)
+    turns = []
     for _ in range(own.repetitions):
-        turns["raw"].append(common.seconds(raw, own.iterations))
-        for name, part in parts.items():
-            turns[name].append(common.seconds(partial(part, state), own.iterations))
-        turns["training"].append(common.seconds(partial(go_on, own.iterations)))
-        if more:
-            turns["one_by_one"].append(common.seconds(partial(go_on, 1), own.iterations))
-    steps = config.steps_per_iteration * own.iterations
-    return {**turns, "n_envs": config.n_envs, "steps_per_turn": steps}
+        seconds = {"raw": common.seconds(raw, own.iterations)}
+        turns.append({**seconds, **stages.turn(stages.record(), own.iterations)})
+    return per_env_step(turns, own.iterations * training.config.steps_per_iteration)
+
+
+def per_env_step(turns: Sequence[Mapping[str, float]], steps: int) -> dict[str, list[float]]:
+    """Turn the seconds of each stage in turns of so many env steps into µs per env step, by stage."""
+    return {name: [1e6 * turn[name] / steps for turn in turns] for name in turns[0]}
+
+
+def default_controls(robot: Any) -> list[float]:
+    """Return the targets that hold a robot's default pose, (nu,), rad; of velocities and torques zero."""
+    return [
+        robot.default_qpos[index] if joint.control == "position" else 0.0
+        for joint, index in zip(robot.joints, robot.joint_qpos_indices, strict=True)
+    ]
 
 
 def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
@@ -191,10 +159,7 @@ def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
     batch = Batch(model, len(positions))
     data = mujoco.MjData(model)
     rows = np.empty_like(batch.state)
-    data.ctrl[:] = [
-        env.robot.default_qpos[index] if joint.control == "position" else 0.0
-        for joint, index in zip(env.robot.joints, env.robot.joint_qpos_indices, strict=True)
-    ]
+    data.ctrl[:] = default_controls(env.robot)
     for row, qpos, qvel in zip(rows, positions, velocities, strict=True):
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_getState(model, data, row, mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -208,88 +173,6 @@ def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
     return step
 
 
-def _compiled_parts(env: Any, agent: Any, config: Any, state: Any) -> Parts:
-    """Compile the parts of an iteration."""
-    functions = {
-        "physics": partial(_physics_only, env, config.ppo.n_steps),
-        "random": partial(_random_actions, env, config.ppo.n_steps),
-        "rollout": partial(_rollout, env, agent),
-    }
-    return compiled_parts(config, functions, state)
-
-
-def compiled_parts(config: Any, functions: Mapping[str, Callable[..., Any]], state: Any, *more: Any) -> Parts:
-    """Compile functions of a device's share of the state for the devices of the training, and run each once.
-
-    Args:
-        config: Configuration of the training.
-        functions: Name → function of a share of the state, and of each of `more`.
-        state: A training state.
-        more: Further arguments, each split among the devices along its leading axes.
-    """
-    import jax
-
-    from jaxloco.physics.engines import choose_engine
-    from jaxloco.training import loop, sharding, trainer
-    from jaxloco.training.sharding import SPLIT
-
-    mesh = sharding.make_mesh(trainer.count_devices(config, choose_engine(config.physics)))
-    places = (loop.PLACES, *(SPLIT for _ in more))
-
-    def blocking(part: Callable[..., Any], state: Any) -> Any:
-        return jax.block_until_ready(part(state, *more))
-
-    parts = {
-        name: partial(blocking, sharding.over_robots(function, mesh, places, SPLIT))
-        for name, function in functions.items()
-    }
-    for part in parts.values():
-        part(state)
-    return parts
-
-
-def _physics_only(env: Any, n_steps: int, state: Any) -> Any:
-    import jax
-    import jax.numpy as jnp
-
-    from jaxloco.physics import Controls
-
-    robots = state.robots.robots
-    count = robots.step.shape[0]
-    controls = Controls(jnp.zeros((count, env.physics.spec.model.nu)), jnp.zeros((count, 6)))
-
-    def step(physics: Any, _: None) -> tuple[Any, Any]:
-        physics, readings = jax.vmap(env.physics.step)(robots.params, physics, controls)
-        return physics, sum(jnp.sum(value) for value in readings.values())
-
-    return jax.lax.scan(step, robots.physics, None, length=n_steps)[0]
-
-
-def _random_actions(env: Any, n_steps: int, state: Any) -> Any:
-    import jax
-    import jax.numpy as jnp
-
-    from jaxloco.envs import batch
-
-    def step(robots: Any, numbers: Any) -> tuple[Any, Any]:
-        robots, ended = batch.step(env, robots, 2.0 * numbers[:, : env.action_size] - 1.0, numbers)
-        return robots, (ended.observation, ended.reward, ended.terminated, ended.truncated)
-
-    shape = (n_steps, state.robots.spare_used.shape[0], max(env.step_numbers, env.action_size))
-    robots, seen = jax.lax.scan(step, state.robots, jax.random.uniform(state.key, shape))
-    return robots, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), seen)
-
-
-def _rollout(env: Any, agent: Any, state: Any) -> Any:
-    import jax
-
-    from jaxloco.training.rollout import collect
-
-    keys = jax.vmap(partial(jax.random.fold_in, state.key))(jax.numpy.arange(state.robots.spare_used.shape[0]))
-    robots, trajectory, *_ = collect(env, agent, state.learner, state.robots, state.crash, keys)
-    return robots, jax.tree.map(lambda x: jax.numpy.swapaxes(x, 0, 1), trajectory._replace(last_observation={}))
-
-
 # Compilation
 
 
@@ -297,15 +180,18 @@ def compile_times(own: SpeedOptions) -> dict[str, Any]:
     """Compile the training program in fresh processes.
 
     Returns:
-        Seconds by engine: "native_cold" and "mjx_cold" with an empty cache, "native_warm" and "mjx_warm" with the
-        cache that the former left; and "mjx_envs".
+        Spread of the seconds by engine: "native_cold" and "mjx_cold" with an empty cache, "native_warm" and "mjx_warm"
+        with the cache that the one before left; and "mjx_envs".
     """
-    seconds: dict[str, Any] = {}
-    for engine, n_envs in (("native", own.n_envs), ("mjx", own.mjx_envs))[: 2 if own.mjx_envs else 1]:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
-            for state in ("cold", "warm"):
-                seconds[f"{engine}_{state}"] = compile_in_fresh_process(engine, replace(own, n_envs=n_envs), cache)
-    return {**seconds, "mjx_envs": own.mjx_envs}
+    robots = {"native": own.n_envs, "mjx": own.mjx_envs} if own.mjx_envs else {"native": own.n_envs}
+    seconds: dict[str, list[float]] = {f"{engine}_{state}": [] for engine in robots for state in ("cold", "warm")}
+    for _ in range(own.compilations):
+        for engine, n_envs in robots.items():
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+                for state in ("cold", "warm"):
+                    one = compile_in_fresh_process(engine, replace(own, n_envs=n_envs), cache)
+                    seconds[f"{engine}_{state}"].append(one)
+    return {**{name: common.spread(values) for name, values in seconds.items()}, "mjx_envs": own.mjx_envs}
 
 
 def compile_in_fresh_process(engine: str, own: SpeedOptions, cache: str) -> float:
@@ -326,19 +212,11 @@ def compile_in_fresh_process(engine: str, own: SpeedOptions, cache: str) -> floa
 
 def print_compile_seconds(engine: str, own: SpeedOptions) -> None:
     """Compile a task's training program as the trainer does, and print the seconds."""
-    import jax
-
     from jaxloco.cli import prepare_jax
-    from jaxloco.training import loop, trainer
 
     prepare_jax()
-    config = replace(_recipe(own), physics=engine)
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    env = make_env(own, config, engine)
-    agent = loop.make_agent(env, config)
-    began = time.perf_counter()
-    trainer.compile_program(env, agent, config)
-    print(json.dumps(round(time.perf_counter() - began, 3)))
+    config = replace(configured(own), physics=engine)
+    print(json.dumps(round(common.Training(config, described(own, config)).compile_seconds, 3)))
 
 
 def show(result: Mapping[str, Any]) -> str:
@@ -346,8 +224,8 @@ def show(result: Mapping[str, Any]) -> str:
     speeds = result["env_steps_per_second"]
     titles = {
         "raw": "raw mujoco.batch",
-        "physics": "… called from a compiled scan",
-        "random": "environment, random actions",
+        "physics": "physics, replayed",
+        "environment": "environment, replayed",
         "rollout": "rollout with the policy",
         "training": "training loop",
     }
@@ -356,13 +234,19 @@ def show(result: Mapping[str, Any]) -> str:
     ]
     ratio = result["training_over_raw"]
     rows.append(["training ÷ raw", *(f"{ratio[key]:.3f}" for key in ("median", "min", "max"))])
-    lines = [common.table(("env steps per second", "median", "min", "max"), rows), ""]
-    lines.append(
-        "an iteration [ms]: " + ", ".join(f"{k} {v:g}" for k, v in result["milliseconds_per_iteration"].items())
-    )
+    lines = [common.table(("env steps per second", "median", "min", "max"), rows), "", show_parts(result)]
     if result["compilation"]:
-        lines.append("compilation [s]: " + ", ".join(f"{k} {v:g}" for k, v in result["compilation"].items()))
+        times = {name: spread for name, spread in result["compilation"].items() if name != "mjx_envs"}
+        rows = [[name, *(f"{spread[key]:.2f}" for key in ("median", "min", "max"))] for name, spread in times.items()]
+        lines += ["", common.table(("compilation [s]", "median", "min", "max"), rows)]
     return "\n".join(lines)
+
+
+def show_parts(result: Mapping[str, Any]) -> str:
+    """Return the parts of an iteration as a table."""
+    spreads = result[plots.MICROSECONDS].items()
+    rows = [[part, *(f"{spread[key]:.3g}" for key in ("median", "min", "max"))] for part, spread in spreads]
+    return common.table(("µs per env step", "median", "min", "max"), rows)
 
 
 if __name__ == "__main__":

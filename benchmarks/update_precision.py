@@ -50,8 +50,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: PrecisionOptions) -> dict[str, Any]:
     """Train with each precision; plain JSON values."""
-    import jax
-
     from jaxloco.cli import prepare_jax
     from jaxloco.learning.ppo import PRECISIONS
 
@@ -59,9 +57,8 @@ def run(own: PrecisionOptions) -> dict[str, Any]:
     trained = {precision: train(own, precision) for precision in PRECISIONS}
     tf32, float32 = (np.array(trained[name]["score_of_seed"]) for name in PRECISIONS)
     return {
-        "backend": jax.default_backend(),
-        "matmul_precision": "highest outside of the update",
-        "device": jax.devices()[0].device_kind,
+        **common.ran_with(_recipe(own)),
+        "update_precision": " / ".join(PRECISIONS),
         "task": own.task,
         "n_envs": own.n_envs,
         "seeds": own.seeds,
@@ -72,6 +69,13 @@ def run(own: PrecisionOptions) -> dict[str, Any]:
             "standard_error": _rounded(_error(tf32, float32)),
         },
     }
+
+
+def _recipe(own: PrecisionOptions) -> Any:
+    from jaxloco.tasks import recipe
+
+    sizes = {"n_envs": own.n_envs, "seeds": own.seeds, "total_timesteps": own.total_timesteps, "physics": own.physics}
+    return replace(recipe(own.task), **sizes)
 
 
 def _error(one: np.ndarray, other: np.ndarray) -> float:
@@ -85,30 +89,26 @@ def train(own: PrecisionOptions, precision: str) -> dict[str, Any]:
     """Train all seeds; each one's score and terms at the end, the mean of all on the way, and env steps per second."""
     import jax
 
-    from jaxloco.tasks import recipe
     from jaxloco.training import loop
 
-    config = recipe(own.task)
-    sizes = {"n_envs": own.n_envs, "seeds": own.seeds, "total_timesteps": own.total_timesteps, "physics": own.physics}
-    config = replace(config, ppo=replace(config.ppo, update_precision=precision), **sizes)
-    env, _, program = common.compiled_training(config)
-    state, rows, done = program.initial_state, [], 0
+    config = _recipe(own)
+    config = replace(config, ppo=replace(config.ppo, update_precision=precision))
+    training, rows, done = common.Training(config), [], 0
     began = time.perf_counter()
     for part in range(own.parts):
         count = round((part + 1) * config.iterations / own.parts) - done
         if not count:
             continue
-        state, totals = program.iterate(state, count, config.iterations)
-        totals = jax.device_get(totals)
+        totals = jax.device_get(training(count))
         each = [jax.tree.map(lambda x, i=i: x[i], totals) if own.seeds > 1 else totals for i in range(own.seeds)]
-        rows.append([loop.named_metrics(env, one, count) for one in each])
+        rows.append([loop.named_metrics(training.env, one, count) for one in each])
         done += count
     seconds = time.perf_counter() - began
     last = rows[-max(1, len(rows) // 10) :]
     return {
         "score_of_seed": _mean_of_seeds(last, SCORE),
         "terms_of_seed": {
-            f"reward_raw/{name}": _mean_of_seeds(last, f"reward_raw/{name}") for name in env.reward_weights
+            f"reward_raw/{name}": _mean_of_seeds(last, f"reward_raw/{name}") for name in training.env.reward_weights
         },
         "curve": [_rounded(np.mean([one[SCORE] for one in row if SCORE in one] or [0.0])) for row in rows],
         "env_steps_per_second": common.significant(done * config.steps_per_iteration * own.seeds / seconds),

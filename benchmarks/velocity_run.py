@@ -59,8 +59,7 @@ def run(train_words: Sequence[str], own: VelocityOptions) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
     return {
-        "backend": runs[0]["device"],
-        "matmul_precision": runs[0]["matmul_precision"],
+        **train_command.ran_with(runs),
         "task": own.task,
         "train_options": list(train_words),
         "wall_seconds": common.spread([one["wall_seconds"] for one in runs]),

@@ -14,6 +14,7 @@ BENCHMARKS = {
     "training-speed": "the training loop against raw mujoco.batch stepping, and compilation",
     "go1-speed": "the same for the Go1 on flat ground, 1024 robots",
     "velocity-run": "train.py with a velocity task, the Go1's if not said: wall time, tracking, falls, over seeds",
+    "raw-physics": "raw physics of each engine, the same robots from the same states",
     "time-split": "where the time of a training iteration goes",
     "cost": "speed and memory against the number of robots, substeps and network width",
     "gpu-speed": "training on an accelerator: speed of its parts, several seeds at once",

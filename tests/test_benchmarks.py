@@ -1,7 +1,9 @@
 """The benchmarks: what they measure on tiny inputs, and the page made from their results."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from benchmarks import (
     gpu_speed,
     onboard,
     page,
+    parts,
+    plots,
+    raw_physics,
     time_split,
     train_command,
     training_speed,
@@ -248,22 +253,45 @@ def test_a_baseline_file_is_written_once_and_must_hold_the_gains_figures(tmp_pat
 # Training speed and the training command
 
 
-def test_an_iteration_is_split_by_differences():
-    per_iteration = {
-        "raw": [10.0],
-        "physics": [11.0],
-        "random": [13.0],
-        "rollout": [16.0],
-        "training": [20.0],
+def test_an_iteration_is_split_by_differences_within_each_turn():
+    times = {
+        "raw": [10.0, 20.0],
+        "physics": [11.0, 22.0],
+        "environment": [13.0, 26.0],
+        "rollout": [16.0, 32.0],
+        "training": [20.0, 40.0],
     }
-    assert training_speed.shares(per_iteration) == {
-        "physics": 10.0,
-        "call_from_jax": 1.0,
-        "environment": 2.0,
-        "policy": 3.0,
-        "update": 4.0,
-        "iteration": 20.0,
+    assert parts.split(times) == {
+        "physics": [10.0, 20.0],
+        "physics_beyond_raw": [1.0, 2.0],
+        "environment": [2.0, 4.0],
+        "policy": [3.0, 6.0],
+        "update": [4.0, 8.0],
     }
+    del times["raw"]  # as on a GPU
+    assert parts.split(times)["physics"] == [11.0, 22.0]
+
+
+@pytest.mark.slow
+def test_physics_and_environment_replay_the_very_rollout():
+    import jax
+
+    from jaxloco.tasks import recipe
+
+    training = common.Training(replace(recipe("cartpole"), n_envs=16))
+    training(2)
+    stages = parts.Stages(training)
+    tape, programs = stages.record(), stages._programs
+    rolled_out, trajectory = programs["rollout"](training.state, tape)
+    replayed, (_, reward, *_) = programs["environment"](training.state, tape)
+    np.testing.assert_allclose(reward, trajectory.reward, rtol=1e-4, atol=1e-5)
+    for one, other in zip(rolled_out.robots.physics, replayed.robots.physics, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    env, params = training.env, training.state.robots.robots.params
+    before, controls = jax.tree.map(lambda x: x[0], (tape.physics, tape.controls))
+    after, _ = jax.vmap(env.physics.step)(params, before, controls)
+    going_on = ~np.asarray(trajectory.terminated[0] | trajectory.truncated[0])
+    np.testing.assert_allclose(after.qpos[going_on], tape.physics.qpos[1][going_on], rtol=1e-5, atol=1e-6)
 
 
 def test_raw_stepping_starts_each_call_from_the_given_robots():
@@ -281,16 +309,32 @@ def test_raw_stepping_starts_each_call_from_the_given_robots():
 
 @pytest.mark.slow
 def test_the_parts_of_the_training_loop_take_turns():
-    own = training_speed.SpeedOptions("cartpole", n_envs=16, repetitions=2, iterations=1, warm_up=1, compilation=False)
+    own = training_speed.SpeedOptions("cartpole", n_envs=16, repetitions=2, iterations=1, warm_up=1, compilations=0)
     result = training_speed.run(own)
-    assert set(result["env_steps_per_second"]) == {"raw", "physics", "random", "rollout", "training"}
+    assert set(result["env_steps_per_second"]) == {"raw", "physics", "environment", "rollout", "training"}
     assert result["training_over_raw"]["repetitions"] == 2
+    assert result[plots.MICROSECONDS]["policy"]["repetitions"] == 2
+    assert plots.PARTS["policy"][0] in page._parts(result)
     assert "training ÷ raw" in training_speed.show(result)
 
 
 def test_compilation_in_a_process_that_fails_is_an_error(tmp_path: Path):
     with pytest.raises(JaxlocoError, match="unknown task 'upkie-balanse'"):
         training_speed.compile_in_fresh_process("native", training_speed.SpeedOptions("upkie-balanse"), str(tmp_path))
+
+
+def test_compilation_is_measured_several_times_cold_and_warm(monkeypatch: pytest.MonkeyPatch):
+    caches: list[str] = []
+
+    def compiled(engine: str, own: training_speed.SpeedOptions, cache: str) -> float:
+        caches.append(cache)
+        return 1.0 if caches.count(cache) > 1 else 10.0 + len(set(caches))
+
+    monkeypatch.setattr(training_speed, "compile_in_fresh_process", compiled)
+    times = training_speed.compile_times(training_speed.SpeedOptions(compilations=2))
+    assert times["native_cold"]["values"] == [11.0, 13.0] and times["native_warm"]["values"] == [1.0, 1.0]
+    assert times["mjx_cold"]["values"] == [12.0, 14.0] and times["mjx_envs"] == 64
+    assert "mjx_warm" not in training_speed.compile_times(training_speed.SpeedOptions(compilations=1, mjx_envs=0))
 
 
 def test_repetitions_must_be_positive():
@@ -332,6 +376,20 @@ def test_a_result_names_no_folder_of_this_machine(tmp_path: Path):
     assert str(tmp_path) not in path.read_text()
     assert document["machine"]["cores"] >= 1
     assert document["versions"]["numpy"] == np.__version__
+    assert {name: document[name] for name in common.WITHOUT_JAX} == common.WITHOUT_JAX
+    assert document["versions"]["optax"] and document["versions"]["flax"]
+
+
+def test_a_result_tells_the_platform_the_kind_and_the_number_of_devices():
+    import jax
+
+    found = common.devices()
+    device = jax.devices()[0]
+    assert found == {"backend": device.platform, "device": device.device_kind, "n_devices": jax.device_count()}
+    assert common.devices_of_programs() == found
+    assert plots.device_of({"backend": "gpu", "device": "NVIDIA H100", "n_devices": 8}) == "8 × NVIDIA H100"
+    assert plots.device_of({"backend": "cpu", "device": "cpu", "n_devices": 2}) == "CPU"
+    assert plots.device_of(common.WITHOUT_JAX) == ""
 
 
 def test_the_spread_keeps_every_repetition():
@@ -347,7 +405,7 @@ def test_the_spread_keeps_every_repetition():
 
 
 def results(folder: Path, baseline: dict[str, Any]) -> None:
-    speeds = {name: common.spread([40e3, 41e3]) for name in ("raw", "physics", "random", "rollout", "training")}
+    speeds = {name: common.spread([40e3, 41e3]) for name in parts.PARTS}
     transfer = {
         "quick": False,
         "example_gains": baseline,
@@ -368,10 +426,12 @@ def results(folder: Path, baseline: dict[str, Any]) -> None:
     fields: dict[str, dict[str, Any]] = {
         "upkie_transfer": transfer,
         "training_speed": {
+            "backend": "cpu",
+            "task": "upkie-balance",
+            "n_envs": 256,
             "env_steps_per_second": speeds,
             "training_over_raw": common.spread([0.65, 0.66]),
-            "milliseconds_per_iteration": {"physics": 5.0},
-            "compilation": {"native_cold": 4.0, "mjx_cold": 40.0, "mjx_warm": 4.5},
+            "compilation": {"native_cold": common.spread([4.0, 11.0, 5.0]), "mjx_cold": 40.0, "mjx_warm": 4.5},
         },
         "train_command": {"train_options": [], "runs": runs, **train_command.summarize(runs)},
     }
@@ -391,15 +451,21 @@ def test_the_page_shows_requirement_result_and_command(tmp_path: Path, baseline:
     def line(start: str) -> list[str]:
         return next(cells for what, cells in lines.items() if what.startswith(start))
 
-    assert line("`python train.py`")[2:4] == ["52 s (50 to 54, 5 runs)", "yes"]
+    assert line("`python train.py`")[2:4] == ["54 s (median 52, 5 runs)", "yes"]
     assert line("training seeds")[2:4] == ["5 of 5", "yes"]
     assert line("env steps per second of the training loop")[2:4] == [
         "0.655 (0.65 to 0.66, 2 runs)",
         "**no**",
     ]
+    assert line("compilation of Upkie's")[2:4] == ["11 s (median 5, 3 runs)", "**no**"]
+    assert line("the same from the cache, MJX")[2:4] == ["4.5 s", "yes"]  # of an older result
     assert line("there, bears at least what")[2:4] == ["5 of 5 axes", "yes"]
     assert line("there, bears at least twice")[2:4] == ["0 of 5 axes", "**no**"]
     assert line("one onboard step")[2:4] == ["not measured yet", ""]
+    assert "physics, rollout and training" in text and "upkie-balance, 256 robots, CPU](images/speed.png)" in text
+    for name in ("speed", "time"):
+        assert f"](images/{name}.png)" in text and (tmp_path / "images" / f"{name}.png").stat().st_size > 1000
+    assert "images/cost.png" not in text and not (tmp_path / "images" / "cost.png").exists()  # nothing to draw
     before = path.read_text()
     page.write_page(path, tmp_path)
     assert path.read_text() == before
@@ -438,7 +504,34 @@ def test_the_committed_page_has_the_marks_and_its_results_can_be_read(tmp_path: 
     copy = tmp_path / "benchmarks.md"
     copy.write_text(page.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     page.write_page(copy, common.RESULTS)
-    assert copy.read_text(encoding="utf-8") == page.PAGE.read_text(encoding="utf-8")
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert copy.read_text(encoding="utf-8") == text
+    pictures = re.findall(r"!\[(.+)\]\((images/.+\.png)\)", text)
+    assert {name for _, name in pictures} >= {"images/speed.png", "images/time.png"}
+    assert all((page.PAGE.parent / name).is_file() for _, name in pictures)
+
+
+def test_older_results_show_their_stages_on_the_same_robots_as_parts_of_the_time():
+    speeds = {"raw": [1e6], "physics": [9e5], "random": [2e5], "rollout": [5e5], "training": [2.5e5]}
+    document = {"env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()}}
+    found = plots.time_parts(document)
+    assert {name: part["median"] for name, part in found.items()} == {
+        "physics": 1.0,
+        "rest_of_rollout": 1.0,
+        "update": 2.0,
+    }
+    assert page.OLDER in page._parts(document) and page.OLDER in page._split(document)
+
+
+def test_the_plot_of_costs_has_a_panel_of_memory_and_its_description_says_so(tmp_path: Path):
+    size = {"n_envs": 256, "env_steps_per_second": common.spread([1e4, 2e4]), "peak_mib": 300.0}
+    axes = {
+        "n_envs": {"sizes": [size, {**size, "n_envs": 512, "peak_mib": 400.0}], "left_out": []},
+        "width": {"sizes": [], "left_out": [{"width": 64, "reason": "no memory"}]},
+    }
+    text = plots.plot_cost({"axes": axes}, tmp_path / "cost.png")
+    assert text == "Env steps per second with their spread, and peak memory below, against robots"
+    assert (tmp_path / "cost.png").stat().st_size > 1000
 
 
 # The command
@@ -451,6 +544,8 @@ def test_bench_lists_every_benchmark(capsys: pytest.CaptureFixture[str]):
         "__init__",
         "common",
         "page",
+        "parts",
+        "plots",
     }
     assert {name.replace("-", "_") for name in bench.BENCHMARKS} == modules
     assert all(f"  {name} " in text for name in bench.BENCHMARKS)
@@ -482,18 +577,22 @@ def test_bench_runs_a_benchmark_and_writes_its_result(tmp_path: Path, monkeypatc
 
 
 def test_the_time_of_an_iteration_adds_up_with_reset_and_advantages_taken_out():
-    per_iteration = {"raw": [10.0], "physics": [11.0], "random": [15.0], "rollout": [16.0], "training": [20.0]}
+    stages = {"raw": [10.0], "physics": [11.0], "environment": [15.0], "rollout": [16.0], "training": [20.0]}
     more = {"refill": [1.5], "advantages": [1.0], "one_by_one": [20.5]}
-    parts = time_split.split({**per_iteration, **more}, refills=2.0)
-    assert parts["reset"] == 3.0 and parts["environment"] == 1.0  # 4 between physics and random actions
-    assert parts["advantages"] == 1.0 and parts["update"] == 3.0 and parts["host"] == 0.5
-    assert sum(parts[name] for name in time_split.PARTS if name != "host") == parts["iteration"] == 20.0
+    found = {name: value for name, [value] in time_split.split({**stages, **more}, refills=[2.0]).items()}
+    assert found["reset"] == 3.0 and found["environment"] == 1.0  # 4 between physics and environment
+    assert found["advantages"] == 1.0 and found["update"] == 3.0 and found["host"] == 0.5
+    assert sum(found[name] for name in time_split.PARTS if name != "host") == 20.0
+    assert set(time_split.PARTS) <= set(plots.PARTS)
 
 
 def test_memory_per_robot_is_the_slope_between_the_smallest_and_the_largest_number():
     sizes = [{"n_envs": 256, "peak_mib": 100.0}, {"n_envs": 512, "peak_mib": 90.0}, {"n_envs": 1280, "peak_mib": 101.0}]
-    assert cost.kib_per_robot(sizes) == 1.0
-    assert cost.kib_per_robot(sizes[:1]) is None
+    assert cost.kib_per_robot(sizes, "peak_mib") == 1.0
+    assert cost.kib_per_robot(sizes[:1], "peak_mib") is None
+    assert cost.kib_per_robot([{**size, "device_peak_mib": None} for size in sizes], "device_peak_mib") is None
+    found = {"kib_per_robot": 1.0, "device_kib_per_robot": 2.5}
+    assert cost.memory_per_robot(found) == "Memory for each robot more: 1 KiB on the host, 2.5 KiB on the device"
 
 
 def test_another_number_of_substeps_keeps_the_control_period():
@@ -504,20 +603,92 @@ def test_another_number_of_substeps_keeps_the_control_period():
     assert config.network.net_arch_pi == config.network.net_arch_vf == (32, 32) and config.n_envs == 8
 
 
+def costs(monkeypatch: pytest.MonkeyPatch, own: cost.CostOptions, refused: int = 0) -> list[dict[str, Any]]:
+    """What the benchmark of costs yields where a size takes 3 s, and one number of robots is refused."""
+
+    def measured(program: str, *_: Any) -> dict[str, Any]:
+        if f"'n_envs': {refused}," in program:
+            raise JaxlocoError(f"measuring failed: n_envs {refused}: training would take about 9 TiB")
+        speed, memory = common.spread([1e4]), {"peak_mib": 1.0, "device_peak_mib": None}
+        return {**common.WITHOUT_JAX, "physics": "native", "env_steps_per_second": speed, "seconds": 3.0, **memory}
+
+    monkeypatch.setattr(common, "in_fresh_process", measured)
+    return list(cost.run(own))
+
+
 def test_sizes_after_one_that_took_too_long_are_left_out_and_said_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(common, "in_fresh_process", lambda *_: {"seconds": 3.0, "peak_mib": 1.0})
-    axis = cost._along(cost.CostOptions(seconds=2.0), [cost.Size(1), cost.Size(2)])
-    assert [size["n_envs"] for size in axis["sizes"]] == [1] and axis["left_out"][0]["n_envs"] == 2
+    own = cost.CostOptions(n_envs=(1, 2), substeps=(), widths=(), seconds=2.0)
+    axis = costs(monkeypatch, own)[-1]["axes"]["n_envs"]
+    assert [size["n_envs"] for size in axis["sizes"]] == [1]
+    assert axis["left_out"][0]["n_envs"] == 2 and "took 3 s" in axis["left_out"][0]["reason"]
+
+
+def test_a_size_that_does_not_fit_is_left_out_with_the_reason_and_the_others_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    own = cost.CostOptions(n_envs=(1, 2, 4), substeps=(), widths=(64,), at=4)
+    first, *_, last = costs(monkeypatch, own, refused=2)
+    assert [size["n_envs"] for size in first["axes"]["n_envs"]["left_out"]] == [2, 4]  # written before the others
+    axis = last["axes"]["n_envs"]
+    assert [size["n_envs"] for size in axis["sizes"]] == [1, 4] and len(last["axes"]["width"]["sizes"]) == 1
+    assert axis["left_out"] == [
+        {
+            "n_envs": 2,
+            "substeps": 0,
+            "width": 0,
+            "reason": "measuring failed: n_envs 2: training would take about 9 TiB",
+        }
+    ]
+    for text in (cost.show(last), page._cost(last)):
+        assert "training would take about 9 TiB" in text
+    with pytest.raises(JaxlocoError, match=r"no size could be measured.*9 TiB"):
+        costs(monkeypatch, cost.CostOptions(n_envs=(2,), substeps=(), widths=()), refused=2)
+
+
+def test_a_process_that_fails_is_an_error_with_its_message_alone(tmp_path: Path):
+    program = "from jaxloco.errors import ConfigError; raise ConfigError('n_envs 9: too many')"
+    with pytest.raises(JaxlocoError) as caught:
+        common.in_fresh_process(program, tmp_path, "measuring")
+    assert str(caught.value) == "measuring failed: n_envs 9: too many"
+    with pytest.raises(JaxlocoError, match="killed by signal 9"):
+        common.in_fresh_process("import os; os.kill(os.getpid(), 9)", tmp_path, "measuring")
+
+
+def test_of_several_results_each_is_written(tmp_path: Path):
+    written = []
+
+    def measure(own: cost.CostOptions) -> Any:
+        for count in (1, 2):
+            yield {"count": count}
+            written.append(common.read_result(tmp_path / "cost.json")["count"])
+
+    words = ["--out", str(tmp_path / "cost.json")]
+    assert common.command("cost", cost.CostOptions(), words, "", measure, lambda result: str(result["count"])) == 0
+    assert written == [1, 2]
 
 
 def test_the_go1_benchmark_has_the_stated_size_and_switches():
     own = go1_speed.Go1Options(symmetry="none", motor_curves=False)
-    config = training_speed._recipe(own)
+    config = training_speed.configured(own)
     assert (config.n_envs, config.network.net_arch_pi, config.ppo.symmetry) == (1024, (128, 128), "none")
     assert (config.ppo.n_epochs, config.ppo.n_minibatches) == (5, 4)
-    env = training_speed.make_env(own, config, "native")
+    env = training_speed.described(own, config).build("native")
     assert env.physics.spec.motors is None and env.physics.spec.substeps == 5
-    assert training_speed.make_env(go1_speed.Go1Options(), config, "native").physics.spec.motors is not None
+    assert training_speed.described(go1_speed.Go1Options(), config).build("native").physics.spec.motors is not None
+
+
+def test_against_brax_both_update_in_the_same_precision():
+    config = against_brax.configured(against_brax.BraxOptions())
+    assert config.ppo.update_precision == "float32" and config.matmul_precision == "highest"
+    assert config.ppo.symmetry == "none"
+    assert common.ran_with(config)["update_precision"] == "float32"
+
+
+def test_the_page_shows_the_precision_of_the_update():
+    document = common.read_result(common.RESULTS / "gpu_speed.json")
+    assert page._precisions(document) == "highest, in the update tensorfloat32"
+    assert page._precisions({"matmul_precision": "highest"}) == "highest"
+    assert page._precisions(common.WITHOUT_JAX) == ""
 
 
 def test_stable_baselines3_gets_the_options_of_the_recipe():
@@ -534,15 +705,43 @@ def test_stable_baselines3_gets_the_options_of_the_recipe():
 
 
 @pytest.mark.slow
+def test_every_engine_steps_the_same_robots():
+    own = raw_physics.PhysicsOptions("cartpole", n_envs=4, engines=("native", "mjx", "warp"), repetitions=2, steps=3)
+    result = raw_physics.run(own)
+    assert set(result["env_steps_per_second"]) == {"native", "mjx", "warp"}
+    assert result["ratios"]["mjx ÷ native"]["repetitions"] == 2
+    assert "warp ÷ native" in raw_physics.show(result) and "| warp ÷ native | " in page._engines(result)
+
+
+def test_raw_stepping_of_engines_ends_in_the_same_states():
+    from jaxloco.tasks import recipe
+
+    env = recipe("cartpole").task.spec().build("native")
+    robots = raw_physics.settled(env, 3)
+    ends = [raw_physics._program(env, engine, 3, 5)(robots.physics) for engine in ("native", "mjx")]
+    np.testing.assert_allclose(ends[0].qpos, ends[1].qpos, atol=1e-4)
+    with pytest.raises(ConfigError, match="name each once"):
+        raw_physics.PhysicsOptions(engines=("mjx", "mjx"))
+    assert raw_physics.fast_engines()[:2] == ("native", "mjx")
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the other packages
-def test_the_comparisons_run_at_a_small_size():
-    pytest.importorskip("stable_baselines3")
+def test_the_comparison_with_brax_runs_at_a_small_size():
+    pytest.importorskip("brax")
     brax = against_brax.BraxOptions("cartpole", n_envs=16, repetitions=1, iterations=1, engines=("native",))
     import jax
 
     with jax.numpy_rank_promotion("allow"):  # Brax broadcasts
         result = against_brax.run(brax)
     assert result["ours_over_brax"]["native"]["repetitions"] == 1 and "÷ Brax" in against_brax.show(result)
+    assert result["update_precision"] == "float32"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_comparison_with_stable_baselines3_runs_at_a_small_size():
+    pytest.importorskip("stable_baselines3")
     result = against_sb3.run(against_sb3.Sb3Options("cartpole", 16, total_timesteps=1000, seeds=(0,), episodes=2))
     assert result["ours"]["return_mean"]["median"] > 5.0 and "sb3" in against_sb3.show(result)
 
@@ -550,15 +749,16 @@ def test_the_comparisons_run_at_a_small_size():
 @pytest.mark.slow
 def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
     own = cost.CostOptions("cartpole", n_envs=(16,), substeps=(), widths=(), repetitions=1, iterations=1)
-    result = cost.run(own)
+    *_, result = cost.run(own)
     assert [size["n_envs"] for size in result["axes"]["n_envs"]["sizes"]] == [16]
     common.write_result("cost", [], result, start=common.machine(), out=tmp_path / "cost.json")
-    (tmp_path / "images").mkdir()
     document = common.read_result(tmp_path / "cost.json")
-    assert page.plot_cost(document, tmp_path / page.COST_PICTURE).stat().st_size > 1000
+    assert "(images/cost.png)" in page.tables({"cost": document}, page.pictures({"cost": document}, tmp_path))
+    assert (tmp_path / "images" / "cost.png").stat().st_size > 1000
     split = time_split.SplitOptions("cartpole", n_envs=16, repetitions=1, iterations=1, warm_up=1)
     result = time_split.run(split)
-    assert result["milliseconds_per_iteration"]["iteration"] > 0.0 and "reset" in time_split.show(result)
+    assert set(result[plots.MICROSECONDS]) == set(time_split.PARTS) and "reset" in time_split.show(result)
+    assert "| reset | " in page._split(result)
 
 
 @pytest.mark.slow
@@ -566,7 +766,7 @@ def test_the_measurements_for_accelerators_run_at_a_small_size(tmp_path: Path):
     small = {"n_envs": 16, "repetitions": 2, "iterations": 1, "warm_up": 1, "seed_envs": 16}
     result = gpu_speed.run(gpu_speed.GpuOptions("cartpole", **small, seeds=2))
     speeds = result["env_steps_per_second"]
-    assert set(speeds) == {"physics", "rollout", "training"} and speeds["training"]["repetitions"] == 2
+    assert set(speeds) == {"physics", "environment", "rollout", "training"} and speeds["training"]["repetitions"] == 2
     assert result["seeds"]["several_over_one"]["median"] > 0.0 and "2 seeds ÷ one" in gpu_speed.show(result)
     own = gpu_run.RunOptions("cartpole", n_envs=64, total_timesteps=4096, keep=str(tmp_path))
     result = gpu_run.run(own)
@@ -587,7 +787,8 @@ def test_a_velocity_tasks_run_is_timed_and_judged(tmp_path: Path):
 def test_a_velocity_tasks_figures_are_judged_by_the_worst_seed():
     document = {"terms": {"yaw_rate": common.spread([0.95, 0.93])}, "wall_seconds": common.spread([470.0, 490.0])}
     assert page._walks("yaw_rate", 0.93)(document).met and not page._walks("yaw_rate", 0.94)(document).met
-    assert page._walks("wall_seconds", 490.0, " s")(document).met
+    assert page._walks("yaw_rate", 0.94)(document).value == "0.93 (median 0.94, 2 runs)"
+    assert page._walks("wall_seconds", 490.0, " s")(document) == page.Measured("490 s (median 480, 2 runs)", True)
     assert not page._walks("wall_seconds", 480.0, " s")(document).met
 
 
