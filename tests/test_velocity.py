@@ -1,6 +1,9 @@
 """The velocity task: what it builds for each robot, and that training it pays."""
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -328,6 +331,30 @@ def test_constants_of_terms_follow_the_robot_and_the_options():
     assert constants["foot_clearance"] == {"height": 0.08} and constants["air_time"] == {"threshold": 0.2}
     assert constants["contact_force"] == {"limit": pytest.approx(0.5 * 12.743 * 9.81, rel=1e-3)}
     assert constants["joint_deviation"] == {"weights": (1.0, 1.0, 0.1) * 4}
+
+
+LOWER = """
+import hashlib
+import jax
+import jax.numpy as jnp
+from jaxloco.tasks import recipe
+
+env = recipe("go1-rough").task.spec().build("native")
+key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+step = jax.jit(env.step).lower(jax.eval_shape(env.reset, key), jnp.zeros(env.action_size))
+print(hashlib.sha256((jax.jit(env.reset).lower(key).as_text() + step.as_text()).encode()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_every_process_makes_the_same_program_so_that_compiled_ones_are_found_again():
+    """The order of a set of names differs between processes; it must not get into the program."""
+    found = set()
+    for seed in ("1", "2", "3"):
+        command = [sys.executable, "-c", LOWER]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1
 
 
 def test_a_fall_costs_its_weight_where_the_floor_lets_it():

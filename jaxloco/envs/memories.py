@@ -52,7 +52,9 @@ class Memories:
         by_name = {memory.name: memory for memory in known}
         waiting = table.needed(used) & by_name.keys()
         while waiting:  # what one memory takes in may be another memory
-            memory = by_name[waiting.pop()]
+            # In the order of `known`: that of a set differs between processes, and the compiled program with it.
+            memory = next(memory for memory in known if memory.name in waiting)
+            waiting.remove(memory.name)
             what = f"memory {memory.name!r}"
             self._start[memory.name] = bind(memory.start, table.names, what=what)
             self._update[memory.name] = bind(memory.update, table.names, what=what)
