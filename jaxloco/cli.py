@@ -5,7 +5,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -158,7 +158,7 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: P
     from jaxloco.training.seeds import SeedsTrainer
     from jaxloco.training.trainer import Trainer
 
-    config, folder = _resumed(own, arguments) if own.resume is not None else (_new(arguments), None)
+    config, folder = _resumed(own, arguments) if own.resume is not None else (_located(_new(arguments)), None)
     if config.seeds > 1 and own.distributed:
         raise JaxlocoError(
             f"--seeds {config.seeds} --distributed: several seeds train on one host; start one run per seed"
@@ -178,6 +178,14 @@ def _new(arguments: list[str]) -> "TrainConfig":
     """Return the configuration of a new run."""
     task = _positional(arguments, "TASK", DEFAULT_TASK)
     return _parse(recipe(task), arguments, f"train.py {task}")
+
+
+def _located(config: "TrainConfig") -> "TrainConfig":
+    """Return a configuration that names its robot so that other working directories find it."""
+    from jaxloco.robot import lasting_name
+
+    task: Any = config.task
+    return replace(config, task=replace(task, robot=lasting_name(task.robot))) if hasattr(task, "robot") else config
 
 
 def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunFolder]:
@@ -396,6 +404,8 @@ def run(arguments: list[str]) -> int:
     where.add_argument("--view", action="store_true", help="in plain MuJoCo, in a window")
     where.add_argument("--video", metavar="FILE", help="in plain MuJoCo, as a video")
     command = "of --view and --video, such as 1.0 0.0 0.0; drawn as in training if not given"
+    robot = "folder or name of the robot, of --view and --video; the one of the training if not given"
+    parser.add_argument("--robot", metavar="FOLDER", help=robot)
     parser.add_argument("--command", type=float, nargs="+", metavar="NUMBER", help=command)
     level = "of terrain, of --view and --video; -1 for a random one; as in training if not given"
     parser.add_argument("--level", type=int, default=None, help=level)
@@ -404,7 +414,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=None, help="seed of the first episode's environment")
     parser.add_argument("--env-kwargs", type=_json_object, default=None, metavar="JSON", help="for the environment")
     own = parser.parse_args(arguments)
-    for name in ("command", "level") if own.env else ("episodes", "env_kwargs"):
+    for name in ("robot", "command", "level") if own.env else ("episodes", "env_kwargs"):
         if getattr(own, name) is not None:
             parser.error(f"--{name.replace('_', '-')} is for {'--view and --video' if own.env else '--env'} only")
     if own.env is None:
@@ -431,7 +441,7 @@ def _show(own: argparse.Namespace) -> int:
     from jaxloco.playback import show
 
     command = None if own.command is None else tuple(own.command)
-    conditions = Conditions(seconds=own.seconds, command=command)
+    conditions = Conditions(robot=own.robot, seconds=own.seconds, command=command)
     bundle, seed = _bundle_of(own.bundle), own.seed or 0
     if own.view:
         result, path = show.view(bundle, conditions, seed, own.level), None

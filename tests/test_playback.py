@@ -1,6 +1,7 @@
 """Sim-to-sim: a bundle in plain MuJoCo, with the onboard runtime, against the environment of its training."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,16 @@ import pytest
 from playback_helpers import untrained_bundle
 
 from jaxloco import cli
-from jaxloco.errors import BundleError, ConfigError, UnknownNameError
+from jaxloco.errors import BundleError, ConfigError, RobotError, UnknownNameError
 from jaxloco.onboard.bundle import read_bundle, write_bundle
 from jaxloco.playback import instruments as instruments_module
+from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.play import Playback, describe, evaluate_bundle
 from jaxloco.playback.scenario import Scenario
 from jaxloco.playback.simulator import Simulator
-from jaxloco.robot import load_robot
+from jaxloco.robot import load_robot, robots_dir
 
 STILL = Conditions(push_scale=0.0, command=(0.0, 0.0, 0.0))
 
@@ -278,6 +280,27 @@ def test_a_mistake_is_one_line(bundles, capsys, words, message):
     except SystemExit as error:
         status = int(error.code or 0)
     assert status == 2 and message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_policy_of_ones_own_robot_is_played_from_anywhere_with_the_folder_named(tmp_path, monkeypatch, capsys):
+    own = Path(shutil.copytree(robots_dir() / "cartpole", tmp_path / "robots" / "mine"))
+    monkeypatch.chdir(tmp_path)
+    bundle = untrained_bundle("cartpole", tmp_path / "policy", robot="robots/mine")  # as older runs have it
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    short = ["--seconds", "0.1"]
+    assert cli.main(["evaluate", str(bundle), *short]) == 2
+    assert cli.main(["run", str(bundle), "--video", "x.mp4", *short]) == 2
+    assert capsys.readouterr().err.count("robots/mine: no such folder") == 2
+    with pytest.raises(RobotError, match="--robot FOLDER of evaluate and run"):
+        Playback.load(bundle, Conditions())
+    named = ["--robot", str(own)]
+    assert cli.main(["evaluate", str(bundle), *named, *short, "--episodes", "1", "--compare-seconds", "0.1"]) == 0
+    assert Playback.load(bundle, Conditions(robot=str(own))).spec.robot == str(own)
+    filmed: list[Conditions] = []
+    monkeypatch.setattr(show, "film", lambda bundle, conditions, *_: (filmed.append(conditions), (None, Path()))[1])
+    assert cli.main(["run", str(bundle), "--video", "x.mp4", *named]) == 0
+    assert filmed[0].robot == str(own)
 
 
 def test_a_bundle_without_its_configuration_says_how_to_get_one(bundles, tmp_path):

@@ -22,7 +22,7 @@ from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.scenario import Scenario, draw_scenarios
 from jaxloco.playback.simulator import Record, Simulator
-from jaxloco.robot import Robot, load_robot
+from jaxloco.robot import Robot, known_robots, load_robot
 from jaxloco.tasks import recipe
 from jaxloco.training.config import at_level
 
@@ -62,14 +62,10 @@ class Playback:
         """
         policy = Policy.load(folder)
         policy.verify()
-        spec = task_spec(policy, folder, level)
-        variant = conditions.robot_variant or spec.variant
-        robot, ground = robot_on_ground(replace(spec, robot=conditions.robot or spec.robot, variant=variant))
-        if robot.joint_names != load_robot(spec.robot).joint_names:
-            raise ConfigError(
-                f"{folder} is a policy for the robot {policy.spec.robot!r}, whose joints are not those of "
-                f"{robot.name!r}; play it with --robot {policy.spec.robot}"
-            )
+        if conditions.robot is not None:
+            _check_joints(policy, folder, load_robot(conditions.robot))
+        spec = task_spec(policy, folder, level, conditions.robot)
+        robot, ground = robot_on_ground(replace(spec, variant=conditions.robot_variant or spec.variant))
         if conditions.robot is None:
             _check_facts(folder, policy.spec.provenance.get("robot"), robot)
         return cls(policy, spec, conditions.apply(robot), ground, conditions)
@@ -108,11 +104,18 @@ class Playback:
         return first_difference(self.policy, record.inputs[: len(actions)], training, self.robot.control_dt)
 
 
-def task_spec(policy: Policy, folder: str | Path, level: int | None = None) -> EnvSpec:
-    """Return the description of the task that a policy was trained on, from the bundle's provenance, at a level.
+def task_spec(policy: Policy, folder: str | Path, level: int | None = None, robot: str | None = None) -> EnvSpec:
+    """Return the description of the task that a policy was trained on, from the bundle's provenance.
+
+    Args:
+        policy: The policy.
+        folder: Its bundle.
+        level: Level of terrain; the task's own setting if None.
+        robot: Name or folder of a robot to take the place of the task's, which then need not be there.
 
     Raises:
         BundleError: The provenance holds no configuration, or none that this jaxloco understands.
+        RobotError: The robot's folder is not where it was in the training.
     """
     config = policy.spec.provenance.get("config")
     if not isinstance(config, Mapping) or not isinstance(config.get("task_name"), str):
@@ -124,6 +127,8 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None) -> E
         default = recipe(config["task_name"]).task
         source = f"{folder}: provenance.config.task"
         task: Any = options.from_dict(type(default), config["task"], source=source, default=default)
+        if robot is not None and hasattr(task, "robot"):
+            task = replace(task, robot=robot)
         spec = task.spec()
     except (ConfigError, KeyError) as error:
         raise BundleError(f"{folder}: provenance.config: {error}") from error
@@ -132,6 +137,21 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None) -> E
     if not isinstance(spec, EnvSpec):
         raise BundleError(f"{folder}: {task.name!r} is another package's environment; only ours play in plain MuJoCo")
     return spec
+
+
+def _check_joints(policy: Policy, folder: str | Path, robot: Robot) -> None:
+    """Refuse a robot whose joints are not those that the policy moves."""
+    facts = policy.spec.provenance.get("robot")
+    named = (item.components for item in (*policy.spec.outputs, *policy.spec.inputs) if item.components)
+    joints = next(named, robot.joint_names)  # of an older bundle, which has no facts
+    if isinstance(facts, Mapping):
+        joints = tuple(joint["name"] for joint in facts["joints"])
+    if robot.joint_names != tuple(joints):
+        own = policy.spec.robot if policy.spec.robot in known_robots() else "FOLDER, its own"
+        raise ConfigError(
+            f"{folder} is a policy for the robot {policy.spec.robot!r}, whose joints are not those of "
+            f"{robot.name!r}; play it with --robot {own}"
+        )
 
 
 def _check_facts(folder: str | Path, facts: Any, robot: Robot) -> None:
