@@ -509,14 +509,14 @@ def doctor(arguments: list[str]) -> int:
     from jaxloco.doctor.diagnose import diagnose
 
     findings = diagnose(path)
-    errors = sum(finding.severity == "error" for finding in findings)
+    errors, warnings = (sum(finding.severity == kind for finding in findings) for kind in ("error", "warning"))
     if own.json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:
         for i, finding in enumerate(findings):  # what is to be done once for several, stands once
             shared = any(other.fix == finding.fix for other in findings[i + 1 : i + 2])
             print(str(finding).split("\n")[0] if shared else finding)
-        print(f"{path}: {errors} errors, {len(findings) - errors} warnings")
+        print(f"{path}: {errors} errors, {warnings} warnings")
     return 1 if errors else 0
 
 

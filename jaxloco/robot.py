@@ -485,8 +485,8 @@ def _find_folder(name_or_path: str | Path) -> Path:
         return folder.parent
     if isinstance(name_or_path, Path) or len(folder.parts) > 1 or text.startswith(("~", ".")):
         raise RobotError(
-            f"{folder}: no such folder; expected a folder with robot.toml and its MJCF. Where the robot has moved since, "
-            "name its folder: --robot FOLDER of evaluate and run, --task.robot FOLDER of train"
+            f"{folder}: no such folder; expected a folder with robot.toml and its MJCF. Where the robot has moved "
+            "since, name its folder: --robot FOLDER of evaluate and run, --task.robot FOLDER of train"
         )
     raise unknown_name("robot", text, known_robots())
 

@@ -142,8 +142,8 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None, robo
 def _check_joints(policy: Policy, folder: str | Path, robot: Robot) -> None:
     """Refuse a robot whose joints are not those that the policy moves."""
     facts = policy.spec.provenance.get("robot")
-    named = (item.components for item in (*policy.spec.outputs, *policy.spec.inputs) if item.components)
-    joints = next(named, robot.joint_names)  # of an older bundle, which has no facts
+    ports: tuple[Any, ...] = (*policy.spec.outputs, *policy.spec.inputs)
+    joints = next((port.components for port in ports if port.components), robot.joint_names)  # of an older bundle
     if isinstance(facts, Mapping):
         joints = tuple(joint["name"] for joint in facts["joints"])
     if robot.joint_names != tuple(joints):
