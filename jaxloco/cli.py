@@ -241,7 +241,7 @@ class EvaluateOptions(Conditions):
         physics: Engine of the training's environment; the run's own if not given.
         checkpoint: Which one to play in the training's environment.
         engine: "native" plays the exported policy in plain MuJoCo, as a bundle always is.
-        compare_seconds: How long plain MuJoCo is compared with the training's environment, s; 0 for not at all.
+        compare_seconds: How much of an episode in plain MuJoCo is compared with training, s; 0 for nothing.
         seed: Seed of the episodes.
         level: Level of terrain, -1 for a random one each; the run's own setting if not given.
         out: JSON file for the figures.
@@ -251,7 +251,7 @@ class EvaluateOptions(Conditions):
     physics: Literal["auto", "native", "mjx", "warp"] | None = None
     checkpoint: Literal["last", "best"] = "last"
     engine: Literal["native"] | None = None
-    compare_seconds: float = 1.0
+    compare_seconds: float = 20.0
     seed: int = 1
     level: int | None = None
     out: str | None = None

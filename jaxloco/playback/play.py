@@ -14,10 +14,10 @@ from jaxloco.envs.env import EnvSpec, robot_on_ground
 from jaxloco.envs.ground import Ground
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terms import Bound, bind
-from jaxloco.errors import BundleError, ConfigError, UnknownNameError
+from jaxloco.errors import BundleError, ConfigError, JaxlocoError, UnknownNameError
 from jaxloco.onboard.clients.run import EpisodeResult, run_episode
 from jaxloco.onboard.policy import Policy
-from jaxloco.playback.compare import Difference, first_difference, still_scenario, training_readings
+from jaxloco.playback.compare import Difference, beginning, fields_fit, first_difference, predicted_readings
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.scenario import Scenario, draw_scenarios
@@ -39,6 +39,7 @@ class Playback:
         robot: The robot under the conditions.
         ground: What it stands on.
         conditions: The conditions.
+        trained: The task with the robot of the training; None if that robot is no longer where it was.
     """
 
     policy: Policy
@@ -46,6 +47,7 @@ class Playback:
     robot: Robot
     ground: Ground
     conditions: Conditions
+    trained: EnvSpec | None = None
 
     @classmethod
     def load(cls, folder: str | Path, conditions: Conditions, level: int | None = None) -> "Playback":
@@ -66,9 +68,12 @@ class Playback:
             _check_joints(policy, folder, load_robot(conditions.robot))
         spec = task_spec(policy, folder, level, conditions.robot)
         robot, ground = robot_on_ground(replace(spec, variant=conditions.robot_variant or spec.variant))
+        trained: EnvSpec | None = spec
         if conditions.robot is None:
             _check_facts(folder, policy.spec.provenance.get("robot"), robot)
-        return cls(policy, spec, conditions.apply(robot), ground, conditions)
+        else:
+            trained = _trained(policy, folder, level)
+        return cls(policy, spec, conditions.apply(robot), ground, conditions, trained)
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         """Draw the scripts of episodes; see `draw_scenarios`."""
@@ -96,12 +101,39 @@ class Playback:
         return result, simulator.record, np.array(actions)
 
     def difference(self, scenario: Scenario, seconds: float) -> Difference | None:
-        """Return where the first `seconds` first show the policy something else than training does; None if nowhere."""
-        still = still_scenario(scenario, seconds, self.robot.control_dt)
-        quiet = replace(self, conditions=replace(self.conditions, noise=0.0))
-        _, record, actions = quiet.play(still)
-        training = training_readings(self.spec, still, actions)
-        return first_difference(self.policy, record.inputs[: len(actions)], training, self.robot.control_dt)
+        """Return where the first `seconds` first show the policy something else than training does; None if nowhere.
+
+        What `not_compared` names is the same on both sides, or is left out.
+        """
+        spec = self.trained or self.spec
+        scenario = beginning(scenario, seconds, self.robot.control_dt)
+        if not fields_fit(spec, scenario):
+            scenario = replace(scenario, fields={})
+        _, record, actions = self.play(scenario)
+        steps = _leading_finite(record)
+        training = predicted_readings(spec, scenario, record, actions[:steps])
+        return first_difference(self.policy, record.inputs[: steps + 1], training, self.robot.control_dt)
+
+    def not_compared(self) -> list[str]:
+        """Return the options of the conditions that `difference` cannot see an effect of."""
+        given, found = self.conditions, []
+        if given.robot is not None and self.trained is None:
+            found.append(f"--robot {given.robot} (that of the training is not here)")
+        if given.noise != 0.0:
+            found.append(f"--noise {given.noise:g}")
+        if given.push_scale != 1.0:
+            found.append(f"--push-scale {given.push_scale:g}")
+        if given.randomize:
+            found.append("--randomize")
+        return found
+
+
+def _leading_finite(record: Record) -> int:
+    """Return after how many steps the simulation broke down, or ended."""
+    finite = [
+        bool(np.isfinite(q).all() and np.isfinite(v).all()) for q, v in zip(record.qpos, record.qvel, strict=True)
+    ]
+    return [*finite, False].index(False)
 
 
 def task_spec(policy: Policy, folder: str | Path, level: int | None = None, robot: str | None = None) -> EnvSpec:
@@ -136,6 +168,16 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None, robo
         spec = at_level(task, level).spec()
     if not isinstance(spec, EnvSpec):
         raise BundleError(f"{folder}: {task.name!r} is another package's environment; only ours play in plain MuJoCo")
+    return spec
+
+
+def _trained(policy: Policy, folder: str | Path, level: int | None) -> EnvSpec | None:
+    """Return the task with its own robot; None if that cannot be loaded, or has changed since the training."""
+    try:
+        spec = task_spec(policy, folder, level)
+        _check_facts(folder, policy.spec.provenance.get("robot"), load_robot(spec.robot))
+    except JaxlocoError:
+        return None
     return spec
 
 
@@ -184,7 +226,7 @@ def evaluate_bundle(
     seed: int,
     *,
     level: int | None = None,
-    compare_seconds: float = 1.0,
+    compare_seconds: float = 20.0,
     on_episode: Callable[[EpisodeResult], None] | None = None,
 ) -> dict[str, Any]:
     """Play episodes and return the figures as plain JSON values.
@@ -195,14 +237,16 @@ def evaluate_bundle(
         episodes: How many.
         seed: Of the episodes.
         level: Level of terrain; see `Playback.load`.
-        compare_seconds: Length of the comparison with training, s; 0 for none.
+        compare_seconds: How much of one episode (the first that ended in a fall, if any did) is compared with training,
+            s; 0 for nothing.
         on_episode: Called with every result as soon as it is there.
 
     Returns:
         "episodes", "survived" (share), "seconds_mean", "reward_raw" (mean over time of each reward term that can be
         computed from what is recorded), "torque_saturation" and "speed_saturation" (share of time and motors; with the
-        worst motor), "training" (the evaluation of the training, as the bundle holds it), "first_difference",
-        "conditions", "versions".
+        worst motor), "training" (the evaluation of the training, as the bundle holds it), "compared_episode" (from 0),
+        "compared_seconds", "not_compared" (conditions that the comparison does not see), "first_difference",
+        "conditions".
     """
     playback = Playback.load(folder, conditions, level)
     scenarios = playback.scenarios(episodes, seed)
@@ -213,7 +257,8 @@ def evaluate_bundle(
         records.append(record)
         if on_episode is not None:
             on_episode(result)
-    difference = playback.difference(scenarios[0], compare_seconds) if compare_seconds > 0.0 else None
+    worst = next((i for i, result in enumerate(results) if not result.survived), 0)
+    difference = playback.difference(scenarios[worst], compare_seconds) if compare_seconds > 0.0 else None
     return {
         "simulator": f"MuJoCo {mujoco.__version__}, mj_step",
         "conditions": asdict(conditions),
@@ -223,7 +268,9 @@ def evaluate_bundle(
         "reward_raw": _reward_terms(playback, records),
         **_saturation(playback.robot, records),
         "safety": {name: sum(r.report.safety[name] for r in results) for name in results[0].report.safety},
-        "compared_seconds": compare_seconds,
+        "compared_episode": worst,
+        "compared_seconds": min(compare_seconds, results[worst].seconds),
+        "not_compared": playback.not_compared(),
         "first_difference": difference.to_dict() if difference else None,
         "training": dict(playback.policy.spec.provenance.get("evaluation") or {}),
     }
@@ -288,11 +335,13 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def describe(figures: Mapping[str, Any]) -> str:
-    """Return in one line what the comparison with training found."""
-    found = figures["first_difference"]
-    if found is None:
-        return f"readings as in training for the first {figures['compared_seconds']:g} s of the same actions"
-    return f"first reading that differs from training: {Difference(**found)}"
+    """Return what the comparison with training found, and what it left out."""
+    found, others = figures["first_difference"], figures["not_compared"]
+    seconds, episode = figures["compared_seconds"], f"episode {figures['compared_episode']}"
+    line = f"each step in the first {seconds:g} s of {episode} shows the readings that it would in training"
+    if found is not None:
+        line = f"first reading that differs from training: {Difference(**found)}, in {episode}"
+    return f"{line}\nleft out of this comparison: {', '.join(others)}" if others else line
 
 
 def _percent(share: float | None) -> str:
