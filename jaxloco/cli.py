@@ -5,7 +5,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -163,7 +163,7 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: P
     from jaxloco.training.seeds import SeedsTrainer
     from jaxloco.training.trainer import Trainer
 
-    config, folder = _resumed(own, arguments) if own.resume is not None else (_new(arguments), None)
+    config, folder = _resumed(own, arguments) if own.resume is not None else (_located(_new(arguments)), None)
     if config.seeds > 1 and own.distributed:
         raise JaxlocoError(
             f"--seeds {config.seeds} --distributed: several seeds train on one host; start one run per seed"
@@ -185,6 +185,14 @@ def _new(arguments: list[str]) -> "TrainConfig":
     named = [stamp for stamp in stamps if isinstance(stamp, str)]
     task = _positional(arguments, "TASK", named[-1] if named else DEFAULT_TASK)
     return _parse(recipe(task), arguments, f"train.py {task}")
+
+
+def _located(config: "TrainConfig") -> "TrainConfig":
+    """Return a configuration that names its robot so that other working directories find it."""
+    from jaxloco.robot import lasting_name
+
+    task: Any = config.task
+    return replace(config, task=replace(task, robot=lasting_name(task.robot))) if hasattr(task, "robot") else config
 
 
 def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunFolder]:
@@ -238,7 +246,7 @@ class EvaluateOptions(Conditions):
         physics: Engine of the training's environment; the run's own if not given.
         checkpoint: Which one to play in the training's environment.
         engine: "native" plays the exported policy in plain MuJoCo, as a bundle always is.
-        compare_seconds: How long plain MuJoCo is compared with the training's environment, s; 0 for not at all.
+        compare_seconds: How much of an episode in plain MuJoCo is compared with training, s; 0 for nothing.
         seed: Seed of the episodes.
         level: Level of terrain, -1 for a random one each; the run's own setting if not given.
         out: JSON file for the figures.
@@ -248,7 +256,7 @@ class EvaluateOptions(Conditions):
     physics: Literal["auto", "native", "mjx", "warp"] | None = None
     checkpoint: Literal["last", "best"] = "last"
     engine: Literal["native"] | None = None
-    compare_seconds: float = 1.0
+    compare_seconds: float = 20.0
     seed: int = 1
     level: int | None = None
     out: str | None = None
@@ -401,6 +409,8 @@ def run(arguments: list[str]) -> int:
     where.add_argument("--view", action="store_true", help="in plain MuJoCo, in a window")
     where.add_argument("--video", metavar="FILE", help="in plain MuJoCo, as a video")
     command = "of --view and --video, such as 1.0 0.0 0.0; drawn as in training if not given"
+    robot = "folder or name of the robot, of --view and --video; the one of the training if not given"
+    parser.add_argument("--robot", metavar="FOLDER", help=robot)
     parser.add_argument("--command", type=float, nargs="+", metavar="NUMBER", help=command)
     level = "of terrain, of --view and --video; -1 for a random one; as in training if not given"
     parser.add_argument("--level", type=int, default=None, help=level)
@@ -409,7 +419,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=None, help="seed of the first episode's environment")
     parser.add_argument("--env-kwargs", type=_json_object, default=None, metavar="JSON", help="for the environment")
     own = parser.parse_args(arguments)
-    for name in ("command", "level") if own.env else ("episodes", "env_kwargs"):
+    for name in ("robot", "command", "level") if own.env else ("episodes", "env_kwargs"):
         if getattr(own, name) is not None:
             parser.error(f"--{name.replace('_', '-')} is for {'--view and --video' if own.env else '--env'} only")
     if own.env is None:
@@ -436,7 +446,7 @@ def _show(own: argparse.Namespace) -> int:
     from jaxloco.playback import show
 
     command = None if own.command is None else tuple(own.command)
-    conditions = Conditions(seconds=own.seconds, command=command)
+    conditions = Conditions(robot=own.robot, seconds=own.seconds, command=command)
     bundle, seed = _bundle_of(own.bundle), own.seed or 0
     if own.view:
         result, path = show.view(bundle, conditions, seed, own.level), None
@@ -504,14 +514,14 @@ def doctor(arguments: list[str]) -> int:
     from jaxloco.doctor.diagnose import diagnose
 
     findings = diagnose(path)
-    errors = sum(finding.severity == "error" for finding in findings)
+    errors, warnings = (sum(finding.severity == kind for finding in findings) for kind in ("error", "warning"))
     if own.json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:
         for i, finding in enumerate(findings):  # what is to be done once for several, stands once
             shared = any(other.fix == finding.fix for other in findings[i + 1 : i + 2])
             print(str(finding).split("\n")[0] if shared else finding)
-        print(f"{path}: {errors} errors, {len(findings) - errors} warnings")
+        print(f"{path}: {errors} errors, {warnings} warnings")
     return 1 if errors else 0
 
 

@@ -359,6 +359,17 @@ def known_robots() -> tuple[str, ...]:
     return tuple(sorted(file.parent.name for file in robots_dir().glob("*/robot.toml")))
 
 
+def lasting_name(robot: str) -> str:
+    """Return what names a robot wherever one works: the name of a known robot as it is, a folder as absolute path.
+
+    >>> lasting_name("go1")
+    'go1'
+    """
+    if robot in known_robots() or not Path(robot).expanduser().exists():
+        return robot
+    return os.path.abspath(Path(robot).expanduser())
+
+
 def load_robot(name_or_path: str | Path, variant: str | None = None, ground: HeightGrid | None = None) -> Robot:
     """Load a robot by name, or from any folder by path.
 
@@ -473,7 +484,10 @@ def _find_folder(name_or_path: str | Path) -> Path:
     if folder.name == "robot.toml" and folder.is_file():
         return folder.parent
     if isinstance(name_or_path, Path) or len(folder.parts) > 1 or text.startswith(("~", ".")):
-        raise RobotError(f"{folder}: no such folder; expected a folder with robot.toml and its MJCF")
+        raise RobotError(
+            f"{folder}: no such folder; expected a folder with robot.toml and its MJCF. Where the robot has moved "
+            "since, name its folder: --robot FOLDER of evaluate and run, --task.robot FOLDER of train"
+        )
     raise unknown_name("robot", text, known_robots())
 
 

@@ -14,9 +14,11 @@ from jaxloco.training import loop
 from jaxloco.training.trainer import plain_config
 
 
-def untrained_bundle(task: str, folder: Path, **network: Any) -> Path:
+def untrained_bundle(task: str, folder: Path, robot: str | None = None, **network: Any) -> Path:
     """Export a policy that has learned nothing, with all that a trained one's bundle holds."""
-    config = recipe(task)
+    config: Any = recipe(task)
+    if robot is not None:
+        config = replace(config, task=replace(config.task, robot=robot))
     config = replace(config, network=replace(config.network, **network))
     env = Env(config.task.spec(), "native")
     agent = loop.make_agent(env, config)

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +15,8 @@ from jaxloco import cli
 from jaxloco.doctor.diagnose import diagnose
 from jaxloco.doctor.new_robot import new_robot
 from jaxloco.errors import RobotError
-from jaxloco.robot import load_robot
+from jaxloco.robot import load_robot, robots_dir
+from jaxloco.training import trainer
 from jaxloco.training.run_folder import read_json
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "add_your_robot.md"
@@ -94,9 +97,33 @@ def test_following_the_page_ends_in_a_training(capsys, monkeypatch):
         assert cli.main([*evaluate, "--episodes", "1", "--seconds", "0.4", "--compare-seconds", "0"]) == 0
     finally:
         jax.config.update("jax_default_matmul_precision", precision)
+    elsewhere = Path("elsewhere")
+    elsewhere.mkdir()
+    policy = str(Path("runs/rover/policy").absolute())
+    with monkeypatch.context() as patch:
+        patch.chdir(elsewhere)
+        assert cli.main(["evaluate", policy, "--episodes", "1", "--seconds", "0.1", "--compare-seconds", "0"]) == 0
     summary = read_json(Path("runs/rover/summary.json"))
     assert summary["robot"] == "rover" and summary["env_steps"] == 8 * 24
     assert "survived" in capsys.readouterr().out
+
+
+def test_a_run_keeps_its_robots_folder_as_an_absolute_path_and_known_robots_by_name(monkeypatch):
+    trained: list[Any] = []
+
+    class Kept:
+        def __init__(self, config: Any, *_: Any, **__: Any) -> None:
+            trained.append(config)
+
+        def run(self) -> None:
+            pass
+
+    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    monkeypatch.setattr(trainer, "Trainer", Kept)
+    shutil.copytree(robots_dir() / "go1", "my_robots/rover")
+    for robot in ("my_robots/rover", "go2"):
+        assert cli.main(["train", "go1-velocity", "--task.robot", robot, "--out", f"runs/{robot}", "--quiet"]) == 0
+    assert [config.task.robot for config in trained] == [str(Path("my_robots/rover").absolute()), "go2"]
 
 
 def test_a_urdf_becomes_a_robot_with_its_own_figures(tmp_path):

@@ -1,5 +1,6 @@
 """The doctor finds each defect, names its line, and says what to write."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from jaxloco import cli
 from jaxloco.doctor.diagnose import diagnose
 from jaxloco.doctor.engine_checks import unsupported, warp_tables
 from jaxloco.doctor.findings import Finding
+from jaxloco.doctor.new_robot import new_robot
 from jaxloco.errors import RobotError
-from jaxloco.robot import SCHEMA, load_robot, robots_dir
+from jaxloco.robot import SCHEMA, Joint, load_robot, robots_dir
 from jaxloco.toml_schema import problems, read_toml
 
 
@@ -109,6 +111,45 @@ def test_names_that_do_not_pair_are_an_error_of_a_robot_with_feet(go1):
     assert "joint 'FL_hip_joint' has no mirror image" in finding.problem and "--ppo.symmetry none" in finding.fix
 
 
+def test_a_mirror_that_fails_points_to_the_line_of_the_joint(go1):
+    for name in ("robot.xml", "robot.toml"):
+        change(go1 / name, ('"FR_hip_joint"', '"FX_hip_joint"'))
+    (finding,) = findings(go1, "error")
+    lines = (go1 / "robot.toml").read_text().splitlines()
+    assert finding.file == go1 / "robot.toml" and lines[finding.line - 1] == 'name = "FL_hip_joint"'
+
+
+UNDRIVEN = {
+    "ball": ('<joint name="FR_hip_joint" class="hip"/>', '<joint name="FR_hip_joint" type="ball"/>', "a ball joint"),
+    "hinge": ("", "", "a hinge or slide without an actuator"),
+}
+
+
+@pytest.mark.parametrize("kind", UNDRIVEN)
+def test_a_joint_that_nothing_drives_is_an_error_of_a_robot_with_feet(go1, kind):
+    old, new, problem = UNDRIVEN[kind]
+    toml, xml = go1 / "robot.toml", go1 / "robot.xml"
+    table = re.search(r'\[\[joints\]\]\nname = "FR_hip_joint".*?\n\n', toml.read_text(), re.DOTALL)
+    change(toml, (table[0], ""))
+    line = change(xml, (old or f"<joint {HIP}", new or f"<joint {HIP}"))
+    (finding,) = (f for f in findings(go1, "error") if f.file == xml)
+    assert finding.line == line and f"joint 'FR_hip_joint' is {problem}" in finding.problem
+
+
+def test_a_joint_that_a_spring_holds_needs_no_actuator(go1):
+    toml = go1 / "robot.toml"
+    table = re.search(r'\[\[joints\]\]\nname = "FR_hip_joint".*?\n\n', toml.read_text(), re.DOTALL)
+    change(toml, (table[0], ""))
+    change(go1 / "robot.xml", (f"<joint {HIP}", f'<joint stiffness="100" {HIP}'))
+    assert not [f for f in findings(go1, "error") if f.file == go1 / "robot.xml"]
+
+
+def test_the_model_is_examined_even_where_robot_toml_has_errors(go1):
+    change(go1 / "robot.toml", ("velocity_limit = 20.06", "velocity_limit = 0.0"))
+    change(go1 / "robot.xml", ('cone="pyramidal">', 'cone="pyramidal" solver="PGS">'))
+    assert {finding.engine for finding in findings(go1, "warning")} == {"mjx", "warp"}
+
+
 def test_a_robot_without_feet_and_wheels_is_told_what_to_add(go1):
     toml = go1 / "robot.toml"
     toml.write_text(toml.read_text().partition("[[feet]]")[0])
@@ -180,6 +221,94 @@ def test_a_solver_that_warp_lacks_is_named(go1):
     assert "solver pgs" in found["warp"].problem and found["warp"].line == 7
 
 
+# A model file alone
+
+WALKER = """<mujoco>
+<compiler angle="radian"/>
+<worldbody>
+<body name="base" pos="0 0 0.3"><freejoint/>
+<inertial pos="0 0 0" mass="4" diaginertia="0.03 0.03 0.03"/>
+<body name="left_leg" pos="0 0.1 0">
+<joint name="left_hip" axis="0 1 0" range="-1 1"/>
+<inertial pos="0 0 0" mass="1" diaginertia="0.01 0.01 0.01"/>
+<geom name="left_foot" type="sphere" size="0.02" pos="0 0 -0.2"/></body>
+<body name="right_leg" pos="0 -0.1 0">
+<joint axis="0 1 0" range="-1 1"/>
+<inertial pos="0 0 0" mass="1" diaginertia="0.01 0.01 0.01"/>
+<geom name="right_foot" type="sphere" size="0.02" pos="0 0 -0.2"/></body>
+</body></worldbody>
+<sensor><user name="thermometer" dim="1"/></sensor>
+<actuator><position name="left" joint="left_hip" kp="30" forcerange="-9 9"/></actuator>
+</mujoco>
+"""
+
+
+def walker(tmp_path: Path, old: str = "", new: str = "") -> Path:
+    assert old in WALKER
+    (tmp_path / "walker.xml").write_text(WALKER.replace(old, new) if old else WALKER)
+    return tmp_path / "walker.xml"
+
+
+def test_what_new_robot_takes_care_of_is_a_note(tmp_path, capsys):
+    model = walker(tmp_path)
+    notes = {finding.line: finding for finding in findings(model, "note")}
+    assert notes[11].problem == "body 'right_leg' has a joint without a name" and "'right_leg_joint'" in notes[11].fix
+    assert notes[15].engine == "mjx" and "'thermometer'" in notes[15].problem and "leave it" in notes[15].fix
+    assert notes[16].problem == "actuators ('left')" and "takes gains and limits over from them" in notes[16].fix
+    assert len(notes) == 3 and findings(model, "error") == []
+    assert cli.main(["doctor", str(model)]) == 0
+    assert capsys.readouterr().out.endswith("0 errors, 1 warnings\n")  # it is not yet a robot folder
+    joints = load_robot_of(model, tmp_path)
+    assert joints[0].kp == 30.0 and joints[0].torque_limit == 9.0
+
+
+def load_robot_of(model: Path, tmp_path: Path) -> tuple[Joint, ...]:
+    toml = new_robot(model, tmp_path / "walker") / "robot.toml"
+    for key in ("torque_limit", "velocity_limit"):
+        toml.write_text(toml.read_text().replace(f"{key} = 0 ", f"{key} = 20 "))
+    return load_robot(toml.parent).joints
+
+
+def test_engines_are_examined_in_spite_of_errors_and_otherwise_it_is_said_that_they_are_not(tmp_path):
+    hip = '<joint name="left_hip" axis="0 1 0" range='
+    model = walker(tmp_path, f'{hip}"-1 1"', f'{hip}"1 -1"')
+    assert [finding.line for finding in findings(model, "error")] == [7]
+    assert any("'thermometer'" in finding.problem for finding in findings(model, "note"))
+    model = walker(tmp_path, 'mass="4"', 'mass="-4"')
+    assert [(f.line, "mass of -4 kg" in f.problem) for f in findings(model, "error")] == [(5, True)]
+    assert any("what each engine can simulate is not examined" in f.problem for f in findings(model, "note"))
+
+
+MJCF_ERRORS = {
+    "nan": ('mass="4"', 'mass="nan"', "body 'base': <inertial mass=\"nan\"> is not a number"),
+    "triangle": ("0.03 0.03 0.03", "0.01 0.01 0.09", "above the sum of the two others"),
+    "indefinite": ('diaginertia="0.03 0.03 0.03"', 'fullinertia="1e-3 1e-3 1e-3 2e-3 0 0"', "is not above 0"),
+}
+
+
+@pytest.mark.parametrize("defect", MJCF_ERRORS)
+def test_new_robot_refuses_inertias_that_cannot_be_with_their_line(tmp_path, defect):
+    old, new, problem = MJCF_ERRORS[defect]
+    model = walker(tmp_path, old, new)
+    (finding,) = findings(model, "error")
+    assert finding.line == 5 and problem in finding.problem
+    with pytest.raises(RobotError, match=r"walker\.xml, line 5: body 'base'"):
+        new_robot(model, tmp_path / "walker")
+
+
+def test_ranges_of_an_mjcf_in_radians_that_it_counts_in_degrees_are_suspected(tmp_path):
+    model = walker(tmp_path, '<compiler angle="radian"/>', "")
+    (finding,) = (f for f in findings(model, "warning") if f.line)
+    assert finding.line == 7 and "no hinge turns by more than 1 degrees" in finding.problem
+    assert '<compiler angle="radian"/>' in finding.fix
+
+
+def test_a_model_that_new_robot_cannot_make_a_robot_of_is_told_so(tmp_path):
+    model = walker(tmp_path, 'type="sphere" size="0.02"', 'type="ellipsoid" size="0.02 0.02 0.03"')
+    assert findings(model, "error") == []
+    assert any("no end of a limb has a sphere, capsule or box" in f.problem for f in findings(model, "warning"))
+
+
 # URDF
 
 
@@ -190,6 +319,77 @@ def test_a_urdf_is_examined_line_by_line(tmp_path):
     line = change(urdf, ('<mass value="5"/>', '<mass value="0"/>'))
     (finding,) = findings(urdf, "error")
     assert finding.line == line - 2 + 1 and "link 'base' has a mass of 0 kg" in finding.problem
+
+
+def urdf_with(tmp_path: Path, old: str, new: str) -> tuple[Path, int]:
+    """Write the quadruped with a text replaced where it first stands; return the file and the line of the new text."""
+    text = quadruped_urdf()
+    assert old in text
+    urdf = tmp_path / "rover.urdf"
+    urdf.write_text(text.replace(old, new, 1))
+    return urdf, text[: text.index(old)].count("\n") + 1
+
+
+XACRO, LINK = "xacro MODEL.xacro >", '<link name="FL_hip">'
+NO_AXIS = '<axis xyz="1 0 O"/>'
+MASS, INERTIA, HIP_LIMIT = '<mass value="5"/>', 'ixx="0.02"', 'lower="-0.8" upper="0.8"'
+URDF_ERRORS = {
+    "swapped limits": (HIP_LIMIT, 'lower="0.8" upper="-0.8"', "lower limit above its upper one", "swap the two"),
+    "joint twice": ('"FL_hip_joint"', '"FR_hip_joint"', "joint 'FR_hip_joint' is there twice, first in line", "rename"),
+    "link twice": (LINK, f'<link name="FR_foot"/>{LINK}', "link 'FR_foot' is there twice", "rename"),
+    "inner floating joint": (
+        'name="FR_hip_joint" type="revolute"',
+        'name="FR_hip_joint" type="floating"',
+        "joint 'FR_hip_joint' floats: within a robot no joint can",
+        "revolute or fixed",
+    ),
+    "word": (MASS, '<mass value="abc"/>', "link 'base': <mass value=\"abc\"> is not a number", "finite numbers"),
+    "nan": (MASS, '<mass value="nan"/>', "link 'base': <mass value=\"nan\"> is not a number", "finite numbers"),
+    "xacro value": (MASS, '<mass value="${a}"/>', "<mass value=\"${a}\"> is not a number", XACRO),
+    "xacro": (MASS, f'{MASS}<xacro:property name="a"/>', "<xacro:property>: this file is a xacro", XACRO),
+    "comma": (INERTIA, 'ixx="0,02"', "link 'base': <inertia ixx=\"0,02\"> is not a number", "a decimal point"),
+    "axis": ('<axis xyz="1 0 0"/>', NO_AXIS, "joint 'FR_hip_joint': <axis xyz=\"1 0 O\"> are not", "numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("defect", URDF_ERRORS)
+def test_an_error_in_a_urdf_is_named_with_its_line_and_new_robot_refuses_it_for_the_same(tmp_path, defect):
+    old, new, problem, fix = URDF_ERRORS[defect]
+    urdf, line = urdf_with(tmp_path, old, new)
+    (finding,) = findings(urdf, "error")
+    assert (finding.file, finding.line) == (urdf, line) and problem in finding.problem and fix in finding.fix
+    with pytest.raises(RobotError, match=rf"rover.urdf, line {line}: .* for all that is wrong: jaxloco doctor"):
+        new_robot(urdf, tmp_path / "rover")
+    assert not (tmp_path / "rover").exists()
+
+
+def test_limits_in_degrees_and_no_limits_at_all_are_suspected(tmp_path):
+    urdf, line = urdf_with(tmp_path, 'lower="-2.7" upper="-0.5"', 'lower="-155" upper="-29"')
+    (finding,) = (f for f in findings(urdf, "warning") if f.line)
+    assert finding.line == line and "'FR_calf_joint' turns from -155 to -29 rad" in finding.problem
+    assert "write radians: -2.705 and -0.5061" in finding.fix
+    urdf, line = urdf_with(tmp_path, HIP_LIMIT, 'lower="0" upper="0"')
+    (finding,) = (f for f in findings(urdf, "warning") if f.line)
+    assert finding.line == line and "has no range" in finding.problem and 'type="continuous"' in finding.fix
+
+
+def test_an_empty_robot_is_an_error(tmp_path):
+    empty = {
+        "empty.urdf": ('<?xml version="1.0"?>\n<robot name="x"></robot>', 2, "there is no <link>"),
+        "empty.xml": ("<mujoco>\n<worldbody/></mujoco>", 1, "there is no <body>"),
+    }
+    for name, (text, line, problem) in empty.items():
+        (tmp_path / name).write_text(text)
+        (finding,) = findings(tmp_path / name, "error")
+        assert finding.line == line and problem in finding.problem
+        with pytest.raises(RobotError, match=f"line {line}: {problem}"):
+            new_robot(tmp_path / name, tmp_path / "empty")
+
+
+def test_what_only_mujoco_notices_has_the_line_of_the_element_that_it_names(tmp_path):
+    urdf, line = urdf_with(tmp_path, '<axis xyz="1 0 0"/>', '<axis xyz="0 0 0"/>')
+    (finding,) = findings(urdf, "error")
+    assert finding.line == line - 1 and "axis too small" in finding.problem  # that of the <joint> around it
 
 
 def test_a_link_that_moves_without_mass_and_a_motor_without_limits_are_named(tmp_path):

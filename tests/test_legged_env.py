@@ -1,7 +1,9 @@
 """What environments of legged robots add: feet, memories, the gait clock, commands with parts, model draws."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from test_randomization import drawn, exactly, in_default_pose
 
-from jaxloco.envs import feet
+from jaxloco.envs import feet, gaits
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import FULL, Range, Sampler
@@ -18,6 +20,7 @@ from jaxloco.envs.env import Env
 from jaxloco.envs.gaits import Gait, trot
 from jaxloco.envs.kinematics import feet_at, foot_chains
 from jaxloco.envs.memories import Remembered
+from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.randomization import Randomizer
 from jaxloco.envs.rewards import RewardTerm
@@ -190,6 +193,37 @@ def test_in_a_trot_diagonal_feet_swing_together(name, together):
 
 def test_a_biped_walks_one_foot_after_the_other():
     assert sorted(trot(load_robot("berkeley_humanoid"), 1.5).offsets) == [0.0, 0.5]
+
+
+def hexapod(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Six feet of which the middle ones stand exactly in the middle, named by side and end."""
+    names = ("LF", "RF", "LM", "RM", "LH", "RH")
+    places = [[x, y, 0.0] for x in (0.3, 0.0, -0.3) for y in (0.2, -0.2)]
+    monkeypatch.setattr(gaits, "standing_feet", lambda robot: np.array(places))
+    return SimpleNamespace(name="hexapod", feet=[SimpleNamespace(name=name) for name in names], folder=Path("hexapod"))
+
+
+def test_six_feet_walk_in_two_tripods(monkeypatch):
+    robot = hexapod(monkeypatch)
+    gait = trot(robot, 2.0)
+    assert dict(zip([foot.name for foot in robot.feet], gait.offsets, strict=True)) == {
+        **{"LF": 0.5, "RM": 0.5, "LH": 0.5},
+        **{"RF": 0.0, "LM": 0.0, "RH": 0.0},
+    }
+    gait.check_mirror(robot)
+
+
+def test_mirrored_feet_that_do_not_take_turns_are_named(monkeypatch):
+    with pytest.raises(ConfigError, match="feet 'LM' and 'RM' mirror each other, but swing 0 of a cycle apart"):
+        Gait(2.0, (0.5, 0.0, 0.5, 0.5, 0.0, 0.5)).check_mirror(hexapod(monkeypatch))
+
+
+def test_a_trot_has_a_mirror_and_a_bound_has_none():
+    for name in (*QUADRUPEDS, "berkeley_humanoid"):
+        trot(load_robot(name), 2.0).check_mirror(load_robot(name))
+    bound = Env(replace(Velocity().spec(), gait=Gait(2.0, (0.0, 0.0, 0.5, 0.5))), "native")
+    with pytest.raises(ConfigError, match=r"'FR' and 'FL' mirror each other .* --ppo.symmetry none"):
+        symmetry_of(bound)
 
 
 def test_the_clock_by_hand(go1):

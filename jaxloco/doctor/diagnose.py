@@ -1,15 +1,17 @@
 """The doctor: a robot folder, an MJCF or a URDF in, a list of findings out."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
 from jaxloco.doctor.engine_checks import Problem, unsupported
-from jaxloco.doctor.findings import Finding
-from jaxloco.doctor.model_checks import check_model
+from jaxloco.doctor.findings import Finding, Severity
+from jaxloco.doctor.model_checks import check_model, check_ranges
+from jaxloco.doctor.new_robot import draft_robot, read_model
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import RobotError
 from jaxloco.robot import Robot, known_robots, load_robot, robot_problems, robots_dir
@@ -31,7 +33,7 @@ def diagnose(path: str | Path) -> list[Finding]:
             robot that comes with jaxloco.
 
     Returns:
-        What to change, errors first; empty for a robot in good health.
+        What to change, errors first, notes last; empty for a robot in good health.
 
     Raises:
         RobotError: There is nothing at `path` that could be a robot.
@@ -48,7 +50,11 @@ def diagnose(path: str | Path) -> list[Finding]:
     else:
         raise RobotError(f"{path}: no such folder or file; expected a robot folder, an MJCF (.xml) or a URDF (.urdf)")
     unique = list(dict.fromkeys(found))
-    return sorted(unique, key=lambda finding: finding.severity != "error")
+    return sorted(unique, key=lambda finding: ("error", "warning", "note").index(finding.severity))
+
+
+def _broken(found: Sequence[Finding]) -> bool:
+    return any(finding.severity == "error" for finding in found)
 
 
 # A model file
@@ -62,17 +68,42 @@ def _diagnose_file(path: Path) -> list[Finding]:
     if root.tag not in ("mujoco", "robot"):
         problem = f"the outermost element is <{root.tag}>"
         return [Finding("error", "all", path, root.line, problem, "expected <mujoco> (MJCF) or <robot> (URDF)")]
-    found = check_model(root)
-    if any(finding.severity == "error" for finding in found):
+    found = check_model(root, bare=True)
+    found += _compiled_findings(path, root, _BARE_FIXES, broken=_broken(found))
+    if _broken(found):
         return found
-    try:
-        model = mujoco.MjModel.from_xml_path(str(path))
-    except ValueError as error:
-        return [*found, _from_error(error, path)]
-    found += _engine_findings(model, root, "")
     fix = f"make a robot folder from it: jaxloco new-robot {path} FOLDER; then: jaxloco doctor FOLDER"
-    what = "a model file alone has no default pose, gains, limits and feet"
-    return [*found, Finding("warning", "all", path, None, what, fix)]
+    found.append(
+        Finding("warning", "all", path, None, "a model file alone is not yet a robot with gains and feet", fix)
+    )
+    try:
+        draft_robot(path, path.stem)
+    except RobotError as error:
+        found[-1] = replace(_from_error(error, path), severity="warning")
+    return found
+
+
+def _compiled_findings(path: Path, root: Element, fixes: Mapping[str, str], *, broken: bool) -> list[Finding]:
+    """Return what is wrong with a model as MuJoCo compiles it; if it cannot, that, or a note if the cause is known."""
+    try:
+        _, model = read_model(path, root)
+    except RobotError as error:
+        cause = _with_line(_from_error(error, path), root)
+        if not broken:
+            return [cause]
+        problem = f"{cause.problem}; so what each engine can simulate is not examined"
+        return [replace(cause, severity="note", problem=problem, fix="correct the errors above first")]
+    return [*check_ranges(model, root), *_engine_findings(model, root, "", fixes)]
+
+
+def _with_line(finding: Finding, root: Element) -> Finding:
+    """Fill in the line of the element that MuJoCo names, where it names no line."""
+    match = re.search(r"Element name '([^']+)'", finding.problem)
+    if finding.line is not None or match is None:
+        return finding
+    named = (element for element in root.walk() if element.attributes.get("name") == match[1])
+    element = next(named, None)
+    return finding if element is None else replace(finding, file=element.file, line=element.line)
 
 
 def _from_error(error: Exception, file: Path) -> Finding:
@@ -100,14 +131,16 @@ def _split_fix(text: str) -> tuple[str, str]:
 # Engines
 
 
-def _engine_findings(model: mujoco.MjModel, root: Element, where: str) -> list[Finding]:
+def _engine_findings(model: mujoco.MjModel, root: Element, where: str, fixes: Mapping[str, str] = {}) -> list[Finding]:
+    """Return what MJX and MJX-Warp lack; where `fixes` has a word on a kind of element, nothing needs be done."""
     found = []
     for engine in ENGINES:
         for problem in unsupported(model, engine):
             element = _element_of(problem, root)
-            fix = _FIXES.get(problem[0], "change or remove it, or train with --physics native")
+            severity: Severity = "note" if problem[0] in fixes else "warning"
+            fix = {**_FIXES, **fixes}.get(problem[0], "change or remove it, or train with --physics native")
             text = f"{where}{problem[2]}: not supported by {'MJX' if engine == 'mjx' else 'MJX-Warp'}"
-            found.append(Finding("warning", engine, element.file, element.line, text, fix))
+            found.append(Finding(severity, engine, element.file, element.line, text, fix))
     return found
 
 
@@ -119,6 +152,11 @@ _FIXES = {
     "sensor": "remove the sensor, jaxloco adds those that it needs; or train with --physics native",
     "actuator": "remove it: actuators are made from robot.toml",
 }
+_BARE_FIXES = {
+    "sensor": "leave it: `jaxloco new-robot` drops it, and jaxloco adds the sensors that it needs",
+    "actuator": "leave it: `jaxloco new-robot` makes a servo of it",
+}
+"""What to say of a model that is not yet in a robot folder."""
 
 
 def _element_of(problem: Problem, root: Element) -> Element:
@@ -156,16 +194,18 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
         try:
             root = read_xml(model_file)
             in_text = check_model(root)
-            if any(finding.severity == "error" for finding in in_text):  # these know their lines
+            if _broken(in_text):  # these know their lines
                 found = [finding for finding in found if finding.file != model_file]
             found += in_text
         except RobotError as error:
             found = [finding for finding in found if finding.file != model_file]
             found.append(_from_error(error, model_file))
-    if errors or root is None or any(finding.severity == "error" for finding in found):
+    if root is None or model_file is None:
         return _once_per_line(found)
+    if _broken(found):
+        return _once_per_line([*found, *_compiled_findings(model_file, root, {}, broken=True)])
     robot = load_robot(folder)
-    found += _robot_findings(robot, toml)
+    found += [*check_ranges(robot.model, root), *_passive_findings(robot, root), *_robot_findings(robot, toml)]
     for variant in (None, *_variants(toml)):
         model = robot.model if variant is None else load_robot(folder, variant).model
         found += _engine_findings(model, root, f"variant {variant}: " if variant else "")
@@ -173,11 +213,11 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
 
 
 def _once_per_line(found: Sequence[Finding]) -> list[Finding]:
-    """Drop what two checks say about the same line; the check of the file's text says more."""
+    """Drop what two checks say about the same line of a robot.toml."""
     kept: dict[tuple[Path, int | None, str, str], Finding] = {}
     for finding in found:
         key = (finding.file, finding.line, finding.engine, "" if finding.line else finding.problem)
-        if finding.engine != "all":
+        if finding.engine != "all" or finding.file.suffix != ".toml":
             key = (*key[:3], finding.problem)
         if finding.severity == "error" or key not in kept or kept[key].severity != "error":
             kept[key] = finding
@@ -235,6 +275,24 @@ def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
             yield warn(i, "kd", "has no damping, neither its own nor a gain", "write kd, N m s/rad; kp / 50 is a start")
 
 
+def _passive_findings(robot: Robot, root: Element) -> Iterator[Finding]:
+    """Yield the joints of a robot with feet that nothing drives and nothing holds."""
+    model = robot.model
+    coupled = {int(i) for i in model.eq_obj1id[model.eq_type == int(mujoco.mjtEq.mjEQ_JOINT)]}
+    for i in range(model.njnt if robot.feet else 0):
+        name, kind = model.joint(i).name, mujoco.mjtJoint(model.jnt_type[i])
+        held = model.jnt_stiffness[i].any() or i in coupled
+        if kind == mujoco.mjtJoint.mjJNT_FREE or name in robot.joint_names or held:
+            continue
+        element = root.find("joint", name) or root
+        problem = f"joint {name!r} is a hinge or slide without an actuator: it swings freely"
+        fix = f'add [[joints]] with name = "{name}" to robot.toml; or give it a stiffness, if a spring holds it'
+        if kind == mujoco.mjtJoint.mjJNT_BALL:
+            problem = f"joint {name!r} is a ball joint, which no actuator of jaxloco can drive: it swings freely"
+            fix = "write up to three hinges in its place, each with a name; or a stiffness, if a spring holds it"
+        yield Finding("error", "all", element.file, element.line, problem, fix)
+
+
 def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
     line = line_of(text, ("feet", 0, "name"))
     if not robot.feet:
@@ -248,8 +306,19 @@ def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
         except RobotError as error:
             finding = _from_error(error, toml)
             fix = f"{finding.fix}; or train without mirror symmetry: --ppo.symmetry none"
-            yield Finding("error", "all", finding.file, finding.line or line, finding.problem, fix)
+            named = _line_of_name(robot, text, finding.problem) or finding.line or line
+            yield Finding("error", "all", finding.file, named, finding.problem, fix)
     yield from _standing_findings(robot, toml, text)
+
+
+def _line_of_name(robot: Robot, text: str, problem: str) -> int | None:
+    """Return the line of robot.toml with the name of the joint or foot that a problem begins with."""
+    match = re.match(r"(joint|foot) '([^']+)'", problem)
+    if match is None:
+        return None
+    table, entries = ("joints", robot.joints) if match[1] == "joint" else ("feet", robot.feet)
+    names = [entry.name for entry in entries]
+    return line_of(text, (table, names.index(match[2]), "name")) if match[2] in names else None
 
 
 def _standing_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:

@@ -30,8 +30,19 @@ def unsupported(model: mujoco.MjModel, engine: str) -> Iterator[Problem]:
 
 
 def _mjx(model: mujoco.MjModel) -> Iterator[Problem]:
-    with redirect_stdout(io.StringIO()):  # it says that Warp is missing
+    found = list(_mjx_tables(model))
+    yield from found
+    if not found:
         from mujoco import mjx
+
+        try:  # whatever the tables do not tell
+            mjx.put_model(model)
+        except NotImplementedError as error:
+            yield "option", "", str(error)
+
+
+def _mjx_tables(model: mujoco.MjModel) -> Iterator[Problem]:
+    with redirect_stdout(io.StringIO()):  # it says that Warp is missing
         from mujoco.mjx._src import collision_driver, types
     for first, second, _ in collision_driver.geom_pairs(model):
         kinds = model.geom_type[[first, second]]
@@ -44,10 +55,6 @@ def _mjx(model: mujoco.MjModel) -> Iterator[Problem]:
     yield from _by_option(model, {name: {int(v) for v in getattr(types, name)} for name in _OPTIONS})
     if model.nflex:
         yield "option", "", "flexible bodies"
-    try:  # whatever the tables do not tell
-        mjx.put_model(model)
-    except NotImplementedError as error:
-        yield "option", "", str(error)
 
 
 def _warp(model: mujoco.MjModel) -> Iterator[Problem]:

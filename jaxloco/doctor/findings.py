@@ -4,15 +4,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to change.
+    """One thing to change, or to know.
 
     Attributes:
-        severity: "error" if the robot cannot be used as it is (on this engine), "warning" if it can.
+        severity: "error" if the robot cannot be used as it is (on this engine), "warning" if it can, "note" where
+            there is nothing to do.
         engine: "all", or the one engine that it concerns: "native", "mjx" or "warp".
         file: The file to change.
         line: The line to change, from 1; None where there is none yet.

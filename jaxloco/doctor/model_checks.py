@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import mujoco
 import numpy as np
 
 from jaxloco.doctor.findings import Finding, Severity
@@ -12,12 +13,52 @@ LIGHTEST, HEAVIEST = 1e-6, 1e3
 """Mass of a body that can be believed, kg."""
 SMALLEST, LARGEST = 1e-4, 3.0
 """Radius of gyration √(I / m) that can be believed, m: kg mm² and g m² lie beyond."""
+SMALLEST_TURN, LARGEST_TURN = float(np.radians(7.0)), 2.0 * np.pi + 1e-3
+"""What the widest hinge of a robot turns by at least, and any hinge at most, rad: beyond, degrees are mixed up."""
 
 
-def check_model(root: Element) -> list[Finding]:
-    """Return what is wrong in a model file, in the order of the checks."""
-    checks = _URDF_CHECKS if root.tag == "robot" else _MJCF_CHECKS
+def check_model(root: Element, *, bare: bool = False) -> list[Finding]:
+    """Return what is wrong in a model file, in the order of the checks.
+
+    Args:
+        root: The outermost element.
+        bare: The file is not yet that of a robot folder, but what `jaxloco new-robot` makes one from.
+    """
+    mjcf = (*_MJCF_CHECKS, *(_BARE_MJCF_CHECKS if bare else _FOLDER_CHECKS))
+    checks = _URDF_CHECKS if root.tag == "robot" else mjcf
     return [finding for check in checks for finding in check(root)]
+
+
+def check_ranges(model: mujoco.MjModel, root: Element) -> list[Finding]:
+    """Return which joints of a compiled model have ranges that cannot be meant."""
+    hinges = model.jnt_type == int(mujoco.mjtJoint.mjJNT_HINGE)
+    slides = model.jnt_type == int(mujoco.mjtJoint.mjJNT_SLIDE)
+    found = [finding for i in np.flatnonzero(hinges | slides) for finding in _check_range(model, int(i), root)]
+    widest = np.abs(model.jnt_range[hinges & (model.jnt_limited != 0)]).max(initial=0.0)
+    if root.tag == "mujoco" and 0.0 < widest < SMALLEST_TURN:
+        joint = model.joint(int(np.flatnonzero(hinges & (model.jnt_limited != 0))[0])).name
+        problem = f"no hinge turns by more than {np.degrees(widest):.2g} degrees, beginning with joint {joint!r}"
+        fix = 'MJCF counts angles in degrees: write <compiler angle="radian"/> if these are radians'
+        found.append(_at(root.find("joint", joint) or root, problem, fix, "warning"))
+    return found
+
+
+def _check_range(model: mujoco.MjModel, joint: int, root: Element) -> Iterator[Finding]:
+    name, (lower, upper) = model.joint(joint).name, model.jnt_range[joint]
+    element = root.find("joint", name) or root
+    place, limited = element.child("limit") or element, bool(model.jnt_limited[joint])
+    if lower > upper:
+        problem = f"joint {name!r} has its lower limit above its upper one, which MuJoCo takes for no limits at all"
+        yield _at(place, problem, "swap the two, or correct a sign")
+    elif _kind(element) in ("revolute", "prismatic") and lower == upper:
+        problem = f"joint {name!r} has no range: its lower and upper limit are both {lower:g}"
+        fix = 'write lower="…" upper="…", in rad or m; or type="continuous" for a joint that turns without end'
+        yield _at(place, problem, fix, "warning")
+    turns = model.jnt_type[joint] == int(mujoco.mjtJoint.mjJNT_HINGE) and limited
+    if turns and max(abs(lower), abs(upper)) > LARGEST_TURN:
+        problem = f"joint {name!r} turns from {lower:.4g} to {upper:.4g} rad, which is more than once around"
+        fix = f"if these are degrees, write radians: {np.radians(lower):.4g} and {np.radians(upper):.4g}"
+        yield _at(place, problem, fix, "warning")
 
 
 def _at(element: Element, problem: str, fix: str, severity: Severity = "error") -> Finding:
@@ -28,7 +69,57 @@ def _name(element: Element | None) -> str:
     return repr(element.attributes.get("name", "")) if element is not None else "''"
 
 
+def _owner(element: Element) -> str:
+    """Return in words which link, joint or body an element is part of."""
+    while element.tag not in ("link", "joint", "body") and element.parent is not None:
+        element = element.parent
+    return f"{element.tag} {_name(element)}"
+
+
 # Both
+
+
+def _unreadable(element: Element) -> Iterator[tuple[str, str]]:
+    """Yield the attributes of an element, with their text, that should be numbers and are not."""
+    for key in _NUMBERS.get(element.tag, ()):
+        text = element.attributes.get(key, "")
+        numbers = element.numbers(key)
+        if (text.strip() and not numbers) or not np.isfinite(numbers).all():
+            yield key, text
+
+
+def _readable(element: Element) -> bool:
+    """Return whether all numbers of an element, and of those in it, are numbers."""
+    return not any(True for inner in element.walk() for _ in _unreadable(inner))
+
+
+_NUMBERS = {
+    "inertial": ("mass", "pos", "quat", "diaginertia", "fullinertia"),
+    "mass": ("value",),
+    "inertia": ("ixx", "iyy", "izz", "ixy", "ixz", "iyz"),
+    "origin": ("xyz", "rpy"),
+    "axis": ("xyz",),
+    "limit": ("lower", "upper", "effort", "velocity"),
+    "dynamics": ("damping", "friction"),
+    "box": ("size",),
+    "sphere": ("radius",),
+    "cylinder": ("radius", "length"),
+}
+"""Attributes that hold numbers, of URDF's elements and of MJCF's <inertial>: MuJoCo names others of MJCF itself."""
+
+XACRO = "jaxloco reads what xacro makes of such a file: xacro MODEL.xacro > MODEL.urdf"
+
+
+def _check_numbers(root: Element) -> Iterator[Finding]:
+    for element in root.walk():
+        for key, text in _unreadable(element):
+            fix = "write finite numbers"
+            if "$" in text:
+                fix = XACRO
+            elif "," in text:
+                fix = "write a decimal point, and spaces between numbers"
+            kind = "are not numbers" if len(text.split()) > 1 else "is not a number"
+            yield _at(element, f'{_owner(element)}: <{element.tag} {key}="{text}"> {kind}', fix)
 
 
 def _check_moments(inertial: Element, owner: str, mass: float, matrix: np.ndarray | None) -> Iterator[Finding]:
@@ -75,6 +166,8 @@ def _check_total_mass(elements: list[Element], masses: list[float]) -> Iterator[
 def _mjcf_inertias(root: Element) -> Iterator[Finding]:
     inertials = list(root.walk("inertial"))
     for inertial in inertials:
+        if not _readable(inertial):
+            continue
         mass, owner = inertial.numbers("mass"), f"body {_name(inertial.parent)}"
         if len(mass) != 1:
             yield _at(inertial, f"{owner} has no mass in its <inertial>", 'add mass="…", in kg')
@@ -85,23 +178,47 @@ def _mjcf_inertias(root: Element) -> Iterator[Finding]:
     yield from _check_total_mass(inertials, [sum(inertial.numbers("mass")) for inertial in inertials])
 
 
-def _mjcf_joints(root: Element) -> Iterator[Finding]:
+def _mjcf_bodies(root: Element) -> Iterator[Finding]:
+    if not any(True for world in root.walk("worldbody") for _ in world.walk("body")):
+        yield _at(root, "there is no <body> in <worldbody>, so no robot", "add the robot's bodies")
+
+
+def _unnamed_joints(root: Element) -> Iterator[tuple[Element, str, str]]:
+    """Yield joints without a name, what is missing, and what they may be called."""
     for world in root.walk("worldbody"):
         for joint in world.walk("joint"):
             body = joint.parent.attributes.get("name", "") if joint.parent else ""
             if "name" not in joint.attributes and joint.attributes.get("type") != "free":
-                name = f"{body or 'my'}_joint"
-                problem = f"body {body!r} has a joint without a name, so robot.toml cannot speak of it"
-                yield _at(joint, problem, f'write <joint name="{name}" …/>')
+                yield joint, f"body {body!r} has a joint without a name", f"{body or 'my'}_joint"
+
+
+def _mjcf_joints(root: Element) -> Iterator[Finding]:
+    for joint, problem, name in _unnamed_joints(root):
+        yield _at(joint, f"{problem}, so robot.toml cannot speak of it", f'write <joint name="{name}" …/>')
+
+
+def _bare_mjcf_joints(root: Element) -> Iterator[Finding]:
+    for joint, problem, name in _unnamed_joints(root):
+        yield _at(joint, problem, f"`jaxloco new-robot` calls it {name!r}", "note")
+
+
+def _actuator_sections(root: Element) -> Iterator[tuple[Element, str]]:
+    """Yield sections with actuators, and what these are called."""
+    for section in root.walk("actuator"):
+        if section.children:
+            yield section, f"actuators ({', '.join(_name(actuator) for actuator in section.children)})"
 
 
 def _mjcf_actuators(root: Element) -> Iterator[Finding]:
-    for section in root.walk("actuator"):
-        if section.children:
-            names = ", ".join(_name(actuator) for actuator in section.children)
-            problem = f"actuators ({names}): jaxloco makes them from [[joints]] of robot.toml"
-            fix = "remove the <actuator> section; `jaxloco new-robot` does, and takes over its gains and limits"
-            yield _at(section, problem, fix)
+    for section, names in _actuator_sections(root):
+        problem = f"{names}: those of a robot folder are made from [[joints]] of robot.toml"
+        yield _at(section, problem, "remove the <actuator> section; its gains and limits belong in [[joints]]")
+
+
+def _bare_mjcf_actuators(root: Element) -> Iterator[Finding]:
+    for section, names in _actuator_sections(root):
+        fix = "leave them: `jaxloco new-robot` takes gains and limits over from them"
+        yield _at(section, names, fix, "note")
 
 
 def _mjcf_meshes(root: Element) -> Iterator[Finding]:
@@ -126,7 +243,7 @@ def _check_file(mesh: Element, path: Path) -> Iterator[Finding]:
 
 
 def _urdf_inertias(root: Element) -> Iterator[Finding]:
-    inertials = list(root.walk("inertial"))
+    inertials = [inertial for inertial in root.walk("inertial") if _readable(inertial)]
     masses = []
     for inertial in inertials:
         owner = f"link {_name(inertial.parent)}"
@@ -155,11 +272,47 @@ def _urdf_links(root: Element) -> Iterator[Finding]:
             yield _at(where, f"link {child!r} moves but has no <inertial>, so no mass", "add its mass and inertia")
 
 
-def _urdf_limits(root: Element) -> Iterator[Finding]:
+def _urdf_names(root: Element) -> Iterator[Finding]:
+    """Links and joints each need a name of their own: MuJoCo gives the second of two joints another."""
+    if not any(child.tag == "link" for child in root.children):
+        yield _at(root, "there is no <link>, so no robot", "add the robot's links and joints")
+    for tag in ("link", "joint"):
+        first: dict[str, int] = {}
+        for element in (child for child in root.children if child.tag == tag):
+            name = element.attributes.get("name", "")
+            if name in first:
+                problem = f"{tag} {name!r} is there twice, first in line {first[name]}"
+                yield _at(element, problem, f"rename one of the two {tag}s")
+            first.setdefault(name, element.line)
+
+
+def _urdf_xacro(root: Element) -> Iterator[Finding]:
+    for element in root.walk():
+        if element.tag.startswith("xacro:"):
+            yield _at(element, f"<{element.tag}>: this file is a xacro, not yet a URDF", XACRO)
+            return
+
+
+def _urdf_floating(root: Element) -> Iterator[Finding]:
     for joint in root.children:
-        if joint.tag != "joint" or _kind(joint) not in ("revolute", "prismatic"):
-            continue
+        if joint.tag == "joint" and _kind(joint) == "floating" and _target(joint, "parent") != "world":
+            problem = f"joint {_name(joint)} floats: within a robot no joint can"
+            fix = (
+                "write the type that it has, such as revolute or fixed; the base is free without such a joint, so one "
+                "above the base, and the link above it, can go"
+            )
+            yield _at(joint, problem, fix)
+
+
+def _limited_joints(root: Element) -> Iterator[Element]:
+    return (joint for joint in root.children if joint.tag == "joint" and _kind(joint) in ("revolute", "prismatic"))
+
+
+def _urdf_limits(root: Element) -> Iterator[Finding]:
+    for joint in _limited_joints(root):
         limit = joint.child("limit")
+        if limit is not None and not _readable(limit):
+            continue
         for key, unit in (("effort", "N m"), ("velocity", "rad/s")):
             if limit is None or not sum(limit.numbers(key)) > 0.0:
                 problem = f"joint {_name(joint)} has no {key} limit above 0"
@@ -199,5 +352,16 @@ def _kind(joint: Element) -> str:
 
 
 Check = Callable[[Element], Iterator[Finding]]
-_MJCF_CHECKS: tuple[Check, ...] = (_mjcf_meshes, _mjcf_inertias, _mjcf_joints, _mjcf_actuators)
-_URDF_CHECKS: tuple[Check, ...] = (_urdf_meshes, _urdf_inertias, _urdf_links, _urdf_limits)
+_MJCF_CHECKS: tuple[Check, ...] = (_check_numbers, _mjcf_bodies, _mjcf_meshes, _mjcf_inertias)
+_FOLDER_CHECKS: tuple[Check, ...] = (_mjcf_joints, _mjcf_actuators)
+_BARE_MJCF_CHECKS: tuple[Check, ...] = (_bare_mjcf_joints, _bare_mjcf_actuators)
+_URDF_CHECKS: tuple[Check, ...] = (
+    _urdf_xacro,
+    _check_numbers,
+    _urdf_names,
+    _urdf_floating,
+    _urdf_meshes,
+    _urdf_inertias,
+    _urdf_links,
+    _urdf_limits,
+)

@@ -15,7 +15,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from jaxloco.doctor.model_checks import urdf_mesh
+from jaxloco.doctor.findings import Finding
+from jaxloco.doctor.model_checks import check_model, check_ranges, urdf_mesh
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import RobotError
 from jaxloco.robot import FLOOR, SCHEMA_VERSION
@@ -78,42 +79,75 @@ def new_robot(source: str | Path, folder: str | Path, name: str | None = None) -
         The folder.
 
     Raises:
-        RobotError: The model cannot be read (run `jaxloco doctor` on it), or the folder holds a robot.
+        RobotError: The model is not sound (`jaxloco doctor` says all that is wrong with it), or the folder holds a
+            robot.
     """
     source, folder = Path(source).expanduser(), Path(folder).expanduser()
     if (folder / "robot.toml").exists():
         raise RobotError(f"{folder} holds a robot already; choose another folder, or remove {folder / 'robot.toml'}")
-    root = read_xml(source)
-    spec = _read(source, root)
-    motors = _motors(root, spec)
-    pose = _keyframe(spec)
-    base = _prepare(spec, urdf=root.tag == "robot")
-    draft = _complete(name or folder.resolve().name, spec, base, pose, motors, source)
+    try:
+        draft = draft_robot(source, name or folder.resolve().name)
+    except RobotError as error:
+        raise RobotError(f"{error}; for all that is wrong: jaxloco doctor {source}") from error
     folder.mkdir(parents=True, exist_ok=True)
-    _copy_meshes(source, root, spec, folder)
+    _copy_meshes(source, draft.spec, folder)
     (folder / "robot.xml").write_text(_xml(draft), encoding="utf-8")
     (folder / "robot.toml").write_text(_toml(draft), encoding="utf-8")
     (folder / "SOURCE.md").write_text(_source(draft, source), encoding="utf-8")
     return folder
 
 
+def draft_robot(source: Path, name: str) -> Draft:
+    """Return what `new_robot` writes for a model.
+
+    Raises:
+        RobotError: The model has an error that the doctor finds in it, or nothing to stand on.
+    """
+    root = read_xml(source)
+    _refuse(check_model(root, bare=True))
+    spec, model = read_model(source, root)
+    _refuse(check_ranges(model, root))
+    motors, pose = _motors(root, spec), _keyframe(spec)
+    base = _prepare(spec, source, urdf=root.tag == "robot")
+    return _complete(name, spec, base, pose, motors, source)
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    """Raise the first error."""
+    for finding in findings:
+        if finding.severity == "error":
+            raise RobotError(f"{finding.file}, line {finding.line}: {finding.problem}; {finding.fix}")
+
+
 # Reading
 
 
-def _read(source: Path, root: Element) -> mujoco.MjSpec:
+def read_model(source: Path, root: Element) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
+    """Return a model file as MuJoCo reads and compiles it; of a URDF all links, and meshes where they are found.
+
+    Raises:
+        RobotError: MuJoCo does not take it; says why.
+    """
     try:
-        if root.tag != "robot":
-            return mujoco.MjSpec.from_file(str(source))
-        text = re.sub(r"(<robot\b[^>]*>)", rf"\1{_URDF_EXTENSION}", source.read_text(encoding="utf-8"), count=1)
-        for mesh in root.walk("mesh"):
-            name = mesh.attributes.get("filename", "")
-            text = text.replace(f'"{name}"', f'"{urdf_mesh(source, name).resolve()}"')
-        spec = mujoco.MjSpec.from_string(text)
-        spec.compile()
-        return spec
+        spec = _urdf_spec(source, root) if root.tag == "robot" else mujoco.MjSpec.from_file(str(source))
     except ValueError as error:
-        cause = " ".join(str(error).split())
-        raise RobotError(f"{source}: MuJoCo cannot read it: {cause}; see: jaxloco doctor {source}") from error
+        raise RobotError(f"{source}: MuJoCo cannot read it: {' '.join(str(error).split())}") from error
+    return spec, _compile(spec, source)
+
+
+def _urdf_spec(source: Path, root: Element) -> mujoco.MjSpec:
+    text = re.sub(r"(<robot\b[^>]*>)", rf"\1{_URDF_EXTENSION}", source.read_text(encoding="utf-8"), count=1)
+    for mesh in root.walk("mesh"):
+        name = mesh.attributes.get("filename", "")
+        text = text.replace(f'"{name}"', f'"{urdf_mesh(source, name).resolve()}"')
+    return mujoco.MjSpec.from_string(text)
+
+
+def _compile(spec: mujoco.MjSpec, source: Path) -> mujoco.MjModel:
+    try:
+        return spec.compile()
+    except ValueError as error:
+        raise RobotError(f"{source}: MuJoCo cannot compile it: {' '.join(str(error).split())}") from error
 
 
 def _motors(root: Element, spec: mujoco.MjSpec) -> dict[str, Motor]:
@@ -150,15 +184,13 @@ def _keyframe(spec: mujoco.MjSpec) -> np.ndarray | None:
 # Changing
 
 
-def _prepare(spec: mujoco.MjSpec, *, urdf: bool) -> str:
+def _prepare(spec: mujoco.MjSpec, source: Path, *, urdf: bool) -> str:
     """Make the model what a robot.xml must be; return the base's name."""
     for section in (spec.actuators, spec.sensors, spec.keys, spec.pairs, spec.excludes):
         for element in list(section):
             spec.delete(element)
-    _explicit_inertias(spec, urdf)
+    _explicit_inertias(spec, source, urdf)
     bodies = spec.worldbody.bodies
-    if not bodies:
-        raise RobotError("the model has no body; expected a robot")
     base = next((b for b in bodies if any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in b.joints)), bodies[0])
     if not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in base.joints):
         base.add_freejoint(name="root")
@@ -174,14 +206,14 @@ def _prepare(spec: mujoco.MjSpec, *, urdf: bool) -> str:
     return str(base.name)
 
 
-def _explicit_inertias(spec: mujoco.MjSpec, urdf: bool) -> None:
+def _explicit_inertias(spec: mujoco.MjSpec, source: Path, urdf: bool) -> None:
     """Write down the inertias that MuJoCo would derive from geoms; in a URDF, such links have none."""
     if urdf:
         for body in spec.bodies[1:]:
             if not body.explicitinertial:
                 for geom in body.geoms:
                     geom.mass, geom.density = 0.0, 0.0
-    model = spec.compile()
+    model = _compile(spec, source)
     for body in spec.bodies[1:]:
         if not body.explicitinertial and model.body_mass[body.id] > 0.0:
             body.mass, body.ipos = model.body_mass[body.id], model.body_ipos[body.id]
@@ -207,7 +239,7 @@ def _complete(
     motors: dict[str, Motor],
     source: Path,
 ) -> Draft:
-    model = spec.compile()
+    model = _compile(spec, source)
     posed = pose is not None and len(pose) == model.nq
     qpos = np.array(pose if posed else model.qpos0)
     for joint in range(model.njnt):
@@ -223,7 +255,7 @@ def _complete(
     start = int(model.jnt_qposadr[model.body(base).jntadr[0]])
     qpos[start + 2] -= min(_lowest(model, qpos, model.geom(geom).id) for geom in feet)
     _only_feet_touch(spec, feet)
-    return Draft(name, spec, spec.compile(), base, qpos, posed, motors, feet)
+    return Draft(name, spec, _compile(spec, source), base, qpos, posed, motors, feet)
 
 
 def _feet(model: mujoco.MjModel, qpos: np.ndarray) -> dict[str, str]:
@@ -276,7 +308,7 @@ def _only_feet_touch(spec: mujoco.MjSpec, feet: dict[str, str]) -> None:
 # Writing
 
 
-def _copy_meshes(source: Path, root: Element, spec: mujoco.MjSpec, folder: Path) -> None:
+def _copy_meshes(source: Path, spec: mujoco.MjSpec, folder: Path) -> None:
     place = source.parent / spec.meshdir
     spec.meshdir, spec.modelfiledir = "meshes" if spec.meshes else "", str(folder)
     for mesh in spec.meshes:

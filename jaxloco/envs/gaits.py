@@ -11,6 +11,7 @@ from jaxloco.envs.quantities import Quantity
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.spec import GAIT_CLOCK, Cycle
 from jaxloco.robot import Robot
+from jaxloco.symmetry import foot_mirror
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,23 @@ class Gait:
             Quantity("gait_phases", "", "", True, self.phases, derived=True),
         )
 
+    def check_mirror(self, robot: Robot) -> None:
+        """Check that left and right feet swap when half a cycle goes by, which the mirror image of the clock means.
+
+        Raises:
+            ConfigError: Two feet that mirror each other are not half a cycle apart; names them.
+            RobotError: Left and right feet do not pair by name.
+        """
+        names = [foot.name for foot in robot.feet]
+        for foot, partner in enumerate(foot_mirror(robot).permutation.tolist()):
+            apart = (self.offsets[partner] - self.offsets[foot]) % 1.0
+            if abs(apart - 0.5) > 1e-6:
+                raise ConfigError(
+                    f"gait of robot {robot.name!r}: feet {names[foot]!r} and {names[partner]!r} mirror each other, but "
+                    f"swing {apart:g} of a cycle apart, not half of it; change the gait's offsets, or train without a "
+                    "mirror (--ppo.symmetry none)"
+                )
+
     def clock(self, time: jax.Array) -> jax.Array:
         """Return sine and cosine of the cycle `time` seconds after a reset, (2,)."""
         angle = 2.0 * jnp.pi * self._cycle(time)
@@ -57,14 +75,19 @@ class Gait:
 
 
 def trot(robot: Robot, frequency: float) -> Gait:
-    """Return the gait in which diagonal feet swing together; for two feet, a walk.
+    """Return the gait in which every foot swings in turn with its neighbours: the one across, in front and behind.
 
-    Feet are told apart by where they stand: in front of or behind, left or right of the middle of all feet.
+    That is a walk of two feet, a trot of four, the tripod of six. Feet are told apart by where they stand: left or
+    right of the middle of all feet, and on each side from front to back.
     """
     feet = standing_feet(robot)
-    side = np.sign(feet[:, 1] - feet[:, 1].mean())
-    end = np.sign(feet[:, 0] - feet[:, 0].mean()) if len(feet) > 2 else np.ones(len(feet))
-    return Gait(frequency, tuple(0.0 if value < 0 else 0.5 for value in (side * end).tolist()))
+    left = feet[:, 1] > feet[:, 1].mean()
+    offsets = np.zeros(len(feet))
+    for first, side in ((1, left), (0, ~left)):
+        members = np.flatnonzero(side)
+        front_to_back = members[np.argsort(-feet[members, 0], kind="stable")]
+        offsets[front_to_back] = 0.5 * ((np.arange(len(members)) + first) % 2)
+    return Gait(frequency, tuple(offsets.tolist()))
 
 
 def standing_feet(robot: Robot) -> np.ndarray:

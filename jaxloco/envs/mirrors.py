@@ -53,7 +53,7 @@ def symmetry_of(env: Environment) -> Symmetry:
     """Return how the observations and actions of an environment mirror.
 
     Raises:
-        ConfigError: A quantity or the action does not say how it mirrors.
+        ConfigError: A quantity or the action does not say how it mirrors, or left and right feet do not take turns.
         RobotError: The robot's left and right do not pair.
     """
     if not isinstance(env, Env):
@@ -63,6 +63,8 @@ def symmetry_of(env: Environment) -> Symmetry:
         )
     action = _vector("action", env.spec.action.mirror, env, env.action_size)
     _check_default_pose(env.robot)
+    if env.spec.gait is not None:
+        env.spec.gait.check_mirror(env.robot)
     observations = {}
     for group, observer in env.observers.items():
         parts = []

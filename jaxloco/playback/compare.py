@@ -1,7 +1,7 @@
 """Where a simulation first shows a policy something else than training does.
 
-The training environment, free of randomization, is given the same first state, command and actions; its stream of
-readings is compared with what the policy was given, before noise.
+The training environment makes each control step from the state that the simulation has come to, with the same action;
+what the policy would read there is compared with what it was given, before noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,16 @@ import numpy as np
 
 from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.curriculum import Range, Sampler
-from jaxloco.envs.env import Env, EnvSpec
+from jaxloco.envs.env import Env, EnvSpec, EnvState
 from jaxloco.envs.ground import Ground, Tile
+from jaxloco.envs.perturbations import PushState
 from jaxloco.envs.randomization import InitialState
 from jaxloco.onboard.policy import Policy
 from jaxloco.onboard.spec import expand
+from jaxloco.physics.contract import model_field
 from jaxloco.playback.scenario import Scenario, with_command
-from jaxloco.robot import Robot
+from jaxloco.playback.simulator import Record
+from jaxloco.robot import Robot, load_robot
 
 TOLERANCE = 0.2
 """Difference that counts, as a share of the reading's standard deviation in training."""
@@ -78,19 +81,29 @@ class GivenState(InitialState):
         return jnp.asarray(self.qpos, jnp.float32), jnp.asarray(self.qvel, jnp.float32)
 
 
-def still_scenario(scenario: Scenario, seconds: float, control_dt: float) -> Scenario:
-    """Return the beginning of a scenario, with its first command throughout and without pushes."""
+def beginning(scenario: Scenario, seconds: float, control_dt: float) -> Scenario:
+    """Return the first seconds of a scenario."""
     steps = max(1, round(seconds / control_dt))
-    commands = {name: np.tile(values[:1], (steps, 1)) for name, values in scenario.commands.items()}
-    return replace(scenario, commands=commands, pushes=np.zeros((steps, 3)), fields={})
+    commands = {name: values[:steps] for name, values in scenario.commands.items()}
+    return replace(scenario, commands=commands, pushes=scenario.pushes[:steps])
 
 
-def training_readings(spec: EnvSpec, scenario: Scenario, actions: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what the actor would read in training, without noise, randomization, delay and pushes.
+def fields_fit(spec: EnvSpec, scenario: Scenario) -> bool:
+    """Return whether a scenario's own model is one of the task's training model, and not of a variant."""
+    model = load_robot(spec.robot, spec.variant).model
+    return all(np.shape(value) == model_field(model, name).shape for name, value in scenario.fields.items())
+
+
+def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, actions: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the actor would read in training after each step, if training began the step where the robot is.
+
+    Of one step from the same state there is one outcome; over many, rounding alone would drive two simulations apart.
+    Training has no noise and delay here, and the scenario's pushes and model.
 
     Args:
         spec: The task, in its training model.
-        scenario: First state and command.
+        scenario: First state, commands, pushes and model.
+        record: What happened.
         actions: What the policy did, in [-1, 1], (T, n_action).
 
     Returns:
@@ -102,22 +115,45 @@ def training_readings(spec: EnvSpec, scenario: Scenario, actions: np.ndarray) ->
         spec,
         initial_state=GivenState(qpos=scenario.qpos, qvel=scenario.qvel),
         actuation=Actuation(),
-        randomization=(),
+        randomization=spec.randomization if scenario.fields else (),
         pushes=None,
         observations={"actor": replace(spec.observations["actor"], latency=Range(0.0, 0.0))},
     )
     env = Env(spec, "native")
     first = env.reset(jax.random.PRNGKey(0))
+    if scenario.fields:
+        first = first._replace(params=env.physics.complete(jax.tree.map(_float32, dict(scenario.fields))))
 
-    def advance(state: Any, action: jax.Array) -> Any:
-        state = env.step(state, action)
+    def advance(state: EnvState, moment: dict[str, Any]) -> tuple[EnvState, jax.Array]:
+        push = PushState(moment["push"], left=jnp.float32(1e6), wait=jnp.float32(0.0))
+        commands = {name: entry._replace(value=moment["commands"][name]) for name, entry in state.commands.items()}
+        physics = state.physics._replace(qpos=moment["qpos"], qvel=moment["qvel"])
+        state = env.step(state._replace(physics=physics, push=push, commands=commands), moment["action"])
         return state, state.observers["actor"].readings[0]
 
-    _, rows = jax.jit(lambda: jax.lax.scan(advance, first, jnp.asarray(actions, jnp.float32)))()
+    moments = jax.tree.map(_float32, _moments(scenario, record, actions))
+    _, rows = jax.jit(lambda: jax.lax.scan(advance, first, moments))()
     rows = np.concatenate([np.asarray(first.observers["actor"].readings[:1]), np.asarray(rows)])
     observer = env.observers["actor"]
     names = [term.quantity for term in observer.group.terms]
     return dict(zip(names, np.split(rows, np.cumsum(observer.sizes)[:-1], axis=1), strict=True))
+
+
+def _moments(scenario: Scenario, record: Record, actions: np.ndarray) -> dict[str, Any]:
+    """Return the state at the beginning of each step and what acts during it; and the command after it."""
+    steps = len(actions)
+    after = np.minimum(np.arange(1, steps + 1), scenario.steps - 1)
+    return {
+        "qpos": np.array([scenario.qpos, *record.qpos])[:steps],
+        "qvel": np.array([scenario.qvel, *record.qvel])[:steps],
+        "push": scenario.pushes[:steps],
+        "action": actions,
+        "commands": {name: values[after] for name, values in scenario.commands.items()},
+    }
+
+
+def _float32(value: Any) -> jax.Array:
+    return jnp.asarray(value, jnp.float32)
 
 
 def first_difference(
@@ -128,7 +164,7 @@ def first_difference(
     Args:
         policy: Tells what its inputs are, and how much they vary.
         inputs: What it was given at each step.
-        training: What it would have been given, by name, (T, size).
+        training: What it would have been given, by name, (T or more, size).
         control_dt: Control period, s.
     """
     tolerances = _tolerances(policy)

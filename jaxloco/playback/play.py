@@ -14,15 +14,15 @@ from jaxloco.envs.env import EnvSpec, robot_on_ground
 from jaxloco.envs.ground import Ground
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terms import Bound, bind
-from jaxloco.errors import BundleError, ConfigError, UnknownNameError
+from jaxloco.errors import BundleError, ConfigError, JaxlocoError, UnknownNameError
 from jaxloco.onboard.clients.run import EpisodeResult, run_episode
 from jaxloco.onboard.policy import Policy
-from jaxloco.playback.compare import Difference, first_difference, still_scenario, training_readings
+from jaxloco.playback.compare import Difference, beginning, fields_fit, first_difference, predicted_readings
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.scenario import Scenario, draw_scenarios
 from jaxloco.playback.simulator import Record, Simulator
-from jaxloco.robot import Robot, load_robot
+from jaxloco.robot import Robot, known_robots, load_robot
 from jaxloco.tasks import recipe
 from jaxloco.training.config import at_level
 
@@ -39,6 +39,7 @@ class Playback:
         robot: The robot under the conditions.
         ground: What it stands on.
         conditions: The conditions.
+        trained: The task with the robot of the training; None if that robot is no longer where it was.
     """
 
     policy: Policy
@@ -46,6 +47,7 @@ class Playback:
     robot: Robot
     ground: Ground
     conditions: Conditions
+    trained: EnvSpec | None = None
 
     @classmethod
     def load(cls, folder: str | Path, conditions: Conditions, level: int | None = None) -> "Playback":
@@ -62,17 +64,16 @@ class Playback:
         """
         policy = Policy.load(folder)
         policy.verify()
-        spec = task_spec(policy, folder, level)
-        variant = conditions.robot_variant or spec.variant
-        robot, ground = robot_on_ground(replace(spec, robot=conditions.robot or spec.robot, variant=variant))
-        if robot.joint_names != load_robot(spec.robot).joint_names:
-            raise ConfigError(
-                f"{folder} is a policy for the robot {policy.spec.robot!r}, whose joints are not those of "
-                f"{robot.name!r}; play it with --robot {policy.spec.robot}"
-            )
+        if conditions.robot is not None:
+            _check_joints(policy, folder, load_robot(conditions.robot))
+        spec = task_spec(policy, folder, level, conditions.robot)
+        robot, ground = robot_on_ground(replace(spec, variant=conditions.robot_variant or spec.variant))
+        trained: EnvSpec | None = spec
         if conditions.robot is None:
             _check_facts(folder, policy.spec.provenance.get("robot"), robot)
-        return cls(policy, spec, conditions.apply(robot), ground, conditions)
+        else:
+            trained = _trained(policy, folder, level)
+        return cls(policy, spec, conditions.apply(robot), ground, conditions, trained)
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         """Draw the scripts of episodes; see `draw_scenarios`."""
@@ -100,19 +101,53 @@ class Playback:
         return result, simulator.record, np.array(actions)
 
     def difference(self, scenario: Scenario, seconds: float) -> Difference | None:
-        """Return where the first `seconds` first show the policy something else than training does; None if nowhere."""
-        still = still_scenario(scenario, seconds, self.robot.control_dt)
-        quiet = replace(self, conditions=replace(self.conditions, noise=0.0))
-        _, record, actions = quiet.play(still)
-        training = training_readings(self.spec, still, actions)
-        return first_difference(self.policy, record.inputs[: len(actions)], training, self.robot.control_dt)
+        """Return where the first `seconds` first show the policy something else than training does; None if nowhere.
+
+        What `not_compared` names is the same on both sides, or is left out.
+        """
+        spec = self.trained or self.spec
+        scenario = beginning(scenario, seconds, self.robot.control_dt)
+        if not fields_fit(spec, scenario):
+            scenario = replace(scenario, fields={})
+        _, record, actions = self.play(scenario)
+        steps = _leading_finite(record)
+        training = predicted_readings(spec, scenario, record, actions[:steps])
+        return first_difference(self.policy, record.inputs[: steps + 1], training, self.robot.control_dt)
+
+    def not_compared(self) -> list[str]:
+        """Return the options of the conditions that `difference` cannot see an effect of."""
+        given, found = self.conditions, []
+        if given.robot is not None and self.trained is None:
+            found.append(f"--robot {given.robot} (that of the training is not here)")
+        if given.noise != 0.0:
+            found.append(f"--noise {given.noise:g}")
+        if given.push_scale != 1.0:
+            found.append(f"--push-scale {given.push_scale:g}")
+        if given.randomize:
+            found.append("--randomize")
+        return found
 
 
-def task_spec(policy: Policy, folder: str | Path, level: int | None = None) -> EnvSpec:
-    """Return the description of the task that a policy was trained on, from the bundle's provenance, at a level.
+def _leading_finite(record: Record) -> int:
+    """Return after how many steps the simulation broke down, or ended."""
+    finite = [
+        bool(np.isfinite(q).all() and np.isfinite(v).all()) for q, v in zip(record.qpos, record.qvel, strict=True)
+    ]
+    return [*finite, False].index(False)
+
+
+def task_spec(policy: Policy, folder: str | Path, level: int | None = None, robot: str | None = None) -> EnvSpec:
+    """Return the description of the task that a policy was trained on, from the bundle's provenance.
+
+    Args:
+        policy: The policy.
+        folder: Its bundle.
+        level: Level of terrain; the task's own setting if None.
+        robot: Name or folder of a robot to take the place of the task's, which then need not be there.
 
     Raises:
         BundleError: The provenance holds no configuration, or none that this jaxloco understands.
+        RobotError: The robot's folder is not where it was in the training.
     """
     config = policy.spec.provenance.get("config")
     if not isinstance(config, Mapping) or not isinstance(config.get("task_name"), str):
@@ -124,6 +159,8 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None) -> E
         default = recipe(config["task_name"]).task
         source = f"{folder}: provenance.config.task"
         task: Any = options.from_dict(type(default), config["task"], source=source, default=default)
+        if robot is not None and hasattr(task, "robot"):
+            task = replace(task, robot=robot)
         spec = task.spec()
     except (ConfigError, KeyError) as error:
         raise BundleError(f"{folder}: provenance.config: {error}") from error
@@ -132,6 +169,31 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None) -> E
     if not isinstance(spec, EnvSpec):
         raise BundleError(f"{folder}: {task.name!r} is another package's environment; only ours play in plain MuJoCo")
     return spec
+
+
+def _trained(policy: Policy, folder: str | Path, level: int | None) -> EnvSpec | None:
+    """Return the task with its own robot; None if that cannot be loaded, or has changed since the training."""
+    try:
+        spec = task_spec(policy, folder, level)
+        _check_facts(folder, policy.spec.provenance.get("robot"), load_robot(spec.robot))
+    except JaxlocoError:
+        return None
+    return spec
+
+
+def _check_joints(policy: Policy, folder: str | Path, robot: Robot) -> None:
+    """Refuse a robot whose joints are not those that the policy moves."""
+    facts = policy.spec.provenance.get("robot")
+    ports: tuple[Any, ...] = (*policy.spec.outputs, *policy.spec.inputs)
+    joints = next((port.components for port in ports if port.components), robot.joint_names)  # of an older bundle
+    if isinstance(facts, Mapping):
+        joints = tuple(joint["name"] for joint in facts["joints"])
+    if robot.joint_names != tuple(joints):
+        own = policy.spec.robot if policy.spec.robot in known_robots() else "FOLDER, its own"
+        raise ConfigError(
+            f"{folder} is a policy for the robot {policy.spec.robot!r}, whose joints are not those of "
+            f"{robot.name!r}; play it with --robot {own}"
+        )
 
 
 def _check_facts(folder: str | Path, facts: Any, robot: Robot) -> None:
@@ -164,7 +226,7 @@ def evaluate_bundle(
     seed: int,
     *,
     level: int | None = None,
-    compare_seconds: float = 1.0,
+    compare_seconds: float = 20.0,
     on_episode: Callable[[EpisodeResult], None] | None = None,
 ) -> dict[str, Any]:
     """Play episodes and return the figures as plain JSON values.
@@ -175,14 +237,16 @@ def evaluate_bundle(
         episodes: How many.
         seed: Of the episodes.
         level: Level of terrain; see `Playback.load`.
-        compare_seconds: Length of the comparison with training, s; 0 for none.
+        compare_seconds: How much of one episode (the first that ended in a fall, if any did) is compared with training,
+            s; 0 for nothing.
         on_episode: Called with every result as soon as it is there.
 
     Returns:
         "episodes", "survived" (share), "seconds_mean", "reward_raw" (mean over time of each reward term that can be
         computed from what is recorded), "torque_saturation" and "speed_saturation" (share of time and motors; with the
-        worst motor), "training" (the evaluation of the training, as the bundle holds it), "first_difference",
-        "conditions", "versions".
+        worst motor), "training" (the evaluation of the training, as the bundle holds it), "compared_episode" (from 0),
+        "compared_seconds", "not_compared" (conditions that the comparison does not see), "first_difference",
+        "conditions".
     """
     playback = Playback.load(folder, conditions, level)
     scenarios = playback.scenarios(episodes, seed)
@@ -193,7 +257,8 @@ def evaluate_bundle(
         records.append(record)
         if on_episode is not None:
             on_episode(result)
-    difference = playback.difference(scenarios[0], compare_seconds) if compare_seconds > 0.0 else None
+    worst = next((i for i, result in enumerate(results) if not result.survived), 0)
+    difference = playback.difference(scenarios[worst], compare_seconds) if compare_seconds > 0.0 else None
     return {
         "simulator": f"MuJoCo {mujoco.__version__}, mj_step",
         "conditions": asdict(conditions),
@@ -203,7 +268,9 @@ def evaluate_bundle(
         "reward_raw": _reward_terms(playback, records),
         **_saturation(playback.robot, records),
         "safety": {name: sum(r.report.safety[name] for r in results) for name in results[0].report.safety},
-        "compared_seconds": compare_seconds,
+        "compared_episode": worst,
+        "compared_seconds": min(compare_seconds, results[worst].seconds),
+        "not_compared": playback.not_compared(),
         "first_difference": difference.to_dict() if difference else None,
         "training": dict(playback.policy.spec.provenance.get("evaluation") or {}),
     }
@@ -268,11 +335,13 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def describe(figures: Mapping[str, Any]) -> str:
-    """Return in one line what the comparison with training found."""
-    found = figures["first_difference"]
-    if found is None:
-        return f"readings as in training for the first {figures['compared_seconds']:g} s of the same actions"
-    return f"first reading that differs from training: {Difference(**found)}"
+    """Return what the comparison with training found, and what it left out."""
+    found, others = figures["first_difference"], figures["not_compared"]
+    seconds, episode = figures["compared_seconds"], f"episode {figures['compared_episode']}"
+    line = f"each step in the first {seconds:g} s of {episode} shows the readings that it would in training"
+    if found is not None:
+        line = f"first reading that differs from training: {Difference(**found)}, in {episode}"
+    return f"{line}\nleft out of this comparison: {', '.join(others)}" if others else line
 
 
 def _percent(share: float | None) -> str:

@@ -3,7 +3,7 @@
 All of it is drawn by the functions that training draws it with, before the episode is played.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import CurriculumState, Range, Sampler
 from jaxloco.envs.env import NO_PUSHES, EnvSpec
 from jaxloco.envs.ground import Ground
@@ -63,9 +64,11 @@ def draw_scenarios(
         seed: The same seed gives the same scripts.
 
     Raises:
-        ConfigError: The task has no command, or not one of this size.
+        ConfigError: The task has no command, or not one of this size, or the policy was not trained on it.
     """
-    spec = with_command(spec, conditions.command) if conditions.command is not None else spec
+    if conditions.command is not None:
+        _check_command(spec.commands, conditions.command)
+        spec = with_command(spec, conditions.command)
     pushes = _scaled(spec.pushes, conditions.push_scale)
     seconds = spec.episode_seconds if conditions.seconds is None else conditions.seconds
     steps = max(1, round(seconds / robot.control_dt))
@@ -81,19 +84,28 @@ def draw_scenarios(
 
 
 def with_command(spec: EnvSpec, command: tuple[float, ...]) -> EnvSpec:
-    """Return the task with one fixed command.
-
-    Raises:
-        ConfigError: The task has no command, or not one of this size.
-    """
-    sizes = {entry.name: len(entry.ranges) for entry in spec.commands}
-    if list(sizes.values()) != [len(command)]:
-        wants = ", ".join(f"{name} has {size} components" for name, size in sizes.items()) or "this task has none"
-        raise ConfigError(f"command {command}: {wants}; leave --command out, or give as many numbers")
+    """Return a task that has one command with that fixed."""
     ranges = tuple(Range(value, value) for value in command)
     forever = Range(1e6, 1e6)
     fixed = replace(spec.commands[0], ranges=ranges, interval=forever, zero_share=0.0, nonzero_shares=None)
     return replace(spec, commands=(fixed,))
+
+
+def _check_command(commands: Sequence[Command], command: tuple[float, ...]) -> None:
+    """Refuse a command of another size, or outside the box that was trained on, where a policy means nothing."""
+    sizes = {entry.name: len(entry.ranges) for entry in commands}
+    if list(sizes.values()) != [len(command)]:
+        wants = ", ".join(f"{name} has {size} components" for name, size in sizes.items()) or "this task has none"
+        raise ConfigError(f"command {command}: {wants}; leave --command out, or give as many numbers")
+    trained = commands[0]
+    spans = [(span.low, span.high, *(span.training or ())) for span in trained.ranges]
+    box = [(min(ends), max(ends)) for ends in spans]
+    if not all(low <= value <= high for value, (low, high) in zip(command, box, strict=True)):
+        lows, highs = (" ".join(f"{ends[i]:g}" for ends in box) for i in (0, 1))
+        raise ConfigError(
+            f"command {' '.join(f'{value:g}' for value in command)}: the policy was trained on {trained.name} from "
+            f"{lows} to {highs} ({trained.unit}); give one within these, or train on more"
+        )
 
 
 def _scaled(pushes: Pushes | None, factor: float) -> Pushes:

@@ -111,6 +111,7 @@ class Simulator:
         ctrl = self._drive.offset + self._drive.matrix @ target
         push = self._scenario.pushes[min(self._steps, self._scenario.steps - 1)]
         self._data.xfrc_applied[self._push_body, :3] = push
+        self._round_state()
         torque, speed = np.zeros(len(ctrl)), np.zeros(len(ctrl))
         for _ in range(self._robot.substeps):
             self._sent.append(ctrl)
@@ -144,6 +145,12 @@ class Simulator:
         at_torque = np.abs(data.actuator_force) >= SATURATED * limit
         cut = np.abs(gain[:, 0] * (held - allowed)) > (1.0 - SATURATED) * limit
         return at_torque, cut & ~at_torque
+
+    def _round_state(self) -> None:
+        """Keep the state in float32 between control steps, as training does: on an edge the last digit decides."""
+        for values in (self._data.qpos, self._data.qvel):
+            with np.errstate(over="ignore", invalid="ignore"):  # in a robot that has diverged
+                values[:] = values.astype(np.float32)
 
     def _state(self) -> tuple[np.ndarray, np.ndarray]:
         return self._data.qpos.copy(), self._data.qvel.copy()
