@@ -292,6 +292,17 @@ def _walks(key: str, worst: float, unit: str = "") -> Callable[[Result], Measure
     return read
 
 
+def _over_seeds(term: str) -> Callable[[Result], Measured]:
+    """Report a term's interquartile mean over seeds."""
+
+    def read(document: Result) -> Measured:
+        found = document["over_seeds"][term]
+        low, high = found["interval_95"]
+        return Measured(f"{found['interquartile_mean']:g} ({low:g} to {high:g}, {found['seeds']} seeds)", None)
+
+    return read
+
+
 def _gpu_speed(document: Result) -> Measured:
     speed = document["env_steps_per_second"]["training"]
     shown = "{median:,.0f} ({min:,.0f} to {max:,.0f}, {repetitions} runs)".format(**speed)
@@ -342,6 +353,10 @@ _BRAX = "jaxloco bench against-brax"
 _SB3 = "jaxloco bench against-sb3"
 _ONBOARD = "jaxloco bench onboard RUN/policy"
 _WALK = "jaxloco bench velocity-run --seeds 0 1 2"
+_ROUGH = "jaxloco bench velocity-run --task go1-rough --out benchmarks/results/velocity_run_rough.json"
+_HUMANOID = (
+    "jaxloco bench velocity-run --task berkeley-humanoid-velocity --out benchmarks/results/velocity_run_humanoid.json"
+)
 _GPU = "jaxloco bench gpu-speed"
 _GPU_RUN = "jaxloco bench gpu-run"
 
@@ -441,6 +456,27 @@ REQUIREMENTS = (
         "velocity_run",
         _WALK,
         _walks("survived_full", 0.97),
+    ),
+    Requirement(
+        "the spread over seeds: its velocity term, interquartile mean and 95 % bootstrap interval",
+        "reported",
+        "velocity_run",
+        _WALK,
+        _over_seeds("linear_velocity"),
+    ),
+    Requirement(
+        "Go1 on rough ground: share of robots past the middle level at the end of training (worst seed counts)",
+        "≥ 0.80",
+        "velocity_run_rough",
+        _ROUGH,
+        _walks("past_middle", 0.80),
+    ),
+    Requirement(
+        "Berkeley Humanoid on flat ground, commands up to 0.8 m/s: episodes of 20 s that it survives",
+        "≥ 0.97",
+        "velocity_run_humanoid",
+        _HUMANOID,
+        _walks("survived", 0.97),
     ),
     Requirement(
         "training env steps per second on a CPU, ours (native engine) ÷ Brax PPO (MJX), same environment",

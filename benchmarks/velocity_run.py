@@ -2,7 +2,8 @@
 
 Each seed is one run of the command in a process of its own with an empty cache folder. Its 100 evaluation episodes of
 20 s are randomized and pushed, over the whole command box; then its bundle plays in the full collision model with
-elliptic friction cones, through the onboard runtime.
+elliptic friction cones, through the onboard runtime. On rough ground the share of robots past the middle level at the
+end of training is reported too.
 """
 
 import json
@@ -15,7 +16,9 @@ from typing import Any
 
 from benchmarks import common, train_command
 from jaxloco.errors import ConfigError
+from jaxloco.training.metrics import read_metrics
 
+PAST_MIDDLE = "terrain/past_middle"
 NAME = "velocity_run"
 TERMS = ("linear_velocity", "yaw_rate", "linear_velocity_error", "yaw_rate_error")
 """Reward terms of the velocity tasks that a result holds: exp(-e²/σ²) of both, and mean errors in m/s and rad/s."""
@@ -66,8 +69,18 @@ def run(train_words: Sequence[str], own: VelocityOptions) -> dict[str, Any]:
         "survived": common.spread([one["survived"] for one in runs]),
         "terms": {term: common.spread([one["terms"][term] for one in runs]) for term in TERMS},
         "survived_full": common.spread([one["survived_full"] for one in runs]) if own.full_episodes else None,
+        "past_middle": common.spread([one["past_middle"] for one in runs]) if "past_middle" in runs[0] else None,
+        "over_seeds": {name: _over_seeds([one["terms"][name] for one in runs]) for name in TERMS},
         "runs": runs,
     }
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Return the interquartile mean and its 95 % bootstrap interval."""
+    from jaxloco.training.statistics import bootstrap
+
+    low, middle, high = (common.significant(float(x)) for x in bootstrap(values))
+    return {"interquartile_mean": middle, "interval_95": [low, high], "seeds": len(values)}
 
 
 def _one(own: VelocityOptions, seed: int, words: Sequence[str], runs: Path, temporary: Path) -> dict[str, Any]:
@@ -80,6 +93,9 @@ def _one(own: VelocityOptions, seed: int, words: Sequence[str], runs: Path, temp
         "episodes": figures["episodes"],
         "terms": {term: figures["reward_raw"][term] for term in TERMS},
     }
+    metrics = read_metrics(folder / "metrics.csv")
+    if PAST_MIDDLE in metrics:
+        result["past_middle"] = float(metrics[PAST_MIDDLE][-1])
     if own.full_episodes:
         full = ["--robot-variant", "full", "--cone", "elliptic", "--compare-seconds", "0"]
         full += ["--episodes", str(own.full_episodes)]
