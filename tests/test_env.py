@@ -428,7 +428,7 @@ def test_only_the_first_crash_is_recorded(sim, first):
         ),
         (
             {"rewards": (RewardTerm("near", rewards.exponential, 1.0, {"error": "pole_angle"}),)},
-            "term 'near': unknown quantity 'sigma'",
+            r"term 'near': exponential\(\) needs the constant 'sigma'",
         ),
         (
             {"terminations": (TerminationTerm("fall", beyond, {"value": "pole_angles"}, {"limit": 1.0}),)},

@@ -398,22 +398,22 @@ def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
 @pytest.mark.parametrize(
     ("task", "factor"),
     [
-        ("go1-velocity", 0.75),
+        ("go1-velocity", 0.8),
         ("go2-velocity", 0.85),
-        ("anymal-c-velocity", 0.75),
+        ("anymal-c-velocity", 0.8),
         ("berkeley-humanoid-velocity", 0.85),
     ],
 )
 def test_a_short_training_of_each_robot_takes_some_of_the_error_of_the_yaw_rate_off(tmp_path, task, factor):
-    """240 000 steps of 64 robots with small networks: measured with one seed, 0.58, 0.70, 0.56 and 0.75 are left."""
+    """160 000 steps of 64 robots with small networks; of 240 000, 0.69, 0.74, 0.69 and 0.76 were left at that point."""
     from training_helpers import train
 
     base = recipe(task)
     network = replace(base.network, net_arch_pi=(64, 64), net_arch_vf=(64, 64))
     sizes = {
         "n_envs": 64,
-        "total_timesteps": 240_000,
-        "metrics_every": 24_000,
+        "total_timesteps": 160_000,
+        "metrics_every": 16_000,
         "eval_episodes": 0,
         "video_seconds": 0.0,
     }
