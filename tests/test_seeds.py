@@ -129,6 +129,11 @@ def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tm
         np.testing.assert_array_equal(found["time/iterations"], np.arange(1, 7))
         np.testing.assert_array_equal(found["train/loss"], wanted["train/loss"])
     assert read_json(broken.summary)["env_steps_per_seed"] == 6 * 64
+
+    broken.summary.unlink()  # as if killed before it was written: that is done again, without compiling the training
+    with mock.patch.object(trainer, "compile_program", side_effect=AssertionError):
+        run("broken", 6, resume=True)
+    assert read_json(broken.summary)["env_steps_per_seed"] == 6 * 64
     for number in (4, 6):
         shutil.rmtree(broken.seed(5).checkpoints / str(number))
     with pytest.raises(CheckpointError, match=r"no checkpoint of the same iteration \(seed 4: .*seed_4"):

@@ -97,6 +97,8 @@ class SeedsTrainer(Trainer):
             # Two of each seed: where a kill leaves a seed without its last one, all have the one before.
             checkpoints = [stack.enter_context(Checkpoints(run.folder.checkpoints, keep=2)) for run in runs]
             restored = self._restore_all(runs, checkpoints) if self.resume else None
+            if restored is not None and self._is_trained(restored):
+                return self._finish_all(runs, restored)
             program = self._compile()
             state = self._learn_all(program, restored or program.initial_state, runs, checkpoints)
             return self._finish_all(runs, state)
@@ -169,8 +171,8 @@ class SeedsTrainer(Trainer):
         done = [run for run in runs if not run.failed]
         with self.progress.stage("drawing the curves of all seeds"):
             plot_seeds([read_metrics(run.folder) for run in done], self.folder.curves, control_dt=self.env.dt)
-        summary = self._joint_summary(summaries, [run.config.seed for run in runs if run.failed])
-        summary["env_steps_per_seed"] = int(state.iteration) * self.config.steps_per_iteration
+        failed = [run.config.seed for run in runs if run.failed]
+        summary = self._joint_summary(summaries, failed, int(state.iteration))
         self._write_summary(summary)
         self.progress.summary(
             {
@@ -183,7 +185,9 @@ class SeedsTrainer(Trainer):
         )
         return summary
 
-    def _joint_summary(self, summaries: dict[int, dict[str, Any]], failed: list[int]) -> dict[str, Any]:
+    def _joint_summary(
+        self, summaries: dict[int, dict[str, Any]], failed: list[int], iterations: int
+    ) -> dict[str, Any]:
         evaluations = [one["evaluation"] for one in summaries.values() if "evaluation" in one]
         figures = {}
         for name in FIGURES if evaluations else ():
@@ -195,6 +199,7 @@ class SeedsTrainer(Trainer):
             "seeds": list(summaries),
             "seeds_failed": failed,
             "interrupted": self._interrupted,
+            "env_steps_per_seed": iterations * self.config.steps_per_iteration,
             "env_steps_per_second": self.config.seeds * self._learned / training,
             "evaluation": figures,
         }

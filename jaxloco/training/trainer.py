@@ -245,8 +245,8 @@ class Trainer:
     def _train(self) -> TrainState:
         with self._open_checkpoints() as checkpoints:
             restored = self._restore(checkpoints) if self.resume else None
-            if restored is not None and int(restored.iteration) == self.config.iterations:
-                return restored  # what came after the training is done again
+            if restored is not None and self._is_trained(restored):
+                return restored
             program = self._compile()
             hosts.wait("compiled")
             state = self._learn(program, restored or program.initial_state, checkpoints)
@@ -254,6 +254,10 @@ class Trainer:
                 if checkpoints is not None:
                     self._warn_of_failure(checkpoints.wait)
         return state
+
+    def _is_trained(self, restored: TrainState) -> bool:
+        """Whether nothing is left to learn; what comes after the training is done again, without compiling that."""
+        return int(restored.iteration) == self.config.iterations
 
     def _open_checkpoints(self) -> AbstractContextManager[Checkpoints | None]:
         """Of several hosts, only the first one reads and writes checkpoints."""
