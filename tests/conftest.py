@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,17 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-# Programs that several tests compile are compiled once a session, and nothing is left in the user's cache.
-_CACHE = tempfile.TemporaryDirectory(prefix="jaxloco-tests-", ignore_cleanup_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# Most of what tests take is compilation: a fifth of the time without LLVM's optimizations. JAX 0.11 has only the new
+# emitters.
+if "XLA_FLAGS" not in os.environ:
+    old_emitters = "--xla_cpu_use_fusion_emitters=false" if version("jax").startswith("0.10.") else ""
+    os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {old_emitters}".strip()
+
+# Programs that several tests compile are compiled once a session, whichever of its processes does, and nothing is left
+# in the user's cache.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="jaxloco-tests-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 
 _COMPILING = re.compile(r"Compiling (?:jit\()?(?P<name>[^\s()]+)\)? ")
 

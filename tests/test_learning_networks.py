@@ -45,6 +45,20 @@ def test_activations_have_finite_slopes_at_and_far_from_zero() -> None:
         assert np.all(np.isfinite(jax.vmap(jax.grad(activation))(points))), name
 
 
+def test_elu_is_that_of_jax_and_so_is_its_slope() -> None:
+    points = jnp.concatenate([jnp.linspace(-100.0, 100.0, 20001), jnp.linspace(-1e-3, 1e-3, 201), jnp.array([-0.0])])
+    found, slope = jax.jit(jax.vmap(jax.value_and_grad(ACTIVATIONS["elu"])))(points)
+    expected, expected_slope = jax.vmap(jax.value_and_grad(jax.nn.elu))(points)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-7)
+    np.testing.assert_allclose(slope, expected_slope, rtol=0, atol=2e-7)
+
+
+def test_no_activation_hides_what_is_not_a_number() -> None:
+    for name, activation in ACTIVATIONS.items():
+        assert np.isnan(jax.jit(activation)(jnp.float32(np.nan))), name
+        assert jax.jit(activation)(jnp.float32(np.inf)) in (1.0, np.inf), name
+
+
 def test_parameters_are_laid_out_as_documented() -> None:
     networks = make_actor_critic(3, 6, 2, NetworkConfig(net_arch_pi=(8,), net_arch_vf=(5, 4), log_std_init=-1.0))
     params = networks.init(jax.random.PRNGKey(0))

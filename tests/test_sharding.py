@@ -12,7 +12,7 @@ from jaxloco.envs.env import Env
 from jaxloco.errors import ConfigError
 from jaxloco.learning import ppo
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.training import loop, trainer
+from jaxloco.training import loop, sharding, trainer
 from jaxloco.training.config import TrainConfig
 
 ITERATIONS = 10
@@ -34,6 +34,15 @@ def train(n_devices: int) -> tuple[loop.TrainState, loop.Totals]:
 @pytest.fixture(scope="module")
 def on_one() -> tuple[loop.TrainState, loop.Totals]:
     return train(1)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="options of a CPU")
+def test_what_xla_flags_say_counts_more_than_how_long_a_program_runs(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
+    assert "xla_backend_optimization_level" not in sharding.compiler_options("long")
+    monkeypatch.delenv("XLA_FLAGS")
+    levels = [sharding.compiler_options(effort)["xla_backend_optimization_level"] for effort in ("long", "once")]
+    assert levels == [1, 0]
 
 
 @pytest.mark.skipif(jax.local_device_count() < 4, reason="needs four devices")

@@ -35,9 +35,16 @@ from jaxloco.learning.symmetry import (
 Params = dict[str, Any]
 
 
+@jax.custom_jvp
 def _elu(x: Array) -> Array:
-    """ELU by exp(x) - 1: absolute error 1e-7 near zero, in half the time of `jax.nn.elu`'s expm1 on a CPU."""
+    """ELU by exp(x) - 1, its slope from the result: half the time of `jax.nn.elu` on a CPU; absolute error 1e-7."""
     return jnp.where(x > 0.0, x, jnp.exp(jnp.minimum(x, 0.0)) - 1.0)
+
+
+@_elu.defjvp
+def _elu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    y = _elu(primals[0])
+    return y, tangents[0] * jnp.where(y > 0.0, 1.0, y + 1.0)
 
 
 def _identity(x: Array) -> Array:

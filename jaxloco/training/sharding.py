@@ -6,6 +6,8 @@ with one device per core so is everything between them.
 """
 
 import contextlib
+import os
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
@@ -29,20 +31,24 @@ SPLIT_SECOND = PartitionSpec(None, ROBOTS)
 """Split along the second axis, where the first one is over seeds."""
 
 
-Effort = Literal["training", "evaluation", "once"]
+Effort = Literal["long", "short", "once"]
 
-# They compile in 0.6 of the time to programs that take 1.05 of it. JAX 0.11 and 0.12 have them no more.
+# They compile in 0.6 of the time to trainings that take 1.05 (Upkie) to 1.1 (Go1) of it. JAX 0.11 and 0.12 have them no
+# more.
 _OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 
 EFFORTS: dict[str, dict[Effort, dict[str, Any]]] = {
     "cpu": {
-        "training": {"xla_backend_optimization_level": 1},
-        "evaluation": {"xla_backend_optimization_level": 1, **_OLD_EMITTERS},
+        "long": {"xla_backend_optimization_level": 1},
+        "short": {"xla_backend_optimization_level": 1, **_OLD_EMITTERS},
         "once": {"xla_backend_optimization_level": 0, **_OLD_EMITTERS},
     },
-    "gpu": {"evaluation": {"xla_gpu_autotune_level": 0}, "once": {"xla_gpu_autotune_level": 0}},
+    "gpu": {"short": {"xla_gpu_autotune_level": 0}, "once": {"xla_gpu_autotune_level": 0}},
 }
 """XLA's options on a kind of device, by how long a program runs; those of them count that the installed XLA has."""
+
+SHORT_STEPS = 500_000
+"""Trainings of fewer env steps are short: they would not win back what it takes to compile a better program."""
 
 
 def use_all_cores() -> None:
@@ -70,7 +76,7 @@ def over_robots(
     inputs: Any,
     outputs: Any,
     donate: tuple[int, ...] = (),
-    effort: Effort = "training",
+    effort: Effort = "long",
 ) -> Any:
     """Compile a function of one device's share for all devices.
 
@@ -95,12 +101,17 @@ def compiled(function: Callable[..., Any], effort: Effort, **options: Any) -> An
 
     Args:
         function: The program.
-        effort: How long it runs: as a training, or for some seconds, as an evaluation, or once, as what begins it.
+        effort: How long it runs: for minutes or longer, for up to a minute or two, or once, as what begins a training.
         options: Of `jax.jit`.
     """
+    return jax.jit(function, compiler_options=compiler_options(effort) or None, **options)
+
+
+def compiler_options(effort: Effort) -> dict[str, Any]:
+    """Return those of `EFFORTS` that the installed XLA has and that the environment variable XLA_FLAGS leaves to us."""
     wanted = EFFORTS.get(jax.default_backend(), {}).get(effort, {})
-    chosen = {name: value for name, value in wanted.items() if _knows(name, value)}
-    return jax.jit(function, compiler_options=chosen or None, **options)
+    said = re.findall(r"--(\w+)", os.environ.get("XLA_FLAGS", ""))
+    return {name: value for name, value in wanted.items() if name not in said and _knows(name, value)}
 
 
 @lru_cache

@@ -121,7 +121,14 @@ def compile_program(
     memory.check_engine(env, mesh.size, config)
     of_state = loop.places(agent.seeds)
     places = (of_state, SHARED, SHARED)
-    iterate = sharding.over_robots(partial(loop.iterate, env, agent), mesh, places, (of_state, SHARED), donate=(0,))
+    iterate = sharding.over_robots(
+        partial(loop.iterate, env, agent),
+        mesh,
+        places,
+        (of_state, SHARED),
+        donate=(0,),
+        effort="short" if config.total_timesteps < sharding.SHORT_STEPS else "long",
+    )
     number = jax.ShapeDtypeStruct((), jnp.int32)
     reset = start.lower()
     with ThreadPoolExecutor(2) as beside:
@@ -555,7 +562,7 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     available = jax.local_device_count() if _may_share(env.engine) else 1
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
     begin = sharding.compiled(partial(_begin_evaluation, env, episodes), "once")
-    play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="evaluation")
+    play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="short")
     learner = partial(ppo.init_learner, networks=agent.networks, config=agent.config)
     learner = partial(learner, observation_dims=env.observation_sizes)
     shapes = jax.eval_shape(learner, jax.ShapeDtypeStruct((2,), np.uint32)), jax.eval_shape(begin, np.int32(0))
