@@ -405,18 +405,19 @@ def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
     ],
 )
 def test_a_short_training_of_each_robot_takes_some_of_the_error_of_the_yaw_rate_off(tmp_path, task, factor):
-    """160 000 steps of 64 robots with small networks; of 240 000, 0.69, 0.74, 0.69 and 0.76 were left at that point."""
+    """240 000 steps of 64 robots with small networks, which are all asked to turn, or chance decides what is asked."""
     from training_helpers import train
 
     base = recipe(task)
     network = replace(base.network, net_arch_pi=(64, 64), net_arch_vf=(64, 64))
     sizes = {
         "n_envs": 64,
-        "total_timesteps": 160_000,
+        "total_timesteps": 240_000,
         "metrics_every": 16_000,
+        "task": replace(base.task, nonzero_shares=(0.9, 0.25, 1.0)),
         "eval_episodes": 0,
         "video_seconds": 0.0,
     }
     _, recorder = train(replace(base, network=network, **sizes), tmp_path / "run")
     errors = [row["reward_raw/yaw_rate_error"] for row in recorder.metrics]
-    assert np.mean(errors[-2:]) < factor * errors[0]
+    assert np.mean(errors[-4:]) < factor * np.mean(errors[:4])

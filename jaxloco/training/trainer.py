@@ -566,7 +566,9 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     learner = partial(ppo.init_learner, networks=agent.networks, config=agent.config)
     learner = partial(learner, observation_dims=env.observation_sizes)
     shapes = jax.eval_shape(learner, jax.ShapeDtypeStruct((2,), np.uint32)), jax.eval_shape(begin, np.int32(0))
-    return begin, play.lower(*shapes).compile(), sharding.placed(mesh, (SHARED, SPLIT))
+    with ThreadPoolExecutor(1) as beside:  # XLA mostly uses one core for each
+        player = beside.submit(play.lower(*shapes).compile)
+        return begin.lower(np.int32(0)).compile(), player.result(), sharding.placed(mesh, (SHARED, SPLIT))
 
 
 def _begin_evaluation(env: Environment, episodes: int, seed: jax.Array) -> EpisodeState:
