@@ -39,9 +39,9 @@ def on_one() -> tuple[loop.TrainState, loop.Totals]:
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="options of a CPU")
 def test_what_xla_flags_say_counts_more_than_how_long_a_program_runs(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
-    assert "xla_backend_optimization_level" not in sharding.compiler_options("long")
+    assert "xla_backend_optimization_level" not in sharding.compiler_options("training")
     monkeypatch.delenv("XLA_FLAGS")
-    levels = [sharding.compiler_options(effort)["xla_backend_optimization_level"] for effort in ("long", "once")]
+    levels = [sharding.compiler_options(effort)["xla_backend_optimization_level"] for effort in ("training", "once")]
     assert levels == [1, 0]
 
 

@@ -31,7 +31,7 @@ SPLIT_SECOND = PartitionSpec(None, ROBOTS)
 """Split along the second axis, where the first one is over seeds."""
 
 
-Effort = Literal["long", "short", "once"]
+Effort = Literal["training", "short training", "evaluation", "once"]
 
 # They compile in 0.6 of the time to trainings that take 1.05 (Upkie) to 1.1 (Go1) of it. JAX 0.11 and 0.12 have them no
 # more.
@@ -39,11 +39,12 @@ _OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 
 EFFORTS: dict[str, dict[Effort, dict[str, Any]]] = {
     "cpu": {
-        "long": {"xla_backend_optimization_level": 1},
-        "short": {"xla_backend_optimization_level": 1, **_OLD_EMITTERS},
+        "training": {"xla_backend_optimization_level": 1},
+        "short training": {"xla_backend_optimization_level": 1, **_OLD_EMITTERS},
+        "evaluation": {"xla_backend_optimization_level": 1, **_OLD_EMITTERS},
         "once": {"xla_backend_optimization_level": 0, **_OLD_EMITTERS},
     },
-    "gpu": {"short": {"xla_gpu_autotune_level": 0}, "once": {"xla_gpu_autotune_level": 0}},
+    "gpu": {"evaluation": {"xla_gpu_autotune_level": 0}, "once": {"xla_gpu_autotune_level": 0}},
 }
 """XLA's options on a kind of device, by how long a program runs; those of them count that the installed XLA has."""
 
@@ -76,7 +77,7 @@ def over_robots(
     inputs: Any,
     outputs: Any,
     donate: tuple[int, ...] = (),
-    effort: Effort = "long",
+    effort: Effort = "training",
 ) -> Any:
     """Compile a function of one device's share for all devices.
 
@@ -101,7 +102,7 @@ def compiled(function: Callable[..., Any], effort: Effort, **options: Any) -> An
 
     Args:
         function: The program.
-        effort: How long it runs: for minutes or longer, for up to a minute or two, or once, as what begins a training.
+        effort: How long it runs: as a training, a short one, an evaluation, or once, as what begins it.
         options: Of `jax.jit`.
     """
     return jax.jit(function, compiler_options=compiler_options(effort) or None, **options)

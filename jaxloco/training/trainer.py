@@ -127,7 +127,7 @@ def compile_program(
         places,
         (of_state, SHARED),
         donate=(0,),
-        effort="short" if config.total_timesteps < sharding.SHORT_STEPS else "long",
+        effort="short training" if config.total_timesteps < sharding.SHORT_STEPS else "training",
     )
     number = jax.ShapeDtypeStruct((), jnp.int32)
     reset = start.lower()
@@ -562,7 +562,7 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     available = jax.local_device_count() if _may_share(env.engine) else 1
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
     begin = sharding.compiled(partial(_begin_evaluation, env, episodes), "once")
-    play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="short")
+    play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="evaluation")
     learner = partial(ppo.init_learner, networks=agent.networks, config=agent.config)
     learner = partial(learner, observation_dims=env.observation_sizes)
     shapes = jax.eval_shape(learner, jax.ShapeDtypeStruct((2,), np.uint32)), jax.eval_shape(begin, np.int32(0))
