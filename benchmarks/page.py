@@ -353,7 +353,7 @@ _BRAX = "jaxloco bench against-brax"
 _SB3 = "jaxloco bench against-sb3"
 _ONBOARD = "jaxloco bench onboard RUN/policy"
 _WALK = "jaxloco bench velocity-run --seeds 0 1 2"
-_ROUGH = "jaxloco bench velocity-run --task go1-rough --out benchmarks/results/velocity_run_rough.json"
+_ROUGH = "jaxloco bench velocity-run --task go1-rough --seeds 0 1 2 --out benchmarks/results/velocity_run_rough.json"
 _HUMANOID = (
     "jaxloco bench velocity-run --task berkeley-humanoid-velocity --out benchmarks/results/velocity_run_humanoid.json"
 )

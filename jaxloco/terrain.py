@@ -368,3 +368,6 @@ KINDS: dict[str, Callable[[_Tile], np.ndarray]] = {
     "flat": _flat,
 }
 """Kinds of tiles; directions are those of a robot that walks away from the middle."""
+
+SOLID_KINDS = tuple(kind for kind in KINDS if kind not in ("stones", "gaps"))
+"""Kinds without holes: what a robot that does not see the ground can learn to cross."""

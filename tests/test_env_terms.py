@@ -92,10 +92,10 @@ def test_a_range_may_have_other_ends_in_training():
 
 def test_success_widens_a_range_and_failure_narrows_it():
     curriculum = Curriculum(step_up=0.2, step_down=0.1)
-    key, grade = jax.random.PRNGKey(0), curriculum.grade
-    state = curriculum.after_episode(level(success=0.5), grade(jnp.bool_(False)), key)
+    grade = curriculum.grade
+    state = curriculum.after_episode(level(success=0.5), grade(jnp.bool_(False)))
     assert float(state.success) == pytest.approx(0.7)
-    state = curriculum.after_episode(state, grade(jnp.bool_(True)), key)
+    state = curriculum.after_episode(state, grade(jnp.bool_(True)))
     assert float(state.success) == pytest.approx(0.6)
     assert float(Range(-1.0, 1.0, grows="success").bounds(state, 1.0)[1]) == pytest.approx(0.6)
 

@@ -444,15 +444,11 @@ def states(levels: list[float], kinds: int = 1) -> CurriculumState:
     return CurriculumState(*stages, jnp.ones(count, bool))
 
 
-def test_levels_go_up_and_down_by_one_and_past_the_last_to_a_random_one():
+def test_levels_go_up_and_down_by_one_and_stay_between_the_first_and_the_last():
     curriculum, third = terrain_curriculum(Terrain(("gaps",), levels=4)), 1.0 / 3.0
     move = jax.vmap(curriculum.after_episode)
-    keys = jax.random.split(jax.random.PRNGKey(0), 6)
-    after = move(states([0.0, 0.0, third, third, third, 1.0]), jnp.array([1, -1, 1, 0, -1, -1]), keys)
-    np.testing.assert_allclose(after.success, [third, 0.0, 2 * third, third, 0.0, 2 * third], atol=1e-6)
-    keys = jax.random.split(jax.random.PRNGKey(1), 4000)
-    rows = np.asarray(move(states([3 * third] * 4000), jnp.ones(4000, jnp.int32), keys).success) * 3
-    assert [abs(np.mean(rows.round(5) == row) - 0.25) < 0.03 for row in range(4)] == [True] * 4
+    after = move(states([0.0, 0.0, third, third, third, 1.0, 3 * third]), jnp.array([1, -1, 1, 0, -1, -1, 1]))
+    np.testing.assert_allclose(after.success, [third, 0.0, 2 * third, third, 0.0, 2 * third, 1.0], atol=1e-6)
 
 
 def test_robots_share_the_kinds_and_begin_at_the_first_levels_and_evaluations_use_all_or_one():
@@ -550,11 +546,10 @@ def test_a_task_on_terrain_can_take_the_variant_whose_whole_body_touches_the_gro
 
 
 @pytest.mark.parametrize("task", ["go1-rough", "go2-rough", "anymal-c-rough"])
-def test_rough_tasks_have_every_kind_of_terrain(task):
+def test_rough_tasks_have_every_kind_of_terrain_but_holes(task):
     settings = recipe(task).task
-    assert settings.name == task and set(settings.terrain.kinds) == set(KINDS)
-    spec = settings.spec()
-    assert [end.name for end in spec.terminations] == ["fall", "sunk"] and spec.curriculum.recycle
+    assert settings.name == task and set(settings.terrain.kinds) == set(KINDS) - {"stones", "gaps"}
+    assert [end.name for end in settings.spec().terminations] == ["fall", "sunk"]
 
 
 def short_run(terrain: Terrain) -> TrainConfig:

@@ -242,7 +242,7 @@ def test_ranges_widen_for_robots_that_walk_and_narrow_for_those_that_only_surviv
     for walked, fell in ((8.0, False), (8.0, False), (0.0, False), (4.0, True), (6.0, False)):
         outcome = {"terminated": jnp.bool(fell), "elapsed": jnp.float32(1.0)}
         grade = curriculum.grade(jnp.float32(walked), jnp.float32(10.0), **outcome, **curriculum.constants)
-        state = curriculum.after_episode(state, grade, key)
+        state = curriculum.after_episode(state, grade)
         widths.append(float(spans["forward"].bounds(state, 0.5)[1]))
     # Of 1.5 m/s: 0.4, then 0.6 of a tenth more for each success and of a twentieth less for each failure.
     assert widths == pytest.approx([0.69, 0.78, 0.735, 0.69, 0.69])

@@ -119,6 +119,19 @@ def test_one_seed_is_published_without_words_about_several(runs, tmp_path):
     assert "interquartile" not in text.lower() and entry.check()["seeds"] == [3]
 
 
+def test_the_levels_that_robots_reached_are_published_too(runs, tmp_path):
+    for number, run in enumerate(runs):
+        lines = (Path(shutil.copytree(run, tmp_path / str(number))) / "metrics.csv").read_text().splitlines()
+        levels = ["terrain/past_middle", *(f"0.{row}{number}" for row in range(1, len(lines)))]
+        text = "\n".join(f"{line},{level}" for line, level in zip(lines, levels, strict=True))
+        (tmp_path / str(number) / "metrics.csv").write_text(text + "\n")
+    entry = published([tmp_path / "0", tmp_path / "1"], tmp_path / "cart")
+    last = float(f"0.{len(lines) - 1}")
+    assert entry.check()["figures"]["terrain/past_middle"]["values"] == pytest.approx([last, last + 0.01])
+    assert "last row of the training's log" in (entry.path / "README.md").read_text()
+    assert "training's log" not in (published(runs, tmp_path / "flat").path / "README.md").read_text()
+
+
 def test_the_published_command_trains_the_published_configuration(runs, tmp_path):
     entry = published(runs, tmp_path / "cart")
     config = read_json(entry.path / "config.json")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxloco.envs.curriculum import LAST_KEY, CurriculumState
+from jaxloco.envs.curriculum import CurriculumState
 from jaxloco.envs.interface import Environment, EpisodeState
 
 
@@ -78,8 +78,7 @@ def step(
     done = ended.terminated | ended.truncated
     empty = jnp.any(done & state.spare_used)
     state = jax.lax.cond(empty, partial(_refill, env), lambda unchanged: unchanged, state)
-    key_levels = jax.vmap(jax.random.fold_in, (0, None))(state.keys, jnp.uint32(LAST_KEY))  # another for each ending
-    reached = jax.vmap(env.curriculum.after_episode)(ended.curriculum, ended.info.grade, key_levels)
+    reached = jax.vmap(env.curriculum.after_episode)(ended.curriculum, ended.info.grade)
     curriculum = select(done, reached, ended.curriculum)
     robots = select(done, state.spare, ended)
     robots = robots._replace(curriculum=curriculum)

@@ -59,7 +59,6 @@ class Curriculum:
         constants: Fixed parameters of `grade`.
         start: Highest success at the beginning; each robot begins at a random multiple of `step_up` up to it.
         evaluation: Success in evaluations; None for a random multiple of `step_up`.
-        recycle: Send robots past the last level to a random one, so that none forgets the easy ones.
         kinds: Kinds of terrain, which the robots share evenly.
     """
 
@@ -70,7 +69,6 @@ class Curriculum:
     constants: Mapping[str, Any] = field(default_factory=dict)
     start: float = 0.0
     evaluation: float | None = 1.0
-    recycle: bool = False
     kinds: int = 1
 
     def __post_init__(self) -> None:
@@ -105,21 +103,15 @@ class Curriculum:
         state: CurriculumState = jax.tree.map(lambda x: x[0], self.begin(key[None], full=True))
         return state
 
-    def after_episode(self, state: CurriculumState, grade: jax.Array, key: jax.Array) -> CurriculumState:
+    def after_episode(self, state: CurriculumState, grade: jax.Array) -> CurriculumState:
         """Return the levels after an episode.
 
         Args:
             state: The levels before.
             grade: What `grade` gave, ().
-            key: Random key, for robots past the last level, (2,).
         """
         change = jnp.where(grade > 0, self.step_up, jnp.where(grade < 0, -self.step_down, 0.0))
-        reached = state.success + change
-        success = jnp.clip(reached, 0.0, 1.0)
-        if self.recycle:
-            past = reached > 1.0 + 0.5 * self.step_up
-            success = jnp.where(past, self._random(jax.random.uniform(key), 1.0), success)
-        return state._replace(success=success)
+        return state._replace(success=jnp.clip(state.success + change, 0.0, 1.0))
 
     def _random(self, unit: jax.Array, highest: float) -> jax.Array:
         """Return a multiple of `step_up` from 0 to `highest`, all equally likely, from a number in [0, 1)."""

@@ -70,6 +70,5 @@ def terrain_curriculum(terrain: Terrain) -> Curriculum:
         constants={"up": terrain.up, "down": terrain.down},
         start=terrain.start_level * step,
         evaluation=fixed,
-        recycle=True,
         kinds=len(terrain.kinds),
     )

@@ -41,7 +41,7 @@ from jaxloco.tasks.legged import (
     standing_height,
     weight_of,
 )
-from jaxloco.terrain import KINDS, Terrain
+from jaxloco.terrain import SOLID_KINDS, Terrain
 from jaxloco.training.config import TrainConfig
 
 
@@ -500,11 +500,11 @@ ROUGH = Velocity(
     step_height=0.08,
     initial_yaw=math.pi,
     weights=Weights(orientation=-1.0, vertical_velocity=-0.2, pose=0.3, landing=-0.3, stumble=-0.05, body_terrain=-0.1),
-    terrain=Terrain(tuple(KINDS)),
+    terrain=Terrain(SOLID_KINDS),
 )
-"""Rough ground for robots of the size of a Go1, blind: only the critic sees the ground."""
+"""Rough ground for robots of the size of a Go1. They are blind, only the critic sees the ground; so it has no holes."""
 
-GO1_ROUGH = replace(GO1, task=ROUGH, total_timesteps=20_000_000)
+GO1_ROUGH = replace(GO1, task=ROUGH, total_timesteps=6_000_000)
 """Unitree Go1 on rough ground."""
 
 GO2_ROUGH = replace(GO1_ROUGH, task=replace(ROUGH, recipe="go2-rough", robot="go2"))
@@ -521,11 +521,11 @@ ANYMAL_C_ROUGH = replace(
         step_height=0.14,
         payload=(-4.0, 4.0),
         terrain=Terrain(
-            tuple(KINDS),
+            SOLID_KINDS,
             roughness=(0.02, 0.12),
             step=(0.05, 0.22),
             obstacle=(0.05, 0.22),
-            stone=(0.9, 0.5),
+            stone=(0.9, 0.5),  # not among its kinds, but of its size if they are added
             stone_gap=(0.05, 0.3),
             gap=(0.1, 0.5),
         ),

@@ -77,9 +77,10 @@ def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
     out.mkdir(parents=True)
     shutil.copytree(runs[best].policy, out / "policy")
     write_json(out / "config.json", configs[best])
-    evaluation = _evaluation(summaries, configs, best)
+    curves = [read_metrics(run) for run in runs]
+    evaluation = _evaluation(summaries, configs, curves, best)
     write_json(out / "evaluation.json", evaluation)
-    _plot([read_metrics(run) for run in runs], out / "curves.png", summaries[best]["task"])
+    _plot(curves, out / "curves.png", summaries[best]["task"])
     write_text(out / "README.md", _readme(out.name, evaluation, configs[best]))
     return Entry(out)
 
@@ -119,8 +120,10 @@ def _merit(evaluation: Mapping[str, Any]) -> tuple[float, float]:
     return evaluation["survived"], evaluation["return_mean"]
 
 
-def _evaluation(summaries: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]], best: int) -> dict:
-    rows = [_flat(_figures(summary)) for summary in summaries]
+def _evaluation(
+    summaries: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]], curves: Sequence[Metrics], best: int
+) -> dict[str, Any]:
+    rows = [_flat(_figures(*run)) for run in zip(summaries, curves, strict=True)]
     return {
         "schema": SCHEMA,
         "task": summaries[best]["task"],
@@ -135,11 +138,12 @@ def _evaluation(summaries: Sequence[Mapping[str, Any]], configs: Sequence[Mappin
     }
 
 
-def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _figures(summary: Mapping[str, Any], curves: Metrics) -> dict[str, Any]:
     evaluation = summary["evaluation"]
     keys = ("survived", "seconds_mean", "return_mean", "reward_raw", "reward_last")
     return {
         **{key: evaluation[key] for key in keys if key in evaluation},
+        **{name: float(values[-1]) for name, values in curves.items() if name.startswith("terrain/")},
         "env_steps": summary["env_steps"],
         "wall_seconds": summary["wall_seconds"],
     }
@@ -211,12 +215,14 @@ on {evaluation["physics"]} physics, {evaluation["device"]}, with {versions}.
 {evaluation["episodes"]} randomized episodes per seed, without exploration noise, at the end of training.
 {_SPREAD[one]}
 `reward_raw` are means over time, `reward_last` those of the last step of each episode.
-
+{_TERRAIN if any(key.startswith("terrain/") for key in evaluation["figures"]) else ""}
 {_table(evaluation["figures"], seeds)}
 
 ![Learning curves](curves.png)
 """
 
+
+_TERRAIN = "`terrain` are levels of the robots that trained, in the last row of the training's log.\n"
 
 _SPREAD = {
     True: "One seed tells nothing of the spread over seeds.",
