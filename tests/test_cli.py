@@ -322,8 +322,9 @@ def test_choosing_an_engine_prints_nothing():
     assert result.stdout == ""
 
 
-def test_train_py_is_jaxloco_train(tmp_path):
-    command = [sys.executable, str(REPOSITORY / "train.py"), "cartpol"]
+@pytest.mark.parametrize("words", [(str(REPOSITORY / "train.py"),), ("-m", "jaxloco", "train")])
+def test_train_py_and_the_module_are_jaxloco_train(words):
+    command = [sys.executable, *words, "cartpol"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert result.returncode == 2
     assert "unknown task 'cartpol'; did you mean 'cartpole'?" in result.stderr

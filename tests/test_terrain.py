@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,8 @@ from jaxloco.tasks.cartpole import Cartpole
 from jaxloco.tasks.velocity import ROUGH, Velocity
 from jaxloco.terrain import KINDS, HeightGrid, Terrain, make_grid, make_tile
 from jaxloco.training.config import TrainConfig, at_level
+from jaxloco.training.evaluation import by_terrain
+from jaxloco.training.run_folder import RunFolder, read_json
 
 SMALL = Terrain(tuple(KINDS), levels=2, tile=4.0, border=0.5, platform=1.0)
 """Every kind at its easiest and at its hardest."""
@@ -552,6 +555,22 @@ def test_rough_tasks_have_every_kind_of_terrain_but_holes(task):
     assert [end.name for end in settings.spec().terminations] == ["fall", "sunk"]
 
 
+def test_an_evaluation_tells_kinds_and_levels_apart():
+    """Of the three levels none was played at the first; of the three kinds none on slopes."""
+    episodes = SimpleNamespace(
+        kind=np.array([0, 0, 2, 2]),
+        level=np.float32([0.5, 1.0, 0.5, 0.5]),
+        survived=np.array([True, True, False, True]),
+        passed=np.array([True, False, False, True]),
+    )
+    assert by_terrain(Terrain(("rough", "slopes", "flat"), levels=3), episodes) == {
+        "survived_by_kind": {"rough": 1.0, "flat": 0.5},
+        "passed_by_kind": {"rough": 0.5, "flat": 0.5},
+        "passed_by_level": {"1": pytest.approx(2 / 3), "2": 0.0},
+    }
+    assert by_terrain(Terrain(), episodes) == {}
+
+
 def short_run(terrain: Terrain) -> TrainConfig:
     """Six iterations of eight Go1s."""
     base = recipe("go1-rough")
@@ -596,7 +615,6 @@ def test_a_run_on_terrain_reports_levels_and_resumes_bit_for_bit(tmp_path: Path)
     from jaxloco.training import loop, trainer
     from jaxloco.training.checkpoint import Checkpoints
     from jaxloco.training.metrics import read_metrics
-    from jaxloco.training.run_folder import RunFolder
 
     terrain = replace(SMALL, kinds=("gaps", "flat", "slopes"))
     config = short_run(terrain)
@@ -608,6 +626,8 @@ def test_a_run_on_terrain_reports_levels_and_resumes_bit_for_bit(tmp_path: Path)
     assert (metrics["terrain/past_middle"] == metrics["terrain/level"]).all()  # with two levels
     assert "terrain/left_per_minute" in metrics and "terminations_per_minute/sunk" in metrics
     assert (tmp_path / "run" / "terrain.png").read_bytes().startswith(b"\x89PNG")
+    evaluation = read_json(tmp_path / "run" / "summary.json")["evaluation"]
+    assert evaluation["passed"] <= evaluation["survived"] and evaluation["passed_by_kind"].keys() <= set(terrain.kinds)
 
     env = Env(config.task.spec(), "native")
     agent = loop.make_agent(env, config)

@@ -132,7 +132,7 @@ class Recovery(LeggedTask):
             ),
             randomization=self._randomizers(robot),
             pushes=self._pushes(robot) if self.kick else None,
-            curriculum=Curriculum(grade=stood_up, constants=self._stands(robot)) if self._graded else Curriculum(),
+            curriculum=Curriculum(grade=stood_up, constants=self._stands(robot)),
         )
 
     def _stands(self, robot: Robot) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Deterministic evaluation: each of many randomized robots plays one episode, without exploration noise."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxloco.envs import batch
 from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.learning.ppo import LearnerState
+from jaxloco.terrain import Terrain
 from jaxloco.training.rollout import Agent
 
 
@@ -20,6 +22,9 @@ class Episodes(NamedTuple):
         returns: Sum of rewards, (N,).
         lengths: Control steps, (N,).
         survived: Whether the episode ended without a termination, (N,).
+        passed: Whether its grade at the end was 1, see `jaxloco.envs.curriculum.Curriculum`, (N,).
+        kind: Kind of terrain it was played on, int32, (N,).
+        level: Success it was played at, 0 to 1, which on terrain is the level, (N,).
         reward_terms: Sum of each raw reward term, (N, n_terms).
         last_terms: Each raw reward term in the last step, (N, n_terms).
         squares: Sum over steps of each actor quantity's square, noiseless, (N, frame).
@@ -31,6 +36,9 @@ class Episodes(NamedTuple):
     returns: jax.Array
     lengths: jax.Array
     survived: jax.Array
+    passed: jax.Array
+    kind: jax.Array
+    level: jax.Array
     reward_terms: jax.Array
     last_terms: jax.Array
     squares: jax.Array
@@ -48,6 +56,9 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         returns=jnp.zeros(count),
         lengths=jnp.zeros(count, jnp.int32),
         survived=jnp.ones(count, bool),
+        passed=jnp.zeros(count, bool),
+        kind=robots.curriculum.kind,
+        level=robots.curriculum.success,
         reward_terms=jnp.zeros((count, terms)),
         last_terms=jnp.zeros((count, terms)),
         squares=jnp.zeros((count, frame)),
@@ -73,10 +84,11 @@ def _step(
     live = alive.astype(jnp.float32)
     reading = jax.vmap(env.measure)(after)
     pose = env.pose(*jax.tree.map(lambda x: x[0], (robots, after)))
-    sums = Episodes(
+    sums = sums._replace(
         returns=sums.returns + live * after.reward,
         lengths=sums.lengths + alive,
         survived=sums.survived & ~(alive & after.terminated),
+        passed=jnp.where(alive, after.info.grade > 0, sums.passed),
         reward_terms=sums.reward_terms + live[:, None] * after.info.reward_terms,
         last_terms=jnp.where(alive[:, None], after.info.reward_terms, sums.last_terms),
         squares=sums.squares + live[:, None] * jnp.square(reading),
@@ -92,6 +104,8 @@ def _step(
 def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
     """Return the figures of an evaluation, as plain numbers.
 
+    `passed` is the share of episodes of grade 1: of robots that did what the curriculum asks for. On terrain there are
+    `survived` and `passed` also by kind, and `passed` by level.
     `reward_last` holds the mean over episodes of each raw reward term in the last step: what was reached.
     `rms` holds the root mean square over time and episodes of each quantity that the policy reads, without noise.
     """
@@ -107,6 +121,8 @@ def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
         "physics": env.engine,
         "episodes": len(lengths),
         "survived": float(np.mean(episodes.survived)),
+        "passed": float(np.mean(episodes.passed)),
+        **by_terrain(env.ground.terrain, episodes),
         "seconds_mean": float(lengths.mean() * env.dt),
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
@@ -116,3 +132,22 @@ def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
         "rms": {n: float(np.sqrt(c.sum() / c.shape[1] / steps)) for n, c in zip(env.measured, columns, strict=True)},
         "nan_episodes": int(np.sum(episodes.nonfinite)),
     }
+
+
+def by_terrain(terrain: Terrain, episodes: Episodes) -> dict[str, Any]:
+    """Return shares of episodes by kind and by level of terrain, without those that none was played on."""
+    if not terrain.kinds:
+        return {}
+    levels = np.rint(np.asarray(episodes.level) * (terrain.levels - 1)).astype(int)
+    kinds = [terrain.kinds[kind] for kind in np.asarray(episodes.kind)]
+    return {
+        "survived_by_kind": _shares(episodes.survived, kinds, terrain.kinds),
+        "passed_by_kind": _shares(episodes.passed, kinds, terrain.kinds),
+        "passed_by_level": _shares(episodes.passed, levels, range(terrain.levels)),
+    }
+
+
+def _shares(flags: jax.Array, groups: Iterable[Any], names: Iterable[Any]) -> dict[str, float]:
+    """Return the mean of some episodes' flags in each group that there is."""
+    where = np.asarray(list(groups))
+    return {str(name): float(np.mean(flags[where == name])) for name in names if (where == name).any()}

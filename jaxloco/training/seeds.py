@@ -25,7 +25,7 @@ from jaxloco.training.statistics import bootstrap
 from jaxloco.training.trainer import Chunk, Program, Trainer
 from jaxloco.visual.plots import plot_seeds
 
-FIGURES = ("survived", "return_mean", "seconds_mean")
+FIGURES = ("survived", "passed", "return_mean", "seconds_mean")
 """What the joint summary tells of the evaluations."""
 
 

@@ -618,7 +618,8 @@ def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
     }
     figures = summary.get("evaluation")
     if figures:
-        lines["episodes survived"] = f"{100 * figures['survived']:.1f} % of {figures['episodes']}"
+        names = ["survived"] if figures["passed"] == figures["survived"] else ["survived", "passed"]
+        lines |= {f"episodes {name}": f"{100 * figures[name]:.1f} % of {figures['episodes']}" for name in names}
     lines["policy"] = str(folder.policy)
     lines["run folder"] = str(folder)
     return lines

@@ -140,7 +140,7 @@ def _evaluation(
 
 def _figures(summary: Mapping[str, Any], curves: Metrics) -> dict[str, Any]:
     evaluation = summary["evaluation"]
-    keys = ("survived", "seconds_mean", "return_mean", "reward_raw", "reward_last")
+    keys = ("survived", "passed", "seconds_mean", "return_mean", "passed_by_kind", "reward_raw", "reward_last")
     return {
         **{key: evaluation[key] for key in keys if key in evaluation},
         **{name: float(values[-1]) for name, values in curves.items() if name.startswith("terrain/")},
