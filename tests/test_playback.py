@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -19,10 +20,11 @@ from jaxloco.playback import instruments as instruments_module
 from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
-from jaxloco.playback.play import Playback, describe, evaluate_bundle
+from jaxloco.playback.play import Playback, describe, evaluate_bundle, share_passed
 from jaxloco.playback.scenario import Scenario
 from jaxloco.playback.simulator import Simulator
 from jaxloco.robot import load_robot, robots_dir
+from jaxloco.tasks import recipe
 
 STILL = Conditions(push_scale=0.0, command=(0.0, 0.0, 0.0))
 
@@ -280,7 +282,19 @@ def test_evaluate_plays_a_bundle_and_a_run_with_one_command(bundles, tmp_path, c
     same = "each step in the first 0.1 s of episode 0 shows the readings that it would in training"
     assert out.count("survived") == 2 and same in out and "left out" not in out
     first, second = (json.loads(Path(name).read_text()) for name in ("a.json", "b.json"))
-    assert first == second and first["episodes"] == 2 and first["survived"] == 1.0
+    assert first == second and first["episodes"] == 2 and first["survived"] == first["passed"] == 1.0
+
+
+def test_a_robot_that_stands_at_the_end_has_passed_where_that_is_asked_for():
+    spec = recipe("go1-recovery").task.spec()
+    robot = load_robot(spec.robot, spec.variant)
+    lies = robot.default_qpos.copy()
+    lies[2:7] = 0.1, 0.0, 1.0, 0.0, 0.0  # on its back
+    records = [SimpleNamespace(qpos=[lies, qpos], qvel=np.zeros((2, 18))) for qpos in (robot.default_qpos, lies)]
+    results = [SimpleNamespace(survived=True)] * 2
+    assert share_passed(spec.curriculum, Instruments(robot, spec.quantities), results, records) == {"passed": 0.5}
+    walked = recipe("go1-rough").task.spec()  # what it walked is not in the readings at the end
+    assert share_passed(walked.curriculum, Instruments(robot, walked.quantities), results, records) == {}
 
 
 def test_the_table_names_the_first_difference(bundles):

@@ -10,9 +10,9 @@ import mujoco
 import numpy as np
 
 from jaxloco import options
+from jaxloco.envs.curriculum import Curriculum
 from jaxloco.envs.env import EnvSpec, robot_on_ground
 from jaxloco.envs.ground import Ground
-from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import BundleError, ConfigError, JaxlocoError, UnknownNameError
 from jaxloco.onboard.clients.run import EpisodeResult, run_episode
@@ -242,11 +242,12 @@ def evaluate_bundle(
         on_episode: Called with every result as soon as it is there.
 
     Returns:
-        "episodes", "survived" (share), "seconds_mean", "reward_raw" (mean over time of each reward term that can be
-        computed from what is recorded), "torque_saturation" and "speed_saturation" (share of time and motors; with the
-        worst motor), "training" (the evaluation of the training, as the bundle holds it), "compared_episode" (from 0),
-        "compared_seconds", "not_compared" (conditions that the comparison does not see), "first_difference",
-        "conditions".
+        "episodes", "survived" (share), "passed" (share of grade 1, see `jaxloco.envs.curriculum.Curriculum`; not there
+        if the grade depends on more than the readings at the end), "seconds_mean", "reward_raw" (mean over time of each
+        reward term that can be computed from what is recorded), "torque_saturation" and "speed_saturation" (share of
+        time and motors; with the worst motor), "training" (the evaluation of the training, as the bundle holds it),
+        "compared_episode" (from 0), "compared_seconds", "not_compared" (conditions that the comparison does not see),
+        "first_difference", "conditions".
     """
     playback = Playback.load(folder, conditions, level)
     scenarios = playback.scenarios(episodes, seed)
@@ -259,13 +260,15 @@ def evaluate_bundle(
             on_episode(result)
     worst = next((i for i, result in enumerate(results) if not result.survived), 0)
     difference = playback.difference(scenarios[worst], compare_seconds) if compare_seconds > 0.0 else None
+    instruments = Instruments(playback.robot, playback.spec.quantities, playback.spec.scan)
     return {
         "simulator": f"MuJoCo {mujoco.__version__}, mj_step",
         "conditions": asdict(conditions),
         "episodes": episodes,
         "survived": float(np.mean([result.survived for result in results])),
+        **share_passed(playback.spec.curriculum, instruments, results, records),
         "seconds_mean": float(np.mean([result.seconds for result in results])),
-        "reward_raw": _reward_terms(playback, records),
+        "reward_raw": _reward_terms(playback.spec, instruments, records),
         **_saturation(playback.robot, records),
         "safety": {name: sum(r.report.safety[name] for r in results) for name in results[0].report.safety},
         "compared_episode": worst,
@@ -276,13 +279,27 @@ def evaluate_bundle(
     }
 
 
-def _reward_terms(playback: Playback, records: Sequence[Record]) -> dict[str, float]:
+def share_passed(
+    curriculum: Curriculum, instruments: Instruments, results: Sequence[EpisodeResult], records: Sequence[Record]
+) -> dict[str, float]:
+    """Return the share of episodes of grade 1, if no more than the readings at the end are needed to tell."""
+    graded = _bind("grade", curriculum.grade, (*instruments.names, "terminated"), {}, curriculum.constants)
+    if graded is None:
+        return {}
+    passed = []
+    for result, record in zip(results, records, strict=True):
+        panel = instruments.at(record.qpos[-1], record.qvel[-1])
+        end = {name: panel[name] for name in graded.sources.values() if name != "terminated"}
+        passed.append(int(graded({**end, "terminated": np.bool_(not result.survived)})) > 0)
+    return {"passed": float(np.mean(passed))}
+
+
+def _reward_terms(spec: EnvSpec, instruments: Instruments, records: Sequence[Record]) -> dict[str, float]:
     """Return the mean over time of the reward terms that depend on nothing but instruments and commands."""
-    instruments = Instruments(playback.robot, playback.spec.quantities, playback.spec.scan)
-    commands = [command.name for command in playback.spec.commands]
+    commands = [command.name for command in spec.commands]
     bound: dict[str, Bound] = {}
-    for term in playback.spec.rewards:
-        reads = _bind(term, (*instruments.names, *commands))
+    for term in spec.rewards:
+        reads = _bind(term.name, term.function, (*instruments.names, *commands), term.inputs, term.constants)
         if reads is not None:
             bound[term.name] = reads
     names = sorted({source for term in bound.values() for source in term.sources.values()})
@@ -296,9 +313,16 @@ def _reward_terms(playback: Playback, records: Sequence[Record]) -> dict[str, fl
     return {name: float(np.mean(jax.vmap(term)(values))) for name, term in bound.items() if term.sources}
 
 
-def _bind(term: RewardTerm, known: Sequence[str]) -> Bound | None:
+def _bind(
+    what: str,
+    function: Callable[..., Any],
+    known: Sequence[str],
+    inputs: Mapping[str, str],
+    constants: Mapping[str, Any],
+) -> Bound | None:
+    """Bind a term; None if it reads what is not known here."""
     try:
-        return bind(term.function, known, what=term.name, inputs=term.inputs, constants=term.constants)
+        return bind(function, known, what=what, inputs=inputs, constants=constants)
     except (ConfigError, UnknownNameError):
         return None
 
@@ -322,6 +346,8 @@ def table(figures: Mapping[str, Any]) -> str:
     rows = [("", "here", "in training")]
     rows.append(("episodes", str(figures["episodes"]), str(training.get("episodes", ""))))
     rows.append(("survived", _percent(figures["survived"]), _percent(training.get("survived"))))
+    if "passed" in figures:
+        rows.append(("passed", _percent(figures["passed"]), _percent(training.get("passed"))))
     rows.append(("mean length (s)", _number(figures["seconds_mean"]), _number(training.get("seconds_mean"))))
     for name, value in figures["reward_raw"].items():
         rows.append((name, _number(value), _number(training.get("reward_raw", {}).get(name))))
