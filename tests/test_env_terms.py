@@ -11,8 +11,8 @@ from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer, turned
-from jaxloco.envs.perturbations import Pushes
-from jaxloco.envs.quantities import pitch_angle, roll_angle, rotate_inverse
+from jaxloco.envs.perturbations import Pushes, Support
+from jaxloco.envs.quantities import pitch_angle, roll_angle, rotate, rotate_inverse
 from jaxloco.envs.terms import bind
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.pipeline import Pipeline
@@ -312,13 +312,33 @@ def test_a_push_lasts_as_long_as_it_should():
     assert set(np.diff(starts)) <= {120, 121}  # 0.1 s of push and 0.5 s of rest
 
 
+def about(axis: int, angle: float) -> jax.Array:
+    return jnp.zeros(4).at[0].set(jnp.cos(angle / 2)).at[1 + axis].set(jnp.sin(angle / 2))
+
+
+def test_a_support_rights_the_base_and_fades_with_progress():
+    """Leaning forward by 0.3 rad and rolling on at 2 rad/s, once facing forward and once facing left."""
+    support, still = Support(stiffness=10.0, damping=3.0, until=0.5), jnp.zeros(3)
+    rolling, start = jnp.array([2.0, 0.0, 5.0]), jnp.float32(0.0)  # of a yaw rate it takes no notice
+    back = [0.0, -10.0 * np.sin(0.3), 0.0]
+    np.testing.assert_allclose(support.torque(about(1, 0.3), still, start), back, atol=1e-5)
+    np.testing.assert_allclose(support.torque(about(2, 0.3), still, start), 0.0, atol=1e-6)
+    slowed = support.torque(about(0, 0.0), rolling, start)
+    np.testing.assert_allclose(slowed, [-6.0, 0.0, 0.0], atol=1e-6)
+    left = rotate(about(2, np.pi / 2), jnp.array([1.0, 0.0, 0.0]))
+    np.testing.assert_allclose(left, [0.0, 1.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(support.torque(about(2, np.pi / 2), rolling, start), [0.0, -6.0, 0.0], atol=1e-5)
+    for progress, share in ((0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
+        torque = support.torque(about(1, 0.3), still, jnp.float32(progress))
+        np.testing.assert_allclose(torque, share * np.array(back), atol=1e-5)
+    with pytest.raises(ConfigError, match="until"):
+        Support(1.0, 1.0, until=0.0)
+
+
 # Frames
 
 
 def test_pitch_and_roll_of_known_orientations():
-    def about(axis: int, angle: float) -> jax.Array:
-        return jnp.zeros(4).at[0].set(jnp.cos(angle / 2)).at[1 + axis].set(jnp.sin(angle / 2))
-
     assert float(pitch_angle(about(1, 0.3))) == pytest.approx(0.3, abs=1e-6)
     assert float(roll_angle(about(0, -0.2))) == pytest.approx(-0.2, abs=1e-6)
     # Leaning forward by 0.3, gravity points forward in the base: sin 0.3 along x.

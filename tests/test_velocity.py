@@ -252,6 +252,20 @@ def test_ranges_widen_for_robots_that_walk_and_narrow_for_those_that_only_surviv
     assert Env(spec, "native").spec.memories == DISTANCES  # and the grade binds
 
 
+def test_a_support_keeps_a_biped_from_toppling_in_training_alone():
+    """With targets of the default pose the Berkeley Humanoid falls within two seconds."""
+    task = replace(recipe("berkeley-humanoid-velocity").task, support=1.0, kick=0.0)
+    assert replace(task, support=0.0).spec().support is None
+    env = task.spec().build("native")
+    step = jax.jit(partial(batch.step, env))
+    for full, falls in ((False, 0), (True, 8)):
+        state, fell = batch.reset(env, jax.random.PRNGKey(0), 8, full=full), np.zeros(8, bool)
+        for _ in range(100):
+            state, ended = step(state, jnp.zeros((8, env.action_size)))
+            fell |= np.asarray(ended.terminated)
+        assert fell.sum() == falls
+
+
 def test_on_terrain_success_is_the_level():
     task = replace(recipe("go1-rough").task, grow=("commands",), grow_with="success")
     assert task.spec().curriculum == recipe("go1-rough").task.spec().curriculum

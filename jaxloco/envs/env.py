@@ -27,7 +27,7 @@ from jaxloco.envs.height_scan import HeightScan, ground_quantities
 from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
 from jaxloco.envs.memories import Memories, Remembered
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer, ObserverState
-from jaxloco.envs.perturbations import Pushes, PushState
+from jaxloco.envs.perturbations import Pushes, PushState, Support
 from jaxloco.envs.quantities import Quantity, QuantityTable, Snapshot, Values, standard_quantities
 from jaxloco.envs.randomization import InitialState, RandomizedModel, Randomizer
 from jaxloco.envs.rewards import RewardTerm
@@ -99,6 +99,7 @@ class EnvSpec:
         initial_state: Distribution of the first state.
         randomization: How the model differs from episode to episode.
         pushes: External forces.
+        support: What holds the base upright early in a training.
         curriculum: How ranges grow, and levels of terrain.
         terrain: What the robot stands on.
         scan: Where the heights of the ground are measured, for whoever reads `height_scan`.
@@ -122,6 +123,7 @@ class EnvSpec:
     initial_state: InitialState = field(default_factory=InitialState)
     randomization: tuple[Randomizer, ...] = ()
     pushes: Pushes | None = None
+    support: Support | None = None
     curriculum: Curriculum = field(default_factory=Curriculum)
     terrain: Terrain = field(default_factory=Terrain)
     scan: HeightScan = field(default_factory=HeightScan)
@@ -515,7 +517,7 @@ class Env:
         push, force = (self.spec.pushes or NO_PUSHES).step(state.push, sampler, self.dt)
         pipeline, target = actions.apply(self.spec.action.pipeline, state.pipeline, action)
         actuation, acting = self.spec.actuation.step(state.actuation, target, state.draws, self.dt)
-        controls = Controls(self._drive(acting), jnp.concatenate([force, jnp.zeros(3)]))
+        controls = Controls(self._drive(acting), jnp.concatenate([force, self._supporting(state)]))
         physics, readings, finite = self._advance(state, controls)
         commands = {
             command.name: command.step(state.commands[command.name], sampler, self.dt) for command in self.spec.commands
@@ -570,6 +572,14 @@ class Env:
                 overflow=readings.get(OVERFLOW),
             ),
         )
+
+    def _supporting(self, state: EnvState) -> jax.Array:
+        """Return the torque that holds the base upright, world frame, (3,), N m."""
+        if self.spec.support is None:
+            return jnp.zeros(3)
+        orientation = state.physics.qpos[self.robot.base_qpos_indices[3:]]
+        angular_velocity = state.physics.qvel[self.robot.base_qvel_indices[3:]]
+        return self.spec.support.torque(orientation, angular_velocity, state.curriculum.progress)
 
     def _sampler(self, key: jax.Array, curriculum: CurriculumState, numbers: jax.Array | None = None) -> Sampler:
         block = 128 if numbers is None else numbers.shape[0]

@@ -1,4 +1,4 @@
-"""Pushes: forces on a body at random times, for a short while."""
+"""What acts on the base from outside: pushes at random times, and a support that fades while a policy learns."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,7 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxloco.checks import check_finite, check_not_negative, check_positive
 from jaxloco.envs.curriculum import Range, Sampler
+from jaxloco.envs.quantities import rotate, rotate_inverse
 from jaxloco.errors import ConfigError
 
 
@@ -66,3 +68,44 @@ class PushState(NamedTuple):
     force: jax.Array
     left: jax.Array
     wait: jax.Array
+
+
+@dataclass(frozen=True)
+class Support:
+    """A torque on the base that holds it upright, and fades while a policy learns: no robot has it in an evaluation.
+
+    A robot that falls whenever it lifts a foot learns not to lift it. Held, it first learns how to walk, then to do so
+    with ever less help. Source: Yu, Turk and Liu 2018, "Learning symmetric and low-energy locomotion"
+    (arXiv:1801.08093); theirs also holds the robot back and sideways.
+
+    Attributes:
+        stiffness: Torque per tilt, N m/rad.
+        damping: Torque per roll and pitch rate, N m s/rad.
+        until: Share of the training after which nothing of it is left.
+    """
+
+    stiffness: float
+    damping: float
+    until: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_finite(self)
+        check_not_negative(self, "stiffness", "damping")
+        check_positive(self, "until")
+
+    def torque(self, orientation: jax.Array, angular_velocity: jax.Array, progress: jax.Array) -> jax.Array:
+        """Return the torque during a step.
+
+        Args:
+            orientation: Of the base (w, x, y, z), (4,).
+            angular_velocity: Base frame, rad/s, (3,).
+            progress: Share of the training done, 1 in an evaluation, ().
+
+        Returns:
+            World frame, N m, (3,).
+        """
+        up = rotate_inverse(orientation, jnp.array([0.0, 0.0, 1.0]))
+        righting = self.stiffness * jnp.stack([-up[1], up[0], jnp.zeros(())])
+        slowing = self.damping * angular_velocity * jnp.array([1.0, 1.0, 0.0])
+        left = jnp.maximum(1.0 - progress / self.until, 0.0)
+        return left * rotate(orientation, righting - slowing)

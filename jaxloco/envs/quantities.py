@@ -157,6 +157,11 @@ def rotate_inverse(quaternion: jax.Array, vector: jax.Array) -> jax.Array:
     return vector + w * twice + jnp.cross(v, twice)
 
 
+def rotate(quaternion: jax.Array, vector: jax.Array) -> jax.Array:
+    """Express a vector of the frame that `quaternion` (w, x, y, z) rotates in the world. (4,), (3,) → (3,)."""
+    return rotate_inverse(quaternion * jnp.array([1.0, -1.0, -1.0, -1.0]), vector)
+
+
 def pitch_angle(quaternion: jax.Array) -> jax.Array:
     """Return the pitch of a base orientation (w, x, y, z), positive when leaning forward. (4,) → (), rad."""
     w, x, y, z = quaternion

@@ -14,7 +14,7 @@ from jaxloco.envs.actuators import target_drive
 from jaxloco.envs.curriculum import GROWTHS, Range
 from jaxloco.envs.env import ActionSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
-from jaxloco.envs.perturbations import Pushes
+from jaxloco.envs.perturbations import Pushes, Support
 from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import Clip, OutputSpec, Scale, Stage
@@ -58,6 +58,9 @@ class LeggedTask:
         kick_interval: Time between kicks, s.
         restitution: Share of its speed with which a foot bounces off the floor; 0 leaves it as it is, 0.135.
         imu_tilt: Half-width of the misalignment of the IMU about each axis, rad.
+        support: Torque per tilt that holds the base upright at the beginning of a training, as a share of that by which
+            gravity topples the robot, m g h; it fades, and evaluations have none of it.
+        support_until: Share of the training after which nothing of it is left.
         grow: What grows while training, of kicks, randomization and, where there are any, commands; nothing by default.
         grow_with: What it grows with: progress of the training, or success of each robot.
         grow_from: Share of its width that it begins with.
@@ -84,6 +87,8 @@ class LeggedTask:
     kick_interval: Span = (4.0, 8.0)
     restitution: Span = (0.0, 0.0)
     imu_tilt: float = 0.0
+    support: float = 0.0
+    support_until: float = 0.5
     grow: tuple[str, ...] = ()
     grow_with: Literal["progress", "success"] = "progress"
     grow_from: float = 0.3
@@ -91,9 +96,9 @@ class LeggedTask:
     def __post_init__(self) -> None:
         check_finite(self)
         check_positive(self, "episode_seconds", "training_seconds", "action_scale", "history")
-        check_positive(self, *_FACTORS)
+        check_positive(self, *_FACTORS, "support_until")
         check_not_negative(self, "noise", "friction", "com_shift", "kick", "restitution", "imu_tilt", *_TIMES)
-        check_not_negative(self, "grow_from")
+        check_not_negative(self, "grow_from", "support")
         check_at_most(self, 1.0, "restitution", "grow_from")
         check_at_most(self, math.pi, "imu_tilt")
         check_at_most(self, self.episode_seconds, "action_delay", "sensor_latency")
@@ -162,6 +167,13 @@ class LeggedTask:
             make("gains", rand.scale_gains, gains),
             make("torques", rand.scale_torques, self._factor(self.torque_scale)),
         )
+
+    def _support(self, robot: Robot) -> Support | None:
+        """The torque is held for a control period, so its damping is what a stiff one can have in so much time."""
+        if not self.support:
+            return None
+        stiffness = self.support * weight_of(robot) * standing_height(robot)
+        return Support(stiffness, 2.0 * robot.control_dt * stiffness, self.support_until)
 
     def _pushes(self, robot: Robot) -> Pushes:
         """A kick is a force during one control period that changes the velocity of the nominal robot by so much."""

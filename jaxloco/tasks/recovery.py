@@ -132,6 +132,7 @@ class Recovery(LeggedTask):
             ),
             randomization=self._randomizers(robot),
             pushes=self._pushes(robot) if self.kick else None,
+            support=self._support(robot),
             curriculum=Curriculum(grade=stood_up, constants=self._stands(robot)),
         )
 

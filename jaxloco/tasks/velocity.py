@@ -250,6 +250,7 @@ class Velocity(LeggedTask):
             initial_state=self._initial_state(),
             randomization=self._randomizers(robot),
             pushes=self._pushes(robot),
+            support=self._support(robot),
             memories=DISTANCES if self.terrain.kinds or self._graded else (),
             curriculum=self._curriculum(),
             terrain=self.terrain,
