@@ -484,12 +484,14 @@ BERKELEY_HUMANOID = replace(
         max_velocity=(0.8, 0.8, 0.8),
         gait_frequency=1.5,
         swing_height=0.08,
-        step_height=0.0,
+        step_height=0.05,
         loose_joints=("*HFE", "*KFE", "*FFE"),
+        support=1.0,
+        grow=("kicks",),
     ),
     # Joints that hardly matter, such as the soft ankles, would take a bonus for entropy and grow ever noisier.
     ppo=replace(GO1.ppo, ent_coef=0.0),
-    total_timesteps=30_000_000,
+    total_timesteps=6_000_000,
 )
 """Berkeley Humanoid."""
 
