@@ -32,7 +32,8 @@ class TrainCommandOptions:
         transfer: Whether bundles go through the transfer benchmark, and which form of it.
         baseline: Result to take the example gains' figures from; measured, and written there, if there is
             none.
-        keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given.
+        keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given. Runs of the same
+            settings that have finished there are judged, not trained again.
         out: JSON file of the result; benchmarks/results/train_command.json if not given.
     """
 
@@ -94,30 +95,55 @@ def _one(
 
 
 def train(run: Path, seed: int, words: Sequence[str], cache: Path) -> dict[str, Any]:
-    """Run `train.py`.
+    """Run `train.py`, unless the run is there already and has finished: then its own summary counts.
 
     Args:
-        run: Folder of the run, not there yet.
+        run: Folder of the run.
         seed: Training seed.
         words: Further options of `train.py`.
         cache: Empty folder that stands for the user's cache folder.
 
     Returns:
         "wall_seconds" of the process; "stages" as the run's summary has them, and "before_and_after" it
-        (start of Python, imports, end); env steps and their rate, seed, device, precisions.
+        (start of Python, imports, end), which is not known of a run that was there; env steps and their rate, seed,
+        device, precisions.
 
     Raises:
-        JaxlocoError: It failed.
+        JaxlocoError: It failed, or what is there is another run.
     """
+    words = [*words, "--seed", str(seed)]
+    if (run / "summary.json").is_file():
+        _check_same(run, words)
+        return _described(run)
     began = time.perf_counter()
-    _call([str(common.ROOT / "train.py"), *words, "--seed", str(seed), "--out", str(run)], cache)
-    wall = time.perf_counter() - began
-    summary = json.loads((run / "summary.json").read_text())
-    config = json.loads((run / "config.json").read_text())
+    _call([str(common.ROOT / "train.py"), *words, "--out", str(run)], cache)
+    return _described(run, time.perf_counter() - began)
+
+
+def _check_same(run: Path, words: Sequence[str]) -> None:
+    """Refuse a run that did not finish, or that these words of `train.py` would not give."""
+    from jaxloco import options
+    from jaxloco.tasks import DEFAULT_TASK, recipe
+    from jaxloco.training.trainer import plain_config
+
+    task, own = (DEFAULT_TASK, words) if words[0].startswith("-") else (words[0], words[1:])
+    asked = options.parse(recipe(task), own, prog="train.py", description="")
+    config, summary = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary"))
+    if config != json.loads(json.dumps(plain_config(asked))):
+        raise JaxlocoError(f"{run} is a run of other settings or another version; choose another folder: --keep")
+    if summary["interrupted"]:
+        raise JaxlocoError(f"{run} has not finished; go on with: jaxloco train --resume {run}")
+
+
+def _described(run: Path, wall: float | None = None) -> dict[str, Any]:
+    """Return what `train` does of a finished run; `wall` is the time of its process, s."""
+    config, summary = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary"))
+    own = summary["wall_seconds"]
+    around = {} if wall is None else {"before_and_after": round(wall - own, 3)}
     return {
-        "seed": seed,
-        "wall_seconds": round(wall, 2),
-        "stages": {**summary["seconds"], "before_and_after": round(wall - summary["wall_seconds"], 3)},
+        "seed": config["seed"],
+        "wall_seconds": round(own if wall is None else wall, 2),
+        "stages": {**summary["seconds"], **around},
         "env_steps": summary["env_steps"],
         "env_steps_per_second": round(summary["env_steps_per_second"]),
         "physics": summary["physics"],

@@ -32,7 +32,8 @@ class VelocityOptions:
         task: A velocity task.
         seeds: Training seeds, one run each.
         full_episodes: Episodes in the full collision model, 0 for none.
-        keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given.
+        keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given. Runs of the same
+            settings that have finished there are judged, not trained again.
         out: JSON file of the result; benchmarks/results/velocity_run.json if not given.
     """
 

@@ -783,6 +783,11 @@ def test_a_velocity_tasks_run_is_timed_and_judged(tmp_path: Path):
     assert set(result["terms"]) == set(velocity_run.TERMS) and 0.0 <= result["survived_full"]["median"] <= 1.0
     assert "in the full model" in velocity_run.show(result)
     assert result["past_middle"] is None and result["over_seeds"]["yaw_rate"]["seeds"] == 1
+    trained = (tmp_path / "seed_0" / "summary.json").stat().st_mtime
+    again = velocity_run.run(words, velocity_run.VelocityOptions(full_episodes=0, keep=str(tmp_path)))
+    assert again["terms"] == result["terms"] and (tmp_path / "seed_0" / "summary.json").stat().st_mtime == trained
+    with pytest.raises(JaxlocoError, match="seed_0 is a run of other settings"):
+        velocity_run.run(words[2:], velocity_run.VelocityOptions(full_episodes=0, keep=str(tmp_path)))
 
 
 def test_a_velocity_tasks_figures_are_judged_by_the_worst_seed():
