@@ -1,5 +1,7 @@
 """The pieces an environment is made of, each with numbers worked out by hand."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -318,21 +320,21 @@ def about(axis: int, angle: float) -> jax.Array:
 
 def test_a_support_rights_the_base_and_fades_with_progress():
     """Leaning forward by 0.3 rad and rolling on at 2 rad/s, once facing forward and once facing left."""
-    support, still = Support(stiffness=10.0, damping=3.0, until=0.5), jnp.zeros(3)
-    rolling, start = jnp.array([2.0, 0.0, 5.0]), jnp.float32(0.0)  # of a yaw rate it takes no notice
-    back = [0.0, -10.0 * np.sin(0.3), 0.0]
-    np.testing.assert_allclose(support.torque(about(1, 0.3), still, start), back, atol=1e-5)
-    np.testing.assert_allclose(support.torque(about(2, 0.3), still, start), 0.0, atol=1e-6)
-    slowed = support.torque(about(0, 0.0), rolling, start)
-    np.testing.assert_allclose(slowed, [-6.0, 0.0, 0.0], atol=1e-6)
+    support, still = Support(stiffness=10.0, damping=3.0), jnp.zeros(3)
+    rolling = jnp.array([2.0, 0.0, 5.0])  # of a yaw rate it takes no notice
+    np.testing.assert_allclose(support.torque(about(1, 0.3), still), [0.0, -10.0 * np.sin(0.3), 0.0], atol=1e-5)
+    np.testing.assert_allclose(support.torque(about(2, 0.3), still), 0.0, atol=1e-6)
+    np.testing.assert_allclose(support.torque(about(0, 0.0), rolling), [-6.0, 0.0, 0.0], atol=1e-6)
     left = rotate(about(2, np.pi / 2), jnp.array([1.0, 0.0, 0.0]))
     np.testing.assert_allclose(left, [0.0, 1.0, 0.0], atol=1e-6)
-    np.testing.assert_allclose(support.torque(about(2, np.pi / 2), rolling, start), [0.0, -6.0, 0.0], atol=1e-5)
-    for progress, share in ((0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
-        torque = support.torque(about(1, 0.3), still, jnp.float32(progress))
-        np.testing.assert_allclose(torque, share * np.array(back), atol=1e-5)
-    with pytest.raises(ConfigError, match="until"):
-        Support(1.0, 1.0, until=0.0)
+    np.testing.assert_allclose(support.torque(about(2, np.pi / 2), rolling), [0.0, -6.0, 0.0], atol=1e-5)
+    for progress, share in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
+        assert float(support.share(level(progress=progress, success=0.3), 0.5)) == pytest.approx(share)
+    by_success = replace(support, fades="success")
+    assert float(by_success.share(level(progress=1.0, success=0.3), 0.5)) == pytest.approx(0.7)
+    assert float(by_success.share(level(success=0.3, training=False), 0.5)) == 0.0
+    with pytest.raises(ConfigError, match="stiffness"):
+        Support(-1.0, 1.0)
 
 
 # Frames

@@ -575,11 +575,13 @@ class Env:
 
     def _supporting(self, state: EnvState) -> jax.Array:
         """Return the torque that holds the base upright, world frame, (3,), N m."""
-        if self.spec.support is None:
+        support = self.spec.support
+        if support is None:
             return jnp.zeros(3)
         orientation = state.physics.qpos[self.robot.base_qpos_indices[3:]]
         angular_velocity = state.physics.qvel[self.robot.base_qvel_indices[3:]]
-        return self.spec.support.torque(orientation, angular_velocity, state.curriculum.progress)
+        share = support.share(state.curriculum, self.spec.curriculum.progress_until)
+        return share * support.torque(orientation, angular_velocity)
 
     def _sampler(self, key: jax.Array, curriculum: CurriculumState, numbers: jax.Array | None = None) -> Sampler:
         block = 128 if numbers is None else numbers.shape[0]

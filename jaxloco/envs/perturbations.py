@@ -1,13 +1,13 @@
 """What acts on the base from outside: pushes at random times, and a support that fades while a policy learns."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxloco.checks import check_finite, check_not_negative, check_positive
-from jaxloco.envs.curriculum import Range, Sampler
+from jaxloco.checks import check_finite, check_not_negative
+from jaxloco.envs.curriculum import CurriculumState, Range, Sampler
 from jaxloco.envs.quantities import rotate, rotate_inverse
 from jaxloco.errors import ConfigError
 
@@ -81,25 +81,28 @@ class Support:
     Attributes:
         stiffness: Torque per tilt, N m/rad.
         damping: Torque per roll and pitch rate, N m s/rad.
-        until: Share of the training after which nothing of it is left.
+        fades: With what it fades: "progress" of the training, or "success" of the robot.
     """
 
     stiffness: float
     damping: float
-    until: float = 0.5
+    fades: Literal["progress", "success"] = "progress"
 
     def __post_init__(self) -> None:
         check_finite(self)
         check_not_negative(self, "stiffness", "damping")
-        check_positive(self, "until")
 
-    def torque(self, orientation: jax.Array, angular_velocity: jax.Array, progress: jax.Array) -> jax.Array:
-        """Return the torque during a step.
+    def share(self, curriculum: CurriculumState, progress_until: float) -> jax.Array:
+        """Return what is left of it at a stage of the curriculum, 1 to 0, ()."""
+        left = Range(0.0, 0.0, grows=self.fades, nominal=1.0).bounds(curriculum, progress_until)[0]
+        return jnp.where(curriculum.training, left, 0.0)
+
+    def torque(self, orientation: jax.Array, angular_velocity: jax.Array) -> jax.Array:
+        """Return the whole torque.
 
         Args:
             orientation: Of the base (w, x, y, z), (4,).
             angular_velocity: Base frame, rad/s, (3,).
-            progress: Share of the training done, 1 in an evaluation, ().
 
         Returns:
             World frame, N m, (3,).
@@ -107,5 +110,4 @@ class Support:
         up = rotate_inverse(orientation, jnp.array([0.0, 0.0, 1.0]))
         righting = self.stiffness * jnp.stack([-up[1], up[0], jnp.zeros(())])
         slowing = self.damping * angular_velocity * jnp.array([1.0, 1.0, 0.0])
-        left = jnp.maximum(1.0 - progress / self.until, 0.0)
-        return left * rotate(orientation, righting - slowing)
+        return rotate(orientation, righting - slowing)

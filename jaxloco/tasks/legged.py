@@ -59,10 +59,9 @@ class LeggedTask:
         restitution: Share of its speed with which a foot bounces off the floor; 0 leaves it as it is, 0.135.
         imu_tilt: Half-width of the misalignment of the IMU about each axis, rad.
         support: Torque per tilt that holds the base upright at the beginning of a training, as a share of that by which
-            gravity topples the robot, m g h; it fades, and evaluations have none of it.
-        support_until: Share of the training after which nothing of it is left.
+            gravity topples the robot, m g h; it fades as other things grow, and evaluations have none of it.
         grow: What grows while training, of kicks, randomization and, where there are any, commands; nothing by default.
-        grow_with: What it grows with: progress of the training, or success of each robot.
+        grow_with: What that grows and the support fades with: progress of the training, or success of each robot.
         grow_from: Share of its width that it begins with.
     """
 
@@ -88,7 +87,6 @@ class LeggedTask:
     restitution: Span = (0.0, 0.0)
     imu_tilt: float = 0.0
     support: float = 0.0
-    support_until: float = 0.5
     grow: tuple[str, ...] = ()
     grow_with: Literal["progress", "success"] = "progress"
     grow_from: float = 0.3
@@ -96,7 +94,7 @@ class LeggedTask:
     def __post_init__(self) -> None:
         check_finite(self)
         check_positive(self, "episode_seconds", "training_seconds", "action_scale", "history")
-        check_positive(self, *_FACTORS, "support_until")
+        check_positive(self, *_FACTORS)
         check_not_negative(self, "noise", "friction", "com_shift", "kick", "restitution", "imu_tilt", *_TIMES)
         check_not_negative(self, "grow_from", "support")
         check_at_most(self, 1.0, "restitution", "grow_from")
@@ -115,8 +113,8 @@ class LeggedTask:
 
     @property
     def _graded(self) -> bool:
-        """Whether something grows with the success of each robot."""
-        return bool(self.grow) and self.grow_with == "success"
+        """Whether something grows or fades with the success of each robot."""
+        return (bool(self.grow) or self.support > 0.0) and self.grow_with == "success"
 
     def _growing(self, what: str, span: Range) -> Range:
         """Return a range as it is in training: it grows if `what` does."""
@@ -173,7 +171,7 @@ class LeggedTask:
         if not self.support:
             return None
         stiffness = self.support * weight_of(robot) * standing_height(robot)
-        return Support(stiffness, 2.0 * robot.control_dt * stiffness, self.support_until)
+        return Support(stiffness, 2.0 * robot.control_dt * stiffness, self.grow_with)
 
     def _pushes(self, robot: Robot) -> Pushes:
         """A kick is a force during one control period that changes the velocity of the nominal robot by so much."""

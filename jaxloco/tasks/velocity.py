@@ -277,7 +277,8 @@ class Velocity(LeggedTask):
             return terrain_curriculum(self.terrain)
         if not self._graded:
             return Curriculum()
-        return Curriculum(grade=distance_grade, constants={"up": self.terrain.up, "down": self.terrain.down})
+        curriculum = Curriculum(grade=distance_grade, constants={"up": self.terrain.up, "down": self.terrain.down})
+        return replace(curriculum, step_up=0.05, step_down=0.1) if self.support else curriculum  # who falls is held
 
     def _action(self, robot: Robot) -> ActionSpec:
         steps = (stepping(robot, self._gait(robot), self.step_height, self.step_lead),) if self.step_height else ()
@@ -488,6 +489,7 @@ BERKELEY_HUMANOID = replace(
         loose_joints=("*HFE", "*KFE", "*FFE"),
         support=1.0,
         grow=("kicks",),
+        grow_with="success",
     ),
     # Joints that hardly matter, such as the soft ankles, would take a bonus for entropy and grow ever noisier.
     ppo=replace(GO1.ppo, ent_coef=0.0),
