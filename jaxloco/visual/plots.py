@@ -17,6 +17,7 @@ RAW_REWARD = "reward_raw/"
 RETURN = "rollout/ep_rew_mean"
 LENGTH = "rollout/ep_len_mean"
 TERRAIN_LEVEL = "terrain/level"
+PAST_MIDDLE, PAST_MIDDLE_TITLE = "terrain/past_middle", "share past the middle level"
 COLORS = (
     "#0072b2",
     "#d55e00",
@@ -75,6 +76,7 @@ def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float |
     shared = [name for name in runs[0] if all(_has(run, name) for run in runs)] if runs else []
     length = "episode length (s)" if control_dt else "episode length (control steps)"
     panels = [("episode return", RETURN, 1.0), (length, LENGTH, control_dt or 1.0)]
+    panels += [("terrain level", TERRAIN_LEVEL, 1.0), (PAST_MIDDLE_TITLE, PAST_MIDDLE, 1.0)]
     panels += [(name.removeprefix(RAW_REWARD) + " (raw)", name, 1.0) for name in shared if name.startswith(RAW_REWARD)]
     drawn = [(shown, partial(_draw_seeds, metric=name, scale=scale)) for shown, name, scale in panels if name in shared]
     return _draw(drawn, runs, path, title)
@@ -171,7 +173,7 @@ def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel
         (length, _line("rollout/ep_len_mean", scale=scale, floor=0.0), ("rollout/ep_len_mean",)),
         ("reward terms (weighted)", _draw_rewards, tuple(n for n in metrics if n.startswith(REWARD))),
         ("terrain level", _draw_levels, (TERRAIN_LEVEL,)),
-        ("share past the middle level", _line("terrain/past_middle", floor=0.0), ("terrain/past_middle",)),
+        (PAST_MIDDLE_TITLE, _line(PAST_MIDDLE, floor=0.0), (PAST_MIDDLE,)),
         ("explained variance", _line("train/explained_variance", top=1.05), ("train/explained_variance",)),
         ("value loss", _line("train/value_loss", log=True), ("train/value_loss",)),
         ("approximate KL, clip fraction", _draw_kl, ("train/approx_kl", "train/clip_fraction")),
