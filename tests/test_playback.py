@@ -200,12 +200,13 @@ def rough(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_policy_for_terrain_is_played_on_it_at_the_level_asked_for(rough):
     playback = Playback.load(rough, Conditions(push_scale=0.0), level=9)
-    scenarios = playback.scenarios(8, 0)
     terrain = playback.spec.terrain
+    kinds = range(len(terrain.kinds))
+    scenarios = playback.scenarios(len(kinds), 0)
     places = np.array([scenario.qpos[:2] for scenario in scenarios])
     assert np.abs(places[:, 0] - terrain.centre(9, 0)[0]).max() <= 0.25 * terrain.platform
-    columns = [terrain.centre(0, kind)[1] for kind in range(8)]
-    assert sorted(np.argmin(np.abs(places[:, 1:] - columns), axis=1)) == list(range(8))
+    columns = [terrain.centre(0, kind)[1] for kind in kinds]
+    assert sorted(np.argmin(np.abs(places[:, 1:] - columns), axis=1)) == list(kinds)
     stairs = scenarios[int(np.argmin(np.abs(places[:, 1] - columns[terrain.kinds.index("stairs_up")])))]
     assert playback.difference(stairs, 4.0) is None
 
