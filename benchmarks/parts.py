@@ -130,7 +130,8 @@ def _controls(env: Any, before: Any, after: Any) -> Any:
 
     from jaxloco.physics import Controls
 
-    return Controls(env._drive(after.actuation.output), jnp.pad(env.pose(before, after).push, (0, 3)))
+    wrench = jnp.concatenate([env.pose(before, after).push, env._supporting(before)])
+    return Controls(env._drive(after.actuation.output), wrench)
 
 
 def _keys(state: Any) -> Any:
