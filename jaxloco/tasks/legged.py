@@ -111,11 +111,6 @@ class LeggedTask:
     def _growable(self) -> tuple[str, ...]:
         return "kicks", "randomization"
 
-    @property
-    def _graded(self) -> bool:
-        """Whether something grows or fades with the success of each robot."""
-        return (bool(self.grow) or self.support > 0.0) and self.grow_with == "success"
-
     def _growing(self, what: str, span: Range) -> Range:
         """Return a range as it is in training: it grows if `what` does."""
         return replace(span, grows=self.grow_with, start=self.grow_from) if what in self.grow else span
