@@ -107,7 +107,7 @@ def plot_times(documents: Sequence[Result], path: Path) -> str:
     panel.set_xlim(0.0, 100.0)
     panel.set_xlabel("share of the time of a training [%]")
     panel.invert_yaxis()
-    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     _save(figure, path)
     which = "; ".join(map(name_of, documents))
     return f"Stacked bars: share of physics and of the other parts in the time of a training. {which}"
