@@ -350,6 +350,7 @@ def test_words_after_the_dashes_go_to_train_py():
     assert train_command.split_at_dashes(["--seeds", "0"]) == (["--seeds", "0"], [])
 
 
+@pytest.mark.slow
 def test_a_failing_train_py_is_an_error_with_its_message(tmp_path: Path):
     with pytest.raises(JaxlocoError, match="n-envs"):
         train_command.train(tmp_path / "run", 0, ["--n-envs", "many"], tmp_path / "cache")
@@ -713,6 +714,7 @@ def test_every_engine_steps_the_same_robots():
     assert "warp ÷ native" in raw_physics.show(result) and "| warp ÷ native | " in page._engines(result)
 
 
+@pytest.mark.slow
 def test_raw_stepping_of_engines_ends_in_the_same_states():
     from jaxloco.tasks import recipe
 

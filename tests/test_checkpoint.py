@@ -273,6 +273,7 @@ def test_training_goes_on_with_a_warning_when_checkpoints_cannot_be_written(tmp_
 # N + M is N, stop, resume, M
 
 
+@pytest.mark.slow
 def test_n_and_m_iterations_equal_n_a_restart_and_m_bit_for_bit(tmp_path):
     config = tiny()
     env = Env(config.task.spec(), "native")
@@ -343,6 +344,7 @@ def finished(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_loads_on_another_engine_than_it_was_trained_on(finished):
     for engine in ("native", "mjx"):
         config, env, agent, state = trainer.load_run(RunFolder(finished), engine)

@@ -316,6 +316,7 @@ def test_names_and_tasks_are_known_without_importing_jax():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_choosing_an_engine_prints_nothing():
     code = "import jaxloco.physics.mjx"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

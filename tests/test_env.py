@@ -366,6 +366,7 @@ def broken(request) -> tuple[BatchState, Rollout, Rollout]:
         return state, run(break_robot(state), empty, keys), run(state, empty, keys)
 
 
+@pytest.mark.slow
 def test_a_broken_robot_is_ended_counted_and_reset(broken):
     _, (after, trajectory, sums, _), (_, _, healthy_sums, _) = broken
     assert trajectory.terminated.sum(axis=0).tolist() == [0, 0, 1, 0]

@@ -64,6 +64,7 @@ def write(folder, env: Env, config: TrainConfig, agent: Agent, learner: LearnerS
 # Golden sequences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [True, False], ids=["normalized", "raw"])
 @pytest.mark.parametrize(
     "network",
@@ -89,6 +90,7 @@ def test_the_bundle_gives_the_answers_of_the_trained_policy(tmp_path, upkie, net
         assert golden["outputs/ground_velocity_target"].std() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(set(TASKS) - {"upkie-balance"}))
 def test_policies_of_other_tasks_verify_too(tmp_path, task):
     config = configured(task)

@@ -100,6 +100,7 @@ def test_a_foreign_simulation_that_breaks_down_ends_the_episode_with_finite_numb
     assert float(state.reward) == 0.0 and not state.observation["critic"].any()
 
 
+@pytest.mark.slow
 def test_a_foreign_environment_with_a_privileged_critic_is_learned_and_exported(tmp_path):
     """The best policy walks to zero, so the return per step must come near it, and the bundle must be that policy."""
     config = foreign_config(WalkTask("Walk"), iterations=40)
@@ -188,6 +189,7 @@ def in_brax() -> Any:
     return BraxEnv(short_env())
 
 
+@pytest.mark.slow
 def test_our_task_steps_in_brax_as_here(in_brax):
     key, action = jax.random.PRNGKey(3), jnp.array([0.3])
     mine, theirs = in_brax.env.reset(key), in_brax.reset(key)
@@ -241,6 +243,7 @@ def test_every_task_is_registered():
     assert ours.env_id("anymal-c-velocity") == "jaxloco/AnymalCVelocity-v0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "privileged"), [("cartpole", False), ("upkie-balance", True)])
 @pytest.mark.filterwarnings("ignore:.*A Box observation space:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*Not able to test alternative render modes:UserWarning")
@@ -267,6 +270,7 @@ def test_one_robot_in_gymnasium_ends_as_the_task_says():
     assert (env.reset()[0] != again).any()
 
 
+@pytest.mark.slow
 def test_a_vector_environment_keeps_the_final_observation_and_begins_anew_in_the_same_step():
     env = ours.GymVectorEnv(3, env=short_env())
     assert env.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.SAME_STEP

@@ -114,6 +114,7 @@ class Reference:
         return float(policy_loss - c.ent_coef * entropy + c.vf_coef * value_loss)
 
 
+@pytest.mark.slow
 def test_loss_and_gradient_are_those_of_plain_numpy() -> None:
     config = replace(PLAIN_DESCENT, ent_coef=0.01, reward_scale=0.5)
     state = init(config)
@@ -397,6 +398,7 @@ def test_learning_from_mirror_images_is_learning_from_twice_the_samples():
     np.testing.assert_array_equal(scalars[:, 0], scalars[:, 1])
 
 
+@pytest.mark.slow
 def test_the_symmetry_loss_makes_a_policy_more_symmetric():
     distances = []
     for coefficient in (0.0, 10.0):
@@ -406,6 +408,7 @@ def test_the_symmetry_loss_makes_a_policy_more_symmetric():
     assert distances[1] < 0.3 * distances[0]
 
 
+@pytest.mark.slow
 def test_a_symmetric_network_stays_symmetric_whatever_it_learns():
     networks, state, _ = mirrored_update("network", learning_rate=1e-2, n_epochs=10)
     assert asymmetry(networks, state) < 1e-6

@@ -36,6 +36,7 @@ def sign_state(key: Array) -> Array:
     return jnp.where(jax.random.bernoulli(key), 1.0, -1.0)[None]
 
 
+@pytest.mark.slow
 def test_value_of_reward_one_per_step_is_one_if_it_terminates_and_a_series_if_it_is_cut_short() -> None:
     """One-step episodes: V = 1 if they terminate, 1 + γ + γ² + … = 5 if cut short, 1 if both at once."""
 
@@ -103,6 +104,7 @@ def test_policy_reaches_an_optimum_on_the_bound_and_stays_there() -> None:
     assert float(policy.mean[0, 0]) < 5.0
 
 
+@pytest.mark.slow
 def test_value_follows_the_observation_and_the_critic_uses_what_only_it_can_see() -> None:
     """The actor always sees 0, the critic the sign that decides the reward: V = ±1 all the same."""
 

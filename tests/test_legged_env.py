@@ -145,6 +145,7 @@ def test_times_and_peaks_by_hand():
     assert float(air[0]) == 0.0 and float(peak[0]) == 0.0
 
 
+@pytest.mark.slow
 def test_terms_see_what_was_remembered_until_the_step_before():
     count = Remembered("count", "", "", lambda time: time, lambda count, dt: count + dt)
     base = Cartpole().spec()

@@ -36,6 +36,7 @@ def line(tmp_path_factory) -> Line:
     return Line(tmp_path_factory.mktemp("runs") / "line")
 
 
+@pytest.mark.slow
 def test_the_run_folder_is_complete(line):
     path = line.folder.path
     names = {file.name for file in path.iterdir() if not file.name.startswith("events.out.tfevents")}
@@ -96,6 +97,7 @@ def test_exporting_again_gives_the_same_bundle(line, tmp_path, capsys):
         assert (tmp_path / "again" / file).read_bytes() == (line.folder.policy / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_evaluating_again_gives_the_same_figures(line, tmp_path, capsys):
     out = tmp_path / "figures.json"
     words = ["evaluate", str(line.folder), "--episodes", "4", "--seed", "0", "--out", str(out)]

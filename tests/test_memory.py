@@ -20,6 +20,7 @@ def test_the_size_of_a_tree_is_that_of_its_arrays():
     assert memory.size_of({"a": jnp.zeros((3, 4)), "b": (jnp.zeros(5, jnp.uint8), jnp.float32(0.0))}) == 48 + 5 + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_estimate_is_near_what_xla_says_of_the_compiled_program(seeds):
     config = tiny(n_envs=512, seeds=seeds)

@@ -74,6 +74,7 @@ class Situation:
         return {name: np.asarray(env.observers[name].observation(state)) for name, state in states.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_mirror_image_of_an_observation_is_what_the_mirrored_robot_sees(env, seed):
     here = Situation(env, seed)
@@ -121,6 +122,7 @@ def test_what_does_not_come_back_when_mirrored_twice_is_refused():
         Reflection((1, 2, 0), (1.0, 1.0, 1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"state_dependent_std": True, "activation_fn": "tanh"}])
 def test_symmetric_networks_are_symmetric(options):
     config = NetworkConfig((8, 6), (4,), **options)
@@ -153,6 +155,7 @@ def test_a_vector_is_the_sum_of_its_even_and_its_odd_part(mirror):
     np.testing.assert_allclose(parts[:, even.shape[1] :], 0.5 * (x - mirror(x)) @ odd, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [((8, 6), (4,)), ((4, 8, 6), (8, 8))])
 def test_learning_sees_the_same_symmetric_networks_and_gradients(widths):
     networks = make_actor_critic(3, 3, 2, NetworkConfig(*widths), SYMMETRY, equivariant=True)
@@ -182,6 +185,7 @@ def test_learning_sees_the_same_symmetric_networks_and_gradients(widths):
         np.testing.assert_allclose(halved, plain, atol=5e-6)
 
 
+@pytest.mark.slow
 def test_symmetric_networks_begin_as_wide_as_plain_ones():
     config = NetworkConfig((256, 256), (256, 256))
     plain = make_actor_critic(3, 3, 2, config).init(jax.random.PRNGKey(0))

@@ -112,6 +112,7 @@ def test_importing_the_package_imports_the_standard_library_only():
     assert imported - sys.stdlib_module_names == {"jaxloco"}
 
 
+@pytest.mark.slow
 def test_train_py_shows_its_help_from_a_checkout():
     assert "usage" in run("train.py", "--help").stdout.lower()
 

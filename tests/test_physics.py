@@ -94,6 +94,7 @@ def test_engines_agree_on_a_rolling_pushed_randomized_upkie(upkie):
     np.testing.assert_allclose(mjx[1], native[1], atol=TOLERANCE["qvel"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cartpole", "pendulum"])
 def test_engines_agree_on_small_robots(name):
     robot = load_robot(name)
@@ -112,6 +113,7 @@ def test_native_engine_is_mj_step(upkie):
     np.testing.assert_allclose(qpos[-1], data.qpos, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_derived_constants_equal_those_of_set_const(upkie):
     from jaxloco.physics.mjx import MjxPhysics
 
@@ -158,6 +160,7 @@ def test_native_engine_is_pure(upkie):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_readings_come_back_under_their_names(upkie):
     for engine in ("native", "mjx"):
         physics = make_physics(spec_of(upkie, readings=("actuator_force", "xpos")), engine)

@@ -111,6 +111,7 @@ def test_an_unknown_reading_names_the_closest():
 # The simulator
 
 
+@pytest.mark.slow
 def test_a_delay_of_one_control_period_lets_targets_act_one_step_later(go1):
     """In the first period the default pose is held, then what was sent in the first step."""
     prompt, late = go1, under(go1, delay=20.0)
@@ -162,6 +163,7 @@ def test_noise_is_bounded_by_the_training_noise_times_its_factor(go1):
     assert np.ptp(errors[:, 0]) > 0.5 * term.noise
 
 
+@pytest.mark.slow
 def test_scenarios_are_drawn_from_the_command_box_and_the_same_seed_draws_the_same(go1):
     playback = under(go1, randomize=True, seconds=2.0, command=None)
     first, again = playback.scenarios(8, 3), playback.scenarios(8, 3)
@@ -182,6 +184,7 @@ def test_the_nominal_simulation_shows_what_training_shows(bundles, task):
     assert playback.difference(playback.scenarios(1, 0)[0], 5.0) is None  # long after rounding has driven two apart
 
 
+@pytest.mark.slow
 def test_pushes_and_random_models_are_no_difference_but_given_to_both_sides(bundles):
     playback = Playback.load(bundles["upkie-balance"], Conditions(push_scale=3.0, randomize=True, noise=2.0))
     scenario = playback.scenarios(1, 0)[0]
@@ -272,6 +275,7 @@ def test_a_wrong_sign_in_a_reading_is_named_with_its_component_and_step(go1, mon
 # The command
 
 
+@pytest.mark.slow
 def test_evaluate_plays_a_bundle_and_a_run_with_one_command(bundles, tmp_path, capsys):
     run = tmp_path / "run"
     untrained_bundle("cartpole", run / "policy")
@@ -304,6 +308,7 @@ def test_the_table_names_the_first_difference(bundles):
     assert {"ground_position", "ground_velocity"} <= figures["reward_raw"].keys()
 
 
+@pytest.mark.slow
 def test_the_first_fall_is_compared_and_what_was_left_out_is_said(bundles, monkeypatch):
     played = Playback.play
 

@@ -353,6 +353,7 @@ def played() -> Played:
     return Played(Env(TASK.spec(), "native"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "low", "high"),
     [

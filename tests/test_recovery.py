@@ -67,6 +67,7 @@ def test_every_fall_comes_with_its_mirror_image_and_is_the_same_each_time(poses)
     np.testing.assert_array_equal(again[:2], poses[:2])
 
 
+@pytest.mark.slow
 def test_no_two_episodes_begin_alike(go1):
     state = jax.jit(partial(batch.reset, go1), static_argnums=1)(jax.random.PRNGKey(0), 64)
     qpos = np.asarray(state.robots.physics.qpos)

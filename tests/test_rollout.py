@@ -16,6 +16,7 @@ from jaxloco.training.rollout import FEW, Agent
 N_ENVS, SIZES = 3 * FEW, {"actor": 3, "critic": 5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [None, 2])
 def test_the_value_of_a_truncated_episode_is_the_critics_for_any_number_of_them(seeds):
     config = PPOConfig()

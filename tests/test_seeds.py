@@ -37,6 +37,7 @@ def three() -> tuple[loop.TrainState, loop.Totals]:
     return train(tiny(n_envs=8, seed=4, seeds=3))
 
 
+@pytest.mark.slow
 def test_each_seed_learns_what_it_would_learn_alone(three):
     """Spares may be drawn earlier, when another seed's robots need one; what robots meet is the same."""
     state, totals = three
@@ -140,6 +141,7 @@ def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tm
         run("broken", 8, resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_of_several_seeds_is_one_run_and_names_them_where_one_is_needed(finished, capsys):
     folder, _, _ = finished
     for path in (folder.path, folder.path.parent):

@@ -45,6 +45,7 @@ def test_what_xla_flags_say_counts_more_than_how_long_a_program_runs(monkeypatch
     assert levels == [1, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.local_device_count() < 4, reason="needs four devices")
 @pytest.mark.parametrize("n_devices", [2, 4])
 def test_training_is_the_same_on_any_number_of_devices(on_one, n_devices):

@@ -243,6 +243,7 @@ def test_base_and_body_heights_are_above_the_ground():
     np.testing.assert_allclose(body.function(_Snapshot(pose(0, 0, 1, 0), xpos=positions)), [0.15, 0.05], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_plain_mujoco_measures_the_same_heights_with_rays(go1, ground):
     scan = HeightScan()
     panel = Instruments(go1, scan=scan)
@@ -401,6 +402,7 @@ def test_pictures_show_only_the_terrain_near_the_robot(rough):
     assert 5.0 - found == pytest.approx(float(rough.ground.heights(jnp.array([[-2.9, 9.3]]))[0]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_robot_that_leaves_the_terrain_is_reset_and_counted(rough, begun, step):
     state = begun
     edge = np.array(SMALL.extent) / 2 - SMALL.border / 2
@@ -471,6 +473,7 @@ def test_robots_share_the_kinds_and_begin_at_the_first_levels_and_evaluations_us
     assert len(set(firsts)) > 3  # so that a video of one robot is not always of the same kind
 
 
+@pytest.mark.slow
 def test_a_robot_that_walks_as_far_as_asked_meets_harder_tiles(begun, step):
     """Two robots for each kind: the first walked all of 10 m, the second nothing. The next episode is drawn by then."""
     count = len(KINDS) * 2

@@ -51,6 +51,7 @@ def finished(tmp_path_factory) -> tuple[Path, dict[str, Any], Recorder]:
 # Metrics
 
 
+@pytest.mark.slow
 def test_metrics_have_the_names_of_stable_baselines3_and_one_per_reward_term(finished):
     metrics = read_metrics(finished[0])
     assert set(SB3_NAMES.split()) <= metrics.keys()
@@ -119,6 +120,7 @@ def shared(monkeypatch) -> None:
     monkeypatch.setattr(trainer, "compile_program", shared_program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_usable(tmp_path, shared, number):
     before = signal.getsignal(number)
@@ -133,6 +135,7 @@ def test_an_interrupted_run_is_usable(tmp_path, shared, number):
         assert checkpoints.iterations()[-1] == 5
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, shared, finished):
     path = tmp_path / "run"
     Trainer(tiny(), RunFolder.at(path), Signaller(signal.SIGINT, after=7)).run()
@@ -146,6 +149,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, shared,
         np.testing.assert_array_equal(again[name], straight[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_after_the_training_leaves_out_the_video_alone(tmp_path, shared, number):
     class DuringEvaluation(Recorder):
@@ -214,6 +218,7 @@ def poisoned(steps: list[int]) -> Any:
     return compile_program
 
 
+@pytest.mark.slow
 def test_a_simulation_that_breaks_down_is_counted_and_dumped_once_and_training_goes_on(tmp_path):
     recorder, path = Recorder(), tmp_path / "run"
     with mock.patch.object(trainer, "compile_program", poisoned([3, 6])):
@@ -278,6 +283,7 @@ def test_a_diverged_update_stops_the_run_with_the_last_good_checkpoint(tmp_path)
 # Evaluation
 
 
+@pytest.mark.slow
 def test_an_evaluation_adds_up_each_episode_to_its_own_end():
     config = tiny()
     task = replace(config.task, max_angle=0.06)  # some fall within the 15 steps, others do not

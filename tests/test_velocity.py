@@ -64,6 +64,7 @@ def test_steps_lift_the_feet_on_the_clock(go1):
     np.testing.assert_allclose(offsets, np.repeat(np.array(env.spec.gait.offsets)[:, None], 3, axis=1))
 
 
+@pytest.mark.slow
 def test_commands_stay_within_the_box_and_are_drawn_anew():
     env = Env(Velocity(command_seconds=(0.1, 0.2)).spec(), "native")
     state = jax.jit(partial(batch.reset, env), static_argnums=1)(jax.random.PRNGKey(0), 64)
@@ -252,6 +253,7 @@ def test_ranges_widen_for_robots_that_walk_and_narrow_for_those_that_only_surviv
     assert Env(spec, "native").spec.memories == DISTANCES  # and the grade binds
 
 
+@pytest.mark.slow
 def test_a_support_keeps_a_biped_from_toppling_in_training_alone():
     """With targets of the default pose the Berkeley Humanoid falls within two seconds."""
     task = replace(recipe("berkeley-humanoid-velocity").task, support=1.0, kick=0.0)
@@ -287,6 +289,7 @@ def test_what_cannot_grow_is_refused(changes, message):
         Velocity(**changes)
 
 
+@pytest.mark.slow
 def test_the_exported_policy_gives_joint_targets_by_name(tmp_path):
     from test_export import configured, learned, write
 
@@ -317,6 +320,7 @@ def reward_terms(task: Velocity) -> dict[str, float]:
     return dict(zip(env.reward_weights, np.asarray(state.info.reward_terms).tolist(), strict=True))
 
 
+@pytest.mark.slow
 def test_every_reward_term_can_be_switched_on_by_an_option():
     names = [field.name for field in fields(Weights)]
     words = [f"--task.weights.{name.replace('_', '-')}=-0.125" for name in names]
@@ -386,6 +390,7 @@ def test_a_fall_costs_its_weight_where_the_floor_lets_it():
     np.testing.assert_allclose(fallen.reward, weights @ np.asarray(fallen.info.reward_terms), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_rewards_of_lee_et_al_are_an_option_with_their_own_weights():
     task = parsed("--task.rewards", "lee-2020", "--task.variant", "full", "--task.weights.slip=-1")
     spec = task.spec()

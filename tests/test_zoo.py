@@ -97,6 +97,7 @@ def copied(runs: list[Path], tmp_path: Path, change: Any) -> list[Path]:
     return [runs[0], other]
 
 
+@pytest.mark.slow
 def test_publishing_keeps_the_best_seed_and_the_figures_of_all(runs, tmp_path, capsys):
     out = tmp_path / "policies" / "cart"
     assert cli.main(["publish", *map(str, runs), "--out", str(out)]) == 0
@@ -146,6 +147,7 @@ def test_a_recipe_as_it_is_needs_no_options():
     assert command(config, 2) == "python train.py go1-velocity --seed 2"
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_more_than_their_seed_are_refused(runs, tmp_path):
     def slower(run: Path) -> None:
         config = read_json(run / "config.json")
