@@ -503,7 +503,7 @@ BERKELEY_HUMANOID = replace(
         GO1.ppo,
         # Joints that hardly matter, such as the soft ankles, would take a bonus for entropy and grow ever noisier.
         ent_coef=0.0,
-        # Without it sigma falls to 0.23; steps of the Go1's size then change the policy far too much (KL 0.1).
+        # Without the bonus sigma falls to 0.23; steps of the Go1's size then change the policy far too much (KL 0.1).
         learning_rate_schedule="adaptive",
         desired_kl=0.02,
         learning_rate_max=1e-3,
