@@ -1,7 +1,9 @@
 """docs/add_your_robot.md, followed word by word with a robot from outside the repository."""
 
+import fnmatch
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ MJCF_LEG = """
 
 def commands() -> list[list[str]]:
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return [line.split()[1:] for block in blocks for line in block.splitlines() if line.startswith("jaxloco ")]
+    return [shlex.split(line)[1:] for block in blocks for line in block.splitlines() if line.startswith("jaxloco ")]
 
 
 def fill_in(toml: Path) -> None:
@@ -79,7 +81,7 @@ def test_following_the_page_ends_in_a_training(capsys, monkeypatch):
     monkeypatch.setattr(cli, "prepare_jax", lambda: None)
     precision = jax.config.jax_default_matmul_precision
     Path("my_quadruped.urdf").write_text(quadruped_urdf())
-    examine, make, ask, train, evaluate = commands()
+    examine, make, ask, train, _, evaluate = commands()
     assert cli.main(examine) == 0
     assert cli.main(make) == 0
     assert cli.main(ask) == 0  # nothing is wrong, only open
@@ -124,6 +126,17 @@ def test_a_run_keeps_its_robots_folder_as_an_absolute_path_and_known_robots_by_n
     for robot in ("my_robots/rover", "go2"):
         assert cli.main(["train", "go1-velocity", "--task.robot", robot, "--out", f"runs/{robot}", "--quiet"]) == 0
     assert [config.task.robot for config in trained] == [str(Path("my_robots/rover").absolute()), "go2"]
+
+    shutil.copytree(robots_dir() / "berkeley_humanoid", "my_robots/biped")
+    for file in Path("my_robots/biped").iterdir():
+        text = file.read_text().replace("HFE", "hip_pitch").replace("KFE", "knee").replace("FFE", "ankle")
+        file.write_text(text)
+    (biped,) = [words for words in commands() if words[:2] == ["train", "berkeley-humanoid-velocity"]]
+    assert cli.main([*biped, "--quiet"]) == 0
+    assert trained[-1].task.robot == str(Path("my_robots/biped").absolute())
+    assert all(
+        fnmatch.filter(load_robot("my_robots/biped").joint_names, pattern) for pattern in trained[-1].task.loose_joints
+    )
 
 
 def test_a_urdf_becomes_a_robot_with_its_own_figures(tmp_path):
