@@ -7,6 +7,7 @@ import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.learning.networks import ACTIVATIONS, NetworkConfig, actor_layers, make_actor_critic
+from jaxloco.learning.products import product
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -37,6 +38,25 @@ def test_policy_mean_is_a_plain_perceptron_of_actor_layers(name: str) -> None:
     mean = jax.jit(networks.policy)(params, x).mean
     np.testing.assert_allclose(mean, y, rtol=1e-5, atol=1e-6)
     assert [kernel.shape for kernel, _ in layers] == [(3, 5), (5, 4), (4, 2)]
+
+
+@pytest.mark.parametrize("outputs", [2, 3, 5])
+@pytest.mark.parametrize("lead", [(7,), (4, 7)])
+def test_product_has_the_gradients_of_a_matrix_product(outputs: int, lead: tuple[int, ...]) -> None:
+    """Kernels that get narrower, stay and get wider; any leading axes; several kernels side by side."""
+    rng = np.random.default_rng(0)
+    x, kernels, target = (
+        jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((*lead, 3), (2, 3, outputs), (*lead, outputs))
+    )
+
+    def gradients(multiply):
+        def error(x, kernel):
+            return jnp.sum(jnp.square(multiply(x, kernel) - target))
+
+        return jax.jit(jax.vmap(jax.value_and_grad(error, argnums=(0, 1)), in_axes=(None, 0)))(x, kernels)
+
+    found, expected = gradients(product), gradients(jnp.matmul)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
 
 
 def test_activations_have_finite_slopes_at_and_far_from_zero() -> None:

@@ -1,5 +1,8 @@
 """Several devices train as one does: same robots, same mini-batches, gradients averaged."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -43,6 +46,25 @@ def test_what_xla_flags_say_counts_more_than_how_long_a_program_runs(monkeypatch
     monkeypatch.delenv("XLA_FLAGS")
     levels = [sharding.compiler_options(effort)["xla_backend_optimization_level"] for effort in ("training", "once")]
     assert levels == [1, 0]
+
+
+def test_importing_everything_leaves_the_number_of_devices_open():
+    """An array made while a module is imported would settle it, so that a CPU's cores count as one device."""
+    program = """
+import contextlib, importlib, pkgutil
+import jax, jaxloco
+from jaxloco.tasks import TASKS, recipe
+for module in pkgutil.walk_packages(jaxloco.__path__, "jaxloco."):
+    if not module.name.endswith("__main__"):
+        with contextlib.suppress(ModuleNotFoundError):  # of packages that are not installed
+            importlib.import_module(module.name)
+for task in TASKS:
+    recipe(task).task.spec()
+jax.config.update("jax_num_cpu_devices", 3)  # refused once they are settled
+assert jax.local_device_count("cpu") == 3
+"""
+    environment = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=600)
 
 
 @pytest.mark.slow

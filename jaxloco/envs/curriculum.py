@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxloco.checks import check_finite, check_not_negative, check_positive
 from jaxloco.errors import ConfigError, unknown_name
@@ -37,8 +38,8 @@ class CurriculumState(NamedTuple):
     training: jax.Array
 
 
-FULL = CurriculumState(jnp.float32(1.0), jnp.float32(1.0), jnp.int32(0), jnp.bool(False))
-"""Every range at its full width: what evaluation uses."""
+FULL = CurriculumState(np.float32(1.0), np.float32(1.0), np.int32(0), np.bool(False))  # type: ignore[arg-type]
+"""Every range at its full width: what evaluation uses. NumPy's: an array of JAX would settle its devices on import."""
 
 
 def survived(terminated: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ from jax import Array
 from jaxloco.checks import check_finite
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.distributions import Gaussian
+from jaxloco.learning.products import dense_product
 from jaxloco.learning.symmetry import (
     NUMBER,
     Layer,
@@ -113,8 +114,11 @@ class MLP(nn.Module):
         """Map [..., in] to [..., widths[-1]]."""
         activation = ACTIVATIONS[self.activation_fn]
         for width in self.widths[:-1]:
-            x = activation(nn.Dense(width, kernel_init=self._kernel_init(HIDDEN_GAIN))(x))
-        return nn.Dense(self.widths[-1], kernel_init=self._kernel_init(self.output_gain))(x)
+            x = activation(self._dense(width, HIDDEN_GAIN)(x))
+        return self._dense(self.widths[-1], self.output_gain)(x)
+
+    def _dense(self, width: int, gain: float) -> nn.Dense:
+        return nn.Dense(width, kernel_init=self._kernel_init(gain), dot_general=dense_product)
 
     def _kernel_init(self, gain: float) -> Any:
         return nn.initializers.orthogonal(gain) if self.ortho_init else nn.initializers.lecun_normal()

@@ -20,6 +20,7 @@ from jax import Array
 
 from jaxloco.errors import ConfigError
 from jaxloco.learning.normalization import RunningStatistics
+from jaxloco.learning.products import product
 
 MODES = ("none", "augmentation", "loss", "network")
 """How training uses the mirror."""
@@ -127,14 +128,16 @@ def perceptron_in_parts(
     (first, bias), *hidden, (last, last_bias) = layers
     even, odd = (jnp.asarray(basis) for basis in even_and_odd(mirror))
     kernel = first[:, : bias.shape[0] // 2]
-    kept, turned = x[..., : even.shape[1]] @ (even.T @ kernel), x[..., even.shape[1] :] @ (odd.T @ kernel)
+    kept = product(x[..., : even.shape[1]], even.T @ kernel)
+    turned = product(x[..., even.shape[1] :], odd.T @ kernel)
     left, right = _sides(kept, turned, bias, activation)
     for kernel, bias in hidden:
         width, half = left.shape[-1], bias.shape[0] // 2
         same, crossed = kernel[:width, :half], kernel[width:, :half]
-        kept, turned = (left + right) @ (0.5 * (same + crossed)), (left - right) @ (0.5 * (same - crossed))
+        kept = product(left + right, 0.5 * (same + crossed))
+        turned = product(left - right, 0.5 * (same - crossed))
         left, right = _sides(kept, turned, bias, activation)
-    output = left @ last[: left.shape[-1]] + right @ last[left.shape[-1] :]
+    output = product(left, last[: left.shape[-1]]) + product(right, last[left.shape[-1] :])
     return output + jnp.broadcast_to(last_bias, output.shape)
 
 

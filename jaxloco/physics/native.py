@@ -22,7 +22,7 @@ from mujoco.batch import Batch, SimulationError
 from jaxloco.cores import count_cores
 from jaxloco.physics import host_call
 from jaxloco.physics.contract import Params, PhysicsSpec, model_field
-from jaxloco.physics.motors import Motors, limit_inputs
+from jaxloco.physics.motors import Motors, beyond_curve, limit_inputs
 from jaxloco.physics.rows import Kind, RowPhysics
 
 Host = np.ndarray
@@ -101,8 +101,11 @@ class _HostBatch:
         self._outputs = [self._batch.bind(name).reshape(size, -1) for name in spec.readings]
         self._fields = [(self._batch.expand(name), model_field(model, name).size) for name in spec.fields]
         # NaN differs from everything: the first call writes all rows, so that no result depends on what came before.
-        self._path = {name: np.empty((size, spec.substeps, n)) for name, n in (("qpos", model.nq), ("qvel", model.nv))}
         self._params = np.full((size, sum(width for _, width in self._fields)), np.nan, np.float32)
+        self._differ = np.empty(self._params.shape, bool)
+        widths = {"actuator_force": model.nu, "qvel": model.nv}
+        self._path = {name: np.empty((size, spec.substeps, width)) for name, width in widths.items()}
+        self._velocities = np.empty((size, spec.substeps, model.nu))  # memory that is at hand costs no page faults
 
     def run(self, kind: str, rows: Host, params: Host, out: Host) -> None:
         """Write everything, run, read everything. (size, n_in), (size, n_params) → (size, n_out), in place."""
@@ -150,29 +153,26 @@ class _HostBatch:
     def _reaches_curve(self, motors: Motors) -> Host:
         """Step without the curves; return whether they, an error or a warning would have changed that, (size,)."""
         batch = self._batch
-        first = {name: batch.bind(name)[:, None].copy() for name in ("qpos", "qvel")}
-        warned = batch.warning.copy()
+        velocities, warned = self._velocities, batch.warning.copy()
+        np.take(batch.bind("qvel"), motors.qvel, axis=-1, out=velocities[:, 0], mode="clip")
         failed = _failures(partial(batch.rollout, self._substeps, record=tuple(self._path), out=self._path))
-        path = {name: np.concatenate([first[name], self._path[name][:, :-1]], axis=1) for name in first}
-        gain, bias = (values[:, None] for values in self._gains())
-        held = batch.bind("ctrl")[:, None]
-        with np.errstate(invalid="ignore", over="ignore"):
-            inputs = limit_inputs(motors, gain, bias, path["qpos"], path["qvel"], held)
-        changed: Host = (inputs != held).any(axis=(1, 2)) | (batch.warning != warned).any(axis=(1, 2))
+        np.take(self._path["qvel"][:, :-1], motors.qvel, axis=-1, out=velocities[:, 1:], mode="clip")
+        beyond = beyond_curve(motors, self._path["actuator_force"], velocities)
+        changed: Host = beyond.any(axis=1) | (batch.warning != warned).any(axis=(1, 2))
         changed[failed] = True
         return changed
 
-    def _gains(self, ids: Host | slice = slice(None)) -> tuple[Host, Host]:
+    def _gains(self, ids: Host) -> tuple[Host, Host]:
         """Return what makes torques of inputs, and of positions and velocities, in some robots, (n or 1, nu, …)."""
         return self._values("actuator_gainprm", ids), self._values("actuator_biasprm", ids)
 
-    def _values(self, field: str, ids: Host | slice) -> Host:
+    def _values(self, field: str, ids: Host) -> Host:
         """Return a model field of some robots, (n, …), or what all of them share, (1, …)."""
         values = self._batch.expanded(field)
         return model_field(self._batch.model, field)[None] if values is None else values[ids]
 
     def _set_params(self, params: Host) -> None:
-        changed = (params != self._params).any(axis=1)
+        changed = np.not_equal(params, self._params, out=self._differ).any(axis=1)
         if not changed.any():
             return
         ids = np.flatnonzero(changed)

@@ -215,6 +215,7 @@ class Trainer:
     """One training run."""
 
     def __init__(self, config: TrainConfig, folder: RunFolder, progress: Progress, *, resume: bool = False) -> None:
+        sharding.use_all_cores()
         self.config, self.folder, self.progress, self.resume = config, folder, progress, resume
         self.timings = Timings()
         self._plain = plain_config(config)
