@@ -47,7 +47,7 @@ CLIP_RANGE_SCHEDULES = ("constant", "linear")
 PRECISIONS = ("tensorfloat32", "float32")
 ADAPTIVE_FACTOR = 1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor
 MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
-CACHED_NUMBERS = 160_000  # activations of a piece of a mini-batch on a CPU
+CACHED_NUMBERS = 300_000  # activations of a piece of a mini-batch on a CPU
 GROUPS = (8, 4, 2, 1)  # of robots, each shuffled by itself: training is the same on as many devices as divide them
 TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
@@ -598,7 +598,7 @@ def _gradient(
 
 
 def _pieces(samples: int, networks: ActorCritic) -> int:
-    """Into how many equal pieces to cut so many samples, so that the activations of one are about 0.6 MB; or 1."""
+    """Into how many equal pieces to cut so many samples, so that the activations of one are about 1.2 MB; or 1."""
     config = networks.config
     widths = sum(config.net_arch_pi) + sum(config.net_arch_vf)
     numbers = networks.actor_dim + networks.critic_dim + widths

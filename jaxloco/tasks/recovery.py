@@ -34,6 +34,7 @@ from jaxloco.tasks.legged import (
     standing_height,
 )
 from jaxloco.tasks.velocity import GO1 as VELOCITY
+from jaxloco.tasks.velocity import WIDER
 from jaxloco.training.config import TrainConfig
 
 
@@ -189,6 +190,7 @@ GO1 = replace(
     VELOCITY,
     task=Recovery(),
     ppo=replace(VELOCITY.ppo, gamma=0.97, ent_coef=0.005, reward_scale=0.3, symmetry="none"),
+    network=WIDER,
     total_timesteps=4_000_000,
 )
 """Unitree Go1."""
