@@ -415,28 +415,28 @@ def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "error", "factor"),
+    ("task", "steps", "factor"),
     [
-        ("go1-velocity", "yaw_rate_error", 0.8),
-        ("go2-velocity", "yaw_rate_error", 0.85),
-        ("anymal-c-velocity", "yaw_rate_error", 0.8),
-        ("berkeley-humanoid-velocity", "linear_velocity_error", 0.75),  # it learns to turn from 0.3 M steps on
+        ("go1-velocity", 240_000, 0.8),
+        ("go2-velocity", 240_000, 0.85),
+        ("anymal-c-velocity", 240_000, 0.8),
+        ("berkeley-humanoid-velocity", 400_000, 0.85),  # it learns to turn from 0.3 M steps on
     ],
 )
-def test_a_short_training_of_each_robot_takes_some_of_its_tracking_error_off(tmp_path, task, error, factor):
-    """240 000 steps of 64 robots with small networks, which are all asked to turn, or chance decides what is asked."""
+def test_a_short_training_of_each_robot_takes_some_of_the_error_of_the_yaw_rate_off(tmp_path, task, steps, factor):
+    """64 robots with small networks, which are all asked to turn, or chance decides what is asked."""
     from training_helpers import train
 
     base = recipe(task)
     network = replace(base.network, net_arch_pi=(64, 64), net_arch_vf=(64, 64))
     sizes = {
         "n_envs": 64,
-        "total_timesteps": 240_000,
+        "total_timesteps": steps,
         "metrics_every": 16_000,
         "task": replace(base.task, nonzero_shares=(0.9, 0.25, 1.0)),
         "eval_episodes": 0,
         "video_seconds": 0.0,
     }
     _, recorder = train(replace(base, network=network, **sizes), tmp_path / "run")
-    errors = [row[f"reward_raw/{error}"] for row in recorder.metrics]
+    errors = [row["reward_raw/yaw_rate_error"] for row in recorder.metrics]
     assert np.mean(errors[-4:]) < factor * np.mean(errors[:4])
