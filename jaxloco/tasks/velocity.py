@@ -466,7 +466,7 @@ GO1 = TrainConfig(
 """Unitree Go1."""
 
 WIDER = replace(GO1.network, net_arch_pi=(256, 128), net_arch_vf=(256, 128))
-"""Networks for more than walking on four legs on flat ground, for which 2 x 128 do. That takes a sixth longer so."""
+"""Networks for rough ground, bipeds and recovery. A run takes a sixth longer with them than with 2 x 128."""
 
 GO2 = replace(GO1, task=Velocity(recipe="go2-velocity", robot="go2"))
 """Unitree Go2."""
