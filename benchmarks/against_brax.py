@@ -151,7 +151,7 @@ def brax_networks(config: Any, *, privileged: bool) -> Callable[..., Any]:
     """Return Brax's maker of our networks; `privileged` if the critic sees more than the actor."""
     from brax.training.agents.ppo import networks
 
-    from jaxloco.learning.networks import ACTIVATIONS
+    from jaxloco.learning.activations import ACTIVATIONS
 
     return partial(
         networks.make_ppo_networks,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
-from jaxloco.learning.networks import ACTIVATIONS, NetworkConfig, actor_layers, make_actor_critic
-from jaxloco.learning.products import product
+from jaxloco.learning.activations import ACTIVATIONS
+from jaxloco.learning.networks import NetworkConfig, actor_layers, make_actor_critic
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -40,23 +40,49 @@ def test_policy_mean_is_a_plain_perceptron_of_actor_layers(name: str) -> None:
     assert [kernel.shape for kernel, _ in layers] == [(3, 5), (5, 4), (4, 2)]
 
 
-@pytest.mark.parametrize("outputs", [2, 3, 5])
+@pytest.mark.parametrize("widths", [(), (5,), (4, 6)])
 @pytest.mark.parametrize("lead", [(7,), (4, 7)])
-def test_product_has_the_gradients_of_a_matrix_product(outputs: int, lead: tuple[int, ...]) -> None:
-    """Kernels that get narrower, stay and get wider; any leading axes; several kernels side by side."""
+def test_learning_has_the_outputs_and_gradients_of_a_plain_perceptron(
+    widths: tuple[int, ...], lead: tuple[int, ...]
+) -> None:
+    """Any depth, any leading axes, several networks side by side."""
+    networks = make_actor_critic(3, 3, 2, NetworkConfig(net_arch_pi=widths, net_arch_vf=widths))
+    seeds = jax.vmap(networks.init)(jax.random.split(jax.random.PRNGKey(0), 2))
     rng = np.random.default_rng(0)
-    x, kernels, target = (
-        jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((*lead, 3), (2, 3, outputs), (*lead, outputs))
-    )
+    x, target = (jnp.asarray(rng.normal(size=(*lead, size)), jnp.float32) for size in (3, 2))
 
-    def gradients(multiply):
-        def error(x, kernel):
-            return jnp.sum(jnp.square(multiply(x, kernel) - target))
+    def gradients(learner: bool):
+        def error(params, x):
+            known = networks.learner_params(params) if learner else params
+            mean, value = networks.policy(known, x, learner=learner).mean, networks.value(known, x, learner=learner)
+            return jnp.sum(jnp.square(mean - target)) + jnp.sum(jnp.square(value)), (mean, value)
 
-        return jax.jit(jax.vmap(jax.value_and_grad(error, argnums=(0, 1)), in_axes=(None, 0)))(x, kernels)
+        return jax.jit(jax.vmap(jax.value_and_grad(error, argnums=(0, 1), has_aux=True), in_axes=(0, None)))(seeds, x)
 
-    found, expected = gradients(product), gradients(jnp.matmul)
+    found, expected = gradients(True), gradients(False)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_slopes_read_off_results_are_those_of_the_function(name: str) -> None:
+    activation = ACTIVATIONS[name]
+    rng = np.random.default_rng(0)
+    kept, turned, weights = (jnp.asarray(rng.normal(scale=2.0, size=40), jnp.float32) for _ in range(3))
+
+    def sides(kept, turned):
+        left, right = activation.function(kept + turned), activation.function(kept - turned)
+        return jnp.sum(weights * (left + right)) + jnp.sum(jnp.square(left - right))
+
+    def parts(kept, turned):
+        even, odd = activation.both_sides(kept, turned)
+        return jnp.sum(weights * even) + jnp.sum(jnp.square(odd))
+
+    def alone(function):
+        return lambda kept, turned: jnp.sum(weights * function(kept)) + jnp.sum(function(turned))
+
+    for one, other in ((alone(activation), alone(activation.function)), (parts, sides)):
+        found, expected = (jax.jit(jax.value_and_grad(f, argnums=(0, 1)))(kept, turned) for f in (one, other))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), found, expected)
 
 
 def test_activations_have_finite_slopes_at_and_far_from_zero() -> None:

@@ -151,9 +151,9 @@ def test_gradient_longer_than_max_grad_norm_is_scaled_down_to_it() -> None:
 def test_value_clipping_stops_the_gradient_of_values_that_moved_too_far() -> None:
     """V = V_old + 1, clip_range_vf = 0.5: the loss is (R - V_old - 0.5)², with no gradient in the critic."""
     config = replace(FULL_BATCH, clip_range_vf=0.5, vf_coef=1.0, normalize_advantage=False)
-    params = init(config).params
+    params = NETWORKS.learner_params(init(config).params)
     observation = jnp.ones((1, DIM))
-    v = NETWORKS.value(params, observation)[0]
+    v = NETWORKS.value(params, observation, learner=True)[0]
     scalars = jnp.stack([jnp.zeros(()), jnp.zeros(()), v + 3.0, v - 1.0])[None]  # log_prob, advantage, R, V_old
     batch = ppo._Batch(observation, None, jnp.zeros((1, ACTIONS)), scalars, None)
     loss = partial(ppo._loss, batch=batch, clip_range=jnp.array(0.2), networks=NETWORKS)

@@ -166,9 +166,10 @@ def test_learning_sees_the_same_symmetric_networks_and_gradients(widths):
     x = jax.random.normal(jax.random.PRNGKey(1), (7, 3))
 
     def outputs(params, view):
-        seen = [networks.learner_view(group, x) if view else x for group in ("actor", "critic")]
-        mean = networks.policy(params, seen[0], learner_view=view).mean
-        return mean, networks.value(params, seen[1], learner_view=view)
+        params = networks.learner_params(params) if view else params
+        seen = [networks.learner_observation(group, x) if view else x for group in ("actor", "critic")]
+        mean = networks.policy(params, seen[0], learner=view).mean
+        return mean, networks.value(params, seen[1], learner=view)
 
     for plain, halved in zip(outputs(params, False), outputs(params, True), strict=True):
         np.testing.assert_allclose(halved, plain, atol=2e-6)

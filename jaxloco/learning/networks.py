@@ -10,7 +10,7 @@ The activation stands between layers, with none after the last. With `state_depe
 layer has 2A outputs: the mean, then log σ. `actor_layers` reads the layers of the mean, for the exporter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -21,48 +21,21 @@ from jax import Array
 
 from jaxloco.checks import check_finite
 from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.learning.activations import ACTIVATIONS
 from jaxloco.learning.distributions import Gaussian
-from jaxloco.learning.products import dense_product
+from jaxloco.learning.perceptron import perceptron, plain_layers
 from jaxloco.learning.symmetry import (
     NUMBER,
     Layer,
     Reflection,
     Symmetry,
     in_parts,
-    perceptron_in_parts,
+    layers_in_parts,
     symmetric_layers,
 )
 
 Params = dict[str, Any]
 
-
-@jax.custom_jvp
-def _elu(x: Array) -> Array:
-    """ELU by exp(x) - 1, its slope from the result: half the time of `jax.nn.elu` on a CPU; absolute error 1e-7."""
-    return jnp.where(x > 0.0, x, jnp.exp(jnp.minimum(x, 0.0)) - 1.0)
-
-
-@_elu.defjvp
-def _elu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    y = _elu(primals[0])
-    return y, tangents[0] * jnp.where(y > 0.0, 1.0, y + 1.0)
-
-
-def _identity(x: Array) -> Array:
-    return x
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
-    "elu": _elu,
-    "relu": jax.nn.relu,
-    "swish": jax.nn.swish,
-    "sigmoid": jax.nn.sigmoid,
-    "softplus": jax.nn.softplus,
-    "leaky_relu": jax.nn.leaky_relu,  # slope 0.01 below zero
-    "gelu": jax.nn.gelu,  # the tanh approximation
-    "identity": _identity,
-}
 
 HIDDEN_GAIN = 2.0**0.5
 POLICY_GAIN = 0.01
@@ -118,7 +91,7 @@ class MLP(nn.Module):
         return self._dense(self.widths[-1], self.output_gain)(x)
 
     def _dense(self, width: int, gain: float) -> nn.Dense:
-        return nn.Dense(width, kernel_init=self._kernel_init(gain), dot_general=dense_product)
+        return nn.Dense(width, kernel_init=self._kernel_init(gain))
 
     def _kernel_init(self, gain: float) -> Any:
         return nn.initializers.orthogonal(gain) if self.ortho_init else nn.initializers.lecun_normal()
@@ -182,26 +155,40 @@ class ActorCritic:
             averaged["log_std"] = 0.5 * (params["log_std"] + self.symmetry.action.swap(params["log_std"]))
         return averaged
 
-    def learner_view(self, group: str, observation: Array) -> Array:
+    def learner_params(self, params: Params) -> Params:
+        """Return parameters as learning differentiates them: lists of `LearnerLayer`s, in parts if `equivariant`."""
+        actor, critic = _layers(params["actor"]), _layers(params["critic"])
+        if not self.equivariant:
+            return {**params, "actor": plain_layers(actor), "critic": plain_layers(critic)}
+        assert self.symmetry is not None
+        parts = {
+            "actor": layers_in_parts(actor, self.symmetry.actor, self._output_mirror),
+            "critic": layers_in_parts(critic, self.symmetry.critic, NUMBER),
+        }
+        return {**params, **parts}
+
+    def learner_observation(self, group: str, observation: Array) -> Array:
         """Return normalized observations as learning reads them, "actor" or "critic": in parts if `equivariant`."""
         return in_parts(observation, self._input_mirror(group)) if self.equivariant else observation
 
-    def policy(self, params: Params, observation: Array, *, learner_view: bool = False) -> Gaussian:
-        """Distribution over actions, [..., A], for normalized observations [..., actor_dim], or `learner_view`s."""
-        output = self._output(self.actor, "actor", params, observation, learner_view)
+    def policy(self, params: Params, observation: Array, *, learner: bool = False) -> Gaussian:
+        """Distribution over actions, [..., A], for normalized observations [..., actor_dim].
+
+        With `learner`, for `learner_params` and `learner_observation`s.
+        """
+        output = self._output(self.actor, "actor", params, observation, learner)
         if not self.config.state_dependent_std:
             return Gaussian(output, jnp.broadcast_to(params["log_std"], output.shape))
         mean, log_std = jnp.split(output, 2, axis=-1)
         return Gaussian(mean, jnp.clip(log_std + self.config.log_std_init, *LOG_STD_RANGE))
 
-    def value(self, params: Params, observation: Array, *, learner_view: bool = False) -> Array:
-        """Value of normalized observations [..., critic_dim], or their `learner_view`s, [...]."""
-        return self._output(self.critic, "critic", params, observation, learner_view)[..., 0]
+    def value(self, params: Params, observation: Array, *, learner: bool = False) -> Array:
+        """Value of normalized observations [..., critic_dim], [...]; `learner` as in `policy`."""
+        return self._output(self.critic, "critic", params, observation, learner)[..., 0]
 
-    def _output(self, module: MLP, group: str, params: Params, observation: Array, learner_view: bool) -> Array:
-        if learner_view and self.equivariant:
-            activation = ACTIVATIONS[self.config.activation_fn]
-            return perceptron_in_parts(_layers(params[group]), self._input_mirror(group), activation, observation)
+    def _output(self, module: MLP, group: str, params: Params, observation: Array, learner: bool) -> Array:
+        if learner:
+            return perceptron(params[group], ACTIVATIONS[self.config.activation_fn], observation)
         return cast(Array, module.apply(params[group], observation))
 
     def _input_mirror(self, group: str) -> Reflection:

@@ -7,7 +7,8 @@ Measured on 2 CPU cores, 256 robots x 32 steps, 50 observations, networks 64-64,
 one update takes 15 ms (ELU) and compiles in 1.3 s. What counted, beside the matrix products: a shuffle by one
 sort of packed words, one gather per epoch, and normalizing once per update. And with wider networks, that
 activations stay in a core's cache: the gradient of 3072 samples of two networks 128-128, one of them mirrored,
-takes 60 ms at once and 37 ms in pieces of 256.
+took 60 ms at once and 37 ms in pieces of 256. `jaxloco.learning.perceptron` and `jaxloco.learning.activations` say
+what counts in a layer.
 """
 
 import math
@@ -47,7 +48,7 @@ CLIP_RANGE_SCHEDULES = ("constant", "linear")
 PRECISIONS = ("tensorfloat32", "float32")
 ADAPTIVE_FACTOR = 1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor
 MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
-CACHED_NUMBERS = 300_000  # activations of a piece of a mini-batch on a CPU
+CACHED_NUMBERS = 220_000  # activations of a piece of a mini-batch on a CPU
 GROUPS = (8, 4, 2, 1)  # of robots, each shuffled by itself: training is the same on as many devices as divide them
 TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
@@ -427,8 +428,9 @@ def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, net
     """What the epochs read, computed once: normalized observations, values, advantages, returns."""
     group = _critic_group(trajectory.observation)
     seen = jnp.concatenate([trajectory.observation[group], trajectory.last_observation[group][None]])
-    critic = networks.learner_view(group, _normalized(state.normalizers, group, seen, config))
-    values = networks.value(state.params, critic, learner_view=True)
+    critic = networks.learner_observation(group, _normalized(state.normalizers, group, seen, config))
+    params = networks.learner_params(state.params)
+    values = networks.value(params, critic, learner=True)
     reward = trajectory.reward * config.reward_scale
     advantages, returns = gae(
         reward,
@@ -444,7 +446,7 @@ def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, net
     actor = critic[:-1]
     if not shared:
         actor = _normalized(state.normalizers, "actor", trajectory.observation["actor"], config)
-        actor = networks.learner_view("actor", actor)
+        actor = networks.learner_observation("actor", actor)
     batch = _Batch(
         actor=actor,
         critic=None if shared else critic[:-1],
@@ -455,7 +457,7 @@ def _prepare(state: LearnerState, trajectory: Trajectory, config: PPOConfig, net
     if config.symmetry == "augmentation":
         batch = _with_mirror_images(batch, _mirrors(config, networks))
     if config.learning_rate_schedule == "adaptive":
-        batch = batch._replace(old=networks.policy(state.params, batch.actor, learner_view=True))
+        batch = batch._replace(old=networks.policy(params, batch.actor, learner=True))
     return jax.tree.map(_robot_major, batch)
 
 
@@ -581,8 +583,19 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
 def _gradient(
     loss: Callable[[Params, _Batch], tuple[Array, Metrics]], params: Params, batch: _Batch, networks: ActorCritic
 ) -> tuple[Params, Metrics]:
-    """Gradient and logs of a mini-batch's loss, on a CPU as the mean over pieces that a core's cache can hold."""
-    differentiate = jax.grad(loss, has_aux=True)
+    """Gradient and logs of a mini-batch's loss, which takes the networks' `learner_params`."""
+    known, pull_back = jax.vjp(networks.learner_params, params)
+    change, logs = _mean_gradient(jax.grad(loss, has_aux=True), known, batch, networks)
+    return pull_back(change)[0], logs
+
+
+def _mean_gradient(
+    differentiate: Callable[[Params, _Batch], tuple[Params, Metrics]],
+    params: Params,
+    batch: _Batch,
+    networks: ActorCritic,
+) -> tuple[Params, Metrics]:
+    """Gradient and logs of a mini-batch, on a CPU as the mean over pieces that a core's cache can hold."""
     count = _pieces(batch.scalars.shape[0], networks) if jax.default_backend() == "cpu" else 1
     if count == 1:
         return differentiate(params, batch)
@@ -598,7 +611,7 @@ def _gradient(
 
 
 def _pieces(samples: int, networks: ActorCritic) -> int:
-    """Into how many equal pieces to cut so many samples, so that the activations of one are about 1.2 MB; or 1."""
+    """Into how many equal pieces to cut so many samples, so that the activations of one are about 0.9 MB; or 1."""
     config = networks.config
     widths = sum(config.net_arch_pi) + sum(config.net_arch_vf)
     numbers = networks.actor_dim + networks.critic_dim + widths
@@ -609,20 +622,20 @@ def _pieces(samples: int, networks: ActorCritic) -> int:
 def _loss(
     params: Params, batch: _Batch, clip_range: Array, config: PPOConfig, networks: ActorCritic
 ) -> tuple[Array, Metrics]:
-    """PPO's loss of one mini-batch.
+    """PPO's loss of one mini-batch, for `ActorCritic.learner_params`.
 
         L = -E[min(ρ A, clip(ρ, 1 ± ε) A)] - ent_coef E[H] + vf_coef E[(R - V)²],   ρ = π(u) / π_old(u)
 
     with V limited to V_old ± clip_range_vf where that is given (as Stable-Baselines3).
     """
     old_log_prob, advantage, returns, old_value = jnp.unstack(batch.scalars, axis=-1)
-    policy = networks.policy(params, batch.actor, learner_view=True)
+    policy = networks.policy(params, batch.actor, learner=True)
     log_ratio = _log_prob(policy, batch.action, networks) - old_log_prob
     ratio = jnp.exp(log_ratio)
     clipped_ratio = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
     policy_loss = -jnp.mean(jnp.minimum(advantage * ratio, advantage * clipped_ratio))
 
-    values = networks.value(params, batch.actor if batch.critic is None else batch.critic, learner_view=True)
+    values = networks.value(params, batch.actor if batch.critic is None else batch.critic, learner=True)
     if config.clip_range_vf is not None:
         values = old_value + jnp.clip(values - old_value, -config.clip_range_vf, config.clip_range_vf)
     value_loss = jnp.mean(jnp.square(returns - values))
@@ -652,7 +665,7 @@ def _asymmetry(params: Params, batch: _Batch, policy: Gaussian, networks: ActorC
     Source: Yu, Turk and Liu 2018, "Learning symmetric and low-energy locomotion", equation 3.
     """
     assert networks.symmetry is not None
-    images = networks.policy(params, networks.symmetry.actor(batch.actor))
+    images = networks.policy(params, networks.symmetry.actor(batch.actor), learner=True)
     return jnp.mean(jnp.square(distributions.mode(images) - networks.symmetry.action(distributions.mode(policy))))
 
 

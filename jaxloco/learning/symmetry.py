@@ -10,7 +10,7 @@ Learning costs half the products of a plain one: a symmetric layer maps the part
 the part that it turns round apart from each other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,7 +20,7 @@ from jax import Array
 
 from jaxloco.errors import ConfigError
 from jaxloco.learning.normalization import RunningStatistics
-from jaxloco.learning.products import product
+from jaxloco.learning.perceptron import LearnerLayer
 
 MODES = ("none", "augmentation", "loss", "network")
 """How training uses the mirror."""
@@ -112,39 +112,26 @@ def in_parts(x: Array, mirror: Reflection) -> Array:
     return x @ jnp.asarray(np.concatenate(even_and_odd(mirror), axis=1))
 
 
-def perceptron_in_parts(
-    layers: Sequence[Layer], mirror: Reflection, activation: Callable[[Array], Array], x: Array
-) -> Array:
-    """Return what the perceptron of some symmetric layers gives, with half the products in all layers but the last.
+def layers_in_parts(layers: Sequence[Layer], inputs: Reflection, outputs: Reflection) -> list[LearnerLayer]:
+    """Return symmetric layers, from `symmetric_layers`, as `perceptron` takes them; the result is linear in them.
 
     The right half of a layer is read off its left half, so that is where the gradient of both is.
-
-    Args:
-        layers: From `symmetric_layers`.
-        mirror: That of the inputs.
-        activation: Between the layers.
-        x: Inputs `in_parts`, [..., n].
     """
     (first, bias), *hidden, (last, last_bias) = layers
-    even, odd = (jnp.asarray(basis) for basis in even_and_odd(mirror))
-    kernel = first[:, : bias.shape[0] // 2]
-    kept = product(x[..., : even.shape[1]], even.T @ kernel)
-    turned = product(x[..., even.shape[1] :], odd.T @ kernel)
-    left, right = _sides(kept, turned, bias, activation)
+    half = bias.shape[0] // 2
+    even, odd = even_and_odd(inputs)
+    parts = [LearnerLayer(_product(even.T, first[:, :half]), _product(odd.T, first[:, :half]), bias[:half])]
     for kernel, bias in hidden:
-        width, half = left.shape[-1], bias.shape[0] // 2
+        width, half = half, bias.shape[0] // 2
         same, crossed = kernel[:width, :half], kernel[width:, :half]
-        kept = product(left + right, 0.5 * (same + crossed))
-        turned = product(left - right, 0.5 * (same - crossed))
-        left, right = _sides(kept, turned, bias, activation)
-    output = product(left, last[: left.shape[-1]]) + product(right, last[left.shape[-1] :])
-    return output + jnp.broadcast_to(last_bias, output.shape)
+        parts.append(LearnerLayer(0.5 * (same + crossed), 0.5 * (same - crossed), bias[:half]))
+    even, odd = even_and_odd(outputs)
+    from_odd = _product(last[:half], odd @ odd.T) if odd.size else None
+    return [*parts, LearnerLayer(_product(last[:half], even @ even.T), from_odd, last_bias)]
 
 
-def _sides(kept: Array, turned: Array, bias: Array, activation: Callable[[Array], Array]) -> tuple[Array, Array]:
-    """Return the left and the right half of a hidden layer."""
-    bias = jnp.broadcast_to(bias[: kept.shape[-1]], kept.shape)
-    return activation(kept + turned + bias), activation(kept - turned + bias)
+def _product(x: Array | np.ndarray, y: Array | np.ndarray) -> Array:
+    return jnp.matmul(x, y, precision="highest")
 
 
 def symmetrized(statistics: RunningStatistics, mirror: Reflection) -> RunningStatistics:
