@@ -8,6 +8,7 @@ import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.physics import Controls, PhysicsSpec, choose_engine, engines, make_physics
+from jaxloco.physics.native import DIGEST
 from jaxloco.robot import Robot, load_robot
 
 FIELDS = (
@@ -144,6 +145,26 @@ def test_native_engine_recomputes_constants_of_changed_rows_only(upkie):
     speed = np.asarray(state.qvel[:, 0])
     assert speed[0] == speed[2]
     assert speed[1] < 0.8 * speed[0]
+
+
+def test_a_digest_tells_models_apart_and_says_nothing_else(upkie):
+    spec = spec_of(upkie, fields=("body_mass", "body_inertia"))
+    physics = make_physics(spec, "native")
+    nominal = {k: jnp.asarray(v) for k, v in spec.nominal().items()}
+    digests = {tuple(np.asarray(physics.complete(nominal)[DIGEST]))}
+    for name, values in nominal.items():
+        for place in range(values.size):
+            changed = values.ravel().at[place].set(jnp.nextafter(values.ravel()[place], jnp.float32(np.inf)))
+            changed = {**nominal, name: changed.reshape(values.shape)}
+            digests.add(tuple(np.asarray(physics.complete(changed)[DIGEST])))
+    assert len(digests) == 1 + sum(values.size for values in nominal.values())
+    assert all(0 <= number < 1 << 24 and number == int(number) for digest in digests for number in digest)
+    controls = Controls(jnp.asarray(upkie.default_ctrl, jnp.float32), jnp.zeros(6))
+    results = []
+    for params in (nominal, physics.complete(nominal)):
+        state, _ = physics.reset(params, jnp.asarray(upkie.default_qpos, jnp.float32), jnp.zeros(upkie.model.nv))
+        results.append(np.asarray(physics.step(params, state, controls)[0].qvel))
+    np.testing.assert_array_equal(*results)
 
 
 def test_native_engine_is_pure(upkie):

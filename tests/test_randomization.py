@@ -409,12 +409,7 @@ def test_the_model_that_is_simulated_is_the_one_that_was_drawn():
     state = jax.jit(env.reset)(jax.random.PRNGKey(5))
     draws = {**state.draws, "action_delay": jnp.float32(0.0), "actuator_time_constant": jnp.float32(0.0)}
     state = state._replace(draws=draws)
-    model = copy.copy(env.robot.model)
-    for name, value in state.params.items():
-        getattr(model, name)[:] = np.asarray(value)
-    data = mujoco.MjData(model)
-    mujoco.mj_setConst(model, data)
-    data.qpos[:], data.qvel[:] = state.physics.qpos, state.physics.qvel
+    model, data = simulated(env, state)
     step = jax.jit(env.step)
     for _ in range(40):
         state = step(state, jnp.array([0.5]))
@@ -448,7 +443,7 @@ def test_a_push_changes_the_momentum_by_force_times_time():
     speeds = []
     for _ in range(40):
         state = step(state, jnp.zeros(1))
-        speeds.append(horizontal_speed(env.robot, state))
+        speeds.append(horizontal_speed(env, state))
     gained = np.diff([0.0, *speeds])
     pushed = np.flatnonzero(gained > 1e-3)
     assert len(pushed) == 20 == pushed[-1] - pushed[0] + 1  # 0.1 s at 200 Hz, in one piece
@@ -457,14 +452,20 @@ def test_a_push_changes_the_momentum_by_force_times_time():
     assert speeds[-1] == pytest.approx(20.0 * 0.1 / mass, rel=2e-3)
 
 
-def horizontal_speed(robot: Robot, state) -> float:
-    """Speed of the centre of mass of the drawn model over the ground, m/s."""
-    model = copy.copy(robot.model)
-    for name, value in state.params.items():
-        getattr(model, name)[:] = np.asarray(value)
+def simulated(env: Env, state) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    """The model that was drawn, with its derived constants, and its state."""
+    model = copy.copy(env.robot.model)
+    for name in env.physics.spec.fields:
+        getattr(model, name)[:] = np.asarray(state.params[name])
     data = mujoco.MjData(model)
     mujoco.mj_setConst(model, data)
     data.qpos[:], data.qvel[:] = state.physics.qpos, state.physics.qvel
+    return model, data
+
+
+def horizontal_speed(env: Env, state) -> float:
+    """Speed of the centre of mass of the drawn model over the ground, m/s."""
+    model, data = simulated(env, state)
     mujoco.mj_forward(model, data)
     mujoco.mj_subtreeVel(model, data)
     return float(np.hypot(*data.subtree_linvel[model.body("base").id, :2]))

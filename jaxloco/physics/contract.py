@@ -18,7 +18,8 @@ from jaxloco.physics.motors import Motors
 ENGINES = ("native", "mjx", "warp")
 
 Params = dict[str, jax.Array]
-"""Model fields that differ between robots, by their MuJoCo name ("body_mass", …), each shaped as in `MjModel`."""
+"""Model fields that differ between robots, by their MuJoCo name ("body_mass", …), each shaped as in `MjModel`; and what
+an engine adds to them."""
 
 OVERFLOW = "buffer_overflow"
 """A reading of engines that have room for a limited number of contacts: 1 where they did not fit, else 0, ()."""

@@ -1,4 +1,4 @@
-"""What engines outside XLA have in common: a robot's inputs, model fields and results are a row of numbers each.
+"""What engines outside XLA have in common: a robot's inputs and results are a row of numbers each.
 
 A row's inputs are its state and its controls, in the order of `PhysicsState` and `Controls`; its results are the state
 after and the readings.
@@ -36,8 +36,8 @@ class RowPhysics(ABC):
         self.n_out = sum(self._sizes)
 
     @abstractmethod
-    def run(self, kind: Kind, inputs: jax.Array, fields: jax.Array) -> jax.Array:
-        """Run one robot: (n_in,), (n_fields,) → (n_out,); traceable."""
+    def run(self, kind: Kind, inputs: jax.Array, params: Params) -> jax.Array:
+        """Run one robot: (n_in,) and its model fields → (n_out,); traceable."""
 
     def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
         """Return the state at `qpos` and `qvel`; calls the engine only if readings are asked for."""
@@ -56,8 +56,7 @@ class RowPhysics(ABC):
         self, kind: Kind, params: Params, state: PhysicsState, controls: Controls
     ) -> tuple[PhysicsState, Readings]:
         inputs = jnp.concatenate([*state, *controls])
-        fields = [jnp.ravel(params[name]) for name in self.fields]
-        row = self.run(kind, inputs, jnp.concatenate(fields) if fields else jnp.zeros(0))
+        row = self.run(kind, inputs, params)
         parts = jnp.split(row, np.cumsum(self._sizes)[:-1].tolist())
         shaped = zip(self.reading_shapes.items(), parts[4:], strict=True)
         return PhysicsState(*parts[:4]), {name: part.reshape(shape) for (name, shape), part in shaped}

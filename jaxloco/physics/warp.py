@@ -72,10 +72,10 @@ class WarpPhysics(RowPhysics):
         """Add the constants that depend on masses and geometry, if any of those is in `params`."""
         return self._constants.complete(params)
 
-    def run(self, kind: Kind, inputs: jax.Array, fields: jax.Array) -> jax.Array:
-        """Run one robot: (n_in,), (n_fields,) → (n_out,); traceable."""
-        some = fields if fields.size else jnp.zeros(1)
-        return self._calls[kind](inputs[None], some[None], output_dims=(1, self.n_out))[0][0]
+    def run(self, kind: Kind, inputs: jax.Array, params: Params) -> jax.Array:
+        """Run one robot: (n_in,) and its model fields → (n_out,); traceable."""
+        fields = [jnp.ravel(params[name]) for name in self.fields] or [jnp.zeros(1)]
+        return self._calls[kind](inputs[None], jnp.concatenate(fields)[None], output_dims=(1, self.n_out))[0][0]
 
     @property
     def captures(self) -> int:
