@@ -5,7 +5,7 @@ rollout is collected elsewhere: `act` draws the actions, `update` learns from th
 
 Measured on 2 CPU cores, 256 robots x 32 steps, 50 observations, networks 64-64, 4 epochs x 4 mini-batches:
 one update takes 15 ms (ELU) and compiles in 1.3 s. What counted, beside the matrix products: a shuffle by one
-sort of packed words, one gather per epoch, and normalizing once per update. And with wider networks, that
+sort of packed words, and normalizing once per update. And with wider networks, that
 activations stay in a core's cache: the gradient of 3072 samples of two networks 128-128, one of them mirrored,
 took 60 ms at once and 37 ms in pieces of 256. `jaxloco.learning.perceptron` and `jaxloco.learning.activations` say
 what counts in a layer.
@@ -16,7 +16,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -180,6 +180,13 @@ class _Batch(NamedTuple):
 
 
 _ADVANTAGE = 1
+
+
+class _Chosen(NamedTuple):
+    """Which samples of a `_Batch` form a mini-batch, or a piece of one."""
+
+    order: Array  # int32 [B]
+    scalars: Array  # [B, 4]: of these samples, advantages normalized
 
 
 class _Carry(NamedTuple):
@@ -497,12 +504,12 @@ def _robot_major(x: Array) -> Array:
 
 def _epoch(carry: _Carry, order: Array, *, batch: _Batch, clip_range: Array, loop: _Loop) -> tuple[_Carry, Any]:
     """One pass over the samples; `order` [n_minibatches, batch_size] says which form each mini-batch."""
-    shuffled = jax.tree.map(lambda x: x[order], batch)
+    scalars = batch.scalars[order]
     if loop.config.normalize_advantage:
-        advantage = shuffled.scalars[..., _ADVANTAGE]
-        scalars = shuffled.scalars.at[..., _ADVANTAGE].set(_normalized_advantage(advantage, loop.axis_name))
-        shuffled = shuffled._replace(scalars=scalars)
-    return jax.lax.scan(partial(_minibatch, clip_range=clip_range, loop=loop), carry, shuffled)
+        advantage = _normalized_advantage(scalars[..., _ADVANTAGE], loop.axis_name)
+        scalars = scalars.at[..., _ADVANTAGE].set(advantage)
+    minibatch = partial(_minibatch, batch=batch, clip_range=clip_range, loop=loop)
+    return jax.lax.scan(minibatch, carry, _Chosen(order, scalars))
 
 
 def _normalized_advantage(advantage: Array, axis_name: str | None) -> Array:
@@ -543,26 +550,28 @@ def _shuffled_orders(key: Array, n_epochs: int, count: int) -> Array:
     return jnp.sort(words, axis=1) & mask
 
 
-def _minibatch(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tuple[_Carry, tuple[Metrics, Array]]:
+def _minibatch(
+    carry: _Carry, chosen: _Chosen, *, batch: _Batch, clip_range: Array, loop: _Loop
+) -> tuple[_Carry, tuple[Metrics, Array]]:
     """One gradient step, unless target_kl has stopped this update."""
-    step = partial(_step, clip_range=clip_range, loop=loop)
+    step = partial(_step, batch=batch, clip_range=clip_range, loop=loop)
     if loop.config.target_kl is None:
-        new_carry, logs = step(carry, batch)
+        new_carry, logs = step(carry, chosen)
     else:
-        new_carry, logs = jax.lax.cond(carry.running, step, partial(_no_step, step), carry, batch)
+        new_carry, logs = jax.lax.cond(carry.running, step, partial(_no_step, step), carry, chosen)
     return new_carry, (logs, carry.running)
 
 
-def _no_step(step: Any, carry: _Carry, batch: _Batch) -> tuple[_Carry, Metrics]:
-    logs = jax.eval_shape(step, carry, batch)[1]
+def _no_step(step: Any, carry: _Carry, chosen: _Chosen) -> tuple[_Carry, Metrics]:
+    logs = jax.eval_shape(step, carry, chosen)[1]
     return carry, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), logs)
 
 
-def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tuple[_Carry, Metrics]:
+def _step(carry: _Carry, chosen: _Chosen, *, batch: _Batch, clip_range: Array, loop: _Loop) -> tuple[_Carry, Metrics]:
     """Gradient, clipped by its global norm, through Adam, times the learning rate."""
     config = loop.config
     loss = partial(_loss, clip_range=clip_range, config=config, networks=loop.networks)
-    gradient, logs = _gradient(loss, carry.params, batch, loop.networks)
+    gradient, logs = _gradient(loss, carry.params, batch, chosen, loop.networks)
     gradient = loop.networks.symmetric(collectives.mean(gradient, loop.axis_name))
     vector, restore = ravel_pytree(gradient)  # a few long operations instead of many short ones
     norm = jnp.linalg.norm(vector)
@@ -581,11 +590,15 @@ def _step(carry: _Carry, batch: _Batch, *, clip_range: Array, loop: _Loop) -> tu
 
 
 def _gradient(
-    loss: Callable[[Params, _Batch], tuple[Array, Metrics]], params: Params, batch: _Batch, networks: ActorCritic
+    loss: Callable[[Params, _Batch], tuple[Array, Metrics]],
+    params: Params,
+    batch: _Batch,
+    chosen: _Chosen,
+    networks: ActorCritic,
 ) -> tuple[Params, Metrics]:
     """Gradient and logs of a mini-batch's loss, which takes the networks' `learner_params`."""
     known, pull_back = jax.vjp(networks.learner_params, params)
-    change, logs = _mean_gradient(jax.grad(loss, has_aux=True), known, batch, networks)
+    change, logs = _mean_gradient(jax.grad(loss, has_aux=True), known, batch, chosen, networks)
     return pull_back(change)[0], logs
 
 
@@ -593,21 +606,28 @@ def _mean_gradient(
     differentiate: Callable[[Params, _Batch], tuple[Params, Metrics]],
     params: Params,
     batch: _Batch,
+    chosen: _Chosen,
     networks: ActorCritic,
 ) -> tuple[Params, Metrics]:
     """Gradient and logs of a mini-batch, on a CPU as the mean over pieces that a core's cache can hold."""
-    count = _pieces(batch.scalars.shape[0], networks) if jax.default_backend() == "cpu" else 1
+    count = _pieces(chosen.order.shape[0], networks) if jax.default_backend() == "cpu" else 1
     if count == 1:
-        return differentiate(params, batch)
-    pieces = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
-    first = jax.tree.map(operator.itemgetter(0), pieces)
+        return differentiate(params, _taken(batch, chosen))
+    pieces = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), chosen)
+    first = _taken(batch, jax.tree.map(operator.itemgetter(0), pieces))
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(differentiate, params, first))
 
-    def add(total: tuple[Params, Metrics], piece: _Batch) -> tuple[tuple[Params, Metrics], None]:
-        return jax.tree.map(jnp.add, total, differentiate(params, piece)), None
+    def add(total: tuple[Params, Metrics], piece: _Chosen) -> tuple[tuple[Params, Metrics], None]:
+        return jax.tree.map(jnp.add, total, differentiate(params, _taken(batch, piece))), None
 
     total, _ = jax.lax.scan(add, nothing, pieces)
     return jax.tree.map(lambda x: x / count, total)
+
+
+def _taken(batch: _Batch, chosen: _Chosen) -> _Batch:
+    """Gather samples just before they are used: a shuffled copy of all of them would pass through memory twice."""
+    taken = jax.tree.map(lambda x: x.at[chosen.order].get(mode="promise_in_bounds"), batch)
+    return cast(_Batch, taken)._replace(scalars=chosen.scalars)
 
 
 def _pieces(samples: int, networks: ActorCritic) -> int:
