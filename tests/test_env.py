@@ -346,10 +346,11 @@ BROKEN = 2
 Rollout = tuple[BatchState, Trajectory, RolloutSums, Crash]
 
 
-def break_robot(state: BatchState) -> BatchState:
+def break_robot(env: Env, state: BatchState) -> BatchState:
     """Give one robot a mass that no simulation survives."""
     params = {"body_mass": state.robots.params["body_mass"].at[BROKEN, 1].set(jnp.nan)}
-    return state._replace(robots=state.robots._replace(params={**state.robots.params, **params}))
+    params = jax.vmap(env.physics.complete)({**state.robots.params, **params})
+    return state._replace(robots=state.robots._replace(params=params))
 
 
 @pytest.fixture(scope="module", params=["native", pytest.param("mjx", marks=pytest.mark.slow)])
@@ -363,7 +364,7 @@ def broken(request) -> tuple[BatchState, Rollout, Rollout]:
         run = jax.jit(partial(collect, env, agent, learner))
         state = jax.jit(partial(batch.reset, env), static_argnums=1)(jax.random.PRNGKey(0), ROBOTS)
         keys, empty = jax.random.split(jax.random.PRNGKey(1), ROBOTS), no_crash(env, state)
-        return state, run(break_robot(state), empty, keys), run(state, empty, keys)
+        return state, run(break_robot(env, state), empty, keys), run(state, empty, keys)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ ENGINES = ("native", "mjx", "warp")
 
 Params = dict[str, jax.Array]
 """Model fields that differ between robots, by their MuJoCo name ("body_mass", …), each shaped as in `MjModel`; and what
-an engine adds to them."""
+an engine adds to them in `Physics.complete`, which is to be called again after any change to them."""
 
 OVERFLOW = "buffer_overflow"
 """A reading of engines that have room for a limited number of contacts: 1 where they did not fit, else 0, ()."""
@@ -107,7 +107,7 @@ class Physics(Protocol):
         ...
 
     def complete(self, params: Params) -> Params:
-        """Add to `params` whatever constants this engine derives from them (once per episode)."""
+        """Add to `params` what this engine derives from them, or draw that up anew (once per episode)."""
         ...
 
     def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
