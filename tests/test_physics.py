@@ -151,13 +151,17 @@ def test_a_digest_tells_models_apart_and_says_nothing_else(upkie):
     spec = spec_of(upkie, fields=("body_mass", "body_inertia"))
     physics = make_physics(spec, "native")
     nominal = {k: jnp.asarray(v) for k, v in spec.nominal().items()}
-    digests = {tuple(np.asarray(physics.complete(nominal)[DIGEST]))}
+    mass = nominal["body_mass"]
+    flipped = {**nominal, "body_mass": mass.at[1:3].set(-mass[1:3])}  # an even number of signs, as in a mirror image
+    others = (nominal, flipped, {**nominal, "body_mass": 2.0 * mass})
+    digests = {tuple(np.asarray(physics.complete(other)[DIGEST])) for other in others}
+    assert len(digests) == len(others)
     for name, values in nominal.items():
         for place in range(values.size):
             changed = values.ravel().at[place].set(jnp.nextafter(values.ravel()[place], jnp.float32(np.inf)))
             changed = {**nominal, name: changed.reshape(values.shape)}
             digests.add(tuple(np.asarray(physics.complete(changed)[DIGEST])))
-    assert len(digests) == 1 + sum(values.size for values in nominal.values())
+    assert len(digests) == len(others) + sum(values.size for values in nominal.values())
     assert all(0 <= number < 1 << 24 and number == int(number) for digest in digests for number in digest)
     controls = Controls(jnp.asarray(upkie.default_ctrl, jnp.float32), jnp.zeros(6))
     results = []

@@ -34,8 +34,9 @@ class Activation:
 
     def both_sides(self, kept: Array, turned: Array) -> tuple[Array, Array]:
         """Return f(kept + turned) + f(kept - turned) and f(kept + turned) - f(kept - turned)."""
-        compute = _both_sides.fun if self.slope is None else _both_sides
-        even, odd = compute(self, kept, turned)
+        if self.slope is None:
+            return _sum_and_difference(self.function(kept + turned), self.function(kept - turned))
+        even, odd = _both_sides(self, kept, turned)
         return even, odd
 
 
@@ -59,8 +60,7 @@ _one_side.defvjp(_one_side_forwards, _one_side_backwards)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _both_sides(activation: Activation, kept: Array, turned: Array) -> _Pair:
-    left, right = activation.function(kept + turned), activation.function(kept - turned)
-    return left + right, left - right
+    return _sum_and_difference(activation.function(kept + turned), activation.function(kept - turned))
 
 
 def _both_sides_forwards(activation: Activation, kept: Array, turned: Array) -> tuple[_Pair, _Pair]:
@@ -72,10 +72,14 @@ def _both_sides_backwards(activation: Activation, parts: _Pair, change: _Pair) -
     assert activation.slope is not None
     left = (change[0] + change[1]) * activation.slope(0.5 * (parts[0] + parts[1]))
     right = (change[0] - change[1]) * activation.slope(0.5 * (parts[0] - parts[1]))
-    return left + right, left - right
+    return _sum_and_difference(left, right)
 
 
 _both_sides.defvjp(_both_sides_forwards, _both_sides_backwards)
+
+
+def _sum_and_difference(left: Array, right: Array) -> _Pair:
+    return left + right, left - right
 
 
 def _elu(x: Array) -> Array:

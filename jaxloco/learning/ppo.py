@@ -598,27 +598,24 @@ def _gradient(
 ) -> tuple[Params, Metrics]:
     """Gradient and logs of a mini-batch's loss, which takes the networks' `learner_params`."""
     known, pull_back = jax.vjp(networks.learner_params, params)
-    change, logs = _mean_gradient(jax.grad(loss, has_aux=True), known, batch, chosen, networks)
+    differentiate = jax.grad(loss, has_aux=True)
+    change, logs = _over_pieces(lambda some: differentiate(known, _taken(batch, some)), chosen, networks)
     return pull_back(change)[0], logs
 
 
-def _mean_gradient(
-    differentiate: Callable[[Params, _Batch], tuple[Params, Metrics]],
-    params: Params,
-    batch: _Batch,
-    chosen: _Chosen,
-    networks: ActorCritic,
+def _over_pieces(
+    compute: Callable[[_Chosen], tuple[Params, Metrics]], chosen: _Chosen, networks: ActorCritic
 ) -> tuple[Params, Metrics]:
-    """Gradient and logs of a mini-batch, on a CPU as the mean over pieces that a core's cache can hold."""
+    """Compute what is a mean over samples, on a CPU as the mean over pieces that a core's cache can hold."""
     count = _pieces(chosen.order.shape[0], networks) if jax.default_backend() == "cpu" else 1
     if count == 1:
-        return differentiate(params, _taken(batch, chosen))
+        return compute(chosen)
     pieces = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), chosen)
-    first = _taken(batch, jax.tree.map(operator.itemgetter(0), pieces))
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(differentiate, params, first))
+    first = jax.tree.map(operator.itemgetter(0), pieces)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(compute, first))
 
     def add(total: tuple[Params, Metrics], piece: _Chosen) -> tuple[tuple[Params, Metrics], None]:
-        return jax.tree.map(jnp.add, total, differentiate(params, _taken(batch, piece))), None
+        return jax.tree.map(jnp.add, total, compute(piece)), None
 
     total, _ = jax.lax.scan(add, nothing, pieces)
     return jax.tree.map(lambda x: x / count, total)

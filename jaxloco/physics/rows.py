@@ -52,6 +52,10 @@ class RowPhysics(ABC):
         """Advance one control period."""
         return self._call("step", params, state, controls)
 
+    def ravelled(self, params: Params) -> list[jax.Array]:
+        """Return the model fields that the engine takes, each as a vector."""
+        return [jnp.ravel(params[name]) for name in self.fields]
+
     def _call(
         self, kind: Kind, params: Params, state: PhysicsState, controls: Controls
     ) -> tuple[PhysicsState, Readings]:

@@ -74,7 +74,7 @@ class WarpPhysics(RowPhysics):
 
     def run(self, kind: Kind, inputs: jax.Array, params: Params) -> jax.Array:
         """Run one robot: (n_in,) and its model fields → (n_out,); traceable."""
-        fields = [jnp.ravel(params[name]) for name in self.fields] or [jnp.zeros(1)]
+        fields = self.ravelled(params) or [jnp.zeros(1)]
         return self._calls[kind](inputs[None], jnp.concatenate(fields)[None], output_dims=(1, self.n_out))[0][0]
 
     @property
