@@ -137,7 +137,7 @@ def plot_cost(document: Result, path: Path) -> str:
 
 def _dress(panel: Any, name: str, measure: str) -> None:
     panel.set_xscale("log", base=2)
-    panel.set_ylim(bottom=0.0)
+    panel.set_ylim(0.0, 1.2 * panel.dataLim.y1)
     panel.set_xlabel(AXES[name])
     panel.set_ylabel(measure)
 

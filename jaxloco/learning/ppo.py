@@ -5,10 +5,9 @@ rollout is collected elsewhere: `act` draws the actions, `update` learns from th
 
 Measured on 2 CPU cores, 256 robots x 32 steps, 50 observations, networks 64-64, 4 epochs x 4 mini-batches:
 one update takes 15 ms (ELU) and compiles in 1.3 s. What counted, beside the matrix products: a shuffle by one
-sort of packed words, and normalizing once per update. And with wider networks, that
-activations stay in a core's cache: the gradient of 3072 samples of two networks 128-128, one of them mirrored,
-took 60 ms at once and 37 ms in pieces of 256. `jaxloco.learning.perceptron` and `jaxloco.learning.activations` say
-what counts in a layer.
+sort of packed words, and normalizing once per update. And with wider networks, that activations stay in a core's
+cache: the gradient of 3072 samples of two networks 128-128, one of them mirrored, took 60 ms at once and 37 ms in
+pieces of 256. `jaxloco.learning.perceptron` and `jaxloco.learning.activations` say what counts in a layer.
 """
 
 import math
