@@ -482,6 +482,8 @@ ANYMAL_C = replace(
         step_height=0.1,
         payload=(-4.0, 4.0),
     ),
+    network=WIDER,
+    total_timesteps=10_000_000,
 )
 """ANYbotics ANYmal C."""
 
