@@ -34,7 +34,7 @@ class BraxOptions:
     """
 
     task: str = "go1-velocity"
-    n_envs: int = 256
+    n_envs: int = 1024
     repetitions: int = 5
     iterations: int = 2
     engine: str = "mjx"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from benchmarks import common
 
 PARTS = {
-    "raw": "physics",
+    "bare": "physics",
     "physics": "physics_beyond_raw",
     "environment": "environment",
     "rollout": "policy",
@@ -100,7 +100,8 @@ def _compiled(training: common.Training, function: Callable[..., Any], *, with_t
 
     mesh = sharding.make_mesh(trainer.count_devices(training.config, training.env.engine))
     places = (loop.PLACES, SPLIT_SECOND) if with_tape else (loop.PLACES,)
-    program = sharding.over_robots(function, mesh, places, (SPLIT, SPLIT_SECOND))
+    effort = trainer.effort_of(training.config)
+    program = sharding.over_robots(function, mesh, places, (SPLIT, SPLIT_SECOND), effort=effort)
     return lambda *arguments: jax.block_until_ready(program(*arguments))
 
 

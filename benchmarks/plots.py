@@ -10,8 +10,14 @@ from benchmarks import common
 
 Result = Mapping[str, Any]
 
-STAGES = {"raw": "raw\nphysics", "physics": "physics", "rollout": "rollout", "training": "training"}
-"""Speeds that are drawn, and their names; of raw physics and the same called from JAX only the first that there is."""
+STAGES = {
+    "raw": "raw\nphysics",
+    "bare": "bare\nphysics",
+    "physics": "physics",
+    "rollout": "rollout",
+    "training": "training",
+}
+"""Speeds that are drawn, and their names; of the first three, which all are physics, only one."""
 
 PARTS = {
     "physics": ("physics", "#0072b2"),
@@ -46,7 +52,7 @@ def time_parts(document: Result) -> dict[str, Any]:
 
 
 def _first_stage(speeds: Mapping[str, Any]) -> str:
-    return "raw" if "raw" in speeds else "physics"
+    return next(stage for stage in STAGES if stage in speeds)
 
 
 def name_of(document: Result) -> str:

@@ -55,14 +55,15 @@ def measure(own: SplitOptions) -> tuple[dict[str, list[float]], list[float]]:
         iteration draws spare first states.
     """
     training = training_speed.warmed_up(own)
-    raw = training_speed.raw_stepper(training.env, training.state.robots.robots, training.config.ppo.n_steps)
+    robots = training.state.robots.robots
+    bare = training_speed.raw_stepper(training.env, robots, training.config.ppo.n_steps, bare=True)
     more = {"refill": partial(_refill, training.env), "advantages": partial(_advantages, training.agent)}
     stages = parts.Stages(training, more)
     turns, refills = [], []
     for _ in range(own.repetitions):
         tape = stages.record()
         refills.append(float(np.mean(np.sum(np.asarray(tape.refills), axis=0))))
-        turn = {"raw": common.seconds(raw, own.iterations), **stages.turn(tape, own.iterations)}
+        turn = {"bare": common.seconds(bare, own.iterations), **stages.turn(tape, own.iterations)}
         turns.append({**turn, "one_by_one": common.seconds(partial(training, 1), own.iterations)})
     return training_speed.per_env_step(turns, own.iterations * training.config.steps_per_iteration), refills
 

@@ -1,13 +1,16 @@
 """Speed of the training loop against raw `mujoco.batch` stepping, where the time goes, and compilation.
 
 Both speeds are measured in the same process, taking turns, with the same model and number of robots; the physics of
-the raw side starts from robots of the training, so that it meets similar contacts.
+the raw side starts from robots of the training, so that it meets similar contacts. Raw is what a user of
+`mujoco.batch` gets. Our native engine leaves out MuJoCo's timers and its search for islands; "bare" is raw stepping
+without them, and what physics costs among the parts of an iteration.
 """
 
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,6 +19,9 @@ import numpy as np
 from benchmarks import common, parts, plots
 
 NAME = "training_speed"
+
+RAW = {"raw": False, "bare": True}
+"""Two ways of stepping `mujoco.batch` by itself, and whether they leave out what the native engine leaves out."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,14 @@ def run(own: SpeedOptions) -> dict[str, Any]:
         "motor_curves": own.motor_curves,
         "iterations_per_turn": own.iterations,
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
-        "training_over_raw": common.spread([t / r for t, r in zip(speeds["training"], speeds["raw"], strict=True)], 3),
+        **{f"training_over_{name}": _ratio(speeds["training"], speeds[name]) for name in RAW},
         plots.MICROSECONDS: {part: common.spread(times) for part, times in parts.split(turns).items()},
         "compilation": compilation,
     }
+
+
+def _ratio(speeds: Sequence[float], others: Sequence[float]) -> dict[str, Any]:
+    return common.spread([one / other for one, other in zip(speeds, others, strict=True)], 3)
 
 
 # Speed
@@ -119,13 +129,14 @@ def warmed_up(own: LoopOptions) -> common.Training:
 
 
 def measure(own: LoopOptions) -> dict[str, list[float]]:
-    """Let the stages of `parts`, and raw `mujoco.batch` before them, take turns; µs per env step by turn."""
+    """Let the stages of `parts`, and `RAW` before them, take turns; µs per env step by turn."""
     training = warmed_up(own)
-    raw = raw_stepper(training.env, training.state.robots.robots, training.config.ppo.n_steps)
+    simulation = training.env, training.state.robots.robots, training.config.ppo.n_steps
+    raw = {name: raw_stepper(*simulation, bare=bare) for name, bare in RAW.items()}
     stages = parts.Stages(training)
     turns = []
     for _ in range(own.repetitions):
-        seconds = {"raw": common.seconds(raw, own.iterations)}
+        seconds = {name: common.seconds(step, own.iterations) for name, step in raw.items()}
         turns.append({**seconds, **stages.turn(stages.record(), own.iterations)})
     return per_env_step(turns, own.iterations * training.config.steps_per_iteration)
 
@@ -143,18 +154,23 @@ def default_controls(robot: Any) -> list[float]:
     ]
 
 
-def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
+def raw_stepper(env: Any, robots: Any, n_steps: int, *, bare: bool = False) -> Callable[[], None]:
     """Return a function that steps many robots for `n_steps` control periods with nothing but `mujoco.batch`.
 
     Args:
         env: The environment, for its model.
         robots: States of the training, whose positions and velocities each call starts from.
         n_steps: Control periods per call.
+        bare: Leave out what the native engine leaves out: timers and islands.
     """
     import mujoco
     from mujoco.batch import Batch
 
+    from jaxloco.physics import native, timers
+
     model, substeps = env.physics.spec.model, env.physics.spec.substeps
+    if bare:
+        model = native.one_island(model)
     positions, velocities = np.asarray(robots.physics.qpos), np.asarray(robots.physics.qvel)
     batch = Batch(model, len(positions))
     data = mujoco.MjData(model)
@@ -166,8 +182,9 @@ def raw_stepper(env: Any, robots: Any, n_steps: int) -> Callable[[], None]:
 
     def step() -> None:
         batch.state[:] = rows
-        for _ in range(n_steps):
-            batch.step(nstep=substeps)
+        with timers.no_timers() if bare else nullcontext():
+            for _ in range(n_steps):
+                batch.step(nstep=substeps)
 
     step()
     return step
@@ -224,6 +241,7 @@ def show(result: Mapping[str, Any]) -> str:
     speeds = result["env_steps_per_second"]
     titles = {
         "raw": "raw mujoco.batch",
+        "bare": "the same without timers and islands",
         "physics": "physics, replayed",
         "environment": "environment, replayed",
         "rollout": "rollout with the policy",
@@ -232,8 +250,9 @@ def show(result: Mapping[str, Any]) -> str:
     rows = [
         [title, *(f"{speeds[name][key]:,.0f}" for key in ("median", "min", "max"))] for name, title in titles.items()
     ]
-    ratio = result["training_over_raw"]
-    rows.append(["training ÷ raw", *(f"{ratio[key]:.3f}" for key in ("median", "min", "max"))])
+    for name in RAW:
+        ratio = result[f"training_over_{name}"]
+        rows.append([f"training ÷ {name}", *(f"{ratio[key]:.3f}" for key in ("median", "min", "max"))])
     lines = [common.table(("env steps per second", "median", "min", "max"), rows), "", show_parts(result)]
     if result["compilation"]:
         times = {name: spread for name, spread in result["compilation"].items() if name != "mjx_envs"}

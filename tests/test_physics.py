@@ -1,5 +1,7 @@
 """The engines give the same readings for the same state and controls, and randomized fields act as they should."""
 
+import ctypes
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
-from jaxloco.physics import Controls, PhysicsSpec, choose_engine, engines, make_physics
+from jaxloco.physics import Controls, PhysicsSpec, choose_engine, engines, make_physics, native, timers
 from jaxloco.physics.native import DIGEST
 from jaxloco.robot import Robot, load_robot
 
@@ -112,6 +114,64 @@ def test_native_engine_is_mj_step(upkie):
     data.qpos[:], data.ctrl[:] = settled(upkie), ctrl
     mujoco.mj_step(upkie.model, data, CONTROL_STEPS * upkie.substeps)
     np.testing.assert_allclose(qpos[-1], data.qpos, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["upkie", "go1"])
+def test_a_robot_moves_the_same_solved_as_one_island(name):
+    robot = load_robot(name)
+    ends = []
+    for model in (robot.model, native.one_island(robot.model)):
+        data, rng = mujoco.MjData(model), np.random.default_rng(0)
+        data.qpos[:], data.qvel[:] = robot.default_qpos, rng.normal(0.0, 0.5, model.nv)
+        for _ in range(200):
+            data.ctrl[:] = robot.default_ctrl + rng.normal(0.0, 0.3, model.nu)
+            mujoco.mj_step(model, data)
+        ends.append((np.array(data.qpos), data.ncon, data.nisland))
+    (qpos, contacts, islands), (bare_qpos, bare_contacts, bare_islands) = ends
+    np.testing.assert_array_equal(qpos, bare_qpos)
+    assert contacts == bare_contacts > 0 and (islands, bare_islands) == (1, 0)
+
+
+def test_two_robots_keep_their_islands():
+    tree = "<body pos='0 {y} 0'><freejoint/><geom size='.1'/></body>"
+    model = mujoco.MjModel.from_xml_string(
+        f"<mujoco><worldbody>{tree.format(y=0)}{tree.format(y=1)}</worldbody></mujoco>"
+    )
+    assert native.one_island(model) is model
+
+
+def test_timers_rest_during_a_call_and_run_again_after_it(upkie, monkeypatch):
+    clock, failures, during = timers._clock(), native._failures, []
+    assert clock is not None and clock.value is not None
+    before = clock.value
+
+    def watched(call):
+        during.append(clock.value)
+        return failures(call)
+
+    monkeypatch.setattr(native, "_failures", watched)
+    rolling(upkie, "native", {}, (), np.asarray(upkie.default_ctrl), np.zeros(6))
+    assert set(during) == {None} and clock.value == before
+    with timers.no_timers():
+        with timers.no_timers():
+            assert clock.value is None
+        assert clock.value is None
+    assert clock.value == before
+
+
+def test_timers_of_the_users_own_are_left_alone():
+    clock = timers._clock()
+    assert clock is not None
+    before = clock.value
+    own = ctypes.CFUNCTYPE(ctypes.c_double)(lambda: 0.0)
+    mujoco.set_mjcb_time(own)
+    try:
+        with timers.no_timers():
+            assert clock.value is not None
+        assert mujoco.get_mjcb_time() is own
+    finally:
+        mujoco.set_mjcb_time(None)
+    assert clock.value == before
 
 
 @pytest.mark.slow

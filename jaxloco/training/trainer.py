@@ -99,6 +99,11 @@ class Program:
     iterate: Callable[[TrainState, int, int], tuple[TrainState, loop.Totals]]
 
 
+def effort_of(config: TrainConfig) -> sharding.Effort:
+    """Say how long a training runs, for XLA."""
+    return "short training" if config.total_timesteps < sharding.SHORT_STEPS else "training"
+
+
 def compile_program(
     env: Environment, agent: Agent, config: TrainConfig, meanwhile: Callable[[], object] = lambda: None
 ) -> Program:
@@ -127,7 +132,7 @@ def compile_program(
         places,
         (of_state, SHARED),
         donate=(0,),
-        effort="short training" if config.total_timesteps < sharding.SHORT_STEPS else "training",
+        effort=effort_of(config),
     )
     number = jax.ShapeDtypeStruct((), jnp.int32)
     reset = start.lower()
