@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import common, cost, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
@@ -106,8 +108,10 @@ def tables(documents: Mapping[str, Result], pictures: Mapping[str, str] | None =
         parts.append("### Where the time goes, Upkie\n\n" + _speed(documents["training_speed"]))
     if "go1_speed" in documents:
         parts.append("### Where the time goes, Go1\n\n" + _speed(documents["go1_speed"]))
+    commands = {item.benchmark: item.command for item in REQUIREMENTS}
     for name, title, show in FURTHER:
-        text = show(documents[name]) if name in documents else f"Not measured yet: `jaxloco bench {_dashes(name)}`"
+        command = commands.get(name, f"jaxloco bench {_dashes(name)}")
+        text = show(documents[name]) if name in documents else f"Not measured yet: `{command}`"
         parts.append("\n\n".join([f"### {title}", text, *([drawn[name]] if name in drawn else [])]))
     if "train_command" in documents:
         parts.append("### The training command, seed by seed\n\n" + _runs(documents["train_command"]))
@@ -352,6 +356,10 @@ _TRANSFER = "jaxloco bench upkie-transfer RUN/policy"
 _SPEED = "jaxloco bench training-speed"
 _GO1 = "jaxloco bench go1-speed"
 _BRAX = "jaxloco bench against-brax"
+_BRAX_GPU = (
+    "jaxloco bench against-brax --n-envs 8192 --engine warp --engines warp --iterations 10 "
+    "--out benchmarks/results/against_brax_gpu.json"
+)
 _SB3 = "jaxloco bench against-sb3"
 _ONBOARD = "jaxloco bench onboard RUN/policy"
 _WALK = "jaxloco bench velocity-run --seeds 0 1 2"
@@ -494,10 +502,10 @@ REQUIREMENTS = (
         _over_brax("cpu", "native", 4.0),
     ),
     Requirement(
-        "the same on a GPU, both on the same engine",
+        "the same on a GPU, 8192 robots, both on the same engine",
         "≥ 1.5",
-        "against_brax",
-        _BRAX,
+        "against_brax_gpu",
+        _BRAX_GPU,
         _over_brax("gpu", None, 1.5),
     ),
     Requirement(
@@ -630,6 +638,24 @@ def _versus(document: Result) -> str:
     return f"{what}:\n\n{_speeds(document)}"
 
 
+def _learning(document: Result) -> str:
+    rows = [
+        (
+            name,
+            f"{np.mean(one['score_of_seed']):.1f}",
+            f"{min(one['score_of_seed']):.1f} to {max(one['score_of_seed']):.1f}",
+            f"{one['env_steps_per_second']:,.0f}",
+        )
+        for name, one in document["trained"].items()
+    ]
+    what = f"{plots.name_of(document)}, {document['seeds']} seeds, each of {document['env_steps_of_seed']:,} env steps"
+    difference = "difference of the means {of_means:g}, standard error {standard_error:g}".format(
+        **document["difference"]
+    )
+    table = _markdown(("update", "return at the end, mean of seeds", "of each seed", "env steps per second"), rows)
+    return f"{what}:\n\n{table}\n\nReturn of an episode; {difference}."
+
+
 def _engines(document: Result) -> str:
     what = f"{plots.name_of(document)}, {document['substeps']} simulation steps per env step"
     ratios = [(name, _spread(ratio, "")) for name, ratio in document["ratios"].items()]
@@ -641,7 +667,9 @@ FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("time_split", "Where the time of an iteration goes", _split),
     ("cost", "Cost against robots, substeps and network width", _cost),
     ("gpu_speed", "On a GPU", _gpu),
-    ("against_brax", "Against Brax", _versus),
+    ("against_brax", "Against Brax, on a CPU", _versus),
+    ("against_brax_gpu", "Against Brax, on a GPU", _versus),
+    ("update_precision", "Learning with TF32 and with float32 updates", _learning),
 )
 """Benchmarks with a table of their own: name, title, and what shows the result."""
 

@@ -812,3 +812,4 @@ def test_on_a_cpu_both_precisions_of_the_update_are_the_same():
     one, other = (result["trained"][name]["score_of_seed"] for name in ("tensorfloat32", "float32"))
     assert one == other and len(set(one)) == 2 and result["difference"]["of_means"] == 0.0
     assert "standard error" in update_precision.show(result)
+    assert "| float32 | " in page._learning(result)
