@@ -175,7 +175,11 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: P
         folder = RunFolder(nowhere)
     assert folder is not None
     trainer = SeedsTrainer if config.seeds > 1 else Trainer
-    trainer(config, folder, progress, resume=own.resume is not None).run()
+    try:
+        trainer(config, folder, progress, resume=own.resume is not None).run()
+    except JaxlocoError:
+        folder.discard_if_empty()
+        raise
     return 0
 
 
@@ -271,6 +275,12 @@ def evaluate(arguments: list[str]) -> int:
     if own.episodes is not None and own.episodes < 1:
         raise JaxlocoError(f"--episodes {own.episodes}: must be at least 1")
     plain = own.engine == "native" or _conditions(own) != Conditions() or _is_bundle(path) or _is_published(path)
+    if plain and (own.physics is not None or own.checkpoint != "last"):
+        option = "--checkpoint" if own.physics is None else "--physics"
+        raise JaxlocoError(
+            f"{option}: has no effect in plain MuJoCo, where a bundle is played, and a run with --engine or with "
+            f"conditions; leave it out, or evaluate a run folder in its training's environment: jaxloco evaluate RUN"
+        )
     figures = _evaluate_bundle(path, own) if plain else _evaluate_run(path, own)
     if own.out:
         write_json(own.out, figures)
@@ -315,14 +325,14 @@ def _evaluate_run(path: str, own: EvaluateOptions) -> dict[str, Any]:
 
 
 def _evaluate_bundle(path: str, own: EvaluateOptions) -> dict[str, Any]:
-    from jaxloco.playback.play import describe, evaluate_bundle, table
+    from jaxloco.playback.play import describe, evaluate_bundle, remarks, table
 
     bundle = _bundle_of(path)
     prepare_jax()
     figures = evaluate_bundle(
         bundle, _conditions(own), own.episodes or 20, own.seed, level=own.level, compare_seconds=own.compare_seconds
     )
-    print(table(figures))
+    print(remarks(figures) + table(figures))
     if own.compare_seconds > 0.0:
         print(f"\n{describe(figures)}")
     return figures

@@ -702,6 +702,8 @@ def _configure(draft: _Draft) -> None:
     spec.option.timestep = draft.table["timing"]["simulation_timestep"]
     # A robot that diverges must show it, to be counted and reset; MuJoCo would silently start it afresh.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    for joint in spec.joints:
+        joint.actfrclimited = mujoco.mjtLimited.mjLIMITED_FALSE  # torque_limit is what counts
     for entry in draft.table["joints"]:
         joint = spec.joint(entry["name"])
         if entry["armature"] is not None:
@@ -860,7 +862,28 @@ def _cannot_touch(draft: _Draft, geom: str) -> str:
     )
 
 
+def _check_base_of_legs(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
+    """Refuse a robot with feet whose base is but a name, or below the floor."""
+    base = draft.table["robot"]["base_body"]
+    if base is None or not draft.table["feet"]:
+        return
+    if model.body(base).mass[0] <= 0.0:
+        raise draft.file.fail(
+            ("robot", "base_body"),
+            f"body {base!r} in {draft.model_path} has no mass, so it is but a name for what is fixed to it; move the "
+            "free joint, the IMU's site and the joints there, and write that body here",
+        )
+    height = draft.table["pose"]["base_position"][2]
+    if height <= 0.0:
+        raise draft.file.fail(
+            ("pose", "base_position"),
+            f"found z = {height:g} m, but the origin of body {base!r} must be above the floor, where heights and tilts "
+            "are measured; make it a body that is",
+        )
+
+
 _MODEL_CHECKS: tuple[Callable[[_Draft, mujoco.MjModel, np.ndarray], None], ...] = (
+    _check_base_of_legs,
     _check_ranges,
     _check_wheel_geoms,
     _check_wheel_signs,

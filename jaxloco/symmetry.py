@@ -72,11 +72,7 @@ def joint_mirror(robot: Robot) -> Mirror:
     for i, j in enumerate(permutation.tolist()):
         name, partner = robot.joint_names[i], robot.joint_names[j]
         if i == j and abs(anchors[i, 1]) > _MIDDLE:
-            side = "left" if anchors[i, 1] > 0 else "right"
-            raise RobotError(
-                f"{file}: joint {name!r} is {abs(anchors[i, 1]):.3g} m {side} of the middle, but its name does not "
-                f"say so, and so it has no mirror image; expected a name such as '{side}_{name}'"
-            )
+            raise RobotError(f"{file}: {_sideless(robot.joint_names, anchors, i)}")
         flip = np.array([1.0, -1.0, 1.0]) if robot.joints[i].kind == "slide" else np.array([-1.0, 1.0, -1.0])
         along = float(axes[j] @ (flip * axes[i]))
         if abs(along) < 1.0 - _ALIGNED or robot.joints[i].kind != robot.joints[j].kind:
@@ -111,6 +107,18 @@ def mirror_qpos(robot: Robot, qpos: np.ndarray) -> np.ndarray:
     if base.size:  # x y z, then the quaternion w x y z: its axis is a pseudovector
         mirrored[base] = np.array([1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0]) * qpos[base]
     return mirrored
+
+
+def _sideless(names: Sequence[str], anchors: np.ndarray, i: int) -> str:
+    """Say what to do about a joint beside the middle, (n, 3) anchors, whose name does not tell its side."""
+    side, other = ("left", "right") if anchors[i, 1] > 0 else ("right", "left")
+    distances = np.linalg.norm(anchors - anchors[i] * [1.0, -1.0, 1.0], axis=1)
+    near = [j for j in np.flatnonzero(distances < 10 * _MIDDLE).tolist() if j != i]
+    beside = f", as that of {names[near[0]]!r} on the other" if near else ""
+    return (
+        f"joint {names[i]!r} is {abs(anchors[i, 1]):.3g} m {side} of the middle, but its name does not say so{beside}, "
+        f"and so it has no mirror image; rename both, such as '{side}_hip' and '{other}_hip'"
+    )
 
 
 def _joint_lines(robot: Robot) -> tuple[np.ndarray, np.ndarray]:
@@ -151,8 +159,10 @@ def _mirror_names(name: str) -> Iterator[str]:
 
     >>> list(_mirror_names("LL_HR"))
     ['LR_HR', 'RL_HR', 'LL_HL']
+    >>> list(_mirror_names("FrontRightHip"))
+    ['FrontLeftHip']
     """
-    words = re.split(r"([^A-Za-z]+)", name)
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z]+", name)
     for i, word in enumerate(words):
         for pair in _SIDES:
             for here, there in (pair, pair[::-1]):

@@ -95,10 +95,11 @@ class Terrain:
                 raise ConfigError(f"terrain.{name} {value}: {what} of at least {low:g}{most} is needed")
 
     def _check_sizes(self) -> None:
-        if self.cell >= 0.5 * min(self.step_depth, *self.stone):
+        coarsest = 0.5 * min(self.step_depth, *self.stone)
+        if self.cell > coarsest:
             raise ConfigError(
                 f"terrain.cell {self.cell:g} m is too coarse for steps of {self.step_depth:g} m and stones of "
-                f"{min(self.stone):g} m; write at most {0.5 * min(self.step_depth, *self.stone):.3g}, such as 0.05"
+                f"{min(self.stone):g} m; write at most {coarsest:.6g}, such as 0.05"
             )
         if abs(self.tile / self.cell - round(self.tile / self.cell)) > 1e-6:
             good = self.cell * max(1, round(self.tile / self.cell))
@@ -112,12 +113,21 @@ class Terrain:
             )
         x, y = (round(side / self.cell) for side in self.extent)
         if x * y > MAX_CELLS:
-            fits = math.ceil(1000.0 * self.cell * math.sqrt(x * y / MAX_CELLS)) / 1000.0
+            fits = self._fitting_cell()
+            coarser = f"terrain.cell {fits:.6g}, or " if fits <= coarsest else ""
             raise ConfigError(
                 f"terrain of {self.levels} levels × {len(self.kinds)} kinds of {self.tile:g} m has {x * y / 1e6:.0f} "
                 f"million cells of {self.cell:g} m ({x * y * 4 / 1e6:.0f} MB), but at most {MAX_CELLS / 1e6:.0f} "
-                f"million fit; write terrain.cell {fits:g} at least, or fewer levels, or a smaller tile"
+                f"million fit; write {coarser}fewer levels, or a smaller tile"
             )
+
+    def _fitting_cell(self) -> float:
+        """Return the smallest cell that divides a tile, and of which so many fit, m."""
+        for parts in range(math.floor(self.tile / self.cell), 0, -1):
+            border = 2 * math.ceil(self.border * parts / self.tile)
+            if (self.levels * parts + border) * (len(self.kinds) * parts + border) <= MAX_CELLS:
+                return self.tile / parts
+        return math.inf
 
     def _check_kind(self, kind: str) -> None:
         """What a kind is made of must be there, and fit between the platform and the rim."""

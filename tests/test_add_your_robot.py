@@ -154,6 +154,64 @@ def test_a_urdf_becomes_a_robot_with_its_own_figures(tmp_path):
     assert robot.model.npair == 4 and load_robot(robot.folder, "full").model.npair == 4 + 5
 
 
+def test_root_links_that_are_but_names_are_left_out(tmp_path):
+    source = tmp_path / "rover.urdf"
+    names = """
+  <link name="base_footprint"/><link name="base_link"/>
+  <joint name="up" type="fixed">
+    <parent link="base_footprint"/><child link="base_link"/><origin xyz="0 0 0.3"/>
+  </joint>
+  <joint name="trunk" type="fixed"><parent link="base_link"/><child link="base"/></joint>"""
+    source.write_text(quadruped_urdf().replace('<robot name="rover">', f'<robot name="rover">{names}'))
+    robot = load_robot(new_robot(source, tmp_path / "rover"))
+    assert robot.base_body == "base" and robot.model.body("base").mass == pytest.approx(5.0)
+    assert robot.default_qpos[2] == pytest.approx(0.2 + 0.2 * np.cos(0.5) + 0.02, abs=1e-4)
+
+
+def test_a_base_that_is_but_a_name_or_below_the_floor_is_an_error(tmp_path):
+    source = tmp_path / "rover.urdf"
+    source.write_text(quadruped_urdf())
+    folder = new_robot(source, tmp_path / "rover")
+    xml, toml = folder / "robot.xml", folder / "robot.toml"
+    text, settings = xml.read_text(), toml.read_text()
+    trunk = '<body name="base">'
+    xml.write_text(
+        text.replace(trunk, f'{trunk}<freejoint name="r"/><body name="trunk">')
+        .replace('<joint name="root" type="free"/>', "")
+        .replace("</worldbody>", "</body></worldbody>")
+    )
+    (finding,) = (f for f in diagnose(folder) if f.severity == "error")
+    assert "body 'base' in" in finding.problem and "has no mass, so it is but a name" in finding.problem
+    xml.write_text(text)
+    toml.write_text(re.sub(r"base_position = .*", "base_position = [0, 0, 0]", settings))
+    with pytest.raises(RobotError, match=r"found z = 0 m, but the origin of body 'base' must be above the floor"):
+        load_robot(folder)
+
+
+def test_feet_are_the_last_bodies_that_touch_whatever_their_shape_and_all_soles_of_a_foot_count(tmp_path):
+    source, sphere = tmp_path / "rover.urdf", '<sphere radius="0.02"/>'
+    source.write_text(quadruped_urdf().replace(sphere, '<cylinder radius="0.02" length="0.04"/>'))
+    with pytest.raises(RobotError, match="the foot 'FR_foot' touches the floor with its cylinder; give it a sphere"):
+        new_robot(source, tmp_path / "cylinders")
+    heel = f'<collision><origin xyz="-0.03 0 0"/><geometry>{sphere}</geometry></collision>'
+    knob = f'<collision><origin xyz="0 0 0.05"/><geometry>{sphere}</geometry></collision>'
+    toe = f"<collision><geometry>{sphere}</geometry></collision>"
+    source.write_text(quadruped_urdf().replace(toe, toe + heel + knob))
+    robot = load_robot(new_robot(source, tmp_path / "heels"))
+    assert [len(foot.geoms) for foot in robot.feet] == [2, 2, 2, 2] and robot.model.npair == 8
+    assert load_robot(robot.folder, "full").model.npair == 8 + 4 + 5
+
+
+def test_a_joints_own_limit_of_force_is_its_torque_limit_and_does_not_stay_in_the_model(tmp_path):
+    legs = "".join(MJCF_LEG.format(side=side, y=y) for side, y in (("left", 0.1), ("right", -0.1)))
+    own = legs.replace('armature="0.01"', 'armature="0.01" actuatorfrcrange="-7 7"')
+    source = tmp_path / "walker.xml"
+    source.write_text(ARM.format(legs=own).replace(' forcerange="-12 12"', ""))
+    folder = new_robot(source, tmp_path / "walker")
+    assert "torque_limit = 7\n" in (folder / "robot.toml").read_text()
+    assert "actuatorfrc" not in (folder / "robot.xml").read_text()
+
+
 def test_an_mjcf_gives_its_gains_limits_pose_and_masses(tmp_path):
     legs = "".join(MJCF_LEG.format(side=side, y=y) for side, y in (("left", 0.1), ("right", -0.1)))
     source = tmp_path / "walker.xml"

@@ -111,6 +111,20 @@ def test_names_that_do_not_pair_are_an_error_of_a_robot_with_feet(go1):
     assert "joint 'FL_hip_joint' has no mirror image" in finding.problem and "--ppo.symmetry none" in finding.fix
 
 
+def test_pairs_of_joints_and_feet_that_are_not_alike_are_a_warning(go1):
+    hip = '"FL_hip_joint"\ndefault = -0.1\ncontrol = "position"\nkp = '
+    line = change(go1 / "robot.toml", (f"{hip}35.0", f"{hip}30.0"))
+    change(go1 / "robot.xml", ('name="FL_thigh" pos="0 0.08 0"', 'name="FL_thigh" pos="0.01 0.08 0"'))
+    change(
+        go1 / "robot.xml", ('name="RL_calf_joint" class="calf"', 'name="RL_calf_joint" class="calf" range="-2.8 -0.8"')
+    )
+    hip_joint, calf, foot = findings(go1, "warning")
+    assert hip_joint.problem == "joint 'FL_hip_joint' should mirror 'FR_hip_joint', but has another kp"
+    assert hip_joint.line == line and "--ppo.symmetry none" in hip_joint.fix
+    assert calf.problem.endswith("'RR_calf_joint', but has another range")
+    assert foot.problem == "foot 'FL' should mirror 'FR', but has another place in the default pose"
+
+
 def test_a_mirror_that_fails_points_to_the_line_of_the_joint(go1):
     for name in ("robot.xml", "robot.toml"):
         change(go1 / name, ('"FR_hip_joint"', '"FX_hip_joint"'))
@@ -306,7 +320,8 @@ def test_ranges_of_an_mjcf_in_radians_that_it_counts_in_degrees_are_suspected(tm
 def test_a_model_that_new_robot_cannot_make_a_robot_of_is_told_so(tmp_path):
     model = walker(tmp_path, 'type="sphere" size="0.02"', 'type="ellipsoid" size="0.02 0.02 0.03"')
     assert findings(model, "error") == []
-    assert any("no end of a limb has a sphere, capsule or box" in f.problem for f in findings(model, "warning"))
+    (finding,) = (f for f in findings(model, "warning") if "touches the floor with its ellipsoid" in f.problem)
+    assert finding.fix.startswith("give it a sphere, capsule or box")
 
 
 # URDF

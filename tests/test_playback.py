@@ -15,7 +15,9 @@ from playback_helpers import untrained_bundle
 
 from jaxloco import cli
 from jaxloco.errors import BundleError, ConfigError, RobotError, UnknownNameError
+from jaxloco.onboard import Policy
 from jaxloco.onboard.bundle import read_bundle, write_bundle
+from jaxloco.onboard.safety import Cause, Guard, Reading
 from jaxloco.playback import instruments as instruments_module
 from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
@@ -255,8 +257,8 @@ def test_a_robot_with_other_gains_differs_from_the_one_trained_with_where_that_i
 def test_a_wrong_sign_in_a_reading_is_named_with_its_component_and_step(go1, monkeypatch):
     sound = instruments_module._joints
 
-    def unsound(robot):
-        entries = sound(robot)
+    def unsound(robot, default):
+        entries = sound(robot, default)
         flip = np.where(np.array(robot.joint_names) == "RL_calf_joint", -1.0, 1.0)
         return {**entries, "joint_offsets": lambda q, v: flip * entries["joint_offsets"](q, v)}
 
@@ -270,6 +272,55 @@ def test_a_wrong_sign_in_a_reading_is_named_with_its_component_and_step(go1, mon
     assert (found.term, found.component, found.step) == ("joint_offsets", "RL_calf_joint", 0)
     assert (found.here, found.training) == (pytest.approx(-0.3), pytest.approx(0.3))
     assert "joint_offsets[RL_calf_joint] at step 0" in str(found)
+
+
+def test_what_a_legged_robot_cannot_read_gets_the_safe_command(bundles):
+    policy = Policy.load(bundles["go1-velocity"])
+    robot, guard = load_robot("go1"), Guard(policy)
+    good = {
+        "base_angular_velocity": np.zeros(3),
+        "projected_gravity": np.array([0.0, 0.0, -1.0]),
+        "joint_offsets": np.zeros(12),
+        "joint_velocities": np.zeros(12),
+        "velocity_command": np.array([1.5, 0.8, 1.2]),
+    }
+    wrong = {
+        "base_angular_velocity": np.array([0.0, 0.0, 60.0]),
+        "projected_gravity": np.array([0.0, 0.0, -9.81]),  # m/s², not a direction
+        "joint_offsets": np.full(12, 180.0 / np.pi),
+        "joint_velocities": np.full(12, 100.0),
+        "velocity_command": np.array([50.0, 0.0, 0.0]),
+    }
+    safe = {"joint_position_targets": pytest.approx(robot.default_ctrl)}
+    for step, (name, value) in enumerate(wrong.items()):
+        assert guard.act(Reading(good, 2.0 * step)) != safe
+        assert guard.act(Reading({**good, name: value}, 2.0 * step + 1.0)) == safe
+        assert guard.counts[Cause.OUT_OF_RANGE] == step + 1
+    swing = [joint.upper - joint.default for joint in robot.joints]
+    guard.act(Reading({**good, "joint_offsets": np.array(swing), "joint_velocities": np.full(12, 25.0)}, 99.0))
+    assert guard.counts[Cause.OUT_OF_RANGE] == len(wrong)
+
+
+def test_another_robot_and_rounded_delays_are_said_and_offsets_are_from_the_pose_of_the_training(bundles, tmp_path):
+    low = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "low"))
+    text = (low / "robot.toml").read_text()
+    (low / "robot.toml").write_text(
+        text.replace('name = "go1"', 'name = "low"').replace("default = 0.9", "default = 1.0")
+    )
+    asked = replace(STILL, robot=str(low), delay=10.0)
+    playback = Playback.load(bundles["go1-velocity"], asked)
+    assert playback.remarks(asked) == [
+        "a policy for the robot 'go1', played on 'low'",
+        "--delay 10 is simulated as 8 ms: whole steps of 4 ms",
+    ]
+    assert playback.conditions.delay == pytest.approx(8.0)
+    thighs = [name.endswith("thigh_joint") for name in playback.robot.joint_names]
+    qpos, qvel = playback.robot.default_qpos, np.zeros(playback.robot.model.nv)
+    offsets = playback.instruments.at(qpos, qvel)["joint_offsets"]
+    np.testing.assert_allclose(offsets, np.where(thighs, 0.1, 0.0), atol=1e-12)
+    scenario = replace(playback.scenarios(1, 0)[0], qpos=qpos, qvel=qvel)
+    _, record, _ = playback.play(scenario)
+    np.testing.assert_allclose(record.inputs[0]["joint_offsets"], offsets, atol=1e-12)
 
 
 # The command
@@ -338,6 +389,9 @@ def test_the_first_fall_is_compared_and_what_was_left_out_is_said(bundles, monke
         ("--command 0 0 nan", "command 0 0 nan: the policy was trained on"),
         ("--timestep 0.003", "does not divide the control period"),
         ("--delay -1", "delay -1.0: must be at least 0"),
+        ("--delay 1", "delay 1 ms: less than half a simulation step, which is 4 ms; take 4, or shorter steps as well"),
+        ("--physics mjx", "--physics: has no effect in plain MuJoCo, where a bundle is played"),
+        ("--checkpoint best", "--checkpoint: has no effect in plain MuJoCo"),
     ],
 )
 def test_a_mistake_is_one_line(bundles, capsys, words, message):

@@ -8,10 +8,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from jaxloco.envs import batch
+from jaxloco.envs import batch, drops
 from jaxloco.envs.drops import fallen_poses
 from jaxloco.envs.env import Env
-from jaxloco.errors import ConfigError, UnknownNameError
+from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.robot import load_robot, robots_dir
 from jaxloco.symmetry import mirror_qpos
 from jaxloco.tasks import recipe
@@ -114,6 +114,18 @@ def test_randomization_grows_with_those_that_stand_at_the_end():
     assert int(grade(-upright, height)) == int(grade(upright, jnp.float32(0.1))) == -1
     with pytest.raises(UnknownNameError, match="unknown name in grow 'commands'"):
         Recovery(grow=("commands",))
+
+
+def test_a_model_whose_body_would_sink_into_the_ground_is_refused():
+    with pytest.raises(ConfigError, match=r"a fallen robot would sink into the ground; .* --task.variant full"):
+        Recovery(variant=None).spec()
+
+
+def test_robots_that_never_come_to_rest_are_an_error_and_no_endless_loop(monkeypatch):
+    monkeypatch.setattr(drops, "FALLING_SECONDS", 0.1)  # while they still fall
+    monkeypatch.setattr(drops, "STILL", 0.01)
+    with pytest.raises(RobotError, match=r"robot 'go1': of 20 limp robots let fall, 0 came to rest within 0.1 s"):
+        fallen_poses.__wrapped__(robots_dir() / "go1", "full", 2)
 
 
 def test_a_robot_without_the_variant_is_refused():

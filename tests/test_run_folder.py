@@ -110,6 +110,25 @@ def test_a_mistyped_run_is_refused_with_the_newest_run_named(tmp_path: Path) -> 
     assert str(run.path) in str(caught.value)
 
 
+def test_a_mistyped_policy_of_the_zoo_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    for name in ("walker", "climber"):
+        make_run(tmp_path / name)
+        (tmp_path / name / "evaluation.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"the policies in .* are climber, walker"):
+        RunFolder.open(tmp_path / "waker")
+
+
+def test_an_empty_run_folder_is_discarded_with_its_day_and_another_is_not(tmp_path: Path) -> None:
+    one, other = RunFolder.create(tmp_path, "heron"), RunFolder.create(tmp_path, "heron")
+    (other.path / "config.json").write_text("{}")
+    for run in (one, other):
+        run.discard_if_empty()
+    assert not one.path.exists() and other.path.exists()
+    (other.path / "config.json").unlink()
+    other.discard_if_empty()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_config_of_the_user_beside_an_empty_folder_is_not_a_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "elsewhere").mkdir()

@@ -98,8 +98,16 @@ def test_joint_without_a_partner_is_named_with_what_is_expected(tmp_path: Path) 
 
 def test_joint_without_a_side_beside_the_middle_is_named(tmp_path: Path) -> None:
     robot = renamed(tmp_path, FR_hip_joint="hip_a", FL_hip_joint="hip_b")
-    with pytest.raises(RobotError, match=r"joint 'hip_a' is 0.0467 m right of the middle.*such as 'right_hip_a'"):
+    problem = r"joint 'hip_a' is 0.0467 m right of the middle.*'hip_b' on the other.*such as 'right_hip' and 'left_h"
+    with pytest.raises(RobotError, match=problem):
         joint_mirror(robot)
+
+
+def test_sides_are_words_of_names_in_capitals_too(tmp_path: Path) -> None:
+    names = {f"{leg}_{part}_joint": f"{leg}{part.title()}" for leg in ("FR", "FL") for part in ("hip", "thigh", "calf")}
+    robot = renamed(tmp_path, **names)
+    assert robot.joint_names[0] == "FRHip"
+    np.testing.assert_array_equal(joint_mirror(robot).permutation, joint_mirror(load_robot("go1")).permutation)
 
 
 def test_partners_of_another_kind_are_named(tmp_path: Path) -> None:

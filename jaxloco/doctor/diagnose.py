@@ -15,12 +15,26 @@ from jaxloco.doctor.new_robot import draft_robot, read_model
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import RobotError
 from jaxloco.robot import Robot, known_robots, load_robot, robot_problems, robots_dir
-from jaxloco.symmetry import foot_mirror, joint_mirror
+from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror
 from jaxloco.toml_schema import line_of
 
-ENGINES = ("mjx", "warp")
+NAMES = {"mjx": "MJX", "warp": "MJX-Warp"}
+"""Engines that lack something."""
 STANDING_SECONDS, STANDING_TILT, STANDING_HEIGHT = 2.0, 0.5, 0.7
 """A robot stands if after so many s it is tilted by less than so many rad, at this share of its height or above."""
+_ALIKE = (
+    "kp",
+    "kd",
+    "torque_limit",
+    "velocity_limit",
+    "corner_velocity",
+    "armature",
+    "damping",
+    "frictionloss",
+)
+"""Figures that a joint has in common with its mirror image."""
+_MIRRORED = 2e-3
+"""Distance of a foot from the mirror image of its partner that is not worth a word, m."""
 FOOT_GAP = 0.02
 """Distance of the lowest foot from the floor in the default pose that is not worth a word, m."""
 
@@ -134,12 +148,18 @@ def _split_fix(text: str) -> tuple[str, str]:
 def _engine_findings(model: mujoco.MjModel, root: Element, where: str, fixes: Mapping[str, str] = {}) -> list[Finding]:
     """Return what MJX and MJX-Warp lack; where `fixes` has a word on a kind of element, nothing needs be done."""
     found = []
-    for engine in ENGINES:
-        for problem in unsupported(model, engine):
+    for engine in NAMES:
+        problems = list(unsupported(model, engine))
+        pairs = [problem for problem in problems if problem[0] == "geom"]
+        if "geom" in fixes and len(pairs) > 1:
+            text = f"{where}{len(pairs)} pairs of shapes: not supported by {NAMES[engine]}"
+            found.append(Finding("note", engine, root.file, root.line, text, fixes["geom"]))
+            problems = [problem for problem in problems if problem not in pairs]
+        for problem in problems:
             element = _element_of(problem, root)
             severity: Severity = "note" if problem[0] in fixes else "warning"
             fix = {**_FIXES, **fixes}.get(problem[0], "change or remove it, or train with --physics native")
-            text = f"{where}{problem[2]}: not supported by {'MJX' if engine == 'mjx' else 'MJX-Warp'}"
+            text = f"{where}{problem[2]}: not supported by {NAMES[engine]}"
             found.append(Finding(severity, engine, element.file, element.line, text, fix))
     return found
 
@@ -153,6 +173,7 @@ _FIXES = {
     "actuator": "remove it: actuators are made from robot.toml",
 }
 _BARE_FIXES = {
+    "geom": "leave them: `jaxloco new-robot` lets only the feet touch the floor, and nothing else",
     "sensor": "leave it: `jaxloco new-robot` drops it, and jaxloco adds the sensors that it needs",
     "actuator": "leave it: `jaxloco new-robot` makes a servo of it",
 }
@@ -300,15 +321,53 @@ def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
             fix = 'add for each foot: [[feet]] name = "FL", geoms = ["FL_foot"], body = "FL_calf"'
             yield Finding("error", "all", toml, None, "no [[feet]] and no [[wheels]]: nothing to stand on", fix)
         return
+    mirrors = []
     for mirror in (joint_mirror, foot_mirror):
         try:
-            mirror(robot)
+            mirrors.append(mirror(robot))
         except RobotError as error:
             finding = _from_error(error, toml)
             fix = f"{finding.fix}; or train without mirror symmetry: --ppo.symmetry none"
             named = _line_of_name(robot, text, finding.problem) or finding.line or line
             yield Finding("error", "all", finding.file, named, finding.problem, fix)
+    if len(mirrors) == 2:
+        yield from _asymmetries(robot, mirrors[0], mirrors[1], toml, text)
     yield from _standing_findings(robot, toml, text)
+
+
+def _asymmetries(robot: Robot, joints: Mirror, feet: Mirror, toml: Path, text: str) -> Iterator[Finding]:
+    """Yield the pairs of joints and feet that are mirror images by name, but not by their figures."""
+
+    def warn(table: str, i: int, name: str, partner: str, differs: list[str]) -> Finding:
+        what = "joint" if table == "joints" else "foot"
+        problem = f"{what} {name!r} should mirror {partner!r}, but has another {', '.join(differs)}"
+        fix = "make them alike; or train without mirror symmetry: --ppo.symmetry none"
+        return Finding("warning", "all", toml, line_of(text, (table, i, "name")), problem, fix)
+
+    masses = robot.model.body_mass[robot.model.jnt_bodyid[[robot.model.joint(n).id for n in robot.joint_names]]]
+    for i, j in enumerate(joints.permutation.tolist()):
+        one, other = robot.joints[i], robot.joints[j]
+        if i < j:
+            differs = [key for key in _ALIKE if not _same(getattr(one, key), getattr(other, key))]
+            sign = joints.sign[i]
+            span = sorted(sign * end for end in (other.lower, other.upper))
+            differs += [] if _same(one.default, sign * other.default) else ["default"]
+            differs += [] if _same(one.lower, span[0]) and _same(one.upper, span[1]) else ["range"]
+            differs += [] if _same(masses[i], masses[j]) else ["mass of its body"]
+            if differs:
+                yield warn("joints", j, other.name, one.name, differs)
+    data = mujoco.MjData(robot.model)
+    data.qpos[:] = robot.default_qpos
+    mujoco.mj_forward(robot.model, data)
+    for i, j in enumerate(feet.permutation.tolist()):
+        names = robot.feet[i].name, robot.feet[j].name
+        here, there = (data.sensor(f"{name}_sole_position").data for name in names)
+        if i < j and np.abs(here * [1.0, -1.0, 1.0] - there).max() > _MIRRORED:
+            yield warn("feet", j, names[1], names[0], ["place in the default pose"])
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or abs(one - other) <= 1e-3 * max(abs(one), abs(other))
 
 
 def _line_of_name(robot: Robot, text: str, problem: str) -> int | None:

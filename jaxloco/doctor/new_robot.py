@@ -8,9 +8,10 @@ the feet touch it in training.
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
@@ -23,6 +24,8 @@ from jaxloco.robot import FLOOR, SCHEMA_VERSION
 
 FOOT_BAND = 0.05
 """Ends of limbs at most this far above the lowest one are feet, m."""
+SOLE_BAND = 0.02
+"""Shapes of a foot at most this far above its lowest one are its soles, m."""
 SOLES = {
     int(mujoco.mjtGeom.mjGEOM_SPHERE),
     int(mujoco.mjtGeom.mjGEOM_CAPSULE),
@@ -54,7 +57,7 @@ class Draft:
         pose: Positions of all joints in the default pose, the base on the floor, (nq,).
         posed: Whether the pose is the model's own (a keyframe), and not a guess.
         motors: By joint.
-        feet: Geom → body.
+        feet: Body → its soles, names of geoms.
     """
 
     name: str
@@ -64,7 +67,12 @@ class Draft:
     pose: np.ndarray
     posed: bool
     motors: dict[str, Motor]
-    feet: dict[str, str]
+    feet: dict[str, tuple[str, ...]]
+
+    @property
+    def soles(self) -> list[str]:
+        """The geoms of all feet."""
+        return [geom for geoms in self.feet.values() for geom in geoms]
 
 
 def new_robot(source: str | Path, folder: str | Path, name: str | None = None) -> Path:
@@ -136,11 +144,38 @@ def read_model(source: Path, root: Element) -> tuple[mujoco.MjSpec, mujoco.MjMod
 
 
 def _urdf_spec(source: Path, root: Element) -> mujoco.MjSpec:
-    text = re.sub(r"(<robot\b[^>]*>)", rf"\1{_URDF_EXTENSION}", source.read_text(encoding="utf-8"), count=1)
+    text = _without_empty_roots(source.read_text(encoding="utf-8"))
+    text = re.sub(r"(<robot\b[^>]*>)", rf"\1{_URDF_EXTENSION}", text, count=1)
     for mesh in root.walk("mesh"):
         name = mesh.attributes.get("filename", "")
         text = text.replace(f'"{name}"', f'"{urdf_mesh(source, name).resolve()}"')
     return mujoco.MjSpec.from_string(text)
+
+
+def _without_empty_roots(text: str) -> str:
+    """Drop root links of a URDF that are but a name for the first link with a mass, such as `base_footprint`."""
+    try:
+        robot = ElementTree.fromstring(text)
+    except ElementTree.ParseError:  # MuJoCo says what is wrong
+        return text
+    while True:
+        joints = robot.findall("joint")
+        children = [joint.find("child") for joint in joints]
+        held = {child.get("link") for child in children if child is not None}
+        roots = [link for link in robot.findall("link") if link.get("name") not in held]
+        if len(roots) != 1 or any(roots[0].find(tag) is not None for tag in ("inertial", "collision", "visual")):
+            break
+        parents = [joint.find("parent") for joint in joints]
+        below = [
+            joint
+            for joint, parent in zip(joints, parents, strict=True)
+            if parent is not None and parent.get("link") == roots[0].get("name")
+        ]
+        if len(below) != 1 or below[0].get("type") != "fixed":
+            break
+        robot.remove(roots[0])
+        robot.remove(below[0])
+    return ElementTree.tostring(robot, encoding="unicode")
 
 
 def _compile(spec: mujoco.MjSpec, source: Path) -> mujoco.MjModel:
@@ -158,13 +193,16 @@ def _motors(root: Element, spec: mujoco.MjSpec) -> dict[str, Motor]:
         if limit is not None:
             effort, velocity = sum(limit.numbers("effort")), sum(limit.numbers("velocity"))
             motors[joint.attributes.get("name", "")] = Motor(None, None, effort or None, velocity or None)
+    for spec_joint in spec.joints:
+        if spec_joint.actfrcrange[1] > 0.0 and spec_joint.name not in motors:
+            motors[spec_joint.name] = Motor(torque_limit=float(spec_joint.actfrcrange[1]))
     for actuator in spec.actuators:
         affine = actuator.biastype == mujoco.mjtBias.mjBIAS_AFFINE and actuator.biasprm[1] != 0.0
         largest = next((span[1] for span in _spans(actuator, affine) if span[1] > span[0]), 0.0)
         motors[actuator.target] = Motor(
             kp=float(-actuator.biasprm[1]) if affine else None,
             kd=float(-actuator.biasprm[2]) if affine else None,
-            torque_limit=float(largest) or None,
+            torque_limit=float(largest) or motors.get(actuator.target, Motor()).torque_limit,
         )
     return motors
 
@@ -198,6 +236,8 @@ def _prepare(spec: mujoco.MjSpec, source: Path, *, urdf: bool) -> str:
         base.add_site(name="imu")
     for body in spec.bodies[1:]:
         _name_parts(body)
+    for joint in spec.joints:  # robot.toml says it
+        joint.actfrclimited, joint.actfrcrange = mujoco.mjtLimited.mjLIMITED_AUTO, [0.0, 0.0]
     for geom in list(spec.worldbody.geoms):
         spec.delete(geom)
     spec.worldbody.add_geom(name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], rgba=[0.8, 0.8, 0.8, 1])
@@ -246,62 +286,87 @@ def _complete(
         if model.jnt_limited[joint] and model.jnt_type[joint] in [int(kind) for kind in _MOVABLE]:
             place = model.jnt_qposadr[joint]
             qpos[place] = np.clip(qpos[place], *model.jnt_range[joint])
-    feet = _feet(model, qpos)
+    feet = _feet(model, qpos, source)
     if not feet:
         raise RobotError(
             f"{source}: no end of a limb has a sphere, capsule or box that can touch the floor; add one to each foot "
             '(a sphere is fastest), such as <geom type="sphere" size="0.02" pos="0 0 -0.2"/>'
         )
     start = int(model.jnt_qposadr[model.body(base).jntadr[0]])
-    qpos[start + 2] -= min(_lowest(model, qpos, model.geom(geom).id) for geom in feet)
-    _only_feet_touch(spec, feet)
-    return Draft(name, spec, _compile(spec, source), base, qpos, posed, motors, feet)
+    draft = Draft(name, spec, model, base, qpos, posed, motors, feet)
+    qpos[start + 2] -= min(_lowest(model, qpos, model.geom(geom).id) for geom in draft.soles)
+    _only_feet_touch(spec, draft.soles)
+    return replace(draft, model=_compile(spec, source))
 
 
-def _feet(model: mujoco.MjModel, qpos: np.ndarray) -> dict[str, str]:
-    """Return the soles, geom → body: of each limb's last bodies the lowest shape, if it is among the lowest of all."""
+def _feet(model: mujoco.MjModel, qpos: np.ndarray, source: Path) -> dict[str, tuple[str, ...]]:
+    """Return body → soles: the last bodies of the limbs that touch anything, if they are among the lowest.
+
+    Raises:
+        RobotError: The sole of one is of a shape that cannot be one.
+    """
     parents = set(model.body_parentid[1:].tolist())
-    found: dict[int, float] = {}
-    for leaf in (body for body in range(1, model.nbody) if body not in parents):
-        body, heights = leaf, dict[int, float]()
-        while not heights and body > 0:  # a last link without a shape
-            heights = {geom: _lowest(model, qpos, geom) for geom in _soles(model, body)}
-            body = int(model.body_parentid[body]) if not model.body_jntnum[body] or not heights else 0
-        if heights:
-            lowest = min(heights, key=lambda geom: heights[geom])
-            found[lowest] = heights[lowest]
-    floor = min(found.values(), default=0.0)
-    feet = sorted(geom for geom, height in found.items() if height <= floor + FOOT_BAND)
-    return {model.geom(geom).name: model.body(int(model.geom_bodyid[geom])).name for geom in feet}
+    ends: dict[int, dict[int, float]] = {}
+    for body in (body for body in range(1, model.nbody) if body not in parents):
+        while body > 0 and not _touching(model, body):  # a last link without a shape
+            body = int(model.body_parentid[body])
+        if body > 0:
+            ends[body] = {geom: _lowest(model, qpos, geom) for geom in _touching(model, body)}
+    floor = min((min(heights.values()) for heights in ends.values()), default=0.0)
+    feet = {}
+    for body, heights in sorted(ends.items()):
+        lowest = min(heights, key=lambda geom: heights[geom])
+        if heights[lowest] > floor + FOOT_BAND:
+            continue
+        near = [geom for geom, height in heights.items() if height <= heights[lowest] + SOLE_BAND]
+        soles = [geom for geom in near if int(model.geom_type[geom]) in SOLES]
+        name = model.body(body).name
+        if not soles:
+            kind = mujoco.mjtGeom(model.geom_type[lowest]).name.removeprefix("mjGEOM_").lower()
+            raise RobotError(
+                f"{source}: the foot {name!r} touches the floor with its {kind}; give it a sphere, capsule or box "
+                "there in its place (a sphere is fastest)"
+            )
+        feet[name] = tuple(model.geom(geom).name for geom in soles)
+    return feet
 
 
-def _soles(model: mujoco.MjModel, body: int) -> list[int]:
+def _touching(model: mujoco.MjModel, body: int) -> list[int]:
+    """Return the geoms of a body that can touch anything."""
     first, count = int(model.body_geomadr[body]), int(model.body_geomnum[body])
     touching = (model.geom_contype | model.geom_conaffinity) != 0
-    return [geom for geom in range(first, first + count) if touching[geom] and int(model.geom_type[geom]) in SOLES]
+    return [geom for geom in range(first, first + count) if touching[geom]]
 
 
 def _lowest(model: mujoco.MjModel, qpos: np.ndarray, geom: int) -> float:
-    """Return the height of the lowest point of a sphere, capsule or box, m."""
+    """Return the height of the lowest point of a geom, m."""
     data = mujoco.MjData(model)
     data.qpos[:] = qpos
     mujoco.mj_kinematics(model, data)
-    size, down = model.geom_size[geom], np.abs(data.geom_xmat[geom].reshape(3, 3)[2])
+    size, kinds = model.geom_size[geom], mujoco.mjtGeom
+    axes = data.geom_xmat[geom].reshape(3, 3)
+    down = np.abs(axes[2])
+    if model.geom_type[geom] == kinds.mjGEOM_MESH:
+        mesh = int(model.geom_dataid[geom])
+        first, count = int(model.mesh_vertadr[mesh]), int(model.mesh_vertnum[mesh])
+        return float(data.geom_xpos[geom][2] + (model.mesh_vert[first : first + count] @ axes[2]).min())
     reach = {
-        int(mujoco.mjtGeom.mjGEOM_SPHERE): size[0],
-        int(mujoco.mjtGeom.mjGEOM_CAPSULE): size[0] + down[2] * size[1],
-        int(mujoco.mjtGeom.mjGEOM_BOX): float(down @ size),
+        int(kinds.mjGEOM_SPHERE): size[0],
+        int(kinds.mjGEOM_CAPSULE): size[0] + down[2] * size[1],
+        int(kinds.mjGEOM_CYLINDER): size[0] * np.hypot(down[0], down[1]) + down[2] * size[1],
+        int(kinds.mjGEOM_ELLIPSOID): np.linalg.norm(down * size),
+        int(kinds.mjGEOM_BOX): down @ size,
     }
-    return float(data.geom_xpos[geom][2] - reach[int(model.geom_type[geom])])
+    return float(data.geom_xpos[geom][2] - reach.get(int(model.geom_type[geom]), model.geom_rbound[geom]))
 
 
-def _only_feet_touch(spec: mujoco.MjSpec, feet: dict[str, str]) -> None:
+def _only_feet_touch(spec: mujoco.MjSpec, soles: Sequence[str]) -> None:
     """Name the contacts of training; the other shapes touch the floor in the variant `full`."""
     for geom in spec.geoms:
         if geom.name != FLOOR and (geom.contype or geom.conaffinity):
-            geom.group = 3 if geom.name not in feet else geom.group
+            geom.group = 3 if geom.name not in soles else geom.group
         geom.contype = geom.conaffinity = 0
-    for name in feet:
+    for name in soles:
         spec.add_pair(geomname1=FLOOR, geomname2=name)
 
 
@@ -346,20 +411,21 @@ def _toml(draft: Draft) -> str:
         f"base_position = [{position}]{guess}",
         f"base_orientation = [{orientation}]",
     ]
-    others = [name for name in _collision_names(draft) if name not in draft.feet]
+    others = [name for name in _collision_names(draft) if name not in draft.soles]
     if others:
         listed = ", ".join(f'"{name}"' for name in others)
         lines += ["", "[variants.full]", f"floor_contacts = [{listed}]", "iterations = 20", "ls_iterations = 20"]
     for joint in range(model.njnt):
         if model.jnt_type[joint] in [int(kind) for kind in _MOVABLE]:
             lines += ["", *_joint_lines(draft, joint)]
-    for geom, body in draft.feet.items():
-        lines += ["", "[[feet]]", f'name = "{body}"', f'geoms = ["{geom}"]', f'body = "{body}"']
+    for body, geoms in draft.feet.items():
+        listed = ", ".join(f'"{name}"' for name in geoms)
+        lines += ["", "[[feet]]", f'name = "{body}"', f"geoms = [{listed}]", f'body = "{body}"']
     return "\n".join(lines) + "\n"
 
 
 def _collision_names(draft: Draft) -> list[str]:
-    return [geom.name for geom in draft.spec.geoms if geom.group == 3 or geom.name in draft.feet]
+    return [geom.name for geom in draft.spec.geoms if geom.group == 3 or geom.name in draft.soles]
 
 
 def _joint_lines(draft: Draft, joint: int) -> Iterator[str]:

@@ -13,10 +13,15 @@ import numpy as np
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.quantities import multiply_quaternions
 from jaxloco.envs.randomization import InitialState
+from jaxloco.errors import RobotError
 from jaxloco.robot import Robot, load_robot
 from jaxloco.symmetry import mirror_qpos
 
 FALLING_SECONDS = 1.5
+STILL = 5.0
+"""Velocities below which a limp robot has come to rest, m/s and rad/s."""
+MOST_DROPS = 10
+"""How often a robot is dropped for each one that must come to rest."""
 DROP_CLEARANCE = 0.02
 """Distance of the lowest shape from the floor when a robot is let go, m."""
 
@@ -57,21 +62,31 @@ def fallen_poses(folder: Path, variant: str | None, count: int) -> np.ndarray:
         folder: The robot's folder.
         variant: Its variant; the shapes that are to touch the floor must do so in it.
         count: How many are dropped.
+
+    Raises:
+        RobotError: Too few of them come to rest.
     """
     robot = load_robot(folder, variant)
     model = _limp(robot)
     data, rng = mujoco.MjData(model), np.random.default_rng(0)
     poses: list[np.ndarray] = []
-    while len(poses) < count:
+    for _ in range(MOST_DROPS * count):
         mujoco.mj_resetData(model, data)
         data.qpos[:] = _drop_pose(robot, rng)
         data.qpos[robot.base_qpos_indices[2]] += DROP_CLEARANCE - _lowest_point(model, data)
         for _ in range(round(FALLING_SECONDS / model.opt.timestep)):
             mujoco.mj_step(model, data)
-        if np.isfinite(data.qpos).all() and np.abs(data.qvel).max() < 5.0:
+        if np.isfinite(data.qpos).all() and np.abs(data.qvel).max() < STILL:
             pose = data.qpos.copy()
             pose[robot.base_qpos_indices[:2]] = 0.0
             poses.append(pose)
+        if len(poses) == count:
+            break
+    else:
+        raise RobotError(
+            f"robot {robot.name!r}: of {MOST_DROPS * count} limp robots let fall, {len(poses)} came to rest within "
+            f"{FALLING_SECONDS:g} s, and {count} are needed; give its joints more damping, or see jaxloco doctor"
+        )
     return np.array([*poses, *(mirror_qpos(robot, pose) for pose in poses)], np.float32)
 
 

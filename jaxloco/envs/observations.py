@@ -18,6 +18,9 @@ from jaxloco.envs.delays import buffer_length, delayed, push
 from jaxloco.envs.quantities import rotate_inverse
 from jaxloco.errors import ConfigError
 
+Limit = float | tuple[float, ...]
+"""One number for all components, or one per component."""
+
 
 @dataclass(frozen=True)
 class ObservationTerm:
@@ -29,8 +32,8 @@ class ObservationTerm:
         clip: Limits in the quantity's own unit, or None.
         noise: Half-width of the uniform noise added at each step, in the quantity's unit.
         bias: Half-width of the uniform bias drawn per episode, in the quantity's unit.
-        low: Smallest plausible reading; the robot takes others for a fault.
-        high: Largest plausible reading.
+        low: Smallest plausible reading, one number or one per component; the robot takes others for a fault.
+        high: Largest plausible reading, likewise.
         imu: Whether the IMU measures it, a vector in the frame of the base: it turns with the IMU's misalignment.
     """
 
@@ -39,8 +42,8 @@ class ObservationTerm:
     clip: tuple[float, float] | None = None
     noise: float = 0.0
     bias: float = 0.0
-    low: float | None = None
-    high: float | None = None
+    low: Limit | None = None
+    high: Limit | None = None
     imu: bool = False
 
     def __post_init__(self) -> None:

@@ -55,6 +55,23 @@ class Conditions:
             if value is not None and not 0.0 < value < float("inf"):
                 raise ConfigError(f"{name} {value}: must be above 0")
 
+    def in_steps(self, timestep: float) -> "Conditions":
+        """Return the same with delay and latency as they can be simulated: in whole steps of `timestep`, s.
+
+        Raises:
+            ConfigError: One is too short for that.
+        """
+        step, rounded = 1e3 * timestep, {}
+        for name in ("delay", "latency"):
+            asked = getattr(self, name)
+            rounded[name] = round(asked / step) * step
+            if asked and not rounded[name]:
+                raise ConfigError(
+                    f"{name} {asked:g} ms: less than half a simulation step, which is {step:g} ms; take {step:g}, or "
+                    f"shorter steps as well: --timestep {1e-3 * asked:g}"
+                )
+        return replace(self, **rounded)
+
     def apply(self, robot: "Robot") -> "Robot":
         """Return the robot with a model under these conditions; the given one does not change.
 

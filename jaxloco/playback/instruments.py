@@ -30,11 +30,19 @@ class Instruments:
         robot: The robot.
         own: Quantities that its task defines; those computed from positions and velocities can be read here too.
         scan: Where the heights of the ground are measured.
+        default: Joint positions that offsets are from, rad, (nu,), as on the robot those of the bundle; the robot
+            folder's if not given.
     """
 
-    def __init__(self, robot: Robot, own: Sequence[Quantity] = (), scan: HeightScan = HeightScan()) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        own: Sequence[Quantity] = (),
+        scan: HeightScan = HeightScan(),
+        default: np.ndarray | None = None,
+    ) -> None:
         self._instruments = {q.name: _from_quantity(q) for q in own if not q.derived and not q.readings}
-        self._instruments |= _joints(robot)
+        self._instruments |= _joints(robot, default)
         if robot.base_body is not None:
             probe = _Probe(robot)
             self._instruments |= _base(robot, probe, scan)
@@ -78,9 +86,9 @@ class Panel(Mapping[str, Any]):
         return len(self._instruments)
 
 
-def _joints(robot: Robot) -> dict[str, Instrument]:
+def _joints(robot: Robot, default: np.ndarray | None) -> dict[str, Instrument]:
     positions, velocities = robot.joint_qpos_indices, robot.joint_qvel_indices
-    default = robot.default_qpos[positions]
+    default = robot.default_qpos[positions] if default is None else default
     return {
         "joint_positions": lambda q, v: q[positions],
         "joint_offsets": lambda q, v: q[positions] - default,

@@ -21,7 +21,7 @@ from jaxloco.playback.compare import Difference, beginning, fields_fit, first_di
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.scenario import Scenario, draw_scenarios
-from jaxloco.playback.simulator import Record, Simulator
+from jaxloco.playback.simulator import Record, Simulator, trained_pose
 from jaxloco.robot import Robot, known_robots, load_robot
 from jaxloco.tasks import recipe
 from jaxloco.training.config import at_level
@@ -38,7 +38,7 @@ class Playback:
         spec: The task's description, in its training model.
         robot: The robot under the conditions.
         ground: What it stands on.
-        conditions: The conditions.
+        conditions: The conditions, delays in whole simulation steps.
         trained: The task with the robot of the training; None if that robot is no longer where it was.
     """
 
@@ -73,7 +73,25 @@ class Playback:
             _check_facts(folder, policy.spec.provenance.get("robot"), robot)
         else:
             trained = _trained(policy, folder, level)
-        return cls(policy, spec, conditions.apply(robot), ground, conditions, trained)
+        robot = conditions.apply(robot)
+        return cls(policy, spec, robot, ground, conditions.in_steps(robot.model.opt.timestep), trained)
+
+    @property
+    def instruments(self) -> Instruments:
+        """What the robot reads, in terms of the pose that the policy was trained with."""
+        return Instruments(self.robot, self.spec.quantities, self.spec.scan, trained_pose(self.policy.spec))
+
+    def remarks(self, asked: Conditions) -> list[str]:
+        """Return what is otherwise than one may think: another robot, or delays in whole simulation steps."""
+        found, own = [], self.policy.spec.robot
+        if self.robot.name != own:
+            found.append(f"a policy for the robot {own!r}, played on {self.robot.name!r}")
+        for name in ("delay", "latency"):
+            given, used = getattr(asked, name), getattr(self.conditions, name)
+            if abs(given - used) > 1e-6:
+                step = 1e3 * self.robot.model.opt.timestep
+                found.append(f"--{name} {given:g} is simulated as {used:g} ms: whole steps of {step:g} ms")
+        return found
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         """Draw the scripts of episodes; see `draw_scenarios`."""
@@ -247,7 +265,7 @@ def evaluate_bundle(
         reward term that can be computed from what is recorded), "torque_saturation" and "speed_saturation" (share of
         time and motors; with the worst motor), "training" (the evaluation of the training, as the bundle holds it),
         "compared_episode" (from 0), "compared_seconds", "not_compared" (conditions that the comparison does not see),
-        "first_difference", "conditions".
+        "first_difference", "conditions" (as simulated), "remarks" (see `Playback.remarks`).
     """
     playback = Playback.load(folder, conditions, level)
     scenarios = playback.scenarios(episodes, seed)
@@ -260,10 +278,11 @@ def evaluate_bundle(
             on_episode(result)
     worst = next((i for i, result in enumerate(results) if not result.survived), 0)
     difference = playback.difference(scenarios[worst], compare_seconds) if compare_seconds > 0.0 else None
-    instruments = Instruments(playback.robot, playback.spec.quantities, playback.spec.scan)
+    instruments = playback.instruments
     return {
         "simulator": f"MuJoCo {mujoco.__version__}, mj_step",
-        "conditions": asdict(conditions),
+        "conditions": asdict(playback.conditions),
+        "remarks": playback.remarks(conditions),
         "episodes": episodes,
         "survived": float(np.mean([result.survived for result in results])),
         **share_passed(playback.spec.curriculum, instruments, results, records),
@@ -368,6 +387,11 @@ def describe(figures: Mapping[str, Any]) -> str:
     if found is not None:
         line = f"first reading that differs from training: {Difference(**found)}, in {episode}"
     return f"{line}\nleft out of this comparison: {', '.join(others)}" if others else line
+
+
+def remarks(figures: Mapping[str, Any]) -> str:
+    """Return `Playback.remarks` as lines."""
+    return "".join(f"note: {remark}\n" for remark in figures["remarks"])
 
 
 def _percent(share: float | None) -> str:

@@ -35,12 +35,14 @@ def film(
         path: The MP4 file to write.
         seed: Of the episode.
         level: Level of terrain; see `Playback.load`.
-        report: Told why there is no video, if there is none.
+        report: Told what is otherwise than one may think, and why there is no video, if there is none.
 
     Returns:
         How it went, and the file, or None where nothing can be rendered here.
     """
     playback = Playback.load(folder, conditions, level)
+    for remark in playback.remarks(conditions):
+        report(f"note: {remark}")
     (scenario,) = playback.scenarios(1, seed)
     result, record, _ = playback.play(scenario)
     robot, qpos = playback.robot, np.array(record.qpos)

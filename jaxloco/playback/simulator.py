@@ -24,6 +24,12 @@ SATURATED = 0.99
 """Share of a limit from which a motor counts as being at it."""
 
 
+def trained_pose(policy: PolicySpec) -> np.ndarray | None:
+    """Return the default joint positions that a policy was trained with, rad, (nu,); None of an older bundle."""
+    facts = policy.provenance.get("robot")
+    return np.array([joint["default"] for joint in facts["joints"]]) if isinstance(facts, Mapping) else None
+
+
 class Record:
     """What happened in one episode, one entry per control step in each list.
 
@@ -76,7 +82,7 @@ class Simulator:
         self._robot, self._scenario, self._on_step, self._ground = robot, scenario, on_step, ground
         self._model = _model_of(robot, scenario.fields)
         self._data = mujoco.MjData(self._model)
-        self._instruments = Instruments(robot, spec.quantities, spec.scan)
+        self._instruments = Instruments(robot, spec.quantities, spec.scan, trained_pose(policy))
         self._sensors = [item.name for item in policy.inputs if item.source == "sensor"]
         self._commands = [item.name for item in policy.inputs if item.source == "command"]
         self._instruments.require(self._sensors)

@@ -13,7 +13,7 @@ from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import target_drive
 from jaxloco.envs.curriculum import GROWTHS, Range
 from jaxloco.envs.env import ActionSpec
-from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.envs.observations import Limit, ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes, Support
 from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.errors import ConfigError, unknown_name
@@ -21,6 +21,12 @@ from jaxloco.onboard.spec import Clip, OutputSpec, Scale, Stage
 from jaxloco.robot import Robot
 
 Span = tuple[float, float]
+
+MAX_TURN_RATE = 50.0
+"""Turn rate of the base that the robot does not believe, rad/s; gyroscopes of such robots read up to 35 rad/s."""
+
+BEYOND_RANGE = 0.5
+"""Distance of a joint beyond its range that the robot does not believe, rad."""
 
 TARGETS = "joint_position_targets"
 """Name of the policy's output."""
@@ -122,19 +128,19 @@ class LeggedTask:
     def _factor(self, span: Span) -> dict[str, Range]:
         return {"factor": self._randomized(span, 1.0)}
 
-    def _proprioception(self, *known: str, more: tuple[ObservationTerm, ...] = ()) -> ObservationGroup:
-        """What the robot can measure of itself, then what it knows exactly, then `more`."""
+    def _proprioception(self, robot: Robot, *more: ObservationTerm) -> ObservationGroup:
+        """What the robot can measure of itself and did last, then `more`; with what it should not believe."""
         noise = self.noise
         terms = (
             ObservationTerm("base_angular_velocity", noise=0.2 * noise, bias=0.02 * noise, imu=True),
             ObservationTerm("projected_gravity", noise=0.05 * noise, bias=0.01 * noise, imu=True),
             ObservationTerm("joint_offsets", noise=0.03 * noise, bias=0.01 * noise),
             ObservationTerm("joint_velocities", noise=1.5 * noise),
-            *(ObservationTerm(name) for name in ("last_action", *known)),
-            *more,
         )
+        limits = plausible_readings(robot)
+        believed = (replace(term, low=low, high=high) for term, (low, high) in zip(terms, limits, strict=True))
         return ObservationGroup(
-            terms,
+            (*believed, ObservationTerm("last_action"), *more),
             history=self.history,
             latency=Range(*self.sensor_latency),
             noise_level=Range(0.0, 1.0, grows="progress", nominal=0.0, start=0.3),
@@ -174,6 +180,42 @@ class LeggedTask:
         dt = robot.control_dt
         force = self._growing("kicks", Range(0.0, self.kick * mass / dt, nominal=0.0))
         return Pushes(force, Range(dt, dt), Range(*self.kick_interval))
+
+
+def plausible_readings(robot: Robot) -> tuple[tuple[Limit, Limit], ...]:
+    """Return the lowest and highest readings to believe: turn rate, gravity's direction, joint offsets, velocities.
+
+    They are wider than what a robot that works can do: joints half a radian beyond their ranges (a whole turn where
+    they have none), and three times as fast as their motors turn.
+    """
+    free = 2.0 * math.pi
+    bounded = [math.isfinite(j.upper - j.lower) for j in robot.joints]
+    lower = tuple(
+        (j.lower - j.default if has else -free) - BEYOND_RANGE for j, has in zip(robot.joints, bounded, strict=True)
+    )
+    upper = tuple(
+        (j.upper - j.default if has else free) + BEYOND_RANGE for j, has in zip(robot.joints, bounded, strict=True)
+    )
+    fastest = tuple(3.0 * joint.velocity_limit for joint in robot.joints)
+    slowest = tuple(-speed for speed in fastest)
+    return (-MAX_TURN_RATE, MAX_TURN_RATE), (-1.5, 1.5), (lower, upper), (slowest, fastest)
+
+
+def check_bodies_touch(robot: Robot, otherwise: str) -> None:
+    """Refuse a model in which nothing but the feet can touch the ground; `jaxloco.robot` names the sensors.
+
+    Args:
+        robot: The robot.
+        otherwise: What would be wrong then.
+
+    Raises:
+        ConfigError: Nothing else can.
+    """
+    if not any(robot.model.sensor(i).name.endswith("_touch") for i in range(robot.model.nsensor)):
+        raise ConfigError(
+            f"{otherwise}; nothing but the feet of robot {robot.name!r} can touch the ground; "
+            "write --task.variant full, in which its robot.toml says what else does ([variants.full], floor_contacts)"
+        )
 
 
 def check_payload(robot: Robot, payload: Span) -> None:

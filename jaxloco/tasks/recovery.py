@@ -26,6 +26,7 @@ from jaxloco.tasks.legged import (
     LeggedTask,
     Span,
     around_zero,
+    check_bodies_touch,
     check_payload,
     check_positions,
     hidden_quantities,
@@ -113,11 +114,12 @@ class Recovery(LeggedTask):
         robot.required_feet()
         check_positions(robot)
         check_payload(robot, self.payload)
+        check_bodies_touch(robot, "a fallen robot would sink into the ground")
         return EnvSpec(
             robot=self.robot,
             variant=self.variant,
             action=position_targets(robot, self.action_scale),
-            observations={"actor": self._proprioception(), "critic": _critic()},
+            observations={"actor": self._proprioception(robot), "critic": _critic()},
             rewards=self._rewards(robot),
             terminations=(),
             episode_seconds=self.episode_seconds,

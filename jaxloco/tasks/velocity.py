@@ -33,6 +33,7 @@ from jaxloco.tasks.legged import (
     LeggedTask,
     Span,
     around_zero,
+    check_bodies_touch,
     check_payload,
     check_positions,
     hidden_quantities,
@@ -223,7 +224,7 @@ class Velocity(LeggedTask):
             robot=self.robot,
             variant=self.variant,
             action=self._action(robot),
-            observations={"actor": self._actor(), "critic": self._critic()},
+            observations={"actor": self._actor(robot), "critic": self._critic()},
             rewards=self._rewards(robot),
             terminations=(
                 TerminationTerm("fall", loco.fallen, constants=fallen),
@@ -292,9 +293,11 @@ class Velocity(LeggedTask):
     def _gait(self, robot: Robot) -> Gait:
         return trot(robot, self.gait_frequency)
 
-    def _actor(self) -> ObservationGroup:
+    def _actor(self, robot: Robot) -> ObservationGroup:
         scan = (ObservationTerm("height_scan", noise=self.scan_noise * self.noise),) if self.actor_scan else ()
-        return self._proprioception("velocity_command", GAIT_CLOCK, more=scan)
+        limits = tuple(1.5 * limit + 0.5 for limit in self.max_velocity)  # a sign of a mistaken unit
+        command = ObservationTerm("velocity_command", low=tuple(-limit for limit in limits), high=limits)
+        return self._proprioception(robot, command, ObservationTerm(GAIT_CLOCK), *scan)
 
     def _critic(self) -> ObservationGroup:
         names = (
@@ -320,7 +323,7 @@ class Velocity(LeggedTask):
         known = self._weighed(robot) if self.rewards == OWN_WEIGHTS else loco.PRESETS[self.rewards]
         terms = tuple(term for term in known if term.weight != 0.0)
         if any(term.function is loco.body_collisions for term in terms):
-            _check_bodies_touch(robot)
+            check_bodies_touch(robot, "body_collisions would always be 0")
         # Weight 0: measured, and no part of the reward.
         measured = (
             RewardTerm("linear_velocity_error", loco.linear_velocity_error, 0.0),
@@ -391,15 +394,6 @@ def _check_loose_joints(robot: Robot, patterns: tuple[str, ...]) -> None:
                 f"loose_joints = {patterns}: no joint of robot {robot.name!r} matches {pattern!r}; its joints are "
                 f"{', '.join(robot.joint_names)}"
             )
-
-
-def _check_bodies_touch(robot: Robot) -> None:
-    """Refuse to count collisions in a model in which there are none; `jaxloco.robot` names the sensors."""
-    if not any(robot.model.sensor(i).name.endswith("_touch") for i in range(robot.model.nsensor)):
-        raise ConfigError(
-            f"body_collisions would always be 0: nothing but the feet of robot {robot.name!r} can touch the ground; "
-            "write --task.variant full, in which its robot.toml says what else does ([variants.full], floor_contacts)"
-        )
 
 
 def _check_steps(robot: Robot, task: Velocity) -> None:

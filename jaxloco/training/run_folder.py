@@ -82,6 +82,14 @@ class RunFolder:
             raise ConfigError(f"cannot make the run folder {path}: {error.strerror or error}") from error
         return run
 
+    def discard_if_empty(self) -> None:
+        """Remove the folder, and that of its day, if nothing has been written there."""
+        for folder in (self.path, self.path.parent):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
         """Open an existing run.
@@ -282,7 +290,8 @@ def _enclosing(path: Path) -> list[Path]:
 def _runs_in(root: Path) -> list[RunFolder]:
     """Return the runs directly in `root` and one level below, oldest first; of several seeds that of all of them."""
     paths = [config.parent for pattern in ("*", "*/*") for config in root.glob(f"{pattern}/config.json")]
-    return sorted((RunFolder(path) for path in paths if not (path.parent / "config.json").exists()), key=_age)
+    other = ("../config.json", "evaluation.json")  # of a seed's folder, and of a published policy
+    return sorted((RunFolder(path) for path in paths if not any((path / name).exists() for name in other)), key=_age)
 
 
 def _age(run: RunFolder) -> tuple[float, str, int]:
@@ -293,6 +302,9 @@ def _age(run: RunFolder) -> tuple[float, str, int]:
 
 def _suggestion(path: Path) -> str:
     """Return a hint at runs that do exist near `path`."""
+    published = sorted(file.parent.name for file in path.parent.glob("*/evaluation.json"))
+    if published:
+        return f"; the policies in {path.parent} are {', '.join(published)}"
     for root in (path.parent, path.parent.parent, Path(DEFAULT_ROOT)):
         runs = _runs_in(root) if root.is_dir() else []
         if runs:
