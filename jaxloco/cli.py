@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -122,7 +123,9 @@ def _train_on_hosts(own: RunOptions, arguments: list[str]) -> int:
     hosts.initialize(own.coordinator, own.num_processes, own.process_id)
     quiet = own.quiet or not hosts.is_first()
     with tempfile.TemporaryDirectory() as nowhere, make_progress(quiet=quiet) as progress:
-        return _train(own, arguments, progress, Path(nowhere))
+        clean = partial(shutil.rmtree, nowhere, ignore_errors=True)
+        with hosts.ending_when_lost("start it on all hosts again", clean):
+            return _train(own, arguments, progress, Path(nowhere))
 
 
 def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
@@ -159,15 +162,20 @@ def _whole_number(key: str, value: str) -> int:
 
 def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: Path | None = None) -> int:
     """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
+    from jaxloco.export import versions
     from jaxloco.training import hosts
     from jaxloco.training.seeds import SeedsTrainer
-    from jaxloco.training.trainer import Trainer
+    from jaxloco.training.trainer import Trainer, plain_config
 
-    config, folder = _resumed(own, arguments) if own.resume is not None else (_located(_new(arguments)), None)
+    def read() -> "tuple[TrainConfig, RunFolder | None]":
+        return _resumed(own, arguments) if own.resume is not None else (_located(_new(arguments)), None)
+
+    config, folder = hosts.everywhere("options read", read)
     if config.seeds > 1 and own.distributed:
         raise JaxlocoError(
             f"--seeds {config.seeds} --distributed: several seeds train on one host; start one run per seed"
         )
+    hosts.check_same({"options": plain_config(config), "packages": versions(), "resume": bool(own.resume)})
     if folder is None:
         make = partial(RunFolder.at, own.out) if own.out else partial(RunFolder.create, name=own.name)
         folder = hosts.on_first("run folder made", make)

@@ -50,11 +50,13 @@ def test_a_training_that_does_not_fit_is_refused_before_it_is_compiled(monkeypat
 def test_devices_add_up_their_memory_and_cores_share_the_hosts(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda _: 1000)
     gpu = SimpleNamespace(platform="gpu", device_kind="H100")
-    monkeypatch.setattr(memory, "jax", SimpleNamespace(devices=lambda: [gpu]))
+    monkeypatch.setattr(memory, "jax", SimpleNamespace(devices=lambda: [gpu], process_count=lambda: 1))
     memory.check(1700, 2, tiny())
     with pytest.raises(ConfigError, match="2 × H100"):
         memory.check(1900, 2, replace(tiny(), seeds=2))
-    monkeypatch.setattr(memory, "jax", SimpleNamespace(devices=lambda: [SimpleNamespace(platform="cpu")]))
+    monkeypatch.setattr(
+        memory, "jax", SimpleNamespace(devices=lambda: [SimpleNamespace(platform="cpu")], process_count=lambda: 1)
+    )
     with pytest.raises(ConfigError, match="the host"):
         memory.check(1700, 2, tiny())
 
@@ -62,7 +64,7 @@ def test_devices_add_up_their_memory_and_cores_share_the_hosts(monkeypatch):
 def test_a_training_that_the_engine_has_no_memory_for_is_refused():
     memory.check_engine(SimpleNamespace(most_robots=lambda: None, engine="native"), 1, tiny(n_envs=10**6))
     memory.check_engine(SimpleNamespace(most_robots=lambda: 100, engine="warp"), 2, tiny(n_envs=200))
-    with pytest.raises(ConfigError, match=r"n_envs 300: warp has memory for about 200 .* --n-envs 128,"):
+    with pytest.raises(ConfigError, match=r"n_envs 300: warp has memory for about 200 .* --n-envs 200,"):
         memory.check_engine(SimpleNamespace(most_robots=lambda: 100, engine="warp"), 2, tiny(n_envs=300))
     with pytest.raises(ConfigError, match=r"in each of 3 seeds: warp has memory for about 66 .* --n-envs 64,"):
         memory.check_engine(SimpleNamespace(most_robots=lambda: 100, engine="warp"), 2, tiny(n_envs=100, seeds=3))

@@ -471,15 +471,14 @@ ANYMAL_C = replace(
         recipe="anymal-c-velocity",
         robot="anymal_c",
         max_velocity=(1.0, 0.8, 1.0),
-        gait_frequency=1.5,
         swing_height=0.1,
         step_height=0.1,
         payload=(-4.0, 4.0),
     ),
     network=WIDER,
-    total_timesteps=10_000_000,
+    total_timesteps=6_000_000,
 )
-"""ANYbotics ANYmal C."""
+"""ANYbotics ANYmal C. With a gait of 1.5 Hz instead of the 2 Hz of the Go1 it sways more, and follows less closely."""
 
 BERKELEY_HUMANOID = replace(
     GO1,

@@ -4,11 +4,15 @@ Every process holds its share of the robots and a copy of the policy. Only the f
 together before, so they can be restored on any number of hosts and devices.
 """
 
+import json
 import os
+import re
+import socket
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -19,11 +23,14 @@ from jaxloco.errors import ConfigError, JaxlocoError
 
 T = TypeVar("T")
 
-MESSAGE_BYTES = 2000
-"""Room for an error that the first process tells the others of."""
-
 SIGNS_OF_LOSS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
 """What errors of exchanges between hosts say."""
+
+ADDRESS = re.compile(r"(?P<host>[^:\s]+|\[[^\]\s]+\]):(?P<port>\d{1,5})")
+"""Of the first host: its name or address, and the port."""
+
+MEETING_SECONDS = 300
+"""How long hosts wait for one another at the start; what JAX waits by default."""
 
 WAIT_SECONDS = 900
 """How long processes may differ in compiling."""
@@ -41,15 +48,47 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
         process_id: Which one this is, from 0; the same.
 
     Raises:
-        ConfigError: Neither the options nor the environment say, or the others cannot be reached.
+        ConfigError: Neither the options nor the environment say, or the first one cannot be reached. The first one
+            itself ends with JAX's own message where the others do not come.
     """
+    if coordinator is not None:
+        _announce(coordinator, num_processes, process_id)
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, IndexError) as error:
         raise ConfigError(
             f"--distributed: {error}. Without SLURM, Kubernetes or Open MPI, write on each host: --distributed "
             "--coordinator FIRST_HOST:PORT --num-processes N --process-id K"
         ) from error
+
+
+def _announce(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
+    """Say who is waited for; any host but the first waits until the first one answers.
+
+    Raises:
+        ConfigError: It is no address, or nobody answers there.
+    """
+    match = ADDRESS.fullmatch(coordinator)
+    if match is None:
+        raise ConfigError(f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
+    whom = "the first host" if process_id else f"the other {num_processes - 1} hosts" if num_processes else "the others"
+    print(f"jaxloco: waiting for {whom} at {coordinator}, {MEETING_SECONDS} s at most", file=sys.stderr, flush=True)
+    if not process_id:
+        return
+    deadline = time.monotonic() + MEETING_SECONDS
+    while True:
+        try:
+            with socket.create_connection((match["host"].strip("[]"), int(match["port"])), timeout=5.0):
+                return
+        except socket.gaierror as error:
+            raise ConfigError(f"--coordinator {coordinator}: there is no such host ({error.strerror})") from error
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    f"--coordinator {coordinator}: nobody answers there ({error}); is the first host's process "
+                    "started, with --process-id 0, and may others reach its port?"
+                ) from error
+            time.sleep(0.2)
 
 
 def is_first() -> bool:
@@ -91,46 +130,92 @@ def wait(what: str) -> None:
         multihost.sync_global_processes(what, timeout=WAIT_SECONDS, processes=set(range(jax.process_count())))
 
 
-def on_first(what: str, function: Callable[[], T]) -> T | None:
-    """Do something on the first process alone; all must call it.
+def texts(own: str) -> list[str]:
+    """Return what each process says, in their order; all must call it."""
+    if jax.process_count() == 1:
+        return [own]
+    words = np.frombuffer(own.encode(), np.uint8)
+    lengths = np.ravel(multihost_utils.process_allgather(np.array(len(words), np.int32)))
+    padded = np.zeros(max(1, int(lengths.max())), np.uint8)
+    padded[: len(words)] = words
+    rows = np.asarray(multihost_utils.process_allgather(padded), np.uint8)
+    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths.tolist(), strict=True)]
+
+
+def everywhere(what: str, function: Callable[[], T]) -> T:
+    """Do something on every process; all must call it.
 
     Args:
         what: Has been done then; a name of its own for each call in a run.
         function: Does it.
 
     Returns:
-        What it returned there, None elsewhere.
+        What it returned here.
 
     Raises:
-        JaxlocoError: It failed; on every process, so that none waits for the others.
+        JaxlocoError: It failed on any of them; on every process, so that none waits for the others.
     """
     result, problem = None, None
-    if is_first():
-        try:
-            result = function()
-        except (JaxlocoError, OSError) as error:
-            problem = error
+    try:
+        result = function()
+    except (JaxlocoError, OSError) as error:
+        problem = error
     if jax.process_count() > 1:
         wait(what)
-        told = np.zeros(MESSAGE_BYTES, np.uint8)
-        words = str(problem or "").encode()[:MESSAGE_BYTES]
-        told[: len(words)] = np.frombuffer(words, np.uint8)
-        found = bytes(np.asarray(multihost_utils.broadcast_one_to_all(told), np.uint8)).rstrip(b"\0")
-        if found and problem is None:
-            raise JaxlocoError(f"on the first host: {found.decode(errors='replace')}")
+        told = texts(str(problem or "") or (f"{type(problem).__name__}" if problem else ""))
+        failed = [number for number, text in enumerate(told) if text]
+        if failed and problem is None:
+            where = f"host {failed[0]}" if failed[0] else "the first host"
+            raise JaxlocoError(f"on {where}: {told[failed[0]]}")
     if problem is not None:
         raise problem
-    return result
+    return cast(T, result)
+
+
+def on_first(what: str, function: Callable[[], T]) -> T | None:
+    """Do something on the first process alone, as `everywhere` does on all; None elsewhere."""
+    return everywhere(what, lambda: function() if is_first() else None)
+
+
+def check_same(given: Mapping[str, Any]) -> None:
+    """Refuse to go on where processes were started with different options, or have different packages.
+
+    Args:
+        given: Plain values, nested.
+
+    Raises:
+        ConfigError: On every process; names what differs.
+    """
+    first, *others = [json.loads(text) for text in texts(json.dumps(_flat(given), sort_keys=True))]
+    for number, other in enumerate(others, 1):
+        keys = [key for key in sorted({*first, *other}) if first.get(key) != other.get(key)]
+        if keys:
+            differences = "; ".join(
+                f"{key} is {first.get(key)} on the first host, {other.get(key)} there" for key in keys
+            )
+            raise ConfigError(
+                f"host {number} was started otherwise than the first: {differences}; give all hosts the same options "
+                "and packages"
+            )
+
+
+def _flat(tree: Any, name: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by their paths."""
+    if not isinstance(tree, Mapping):
+        return {name: tree}
+    parts = ((f"{name}.{key}" if name else str(key), value) for key, value in tree.items())
+    return {key: value for part, below in parts for key, value in _flat(below, part).items()}
 
 
 @contextmanager
-def ending_when_lost(advice: str) -> Iterator[None]:
+def ending_when_lost(advice: str, clean: Callable[[], object] = lambda: None) -> Iterator[None]:
     """End this process with a message and status 2 where an exchange with the other hosts fails, as one was lost.
 
     At once, because JAX's own end of the process would wait for the lost one, and then abort.
 
     Args:
         advice: What to do then.
+        clean: Takes away what would be left behind.
     """
     try:
         yield
@@ -142,6 +227,7 @@ def ending_when_lost(advice: str) -> Iterator[None]:
             f"jaxloco: another host was lost ({lines[0][:200] if lines else 'no reason given'}); {advice}",
             file=sys.stderr,
         )
+        clean()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(2)

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
+from jaxloco.learning import ppo
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.loop import TrainState
 
@@ -106,14 +107,26 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
     free *= 1 if device.platform == "cpu" else devices  # the cores of a CPU share its memory
     if needed <= SHARE * free:
         return
-    fitting = config.n_envs
-    while fitting > 1 and needed * fitting / config.n_envs > SHARE * free:
-        fitting //= 2
+    fitting = shared_evenly(int(SHARE * free * config.n_envs / needed), devices * jax.process_count(), config)
     where = "the host" if device.platform == "cpu" else f"{devices} × {device.device_kind}"
+    more = "" if device.platform == "cpu" else ", or more devices"
     raise ConfigError(
         f"{_asked(config)}: training would take about {_gib(needed)}, but {where} has {_gib(free)} free; "
-        f"try --n-envs {fitting}, a smaller --ppo.n-steps (now {config.ppo.n_steps}), or more devices"
+        f"try --n-envs {fitting}, or a smaller --ppo.n-steps (now {config.ppo.n_steps}){more}"
     )
+
+
+def shared_evenly(most: int, devices: int, config: TrainConfig) -> int:
+    """Return the largest number of robots, `most` at most, that devices and mini-batches can share evenly.
+
+    From about a thousand on, one with as many factors of two as are worth having. 1 if there is none.
+    """
+    unit = 2 ** max(0, most.bit_length() - 5)  # a sixteenth at least is kept
+    for step in (unit, 1):
+        for count in range(most - most % step, 0, -step):
+            if ppo.can_share(config.ppo, count, devices):
+                return count
+    return 1
 
 
 def check_engine(env: Environment, devices: int, config: TrainConfig) -> None:
@@ -127,8 +140,8 @@ def check_engine(env: Environment, devices: int, config: TrainConfig) -> None:
         return
     fitting = most * devices // config.seeds
     raise ConfigError(
-        f"{_asked(config)}: {env.engine} has memory for about {fitting} beside what JAX has taken; try "
-        f"--n-envs {2 ** max(0, fitting.bit_length() - 1)}, or set XLA_PYTHON_CLIENT_MEM_FRACTION=0.5 to leave it more"
+        f"{_asked(config)}: {env.engine} has memory for about {fitting} beside what JAX has taken; try --n-envs "
+        f"{shared_evenly(fitting, devices, config)}, or set XLA_PYTHON_CLIENT_MEM_FRACTION=0.5 to leave it more"
     )
 
 

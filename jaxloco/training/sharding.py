@@ -61,10 +61,11 @@ Upkie's would after some 4 million, the Go1's after 1.5 million (two cores).
 def use_all_cores() -> None:
     """Let JAX take each core of a CPU (8 at most) for a device.
 
-    Without effect where JAX_NUM_CPU_DEVICES says how many, or once JAX has looked for its devices; and with JAX 0.11,
-    which crashes when it compiles a training for several devices of a CPU (seen with 0.11.2; 0.10 and 0.12 do not).
+    Without effect where JAX_NUM_CPU_DEVICES or XLA_FLAGS say how many, or once JAX has looked for its devices; and with
+    JAX 0.11, which crashes when it compiles a training for several devices of a CPU (seen with 0.11.2; 0.10 and 0.12 do
+    not).
     """
-    if jax.__version__.startswith("0.11."):
+    if jax.__version__.startswith("0.11.") or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     if getattr(jax.config, "jax_num_cpu_devices", 0) < 1:
         with contextlib.suppress(RuntimeError):

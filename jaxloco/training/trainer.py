@@ -1,5 +1,6 @@
 """A training run from its configuration to a finished run folder."""
 
+import shutil
 import signal
 import threading
 import time
@@ -122,8 +123,15 @@ def compile_program(
     mesh = sharding.make_mesh(n_devices, hosts.share_of_devices(n_devices))
     start = sharding.compiled(partial(loop.init_train_state, env, agent, config), "once")
     shapes = jax.eval_shape(start)
-    memory.check(memory.estimate(shapes, env, config) // processes, mesh.size // processes, config)
-    memory.check_engine(env, mesh.size, config)
+
+    def check(needed: int) -> None:
+        memory.check(needed // processes, mesh.size // processes, config)
+
+    def check_before() -> None:
+        check(memory.estimate(shapes, env, config))
+        memory.check_engine(env, mesh.size, config)
+
+    hosts.everywhere("memory estimated", check_before)
     of_state = loop.places(agent.seeds)
     places = (of_state, SHARED, SHARED)
     iterate = sharding.over_robots(
@@ -144,7 +152,7 @@ def compile_program(
 
     exact = memory.of_program(compiled)
     if exact is not None:
-        memory.check(exact * mesh.size // processes, mesh.size // processes, config)
+        hosts.everywhere("memory of the program known", lambda: check(exact * mesh.size))
 
     def run(state: TrainState, count: int, total: int) -> tuple[TrainState, loop.Totals]:
         arguments = hosts.place((state, np.int32(count), np.int32(total)), sharding.placed(mesh, places))
@@ -161,7 +169,10 @@ def count_devices(config: TrainConfig, engine: str) -> int:
     """
     available, processes = jax.device_count(), jax.process_count()
     if config.n_devices > available:
-        raise ConfigError(f"n_devices {config.n_devices}: there are {available} here; 0 takes what fits")
+        cores = (
+            f"; JAX_NUM_CPU_DEVICES={config.n_devices} makes so many of a CPU" if jax.default_backend() == "cpu" else ""
+        )
+        raise ConfigError(f"n_devices {config.n_devices}: there are {available} here; 0 takes what fits{cores}")
     if config.n_devices % processes:
         raise ConfigError(f"n_devices {config.n_devices}: must be a multiple of the {processes} hosts, or 0")
     if config.n_devices:
@@ -248,10 +259,12 @@ class Trainer:
             CheckpointError: The run to resume does not fit.
             JaxlocoError: Training diverged; the last checkpoint before it stays.
         """
-        self._load()
+        hosts.everywhere("task loaded", self._load)
         self._begin()
+        place = hosts.texts(str(self.folder))[0]  # the others' own folders are thrown away
+        clean = (lambda: None) if hosts.is_first() else partial(shutil.rmtree, self.folder.path, ignore_errors=True)
         with self._stop:
-            with hosts.ending_when_lost(f"go on from the last checkpoint with --resume {self.folder}"):
+            with hosts.ending_when_lost(f"go on from the last checkpoint with --resume {place}", clean):
                 state = hosts.whole(self._train())
             return self._finish(state) if hosts.is_first() else {}
 
