@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common
+from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 from jaxloco.onboard.bundle import Bundle
 from jaxloco.onboard.network import Mlp
@@ -41,7 +42,7 @@ class OnboardOptions:
     """Options of the onboard benchmark.
 
     Attributes:
-        out: JSON file of the result; benchmarks/results/onboard.json if not given.
+        out: JSON file of the result; benchmarks/results/onboard.json if not given, which is that of a bundle.
     """
 
     out: str | None = None
@@ -54,10 +55,16 @@ def main(arguments: Sequence[str]) -> int:
         OnboardOptions(),
         arguments,
         main.__doc__,
-        lambda bundle, _: run(bundle),
+        _measure,
         partial(json.dumps, indent=2),
         positional="BUNDLE",
     )
+
+
+def _measure(bundle: str | None, own: OnboardOptions) -> dict[str, Any]:
+    if bundle is None and own.out is None:
+        raise ConfigError("onboard: name a BUNDLE, such as policies/upkie-balance/policy, or write --out FILE as well")
+    return run(bundle)
 
 
 def run(bundle: str | Path | None) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def train(arguments: list[str]) -> int:
 
 def _train_on_hosts(own: RunOptions, arguments: list[str]) -> int:
     """Train as one of several processes; only the first one shows and keeps anything."""
-    prepare_jax()
+    prepare_jax(alone=False)
     from jaxloco.training import hosts
 
     hosts.initialize(own.coordinator, own.num_processes, own.process_id)
@@ -186,7 +186,8 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: P
     try:
         trainer(config, folder, progress, resume=own.resume is not None).run()
     except JaxlocoError:
-        folder.discard_if_empty()
+        if own.resume is None:
+            folder.discard_if_unused()
         raise
     return 0
 
@@ -230,15 +231,32 @@ def _parse(default: Any, arguments: list[str], prog: str) -> Any:
     return options.parse(default, arguments, prog=prog, description=description, stamps=stamps, beside=RunOptions())
 
 
-def prepare_jax() -> None:
-    """Use every core, and keep compiled programs between runs."""
+def prepare_jax(*, alone: bool = True) -> None:
+    """Use every core, and keep compiled programs between runs.
+
+    Args:
+        alone: Look for the devices now; among several hosts, JAX must meet the others first.
+
+    Raises:
+        JaxlocoError: JAX does not start with what the environment asks of it.
+    """
     import os
 
-    import jax
+    try:
+        import jax
 
-    from jaxloco.training.sharding import use_all_cores
+        from jaxloco.training.sharding import use_all_cores
 
-    use_all_cores()
+        use_all_cores()
+        if alone:
+            jax.devices()
+    except (ValueError, RuntimeError, AssertionError) as error:
+        asked = "".join(f" {key}={value}" for key, value in os.environ.items() if key.startswith("JAX_"))
+        why = f": {str(error).splitlines()[0]}" if str(error) else ""
+        raise JaxlocoError(
+            f"JAX cannot start{' with' if asked else ''}{asked}{why}. For an NVIDIA GPU install 'jaxloco[train,cuda]'; "
+            "without one, unset JAX_PLATFORMS"
+        ) from error
 
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:

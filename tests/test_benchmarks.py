@@ -571,6 +571,8 @@ def test_bench_runs_a_benchmark_and_writes_its_result(tmp_path: Path, monkeypatc
     monkeypatch.setattr(onboard, "CALLS", 20)
     monkeypatch.setattr(onboard, "IMPORTS", 1)
     out = tmp_path / "onboard.json"
+    with pytest.raises(ConfigError, match="onboard: name a BUNDLE"):  # its result would take a bundle's place
+        bench.bench(["onboard"])
     assert bench.bench(["onboard", "--out", str(out)]) == 0
     document = common.read_result(out)
     assert document["step"]["p50_us"] > 0.0 and document["golden_error"] is None

@@ -330,3 +330,29 @@ def test_train_py_and_the_module_are_jaxloco_train(words):
     assert result.returncode == 2
     assert "unknown task 'cartpol'; did you mean 'cartpole'?" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [
+        ("JAX_PLATFORMS=cuda", "JAX cannot start with JAX_PLATFORMS=cuda"),
+        ("JAX_PLATFORMS=bogus", "JAX_PLATFORMS=bogus: Unable to initialize backend 'bogus'"),
+        ("JAX_NUM_CPU_DEVICES=abc", "JAX_NUM_CPU_DEVICES=abc: Invalid value"),
+    ],
+)
+def test_what_jax_cannot_start_with_is_one_line(variable, problem):
+    name, _, value = variable.partition("=")
+    found = in_environment({name: value}, "-m", "jaxloco", "train", "cartpole", "--quiet")
+    assert found.returncode == 2 and problem in found.stderr and "Traceback" not in found.stderr
+
+
+def test_the_flag_for_devices_of_a_cpu_is_heeded():
+    program = "from jaxloco.cli import prepare_jax; prepare_jax(); import jax; print(jax.device_count())"
+    found = in_environment({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, "-c", program)
+    assert found.stdout.strip() == "3", found.stderr
+
+
+def in_environment(variables: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python with these variables, and none of JAX's but them."""
+    own = {key: text for key, text in os.environ.items() if not key.startswith("JAX_")}
+    return subprocess.run([sys.executable, *words], env=own | variables, capture_output=True, text=True)

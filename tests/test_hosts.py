@@ -7,14 +7,16 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from training_helpers import command, rows, run
 
 from jaxloco import cli
-from jaxloco.errors import JaxlocoError
+from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
+from jaxloco.training import hosts
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json
 
@@ -23,19 +25,20 @@ SMALL = ("--eval-episodes", "4", "--video-seconds", "0", "--metrics-every", "204
 SMALL += ("--ppo.learning-rate-schedule", "constant")  # a linear one would refer to the length of the run
 
 
-def start_two(*words: str) -> list[subprocess.Popen[str]]:
-    """Start `train.py` as two processes with one device each."""
+def start_two(*words: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen[str]]:
+    """Start `train.py` as two processes with one device each; the second one with more words, or others of the same."""
+    Path("tmp").mkdir(exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = ("--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2")
     return [
         subprocess.Popen(
-            command(*words, *shared, "--process-id", str(number)),
+            command(*words, *shared, *(second if number else ()), "--process-id", str(number)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", "TMPDIR": str(Path("tmp").absolute())},
         )
         for number in range(2)
     ]
@@ -62,7 +65,8 @@ def test_two_hosts_train_save_and_resume_as_one_process_does(tmp_path: Path):
     """Trained by two and resumed by two, or resumed by one, it is the training of one process that never stopped."""
     assert run("cartpole", "--out", "one", "--total-timesteps", LONG, *SMALL).returncode == 0
     on_two_hosts("cartpole", "--out", "two", "--total-timesteps", SHORT, *SMALL)
-    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}  # the second process left nothing
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two", "tmp"}  # the second process left nothing
+    assert list((tmp_path / "tmp").iterdir()) == []
     assert read_json("two/summary.json")["env_steps"] == int(SHORT) and Policy.load("two/policy").verify() < 1e-5
 
     shutil.copytree("two", "two_then_one")
@@ -103,6 +107,50 @@ def test_a_lost_host_and_an_error_of_the_first_end_all_of_them_with_a_message(tm
     assert codes == [2, 2], outputs
     assert "ppo.gamma was 0.99, is now 0.5" in outputs[0] and "on the first host: " in outputs[1]
     assert "ppo.gamma was 0.99, is now 0.5" in outputs[1] and "Traceback" not in outputs[0] + outputs[1]
+
+
+@pytest.mark.slow
+def test_hosts_started_otherwise_or_with_an_error_of_their_own_all_end_with_a_message(tmp_path: Path):
+    codes, outputs = ended(start_two("cartpole", "--out", "run", *SMALL, second=("--seed", "5", "--n-envs", "32")))
+    assert codes == [2, 2], outputs
+    for output in outputs:
+        assert "host 1 was started otherwise than the first: options.n_envs is 64 on the first host, 32 there" in output
+        assert "options.seed is 0 on the first host, 5 there" in output and "Traceback" not in output
+    assert not Path("run").exists()
+
+    assert run("cartpole", "--out", "run", "--total-timesteps", SHORT, *SMALL).returncode == 0
+    codes, outputs = ended(start_two("--resume", "run", second=("--resume", "nowhere")))
+    assert codes == [2, 2], outputs
+    assert "on host 1: there is no run folder nowhere" in outputs[0] and "Traceback" not in outputs[0] + outputs[1]
+
+
+@pytest.mark.slow
+def test_where_the_first_host_is_lost_the_others_name_the_run_and_leave_nothing(tmp_path: Path):
+    words = ("--total-timesteps", "1e8", "--metrics-every", "2048", "--checkpoint-every", "4096", *SMALL[:4])
+    first, second = start_two("cartpole", "--out", "run", *words)
+    deadline = time.monotonic() + 180.0
+    while rows(tmp_path / "run") < 4 and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    first.kill()
+    codes, outputs = ended([first, second])
+    assert codes == [-signal.SIGKILL, 2], outputs
+    assert "another host was lost" in outputs[1] and "--resume run" in outputs[1] and "Traceback" not in outputs[1]
+    assert [path for path in (tmp_path / "tmp").iterdir() if (path / "config.json").exists()] == []
+
+
+def test_a_first_host_that_does_not_answer_or_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setattr(hosts, "MEETING_SECONDS", 0.3)
+    with pytest.raises(ConfigError, match=r"--coordinator localhost: expected HOST:PORT, such as 10\.0\.0\.1:1234"):
+        hosts._announce("localhost", 2, 0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ConfigError, match=f"--coordinator 127.0.0.1:{port}: nobody answers there"):
+        hosts._announce(f"127.0.0.1:{port}", 2, 1)
+    with pytest.raises(ConfigError, match=r"nowhere.invalid:1: there is no such host"):
+        hosts._announce("nowhere.invalid:1", 2, 1)
+    hosts._announce(f"127.0.0.1:{port}", 3, 0)
+    assert f"waiting for the other 2 hosts at 127.0.0.1:{port}" in capsys.readouterr().err
 
 
 def test_options_of_several_hosts_are_checked():

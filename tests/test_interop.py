@@ -131,8 +131,16 @@ def test_what_cannot_be_learned_from_is_refused_by_name():
     class Other(Walk):
         parts = ("stat", "hidden")
 
+    class Nested(Walk):
+        def _observe(self, position: jax.Array) -> Any:
+            return {"state": {"position": position}}
+
     with pytest.raises(ConfigError, match=r"observation has shape \(8, 8, 3\); only vectors"):
         ForeignEnv(Picture(), "playground:Picture", 10)
+    with pytest.raises(ConfigError, match=r"actor's observation is a dict; only vectors"):
+        ForeignEnv(Nested(), "playground:Nested", 10)
+    with pytest.raises(ConfigError, match=r"'privileged_stat'; did you mean 'privileged_state'\?"):
+        ForeignEnv(Walk(), "playground:Walk", 10, critic_key="privileged_stat")
     with pytest.raises(ConfigError, match=r"unknown part of x's observation 'state'; did you mean 'stat'\?"):
         ForeignEnv(Other(), "x", 10)
     with pytest.raises(ConfigError, match="brings its own physics: leave out --physics mjx"):
@@ -151,6 +159,8 @@ def test_foreign_tasks_have_recipes_and_mistakes_name_the_closest():
         recipe("brax:")
     with pytest.raises(ConfigError, match=r"'halfcheeta'; did you mean 'halfcheetah'\?"):
         recipe("brax:halfcheeta").task.spec().build()
+    with pytest.raises(ConfigError, match=r"unknown Brax environment 'fast'"):
+        recipe("brax:fast").task.spec().build()
     with pytest.raises(ConfigError, match=r"unknown Brax backend 'mj'"):
         replace(recipe("brax:ant").task, backend="mj").spec()
 

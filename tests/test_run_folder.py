@@ -118,14 +118,19 @@ def test_a_mistyped_policy_of_the_zoo_is_refused_with_those_that_there_are(tmp_p
         RunFolder.open(tmp_path / "waker")
 
 
-def test_an_empty_run_folder_is_discarded_with_its_day_and_another_is_not(tmp_path: Path) -> None:
-    one, other = RunFolder.create(tmp_path, "heron"), RunFolder.create(tmp_path, "heron")
-    (other.path / "config.json").write_text("{}")
-    for run in (one, other):
-        run.discard_if_empty()
-    assert not one.path.exists() and other.path.exists()
-    (other.path / "config.json").unlink()
-    other.discard_if_empty()
+def test_a_run_folder_in_which_nothing_was_learned_is_discarded_with_its_day_and_another_is_not(tmp_path: Path) -> None:
+    runs = [RunFolder.create(tmp_path, "heron") for _ in range(3)]
+    runs[0].config.write_text("{}")
+    (runs[0].checkpoints).mkdir()
+    (runs[1].checkpoints / "1").mkdir(parents=True)
+    (runs[2].path / "notes.txt").write_text("mine")
+    for run in runs:
+        run.discard_if_unused()
+    assert [run.path.exists() for run in runs] == [False, True, True]
+    (runs[1].checkpoints / "1").rmdir()
+    (runs[2].path / "notes.txt").unlink()
+    for run in runs:
+        run.discard_if_unused()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from jaxloco.errors import JaxlocoError
 from jaxloco.physics import Controls, PhysicsSpec, make_physics
 from jaxloco.physics.contract import OVERFLOW
 from jaxloco.physics.motors import motors_of
@@ -119,6 +120,17 @@ def test_a_field_that_warp_cannot_vary_is_named(go1):
 
     with pytest.raises(RobotError, match="no model field 'key_qpos' that differs"):
         engine._put_model(go1.model, ("key_qpos",))
+
+
+@pytest.mark.slow
+def test_a_world_is_kept_for_each_number_of_robots_and_more_than_a_handful_are_an_error(go1, spec, monkeypatch):
+    monkeypatch.setattr(engine, "MOST_WORLDS", 2)
+    physics = make_physics(replace(spec, motors=None), "warp")
+    for count in (1, 2, 1):
+        physics._world("step", count)
+    assert [size for _, _, size in physics._worlds] == [1, 2] and physics.captures() == 0  # a CPU captures nothing
+    with pytest.raises(JaxlocoError, match="Warp is called for the 3th number of robots"):
+        physics._world("forward", 2)
 
 
 @pytest.mark.slow

@@ -238,6 +238,10 @@ class Env:
         """Name of the physics engine."""
         return self.physics.name
 
+    def captures(self) -> int | None:
+        """Return how many graphs of the simulation a GPU has been given to run; None of engines that make none."""
+        return self.physics.captures()
+
     def most_robots(self) -> int | None:
         """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""
         return self.physics.most_robots()

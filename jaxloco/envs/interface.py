@@ -160,6 +160,9 @@ class Environment(Protocol):
     def engine(self) -> str:
         """Name of the physics engine."""
 
+    def captures(self) -> int | None:
+        """Return how many graphs of the simulation a GPU has been given to run; None of engines that make none."""
+
     def most_robots(self) -> int | None:
         """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""
 

@@ -27,6 +27,9 @@ from jaxloco.training.config import TrainConfig
 OBSERVATION, ACTION = "observation", "action"
 """Names of a bundle's only input and output: the package does not say what their components are."""
 
+PRIVILEGED = "privileged_state"
+"""What MuJoCo Playground calls what the critic sees; need not be there."""
+
 RETURN = "total"
 """The reward itself, among the terms that the package reports in its metrics."""
 
@@ -59,7 +62,7 @@ class ForeignEnv:
         critic_key: What the critic sees, where the dictionary has it.
 
     Raises:
-        ConfigError: An observation is not a vector, or the dictionary lacks `actor_key`.
+        ConfigError: An observation is not a vector, or the dictionary lacks a key that is asked for.
     """
 
     curriculum = Curriculum()
@@ -75,7 +78,7 @@ class ForeignEnv:
         episode_steps: int,
         *,
         actor_key: str = "state",
-        critic_key: str = "privileged_state",
+        critic_key: str = PRIVILEGED,
     ) -> None:
         if episode_steps < 1:
             raise ConfigError(f"episode_steps {episode_steps}: must be at least 1")
@@ -113,6 +116,9 @@ class ForeignEnv:
     def engine(self) -> str:
         """The package's physics."""
         return str(getattr(self.inner, "backend", None) or f"mjx of {self.origin.partition(':')[0]}")
+
+    def captures(self) -> None:
+        """Its physics is XLA's."""
 
     def most_robots(self) -> None:
         """Its physics is XLA's."""
@@ -249,19 +255,25 @@ class ForeignEnv:
         if actor not in observation:
             raise unknown_name(f"part of {self.origin}'s observation", actor, observation)
         groups = {"actor": observation[actor]}
-        return {**groups, "critic": observation[critic]} if critic in observation else groups
+        if critic in observation:
+            return {**groups, "critic": observation[critic]}
+        if critic != PRIVILEGED:
+            raise unknown_name(f"part of {self.origin}'s observation", critic, observation)
+        return groups
 
     def _observation(self, inner: Any) -> dict[str, jax.Array]:
         return {group: vector.astype(jnp.float32) for group, vector in self._groups(inner.obs).items()}
 
 
-def _vector_size(name: str, group: str, shape: jax.ShapeDtypeStruct) -> int:
-    if len(shape.shape) != 1:
+def _vector_size(name: str, group: str, shape: Any) -> int:
+    size = getattr(shape, "shape", None)
+    if size is None or len(size) != 1:
+        what = f"is a {type(shape).__name__}" if size is None else f"has shape {size}"
         raise ConfigError(
-            f"{name}: the {group}'s observation has shape {shape.shape}; only vectors can be learned from and exported "
-            "(no pictures, no nested dictionaries)"
+            f"{name}: the {group}'s observation {what}; only vectors can be learned from and exported (no pictures, no "
+            "nested dictionaries)"
         )
-    return int(shape.shape[0])
+    return int(size[0])
 
 
 def _is_reward(metric: str) -> bool:
@@ -329,7 +341,7 @@ class BraxTask:
     backend: str = "mjx"
     episode_steps: int = 1000
     actor_key: str = "state"
-    critic_key: str = "privileged_state"
+    critic_key: str = PRIVILEGED
 
     @property
     def name(self) -> str:
@@ -363,7 +375,7 @@ class PlaygroundTask:
     env: str = "CartpoleBalance"
     episode_steps: int = 0
     actor_key: str = "state"
-    critic_key: str = "privileged_state"
+    critic_key: str = PRIVILEGED
 
     @property
     def name(self) -> str:
@@ -379,10 +391,10 @@ class PlaygroundTask:
 def _load_brax(name: str, backend: str) -> Any:
     from brax import envs
 
-    if name not in envs._envs:
-        raise unknown_name("Brax environment", name, envs._envs)
-    options = {} if name == "fast" else {"backend": backend}
-    return envs.get_environment(name, **options)
+    known = [known for known in envs._envs if known != "fast"]  # Brax's own tests use that; it has no physics
+    if name not in known:
+        raise unknown_name("Brax environment", name, known)
+    return envs.get_environment(name, backend=backend)
 
 
 def _load_playground(name: str) -> Any:

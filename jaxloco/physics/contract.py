@@ -102,6 +102,9 @@ class Physics(Protocol):
     counts_overflow: bool
     """Whether the readings of a step have `OVERFLOW`."""
 
+    def captures(self) -> int | None:
+        """Return how many graphs of the simulation a GPU has been given to run; None of engines that make none."""
+
     def most_robots(self) -> int | None:
         """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""
         ...

@@ -57,6 +57,9 @@ class MjxPhysics:
         named = zip(("derive", "forward", "step"), functions, results, strict=True)
         return tuple(Kept(f"mjx_{kind}_{name}", function, result) for kind, function, result in named)
 
+    def captures(self) -> None:
+        """XLA has one program."""
+
     def most_robots(self) -> None:
         """It needs no memory beside XLA's."""
 

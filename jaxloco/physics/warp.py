@@ -50,7 +50,7 @@ UNROLLED = 4
 SHARE = 0.9
 """Of the free memory that may be used."""
 
-MOST_WORLDS = 16
+MOST_WORLDS = 8
 """Different calls of one engine: more would mean that graphs are captured and memory is taken again and again."""
 
 
@@ -77,9 +77,8 @@ class WarpPhysics(RowPhysics):
         fields = self.ravelled(params) or [jnp.zeros(1)]
         return self._calls[kind](inputs[None], jnp.concatenate(fields)[None], output_dims=(1, self.n_out))[0][0]
 
-    @property
     def captures(self) -> int:
-        """How many CUDA graphs have been captured: one for each kind of call, number of robots and device."""
+        """Return how many CUDA graphs have been captured: one for each kind of call, number of robots and device."""
         return sum(world.graph is not None for world in self._worlds.values())
 
     def most_robots(self) -> int | None:

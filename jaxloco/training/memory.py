@@ -31,11 +31,11 @@ SHARE = 0.9
 """Of the free memory that may be used."""
 
 
-def estimate(shapes: TrainState, env: Environment, config: TrainConfig) -> int:
+def estimate(shapes: TrainState | None, env: Environment, config: TrainConfig) -> int:
     """Return the memory of a training on all devices together, bytes.
 
     Args:
-        shapes: The training state, as arrays or shapes; of all seeds.
+        shapes: The training state, as arrays or shapes; of all seeds. None where it is not known yet, and left out.
         env: The environment.
         config: The configuration.
     """
@@ -43,6 +43,8 @@ def estimate(shapes: TrainState, env: Environment, config: TrainConfig) -> int:
     rollout = 4 * config.ppo.n_steps * config.n_envs * config.seeds * numbers
     if config.ppo.symmetry == "augmentation":
         rollout *= 2
+    if shapes is None:
+        return ROLLOUT_COPIES * rollout
     return ROBOT_COPIES * size_of(shapes.robots) + ROLLOUT_COPIES * rollout + 2 * size_of(shapes.learner)
 
 

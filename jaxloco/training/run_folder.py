@@ -1,9 +1,11 @@
 """The folder of one training run: what is in it, how it is named, and JSON files that a kill cannot tear."""
 
+import contextlib
 import json
 import math
 import os
 import random
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,13 +84,16 @@ class RunFolder:
             raise ConfigError(f"cannot make the run folder {path}: {error.strerror or error}") from error
         return run
 
-    def discard_if_empty(self) -> None:
-        """Remove the folder, and that of its day, if nothing has been written there."""
-        for folder in (self.path, self.path.parent):
-            try:
-                folder.rmdir()
-            except OSError:
-                return
+    def discard_if_unused(self) -> None:
+        """Remove the folder, and that of its day, if nothing was learned there and nothing else is in it."""
+        learned = self.metrics_csv.exists() or (self.checkpoints.is_dir() and any(self.checkpoints.iterdir()))
+        if learned or not self.path.is_dir():
+            return
+        entries = list(self.path.iterdir())
+        if all(entry.name in (self.config.name, self.checkpoints.name) for entry in entries):
+            shutil.rmtree(self.path)
+            with contextlib.suppress(OSError):  # other runs of that day
+                self.path.parent.rmdir()
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":

@@ -123,15 +123,7 @@ def compile_program(
     mesh = sharding.make_mesh(n_devices, hosts.share_of_devices(n_devices))
     start = sharding.compiled(partial(loop.init_train_state, env, agent, config), "once")
     shapes = jax.eval_shape(start)
-
-    def check(needed: int) -> None:
-        memory.check(needed // processes, mesh.size // processes, config)
-
-    def check_before() -> None:
-        check(memory.estimate(shapes, env, config))
-        memory.check_engine(env, mesh.size, config)
-
-    hosts.everywhere("memory estimated", check_before)
+    hosts.everywhere("memory estimated", lambda: _check_memory(shapes, env, config, mesh.size))
     of_state = loop.places(agent.seeds)
     places = (of_state, SHARED, SHARED)
     iterate = sharding.over_robots(
@@ -152,13 +144,21 @@ def compile_program(
 
     exact = memory.of_program(compiled)
     if exact is not None:
-        hosts.everywhere("memory of the program known", lambda: check(exact * mesh.size))
+        needed, share = exact * mesh.size // processes, mesh.size // processes
+        hosts.everywhere("memory of the program known", lambda: memory.check(needed, share, config))
 
     def run(state: TrainState, count: int, total: int) -> tuple[TrainState, loop.Totals]:
         arguments = hosts.place((state, np.int32(count), np.int32(total)), sharding.placed(mesh, places))
         return jax.block_until_ready(compiled(*arguments))
 
     return Program(state, run)
+
+
+def _check_memory(shapes: TrainState | None, env: Environment, config: TrainConfig, n_devices: int) -> None:
+    """Refuse a training that does not fit; without the shapes of its state, only one that cannot by far."""
+    processes = jax.process_count()
+    memory.check(memory.estimate(shapes, env, config) // processes, n_devices // processes, config)
+    memory.check_engine(env, n_devices, config)
 
 
 def count_devices(config: TrainConfig, engine: str) -> int:
@@ -295,6 +295,7 @@ class Trainer:
             self.env = self.config.task.spec().build(self.config.physics)
             self.agent = loop.make_agent(self.env, self.config)
             self.n_devices = count_devices(self.config, self.env.engine)
+            _check_memory(None, self.env, self.config, self.n_devices)
 
     def _compile(self) -> Program:
         what = f"compiling the training program ({self.env.engine} physics)"
@@ -486,6 +487,7 @@ class Trainer:
             "env_steps": int(state.iteration) * self.config.steps_per_iteration,
             "env_steps_per_second": self._learned / max(seconds["training"], 1e-9),
             "compile_seconds": seconds["compile"],
+            "graph_captures": self.env.captures(),
             "seed": self.config.seed,
             "versions": versions(),
         }
