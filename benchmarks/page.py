@@ -108,7 +108,7 @@ def tables(documents: Mapping[str, Result], pictures: Mapping[str, str] | None =
         parts.append("### Where the time goes, Upkie\n\n" + _speed(documents["training_speed"]))
     if "go1_speed" in documents:
         parts.append("### Where the time goes, Go1\n\n" + _speed(documents["go1_speed"]))
-    commands = {item.benchmark: item.command for item in REQUIREMENTS}
+    commands = {item.benchmark: item.command for item in REQUIREMENTS} | {"cost_gpu": _COST_GPU}
     for name, title, show in FURTHER:
         command = commands.get(name, f"jaxloco bench {_dashes(name)}")
         text = show(documents[name]) if name in documents else f"Not measured yet: `{command}`"
@@ -360,6 +360,7 @@ _BRAX_GPU = (
     "jaxloco bench against-brax --n-envs 8192 --engine warp --engines warp --iterations 10 "
     "--out benchmarks/results/against_brax_gpu.json"
 )
+_COST_GPU = "jaxloco bench cost --out benchmarks/results/cost_gpu.json"
 _SB3 = "jaxloco bench against-sb3"
 _ONBOARD = "jaxloco bench onboard RUN/policy"
 _WALK = "jaxloco bench velocity-run --seeds 0 1 2"
@@ -667,6 +668,7 @@ FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("time_split", "Where the time of an iteration goes", _split),
     ("cost", "Cost against robots, substeps and network width", _cost),
     ("gpu_speed", "On a GPU", _gpu),
+    ("cost_gpu", "Cost on a GPU", _cost),
     ("against_brax", "Against Brax, on a CPU", _versus),
     ("against_brax_gpu", "Against Brax, on a GPU", _versus),
     ("update_precision", "Learning with TF32 and with float32 updates", _learning),

@@ -199,7 +199,7 @@ def _readme(name: str, evaluation: Mapping[str, Any], config: Mapping[str, Any])
 ```sh
 jaxloco run policies/{name} --view
 jaxloco run policies/{name} --video {name}.mp4
-jaxloco evaluate policies/{name} --cone elliptic --delay 10
+jaxloco evaluate policies/{name} --cone elliptic --delay 8
 ```
 
 ## Trained with
