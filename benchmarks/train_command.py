@@ -20,6 +20,8 @@ from benchmarks import common, upkie_transfer
 from jaxloco.errors import ConfigError, JaxlocoError
 
 NAME = "train_command"
+PROCESS = "process.json"
+"""File in a run folder with the time of its process."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,8 @@ def train(run: Path, seed: int, words: Sequence[str], cache: Path) -> dict[str, 
 
     Returns:
         "wall_seconds" of the process; "stages" as the run's summary has them, and "before_and_after" it
-        (start of Python, imports, end), which is not known of a run that was there; env steps and their rate, seed,
-        device, precisions.
+        (start of Python, imports, end), which is known of a run that was there if this function trained it; env steps
+        and their rate, seed, device, precisions.
 
     Raises:
         JaxlocoError: It failed, or what is there is another run.
@@ -114,10 +116,13 @@ def train(run: Path, seed: int, words: Sequence[str], cache: Path) -> dict[str, 
     words = [*words, "--seed", str(seed)]
     if (run / "summary.json").is_file():
         _check_same(run, words)
-        return _described(run)
+        known = run / PROCESS
+        return _described(run, json.loads(known.read_text())["wall_seconds"] if known.is_file() else None)
     began = time.perf_counter()
     _call([str(common.ROOT / "train.py"), *words, "--out", str(run)], cache)
-    return _described(run, time.perf_counter() - began)
+    wall = time.perf_counter() - began
+    (run / PROCESS).write_text(json.dumps({"wall_seconds": wall}))
+    return _described(run, wall)
 
 
 def _check_same(run: Path, words: Sequence[str]) -> None:

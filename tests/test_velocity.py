@@ -415,15 +415,15 @@ def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "steps", "factor"),
+    ("task", "steps", "yaw_rate", "velocity"),
     [
-        ("go1-velocity", 240_000, 0.8),
-        ("go2-velocity", 240_000, 0.85),
-        ("anymal-c-velocity", 240_000, 0.8),
-        ("berkeley-humanoid-velocity", 400_000, 0.85),  # it learns to turn from 0.3 M steps on
+        ("go1-velocity", 240_000, 0.8, 0.97),  # they learn to turn first
+        ("go2-velocity", 240_000, 0.85, 0.97),
+        ("anymal-c-velocity", 240_000, 0.8, 0.9),
+        ("berkeley-humanoid-velocity", 400_000, 0.85, 0.7),  # it learns to turn from 0.3 M steps on
     ],
 )
-def test_a_short_training_of_each_robot_takes_some_of_the_errors_off(tmp_path, task, steps, factor):
+def test_a_short_training_of_each_robot_takes_some_of_the_errors_off(tmp_path, task, steps, yaw_rate, velocity):
     """64 robots with small networks, which are all asked to turn, or chance decides what is asked."""
     from training_helpers import train
 
@@ -438,5 +438,6 @@ def test_a_short_training_of_each_robot_takes_some_of_the_errors_off(tmp_path, t
         "video_seconds": 0.0,
     }
     _, recorder = train(replace(base, network=network, **sizes), tmp_path / "run")
-    errors = [row["reward_raw/yaw_rate_error"] for row in recorder.metrics]
-    assert np.mean(errors[-4:]) < factor * np.mean(errors[:4])
+    for name, factor in (("yaw_rate", yaw_rate), ("linear_velocity", velocity)):
+        errors = [row[f"reward_raw/{name}_error"] for row in recorder.metrics]
+        assert np.mean(errors[-4:]) < factor * np.mean(errors[:4]), name
