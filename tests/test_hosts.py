@@ -147,10 +147,12 @@ def test_a_first_host_that_does_not_answer_or_is_none_is_an_error(monkeypatch: p
         port = free.getsockname()[1]
     with pytest.raises(ConfigError, match=f"--coordinator 127.0.0.1:{port}: nobody answers there"):
         hosts._announce(f"127.0.0.1:{port}", 2, 1)
-    with pytest.raises(ConfigError, match=r"nowhere.invalid:1: there is no such host"):
+    with pytest.raises(ConfigError, match=r"nowhere.invalid:1: nobody answers there"):
         hosts._announce("nowhere.invalid:1", 2, 1)
     hosts._announce(f"127.0.0.1:{port}", 3, 0)
-    assert f"waiting for the other 2 hosts at 127.0.0.1:{port}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "there is no host 'nowhere.invalid' yet" in said
+    assert f"waiting for the other 2 hosts at 127.0.0.1:{port}" in said
 
 
 def test_options_of_several_hosts_are_checked():

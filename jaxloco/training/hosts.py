@@ -73,16 +73,21 @@ def _announce(coordinator: str, num_processes: int | None, process_id: int | Non
         raise ConfigError(f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
     whom = "the first host" if process_id else f"the other {num_processes - 1} hosts" if num_processes else "the others"
     print(f"jaxloco: waiting for {whom} at {coordinator}, {MEETING_SECONDS} s at most", file=sys.stderr, flush=True)
-    if not process_id:
-        return
-    deadline = time.monotonic() + MEETING_SECONDS
+    if process_id:
+        _wait_for(coordinator, match["host"].strip("[]"), int(match["port"]))
+
+
+def _wait_for(coordinator: str, host: str, port: int) -> None:
+    """Wait until somebody answers; on Kubernetes, a name may be known only once its pod runs."""
+    deadline, unknown = time.monotonic() + MEETING_SECONDS, False
     while True:
         try:
-            with socket.create_connection((match["host"].strip("[]"), int(match["port"])), timeout=5.0):
+            with socket.create_connection((host, port), timeout=5.0):
                 return
-        except socket.gaierror as error:
-            raise ConfigError(f"--coordinator {coordinator}: there is no such host ({error.strerror})") from error
         except (OSError, OverflowError) as error:
+            if isinstance(error, socket.gaierror) and not unknown:
+                print(f"jaxloco: there is no host {host!r} yet ({error.strerror})", file=sys.stderr, flush=True)
+                unknown = True
             if time.monotonic() > deadline:
                 raise ConfigError(
                     f"--coordinator {coordinator}: nobody answers there ({error}); is the first host's process "
