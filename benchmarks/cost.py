@@ -174,7 +174,9 @@ def print_one(own: CostOptions, size: Size) -> None:
     seconds = time.perf_counter() - began
     steps = config.steps_per_iteration * own.iterations
     memory = jax.devices()[0].memory_stats() or {}
-    device = memory.get("peak_bytes_in_use")
+    device, kept = memory.get("peak_bytes_in_use"), training.env.on_device()
+    if device is not None and kept is not None:
+        device += kept.memory
     figures = {
         **common.ran_with(config),
         "physics": training.env.engine,

@@ -51,7 +51,7 @@ def run(own: RunOptions) -> dict[str, Any]:
         place = Path(own.keep or temporary)
         folder, cache = place / "run", place / "cache"
         result = train_command.train(folder, own.seed, [*words, "--total-timesteps", str(own.total_timesteps)], cache)
-        evaluation = json.loads((folder / "summary.json").read_text())["evaluation"]
+        summary = json.loads((folder / "summary.json").read_text())
         again = [*words, "--total-timesteps", "1", "--eval-episodes", "0"]
         stages = train_command.train(Path(temporary) / "again", own.seed, again, cache)["stages"]
     return {
@@ -60,7 +60,8 @@ def run(own: RunOptions) -> dict[str, Any]:
         "n_envs": own.n_envs,
         **result,
         "stages_of_one_iteration_from_the_cache": stages,
-        "evaluation": evaluation,
+        "on_device": summary["on_device"],
+        "evaluation": summary["evaluation"],
     }
 
 

@@ -36,7 +36,7 @@ from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, OutputSpec, Stage
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
-from jaxloco.physics.contract import OVERFLOW, Params, Readings
+from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 from jaxloco.terrain import Terrain, make_grid
@@ -238,9 +238,9 @@ class Env:
         """Name of the physics engine."""
         return self.physics.name
 
-    def captures(self) -> int | None:
-        """Return how many graphs of the simulation a GPU has been given to run; None of engines that make none."""
-        return self.physics.captures()
+    def on_device(self) -> OnDevice | None:
+        """Return what the engine keeps on its devices beside XLA's arrays; None if it keeps nothing there."""
+        return self.physics.on_device()
 
     def most_robots(self) -> int | None:
         """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""

@@ -15,6 +15,7 @@ from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.observations import Observer
 from jaxloco.onboard.spec import InputSpec, OutputSpec, Stage
+from jaxloco.physics.contract import OnDevice
 
 if TYPE_CHECKING:
     import mujoco
@@ -160,8 +161,8 @@ class Environment(Protocol):
     def engine(self) -> str:
         """Name of the physics engine."""
 
-    def captures(self) -> int | None:
-        """Return how many graphs of the simulation a GPU has been given to run; None of engines that make none."""
+    def on_device(self) -> OnDevice | None:
+        """Return what the engine keeps on its devices beside XLA's arrays; None if it keeps nothing there."""
 
     def most_robots(self) -> int | None:
         """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""

@@ -117,7 +117,7 @@ class ForeignEnv:
         """The package's physics."""
         return str(getattr(self.inner, "backend", None) or f"mjx of {self.origin.partition(':')[0]}")
 
-    def captures(self) -> None:
+    def on_device(self) -> None:
         """Its physics is XLA's."""
 
     def most_robots(self) -> None:

@@ -56,6 +56,18 @@ class Controls(NamedTuple):
     wrench: jax.Array
 
 
+class OnDevice(NamedTuple):
+    """What an engine keeps on its devices beside XLA's arrays.
+
+    Attributes:
+        graphs: How many captured graphs of the simulation.
+        memory: Of its own arrays, bytes.
+    """
+
+    graphs: int
+    memory: int
+
+
 @dataclass(frozen=True)
 class PhysicsSpec:
     """What an engine is built from.
@@ -102,8 +114,8 @@ class Physics(Protocol):
     counts_overflow: bool
     """Whether the readings of a step have `OVERFLOW`."""
 
-    def captures(self) -> int | None:
-        """Return how many graphs of the simulation a GPU has been given to run; None of engines that make none."""
+    def on_device(self) -> OnDevice | None:
+        """Return what the engine keeps on its devices beside XLA's arrays; None if it keeps nothing there."""
 
     def most_robots(self) -> int | None:
         """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""

@@ -57,8 +57,8 @@ class MjxPhysics:
         named = zip(("derive", "forward", "step"), functions, results, strict=True)
         return tuple(Kept(f"mjx_{kind}_{name}", function, result) for kind, function, result in named)
 
-    def captures(self) -> None:
-        """XLA has one program."""
+    def on_device(self) -> None:
+        """Everything is XLA's."""
 
     def most_robots(self) -> None:
         """It needs no memory beside XLA's."""

@@ -51,8 +51,8 @@ class NativePhysics(RowPhysics):
         for kind, target in self._targets.items():
             host_call.register(target, partial(_Host, spec, kind, threads))
 
-    def captures(self) -> None:
-        """It has none."""
+    def on_device(self) -> None:
+        """It is on the host."""
 
     def most_robots(self) -> None:
         """It needs the host's memory, not a device's."""

@@ -24,7 +24,7 @@ from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
 from jaxloco.cores import count_cores
 from jaxloco.errors import JaxlocoError, RobotError
-from jaxloco.physics.contract import OVERFLOW, Params, PhysicsSpec
+from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, PhysicsSpec
 from jaxloco.physics.mjx import MASS_FIELDS, MjxPhysics, derived_shapes
 from jaxloco.physics.motors import Motors
 from jaxloco.physics.rows import Kind, RowPhysics, state_sizes
@@ -77,9 +77,10 @@ class WarpPhysics(RowPhysics):
         fields = self.ravelled(params) or [jnp.zeros(1)]
         return self._calls[kind](inputs[None], jnp.concatenate(fields)[None], output_dims=(1, self.n_out))[0][0]
 
-    def captures(self) -> int:
-        """Return how many CUDA graphs have been captured: one for each kind of call, number of robots and device."""
-        return sum(world.graph is not None for world in self._worlds.values())
+    def on_device(self) -> OnDevice:
+        """Return how many CUDA graphs there are, one for each kind of call, number of robots and device; and memory."""
+        worlds = self._worlds.values()
+        return OnDevice(sum(world.graph is not None for world in worlds), sum(world.memory for world in worlds))
 
     def most_robots(self) -> int | None:
         """Return for how many robots there is memory on the current device; None on a CPU, which has the host's."""

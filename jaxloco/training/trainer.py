@@ -487,7 +487,7 @@ class Trainer:
             "env_steps": int(state.iteration) * self.config.steps_per_iteration,
             "env_steps_per_second": self._learned / max(seconds["training"], 1e-9),
             "compile_seconds": seconds["compile"],
-            "graph_captures": self.env.captures(),
+            "on_device": None if (kept := self.env.on_device()) is None else kept._asdict(),
             "seed": self.config.seed,
             "versions": versions(),
         }
