@@ -454,7 +454,7 @@ GO1 = TrainConfig(
         symmetry="network",
     ),
     network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
-    total_timesteps=9_500_000,
+    total_timesteps=8_000_000,
     n_envs=256,
 )
 """Unitree Go1."""
