@@ -158,6 +158,7 @@ def _without_empty_roots(text: str) -> str:
         robot = ElementTree.fromstring(text)
     except ElementTree.ParseError:  # MuJoCo says what is wrong
         return text
+    links = len(robot.findall("link"))
     while True:
         joints = robot.findall("joint")
         children = [joint.find("child") for joint in joints]
@@ -175,7 +176,8 @@ def _without_empty_roots(text: str) -> str:
             break
         robot.remove(roots[0])
         robot.remove(below[0])
-    return ElementTree.tostring(robot, encoding="unicode")
+    unchanged = len(robot.findall("link")) == links  # whose lines MuJoCo may speak of
+    return text if unchanged else ElementTree.tostring(robot, encoding="unicode")
 
 
 def _compile(spec: mujoco.MjSpec, source: Path) -> mujoco.MjModel:

@@ -75,6 +75,8 @@ def view(folder: Path, conditions: Conditions, seed: int, level: int | None = No
     if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         raise _no_window("there is no display")  # MuJoCo would end the process
     playback = Playback.load(folder, conditions, level)
+    for remark in playback.remarks(conditions):
+        print(f"note: {remark}")
     (scenario,) = playback.scenarios(1, seed)
     shown = playback.robot.visual_model
     data = mujoco.MjData(shown)

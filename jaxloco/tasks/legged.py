@@ -188,14 +188,13 @@ def plausible_readings(robot: Robot) -> tuple[tuple[Limit, Limit], ...]:
     They are wider than what a robot that works can do: joints half a radian beyond their ranges (a whole turn where
     they have none), and three times as fast as their motors turn.
     """
-    free = 2.0 * math.pi
-    bounded = [math.isfinite(j.upper - j.lower) for j in robot.joints]
-    lower = tuple(
-        (j.lower - j.default if has else -free) - BEYOND_RANGE for j, has in zip(robot.joints, bounded, strict=True)
-    )
-    upper = tuple(
-        (j.upper - j.default if has else free) + BEYOND_RANGE for j, has in zip(robot.joints, bounded, strict=True)
-    )
+    turn = 2.0 * math.pi
+    spans = [
+        (j.lower - j.default, j.upper - j.default) if math.isfinite(j.upper - j.lower) else (-turn, turn)
+        for j in robot.joints
+    ]
+    lower = tuple(low - BEYOND_RANGE for low, _ in spans)
+    upper = tuple(high + BEYOND_RANGE for _, high in spans)
     fastest = tuple(3.0 * joint.velocity_limit for joint in robot.joints)
     slowest = tuple(-speed for speed in fastest)
     return (-MAX_TURN_RATE, MAX_TURN_RATE), (-1.5, 1.5), (lower, upper), (slowest, fastest)

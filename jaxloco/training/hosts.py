@@ -167,7 +167,7 @@ def everywhere(what: str, function: Callable[[], T]) -> T:
         problem = error
     if jax.process_count() > 1:
         wait(what)
-        told = texts(str(problem or "") or (f"{type(problem).__name__}" if problem else ""))
+        told = texts("" if problem is None else str(problem) or type(problem).__name__)
         failed = [number for number, text in enumerate(told) if text]
         if failed and problem is None:
             where = f"host {failed[0]}" if failed[0] else "the first host"

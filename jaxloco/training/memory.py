@@ -121,7 +121,7 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
 def shared_evenly(most: int, devices: int, config: TrainConfig) -> int:
     """Return the largest number of robots, `most` at most, that devices and mini-batches can share evenly.
 
-    From about a thousand on, one with as many factors of two as are worth having. 1 if there is none.
+    Rather one with many factors of two, as long as that costs no more than a sixteenth; 1 if there is none.
     """
     unit = 2 ** max(0, most.bit_length() - 5)  # a sixteenth at least is kept
     for step in (unit, 1):
