@@ -184,7 +184,7 @@ def test_a_robot_without_feet_is_refused_with_what_to_add():
         # Feet stand at (0.1881, 0.0999) m: √((5 + 6 · 0.0999)² + (1 + 6 · 0.1881)²)
         ((5.0, 1.0, 6.0), "ask 5.99 m/s"),
         ((1.0, 1.0, 1000.0), "cannot walk faster"),
-        ((1.0, 1.0, 6.4), "more than a quarter turn per step; write a yaw rate of at most 6.28"),  # 2 Hz: 2 π
+        ((0.5, 0.5, 9.5), "more than a quarter turn per step; write a yaw rate of at most 9.42"),  # 3 Hz: 3 π
     ],
 )
 def test_a_command_beyond_the_legs_is_refused(velocity, message):

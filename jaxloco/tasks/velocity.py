@@ -158,7 +158,7 @@ class Velocity(LeggedTask):
     nonzero_shares: tuple[float, float, float] = (0.9, 0.25, 0.5)
     standing_share: float = 0.0
     command_seconds: Span = (4.0, 10.0)
-    gait_frequency: float = 2.0
+    gait_frequency: float = 3.0
     swing_height: float = 0.06
     step_height: float = 0.06
     step_lead: float = 0.0
@@ -454,7 +454,7 @@ GO1 = TrainConfig(
         symmetry="network",
     ),
     network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
-    total_timesteps=8_000_000,
+    total_timesteps=5_000_000,
     n_envs=256,
 )
 """Unitree Go1."""
@@ -471,6 +471,7 @@ ANYMAL_C = replace(
         recipe="anymal-c-velocity",
         robot="anymal_c",
         max_velocity=(1.0, 0.8, 1.0),
+        gait_frequency=2.0,
         swing_height=0.1,
         step_height=0.1,
         payload=(-4.0, 4.0),
@@ -478,7 +479,7 @@ ANYMAL_C = replace(
     network=WIDER,
     total_timesteps=6_000_000,
 )
-"""ANYbotics ANYmal C. With a gait of 1.5 Hz instead of the 2 Hz of the Go1 it sways more, and follows less closely."""
+"""ANYbotics ANYmal C. It is larger than a Go1 and steps slower; at 1.5 Hz it sways more, and follows less closely."""
 
 BERKELEY_HUMANOID = replace(
     GO1,
@@ -515,6 +516,7 @@ ROUGH = Velocity(
     recipe="go1-rough",
     max_velocity=(1.0, 0.5, 1.0),
     nonzero_shares=(0.95, 0.25, 0.5),
+    gait_frequency=2.0,
     swing_height=0.08,
     step_height=0.08,
     initial_yaw=math.pi,
