@@ -132,6 +132,12 @@ MuJoCo's default, 1.6 times a minute, at 0.01 s 0.08 times."""
 GROUND_CONTACTS = 8
 """Most contacts of a foot with a height field that are measured: it touches each prism on its own (seen: 7)."""
 
+LYING = 0.2
+"""A capsule whose axis points up by more than this (the sine of the angle) stands on its lower end."""
+
+MOST_TILT = 0.8
+"""Tilt of the base in the default pose that a robot with feet may have, rad."""
+
 _INERTIAL = '<inertial pos="..." mass="..." fullinertia="..."/>'
 _GAINS = {"position": ("kp", "kd"), "velocity": ("kd",), "torque": ()}
 _ROUND_GEOMS = {
@@ -293,13 +299,42 @@ class Robot:
         return _base_indices(self.model, self.base_body, self.model.jnt_dofadr, 6)
 
     def facts(self) -> dict[str, Any]:
-        """Return what a policy takes for granted: rates, default pose, gains and limits of each joint."""
-        keys = ("name", "default", "control", "kp", "kd", "torque_limit", "velocity_limit", "corner_velocity")
+        """Return what a policy takes for granted: rates, joints, bodies, and how the IMU is turned.
+
+        Returns:
+            control_frequency, Hz; simulation_timestep, s; joints, with what robot.toml says of each but for its range;
+            bodies, each with mass, kg, centre of mass, m, and principal inertias, kg m²; imu, the position, m, and
+            quaternion w x y z of its site in the base, or None. All plain JSON values.
+        """
+        gains = ("kp", "kd", "torque_limit", "velocity_limit", "corner_velocity")
+        keys = ("name", "default", "control", *gains, "armature", "damping", "frictionloss")
         return {
             "control_frequency": self.control_frequency,
             "simulation_timestep": float(self.model.opt.timestep),
             "joints": [{key: getattr(joint, key) for key in keys} for joint in self.joints],
+            "bodies": [self._body_facts(body) for body in range(1, self.model.nbody)],
+            "imu": self._imu_facts(),
         }
+
+    def _body_facts(self, body: int) -> dict[str, Any]:
+        model = self.model
+        return {
+            "name": model.body(body).name,
+            "mass": float(f"{model.body_mass[body]:.6g}"),
+            "com": _rounded(model.body_ipos[body]),
+            "inertia": _rounded(model.body_inertia[body]),
+        }
+
+    def _imu_facts(self) -> dict[str, list[float]] | None:
+        if self.imu_site is None:
+            return None
+        data = mujoco.MjData(self.model)
+        data.qpos[:] = self.default_qpos
+        mujoco.mj_kinematics(self.model, data)
+        site, base = data.site(self.imu_site), data.body(self.base_body or 0)
+        axes, quaternion = base.xmat.reshape(3, 3).T, np.zeros(4)
+        mujoco.mju_mat2Quat(quaternion, (axes @ site.xmat.reshape(3, 3)).ravel())
+        return {"position": _rounded(axes @ (site.xpos - base.xpos)), "orientation": _rounded(quaternion)}
 
     def required_feet(self) -> tuple[Foot, ...]:
         """Return `feet`, for code that cannot do without.
@@ -782,6 +817,11 @@ def _defaults(draft: _Draft, model: mujoco.MjModel) -> tuple[np.ndarray, np.ndar
     for i, entry in enumerate(draft.table["joints"]):
         qpos[model.joint(entry["name"]).qposadr[0]] = entry["default"]
         ctrl[i] = entry["default"] if entry["control"] == "position" else 0.0
+    for name, (other, coefficients) in coupled_joints(model).items():
+        place, start = model.joint(name).qposadr[0], model.qpos0
+        moved = 0.0 if other is None else qpos[model.joint(other).qposadr[0]] - start[model.joint(other).qposadr[0]]
+        if all(name != entry["name"] for entry in draft.table["joints"]):
+            qpos[place] = start[place] + np.polynomial.polynomial.polyval(moved, coefficients)
     qpos.setflags(write=False)
     ctrl.setflags(write=False)
     return qpos, ctrl
@@ -882,8 +922,25 @@ def _check_base_of_legs(draft: _Draft, model: mujoco.MjModel, default_qpos: np.n
         )
 
 
+def _check_upright(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
+    """Refuse a robot with feet whose base lies on its side by its own frame, by which tilt is measured."""
+    base = draft.table["robot"]["base_body"]
+    if base is None or not draft.table["feet"]:
+        return
+    up = np.zeros(3)
+    mujoco.mju_rotVecQuat(up, np.array([0.0, 0.0, 1.0]), np.array(draft.table["pose"]["base_orientation"]))
+    if up[2] < np.cos(MOST_TILT):
+        tilt = np.degrees(np.arccos(np.clip(up[2], -1.0, 1.0)))
+        raise draft.file.fail(
+            ("pose", "base_orientation"),
+            f"the z axis of body {base!r} is tilted by {tilt:.0f}°, so the robot counts as fallen; write "
+            "[1.0, 0.0, 0.0, 0.0], and turn the frame of that body in the MJCF until its z axis points up there",
+        )
+
+
 _MODEL_CHECKS: tuple[Callable[[_Draft, mujoco.MjModel, np.ndarray], None], ...] = (
     _check_base_of_legs,
+    _check_upright,
     _check_ranges,
     _check_wheel_geoms,
     _check_wheel_signs,
@@ -900,7 +957,8 @@ def _feet(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> tup
         soles = [_sole(model, data, model.geom(name).id) for name in entry["geoms"]]
         position = np.mean([position for position, _ in soles], axis=0)
         position.setflags(write=False)
-        feet.append(Foot(entry["name"], entry["geoms"], entry["body"], position, max(radius for _, radius in soles)))
+        radius = float(np.mean([radius for _, radius in soles]))
+        feet.append(Foot(entry["name"], entry["geoms"], entry["body"], position, radius))
     return tuple(feet)
 
 
@@ -948,16 +1006,18 @@ def _add_contact_sensor(
 
 
 def _sole(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> tuple[np.ndarray, float]:
-    """Return what a foot's `position` and `radius` are for one geom."""
-    centre, size = model.geom_pos[geom].copy(), model.geom_size[geom]
-    if model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_BOX:
-        return centre, float(size[0])
+    """Return what a foot's `position` and `radius` are for one geom: of a capsule that does not lie, its lower end."""
+    size, kind = model.geom_size[geom], model.geom_type[geom]
     down = -data.geom_xmat[geom].reshape(3, 3)[2]  # of the world, in the geom's axes
-    axis = int(np.argmax(np.abs(down)))
-    outward, normal = np.zeros(3), np.zeros(3)
-    outward[axis] = np.sign(down[axis]) * size[axis]
-    mujoco.mju_rotVecQuat(normal, outward, model.geom_quat[geom])
-    return centre + normal, 0.0
+    to_sole, radius = np.zeros(3), float(size[0])
+    if kind == mujoco.mjtGeom.mjGEOM_BOX:
+        axis, radius = int(np.argmax(np.abs(down))), 0.0
+        to_sole[axis] = np.sign(down[axis]) * size[axis]
+    elif kind == mujoco.mjtGeom.mjGEOM_CAPSULE and abs(down[2]) > LYING:
+        to_sole[2] = np.sign(down[2]) * size[1]
+    turned = np.zeros(3)
+    mujoco.mju_rotVecQuat(turned, to_sole, model.geom_quat[geom])
+    return model.geom_pos[geom] + turned, radius
 
 
 def _joint(model: mujoco.MjModel, entry: dict[str, Any]) -> Joint:
@@ -992,6 +1052,27 @@ def _range(model: mujoco.MjModel, name: str) -> tuple[float, float]:
         return -np.inf, np.inf
     lower, upper = model.jnt_range[joint_id]
     return float(lower), float(upper)
+
+
+def coupled_joints(model: mujoco.MjModel) -> dict[str, tuple[str | None, np.ndarray]]:
+    """Return the joints that an <equality> holds to another one, as what a URDF calls mimic does.
+
+    Returns:
+        Name → the other joint's name, None for a joint held in its place, and the coefficients c of
+        q - q₀ = Σ cᵢ (p - p₀)ⁱ, p the position of the other joint, (5,).
+    """
+    return {
+        model.joint(model.eq_obj1id[i]).name: (
+            model.joint(model.eq_obj2id[i]).name if model.eq_obj2id[i] >= 0 else None,
+            model.eq_data[i, :5].copy(),
+        )
+        for i in range(model.neq)
+        if model.eq_type[i] == mujoco.mjtEq.mjEQ_JOINT and model.eq_active0[i]
+    }
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _base_indices(model: mujoco.MjModel, base_body: str | None, addresses: np.ndarray, count: int) -> np.ndarray:

@@ -360,10 +360,13 @@ def _stones(tile: _Tile) -> np.ndarray:
 
 
 def _gaps(tile: _Tile) -> np.ndarray:
-    """Square trenches around the platform, with a metre to stand on between them."""
+    """Square trenches around the platform, with a metre to stand on between them; none that the rim would cut."""
     width, bank = tile.cells(tile.terrain.gap), round(1.0 / tile.terrain.cell)
-    beyond = np.rint((tile.ring - 0.5 * tile.terrain.platform - BANK) / tile.terrain.cell).astype(int)
-    trench = (beyond >= 0) & (beyond % (width + bank) < width) & tile.open
+    first = 0.5 * tile.terrain.platform + BANK
+    beyond = np.rint((tile.ring - first) / tile.terrain.cell).astype(int)
+    number, within = np.divmod(beyond, width + bank)
+    end = first + (number * (width + bank) + width) * tile.terrain.cell
+    trench = (number >= 0) & (within < width) & (end <= tile.half - RIM + 1e-6)
     return np.where(trench, -tile.at_level(tile.terrain.depth), 0.0)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import mujoco
 import numpy as np
 import pytest
 from quadruped_urdf import DEFAULTS, quadruped_urdf
@@ -228,6 +229,87 @@ def test_an_mjcf_gives_its_gains_limits_pose_and_masses(tmp_path):
     assert robot.model.body_mass.sum() == pytest.approx(6.0)
     # The feet are on the floor: 0.3 cos 0.3 to the end of the capsule's axis, and its radius.
     assert robot.default_qpos[2] == pytest.approx(0.3 * np.cos(0.3) + 0.02, abs=1e-4)
+
+
+def test_a_leg_that_is_a_capsule_stands_on_its_lower_end_and_soles_of_two_sizes_on_both(tmp_path):
+    legs = "".join(MJCF_LEG.format(side=side, y=y) for side, y in (("left", 0.1), ("right", -0.1)))
+    heel = '<geom type="sphere" size="0.01" pos="-0.05 0 -0.31" mass="0"/>'
+    source = tmp_path / "walker.xml"
+    source.write_text(ARM.format(legs=legs.replace("</body>", f"{heel}</body>")).replace("0.3 0.3", "0 0"))
+    folder = new_robot(source, tmp_path / "walker")
+    toml = folder / "robot.toml"
+    toml.write_text(toml.read_text().replace("velocity_limit = 0 ", "velocity_limit = 20 "))
+    (left, _), robot = load_robot(folder).feet, load_robot(folder)
+    assert len(left.geoms) == 2
+    # The capsule's lower end is 0.3 m below the joint, the heel's middle 0.31 m; both touch the floor at 0.32 m.
+    np.testing.assert_allclose(left.position, [-0.025, 0.0, -0.305], atol=1e-6)
+    assert left.radius == pytest.approx(0.015)
+    assert robot.default_qpos[2] == pytest.approx(0.32, abs=1e-4)
+    assert not [finding for finding in diagnose(folder) if "the floor" in finding.problem]
+
+
+@pytest.mark.parametrize(
+    ("actuators", "expected"),
+    [
+        ('<position joint="{}" kp="0.4" kv="0.02" gear="10" forcerange="-2 2"/>', (40.0, 2.0, 20.0)),
+        ('<position joint="{}" kp="30" gear="-1" forcerange="-9 9"/>', (30.0, 0.0, 9.0)),
+        ('<motor joint="{}" gear="10" forcerange="-2 2" ctrlrange="-1 1"/>', (20.0, 0.4, 10.0)),  # gains: guesses
+    ],
+)
+def test_gains_and_limits_of_actuators_are_those_behind_their_gear(tmp_path, actuators, expected):
+    legs = "".join(MJCF_LEG.format(side=side, y=y) for side, y in (("left", 0.1), ("right", -0.1)))
+    both = "".join(actuators.format(f"{side}_leg") for side in ("left", "right"))
+    source = tmp_path / "walker.xml"
+    text = ARM.format(legs=legs)
+    source.write_text(re.sub("<actuator>.*</actuator>", f"<actuator>{both}</actuator>", text, flags=re.S))
+    text = (new_robot(source, tmp_path / "walker") / "robot.toml").read_text()
+    found = [float(re.search(rf"^{key} = (\S+)", text, re.M)[1]) for key in ("kp", "kd", "torque_limit")]
+    assert found == pytest.approx(expected) and "-0" not in text.split("[[joints]]", 1)[1]
+
+
+def test_the_damping_ratio_of_an_actuator_becomes_the_gain_that_mujoco_makes_of_it(tmp_path):
+    legs = "".join(MJCF_LEG.format(side=side, y=y) for side, y in (("left", 0.1), ("right", -0.1)))
+    source = tmp_path / "walker.xml"
+    source.write_text(ARM.format(legs=legs).replace('kv="2"', 'dampratio="1"'))
+    text = (new_robot(source, tmp_path / "walker") / "robot.toml").read_text()
+    inertia = 0.01 + mujoco.MjModel.from_xml_path(str(source)).body("left_leg").inertia[0]  # about its middle
+    assert float(re.search(r"^kd = (\S+)", text, re.M)[1]) > 2.0 * np.sqrt(30.0 * inertia)
+
+
+def test_a_pose_of_a_model_without_a_free_joint_is_kept(tmp_path):
+    legs = "".join(MJCF_LEG.format(side=side, y=y) for side, y in (("left", 0.1), ("right", -0.1)))
+    source = tmp_path / "walker.xml"
+    fixed = ARM.format(legs=legs).replace("<freejoint/>", "").replace("0 0 1 1 0 0 0 0.3 0.3", "0.3 0.2")
+    source.write_text(fixed)
+    text = (new_robot(source, tmp_path / "walker") / "robot.toml").read_text()
+    assert "default = 0.3\n" in text and "default = 0.2\n" in text
+
+
+def test_a_joint_that_mimics_another_gets_no_motor_and_follows_it_in_the_default_pose(tmp_path):
+    source = tmp_path / "rover.urdf"
+    for leg in ("FR", "FL", "RR", "RL"):
+        mimic = f'<mimic joint="{leg}_thigh_joint" multiplier="-2"/>'
+        text = source.read_text() if source.exists() else quadruped_urdf()
+        source.write_text(text.replace(f'<child link="{leg}_calf"/>', f'<child link="{leg}_calf"/>{mimic}'))
+    folder = new_robot(source, tmp_path / "rover")
+    toml = folder / "robot.toml"
+    text = toml.read_text()
+    assert '# "FR_calf_joint" has no motor' in text
+    toml.write_text(re.sub(r'(name = "F._thigh_joint"\ndefault = )0', r"\g<1>0.8", text))
+    robot = load_robot(folder)
+    assert len(robot.joints) == 8
+    calf = robot.model.joint("FL_calf_joint").qposadr[0]
+    assert robot.default_qpos[calf] == pytest.approx(-1.6)
+    driven = '\n[[joints]]\nname = "{}_calf_joint"\ndefault = -1.6\ncontrol = "position"\nkp = 40\nkd = 1\n'
+    driven += "torque_limit = 30\nvelocity_limit = 20\n"
+    toml.write_text(toml.read_text() + driven.format("FR") + driven.format("FL"))
+    assert sum("couples it to another joint" in finding.problem for finding in diagnose(folder)) == 2
+
+
+def test_names_with_quotes_are_written_as_toml_can_read_them(tmp_path):
+    source = tmp_path / "rover.urdf"
+    source.write_text(quadruped_urdf().replace("_calf_joint", "_calf &quot;joint&quot;"))
+    assert 'FR_calf "joint"' in load_robot(new_robot(source, tmp_path / "rover")).joint_names
 
 
 def test_meshes_are_copied_and_missing_ones_are_named(tmp_path, capsys):

@@ -45,7 +45,13 @@ def test_our_robots_have_no_errors(name):
 
 def test_the_go1_is_in_good_health(capsys):
     assert cli.main(["doctor", "go1"]) == 0
-    assert capsys.readouterr().out == "go1: 0 errors, 0 warnings\n"
+    *notes, _, last = capsys.readouterr().out.splitlines()
+    assert last == "go1: 0 errors, 0 warnings"
+    # At 4 ms the published corner of the knees cannot be simulated.
+    calf = (
+        "joint 'FR_calf_joint' has its whole torque up to 0.0 rad/s in simulation, not up to its corner velocity of 9"
+    )
+    assert len(notes) == 4 and notes[0].startswith("note: ") and notes[0].endswith(calf)
 
 
 HIP, MESH = 'name="FR_hip_joint"', '<mesh name="x" file="no.obj"/>'
@@ -176,7 +182,7 @@ def test_a_base_in_the_air_gets_its_height(go1):
     (finding,) = findings(go1, "warning")
     assert finding.line == line and "above the floor" in finding.problem
     change(go1 / "robot.toml", ("base_position = [0.0, 0.0, 0.4]", finding.fix.removeprefix("write ")))
-    assert diagnose(go1) == []
+    assert findings(go1, "warning") == findings(go1, "error") == []
 
 
 def test_a_robot_that_topples_and_open_points_are_warnings(go1):

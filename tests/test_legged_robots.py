@@ -13,8 +13,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from jaxloco.errors import RobotError, UnknownNameError
+from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.robot import Robot, load_robot, robots_dir
+from jaxloco.tasks.velocity import Velocity
 
 QUADRUPEDS = ("go1", "go2", "anymal_c")
 LEGGED = (*QUADRUPEDS, "berkeley_humanoid")
@@ -355,3 +356,27 @@ def test_engines_agree_after_one_control_period(name: str) -> None:
         results.append(jax.device_get(state))
     np.testing.assert_allclose(results[1].qpos, results[0].qpos, atol=1e-5)
     np.testing.assert_allclose(results[1].qvel, results[0].qvel, atol=5e-3)
+
+
+def test_a_base_that_lies_on_its_side_by_its_own_frame_is_refused(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "go1"))
+    toml = folder / "robot.toml"
+    level = "base_orientation = [1.0, 0.0, 0.0, 0.0]"
+    toml.write_text(toml.read_text().replace(level, "base_orientation = [0.7071068, 0.7071068, 0.0, 0.0]"))
+    with pytest.raises(RobotError, match=r"'base_orientation' .*z axis of body 'trunk' is tilted by 90°.* \[1.0, 0.0"):
+        load_robot(folder)
+
+
+def test_a_joint_without_a_range_is_refused_before_anything_compiles(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "go1"))
+    xml = folder / "robot.xml"
+    xml.write_text(xml.read_text().replace('range="-0.863 0.863"', ""))
+    with pytest.raises(ConfigError, match=r"joint 'FR_hip_joint' has no range, .* write range="):
+        Velocity(robot=str(folder)).spec()
+
+
+def test_policies_are_told_how_the_imu_is_turned() -> None:
+    """ANYmal's is turned by 90° about the vertical, as its maker's figures say."""
+    imu = load_robot("anymal_c").facts()["imu"]
+    assert imu["position"] == [0.2488, 0.00835, 0.04628]
+    assert imu["orientation"] == pytest.approx([0.5**0.5, 0.0, 0.0, 0.5**0.5], abs=1e-6)

@@ -380,7 +380,7 @@ def test_the_first_fall_is_compared_and_what_was_left_out_is_said(bundles, monke
     ("words", "message"),
     [
         ("--robot-variant ful", "did you mean 'full'?"),
-        ("--robot upkie", "whose joints are not those of 'upkie'; play it with --robot go1"),
+        ("--robot upkie", "not those of 'upkie' ('FR_hip_joint' is not there"),
         ("--command 1.0", "velocity_command has 3 components"),
         (
             "--command 100 0 0",
@@ -436,6 +436,39 @@ def test_a_robot_whose_gains_have_changed_since_is_refused(bundles, tmp_path):
     provenance["robot"]["joints"][2]["kp"] = 20.0
     spec = replace(bundle.spec, provenance=provenance)
     changed = write_bundle(tmp_path / "changed", spec, bundle.arrays, bundle.golden)
-    with pytest.raises(ConfigError, match=r"'FR_calf_joint' has kp = 35.0, but the policy .* was trained with 20.0"):
+    with pytest.raises(ConfigError, match=r"'FR_calf_joint' has kp = 35.0, but had 20.0 when the policy in"):
         Playback.load(changed, Conditions())
     assert Playback.load(changed, Conditions(robot="go1")).robot.name == "go1"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("robot.xml", 'mass="5.204"', 'mass="15.2"', "body 'trunk' has mass = 15.2, but had 5.204 when the policy in"),
+        (
+            "robot.toml",
+            "frictionloss = 0.3",
+            "frictionloss = 3.0",
+            "'FR_hip_joint' has frictionloss = 3.0, but had 0.3",
+        ),
+        ("robot.toml", "control_frequency = 50.0 ", "control_frequency = 125.0 ", "control_frequency = 125, but .* 50"),
+        ("robot.toml", "RL_calf_joint", None, "'RL_calf_joint' is not there"),
+    ],
+)
+def test_a_robot_folder_that_has_changed_since_is_refused(tmp_path, file, old, new, message):
+    own = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "mine"))
+    bundle = untrained_bundle("go1-velocity", tmp_path / "policy", robot=str(own))
+    assert Playback.load(bundle, Conditions()).robot.name == "go1"
+    text = (own / file).read_text()
+    if new is None:  # the joint's whole table
+        start = text.index(f'[[joints]]\nname = "{old}"')
+        changed = text[:start] + text[text.index("[[", start + 2) :]
+    else:
+        assert old in text
+        changed = text.replace(old, new)
+    (own / file).write_text(changed)
+    with pytest.raises(ConfigError, match=message):
+        Playback.load(bundle, Conditions())
+    if "control_frequency" in old or new is None:
+        with pytest.raises(ConfigError, match=message):
+            Playback.load(bundle, Conditions(robot=str(own)))

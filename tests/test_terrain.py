@@ -106,6 +106,11 @@ def test_slopes_gaps_and_roughness_by_hand():
     gaps = make_tile(replace(SMALL, gap=(0.2, 0.2), depth=(0.3, 0.4)), "gaps", 0)[40, 40:]
     np.testing.assert_array_equal(np.flatnonzero(gaps), [16, 17, 18, 19])  # from 0.8 m, for 0.2 m
     assert gaps.min() == pytest.approx(-0.3)
+    # From 1.15 m on there are trenches a metre and 0.25 m apart, but the last would reach into the rim at 3.7 m.
+    wide = make_tile(Terrain(("gaps",), gap=(0.25, 0.25)), "gaps", 0)[80, 80:]
+    starts = np.flatnonzero(np.diff((wide < 0).astype(int)) == 1)
+    ends = np.flatnonzero(np.diff((wide < 0).astype(int)) == -1)
+    assert len(starts) == 2 and (ends - starts).tolist() == [5, 5]
     rough = make_tile(replace(SMALL, roughness=(0.05, 0.05)), "rough", 0)
     assert 0.03 < np.abs(rough).max() <= 0.05 and abs(rough.mean()) < 0.01
 

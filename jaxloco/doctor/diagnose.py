@@ -14,7 +14,8 @@ from jaxloco.doctor.model_checks import check_model, check_ranges
 from jaxloco.doctor.new_robot import draft_robot, read_model
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import RobotError
-from jaxloco.robot import Robot, known_robots, load_robot, robot_problems, robots_dir
+from jaxloco.physics.motors import corners
+from jaxloco.robot import Robot, coupled_joints, known_robots, load_robot, robot_problems, robots_dir
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror
 from jaxloco.toml_schema import line_of
 
@@ -272,6 +273,7 @@ def _robot_findings(robot: Robot, toml: Path) -> Iterator[Finding]:
     if robot.base_body is None:
         return
     yield from _foot_findings(robot, toml, text)
+    yield from _curve_findings(robot, toml, text)
     if robot.imu_site is None:
         fix = 'add a <site name="imu"/> to the base in the MJCF, and imu_site = "imu"'
         line = line_of(text, ("robot", "base_body"))
@@ -283,10 +285,14 @@ def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
         line = line_of(text, ("joints", i, key))
         return Finding("warning", "all", toml, line, f"joint {robot.joints[i].name!r}: {problem}", fix)
 
+    coupled = coupled_joints(robot.model)
     for i, joint in enumerate(robot.joints):
         if not np.isfinite([joint.lower, joint.upper]).all() and robot.feet:
             fix = 'write range="lower upper" at the joint in the MJCF, in the unit of its <compiler angle>'
-            yield warn(i, "name", "has no range, which position targets are held to", fix)
+            yield replace(warn(i, "name", "has no range, which position targets are held to", fix), severity="error")
+        if joint.name in coupled:
+            problem = "an <equality> couples it to another joint, and a motor drives it too"
+            yield warn(i, "name", problem, "remove its [[joints]]; or the <equality>, if it has a motor of its own")
         if joint.armature == 0.0:
             fix = "write armature = rotor inertia × gear ratio², kg m²; light joints without it make simulation stiff"
             yield warn(i, "armature", "has no armature", fix)
@@ -296,13 +302,29 @@ def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
             yield warn(i, "kd", "has no damping, neither its own nor a gain", "write kd, N m s/rad; kp / 50 is a start")
 
 
+def _curve_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
+    """Yield the joints that lose torque clearly sooner in simulation than their corner velocity says."""
+    for i, (joint, corner) in enumerate(zip(robot.joints, corners(robot), strict=True)):
+        if corner < 0.9 * joint.corner_velocity:
+            line = line_of(text, ("joints", i, "velocity_limit"))
+            problem = (
+                f"joint {joint.name!r} has its whole torque up to {corner:.1f} rad/s in simulation, not up to its "
+                f"corner velocity of {joint.corner_velocity:g}"
+            )
+            fix = (
+                "in one physics step a steeper curve could bring the unloaded link beyond its limit; a shorter "
+                "simulation_timestep, or more armature if the rotor has more, takes it closer"
+            )
+            yield Finding("note", "all", toml, line, problem, fix)
+
+
 def _passive_findings(robot: Robot, root: Element) -> Iterator[Finding]:
     """Yield the joints of a robot with feet that nothing drives and nothing holds."""
     model = robot.model
-    coupled = {int(i) for i in model.eq_obj1id[model.eq_type == int(mujoco.mjtEq.mjEQ_JOINT)]}
+    coupled = coupled_joints(model)
     for i in range(model.njnt if robot.feet else 0):
         name, kind = model.joint(i).name, mujoco.mjtJoint(model.jnt_type[i])
-        held = model.jnt_stiffness[i].any() or i in coupled
+        held = model.jnt_stiffness[i].any() or name in coupled
         if kind == mujoco.mjtJoint.mjJNT_FREE or name in robot.joint_names or held:
             continue
         element = root.find("joint", name) or root

@@ -5,9 +5,10 @@ what jaxloco asks of a robot.xml (see docs/robots.md): no actuators, explicit in
 the feet touch it in training.
 """
 
+import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from jaxloco.doctor.findings import Finding
 from jaxloco.doctor.model_checks import check_model, check_ranges, urdf_mesh
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import RobotError
-from jaxloco.robot import FLOOR, SCHEMA_VERSION
+from jaxloco.robot import FLOOR, SCHEMA_VERSION, coupled_joints
 
 FOOT_BAND = 0.05
 """Ends of limbs at most this far above the lowest one are feet, m."""
@@ -115,7 +116,7 @@ def draft_robot(source: Path, name: str) -> Draft:
     _refuse(check_model(root, bare=True))
     spec, model = read_model(source, root)
     _refuse(check_ranges(model, root))
-    motors, pose = _motors(root, spec), _keyframe(spec)
+    motors, pose = _motors(root, spec, model), _keyframe(spec)
     base = _prepare(spec, source, urdf=root.tag == "robot")
     return _complete(name, spec, base, pose, motors, source)
 
@@ -187,8 +188,8 @@ def _compile(spec: mujoco.MjSpec, source: Path) -> mujoco.MjModel:
         raise RobotError(f"{source}: MuJoCo cannot compile it: {' '.join(str(error).split())}") from error
 
 
-def _motors(root: Element, spec: mujoco.MjSpec) -> dict[str, Motor]:
-    """Return what URDF limits, or MJCF actuators, tell about motors."""
+def _motors(root: Element, spec: mujoco.MjSpec, model: mujoco.MjModel) -> dict[str, Motor]:
+    """Return what URDF limits, or MJCF actuators, tell about motors, at the joint: behind the actuator's gear."""
     motors: dict[str, Motor] = {}
     for joint in (child for child in root.children if child.tag == "joint"):
         limit = joint.child("limit")
@@ -198,25 +199,30 @@ def _motors(root: Element, spec: mujoco.MjSpec) -> dict[str, Motor]:
     for spec_joint in spec.joints:
         if spec_joint.actfrcrange[1] > 0.0 and spec_joint.name not in motors:
             motors[spec_joint.name] = Motor(torque_limit=float(spec_joint.actfrcrange[1]))
-    for actuator in spec.actuators:
-        affine = actuator.biastype == mujoco.mjtBias.mjBIAS_AFFINE and actuator.biasprm[1] != 0.0
-        largest = next((span[1] for span in _spans(actuator, affine) if span[1] > span[0]), 0.0)
-        motors[actuator.target] = Motor(
-            kp=float(-actuator.biasprm[1]) if affine else None,
-            kd=float(-actuator.biasprm[2]) if affine else None,
-            torque_limit=float(largest) or motors.get(actuator.target, Motor()).torque_limit,
-        )
+    for actuator in range(model.nu):
+        if model.actuator_trntype[actuator] == mujoco.mjtTrn.mjTRN_JOINT:
+            name = model.joint(model.actuator_trnid[actuator, 0]).name
+            motors[name] = _behind_gear(model, actuator, motors.get(name, Motor()))
     return motors
 
 
-def _spans(actuator: Any, servo: bool) -> Iterator[Sequence[float]]:
-    yield actuator.forcerange
-    if not servo:
-        yield [actuator.gear[0] * end for end in actuator.ctrlrange]
+def _behind_gear(model: mujoco.MjModel, actuator: int, limits: Motor) -> Motor:
+    """Return what a compiled actuator gives its joint; what it says nothing of is as in `limits`."""
+    gear, bias = abs(float(model.actuator_gear[actuator, 0])), model.actuator_biasprm[actuator]
+    servo = model.actuator_biastype[actuator] == mujoco.mjtBias.mjBIAS_AFFINE and bias[1] != 0.0
+    forces = [float(model.actuator_forcerange[actuator, 1])] if model.actuator_forcelimited[actuator] else []
+    if model.actuator_ctrllimited[actuator] and not servo:
+        forces.append(abs(float(model.actuator_gainprm[actuator, 0] * model.actuator_ctrlrange[actuator, 1])))
+    return replace(
+        limits,
+        kp=float(abs(bias[1])) * gear**2 if servo else None,
+        kd=float(abs(bias[2])) * gear**2 if servo else None,
+        torque_limit=min(forces) * gear if forces else limits.torque_limit,
+    )
 
 
 def _keyframe(spec: mujoco.MjSpec) -> np.ndarray | None:
-    """Return the positions of a keyframe named home or stand, else of the first, (nq,)."""
+    """Return the positions of a keyframe named home or stand, else of the first, (nq,), as the model has joints yet."""
     keys = sorted(spec.keys, key=lambda key: key.name not in ("home", "stand"))
     return np.array(keys[0].qpos, float) if keys else None
 
@@ -282,6 +288,9 @@ def _complete(
     source: Path,
 ) -> Draft:
     model = _compile(spec, source)
+    start = int(model.jnt_qposadr[model.body(base).jntadr[0]])
+    if pose is not None and len(pose) == model.nq - 7:  # of a base that was fixed
+        pose = np.insert(pose, start, model.qpos0[start : start + 7])
     posed = pose is not None and len(pose) == model.nq
     qpos = np.array(pose if posed else model.qpos0)
     for joint in range(model.njnt):
@@ -294,7 +303,6 @@ def _complete(
             f"{source}: no end of a limb has a sphere, capsule or box that can touch the floor; add one to each foot "
             '(a sphere is fastest), such as <geom type="sphere" size="0.02" pos="0 0 -0.2"/>'
         )
-    start = int(model.jnt_qposadr[model.body(base).jntadr[0]])
     draft = Draft(name, spec, model, base, qpos, posed, motors, feet)
     qpos[start + 2] -= min(_lowest(model, qpos, model.geom(geom).id) for geom in draft.soles)
     _only_feet_touch(spec, draft.soles)
@@ -400,10 +408,10 @@ def _toml(draft: Draft) -> str:
         f"schema = {SCHEMA_VERSION}",
         "",
         "[robot]",
-        f'name = "{draft.name}"',
+        f"name = {_text(draft.name)}",
         'model = "robot.xml"',
-        f'base_body = "{draft.base}"',
-        'imu_site = "imu"  # TODO: where the IMU sits in the base, with its axes; move the site in robot.xml',
+        f"base_body = {_text(draft.base)}",
+        'imu_site = "imu"  # TODO: where the IMU sits, and how it is turned; move and turn the site in robot.xml',
         "",
         "[timing]",
         "control_frequency = 50.0    # Hz",
@@ -415,15 +423,26 @@ def _toml(draft: Draft) -> str:
     ]
     others = [name for name in _collision_names(draft) if name not in draft.soles]
     if others:
-        listed = ", ".join(f'"{name}"' for name in others)
-        lines += ["", "[variants.full]", f"floor_contacts = [{listed}]", "iterations = 20", "ls_iterations = 20"]
+        lines += ["", "[variants.full]", f"floor_contacts = {_texts(others)}", "iterations = 20", "ls_iterations = 20"]
+    coupled = coupled_joints(model)
     for joint in range(model.njnt):
-        if model.jnt_type[joint] in [int(kind) for kind in _MOVABLE]:
+        name = model.joint(joint).name
+        if name in coupled:
+            lines += ["", f"# {_text(name)} has no motor: the model's <equality> couples it to another joint."]
+        elif model.jnt_type[joint] in [int(kind) for kind in _MOVABLE]:
             lines += ["", *_joint_lines(draft, joint)]
     for body, geoms in draft.feet.items():
-        listed = ", ".join(f'"{name}"' for name in geoms)
-        lines += ["", "[[feet]]", f'name = "{body}"', f"geoms = [{listed}]", f'body = "{body}"']
+        lines += ["", "[[feet]]", f"name = {_text(body)}", f"geoms = {_texts(geoms)}", f"body = {_text(body)}"]
     return "\n".join(lines) + "\n"
+
+
+def _text(name: str) -> str:
+    """Return a string as TOML writes it."""
+    return json.dumps(name, ensure_ascii=False)
+
+
+def _texts(names: Iterable[str]) -> str:
+    return "[" + ", ".join(map(_text, names)) + "]"
 
 
 def _collision_names(draft: Draft) -> list[str]:
@@ -437,7 +456,7 @@ def _joint_lines(draft: Draft, joint: int) -> Iterator[str]:
     dof = int(model.jnt_dofadr[joint])
     torque = motor.torque_limit or 0.0
     yield "[[joints]]"
-    yield f'name = "{name}"'
+    yield f"name = {_text(name)}"
     default = f"default = {draft.pose[model.jnt_qposadr[joint]]:.4g}"
     yield default if draft.posed else f"{default}  # TODO: position in the default pose, rad"
     yield 'control = "position"'

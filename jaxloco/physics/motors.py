@@ -60,6 +60,14 @@ def motors_of(robot: Robot) -> Motors:
     )
 
 
+def corners(robot: Robot) -> np.ndarray:
+    """Return up to where each joint has its whole torque in simulation, rad/s, (nu,): at most its `corner_velocity`."""
+    motors = motors_of(robot)
+    whole = np.array([joint.torque_limit for joint in robot.joints])
+    found: np.ndarray = np.maximum(motors.velocity_limit - whole / motors.slope, 0.0)
+    return found
+
+
 def torque_range(motors: Motors, velocity: Array) -> tuple[Array, Array]:
     """Return the lowest and the highest torque that the supply allows at `velocity`.
 

@@ -1,6 +1,6 @@
 """Play a bundle for many episodes and say how it went."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class Playback:
         robot, ground = robot_on_ground(replace(spec, variant=conditions.robot_variant or spec.variant))
         trained: EnvSpec | None = spec
         if conditions.robot is None:
+            _check_joints(policy, folder, robot)
             _check_facts(folder, policy.spec.provenance.get("robot"), robot)
         else:
             trained = _trained(policy, folder, level)
@@ -193,14 +194,16 @@ def _trained(policy: Policy, folder: str | Path, level: int | None) -> EnvSpec |
     """Return the task with its own robot; None if that cannot be loaded, or has changed since the training."""
     try:
         spec = task_spec(policy, folder, level)
-        _check_facts(folder, policy.spec.provenance.get("robot"), load_robot(spec.robot))
+        robot = load_robot(spec.robot)
+        _check_joints(policy, folder, robot)
+        _check_facts(folder, policy.spec.provenance.get("robot"), robot)
     except JaxlocoError:
         return None
     return spec
 
 
 def _check_joints(policy: Policy, folder: str | Path, robot: Robot) -> None:
-    """Refuse a robot whose joints are not those that the policy moves."""
+    """Refuse a robot whose joints, or whose control rate, are not the policy's."""
     facts = policy.spec.provenance.get("robot")
     ports: tuple[Any, ...] = (*policy.spec.outputs, *policy.spec.inputs)
     joints = next((port.components for port in ports if port.components), robot.joint_names)  # of an older bundle
@@ -208,33 +211,51 @@ def _check_joints(policy: Policy, folder: str | Path, robot: Robot) -> None:
         joints = tuple(joint["name"] for joint in facts["joints"])
     if robot.joint_names != tuple(joints):
         own = policy.spec.robot if policy.spec.robot in known_robots() else "FOLDER, its own"
+        odd = [f"{name!r} is not there" for name in joints if name not in robot.joint_names]
+        odd += [f"{name!r} is not among them" for name in robot.joint_names if name not in joints]
         raise ConfigError(
-            f"{folder} is a policy for the robot {policy.spec.robot!r}, whose joints are not those of "
-            f"{robot.name!r}; play it with --robot {own}"
+            f"{folder} is a policy for the robot {policy.spec.robot!r}, whose joints are not those of {robot.name!r} "
+            f"({odd[0] if odd else 'their order differs'}: {robot.folder}); play it with --robot {own}"
+        )
+    if robot.control_frequency != policy.spec.control_frequency:
+        raise ConfigError(
+            f"{robot.folder / 'robot.toml'}: control_frequency = {robot.control_frequency:g}, but the policy in "
+            f"{folder} was trained with {policy.spec.control_frequency:g}; write that, or train it again"
         )
 
 
 def _check_facts(folder: str | Path, facts: Any, robot: Robot) -> None:
-    """Refuse a robot folder whose gains, pose or rates are no longer those that the policy was trained with.
+    """Refuse a robot folder whose joints and bodies are no longer those that the policy was trained with.
 
-    Bundles of older versions hold no such facts.
+    Bundles of older versions hold no such facts, or not all of them.
     """
     if not isinstance(facts, Mapping):
         return
-    now = robot.facts()
-    for was, joint in zip(facts["joints"], now["joints"], strict=True):
-        for key, value in joint.items():
-            if was[key] != value:
-                raise ConfigError(
-                    f"{robot.folder / 'robot.toml'}: joint {joint['name']!r} has {key} = {value}, but the policy in "
-                    f"{folder} was trained with {was[key]}; train it again, or play it on purpose with --robot "
-                    f"{robot.folder}"
-                )
-    if facts["control_frequency"] != now["control_frequency"]:
+    for change in _changes(facts, robot.facts()):
         raise ConfigError(
-            f"{robot.folder / 'robot.toml'}: control_frequency = {now['control_frequency']:g}, but the policy in "
-            f"{folder} was trained with {facts['control_frequency']:g}; write that, or train it again"
+            f"{robot.folder}: {change} when the policy in {folder} was trained; train it again, or play it on purpose "
+            f"with --robot {robot.folder}"
         )
+
+
+def _changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what differs between two `Robot.facts`, of joints and bodies that both know."""
+    for table, kind in (("joints", "joint"), ("bodies", "body")):
+        before, after = ({entry["name"]: entry for entry in facts.get(table, now[table])} for facts in (was, now))
+        for name in (*before, *after):
+            if name not in after or name not in before:
+                yield f"there is {'no' if name in before else 'a'} {kind} {name!r}, other than"
+                return
+            for key, value in after[name].items():
+                if not _same(before[name].get(key, value), value):
+                    yield f"{kind} {name!r} has {key} = {value}, but had {before[name][key]}"
+
+
+def _same(was: Any, now: Any) -> bool:
+    """Whether two facts agree, but for the rounding of another machine or MuJoCo."""
+    if isinstance(now, str) or isinstance(was, str):
+        return bool(was == now)
+    return bool(np.allclose(was, now, rtol=1e-5, atol=1e-9))
 
 
 def evaluate_bundle(

@@ -240,7 +240,7 @@ def weight_of(robot: Robot) -> float:
 def soft_limits(robot: Robot) -> dict[str, tuple[float, ...]]:
     """Return the middle 95 % of each joint's range, rad: what `locomotion_rewards.joint_limits` takes."""
     joints = robot.joints
-    margins = [0.025 * (j.upper - j.lower) if math.isfinite(j.upper - j.lower) else 0.0 for j in joints]
+    margins = [0.025 * (j.upper - j.lower) for j in joints]
     return {
         "lower": tuple(j.lower + m for j, m in zip(joints, margins, strict=True)),
         "upper": tuple(j.upper - m for j, m in zip(joints, margins, strict=True)),
@@ -269,12 +269,17 @@ def position_targets(robot: Robot, scale: float, steps: tuple[Stage, ...] = ()) 
 
 
 def check_positions(robot: Robot) -> None:
-    """Refuse a robot whose joints do not take position targets."""
+    """Refuse a robot whose joints do not take position targets, or have no range for them."""
     for joint in robot.joints:
         if joint.control != "position":
             raise ConfigError(
                 f"robot {robot.name!r}: joint {joint.name!r} is controlled by {joint.control}, but this task gives "
                 f'position targets; write control = "position" in {robot.folder / "robot.toml"}'
+            )
+        if not math.isfinite(joint.lower) or not math.isfinite(joint.upper):
+            raise ConfigError(
+                f"robot {robot.name!r}: joint {joint.name!r} has no range, which position targets are held to; write "
+                f'range="lower upper" at it in the MJCF in {robot.folder}'
             )
 
 
