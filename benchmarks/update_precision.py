@@ -1,11 +1,12 @@
 """Whether learning suffers from TF32 products in the update: several seeds at once, trained with and without.
 
-On a CPU, which has no TF32, both trainings are the same to the last bit.
+A CPU has no TF32, so there both trainings are the same to the last bit, unless TF32 is emulated.
 """
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from benchmarks import common
 
 NAME = "update_precision"
 SCORE = "rollout/ep_rew_mean"
+MANTISSA, EXPONENT = 10, 8
+"""Bits of TF32."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class PrecisionOptions:
         n_envs: Robots of each seed.
         total_timesteps: Env steps of each seed.
         seeds: How many seeds.
+        emulate: Round what the update multiplies to TF32 in software, for a device without it; much slower.
         parts: In how many parts a training is done; the last tenth of them gives the score.
         out: JSON file of the result; benchmarks/results/update_precision.json if not given.
     """
@@ -36,6 +40,7 @@ class PrecisionOptions:
     n_envs: int = 1024
     total_timesteps: int = 8_000_000
     seeds: int = 4
+    emulate: bool = False
     parts: int = 50
     out: str | None = None
 
@@ -54,7 +59,8 @@ def run(own: PrecisionOptions) -> dict[str, Any]:
     from jaxloco.learning.ppo import PRECISIONS
 
     prepare_jax()
-    trained = {precision: train(own, precision) for precision in PRECISIONS}
+    with emulated() if own.emulate else nullcontext():
+        trained = {precision: train(own, precision) for precision in PRECISIONS}
     tf32, float32 = (np.array(trained[name]["score_of_seed"]) for name in PRECISIONS)
     return {
         **common.ran_with(_recipe(own)),
@@ -62,6 +68,7 @@ def run(own: PrecisionOptions) -> dict[str, Any]:
         "task": own.task,
         "n_envs": own.n_envs,
         "seeds": own.seeds,
+        "emulated": own.emulate,
         "env_steps_of_seed": own.total_timesteps,
         "trained": trained,
         "difference": {
@@ -69,6 +76,30 @@ def run(own: PrecisionOptions) -> dict[str, Any]:
             "standard_error": _rounded(_error(tf32, float32)),
         },
     }
+
+
+@contextmanager
+def emulated() -> Iterator[None]:
+    """Let products that ask for TF32 round their inputs to it; they add up in float32, as tensor cores do."""
+    import jax
+    from jax._src.lax import lax
+
+    exact = lax.dot_general
+
+    def rounded(lhs: Any, rhs: Any, dimension_numbers: Any, precision: Any = None, *rest: Any, **named: Any) -> Any:
+        if precision is None and jax.config.jax_default_matmul_precision == "tensorfloat32":
+            lhs, rhs = (jax.lax.reduce_precision(x, EXPONENT, MANTISSA) for x in (lhs, rhs))
+        return exact(lhs, rhs, dimension_numbers, precision, *rest, **named)
+
+    for module in (lax, jax.lax):
+        module.dot_general = rounded
+    jax.clear_caches()  # of products that were traced before
+    try:
+        yield
+    finally:
+        for module in (lax, jax.lax):
+            module.dot_general = exact
+        jax.clear_caches()
 
 
 def _recipe(own: PrecisionOptions) -> Any:

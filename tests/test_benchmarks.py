@@ -815,3 +815,18 @@ def test_on_a_cpu_both_precisions_of_the_update_are_the_same():
     assert one == other and len(set(one)) == 2 and result["difference"]["of_means"] == 0.0
     assert "standard error" in update_precision.show(result)
     assert "| float32 | " in page._learning(result)
+
+
+def test_emulated_tf32_rounds_what_asks_for_it_and_nothing_else() -> None:
+    from benchmarks.update_precision import emulated
+
+    def product(precision: str) -> np.ndarray:
+        with jax.default_matmul_precision(precision):
+            return np.asarray(jax.jit(jnp.matmul)(jnp.full((1, 1), 1.0 + 2.0**-11 + 2.0**-12), jnp.ones((1, 1))))
+
+    exact = 1.0 + 2.0**-11 + 2.0**-12
+    assert product("tensorfloat32") == exact  # no CPU has it
+    with emulated():
+        assert product("tensorfloat32") == 1.0 + 2.0**-10  # ten bits, to the nearest
+        assert product("float32") == exact
+    assert product("tensorfloat32") == exact
