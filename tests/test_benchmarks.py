@@ -818,7 +818,8 @@ def test_on_a_cpu_both_precisions_of_the_update_are_the_same():
 
 
 def test_emulated_tf32_rounds_what_asks_for_it_and_nothing_else() -> None:
-    from benchmarks.update_precision import emulated
+    import jax
+    import jax.numpy as jnp
 
     def product(precision: str) -> np.ndarray:
         with jax.default_matmul_precision(precision):
@@ -826,7 +827,7 @@ def test_emulated_tf32_rounds_what_asks_for_it_and_nothing_else() -> None:
 
     exact = 1.0 + 2.0**-11 + 2.0**-12
     assert product("tensorfloat32") == exact  # no CPU has it
-    with emulated():
+    with update_precision.emulated():
         assert product("tensorfloat32") == 1.0 + 2.0**-10  # ten bits, to the nearest
         assert product("float32") == exact
     assert product("tensorfloat32") == exact
