@@ -5,7 +5,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,8 @@ from training_helpers import command, rows, run
 from jaxloco import cli
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
-from jaxloco.training import hosts
+from jaxloco.training import heartbeat, hosts
+from jaxloco.training.heartbeat import Heartbeat
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json
 
@@ -24,8 +28,21 @@ LONG, SHORT = "12288", "8192"  # 6 and 4 iterations
 SMALL = ("--eval-episodes", "4", "--video-seconds", "0", "--metrics-every", "2048", "--checkpoint-every", "8192")
 SMALL += ("--ppo.learning-rate-schedule", "constant")  # a linear one would refer to the length of the run
 
+ENDLESS = ("--total-timesteps", "1e8", "--metrics-every", "2048", "--checkpoint-every", "4096", *SMALL[:4])
 
-def start_two(*words: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen[str]]:
+IMPATIENT = """
+import sys
+from jaxloco.training import heartbeat
+heartbeat.BEAT_SECONDS = 0.5
+from jaxloco.cli import main
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+"""`train.py` of hosts that tell one another ten times as often as usual that they run."""
+
+
+def start_two(
+    *words: str, second: tuple[str, ...] = (), program: tuple[str, ...] = tuple(command())
+) -> list[subprocess.Popen[str]]:
     """Start `train.py` as two processes with one device each; the second one with more words, or others of the same."""
     Path("tmp").mkdir(exist_ok=True)
     with socket.socket() as free:
@@ -34,7 +51,7 @@ def start_two(*words: str, second: tuple[str, ...] = ()) -> list[subprocess.Pope
     shared = ("--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2")
     return [
         subprocess.Popen(
-            command(*words, *shared, *(second if number else ()), "--process-id", str(number)),
+            [*program, *words, *shared, *(second if number else ()), "--process-id", str(number)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -80,23 +97,18 @@ def test_two_hosts_train_save_and_resume_as_one_process_does(tmp_path: Path):
             np.testing.assert_allclose(found[metric], wanted[metric], rtol=1e-3, err_msg=f"{name}: {metric}")
 
 
-@pytest.mark.slow
-def test_a_lost_host_and_an_error_of_the_first_end_all_of_them_with_a_message(tmp_path: Path):
-    path = tmp_path / "run"
-    words = (
-        "--total-timesteps",
-        "1e8",
-        "--metrics-every",
-        "2048",
-        "--checkpoint-every",
-        "4096",
-        "--eval-episodes",
-        "0",
-    )
-    first, second = start_two("cartpole", "--out", str(path), *words)
+def wait_for_rows(path: Path, first: subprocess.Popen[str]) -> None:
+    """Wait until two hosts train together."""
     deadline = time.monotonic() + 180.0
     while rows(path) < 4 and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_lost_host_and_an_error_of_the_first_end_all_of_them_with_a_message(tmp_path: Path):
+    path = tmp_path / "run"
+    first, second = start_two("cartpole", "--out", str(path), *ENDLESS)
+    wait_for_rows(path, first)
     second.kill()
     codes, outputs = ended([first, second])
     assert codes == [2, -signal.SIGKILL], outputs
@@ -126,16 +138,85 @@ def test_hosts_started_otherwise_or_with_an_error_of_their_own_all_end_with_a_me
 
 @pytest.mark.slow
 def test_where_the_first_host_is_lost_the_others_name_the_run_and_leave_nothing(tmp_path: Path):
-    words = ("--total-timesteps", "1e8", "--metrics-every", "2048", "--checkpoint-every", "4096", *SMALL[:4])
-    first, second = start_two("cartpole", "--out", "run", *words)
-    deadline = time.monotonic() + 180.0
-    while rows(tmp_path / "run") < 4 and first.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
+    first, second = start_two("cartpole", "--out", "run", *ENDLESS)
+    wait_for_rows(tmp_path / "run", first)
     first.kill()
     codes, outputs = ended([first, second])
     assert codes == [-signal.SIGKILL, 2], outputs
     assert "another host was lost" in outputs[1] and "--resume run" in outputs[1] and "Traceback" not in outputs[1]
     assert [path for path in (tmp_path / "tmp").iterdir() if (path / "config.json").exists()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("frozen", "name"), [(0, "the first host"), (1, "host 1")])
+def test_where_a_host_hangs_the_other_one_names_it_and_the_run_and_leaves_nothing(
+    tmp_path: Path, frozen: int, name: str
+):
+    processes = start_two("cartpole", "--out", "run", *ENDLESS, program=(sys.executable, "-c", IMPATIENT))
+    wait_for_rows(tmp_path / "run", processes[0])
+    processes[frozen].send_signal(signal.SIGSTOP)
+    try:
+        processes[1 - frozen].wait(timeout=300.0)
+    finally:
+        processes[frozen].kill()
+    codes, outputs = ended(processes)
+    output = outputs[1 - frozen]
+    assert codes[1 - frozen] == 2, output
+    assert f"another host was lost ({name} has told nothing for 6 s" in output and "--resume run" in output
+    assert "Traceback" not in output and "stack trace" not in output
+    assert frozen == 1 or [path for path in (tmp_path / "tmp").iterdir() if (path / "config.json").exists()] == []
+
+
+class Store:
+    """Stands in for JAX's client: keeps keys and values."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool) -> None:
+        assert allow_overwrite
+        self.answers.wait()
+        self.values[key] = value
+
+    def key_value_dir_get(self, folder: str) -> list[tuple[str, str]]:
+        return [(key, value) for key, value in self.values.copy().items() if key.startswith(folder)]
+
+
+@pytest.fixture
+def quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("quick_beats")
+def test_a_host_that_tells_nothing_more_is_lost_and_one_that_has_ended_is_not():
+    store, lost = Store(), []
+    with Heartbeat(store, 0, 3, lost.append):
+        with Heartbeat(store, 1, 3, print):
+            store.values[f"{heartbeat.FOLDER}2"] = "7"  # and never another word
+            until(lambda: 2 in lost)
+        assert store.values[f"{heartbeat.FOLDER}1"] == heartbeat.ENDED
+        told = len(lost)
+        until(lambda: len(lost) > told + 2 * heartbeat.SILENT_BEATS)
+    assert set(lost) == {2}
+
+
+@pytest.mark.usefixtures("quick_beats")
+def test_where_the_store_does_not_answer_the_first_host_is_lost_and_the_block_still_ends():
+    store, lost = Store(), []
+    with Heartbeat(store, 1, 2, lost.append):
+        store.answers.clear()
+        until(lambda: lost)
+    store.answers.set()
+    assert set(lost) == {0}
 
 
 def test_a_first_host_that_does_not_answer_or_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: Any):

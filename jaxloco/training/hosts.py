@@ -9,10 +9,11 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NoReturn, TypeVar, cast
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
 from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.training import heartbeat
 
 T = TypeVar("T")
 
@@ -38,6 +40,12 @@ WAIT_SECONDS = 900
 SHUTDOWN_SECONDS = 3600
 """How long the other processes wait for the first one to evaluate, export and draw."""
 
+JAX_SILENCE_SECONDS = 200
+"""How long until JAX aborts the processes, with a stack trace, as it has not heard of one; at least half of it.
+
+Longer than `heartbeat` waits, which ends them with a message, but not in the hour above.
+"""
+
 
 def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Find the other processes; before anything else of JAX.
@@ -54,7 +62,13 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     if coordinator is not None:
         _announce(coordinator, num_processes, process_id)
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=JAX_SILENCE_SECONDS,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+        )
     except (ValueError, RuntimeError, IndexError) as error:
         raise ConfigError(
             f"--distributed: {error}. Without SLURM, Kubernetes or Open MPI, write on each host: --distributed "
@@ -170,11 +184,14 @@ def everywhere(what: str, function: Callable[[], T]) -> T:
         told = texts("" if problem is None else str(problem) or type(problem).__name__)
         failed = [number for number, text in enumerate(told) if text]
         if failed and problem is None:
-            where = f"host {failed[0]}" if failed[0] else "the first host"
-            raise JaxlocoError(f"on {where}: {told[failed[0]]}")
+            raise JaxlocoError(f"on {_name(failed[0])}: {told[failed[0]]}")
     if problem is not None:
         raise problem
     return cast(T, result)
+
+
+def _name(process: int) -> str:
+    return f"host {process}" if process else "the first host"
 
 
 def on_first(what: str, function: Callable[[], T]) -> T | None:
@@ -214,27 +231,60 @@ def _flat(tree: Any, name: str = "") -> dict[str, Any]:
 
 @contextmanager
 def ending_when_lost(advice: str, clean: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """End this process with a message and status 2 where an exchange with the other hosts fails, as one was lost.
+    """End this process with a message and status 2 where another host is lost.
 
-    At once, because JAX's own end of the process would wait for the lost one, and then abort.
+    That is, where an exchange with it fails, or where it has told nothing for a minute (`heartbeat`). At once, because
+    JAX's own end of the process would wait for the lost one, and then abort. Blocks can be nested: the innermost says
+    what to do.
 
     Args:
         advice: What to do then.
         clean: Takes away what would be left behind.
     """
+    _blocks.append((advice, clean))
     try:
-        yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:  # XLA's errors are the one or the other
-        if jax.process_count() == 1 or not any(sign in str(error) for sign in SIGNS_OF_LOSS):
-            raise
-        lines = str(error).splitlines()
-        print(
-            f"jaxloco: another host was lost ({lines[0][:200] if lines else 'no reason given'}); {advice}",
-            file=sys.stderr,
-        )
+        with _listening():
+            try:
+                yield
+            except (jax.errors.JaxRuntimeError, ValueError) as error:  # XLA's errors are the one or the other
+                if jax.process_count() == 1 or not any(sign in str(error) for sign in SIGNS_OF_LOSS):
+                    raise
+                lines = str(error).splitlines()
+                _end(lines[0][:200] if lines else "no reason given")
+    finally:
+        _blocks.pop()
+
+
+_blocks: list[tuple[str, Callable[[], object]]] = []
+"""The advice and the cleaning of the blocks of `ending_when_lost` that this process is in."""
+
+_ending = threading.Lock()
+"""Kept by the thread that ends the process."""
+
+
+def _listening() -> AbstractContextManager[object]:
+    """Listen to the other hosts, if there are any, in the outermost block."""
+    if jax.process_count() == 1 or len(_blocks) > 1:
+        return nullcontext()
+    client = multihost.get_jax_distributed_client()
+    return heartbeat.Heartbeat(client, jax.process_index(), jax.process_count(), _end_without)
+
+
+def _end_without(process: int) -> NoReturn:
+    seconds = heartbeat.BEAT_SECONDS * heartbeat.SILENT_BEATS
+    _end(f"{_name(process)} has told nothing for {seconds:.0f} s: it hangs, or cannot be reached")
+
+
+def _end(reason: str) -> NoReturn:
+    """Say that a host was lost and what to do, clean and end; in any thread."""
+    _ending.acquire()
+    advice, clean = _blocks[-1]
+    try:
+        print(f"jaxloco: another host was lost ({reason}); {advice}", file=sys.stderr)
         clean()
         sys.stdout.flush()
         sys.stderr.flush()
+    finally:
         os._exit(2)
 
 
