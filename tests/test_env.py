@@ -223,7 +223,11 @@ def test_episodes_are_shorter_in_training_than_in_evaluation():
     longer = Sim(spec(steps=20, training_seconds=8 * DT))
     limits = np.array([longer.begin(seed).robots.limit for seed in range(10)])
     assert set(limits.ravel().tolist()) == {4, 5, 6, 7, 8}  # half of it to all of it
-    assert longer.begin(full=True).robots.limit.tolist() == [20] * ROBOTS
+    state = longer.begin(full=True)
+    assert state.robots.limit.tolist() == [20] * ROBOTS
+    refill = jax.jit(partial(batch._refill, longer.env))
+    assert refill(state).spare.limit.tolist() == [20] * ROBOTS  # and so are the next ones
+    assert set(refill(longer.begin()).spare.limit.tolist()) <= {4, 5, 6, 7, 8}
 
 
 # Curricula

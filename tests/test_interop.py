@@ -35,6 +35,12 @@ def short_env() -> Any:
     return SHORT.spec().build("native")
 
 
+def shorter_in_training() -> Any:
+    """The same, but a training cuts its episodes after one or two steps."""
+    spec = SHORT.spec()
+    return replace(spec, training_seconds=2.0 * 0.02).build("native")
+
+
 # Other packages' environments here
 
 
@@ -236,6 +242,18 @@ def test_wrapped_for_brax_each_episode_begins_fresh_and_time_limits_are_truncati
     assert len(np.unique(np.concatenate(firsts), axis=0)) == 12
 
 
+def test_wrapped_for_brax_later_episodes_are_as_long_as_the_first():
+    from jaxloco.interop.brax import BraxEnv, wrap
+
+    env = wrap(BraxEnv(shorter_in_training()), episode_length=5)
+    state = jax.jit(env.reset)(jax.random.split(jax.random.PRNGKey(0), 3))
+    step, lengths = jax.jit(env.step), []
+    for _ in range(15):
+        state = step(state, jnp.zeros((3, 1)))
+        lengths += np.asarray(state.info["steps"])[np.asarray(state.done) > 0].tolist()
+    assert lengths == [5.0] * 9
+
+
 def test_wrapping_for_brax_refuses_what_the_task_decides(in_brax):
     from jaxloco.interop.brax import wrap
 
@@ -298,6 +316,14 @@ def test_a_vector_environment_keeps_the_final_observation_and_begins_anew_in_the
     assert infos["final_info"]["length"].tolist() == [5] * 3
 
 
+def test_later_episodes_of_a_vector_environment_are_as_long_as_the_first():
+    env = ours.GymVectorEnv(3, env=shorter_in_training())
+    assert env.env.training_steps == (1, 2)
+    env.reset(seed=0)
+    ended = [env.step(np.zeros((3, 1)))[3].tolist() for _ in range(15)]
+    assert ended == ([[False] * 3] * 4 + [[True] * 3]) * 3
+
+
 def test_a_vector_environment_made_by_gymnasium_has_its_spaces():
     env = gymnasium.make_vec(ours.env_id("pendulum-swingup"), num_envs=2, engine="native")
     observation, _ = env.reset(seed=1)
@@ -341,7 +367,8 @@ def test_stable_baselines3_learns_in_our_environment():
 def test_robots_begun_from_keys_of_their_own_are_those_of_a_reset():
     env, key = short_env(), jax.random.PRNGKey(5)
     whole = jax.jit(partial(batch.reset, env, n_envs=2))(key)
-    each = jax.jit(partial(batch.begin, env))(jax.random.split(key, 2))
+    keys = jax.random.split(key, 2)
+    each = jax.jit(partial(batch.begin, env))(keys, env.curriculum.begin(keys, full=False))
     np.testing.assert_array_equal(whole.robots.physics.qpos, each.robots.physics.qpos)
 
 

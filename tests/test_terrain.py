@@ -524,6 +524,17 @@ def test_a_grade_of_ones_own_takes_quantities_and_the_outcome():
 # The task
 
 
+@pytest.mark.slow
+def test_all_episodes_of_an_evaluation_on_terrain_have_their_full_length(rough):
+    def begin(key: jax.Array) -> batch.BatchState:
+        state = batch.reset(rough, key, 2, full=True)
+        return batch._refill(rough, state._replace(spare_level=state.robots.curriculum))
+
+    state = jax.jit(begin)(jax.random.PRNGKey(0))
+    assert rough.max_steps > rough.training_steps[1]
+    assert state.robots.limit.tolist() == state.spare.limit.tolist() == [rough.max_steps] * 2
+
+
 def test_level_ground_costs_nothing_and_a_blind_actor_reads_what_it_read_before(rough):
     flat = Env(Velocity().spec(), "native")
     shapes = [jax.eval_shape(env.reset, jax.random.PRNGKey(0)) for env in (flat, rough)]

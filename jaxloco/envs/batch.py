@@ -44,19 +44,21 @@ def reset(env: Environment, key: jax.Array, n_envs: int, *, spread: bool = False
         env: The environment of one robot.
         key: Random key, (2,).
         n_envs: Number of robots, N.
-        spread: Let the first episodes end at different times, so that the robots do not march in step.
+        spread: Let the first episodes of a training end at different times, so that the robots do not march in step.
         full: Draw from full ranges, at the curriculum's level for it, and play episodes of full length (evaluation).
     """
-    return begin(env, jax.random.split(key, n_envs), spread=spread, full=full)
+    keys = jax.random.split(key, n_envs)
+    return begin(env, keys, env.curriculum.begin(keys, full=full), spread=spread)
 
 
-def begin(env: Environment, keys: jax.Array, *, spread: bool = False, full: bool = False) -> BatchState:
-    """Begin an episode with each of N robots from keys of their own, (N, 2); see `reset`."""
-    n_envs = keys.shape[0]
-    shortest, longest = (env.max_steps, env.max_steps) if full else env.training_steps
-    level = env.curriculum.begin(keys, full=full)
+def begin(env: Environment, keys: jax.Array, level: CurriculumState, *, spread: bool = False) -> BatchState:
+    """Begin an episode with each of N robots from keys of their own, (N, 2), and levels of their own; see `reset`.
+
+    A level says for all episodes that follow whether they are those of a training.
+    """
+    shortest, longest = env.training_steps
     robots = draw(env, keys, level, 1 if spread else shortest, longest)
-    return BatchState(robots, robots, jnp.ones(n_envs, bool), level, _next(keys))
+    return BatchState(robots, robots, jnp.ones(keys.shape[0], bool), level, _next(keys))
 
 
 def step(
@@ -136,11 +138,14 @@ def _next(keys: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def draw(env: Environment, keys: jax.Array, level: CurriculumState, shortest: int, longest: int) -> EpisodeState:
-    """Return a first state for each key, (N, 2), of an episode of `shortest` to `longest` steps."""
+    """Return a first state for each key, (N, 2), of an episode of `shortest` to `longest` steps.
+
+    Outside a training (see `level`) an episode has its full length.
+    """
 
     def one(key: jax.Array, level: CurriculumState) -> EpisodeState:
         _, key_reset, key_limit = jax.random.split(key, 3)
         limit = jax.random.randint(key_limit, (), shortest, longest + 1)
-        return env.reset(key_reset, level, limit)
+        return env.reset(key_reset, level, jnp.where(level.training, limit, env.max_steps))
 
     return jax.vmap(one)(keys, level)

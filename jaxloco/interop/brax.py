@@ -97,7 +97,8 @@ class FreshResetWrapper(Wrapper):
 
     def reset(self, rng: jax.Array) -> State:
         """Begin an episode with each robot. `rng` holds a raw key each, (N, 2)."""
-        robots = batch.begin(self.env.env, rng, full=True)
+        env = self.env.env
+        robots = batch.begin(env, rng, env.curriculum.begin(rng, full=True))
         return self._state(robots, robots.robots, jnp.zeros(rng.shape[0]), {})
 
     def step(self, state: State, action: jax.Array) -> State:
