@@ -263,6 +263,18 @@ def test_wrapping_for_brax_refuses_what_the_task_decides(in_brax):
         wrap(in_brax, episode_length=5, action_repeat=2)
 
 
+def test_an_action_that_is_not_finite_ends_the_episode_in_brax_with_finite_numbers(in_brax):
+    from jaxloco.interop.brax import wrap
+
+    env = wrap(in_brax, episode_length=5)
+    first = jax.jit(env.reset)(jax.random.split(jax.random.PRNGKey(0), 3))
+    state = jax.jit(env.step)(first, jnp.array([[0.5], [jnp.nan], [jnp.inf]]))
+    assert state.done.tolist() == [0.0, 1.0, 1.0] and not state.info["truncation"].any()
+    assert np.isfinite(state.obs).all() and np.isfinite(state.reward).all()
+    alone = in_brax.step(in_brax.reset(jax.random.PRNGKey(0)), jnp.array([jnp.nan]))
+    assert float(alone.done) == 1.0 and np.isfinite(alone.obs).all() and bool(alone.pipeline_state.info.nonfinite)
+
+
 # Our tasks in Gymnasium
 
 
@@ -333,6 +345,19 @@ def test_a_vector_environment_made_by_gymnasium_has_its_spaces():
     np.testing.assert_array_equal(env.reset(seed=1)[0], observation)
     with pytest.raises(ConfigError, match="one seed draws all robots"):
         env.reset(seed=[1, 2])
+
+
+def test_an_action_that_is_not_finite_is_refused_with_the_robots_named():
+    one, many = ours.GymEnv(env=short_env()), ours.GymVectorEnv(3, env=short_env())
+    first = many.reset(seed=0)[0]
+    one.reset(seed=0)
+    with pytest.raises(ConfigError, match=r"an action that is not finite$"):
+        one.step(np.array([np.nan]))
+    with pytest.raises(ConfigError, match=r"an action that is not finite of robots 0, 2$"):
+        many.step(np.array([[np.inf], [0.0], [np.nan]]))
+    np.testing.assert_array_equal(many._state.robots.observation["actor"], first)  # nobody has moved
+    assert ours._of_robots(np.arange(9), most=2) == " of robots 0, 1, … (9)"
+    assert ours._of_robots(np.array([4])) == " of robot 4"
 
 
 def test_in_stable_baselines3_a_time_limit_comes_with_the_observation_to_bootstrap_from():

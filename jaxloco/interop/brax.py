@@ -7,7 +7,7 @@ randomization.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ class BraxEnv(_BraxEnv):
 
     def __init__(self, env: Environment) -> None:
         self.env = env
+        self.guarded = cast(Environment, _Guarded(env))
 
     @property
     def dt(self) -> float:
@@ -73,7 +74,7 @@ class BraxEnv(_BraxEnv):
 
     def step(self, state: State, action: jax.Array) -> State:
         """Advance one control period; `done` means failure, or that the robot left the terrain."""
-        return self._state(self.env.step(state.pipeline_state, action), state.info)
+        return self._state(self.guarded.step(state.pipeline_state, action), state.info)
 
     def _state(self, episode: EpisodeState, info: dict[str, Any]) -> State:
         return State(
@@ -83,6 +84,30 @@ class BraxEnv(_BraxEnv):
             done=(episode.terminated | episode.truncated).astype(jnp.float32),
             metrics=_metrics(self.env, episode),
             info=info,
+        )
+
+
+class _Guarded:
+    """An environment for which an action that is not finite is no action, and ends the episode as a breakdown does.
+
+    The rest is the environment's own. Without this the robot would go on, with rewards and observations of NaN.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked for while it is copied, before there is an environment
+            raise AttributeError(name)
+        return getattr(self._env, name)
+
+    def step(self, state: EpisodeState, action: jax.Array, numbers: jax.Array | None = None) -> EpisodeState:
+        finite = jnp.all(jnp.isfinite(action))
+        after = self._env.step(state, jnp.where(finite, action, 0.0), numbers)
+        return after._replace(
+            terminated=after.terminated | ~finite,
+            truncated=after.truncated & finite,
+            info=after.info._replace(nonfinite=after.info.nonfinite | ~finite),
         )
 
 
@@ -97,13 +122,13 @@ class FreshResetWrapper(Wrapper):
 
     def reset(self, rng: jax.Array) -> State:
         """Begin an episode with each robot. `rng` holds a raw key each, (N, 2)."""
-        env = self.env.env
+        env = self.env.guarded
         robots = batch.begin(env, rng, env.curriculum.begin(rng, full=True))
         return self._state(robots, robots.robots, jnp.zeros(rng.shape[0]), {})
 
     def step(self, state: State, action: jax.Array) -> State:
         """Advance all robots; those whose episode ended are in the first state of the next one."""
-        robots, ended = batch.step(self.env.env, state.pipeline_state, action)
+        robots, ended = batch.step(self.env.guarded, state.pipeline_state, action)
         return self._state(robots, ended, (ended.terminated | ended.truncated).astype(jnp.float32), state.info)
 
     def _state(self, robots: batch.BatchState, ended: EpisodeState, done: jax.Array, info: dict[str, Any]) -> State:

@@ -200,9 +200,24 @@ def _action_space(env: Environment) -> spaces.Box:
 
 
 def _checked(action: np.ndarray, space: spaces.Space[Any]) -> jax.Array:
-    if np.shape(action) != space.shape:
-        raise ConfigError(f"an action of shape {np.shape(action)}: the action space has {space.shape}")
+    """Return the action of one robot, (n_action,), or of many, (N, n_action).
+
+    Raises:
+        ConfigError: The shape is another, or a component is not finite.
+    """
+    action = np.asarray(action)
+    if action.shape != space.shape:
+        raise ConfigError(f"an action of shape {action.shape}: the action space has {space.shape}")
+    finite = np.isfinite(action).all(axis=-1)
+    if not finite.all():
+        raise ConfigError(f"an action that is not finite{_of_robots(np.flatnonzero(~finite)) if finite.ndim else ''}")
     return jnp.asarray(action, jnp.float32)
+
+
+def _of_robots(numbers: np.ndarray, most: int = 8) -> str:
+    """Return " of robots 1, 4", or of the first few and how many there are."""
+    named = ", ".join(map(str, numbers[:most]))
+    return f" of robot{'s' * (len(numbers) > 1)} {named}{f', … ({len(numbers)})' if len(numbers) > most else ''}"
 
 
 def _key(random: np.random.Generator) -> jax.Array:
