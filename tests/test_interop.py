@@ -13,6 +13,7 @@ from foreign_envs import Walk
 from training_helpers import tiny, train
 
 from jaxloco.envs import batch
+from jaxloco.envs.curriculum import Curriculum
 from jaxloco.envs.interface import ANY_ENGINE
 from jaxloco.errors import ConfigError
 from jaxloco.interop import foreign
@@ -343,8 +344,8 @@ def test_a_vector_environment_made_by_gymnasium_has_its_spaces():
     with pytest.raises(ConfigError, match=r"an action of shape \(2,\): the action space has \(\d+, 1\)"):
         env.step(np.zeros(2, np.float32))
     np.testing.assert_array_equal(env.reset(seed=1)[0], observation)
-    with pytest.raises(ConfigError, match="one seed draws all robots"):
-        env.reset(seed=[1, 2])
+    with pytest.raises(ConfigError, match="all robots are reset"):
+        env.reset(options={"reset_mask": np.array([True, False])})
 
 
 def test_an_action_that_is_not_finite_is_refused_with_the_robots_named():
@@ -358,6 +359,32 @@ def test_an_action_that_is_not_finite_is_refused_with_the_robots_named():
     np.testing.assert_array_equal(many._state.robots.observation["actor"], first)  # nobody has moved
     assert ours._of_robots(np.arange(9), most=2) == " of robots 0, 1, … (9)"
     assert ours._of_robots(np.array([4])) == " of robot 4"
+
+
+def test_a_seed_for_each_robot_alone_says_what_that_robot_meets():
+    env = ours.GymVectorEnv(3, env=short_env())
+    first, _ = env.reset(seed=[7, 8, 7])
+    assert (first[0] == first[2]).all() and (first[0] != first[1]).all()
+    np.testing.assert_array_equal(env.reset(seed=[9, 7, 8])[0][1:], first[:2])
+    for _ in range(5):
+        second, *_ = env.step(np.zeros((3, 1)))
+    assert (second[1] != first[0]).all() and (second[1] != second[2]).all()
+    again = env.reset(seed=[None, 7, None])[0]
+    np.testing.assert_array_equal(again[1], first[0])
+    assert (again[0] != again[2]).all()
+    with pytest.raises(ConfigError, match="2 seeds for 3 robots"):
+        env.reset(seed=[1, 2])
+
+
+def test_a_seed_for_each_robot_says_its_kind_of_terrain():
+    class Kinds(ForeignEnv):
+        curriculum = Curriculum(kinds=8)
+
+    env = ours.GymVectorEnv(8, env=Kinds(Walk(), "playground:Walk", 20))
+    env.reset(seed=[3] * 8)
+    assert len(set(env._state.robots.curriculum.kind.tolist())) == 1
+    env.reset(seed=3)
+    assert sorted(env._state.robots.curriculum.kind.tolist()) == list(range(8))
 
 
 def test_in_stable_baselines3_a_time_limit_comes_with_the_observation_to_bootstrap_from():

@@ -3,6 +3,7 @@
 Importing this module registers all of them. Every episode draws its randomization at full width.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
+from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -143,6 +145,7 @@ class GymVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._reset = jax.jit(partial(batch.reset, self.env, n_envs=num_envs, full=True))
+        self._begin = jax.jit(self._begin_alone)
         self._step = jax.jit(partial(batch.step, self.env))
         self._state: Any = None
 
@@ -151,13 +154,21 @@ class GymVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     ) -> tuple[Observation, Info]:
         """Begin an episode with every robot.
 
+        Args:
+            seed: Draws all robots; or a seed for each robot, which alone says what that robot meets, its kind of
+                terrain too. None goes on drawing.
+            options: Must be empty.
+
         Raises:
-            ConfigError: A seed for each robot, or a mask of robots, is given.
+            ConfigError: There are more or fewer seeds than robots, or options, such as a mask of robots.
         """
-        if isinstance(seed, list) or options:
-            raise ConfigError("one seed draws all robots, and all are reset: give a whole number and no options")
-        super().reset(seed=seed)
-        self._state = self._reset(_key(self.np_random))
+        if options:
+            raise ConfigError("all robots are reset: give no options")
+        if isinstance(seed, (list, tuple)):
+            self._state = self._begin(self._keys(seed))
+        else:
+            super().reset(seed=seed)
+            self._state = self._reset(_key(self.np_random))
         return _seen(self._state.robots.observation, self._privileged), {}
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, Info]:
@@ -168,6 +179,16 @@ class GymVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         terminated, truncated = np.array(ended.terminated), np.array(ended.truncated)
         observation = _seen(self._state.robots.observation, self._privileged)
         return observation, np.array(ended.reward), terminated, truncated, self._infos(ended, terminated | truncated)
+
+    def _keys(self, seeds: Sequence[int | None]) -> jax.Array:
+        """Return a key for each seed, (N, 2)."""
+        if len(seeds) != self.num_envs:
+            raise ConfigError(f"{len(seeds)} seeds for {self.num_envs} robots: give one seed, or one for each")
+        return jnp.stack([_key(self.np_random if seed is None else np_random(seed)[0]) for seed in seeds])
+
+    def _begin_alone(self, keys: jax.Array) -> batch.BatchState:
+        """Begin with each robot as if it were alone. Random keys (N, 2)."""
+        return batch.begin(self.env, keys, jax.vmap(self.env.curriculum.alone)(keys))
 
     def _infos(self, ended: Any, done: np.ndarray) -> Info:
         if not done.any():
