@@ -1,9 +1,12 @@
 """Our tasks elsewhere, and other packages' environments here: the same numbers on both sides."""
 
 import math
+import sys
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +173,39 @@ def test_foreign_tasks_have_recipes_and_mistakes_name_the_closest():
         recipe("brax:fast").task.spec().build()
     with pytest.raises(ConfigError, match=r"unknown Brax backend 'mj'"):
         replace(recipe("brax:ant").task, backend="mj").spec()
+
+
+def test_one_s_own_environment_need_not_take_brax_s_backend():
+    envs = pytest.importorskip("brax.envs")
+
+    class Slow(Walk):
+        def __init__(self, **options: Any) -> None:
+            self.dt = 0.1 if options == {"backend": "mjx"} else 0.0
+
+    with mock.patch.dict(envs._envs, {"walk": Walk, "slow": Slow}):
+        assert recipe("brax:walk").task.spec().build().observation_sizes == {"actor": 1, "critic": 2}
+        assert recipe("brax:slow").task.spec().build().dt == 0.1
+        with pytest.raises(ConfigError, match=r"brax:walk takes no backend: leave out --task.backend spring"):
+            replace(recipe("brax:walk").task, backend="spring").spec().build()
+    with pytest.raises(ConfigError, match=r"'walk'.*One of your own must first be registered, with brax\.envs\.reg"):
+        recipe("brax:walk").task.spec().build()
+
+
+def test_one_s_own_environment_of_playground_is_found(monkeypatch):
+    """Playground's registry keeps the names from when it was imported; its suites know those registered later."""
+    suite, empty = SimpleNamespace(ALL_ENVS=("Walk",)), SimpleNamespace(ALL_ENVS=())
+    registry = SimpleNamespace(
+        dm_control_suite=suite,
+        locomotion=empty,
+        manipulation=empty,
+        ALL_ENVS=(),
+        get_default_config=lambda name: {},
+        load=lambda name, config: Walk(),
+    )
+    monkeypatch.setitem(sys.modules, "mujoco_playground", SimpleNamespace(registry=registry))
+    assert recipe("playground:Walk").task.spec().build().max_steps == 1000
+    with pytest.raises(ConfigError, match=r"'Wolk'; did you mean 'Walk'\?.*must first be registered"):
+        recipe("playground:Wolk").task.spec().build()
 
 
 def test_the_configuration_of_a_foreign_run_is_read_back(tmp_path):

@@ -4,8 +4,9 @@ Both packages have `reset(rng) -> state` and `step(state, action) -> state` of O
 `metrics` and `info` in the state; nothing else is used here, so neither package is imported until one is asked for.
 """
 
+import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, survived
 from jaxloco.envs.ground import FLAT, Tile
 from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
-from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.errors import ConfigError, UnknownNameError, unknown_name
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import InputSpec, OutputSpec
@@ -331,7 +332,7 @@ class BraxTask:
 
     Attributes:
         env: Its name in `brax.envs`.
-        backend: Brax's physics: generalized, spring, positional or mjx.
+        backend: Brax's physics: generalized, spring, positional or mjx. Environments that take none have their own.
         episode_steps: Control steps after which an episode is truncated.
         actor_key: Part of a dictionary observation that the policy sees.
         critic_key: Part of a dictionary observation that the critic sees.
@@ -393,8 +394,27 @@ def _load_brax(name: str, backend: str) -> Any:
 
     known = [known for known in envs._envs if known != "fast"]  # Brax's own tests use that; it has no physics
     if name not in known:
-        raise unknown_name("Brax environment", name, known)
-    return envs.get_environment(name, backend=backend)
+        raise _not_there("Brax", name, known, "brax.envs.register_environment")
+    if _takes_backend(envs._envs[name]):
+        return envs.get_environment(name, backend=backend)
+    if backend != BraxTask.backend:
+        raise ConfigError(f"brax:{name} takes no backend: leave out --task.backend {backend}")
+    return envs.get_environment(name)
+
+
+def _takes_backend(make: Callable[..., Any]) -> bool:
+    """Whether what makes an environment has a parameter "backend", or takes any."""
+    parameters = inspect.signature(make).parameters.values()
+    return any(parameter.name == "backend" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _not_there(package: str, name: str, known: Iterable[str], register: str) -> UnknownNameError:
+    """Return (not raise) an error for an environment that the package does not have."""
+    error = unknown_name(f"{package} environment", name, known)
+    return UnknownNameError(
+        f"{error}. One of your own must first be registered, with {register}(...), by the script that trains: see "
+        "docs/interop.md"
+    )
 
 
 def _load_playground(name: str) -> Any:
@@ -405,8 +425,10 @@ def _load_playground(name: str) -> Any:
             "MuJoCo Playground is not installed: pip install playground (its legged robots are fetched from the "
             "network at first use)"
         ) from None
-    if name not in registry.ALL_ENVS:
-        raise unknown_name("Playground environment", name, registry.ALL_ENVS)
+    suites = (registry.dm_control_suite, registry.locomotion, registry.manipulation)
+    known = [known for suite in suites for known in suite.ALL_ENVS]  # the registry's own list lacks later ones
+    if name not in known:
+        raise _not_there("Playground", name, known, "mujoco_playground.dm_control_suite.register_environment")
     config = registry.get_default_config(name)
     if jax.default_backend() == "cpu" and config.get("impl", "jax") != "jax":
         config.impl = "jax"  # Warp needs an NVIDIA GPU
