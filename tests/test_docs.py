@@ -2,10 +2,12 @@
 
 import io
 import json
+import math
 import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,24 +102,69 @@ def test_stated_tolerances_are_those_of_the_parity_test():
     assert f"| 0.1 s | {tolerance[1]} | {tolerance[2]} |" in text_of(ROOT / "docs" / "physics.md")
 
 
+def run_example(page: str, name: str) -> dict[str, Any]:
+    """Run a page's example as a module; returns what it defines."""
+    example = re.search(
+        rf"<!-- test: {name} -->\n```python\n(?P<code>.*?)```", text_of(ROOT / "docs" / page), re.DOTALL
+    )
+    assert example is not None
+    scope = {"__name__": name}
+    exec(example["code"], scope)
+    return scope
+
+
 def test_the_example_task_works(monkeypatch):
     import jax
 
     from jaxloco.envs.env import Env
 
-    page = text_of(ROOT / "docs" / "environments.md")
-    example = re.search(r"<!-- test: task -->\n```python\n(?P<code>.*?)```", page, re.DOTALL)
-    assert example is not None
     monkeypatch.setattr("jaxloco.tasks.TASKS", dict(TASKS))
-    scope = {"__name__": "stand"}
-    exec(example["code"], scope)
-    recipe = scope["RECIPE"]
+    recipe = run_example("environments.md", "task")["RECIPE"]
     env = Env(recipe.task.spec(), "native")
     state = jax.eval_shape(
         lambda key: env.step(env.reset(key), jax.numpy.zeros(env.action_size)), jax.random.PRNGKey(0)
     )
     assert state.observation["actor"].shape == (5,)
     assert recipe.task.name == "stand"
+
+
+@pytest.fixture
+def own_environment(monkeypatch) -> dict[str, Any]:
+    """The example of an environment of one's own, registered for this test."""
+    envs = pytest.importorskip("brax.envs")
+    monkeypatch.setattr(envs, "_envs", dict(envs._envs))
+    return run_example("interop.md", "own")
+
+
+def test_the_example_of_an_environment_of_one_s_own_works(own_environment):
+    import jax
+
+    env = recipe("brax:slide").task.spec().build()
+    state = env.reset(jax.random.PRNGKey(0))
+    position, velocity = (float(x) for x in state.observation["actor"])
+    state = env.step(state, jax.numpy.ones(1))
+    velocity += 0.05
+    position += 0.05 * velocity
+    assert state.observation["actor"].tolist() == pytest.approx([position, velocity])
+    assert float(state.reward) == pytest.approx(math.exp(-(position**2))) and not bool(state.terminated)
+    assert env.reward_weights == {"total": 1.0, "position": 1.0}
+
+
+@pytest.mark.slow
+def test_an_environment_of_one_s_own_is_trained_and_evaluated_by_the_script_that_registers_it(
+    own_environment, tmp_path, monkeypatch, capsys
+):
+    import jax
+
+    monkeypatch.chdir(tmp_path)
+    precision = jax.config.jax_default_matmul_precision
+    short = "--n-envs 8 --total-timesteps 256 --ppo.n-minibatches 2 --eval-episodes 2 --quiet"
+    try:
+        assert own_environment["main"](["train", "brax:slide", "--task.episode-steps", "20", *short.split()]) == 0
+        assert own_environment["main"](["evaluate", "runs", "--episodes", "4"]) == 0
+    finally:
+        jax.config.update("jax_default_matmul_precision", precision)
+    assert json.loads(capsys.readouterr().out)["episodes"] == 4
 
 
 def test_readme_sets_up_and_tests_with_one_block():
