@@ -356,3 +356,11 @@ def in_environment(variables: dict[str, str], *words: str) -> "subprocess.Comple
     """Run Python with these variables, and none of JAX's but them."""
     own = {key: text for key, text in os.environ.items() if not key.startswith("JAX_")}
     return subprocess.run([sys.executable, *words], env=own | variables, capture_output=True, text=True)
+
+
+def test_a_reader_that_has_read_enough_ends_the_command_without_a_word():
+    command = [sys.executable, "-m", "jaxloco", "doctor", "anymal_c"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        error = process.stderr.read()
+    assert (process.returncode, error) == (141, "")
