@@ -46,7 +46,7 @@ class CostOptions:
     substeps: tuple[int, ...] = (1, 2, 5, 10)
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     at: int = 256
-    seconds: float = 120.0
+    seconds: float = 400.0
     repetitions: int = 3
     iterations: int = 2
     out: str | None = None

@@ -629,6 +629,13 @@ def test_sizes_after_one_that_took_too_long_are_left_out_and_said_so(monkeypatch
     assert axis["left_out"][0]["n_envs"] == 2 and "took 3 s" in axis["left_out"][0]["reason"]
 
 
+def test_no_required_number_of_robots_is_left_out_where_16384_take_as_long_as_on_two_cores():
+    result = common.read_result(common.RESULTS / "cost.json")["axes"]["n_envs"]
+    slowest = max(size["seconds"] for size in result["sizes"] if size["n_envs"] < 32768)
+    own = cost.CostOptions()
+    assert own.n_envs[-1] == 32768 and slowest < own.seconds / 2
+
+
 def test_a_size_that_does_not_fit_is_left_out_with_the_reason_and_the_others_are_measured(
     monkeypatch: pytest.MonkeyPatch,
 ):
