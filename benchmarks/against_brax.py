@@ -14,9 +14,11 @@ from typing import Any
 from unittest import mock
 
 from benchmarks import common
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, JaxlocoError
 
 NAME = "against_brax"
+COMPILING = 2
+"""Brax's turns that are expected to compile: the second gets arguments of another layout than the first."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def configured(own: BraxOptions) -> Any:
 
 def turn(config: Any, engine: str, own: BraxOptions) -> Callable[[], object]:
     """Compile our training and return a function that does the iterations of one turn."""
-    training = common.Training(replace(config, physics=engine), total=(own.repetitions + 2) * own.iterations)
+    training = common.Training(replace(config, physics=engine), total=(own.repetitions + 1) * own.iterations)
     go_on = partial(training, own.iterations)
     go_on()  # the first rollouts meet robots that have just been set down
     return go_on
@@ -105,13 +107,15 @@ def train_with_brax(config: Any, own: BraxOptions, between: Callable[[], None]) 
     Args:
         config: Our configuration; the one that Brax gets is made of it.
         own: Options.
-        between: Called after each of Brax's turns but the first, which compiles.
+        between: Called after each of Brax's turns that counts.
 
     Returns:
-        Environment steps per second of each turn but the first.
+        Environment steps per second of each turn in which nothing was compiled, as many as there are repetitions at
+        most.
 
     Raises:
         ConfigError: The robots cannot be shared among the mini-batches.
+        JaxlocoError: Something was compiled in every turn.
     """
     import jax
     from brax.training.agents.ppo import train as ppo
@@ -124,18 +128,22 @@ def train_with_brax(config: Any, own: BraxOptions, between: Callable[[], None]) 
         raise ConfigError(f"n_envs {config.n_envs}: must be a multiple of {divisor}")
     env = BraxEnv(config.task.spec().build(own.engine))
     speeds: list[float] = []
+    turns = own.repetitions + COMPILING
 
-    def report(_: int, metrics: Mapping[str, Any]) -> None:
-        if "training/sps" in metrics:
-            speeds.append(float(metrics["training/sps"]))
-            if len(speeds) > 1:
+    with replicated_by_hand(), compilations() as compiled:
+
+        def report(_: int, metrics: Mapping[str, Any]) -> None:
+            if "training/sps" not in metrics or len(speeds) == own.repetitions:
+                return
+            if not compiled:
+                speeds.append(float(metrics["training/sps"]))
                 between()
+            compiled.clear()
 
-    with replicated_by_hand():
         ppo.train(
             env,
-            num_timesteps=(own.repetitions + 1) * own.iterations * config.steps_per_iteration,
-            num_evals=own.repetitions + 2,
+            num_timesteps=turns * own.iterations * config.steps_per_iteration,
+            num_evals=turns + 1,
             run_evals=False,
             progress_fn=report,
             episode_length=env.episode_length,
@@ -144,7 +152,27 @@ def train_with_brax(config: Any, own: BraxOptions, between: Callable[[], None]) 
             network_factory=brax_networks(config, privileged="critic" in env.env.observation_sizes),
             **brax_options(config),
         )
-    return speeds[1:]
+    if not speeds:
+        raise JaxlocoError(f"Brax compiled in each of its {turns} turns: none can be counted")
+    return speeds
+
+
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    """Give a list to which JAX adds the name of each program that it compiles, or takes from its cache, meanwhile."""
+    import jax
+
+    names: list[str] = []
+
+    def listen(event: str, _: float, **about: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(about.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def brax_networks(config: Any, *, privileged: bool) -> Callable[..., Any]:
