@@ -25,7 +25,6 @@ class Go1Options(training_speed.SpeedOptions):
 
     task: str = "go1-velocity"
     n_envs: int = 1024
-    iterations: int = 3
     warm_up: int = 40
     net_arch: tuple[int, ...] = (128, 128)
     mjx_envs: int = 0

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import common, parts, plots, training_speed
+from jaxloco.checks import check_not_negative
 
 NAME = "gpu_speed"
 
@@ -20,7 +21,7 @@ class GpuOptions:
         physics: Engine.
         n_envs: Number of robots.
         repetitions: How often each part has its turn.
-        iterations: Rollouts (and updates) per turn.
+        iterations: Rollouts (and updates) per turn; 0 for those in which spare first states are drawn anew once.
         warm_up: Iterations of training before the first turn.
         seeds: How many seeds to train at once; 0 to leave that out.
         seed_envs: Robots of each of these seeds, and of the one that they are compared with.
@@ -31,14 +32,15 @@ class GpuOptions:
     physics: str = "auto"
     n_envs: int = 8192
     repetitions: int = 5
-    iterations: int = 3
+    iterations: int = 0
     warm_up: int = 30
     seeds: int = 8
     seed_envs: int = 1024
     out: str | None = None
 
     def __post_init__(self) -> None:
-        common.at_least_one(self, "n_envs", "repetitions", "iterations", "seed_envs")
+        common.at_least_one(self, "n_envs", "repetitions", "seed_envs")
+        check_not_negative(self, "iterations")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -75,11 +77,12 @@ def _recipe(own: GpuOptions, n_envs: int, seeds: int = 1) -> Any:
 def measure(own: GpuOptions) -> tuple[dict[str, list[float]], str]:
     """Let the stages of `parts` take turns: µs per env step of each by turn; and the engine's name."""
     config = _recipe(own, own.n_envs)
-    training = common.Training(config, total=own.warm_up + own.repetitions * own.iterations)
+    iterations = parts.iterations_per_turn(own.iterations, config)
+    training = common.Training(config, total=own.warm_up + own.repetitions * iterations)
     training(own.warm_up or 1)
     stages = parts.Stages(training)
-    turns = [stages.turn(stages.record(), own.iterations) for _ in range(own.repetitions)]
-    times = training_speed.per_env_step(turns, config.steps_per_iteration * own.iterations)
+    turns = [stages.turn(iterations)[0] for _ in range(own.repetitions)]
+    times = training_speed.per_env_step(turns, config.steps_per_iteration * iterations)
     return times, training.env.engine
 
 
@@ -92,7 +95,8 @@ def several_seeds(own: GpuOptions) -> dict[str, Any]:
     turns: dict[str, list[float]] = {name: [] for name in trainings}
     for _ in range(own.repetitions):
         for name, training in trainings.items():
-            turns[name].append(common.seconds(partial(training, own.iterations)))
+            iterations = parts.iterations_per_turn(own.iterations, training.config)
+            turns[name].append(common.seconds(partial(training, iterations)))
     ratio = [several / one for one, several in zip(turns["one"], turns["several"], strict=True)]
     return {
         "seeds": own.seeds,

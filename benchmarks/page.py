@@ -588,6 +588,7 @@ def _speed(document: Result) -> str:
     return f"{_speeds(document)}\n\n{_parts(document)}"
 
 
+WITHOUT_RESETS = "An older measurement, which missed the iterations in which spare first states are drawn anew."
 OLDER = "An older measurement, in which environment and policy met different simulations"
 
 
@@ -609,7 +610,8 @@ def _dashes(name: str) -> str:
 def _split(document: Result) -> str:
     if plots.MICROSECONDS not in document:
         return f"{OLDER}, is not shown. `jaxloco bench time-split` measures anew."
-    return f"{plots.name_of(document)}:\n\n{_parts(document)}"
+    note = "" if "iterations_per_turn" in document else f"\n\n{WITHOUT_RESETS}"
+    return f"{plots.name_of(document)}:\n\n{_parts(document)}{note}"
 
 
 def _cost(document: Result) -> str:

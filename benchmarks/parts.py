@@ -2,12 +2,17 @@
 
 Each stage does what the one before it does, and more: physics alone, the environment, the rollout, the training. All of
 them would be different simulations if each had controls of its own, and robots that lie on the ground cost another time
-than robots that walk. So a rollout is recorded, and physics and environment replay it, from the same states.
+than robots that walk. So each rollout is recorded, and physics and environment replay it, from the same states.
+
+Drawing first states anew is rare and costs as much as several steps: a turn has its share of that if its iterations are
+all those between two expiries of the spare ones, see `iterations_per_turn`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from benchmarks import common
 
@@ -33,6 +38,21 @@ def split(times: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     stages = [stage for stage in PARTS if stage in times]
     names = {**PARTS, stages[0]: "physics"}
     return common.increments({names[stage]: times[stage] for stage in stages})
+
+
+def iterations_per_turn(asked: int, config: Any) -> int:
+    """Return how many iterations a turn has: as many as asked for, or if 0 those between two expiries of spares."""
+    from jaxloco.training import loop
+
+    return asked or loop.spare_iterations(config.ppo.n_steps)
+
+
+def copied(state: Any) -> Any:
+    """Copy a training's state, which the next iteration would reuse the memory of."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(jnp.copy, state)
 
 
 class Tape(NamedTuple):
@@ -65,6 +85,7 @@ class Stages:
     def __init__(self, training: common.Training, more: Mapping[str, Callable[..., Any]] | None = None) -> None:
         self.training = training
         env, agent = training.env, training.agent
+        self._begin = _compiled(training, partial(_begin, agent, training.total))
         self._record = _compiled(training, partial(_record, env, agent))
         functions = {
             "physics": partial(_physics, env),
@@ -73,22 +94,33 @@ class Stages:
             **(more or {}),
         }
         self._programs = {name: _compiled(training, function, with_tape=True) for name, function in functions.items()}
-        tape = self.record()
+        recorded = self.record()
         for program in self._programs.values():
-            program(training.state, tape)
+            program(*recorded)
 
-    def record(self) -> Tape:
-        """Record a rollout from where the training stands."""
-        tape: Tape = self._record(self.training.state)[1]
-        return tape
-
-    def turn(self, tape: Tape, iterations: int) -> dict[str, float]:
-        """Time each stage, the training at last, which goes on from the tape's start. Returns seconds."""
+    def record(self) -> tuple[Any, Tape]:
+        """Record the rollout of the training's next iteration; return the state that it begins with too."""
         state = self.training.state
-        seconds = {
-            name: common.seconds(partial(program, state, tape), iterations) for name, program in self._programs.items()
-        }
-        return {**seconds, "training": common.seconds(partial(self.training, iterations))}
+        state = state._replace(robots=self._begin(state)[0])
+        return state, self._record(state)[1]
+
+    def turn(self, iterations: int) -> tuple[dict[str, float], float]:
+        """Time each stage over the training's next iterations, and at last the training, which goes on by them.
+
+        Returns:
+            Seconds of each stage, all iterations together; and how often a device drew spare first states, per
+            iteration.
+        """
+        training, start = self.training, copied(self.training.state)
+        seconds, refills = dict.fromkeys(self._programs, 0.0), 0.0
+        for _ in range(iterations):
+            state, tape = self.record()
+            refills += float(np.mean(np.sum(np.asarray(tape.refills), axis=0)))
+            for name, program in self._programs.items():
+                seconds[name] += common.seconds(partial(program, state, tape))
+            training(1)
+        training.state = start
+        return {**seconds, "training": common.seconds(partial(training, iterations))}, refills / iterations
 
 
 def _compiled(training: common.Training, function: Callable[..., Any], *, with_tape: bool = False) -> Any:
@@ -103,6 +135,14 @@ def _compiled(training: common.Training, function: Callable[..., Any], *, with_t
     effort = trainer.effort_of(training.config)
     program = sharding.over_robots(function, mesh, places, (SPLIT, SPLIT_SECOND), effort=effort)
     return lambda *arguments: jax.block_until_ready(program(*arguments))
+
+
+def _begin(agent: Any, total: int, state: Any) -> tuple[Any, Any]:
+    import jax.numpy as jnp
+
+    from jaxloco.training import loop
+
+    return loop.beginning(agent, state, jnp.int32(total)), ()
 
 
 def _record(env: Any, agent: Any, state: Any) -> tuple[Any, Tape]:

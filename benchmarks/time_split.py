@@ -41,6 +41,7 @@ def run(own: SplitOptions) -> dict[str, Any]:
         "n_envs": config.n_envs,
         "symmetry": config.ppo.symmetry,
         "motor_curves": own.motor_curves,
+        "iterations_per_turn": parts.iterations_per_turn(own.iterations, config),
         "env_steps_per_second": {name: common.spread([1e6 / time for time in times[name]]) for name in parts.PARTS},
         "refills_per_iteration": common.spread(refills),
         plots.MICROSECONDS: {part: common.spread(values) for part, values in split(times, refills).items()},
@@ -55,17 +56,21 @@ def measure(own: SplitOptions) -> tuple[dict[str, list[float]], list[float]]:
         iteration draws spare first states.
     """
     training = training_speed.warmed_up(own)
+    iterations = parts.iterations_per_turn(own.iterations, training.config)
     robots = training.state.robots.robots
     bare = training_speed.raw_stepper(training.env, robots, training.config.ppo.n_steps, bare=True)
     more = {"refill": partial(_refill, training.env), "advantages": partial(_advantages, training.agent)}
     stages = parts.Stages(training, more)
     turns, refills = [], []
     for _ in range(own.repetitions):
-        tape = stages.record()
-        refills.append(float(np.mean(np.sum(np.asarray(tape.refills), axis=0))))
-        turn = {"bare": common.seconds(bare, own.iterations), **stages.turn(tape, own.iterations)}
-        turns.append({**turn, "one_by_one": common.seconds(partial(training, 1), own.iterations)})
-    return training_speed.per_env_step(turns, own.iterations * training.config.steps_per_iteration), refills
+        start = parts.copied(training.state)
+        before = common.seconds(bare, iterations)
+        seconds, drawn = stages.turn(iterations)
+        training.state = start
+        one_by_one = common.seconds(partial(training, 1), iterations)
+        turns.append({"bare": before, **seconds, "one_by_one": one_by_one})
+        refills.append(drawn)
+    return training_speed.per_env_step(turns, iterations * training.config.steps_per_iteration), refills
 
 
 def split(times: Mapping[str, Sequence[float]], refills: Sequence[float]) -> dict[str, list[float]]:

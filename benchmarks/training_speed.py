@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common, parts, plots
+from jaxloco.checks import check_not_negative
 
 NAME = "training_speed"
 
@@ -32,7 +33,7 @@ class LoopOptions:
         task: Task whose recipe is measured.
         n_envs: Number of robots; the recipe's if 0.
         repetitions: How often each stage has its turn.
-        iterations: Rollouts (and updates) per turn.
+        iterations: Rollouts (and updates) per turn; 0 for those in which spare first states are drawn anew once.
         warm_up: Iterations of training before the first turn, so that robots stand rather than fall.
         net_arch: Widths of the hidden layers of actor and critic; the recipe's if none.
         symmetry: Option --ppo.symmetry; the recipe's if none.
@@ -43,7 +44,7 @@ class LoopOptions:
     task: str = "upkie-balance"
     n_envs: int = 0
     repetitions: int = 7
-    iterations: int = 5
+    iterations: int = 0
     warm_up: int = 60
     net_arch: tuple[int, ...] = ()
     symmetry: str | None = None
@@ -51,7 +52,8 @@ class LoopOptions:
     out: str | None = None
 
     def __post_init__(self) -> None:
-        common.at_least_one(self, "repetitions", "iterations")
+        common.at_least_one(self, "repetitions")
+        check_not_negative(self, "iterations")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def run(own: SpeedOptions) -> dict[str, Any]:
         "net_arch": list(config.network.net_arch_pi),
         "symmetry": config.ppo.symmetry,
         "motor_curves": own.motor_curves,
-        "iterations_per_turn": own.iterations,
+        "iterations_per_turn": parts.iterations_per_turn(own.iterations, config),
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
         **{f"training_over_{name}": _ratio(speeds["training"], speeds[name]) for name in RAW},
         plots.MICROSECONDS: {part: common.spread(times) for part, times in parts.split(turns).items()},
@@ -122,7 +124,7 @@ def described(own: LoopOptions, config: Any) -> Any:
 def warmed_up(own: LoopOptions) -> common.Training:
     """Compile a training and let it do its first iterations."""
     config = configured(own)
-    total = own.warm_up + 2 * own.repetitions * own.iterations + 1
+    total = own.warm_up + own.repetitions * parts.iterations_per_turn(own.iterations, config) + 1
     training = common.Training(config, described(own, config), total)
     training(own.warm_up + 1)
     return training
@@ -131,14 +133,15 @@ def warmed_up(own: LoopOptions) -> common.Training:
 def measure(own: LoopOptions) -> dict[str, list[float]]:
     """Let the stages of `parts`, and `RAW` before them, take turns; µs per env step by turn."""
     training = warmed_up(own)
+    iterations = parts.iterations_per_turn(own.iterations, training.config)
     simulation = training.env, training.state.robots.robots, training.config.ppo.n_steps
     raw = {name: raw_stepper(*simulation, bare=bare) for name, bare in RAW.items()}
     stages = parts.Stages(training)
     turns = []
     for _ in range(own.repetitions):
-        seconds = {name: common.seconds(step, own.iterations) for name, step in raw.items()}
-        turns.append({**seconds, **stages.turn(stages.record(), own.iterations)})
-    return per_env_step(turns, own.iterations * training.config.steps_per_iteration)
+        seconds = {name: common.seconds(step, iterations) for name, step in raw.items()}
+        turns.append({**seconds, **stages.turn(iterations)[0]})
+    return per_env_step(turns, iterations * training.config.steps_per_iteration)
 
 
 def per_env_step(turns: Sequence[Mapping[str, float]], steps: int) -> dict[str, list[float]]:

@@ -282,17 +282,36 @@ def test_physics_and_environment_replay_the_very_rollout():
     training = common.Training(replace(recipe("cartpole"), n_envs=16))
     training(2)
     stages = parts.Stages(training)
-    tape, programs = stages.record(), stages._programs
-    rolled_out, trajectory = programs["rollout"](training.state, tape)
-    replayed, (_, reward, *_) = programs["environment"](training.state, tape)
+    (state, tape), programs = stages.record(), stages._programs
+    rolled_out, trajectory = programs["rollout"](state, tape)
+    replayed, (_, reward, *_) = programs["environment"](state, tape)
     np.testing.assert_allclose(reward, trajectory.reward, rtol=1e-4, atol=1e-5)
     for one, other in zip(rolled_out.robots.physics, replayed.robots.physics, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
-    env, params = training.env, training.state.robots.robots.params
+    env, params = training.env, state.robots.robots.params
     before, controls = jax.tree.map(lambda x: x[0], (tape.physics, tape.controls))
     after, _ = jax.vmap(env.physics.step)(params, before, controls)
     going_on = ~np.asarray(trajectory.terminated[0] | trajectory.truncated[0])
     np.testing.assert_allclose(after.qpos[going_on], tape.physics.qpos[1][going_on], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_turn_goes_through_the_iterations_of_the_training_and_meets_an_expiry_of_spares():
+    import jax
+
+    from jaxloco.tasks import recipe
+
+    config = replace(recipe("cartpole"), n_envs=16)
+    training, alone = (common.Training(config, total=20) for _ in range(2))
+    iterations = parts.iterations_per_turn(0, config)
+    assert iterations == 256 // 32 and parts.iterations_per_turn(3, config) == 3
+    for one in (training, alone):
+        one(2)
+    seconds, refills = parts.Stages(training).turn(iterations)
+    alone(iterations)
+    assert list(seconds) == ["physics", "environment", "rollout", "training"] and min(seconds.values()) > 0.0
+    assert refills >= 1.0 / iterations
+    jax.tree.map(np.testing.assert_array_equal, training.state, alone.state)
 
 
 def test_raw_stepping_starts_each_call_from_the_given_robots():
@@ -795,7 +814,9 @@ def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
     split = time_split.SplitOptions("cartpole", n_envs=16, repetitions=1, iterations=1, warm_up=1)
     result = time_split.run(split)
     assert set(result[plots.MICROSECONDS]) == set(time_split.PARTS) and "reset" in time_split.show(result)
-    assert "| reset | " in page._split(result)
+    assert "| reset | " in page._split(result) and page.WITHOUT_RESETS not in page._split(result)
+    del result["iterations_per_turn"]
+    assert page.WITHOUT_RESETS in page._split(result)
 
 
 @pytest.mark.slow

@@ -154,19 +154,35 @@ def iterate(
 
 @partial(jax.jit, static_argnums=(0, 1))  # traced once, though `iterate` needs its shapes too
 def _iteration(env: Environment, agent: Agent, state: TrainState, total: jax.Array) -> tuple[TrainState, Totals]:
-    progress = state.iteration.astype(jnp.float32) / total.astype(jnp.float32)
     split = agent.each(jax.random.split)(state.key)
     key, key_rollout = split[..., 0, :], split[..., 1, :]
     keys = agent.fold(agent.each(partial(_robot_keys, state.robots.spare_used.shape[-1]))(key_rollout))
-    robots = batch.set_progress(agent.fold(state.robots), progress)
-    robots = batch.expire(robots, state.iteration % max(1, SPARE_STEPS // agent.config.n_steps) == 0)
+    robots = beginning(agent, state, total)
     robots, trajectory, sums, crash = collect(env, agent, state.learner, robots, state.crash, keys)
-    learn = agent.each(partial(_learn, agent, 1.0 - progress))
+    learn = agent.each(partial(_learn, agent, 1.0 - _progress(state, total)))
     learner, metrics = learn(state.learner, _by_seed(agent, trajectory))
     levels = agent.each(partial(_levels, env.ground.terrain))(agent.unfold(env.tile(robots.robots)))
     robots = agent.unfold(robots)
     metrics[SUCCESS] = jnp.mean(robots.robots.curriculum.success, axis=-1)  # of this device
     return TrainState(learner, robots, crash, key, state.iteration + 1), Totals(sums, metrics, levels)
+
+
+def beginning(agent: Agent, state: TrainState, total: jax.Array) -> BatchState:
+    """Return the robots as an iteration begins with them, those of all seeds in one row, (N, …).
+
+    They are told how much of a run of `total` iterations, (), is done; where that is due, their spares have expired.
+    """
+    robots = batch.set_progress(agent.fold(state.robots), _progress(state, total))
+    return batch.expire(robots, state.iteration % spare_iterations(agent.config.n_steps) == 0)
+
+
+def spare_iterations(n_steps: int) -> int:
+    """Return after how many iterations of `n_steps` control steps spare first states expire."""
+    return max(1, SPARE_STEPS // n_steps)
+
+
+def _progress(state: TrainState, total: jax.Array) -> jax.Array:
+    return state.iteration.astype(jnp.float32) / total.astype(jnp.float32)
 
 
 def _levels(terrain: Terrain, tile: Tile) -> jax.Array:
