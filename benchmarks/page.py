@@ -80,7 +80,8 @@ def write_page(page: Path, results: Path) -> None:
 def pictures(documents: Mapping[str, Result], folder: Path) -> dict[str, str]:
     """Draw what can be drawn into `images/` of a folder, and return what shows each picture there, by its name."""
     speeds = [documents[name] for name in ("training_speed", "go1_speed", "gpu_speed") if name in documents]
-    split = [documents["time_split"]] if plots.MICROSECONDS in documents.get("time_split", {}) else []
+    found = [documents.get(name, {}) for name in ("time_split", "time_split_gpu")]
+    split = [document for document in found if plots.MICROSECONDS in document]
     drawn: dict[str, tuple[Callable[..., str], Any]] = {}
     if speeds:
         drawn |= {"speed": (plots.plot_speeds, speeds), "time": (plots.plot_times, speeds + split)}
@@ -108,7 +109,7 @@ def tables(documents: Mapping[str, Result], pictures: Mapping[str, str] | None =
         parts.append("### Where the time goes, Upkie\n\n" + _speed(documents["training_speed"]))
     if "go1_speed" in documents:
         parts.append("### Where the time goes, Go1\n\n" + _speed(documents["go1_speed"]))
-    commands = {item.benchmark: item.command for item in REQUIREMENTS} | {"cost_gpu": _COST_GPU}
+    commands = {item.benchmark: item.command for item in REQUIREMENTS} | OTHER_COMMANDS
     for name, title, show in FURTHER:
         command = commands.get(name, f"jaxloco bench {_dashes(name)}")
         text = show(documents[name]) if name in documents else f"Not measured yet: `{command}`"
@@ -360,7 +361,15 @@ _BRAX_GPU = (
     "jaxloco bench against-brax --n-envs 8192 --engine warp --engines warp --iterations 10 "
     "--out benchmarks/results/against_brax_gpu.json"
 )
-_COST_GPU = "jaxloco bench cost --out benchmarks/results/cost_gpu.json"
+OTHER_COMMANDS = {
+    "raw_physics_gpu": "jaxloco bench raw-physics --n-envs 8192 --out benchmarks/results/raw_physics_gpu.json",
+    "time_split_gpu": (
+        "jaxloco bench time-split --physics warp --n-envs 8192 --out benchmarks/results/time_split_gpu.json"
+    ),
+    "cost_gpu": "jaxloco bench cost --out benchmarks/results/cost_gpu.json",
+}
+"""What measures results that no requirement names, where the name of the file does not say it."""
+
 _SB3 = "jaxloco bench against-sb3"
 _ONBOARD = "jaxloco bench onboard RUN/policy"
 _WALK = "jaxloco bench velocity-run --seeds 0 1 2"
@@ -611,7 +620,8 @@ def _split(document: Result) -> str:
     if plots.MICROSECONDS not in document:
         return f"{OLDER}, is not shown. `jaxloco bench time-split` measures anew."
     note = "" if "iterations_per_turn" in document else f"\n\n{WITHOUT_RESETS}"
-    return f"{plots.name_of(document)}:\n\n{_parts(document)}{note}"
+    engine = f", {document['physics']} engine" if "physics" in document else ""
+    return f"{plots.name_of(document)}{engine}:\n\n{_parts(document)}{note}"
 
 
 def _cost(document: Result) -> str:
@@ -670,6 +680,8 @@ FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("time_split", "Where the time of an iteration goes", _split),
     ("cost", "Cost against robots, substeps and network width", _cost),
     ("gpu_speed", "On a GPU", _gpu),
+    ("raw_physics_gpu", "Raw physics of each engine, on a GPU", _engines),
+    ("time_split_gpu", "Where the time of an iteration goes, on a GPU", _split),
     ("cost_gpu", "Cost on a GPU", _cost),
     ("against_brax", "Against Brax, on a CPU", _versus),
     ("against_brax_gpu", "Against Brax, on a GPU", _versus),

@@ -33,16 +33,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: SplitOptions) -> dict[str, Any]:
     """Measure every part; plain JSON values."""
+    from jaxloco.physics.engines import choose_engine
+
     config = training_speed.configured(own)
     times, refills = measure(own)
+    stages = [name for name in parts.PARTS if name in times]
     return {
         **common.ran_with(config),
         "task": own.task,
+        "physics": choose_engine(own.physics),
         "n_envs": config.n_envs,
         "symmetry": config.ppo.symmetry,
         "motor_curves": own.motor_curves,
         "iterations_per_turn": parts.iterations_per_turn(own.iterations, config),
-        "env_steps_per_second": {name: common.spread([1e6 / time for time in times[name]]) for name in parts.PARTS},
+        "env_steps_per_second": {name: common.spread([1e6 / time for time in times[name]]) for name in stages},
         "refills_per_iteration": common.spread(refills),
         plots.MICROSECONDS: {part: common.spread(values) for part, values in split(times, refills).items()},
     }
@@ -52,23 +56,22 @@ def measure(own: SplitOptions) -> tuple[dict[str, list[float]], list[float]]:
     """Let everything take turns.
 
     Returns:
-        µs per env step by turn: the stages of `parts`, "refill", "advantages" and "one_by_one"; and how often an
-        iteration draws spare first states.
+        µs per env step by turn: the stages of `parts`, of which "bare" is there for the native engine only, "refill",
+        "advantages" and "one_by_one"; and how often an iteration draws spare first states.
     """
     training = training_speed.warmed_up(own)
     iterations = parts.iterations_per_turn(own.iterations, training.config)
-    robots = training.state.robots.robots
-    bare = training_speed.raw_stepper(training.env, robots, training.config.ppo.n_steps, bare=True)
+    bare = training_speed.raw_steppers(training, "bare")
     more = {"refill": partial(_refill, training.env), "advantages": partial(_advantages, training.agent)}
     stages = parts.Stages(training, more)
     turns, refills = [], []
     for _ in range(own.repetitions):
         start = parts.copied(training.state)
-        before = common.seconds(bare, iterations)
+        before = {name: common.seconds(step, iterations) for name, step in bare.items()}
         seconds, drawn = stages.turn(iterations)
         training.state = start
         one_by_one = common.seconds(partial(training, 1), iterations)
-        turns.append({"bare": before, **seconds, "one_by_one": one_by_one})
+        turns.append({**before, **seconds, "one_by_one": one_by_one})
         refills.append(drawn)
     return training_speed.per_env_step(turns, iterations * training.config.steps_per_iteration), refills
 
@@ -81,7 +84,8 @@ def split(times: Mapping[str, Sequence[float]], refills: Sequence[float]) -> dic
         refills: How often all spare first states are drawn in an iteration, by turn.
 
     Returns:
-        Time of each part by turn, in the same unit. The host's comes on top of an iteration among many in one call.
+        Time of each part by turn, in the same unit; without "bare", physics is one part. The host's comes on top of an
+        iteration among many in one call.
     """
     found = {name: np.array(values) for name, values in parts.split(times).items()}
     found["reset"] = np.array(refills) * times["refill"]
@@ -89,7 +93,7 @@ def split(times: Mapping[str, Sequence[float]], refills: Sequence[float]) -> dic
     found["environment"] -= found["reset"]
     found["update"] -= found["advantages"]
     found["host"] = np.array(times["one_by_one"]) - times["training"]
-    return {name: found[name].tolist() for name in PARTS}
+    return {name: found[name].tolist() for name in PARTS if name in found}
 
 
 def _refill(env: Any, state: Any, _: parts.Tape) -> tuple[Any, Any]:

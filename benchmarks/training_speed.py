@@ -31,6 +31,7 @@ class LoopOptions:
 
     Attributes:
         task: Task whose recipe is measured.
+        physics: Engine; raw stepping is measured beside the native one only.
         n_envs: Number of robots; the recipe's if 0.
         repetitions: How often each stage has its turn.
         iterations: Rollouts (and updates) per turn; 0 for those in which spare first states are drawn anew once.
@@ -42,6 +43,7 @@ class LoopOptions:
     """
 
     task: str = "upkie-balance"
+    physics: str = "native"
     n_envs: int = 0
     repetitions: int = 7
     iterations: int = 0
@@ -76,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: SpeedOptions) -> dict[str, Any]:
     """Measure everything; plain JSON values."""
+    from jaxloco.physics.engines import choose_engine
+
     # Compilation first: this process is idle then.
     compilation = compile_times(own) if own.compilations else None
     config = configured(own)
@@ -84,13 +88,14 @@ def run(own: SpeedOptions) -> dict[str, Any]:
     return {
         **common.ran_with(config),
         "task": own.task,
+        "physics": choose_engine(own.physics),
         "n_envs": config.n_envs,
         "net_arch": list(config.network.net_arch_pi),
         "symmetry": config.ppo.symmetry,
         "motor_curves": own.motor_curves,
         "iterations_per_turn": parts.iterations_per_turn(own.iterations, config),
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
-        **{f"training_over_{name}": _ratio(speeds["training"], speeds[name]) for name in RAW},
+        **{f"training_over_{name}": _ratio(speeds["training"], speeds[name]) for name in RAW if name in speeds},
         plots.MICROSECONDS: {part: common.spread(times) for part, times in parts.split(turns).items()},
         "compilation": compilation,
     }
@@ -112,7 +117,7 @@ def configured(own: LoopOptions) -> Any:
     network = config.network
     if own.net_arch:
         network = replace(network, net_arch_pi=own.net_arch, net_arch_vf=own.net_arch)
-    return replace(config, physics="native", n_envs=own.n_envs or config.n_envs, ppo=ppo, network=network)
+    return replace(config, physics=own.physics, n_envs=own.n_envs or config.n_envs, ppo=ppo, network=network)
 
 
 def described(own: LoopOptions, config: Any) -> Any:
@@ -131,16 +136,15 @@ def warmed_up(own: LoopOptions) -> common.Training:
 
 
 def measure(own: LoopOptions) -> dict[str, list[float]]:
-    """Let the stages of `parts`, and `RAW` before them, take turns; µs per env step by turn."""
+    """Let the stages of `parts`, and `raw_steppers` before them, take turns; µs per env step by turn."""
     training = warmed_up(own)
     iterations = parts.iterations_per_turn(own.iterations, training.config)
-    simulation = training.env, training.state.robots.robots, training.config.ppo.n_steps
-    raw = {name: raw_stepper(*simulation, bare=bare) for name, bare in RAW.items()}
+    raw = raw_steppers(training, *RAW)
     stages = parts.Stages(training)
     turns = []
     for _ in range(own.repetitions):
-        seconds = {name: common.seconds(step, iterations) for name, step in raw.items()}
-        turns.append({**seconds, **stages.turn(iterations)[0]})
+        before = {name: common.seconds(step, iterations) for name, step in raw.items()}
+        turns.append({**before, **stages.turn(iterations)[0]})
     return per_env_step(turns, iterations * training.config.steps_per_iteration)
 
 
@@ -155,6 +159,19 @@ def default_controls(robot: Any) -> list[float]:
         robot.default_qpos[index] if joint.control == "position" else 0.0
         for joint, index in zip(robot.joints, robot.joint_qpos_indices, strict=True)
     ]
+
+
+def raw_steppers(training: common.Training, *names: str) -> dict[str, Callable[[], None]]:
+    """Return those ways of `RAW` to step the training's robots for a rollout; none if its engine is not the native one.
+
+    Args:
+        training: The training.
+        names: Which of them.
+    """
+    if training.env.engine != "native":
+        return {}
+    simulation = training.env, training.state.robots.robots, training.config.ppo.n_steps
+    return {name: raw_stepper(*simulation, bare=RAW[name]) for name in names}
 
 
 def raw_stepper(env: Any, robots: Any, n_steps: int, *, bare: bool = False) -> Callable[[], None]:
@@ -201,9 +218,11 @@ def compile_times(own: SpeedOptions) -> dict[str, Any]:
 
     Returns:
         Spread of the seconds by engine: "native_cold" and "mjx_cold" with an empty cache, "native_warm" and "mjx_warm"
-        with the cache that the one before left; and "mjx_envs".
+        with the cache that the one before left; and "mjx_envs". Another engine than the native one is in its place.
     """
-    robots = {"native": own.n_envs, "mjx": own.mjx_envs} if own.mjx_envs else {"native": own.n_envs}
+    robots = {own.physics: own.n_envs}
+    if own.mjx_envs:
+        robots.setdefault("mjx", own.mjx_envs)
     seconds: dict[str, list[float]] = {f"{engine}_{state}": [] for engine in robots for state in ("cold", "warm")}
     for _ in range(own.compilations):
         for engine, n_envs in robots.items():
@@ -218,7 +237,7 @@ def compile_in_fresh_process(engine: str, own: SpeedOptions, cache: str) -> floa
     """Return the seconds that `train.py` would spend compiling, in a process of its own.
 
     Args:
-        engine: "native" or "mjx".
+        engine: Name of the engine.
         own: Task and number of robots.
         cache: Folder that stands for the user's cache folder.
 
@@ -251,9 +270,11 @@ def show(result: Mapping[str, Any]) -> str:
         "training": "training loop",
     }
     rows = [
-        [title, *(f"{speeds[name][key]:,.0f}" for key in ("median", "min", "max"))] for name, title in titles.items()
+        [title, *(f"{speeds[name][key]:,.0f}" for key in ("median", "min", "max"))]
+        for name, title in titles.items()
+        if name in speeds
     ]
-    for name in RAW:
+    for name in [name for name in RAW if name in speeds]:
         ratio = result[f"training_over_{name}"]
         rows.append([f"training ÷ {name}", *(f"{ratio[key]:.3f}" for key in ("median", "min", "max"))])
     lines = [common.table(("env steps per second", "median", "min", "max"), rows), "", show_parts(result)]

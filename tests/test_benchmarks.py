@@ -534,6 +534,12 @@ def test_the_committed_page_has_the_marks_and_its_results_can_be_read(tmp_path: 
     assert all((page.PAGE.parent / name).is_file() for _, name in pictures)
 
 
+def test_what_a_gpu_has_not_been_measured_for_is_named_with_its_command():
+    text = page.tables({})
+    for name in ("raw-physics", "time-split", "cost"):
+        assert re.search(f"Not measured yet: `jaxloco bench {name} .*--out benchmarks/results/.*_gpu.json`", text)
+
+
 def test_older_results_show_their_stages_on_the_same_robots_as_parts_of_the_time():
     speeds = {"raw": [1e6], "physics": [9e5], "random": [2e5], "rollout": [5e5], "training": [2.5e5]}
     document = {"env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()}}
@@ -815,8 +821,20 @@ def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
     result = time_split.run(split)
     assert set(result[plots.MICROSECONDS]) == set(time_split.PARTS) and "reset" in time_split.show(result)
     assert "| reset | " in page._split(result) and page.WITHOUT_RESETS not in page._split(result)
+    assert "physics_beyond_raw" in result[plots.MICROSECONDS] and "bare" in result["env_steps_per_second"]
     del result["iterations_per_turn"]
     assert page.WITHOUT_RESETS in page._split(result)
+
+
+@pytest.mark.slow
+def test_the_time_on_another_engine_is_split_without_raw_stepping():
+    own = time_split.SplitOptions("cartpole", "mjx", n_envs=16, repetitions=1, iterations=1, warm_up=1)
+    result = time_split.run(own)
+    assert set(result[plots.MICROSECONDS]) == set(time_split.PARTS) - {"physics_beyond_raw"}
+    assert "bare" not in result["env_steps_per_second"] and ", mjx engine:" in page._split(result)
+    speed = training_speed.SpeedOptions("cartpole", "mjx", 16, repetitions=1, iterations=1, warm_up=1, compilations=0)
+    result = training_speed.run(speed)
+    assert "training_over_raw" not in result and "training ÷" not in training_speed.show(result)
 
 
 @pytest.mark.slow
