@@ -1,13 +1,15 @@
 """Our PPO against Stable-Baselines3's on the Gymnasium version of the same task: speed, and return after equal steps.
 
 Both get the same number of robots, rollout, mini-batches, epochs, rates and network sizes; Stable-Baselines3 steps all
-robots in one call, as a vector environment. Both policies then play the same kind of episodes without noise, at full
-randomization. Seeds are trained alternately, ours first.
+robots in one call, as a vector environment. Both train in what Gymnasium offers, episodes of full length at full
+randomization: without the recipe's curriculum, its wider ranges in training and its shorter episodes. Both policies
+then play the same kind of episodes without noise. Seeds are trained alternately, ours first.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,21 +82,38 @@ def run(own: Sb3Options) -> dict[str, Any]:
         "n_envs": config.n_envs,
         "total_timesteps": own.total_timesteps,
         "seeds": list(own.seeds),
+        "same_episodes": True,
         **figures,
         "ours_over_sb3": common.spread([a / b for a, b in speeds], 3),
     }
 
 
 def train_here(config: Any, episodes: int) -> dict[str, float]:
-    """Train with our loop, compilation not counted, and evaluate."""
+    """Train with our loop, compilation not counted, in episodes like those of Gymnasium, and evaluate."""
     from jaxloco.training import evaluation, trainer
 
-    training = common.Training(replace(config, physics="auto"))
+    training = common.Training(replace(config, physics="auto"), as_evaluated(config.task.spec()))
+    training.state = training.state._replace(robots=begun_as_evaluated(training))
     wall = common.seconds(lambda: training(config.iterations))
     played = trainer.evaluate(training.env, training.agent, training.state, episodes, seed=1)
     assert played is not None
     figures = evaluation.summarize(training.env, played)
     return _figures(config.iterations * config.steps_per_iteration / wall, figures["return_mean"])
+
+
+def as_evaluated(spec: Any) -> Any:
+    """Return an environment whose episodes are as long in training, and whose curriculum is over at once."""
+    return replace(spec, training_seconds=None, curriculum=replace(spec.curriculum, progress_until=1e-6))
+
+
+def begun_as_evaluated(training: common.Training) -> Any:
+    """Return robots that begin a training with the ranges of evaluations, those of training left aside."""
+    import jax
+
+    from jaxloco.envs import batch
+
+    begin = partial(batch.reset, training.env, n_envs=training.config.n_envs, full=True)
+    return jax.jit(begin)(jax.random.PRNGKey(training.config.seed))
 
 
 def train_there(config: Any, episodes: int) -> dict[str, float]:

@@ -741,6 +741,29 @@ def test_stable_baselines3_gets_the_options_of_the_recipe():
 
 
 @pytest.mark.slow
+def test_against_stable_baselines3_ours_trains_in_episodes_like_gymnasiums():
+    from jaxloco.tasks import recipe
+
+    config = replace(recipe("upkie-balance"), n_envs=8, total_timesteps=8 * 32 * 2)
+    training = common.Training(config, against_sb3.as_evaluated(config.task.spec()))
+    training.state = training.state._replace(robots=against_sb3.begun_as_evaluated(training))
+    training(2)
+    robots, env = training.state.robots, training.env
+    assert env.training_steps == (env.max_steps, env.max_steps) and np.all(np.asarray(robots.robots.limit) == 2000)
+    for curriculum in (robots.robots.curriculum, robots.spare_level):
+        assert not np.any(curriculum.training)
+    force = env.spec.pushes.force.bounds(training_curriculum(robots), env.spec.curriculum.progress_until)
+    np.testing.assert_allclose(force[1], config.task.push_force[1])
+
+
+def training_curriculum(robots: Any) -> Any:
+    """The curriculum of the first of some robots."""
+    import jax
+
+    return jax.tree.map(lambda x: x[0], robots.robots.curriculum)
+
+
+@pytest.mark.slow
 def test_every_engine_steps_the_same_robots():
     own = raw_physics.PhysicsOptions("cartpole", n_envs=4, engines=("native", "mjx", "warp"), repetitions=2, steps=3)
     result = raw_physics.run(own)
