@@ -222,7 +222,7 @@ def _behind_gear(model: mujoco.MjModel, actuator: int, limits: Motor) -> Motor:
 
 
 def _keyframe(spec: mujoco.MjSpec) -> np.ndarray | None:
-    """Return the positions of a keyframe named home or stand, else of the first, (nq,), as the model has joints yet."""
+    """Return the positions of a keyframe named home or stand, else of the first: one for each of the source's own."""
     keys = sorted(spec.keys, key=lambda key: key.name not in ("home", "stand"))
     return np.array(keys[0].qpos, float) if keys else None
 

@@ -185,16 +185,11 @@ class LeggedTask:
 def plausible_readings(robot: Robot) -> tuple[tuple[Limit, Limit], ...]:
     """Return the lowest and highest readings to believe: turn rate, gravity's direction, joint offsets, velocities.
 
-    They are wider than what a robot that works can do: joints half a radian beyond their ranges (a whole turn where
-    they have none), and three times as fast as their motors turn.
+    They are wider than what a robot that works can do: joints half a radian beyond their ranges, and three times as
+    fast as their motors turn.
     """
-    turn = 2.0 * math.pi
-    spans = [
-        (j.lower - j.default, j.upper - j.default) if math.isfinite(j.upper - j.lower) else (-turn, turn)
-        for j in robot.joints
-    ]
-    lower = tuple(low - BEYOND_RANGE for low, _ in spans)
-    upper = tuple(high + BEYOND_RANGE for _, high in spans)
+    lower = tuple(joint.lower - joint.default - BEYOND_RANGE for joint in robot.joints)
+    upper = tuple(joint.upper - joint.default + BEYOND_RANGE for joint in robot.joints)
     fastest = tuple(3.0 * joint.velocity_limit for joint in robot.joints)
     slowest = tuple(-speed for speed in fastest)
     return (-MAX_TURN_RATE, MAX_TURN_RATE), (-1.5, 1.5), (lower, upper), (slowest, fastest)
