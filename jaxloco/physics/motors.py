@@ -85,23 +85,6 @@ def torque_range(motors: Motors, velocity: Array) -> tuple[Array, Array]:
     return low, high
 
 
-def beyond_curve(motors: Motors, torque: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-    """Whether any motor gives more than its curve allows, or turns faster than its limit; a quick test.
-
-    Args:
-        motors: The curves.
-        torque: `actuator_force`, within the actuators' own limits, N m, (..., nu).
-        velocity: Joint velocities at which it acts, rad/s, (..., nu); overwritten.
-
-    Returns:
-        bool, (...).
-    """
-    velocity *= motors.slope
-    velocity += torque
-    beyond = np.abs(velocity, out=velocity) > motors.slope * motors.velocity_limit
-    return np.asarray(beyond.any(axis=-1))
-
-
 def limit_inputs(motors: Motors, gain: Array, bias: Array, qpos: Array, qvel: Array, ctrl: Array) -> Array:
     """Return `ctrl`, changed where the actuators would ask for a torque beyond their curve.
 

@@ -9,13 +9,14 @@ Each device of the process has batches of its own, stepped on its share of the c
 (`jax_num_cpu_devices`), physics, policy and update all run in parallel.
 
 What nobody reads is not computed: MuJoCo's timers cost 6 % of a Go1's step, and the search for islands of constraints,
-of which a single robot has one, 7 %.
+of which a single robot has one, 7 %. Torque–speed curves are held to in C (`jaxloco.physics.motor_callback`).
 """
 
 import copy
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import jax
@@ -25,9 +26,10 @@ import numpy as np
 from mujoco.batch import Batch, SimulationError
 
 from jaxloco.cores import count_cores
+from jaxloco.errors import ConfigError
 from jaxloco.physics import host_call
-from jaxloco.physics.contract import Params, PhysicsSpec, model_field
-from jaxloco.physics.motors import Motors, beyond_curve, limit_inputs
+from jaxloco.physics.contract import Params, PhysicsSpec
+from jaxloco.physics.motor_callback import CURVES_IN, FIRST_STEP, NOT_STEPPING, compiled, hold_to_curves, with_curves
 from jaxloco.physics.rows import Kind, RowPhysics
 from jaxloco.physics.timers import no_timers
 
@@ -44,7 +46,11 @@ class NativePhysics(RowPhysics):
     counts_overflow = False
 
     def __init__(self, spec: PhysicsSpec, threads: int = 0) -> None:
+        if spec.motors is not None and CURVES_IN in spec.fields:
+            raise ConfigError(f"{CURVES_IN}: cannot differ between robots that have torque–speed curves")
         super().__init__(spec, spec.fields)
+        if spec.motors is not None:
+            compiled()  # not in a thread of XLA's
         if mujoco.get_mju_user_warning() is None:
             mujoco.set_mju_user_warning(_warn)
         self._targets = {kind: f"jaxloco_{kind}_{spec.fingerprint()}" for kind in ("step", "forward")}
@@ -122,84 +128,48 @@ class _HostBatch:
 
     def __init__(self, spec: PhysicsSpec, size: int, threads: int) -> None:
         model = one_island(spec.model)
+        if spec.motors is not None:
+            model = with_curves(model, spec.motors)
         self.lock = threading.Lock()
         self._batch = Batch(model, size, threads)
-        self._substeps, self._motors = spec.substeps, spec.motors
+        self._substeps = spec.substeps
+        self._curves = nullcontext if spec.motors is None else hold_to_curves
         place = partial(_state_columns, model)
         bits = mujoco.mjtState
         self._read = [place(bit) for bit in (bits.mjSTATE_QPOS, bits.mjSTATE_QVEL, bits.mjSTATE_ACT)]
         self._read.append(place(bits.mjSTATE_WARMSTART))
+        self._time = place(bits.mjSTATE_TIME)
         xfrc = place(bits.mjSTATE_XFRC_APPLIED).start + 6 * spec.push_body
         self._write = [*self._read, place(bits.mjSTATE_CTRL), slice(xfrc, xfrc + 6)]
         self._outputs = [self._batch.bind(name).reshape(size, -1) for name in spec.readings]
         self._fields = [self._batch.expand(name) for name in spec.fields]
         # NaN differs from everything: the first call writes all rows, so that no result depends on what came before.
         self._digests = np.full((size, 3), np.nan, np.float32)
-        recorded = ("actuator_force", "actuator_velocity")  # both as a substep begins
-        self._path = {name: np.empty((size, spec.substeps, model.nu)) for name in recorded}
 
     def run(self, kind: str, rows: Host, digests: Host, *arrays: Host) -> None:
         """Write everything, run, read everything. (size, n_in), (size, 3), (size, n) of each field, (size, n_out)."""
         *fields, out = arrays
         self._set_fields(digests, fields)
-        self._set_state(rows)
-        if kind != "step":
-            failed = _failures(self._batch.forward)
-        elif self._motors is None:
-            failed = _failures(partial(self._batch.step, nstep=self._substeps))
+        self._set_state(rows, FIRST_STEP if kind == "step" else NOT_STEPPING)
+        if kind == "step":
+            with self._curves():
+                failed = _failures(partial(self._batch.step, nstep=self._substeps))
         else:
-            failed = self._step_within_curves(self._motors, rows)
+            failed = _failures(self._batch.forward)
         blocks = [*(self._batch.state[:, columns] for columns in self._read), *self._outputs]
         with np.errstate(over="ignore"):
             np.concatenate(blocks, axis=1, out=out, casting="same_kind")
-        out[failed] = np.nan
+        if failed:
+            out[failed] = np.nan
 
-    def _set_state(self, rows: Host, ids: Host | slice = slice(None)) -> None:
-        """Write state and controls of some robots. (size, n_in)."""
+    def _set_state(self, rows: Host, time: float) -> None:
+        """Write all robots' state and controls, (size, n_in), and the time."""
         state, start = self._batch.state, 0
+        state[:, self._time] = time
         for columns in self._write:
             width = columns.stop - columns.start
-            state[ids, columns] = rows[ids, start : start + width]
+            state[:, columns] = rows[:, start : start + width]
             start += width
-
-    def _step_within_curves(self, motors: Motors, rows: Host) -> list[int]:
-        """Step with the inputs held as far as the torque–speed curves allow; return the robots that failed.
-
-        A call for each substep costs a tenth more than one for all, and few robots reach their curves. So all of them
-        make their substeps in one call, on record; those that reached a curve, or that stopped, begin again.
-        """
-        ids = np.flatnonzero(self._reaches_curve(motors))
-        if not ids.size:
-            return []
-        self._set_state(rows, ids)
-        batch, failed = self._batch, list[int]()
-        gain, bias = self._gains(ids)
-        ctrl, qpos, qvel = batch.bind("ctrl"), batch.bind("qpos"), batch.bind("qvel")
-        held = ctrl[ids]
-        for _ in range(self._substeps):
-            with np.errstate(invalid="ignore", over="ignore"):  # in a robot that has diverged
-                ctrl[ids] = limit_inputs(motors, gain, bias, qpos[ids], qvel[ids], held)
-            failed += _failures(partial(batch.step, ids))
-        return failed
-
-    def _reaches_curve(self, motors: Motors) -> Host:
-        """Step without the curves; return whether they, an error or a warning would have changed that, (size,)."""
-        batch = self._batch
-        warned = batch.warning.copy()
-        failed = _failures(partial(batch.rollout, self._substeps, record=tuple(self._path), out=self._path))
-        beyond = beyond_curve(motors, *self._path.values())
-        changed: Host = beyond.any(axis=1) | (batch.warning != warned).any(axis=(1, 2))
-        changed[failed] = True
-        return changed
-
-    def _gains(self, ids: Host) -> tuple[Host, Host]:
-        """Return what makes torques of inputs, and of positions and velocities, in some robots, (n or 1, nu, …)."""
-        return self._values("actuator_gainprm", ids), self._values("actuator_biasprm", ids)
-
-    def _values(self, field: str, ids: Host) -> Host:
-        """Return a model field of some robots, (n, …), or what all of them share, (1, …)."""
-        values = self._batch.expanded(field)
-        return model_field(self._batch.model, field)[None] if values is None else values[ids]
 
     def _set_fields(self, digests: Host, fields: list[Host]) -> None:
         ids = np.flatnonzero((digests != self._digests).any(axis=1))

@@ -6,36 +6,33 @@ does not take that clock away, it puts it there.
 """
 
 import ctypes
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 
 import mujoco
 from mujoco import _callbacks
 
-_lock = threading.Lock()
-_callers = 0
+from jaxloco.physics.meanwhile import Meanwhile
 
 
 @contextmanager
 def no_timers() -> Iterator[None]:
     """Take MuJoCo's clock away meanwhile, in all threads; `MjData.timer` stands still. A user's own clock stays."""
-    global _callers
-    clock = _clock()
-    if clock is None or mujoco.get_mjcb_time() is not None:
+    if _clock() is None or mujoco.get_mjcb_time() is not None:
         yield
         return
-    with _lock:
-        _callers += 1
-        clock.value = None
-    try:
+    with _without_clock():
         yield
-    finally:
-        with _lock:
-            _callers -= 1
-            if not _callers:
-                mujoco.set_mjcb_time(None)
+
+
+def _stop() -> None:
+    clock = _clock()
+    assert clock is not None
+    clock.value = None
+
+
+_without_clock = Meanwhile(_stop, partial(mujoco.set_mjcb_time, None))
 
 
 @cache
