@@ -34,6 +34,7 @@ PACKAGES = (
     "mujoco-mjx",
     "warp-lang",
     "numpy",
+    "numba",
     "flax",
     "optax",
     "brax",

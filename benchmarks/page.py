@@ -363,6 +363,10 @@ _BRAX_GPU = (
     "--out benchmarks/results/against_brax_gpu.json"
 )
 OTHER_COMMANDS = {
+    "update_precision_emulated": (
+        "jaxloco bench update-precision --emulate --n-envs 256 --total-timesteps 2000000 "
+        "--out benchmarks/results/update_precision_emulated.json"
+    ),
     "raw_physics_gpu": "jaxloco bench raw-physics --n-envs 8192 --out benchmarks/results/raw_physics_gpu.json",
     "time_split_gpu": (
         "jaxloco bench time-split --physics warp --n-envs 8192 --out benchmarks/results/time_split_gpu.json"
@@ -653,20 +657,17 @@ def _versus(document: Result) -> str:
 
 
 def _learning(document: Result) -> str:
-    rows = [
-        (
-            name,
-            f"{np.mean(one['score_of_seed']):.1f}",
-            f"{min(one['score_of_seed']):.1f} to {max(one['score_of_seed']):.1f}",
-            f"{one['env_steps_per_second']:,.0f}",
-        )
-        for name, one in document["trained"].items()
-    ]
+    """Show how learning ended; how fast it was where it was not slowed down to emulate another device."""
+    header, rows = ["update", "return at the end, mean of seeds", "of each seed", "env steps per second"], []
+    for name, one in document["trained"].items():
+        scores, speed = one["score_of_seed"], f"{one['env_steps_per_second']:,.0f}"
+        row = [name, f"{np.mean(scores):.1f}", f"{min(scores):.1f} to {max(scores):.1f}", speed]
+        rows.append(row[:-1] if document["emulated"] else row)
     what = f"{plots.name_of(document)}, {document['seeds']} seeds, each of {document['env_steps_of_seed']:,} env steps"
     difference = "difference of the means {of_means:g}, standard error {standard_error:g}".format(
         **document["difference"]
     )
-    table = _markdown(("update", "return at the end, mean of seeds", "of each seed", "env steps per second"), rows)
+    table = _markdown(header[: len(rows[0])], rows)
     return f"{what}:\n\n{table}\n\nReturn of an episode; {difference}."
 
 
@@ -687,6 +688,7 @@ FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("against_brax", "Against Brax, on a CPU", _versus),
     ("against_brax_gpu", "Against Brax, on a GPU", _versus),
     ("update_precision", "Learning with TF32 and with float32 updates", _learning),
+    ("update_precision_emulated", "The same on a CPU, which rounds to TF32 in software", _learning),
 )
 """Benchmarks with a table of their own: name, title, and what shows the result."""
 
