@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxloco
-from jaxloco.envs import actions
+from jaxloco.envs import actions, clocks
 from jaxloco.envs.interface import Environment, PolicyInterface
 from jaxloco.envs.observations import Observer
 from jaxloco.learning import ppo
@@ -101,6 +101,7 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         normalizer=NormalizerSpec(clip=config.observation_clip) if config.normalize_observation else None,
         network=network,
         pipeline=interface.pipeline,
+        rest=interface.rest,
         outputs=interface.outputs,
         jaxloco=jaxloco.__version__,
         provenance=dict(provenance),
@@ -114,6 +115,8 @@ def golden(env: Environment, agent: Agent, learner: LearnerState, spec: PolicySp
     shape = (GOLDEN_SEQUENCES, GOLDEN_STEPS)
     interface = env.interface()
     inputs = {item.name: _signal(rng, interface.observer, learner, item, shape) for item in given}
+    if spec.rest is not None:  # stand from the second quarter to the third, so that the clock rests and starts again
+        inputs[spec.rest.command][:, GOLDEN_STEPS // 4 : 3 * GOLDEN_STEPS // 4] = 0.0
 
     def answer(sequence: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return _answer(interface, agent, learner, spec, sequence)
@@ -146,9 +149,12 @@ def _answer(
     still = jnp.zeros(size)
     draws = observer.noiseless()
 
+    share = dt * (interface.clock_frequency or 0.0)
+
     def advance(carry: Any, values: dict[str, jax.Array]) -> Any:
-        state, step, pipeline, action, target = carry
-        known = {**values, **interface.feedback(action, target, step.astype(jnp.float32) * dt)}
+        state, step, pipeline, action, target, ticking = carry
+        clock = None if ticking is None else clocks.show(ticking, share)
+        known = {**values, **interface.feedback(action, target, clock)}
         first = observer.start(known, draws, None)
         following = observer.step(state, known, draws, None)
         state = jax.tree.map(lambda a, b: jnp.where(step > 0, b, a), first, following)
@@ -156,12 +162,14 @@ def _answer(
         config, networks = agent.config, agent.networks
         output = ppo.policy_mean(learner.params, learner.normalizers, observation, networks=networks, config=config)
         action = ppo.environment_action(output, networks=networks)
-        pipeline, target = actions.apply(stages, pipeline, action)
-        return (state, step + 1, pipeline, action, target), (output, action, target)
+        pipeline, target = actions.apply(stages, pipeline, action, clock)
+        ticking = None if ticking is None else clocks.step(ticking, share, interface.rest, values)
+        return (state, step + 1, pipeline, action, target, ticking), (output, action, target)
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
     state = observer.start(zeros, draws, None)
-    carry = (state, jnp.int32(0), actions.initial_state(stages, size), still, still)
+    ticking = None if interface.clock_frequency is None else clocks.start(interface.rest)
+    carry = (state, jnp.int32(0), actions.initial_state(stages, size), still, still, ticking)
     _, (output, action, target) = jax.lax.scan(advance, carry, sequence)
     splits = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
     parts = jnp.split(target, splits, axis=-1)

@@ -7,7 +7,7 @@ import fnmatch
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import mujoco
 import numpy as np
 
 from jaxloco.errors import JaxlocoError, RobotError, unknown_name
+from jaxloco.self_contact import SelfContacts, let_touch
 from jaxloco.terrain import HeightGrid
-from jaxloco.toml_schema import Key, Schema, Table, TomlFile, check, closest, problems, read_toml
+from jaxloco.toml_schema import Key, Schema, Table, TomlFile, Where, check, closest, problems, read_toml
 
 SCHEMA_VERSION = 1
 
@@ -28,6 +29,13 @@ SCHEMA: Schema = {
             "model": Key("text", "MJCF file in this folder", '"robot.xml"'),
             "base_body": Key("text", "body with the free joint", '"base"', required=False),
             "imu_site": Key("text", "site where the IMU sits", '"imu"', required=False),
+            "self_contacts": Key(
+                "texts",
+                "geoms that touch one another in training; * stands for any text",
+                '["*_foot", "*_shank"]',
+                required=False,
+                default=(),
+            ),
         }
     ),
     "timing": Table(
@@ -100,7 +108,9 @@ SCHEMA: Schema = {
     ),
     "variants": Table(
         {
-            "floor_contacts": Key("texts", "geoms that touch the floor too; * stands for any text", '["*_hull_*"]'),
+            "floor_contacts": Key(
+                "texts", "geoms that touch the floor and one another too; * stands for any text", '["*_hull_*"]'
+            ),
             "iterations": Key("whole number", "solver iterations", "20", required=False, at_least=1),
             "ls_iterations": Key("whole number", "line search iterations", "20", required=False, at_least=1),
             "cone": Key("text", "friction cone", '"elliptic"', required=False, choices=("pyramidal", "elliptic")),
@@ -249,6 +259,7 @@ class Robot:
         joints: Actuated joints, in the order of actuators and of every joint vector.
         wheels: Driven wheels.
         feet: Feet.
+        collision_geoms: Names of the shapes that touch anything, here or in any variant.
         default_qpos: Default pose, shape (nq,).
         default_ctrl: Targets in the default pose, shape (nu,): angles of position joints, 0 elsewhere.
     """
@@ -265,8 +276,16 @@ class Robot:
     joints: tuple[Joint, ...]
     wheels: tuple[Wheel, ...]
     feet: tuple[Foot, ...]
+    collision_geoms: tuple[str, ...]
     default_qpos: np.ndarray
     default_ctrl: np.ndarray
+
+    @cached_property
+    def self_contacts(self) -> SelfContacts:
+        """What of the robot can touch what: all its collision shapes, whether or not they touch in `model`."""
+        file = read_toml(self.folder / "robot.toml", RobotError)
+        spec = _read_spec(file, check(file, SCHEMA)["robot"]["model"])
+        return SelfContacts(spec, self.collision_geoms, self.default_qpos)
 
     @property
     def control_dt(self) -> float:
@@ -431,9 +450,12 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
     draft = _Draft(file, table, spec)
     for verify in _SPEC_CHECKS:
         verify(draft)
+    collision_geoms = _collision_geoms(draft)
     _configure(draft)
+    touching = _self_contact_geoms(draft, variant)
     if variant is not None:
         _apply_variant(draft, variant)
+    _add_self_contacts(draft, touching)
     if ground is not None:
         _lay_ground(draft, ground)
     visual_model = _compile(draft)
@@ -460,6 +482,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         joints=tuple(_joint(model, entry) for entry in table["joints"]),
         wheels=tuple(Wheel(**entry) for entry in table["wheels"]),
         feet=feet,
+        collision_geoms=collision_geoms,
         default_qpos=default_qpos,
         default_ctrl=default_ctrl,
     )
@@ -711,9 +734,11 @@ def _check_variants(draft: _Draft) -> None:
         if FLOOR not in names:
             problem = f'no geom {FLOOR!r} to touch; in {draft.model_path} add <geom name="{FLOOR}" type="plane" .../>'
             raise draft.file.fail(where, problem)
-        for pattern in table["floor_contacts"]:
-            if not fnmatch.filter(names, pattern):
-                raise draft.file.fail(where, f"no geom matches {pattern!r}.{closest(pattern, names)}")
+        _check_patterns(draft, where, table["floor_contacts"])
+
+
+def _check_self_contacts(draft: _Draft) -> None:
+    _check_patterns(draft, ("robot", "self_contacts"), draft.table["robot"]["self_contacts"])
 
 
 _SPEC_CHECKS: tuple[Callable[[_Draft], None], ...] = (
@@ -729,6 +754,7 @@ _SPEC_CHECKS: tuple[Callable[[_Draft], None], ...] = (
     _check_wheels,
     _check_feet,
     _check_variants,
+    _check_self_contacts,
 )
 
 
@@ -750,11 +776,65 @@ def _configure(draft: _Draft) -> None:
         _add_actuator(spec, entry)
 
 
+def _pair_names(spec: mujoco.MjSpec) -> list[tuple[str, str]]:
+    return [(pair.geomname1, pair.geomname2) for pair in spec.pairs]
+
+
+def _matching(draft: _Draft, patterns: Sequence[str]) -> set[str]:
+    """Return the names of the geoms that match one of the patterns."""
+    names = _spec_names(draft.spec.geoms)
+    return {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
+
+
+def _check_patterns(draft: _Draft, where: Where, patterns: Sequence[str]) -> None:
+    """Refuse patterns that no geom matches."""
+    names = _spec_names(draft.spec.geoms)
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise draft.file.fail(where, f"no geom matches {pattern!r}.{closest(pattern, names)}")
+
+
+def _soles(draft: _Draft) -> set[str]:
+    """Return the names of the geoms of feet and wheels."""
+    feet = {geom for foot in draft.table["feet"] for geom in foot["geoms"]}
+    return feet | {wheel["geom"] for wheel in draft.table["wheels"]}
+
+
+def _collision_geoms(draft: _Draft) -> tuple[str, ...]:
+    """Return the names of the robot's geoms that touch anything, in training or in any variant."""
+    spec, table = draft.spec, draft.table
+    touching = _soles(draft) | _matching(draft, table["robot"]["self_contacts"])
+    for variant in table["variants"].values():
+        touching |= _matching(draft, variant["floor_contacts"])
+    touching |= {name for pair in _pair_names(spec) for name in pair}
+    touching |= {geom.name for geom in spec.geoms if geom.contype or geom.conaffinity}
+    return tuple(g.name for g in spec.geoms if g.name in touching and g.parent.name != spec.worldbody.name)
+
+
+def _self_contact_geoms(draft: _Draft, variant: str | None) -> set[str]:
+    """Return the names of the geoms that touch one another in a variant."""
+    geoms = _matching(draft, draft.table["robot"]["self_contacts"])
+    if variant is not None:
+        geoms |= _soles(draft) | _matching(draft, draft.table["variants"][variant]["floor_contacts"])
+    return geoms - {FLOOR}
+
+
+def _add_self_contacts(draft: _Draft, geoms: set[str]) -> None:
+    """Let these geoms touch one another, where they can."""
+    if not geoms:
+        return
+    default_qpos = _defaults(draft, _compile(draft))[0]
+    met = SelfContacts(_read_spec(draft.file, draft.model_path.name), geoms, default_qpos).pairs
+    known = {frozenset(pair) for pair in _pair_names(draft.spec)}
+    let_touch(draft.spec, [pair for pair in met if frozenset(pair) not in known], default_qpos)
+
+
 def _apply_variant(draft: _Draft, variant: str) -> None:
     table, spec = draft.table["variants"][variant], draft.spec
     names = _spec_names(spec.geoms)
-    touching = {name for pattern in table["floor_contacts"] for name in fnmatch.filter(names, pattern)}
-    paired = {name for pair in spec.pairs for name in (pair.geomname1, pair.geomname2)}
+    touching = _matching(draft, table["floor_contacts"])
+    grounds = {geom.name for geom in spec.worldbody.geoms}
+    paired = {name for pair in _pair_names(spec) if grounds & set(pair) for name in pair}
     for name in names:  # in the order of the file
         if name in touching - paired - {FLOOR}:
             spec.add_pair(name=f"{FLOOR}_{name}", geomname1=FLOOR, geomname2=name)
@@ -978,30 +1058,52 @@ def _add_foot_sensors(spec: mujoco.MjSpec, feet: tuple[Foot, ...], most_contacts
         spec.add_sensor(name=f"{name}_position", type=sensor.mjSENS_FRAMEPOS, objtype=site, objname=name)
         spec.add_sensor(name=f"{name}_velocity", type=sensor.mjSENS_FRAMELINVEL, objtype=site, objname=name)
     soles = [geom for foot in feet for geom in foot.geoms]
-    world = spec.worldbody.name
-    paired = dict.fromkeys(name for pair in spec.pairs for name in (pair.geomname1, pair.geomname2))
-    others = [name for name in paired if name not in soles and spec.geom(name).parent.name != world]
+    grounds = _grounds(spec)
+    others = [name for name in grounds if name not in soles]
     fields = mujoco.mjtConDataField
     for geom in soles:
         level = 4 if spec.geom(geom).type == mujoco.mjtGeom.mjGEOM_BOX else 2  # a ball can touch an edge twice
         points = most_contacts or level
         parts = (fields.mjCONDATA_FORCE, fields.mjCONDATA_NORMAL, fields.mjCONDATA_TANGENT)
-        _add_contact_sensor(spec, f"{geom}_force", geom, parts, points)
+        _add_contact_sensor(spec, f"{geom}_force", geom, grounds.get(geom), parts, points)
     for geom in others:
-        _add_contact_sensor(spec, f"{geom}_touch", geom, (fields.mjCONDATA_FOUND,), 1)
+        _add_contact_sensor(spec, f"{geom}_touch", geom, grounds[geom], (fields.mjCONDATA_FOUND,), 1)
+
+
+def _grounds(spec: mujoco.MjSpec) -> dict[str, str | None]:
+    """Return the robot's geoms of pairs with the ground, each with that ground if it must be told from other contacts.
+
+    That is so where the geom touches others of the robot as well. With several grounds none can be named: None.
+    """
+    world = {geom.name for geom in spec.worldbody.geoms}
+    found: dict[str, list[str]] = {}
+    alone: dict[str, bool] = {}
+    for pair in _pair_names(spec):
+        for name, other in (pair, pair[::-1]):
+            if name not in world:
+                alone[name] = alone.get(name, True) and other in world
+                found.setdefault(name, []).extend([other] if other in world else [])
+    return {name: None if alone[name] or len(grounds) > 1 else grounds[0] for name, grounds in found.items() if grounds}
 
 
 def _add_contact_sensor(
-    spec: mujoco.MjSpec, name: str, geom: str, fields: tuple[mujoco.mjtConDataField, ...], slots: int
+    spec: mujoco.MjSpec,
+    name: str,
+    geom: str,
+    other: str | None,
+    fields: tuple[mujoco.mjtConDataField, ...],
+    slots: int,
 ) -> None:
-    """Measure the `slots` strongest contacts of a geom; slots without a contact read zero."""
+    """Measure the `slots` strongest contacts of a geom, with one other if given; slots without a contact read zero."""
     strongest_first = 2  # "maxforce" in MJCF; MJX mixes up the geoms where contacts come as they are found
+    to = {} if other is None else {"reftype": mujoco.mjtObj.mjOBJ_GEOM, "refname": other}
     spec.add_sensor(
         name=name,
         type=mujoco.mjtSensor.mjSENS_CONTACT,
         objtype=mujoco.mjtObj.mjOBJ_GEOM,
         objname=geom,
         intprm=[sum(1 << field.value for field in fields), strongest_first, slots],
+        **to,
     )
 
 

@@ -17,8 +17,7 @@ from jaxloco.envs.perturbations import Pushes, Support
 from jaxloco.envs.quantities import pitch_angle, roll_angle, rotate, rotate_inverse
 from jaxloco.envs.terms import bind
 from jaxloco.errors import ConfigError
-from jaxloco.onboard.pipeline import Pipeline
-from jaxloco.onboard.spec import Clip, Cycle, Delay, Integrate, LowPass, Scale
+from jaxloco.onboard.spec import Clip, Delay, Integrate, LowPass, Scale
 from jaxloco.robot import load_robot
 
 
@@ -175,16 +174,6 @@ def test_pipeline_stages_by_hand():
         results.append(float(result[0]))
     # scale: 2, 2, -1; integral: 1, 2, 1.5; low-pass: 0.5, 1.25, 1.375; delayed: 0, 0.5, 1.25; clipped: 0, 0.5, 0.7
     assert results == pytest.approx([0.0, 0.5, 0.7])
-
-
-def test_a_cycle_in_jax_is_that_of_the_robot():
-    stage = Cycle(0.02, 2.0, (0.3, -0.2), (0.0, 0.5))
-    states, pipeline = actions.initial_state((stage,), 2), Pipeline((stage,), 2)
-    for step in range(60):
-        action = np.array([0.1 * step, -1.0], np.float32)
-        states, found = actions.apply((stage,), states, jnp.asarray(action))
-        pipeline.run(action)
-        np.testing.assert_allclose(found, action, atol=2e-5)
 
 
 def test_wheel_drive_turns_wheels_forward():

@@ -14,6 +14,7 @@ from test_randomization import drawn, exactly, in_default_pose
 
 from jaxloco.envs import feet, gaits
 from jaxloco.envs import randomization as rand
+from jaxloco.envs.clocks import Clock
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import FULL, Range, Sampler
 from jaxloco.envs.env import Env
@@ -227,11 +228,10 @@ def test_a_trot_has_a_mirror_and_a_bound_has_none():
         symmetry_of(bound)
 
 
-def test_the_clock_by_hand(go1):
+def test_phases_of_feet_by_hand(go1):
     gait = Gait(2.0, (0.0, 0.5, 0.5, 0.0))
-    np.testing.assert_allclose(gait.clock(jnp.float32(0.0)), [0.0, 1.0], atol=1e-6)
-    np.testing.assert_allclose(gait.clock(jnp.float32(0.125)), [1.0, 0.0], atol=1e-6)
-    np.testing.assert_allclose(gait.phases(jnp.float32(0.3)), [0.6, 0.1, 0.1, 0.6], atol=1e-6)
+    np.testing.assert_allclose(gait.phases(Clock(jnp.float32(0.6), jnp.float32(1.0))), [0.6, 0.1, 0.1, 0.6], atol=1e-6)
+    np.testing.assert_allclose(gait.phases(Clock(jnp.float32(0.6), jnp.float32(0.0))), [0.75] * 4)  # all stand
     with pytest.raises(ConfigError, match="has 4 feet"):
         Gait(2.0, (0.0, 0.5)).quantities(go1)
 

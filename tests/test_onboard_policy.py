@@ -23,6 +23,7 @@ from onboard_helpers import (
 from jaxloco.errors import BundleError
 from jaxloco.onboard import InputError, Policy, UnknownNameError
 from jaxloco.onboard.bundle import Bundle
+from jaxloco.onboard.clock import Clock
 from jaxloco.onboard.network import Mlp
 from jaxloco.onboard.pipeline import Pipeline
 from jaxloco.onboard.spec import (
@@ -213,15 +214,18 @@ def test_only_the_gait_clock_has_a_frequency_and_the_policy_counts_it(changes):
     ],
 )
 def test_stages_by_hand(stage, given, expected):
-    pipeline = Pipeline([stage], 1)
+    clock = Clock(0.0625, 2.0)
+    pipeline = Pipeline([stage], 1, clock)
     for _ in range(2):  # the second time after a reset
         found = []
         for value in given:
             x = np.array([value], np.float32)
             pipeline.run(x)
+            clock.tick()
             found.append(x.item())
         assert found == expected
         pipeline.reset()
+        clock.reset()
 
 
 def test_a_reset_forgets_history_pipeline_and_last_action():

@@ -274,10 +274,32 @@ def _robot_findings(robot: Robot, toml: Path) -> Iterator[Finding]:
         return
     yield from _foot_findings(robot, toml, text)
     yield from _curve_findings(robot, toml, text)
+    yield from _self_contact_findings(robot, toml, text)
     if robot.imu_site is None:
         fix = 'add a <site name="imu"/> to the base in the MJCF, and imu_site = "imu"'
         line = line_of(text, ("robot", "base_body"))
         yield Finding("warning", "all", toml, line, "no IMU site: the IMU is taken to be in the base's origin", fix)
+
+
+def _self_contact_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
+    """Tell which parts can meet and pass through each other in training; of a biped's soles warn."""
+    model = robot.model
+    pairs = zip(model.pair_geom1, model.pair_geom2, strict=True)
+    simulated = {frozenset((model.geom(a).name, model.geom(b).name)) for a, b in pairs}
+    missing = [pair for pair in robot.self_contacts.pairs if frozenset(pair) not in simulated]
+    if not missing:
+        return
+    soles = {geom: foot.name for foot in robot.feet for geom in foot.geoms}
+    feet = [pair for pair in missing if len({soles.get(geom) for geom in pair} - {None}) == 2]
+    first = (feet or missing)[0]
+    problem = (
+        f"{len(missing)} pairs of parts can meet but pass through each other in training, such as {first[0]!r} and "
+        f"{first[1]!r}; evaluations measure how often"
+    )
+    fix = f'to let them touch, add to [robot]: self_contacts = ["{first[0]}", "{first[1]}"], with all that should'
+    walks_on_two = len(robot.feet) == 2 and bool(feet)
+    line = line_of(text, ("robot", "self_contacts" if walks_on_two else "name"))
+    yield Finding("warning" if walks_on_two else "note", "all", toml, line, problem, fix)
 
 
 def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:

@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxloco.envs.clocks import Clock
 from jaxloco.envs.delays import push
+from jaxloco.errors import ConfigError
 from jaxloco.onboard.spec import Clip, Cycle, Delay, Integrate, LowPass, Scale, Stage
 
 State = jax.Array
-"""State of one stage: (n,) for an integrator or a filter, (steps, n) for a delay, (1,) for a cycle, (0,) for none."""
+"""State of one stage: (n,) for an integrator or a filter, (steps, n) for a delay, (0,) for none."""
 
 
 def initial_state(stages: Sequence[Stage], size: int) -> tuple[State, ...]:
@@ -21,20 +23,29 @@ def initial_state(stages: Sequence[Stage], size: int) -> tuple[State, ...]:
     return tuple(_initial(stage, size) for stage in stages)
 
 
-def apply(stages: Sequence[Stage], states: tuple[State, ...], action: jax.Array) -> tuple[tuple[State, ...], jax.Array]:
+def apply(
+    stages: Sequence[Stage], states: tuple[State, ...], action: jax.Array, clock: Clock | None = None
+) -> tuple[tuple[State, ...], jax.Array]:
     """Run the pipeline once.
 
     Args:
         stages: What to run, in order.
         states: As returned before, or by `initial_state`.
         action: Action of the policy, in [-1, 1], (n,).
+        clock: The policy's clock, which cycles follow.
 
     Returns:
         The new states, and the result in SI units, (n,).
+
+    Raises:
+        ConfigError: There is a cycle, but no clock.
     """
     value, after = action, []
     for stage, state in zip(stages, states, strict=True):
-        new_state, value = _APPLY[type(stage)](stage, state, value)
+        if isinstance(stage, Cycle):
+            new_state, value = state, _cycle(stage, clock, value)
+        else:
+            new_state, value = _APPLY[type(stage)](stage, state, value)
         after.append(new_state)
     return tuple(after), value
 
@@ -45,7 +56,7 @@ def _initial(stage: Stage, size: int) -> State:
     if isinstance(stage, Delay):
         start = _vector(stage.initial) if stage.initial is not None else jnp.zeros(size)
         return jnp.tile(start, (stage.steps, 1))
-    return jnp.zeros(1 if isinstance(stage, Cycle) else 0)
+    return jnp.zeros(0)
 
 
 def _vector(values: Sequence[float]) -> jax.Array:
@@ -77,9 +88,11 @@ def _delay(stage: Delay, state: State, x: jax.Array) -> tuple[State, jax.Array]:
     return push(state, x), state[-1]
 
 
-def _cycle(stage: Cycle, state: State, x: jax.Array) -> tuple[State, jax.Array]:
-    cycle = (state * jnp.float32(stage.dt * stage.frequency) + _vector(stage.offset)) % 1.0
-    return state + 1.0, x + _vector(stage.amplitude) * jnp.maximum(jnp.sin(2.0 * jnp.pi * cycle), 0.0)
+def _cycle(stage: Cycle, clock: Clock | None, x: jax.Array) -> jax.Array:
+    if clock is None:
+        raise ConfigError("a Cycle follows the gait clock; give the EnvSpec a gait")
+    cycle = (clock.cycle + _vector(stage.offset)) % 1.0
+    return x + clock.moving * _vector(stage.amplitude) * jnp.maximum(jnp.sin(2.0 * jnp.pi * cycle), 0.0)
 
 
 _APPLY: dict[type[Stage], Callable[[Any, State, jax.Array], tuple[State, jax.Array]]] = {
@@ -88,5 +101,4 @@ _APPLY: dict[type[Stage], Callable[[Any, State, jax.Array], tuple[State, jax.Arr
     Integrate: _integrate,
     LowPass: _low_pass,
     Delay: _delay,
-    Cycle: _cycle,
 }

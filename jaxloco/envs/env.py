@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jaxloco.envs import actions
+from jaxloco.envs import actions, clocks
 from jaxloco.envs.actuators import Actuation, ActuationState, Drive
+from jaxloco.envs.clocks import Clock, ClockState
 from jaxloco.envs.commands import Command, CommandState
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
-from jaxloco.envs.gaits import Gait, standing_feet
+from jaxloco.envs.gaits import Gait, clock_reading, standing_feet
 from jaxloco.envs.ground import FLAT, KIND, LEVEL, GridGround, Ground, Tile
 from jaxloco.envs.height_scan import HeightScan, ground_quantities
 from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
@@ -39,6 +40,7 @@ from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
 from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
+from jaxloco.self_contact import Overlaps
 from jaxloco.terrain import Terrain, make_grid
 
 OUTCOME = ("terminated", "elapsed")
@@ -143,6 +145,7 @@ class EnvState(NamedTuple):
     actuation: ActuationState
     push: PushState
     commands: dict[str, CommandState]
+    clock: ClockState | None
     memories: dict[str, jax.Array]
     observers: dict[str, ObserverState]
     curriculum: CurriculumState
@@ -277,6 +280,10 @@ class Env:
         """Return the state before a step that broke down, the model and the action."""
         return {"physics": state.physics, "params": state.params, "action": state.action}
 
+    def self_overlaps(self, qpos: np.ndarray) -> Overlaps | None:
+        """Measure how parts of the robot pass through each other in poses (n, nq); None where nothing could."""
+        return self.robot.self_contacts.overlaps(qpos) if len(self.robot.collision_geoms) > 1 and len(qpos) else None
+
     def scene(self, qpos: np.ndarray) -> mujoco.MjModel:
         """Return a model to draw these configurations with, (frames, nq): of the terrain only what is near them."""
         return scene(self.robot, self.ground, qpos)
@@ -289,17 +296,17 @@ class Env:
         clock = {GAIT_CLOCK} if self.spec.gait else set()
         return frozenset({"last_action", *(output.name for output in self.spec.action.outputs), *clock})
 
-    def feedback(self, action: jax.Array, target: jax.Array, time: jax.Array) -> dict[str, jax.Array]:
+    def feedback(self, action: jax.Array, target: jax.Array, clock: Clock | None) -> dict[str, jax.Array]:
         """Return the quantities in `fed_back` by name.
 
         Args:
             action: The last one, (n_action,).
             target: What the pipeline made of it, (n_action,).
-            time: Since the episode began, s, ().
+            clock: What the gait clock shows; None without a gait.
         """
         values, start = {"last_action": action}, 0
-        if self.spec.gait:
-            values[GAIT_CLOCK] = self.spec.gait.clock(time)
+        if clock is not None:
+            values[GAIT_CLOCK] = clock_reading(clock)
         for output in self.spec.action.outputs:
             values[output.name] = target[start : start + output.size]
             start += output.size
@@ -325,6 +332,8 @@ class Env:
             pipeline=self.spec.action.pipeline,
             observer=observer,
             feedback=self.feedback,
+            clock_frequency=self.spec.gait.frequency if self.spec.gait else None,
+            rest=self.spec.gait.rest if self.spec.gait else None,
         )
 
     def _input(self, term: ObservationTerm, size: int) -> InputSpec:
@@ -400,7 +409,28 @@ class Env:
     def _first_target(self) -> jax.Array:
         """Return what the pipeline makes of no action after a reset, (n_action,)."""
         stages, still = self.spec.action.pipeline, jnp.zeros(self.action_size)
-        return actions.apply(stages, actions.initial_state(stages, self.action_size), still)[1]
+        start = actions.initial_state(stages, self.action_size)
+        return actions.apply(stages, start, still, self._show(self._first_clock()))[1]
+
+    # The gait clock
+
+    @property
+    def _share(self) -> float:
+        """Share of the gait's cycle that a control period is."""
+        return self.dt * self.spec.gait.frequency if self.spec.gait else 0.0
+
+    def _first_clock(self) -> ClockState | None:
+        return clocks.start(self.spec.gait.rest) if self.spec.gait else None
+
+    def _next_clock(self, state: EnvState) -> ClockState | None:
+        """Return the clock in the next step, by the command that the policy has seen in this one."""
+        if self.spec.gait is None or state.clock is None:
+            return None
+        commands = {name: command.value for name, command in state.commands.items()}
+        return clocks.step(state.clock, self._share, self.spec.gait.rest, commands)
+
+    def _show(self, state: ClockState | None) -> Clock | None:
+        return None if state is None else clocks.show(state, self._share)
 
     def _used(self) -> set[str]:
         """Return the quantities that observations, rewards, terminations and the curriculum take."""
@@ -477,6 +507,7 @@ class Env:
             actuation=self.spec.actuation.start(snapshot.target, self.dt),
             push=push,
             commands=commands,
+            clock=self._first_clock(),
             memories=dict(snapshot.memories),
             observers=observers,
             curriculum=curriculum,
@@ -519,7 +550,8 @@ class Env:
 
     def _step(self, state: EnvState, action: jax.Array, sampler: Sampler) -> EnvState:
         push, force = (self.spec.pushes or NO_PUSHES).step(state.push, sampler, self.dt)
-        pipeline, target = actions.apply(self.spec.action.pipeline, state.pipeline, action)
+        stages, clock = self.spec.action.pipeline, self._next_clock(state)
+        pipeline, target = actions.apply(stages, state.pipeline, action, self._show(state.clock))
         actuation, acting = self.spec.actuation.step(state.actuation, target, state.draws, self.dt)
         controls = Controls(self._drive(acting), jnp.concatenate([force, self._supporting(state)]))
         physics, readings, finite = self._advance(state, controls)
@@ -539,6 +571,7 @@ class Env:
             commands={name: command.value for name, command in commands.items()},
             memories=state.memories,
             time=step.astype(jnp.float32) * self.dt,
+            clock=self._show(clock),
         )
         values = self.quantities.at(snapshot)
         terms, reward, ends = self._judge(values, finite)
@@ -556,6 +589,7 @@ class Env:
             actuation=actuation,
             push=push,
             commands=commands,
+            clock=clock,
             memories=self._memories.update(values),
             observers=observers,
             action=action,
@@ -611,6 +645,7 @@ class Env:
             commands={name: command.value for name, command in commands.items()},
             memories={},
             time=jnp.float32(0.0),
+            clock=self._show(self._first_clock()),
         )
         snapshot = snapshot._replace(memories=self._memories.start(self.quantities.at(snapshot)))
         return snapshot, (self.spec.pushes or NO_PUSHES).start(sampler), commands

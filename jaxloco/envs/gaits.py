@@ -6,12 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxloco.envs.clocks import Clock
 from jaxloco.envs.kinematics import feet_at
-from jaxloco.envs.quantities import Quantity
+from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.errors import ConfigError
-from jaxloco.onboard.spec import GAIT_CLOCK, Cycle
+from jaxloco.onboard.spec import GAIT_CLOCK, Cycle, Rest
 from jaxloco.robot import Robot
 from jaxloco.symmetry import foot_mirror
+
+STANCE = 0.75
+"""Share of a foot's cycle in the middle of its stance: where all feet are while the clock rests."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,12 @@ class Gait:
     Attributes:
         frequency: Cycles per second, Hz.
         offsets: By how much of a cycle each foot is ahead, 0 to 1, in the order of the robot's feet.
+        rest: When all feet stand; None for a gait that always goes on.
     """
 
     frequency: float
     offsets: tuple[float, ...]
+    rest: Rest | None = None
 
     def __post_init__(self) -> None:
         if not self.frequency > 0.0:
@@ -40,8 +46,8 @@ class Gait:
             raise ConfigError(f"gait offsets {self.offsets}: robot {robot.name!r} has {len(robot.feet)} feet")
 
         return (
-            Quantity(GAIT_CLOCK, "", "", True, self.clock, derived=True, mirror="odd"),
-            Quantity("gait_phases", "", "", True, self.phases, derived=True),
+            Quantity(GAIT_CLOCK, "", "", True, lambda s: clock_reading(_clock_of(s)), mirror="odd"),
+            Quantity("gait_phases", "", "", True, lambda s: self.phases(_clock_of(s))),
         )
 
     def check_mirror(self, robot: Robot) -> None:
@@ -61,20 +67,24 @@ class Gait:
                     "mirror (--ppo.symmetry none)"
                 )
 
-    def clock(self, time: jax.Array) -> jax.Array:
-        """Return sine and cosine of the cycle `time` seconds after a reset, (2,)."""
-        angle = 2.0 * jnp.pi * self._cycle(time)
-        return jnp.stack([jnp.sin(angle), jnp.cos(angle)])
-
-    def phases(self, time: jax.Array) -> jax.Array:
-        """Return how much of its cycle each foot has done `time` seconds after a reset, 0 to 1, (n_feet,)."""
-        return (self._cycle(time) + jnp.array(self.offsets, jnp.float32)) % 1.0
-
-    def _cycle(self, time: jax.Array) -> jax.Array:
-        return (time * jnp.float32(self.frequency)) % 1.0
+    def phases(self, clock: Clock) -> jax.Array:
+        """Return how much of its cycle each foot has done, 0 to 1, (n_feet,); at rest all are in their stance."""
+        phases = (clock.cycle + jnp.array(self.offsets, jnp.float32)) % 1.0
+        return jnp.where(clock.moving > 0.0, phases, STANCE)
 
 
-def trot(robot: Robot, frequency: float) -> Gait:
+def clock_reading(clock: Clock) -> jax.Array:
+    """Return what a policy reads of a clock: sine and cosine of the cycle, (0, 0) at rest, (2,)."""
+    angle = 2.0 * jnp.pi * clock.cycle
+    return clock.moving * jnp.stack([jnp.sin(angle), jnp.cos(angle)])
+
+
+def _clock_of(snapshot: Snapshot) -> Clock:
+    assert snapshot.clock is not None
+    return snapshot.clock
+
+
+def trot(robot: Robot, frequency: float, rest: Rest | None = None) -> Gait:
     """Return the gait in which every foot swings in turn with its neighbours: the one across, in front and behind.
 
     That is a walk of two feet, a trot of four, the tripod of six. Feet are told apart by where they stand: left or
@@ -87,7 +97,7 @@ def trot(robot: Robot, frequency: float) -> Gait:
         members = np.flatnonzero(side)
         front_to_back = members[np.argsort(-feet[members, 0], kind="stable")]
         offsets[front_to_back] = 0.5 * ((np.arange(len(members)) + first) % 2)
-    return Gait(frequency, tuple(offsets.tolist()))
+    return Gait(frequency, tuple(offsets.tolist()), rest)
 
 
 def standing_feet(robot: Robot) -> np.ndarray:

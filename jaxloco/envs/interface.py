@@ -6,16 +6,18 @@ Playground environment. The training loop knows neither, only this.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
+from jaxloco.envs.clocks import Clock
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.observations import Observer
-from jaxloco.onboard.spec import InputSpec, OutputSpec, Stage
+from jaxloco.onboard.spec import InputSpec, OutputSpec, Rest, Stage
 from jaxloco.physics.contract import OnDevice
+from jaxloco.self_contact import Overlaps
 
 if TYPE_CHECKING:
     import mujoco
@@ -106,7 +108,9 @@ class PolicyInterface:
         outputs: In the order of the action.
         pipeline: From the action to the outputs.
         observer: Makes the actor's observation of the inputs, in simulation.
-        feedback: (last action (n,), last pipeline result (n,), time []) → the inputs that the policy fills in itself.
+        feedback: (last action (n,), last pipeline result (n,), clock) → the inputs that the policy fills in itself.
+        clock_frequency: Of the gait clock, Hz; None without one.
+        rest: When that clock rests, if ever.
     """
 
     robot: str
@@ -115,7 +119,9 @@ class PolicyInterface:
     outputs: tuple[OutputSpec, ...]
     pipeline: tuple[Stage, ...]
     observer: Observer
-    feedback: Callable[[jax.Array, jax.Array, jax.Array], dict[str, jax.Array]]
+    feedback: Callable[[jax.Array, jax.Array, Clock | None], dict[str, jax.Array]]
+    clock_frequency: float | None = None
+    rest: Rest | None = None
 
 
 class Environment(Protocol):
@@ -211,6 +217,14 @@ class Environment(Protocol):
         Raises:
             ConfigError: The actor reads something that a bundle cannot name, or the robot cannot measure.
         """
+
+
+@runtime_checkable
+class MeasuresItself(Protocol):
+    """An environment that knows the shapes of its robot."""
+
+    def self_overlaps(self, qpos: np.ndarray) -> Overlaps | None:
+        """Measure how parts of the robot pass through each other in poses (n, nq); None where nothing could."""
 
 
 class EnvironmentSpec(Protocol):

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from jaxloco.envs.rewards import RewardTerm
 
-STILL = 0.01
-"""Commands shorter than this mean standing still (m/s and rad/s together)."""
+STILL = 0.05
+"""Commands up to this length mean standing still (m/s and rad/s together); a joystick at rest reads about that."""
 
 
 def moving(velocity_command: jax.Array) -> jax.Array:
@@ -186,7 +186,6 @@ def gait_tracking(
     foot_forces: jax.Array,
     foot_contacts: jax.Array,
     previous_foot_contacts: jax.Array,
-    velocity_command: jax.Array,
     *,
     height: float = 0.06,
     ceiling: float = 0.075,
@@ -194,7 +193,7 @@ def gait_tracking(
     force: float = 10.0,
     speed: float = 0.22,
 ) -> jax.Array:
-    """Return how well the feet keep to the gait clock, 0 to 1; at rest all feet should stand.
+    """Return how well the feet keep to the gait clock, 0 to 1; while it rests all feet should stand.
 
     With s = sin(2π phase), a foot swings by the share w = clip(½ + s, 0, 1), so that it may leave and land a little
     early or late. Swinging is worth exp(-F / force) exp(-d² / width²), d the distance from heights between s · height
@@ -210,7 +209,6 @@ def gait_tracking(
         foot_forces: N, (n, 3).
         foot_contacts: (n,).
         previous_foot_contacts: (n,).
-        velocity_command: (3,).
         height: Wanted height in the middle of the swing, m.
         ceiling: Height above which a foot is too high, m.
         width: Distance from the wanted heights at which the value is down to 0.37, m.
@@ -224,7 +222,7 @@ def gait_tracking(
     swinging = jnp.exp(-load / force - (jnp.square(too_low) + jnp.square(too_high)) / width**2)
     slide = jnp.sum(jnp.square(foot_velocities[:, :2]), axis=1)
     standing = jnp.where(foot_contacts | previous_foot_contacts, jnp.exp(-slide / speed**2), 0.0)
-    share = jnp.where(moving(velocity_command), jnp.clip(0.5 + lift, 0.0, 1.0), 0.0)
+    share = jnp.clip(0.5 + lift, 0.0, 1.0)
     return jnp.mean(share * swinging + (1.0 - share) * standing)
 
 

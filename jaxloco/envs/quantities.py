@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jaxloco.envs.clocks import Clock
 from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError
@@ -37,6 +38,7 @@ class Snapshot(NamedTuple):
         commands: Command name → (n,).
         memories: What was remembered until the step before, by name; empty while a first value is computed.
         time: Seconds since the episode began, ().
+        clock: What the gait clock shows; None without a gait.
     """
 
     physics: PhysicsState
@@ -50,6 +52,7 @@ class Snapshot(NamedTuple):
     commands: Mapping[str, jax.Array]
     memories: Mapping[str, jax.Array]
     time: jax.Array
+    clock: Clock | None = None
 
 
 @dataclass(frozen=True)

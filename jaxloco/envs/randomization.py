@@ -132,6 +132,11 @@ def scale_armature(dof_armature: jax.Array, *, draw: Callable[..., jax.Array], f
     return {"dof_armature": dof_armature * draw(factor, dof_armature.shape)}
 
 
+def scale_joint_damping(dof_damping: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+    """Scale the viscous friction of each joint by a factor of its own, not the servo's velocity gain: (nv,)."""
+    return {"dof_damping": dof_damping * draw(factor, dof_damping.shape)}
+
+
 # Geometry
 
 

@@ -142,7 +142,7 @@ class ForeignEnv:
             outputs=(OutputSpec(ACTION, "", self.action_size, -1.0, 1.0, 0.0),),
             pipeline=(),
             observer=self._observer,
-            feedback=lambda action, target, time: {},
+            feedback=lambda action, target, clock: {},
         )
 
     # Episodes

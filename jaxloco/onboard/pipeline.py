@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from jaxloco.onboard.clock import Clock
 from jaxloco.onboard.spec import Clip, Cycle, Delay, Integrate, LowPass, Scale, Stage
 
 
@@ -107,18 +108,17 @@ class _Delay:
 
 
 class _Cycle:
-    def __init__(self, stage: Cycle, size: int):
+    def __init__(self, stage: Cycle, size: int, clock: Clock):
         self._amplitude, self._offset = _array(stage.amplitude, size), np.array(stage.offset, np.float64)
-        self._share = stage.dt * stage.frequency
-        self._calls = 0
+        self._clock, self._frequency = clock, stage.frequency
 
     def reset(self) -> None:
-        self._calls = 0
+        pass
 
     def run(self, x: np.ndarray) -> None:
-        wave = np.sin(2.0 * np.pi * ((self._calls * self._share + self._offset) % 1.0))
-        x += self._amplitude * np.maximum(wave, 0.0).astype(np.float32)
-        self._calls += 1
+        if self._clock.moving:
+            wave = np.sin(2.0 * np.pi * ((self._clock.cycle(self._frequency) + self._offset) % 1.0))
+            x += self._amplitude * np.maximum(wave, 0.0).astype(np.float32)
 
 
 _RUNNERS: dict[type[Stage], Callable[..., Runner]] = {
@@ -127,7 +127,6 @@ _RUNNERS: dict[type[Stage], Callable[..., Runner]] = {
     Integrate: _Integrate,
     LowPass: _LowPass,
     Delay: _Delay,
-    Cycle: _Cycle,
 }
 
 
@@ -137,10 +136,14 @@ class Pipeline:
     Args:
         stages: The stages, first to last.
         size: Number of components of the action.
+        clock: The policy's clock, which cycles follow.
     """
 
-    def __init__(self, stages: Sequence[Stage], size: int):
-        self._runners = [_RUNNERS[type(stage)](stage, size) for stage in stages]
+    def __init__(self, stages: Sequence[Stage], size: int, clock: Clock):
+        self._runners = [
+            _Cycle(stage, size, clock) if isinstance(stage, Cycle) else _RUNNERS[type(stage)](stage, size)
+            for stage in stages
+        ]
 
     def reset(self) -> None:
         """Put every stage back to its initial state."""

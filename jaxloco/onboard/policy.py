@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxloco.errors import BundleError, JaxlocoError, unknown_name
 from jaxloco.onboard.bundle import Bundle, read_bundle
+from jaxloco.onboard.clock import Clock
 from jaxloco.onboard.network import Mlp
 from jaxloco.onboard.pipeline import Pipeline
 from jaxloco.onboard.spec import FLOAT32_MAX, GAIT_CLOCK, LAST_ACTION, InputSpec, PolicySpec, expand, show
@@ -60,6 +61,7 @@ class _Frame:
         self._scalars: list[tuple[str, int]] = []
         self._vectors: list[tuple[str, tuple[int], np.ndarray]] = []
         self._fed_back: list[tuple[np.ndarray, np.ndarray]] = []
+        self._parts: dict[str, np.ndarray] = {}
         start = 0
         for item in inputs:
             self._place(item, start, own)
@@ -68,6 +70,7 @@ class _Frame:
 
     def _place(self, item: InputSpec, start: int, own: Mapping[str, np.ndarray]) -> None:
         part = slice(start, start + item.size)
+        self._parts[item.name] = self._raw[part]
         self._scale[part] = item.scale
         if item.clip is not None:
             self._low[part], self._high[part] = item.clip
@@ -104,6 +107,10 @@ class _Frame:
         if self._clipped:
             np.maximum(raw, self._low, out=raw)
             np.minimum(raw, self._high, out=raw)
+
+    def part(self, name: str) -> np.ndarray:
+        """Return where the values of an input stand, clipped, before its scale, (size,): a view."""
+        return self._parts[name]
 
     def write(self, out: np.ndarray) -> None:
         """Write the scaled frame, shape (frame,), to `out`, shape (frame,) or (2, frame)."""
@@ -155,30 +162,6 @@ class _History:
         return self._windows[i]
 
 
-class _Clock:
-    """The gait clock: (sin, cos) of the cycle, in `reading`, at the time of the next step; still without the input."""
-
-    def __init__(self, spec: PolicySpec):
-        self.reading = np.zeros(2, np.float32)
-        frequency = next((item.frequency for item in spec.inputs if item.frequency is not None), None)
-        self._cycles = 0.0 if frequency is None else frequency / spec.control_frequency
-        self.reset()
-
-    def reset(self) -> None:
-        self._steps = 0
-        self._read()
-
-    def tick(self) -> None:
-        """Go on by a control period."""
-        if self._cycles:
-            self._steps += 1
-            self._read()
-
-    def _read(self) -> None:
-        angle = 2.0 * math.pi * (self._steps * self._cycles % 1.0)
-        self.reading[0], self.reading[1] = math.sin(angle), math.cos(angle)
-
-
 class Policy:
     """A trained policy with its state: history, last action, action pipeline.
 
@@ -193,15 +176,16 @@ class Policy:
         self._bundle = bundle
         self._action = np.zeros(spec.action_size, np.float32)
         self._command = np.zeros(spec.action_size, np.float32)
-        self._clock = _Clock(spec)
+        self._clock = Clock.of(spec)
         self._frame = _Frame(spec.inputs, self._own_values())
+        self._commanded = None if spec.rest is None else self._frame.part(spec.rest.command)
         self._history = _History(spec.history, spec.frame_size)
         self._normalize = self._make_normalizer()
         layers = [(arrays[layer.kernel], arrays[layer.bias]) for layer in spec.network.layers]
         self._network = Mlp(layers, spec.network.activation)
         self._tanh = spec.network.output == "tanh"
         self._limits = np.ones(spec.action_size, np.float32), -np.ones(spec.action_size, np.float32)
-        self._pipeline = Pipeline(spec.pipeline, spec.action_size)
+        self._pipeline = Pipeline(spec.pipeline, spec.action_size, self._clock)
         self._readers = self._make_readers()
 
     @classmethod
@@ -262,7 +246,6 @@ class Policy:
                 not finite. The policy's state is as before the call.
         """
         self._frame.read(inputs)
-        self._clock.tick()
         self._normalize(self._history.push(self._frame), self._network.input)
         y = self._network.run()
         action, command = self._action, self._command
@@ -274,6 +257,7 @@ class Policy:
             np.minimum(action, high, out=action)
         command[...] = action
         self._pipeline.run(command)
+        self._clock.tick(self._commanded)
         return {name: read() for name, read in self._readers}
 
     def verify(self, tolerance: float = 1e-5) -> float:

@@ -26,7 +26,10 @@ SQUASHES = ("clip", "tanh")
 SOURCES = ("sensor", "command", "policy")
 LAST_ACTION = "last_action"
 GAIT_CLOCK = "gait_clock"
-"""A policy's own clock, (sin, cos) of 2π · frequency · time since the reset; a policy can read it as an input."""
+"""A policy's own clock, (sin, cos) of 2π times its cycle, and (0, 0) while it rests; a policy can read it as an input.
+
+Without a `Rest`, the cycle is frequency · time since the reset.
+"""
 
 MAX_HISTORY = 1000
 MAX_SIZE = 100_000
@@ -445,10 +448,11 @@ class Delay(Stage):
 
 @dataclass(frozen=True)
 class Cycle(Stage):
-    """`y = x + amplitude · max(sin(2π (frequency t + offset)), 0)`: a gait that the policy only has to adjust.
+    """`y = x + amplitude · max(sin(2π (cycle + offset)), 0)`: a gait that the policy only has to adjust.
 
-    t is the time since the reset, `dt` times the number of calls before this one; `frequency` is in Hz and `offset` in
-    cycles. After the open-loop leg motions of Iscen et al. 2018 and Lee et al. 2020.
+    The cycle is that of the policy's clock: `frequency`, Hz, times the time since the reset, or as its `Rest` says;
+    while the clock rests, y = x. `offset` is in cycles. After the open-loop leg motions of Iscen et al. 2018 and Lee et
+    al. 2020.
     """
 
     dt: float
@@ -460,6 +464,26 @@ class Cycle(Stage):
 
     def _check(self) -> None:
         _set(self, frequency=_positive("frequency", self.frequency))
+
+
+@dataclass(frozen=True)
+class Rest:
+    """When a policy's clock rests, so that the robot stands: while the length of a commanded vector is small.
+
+    The clock begins at rest. It starts with the step after the first command that is longer than `below`. When a step
+    has a command that is not, the clock goes on to the end of the half cycle, where feet have landed, and rests. The
+    next start is from there: with the other feet after an odd number of half cycles.
+
+    Attributes:
+        command: Name of the input that holds the command; its source is "command".
+        below: Largest length (root of the sum of squares) that means standing, in the units of the input.
+    """
+
+    command: str
+    below: float
+
+    def __post_init__(self) -> None:
+        _set(self, command=_name("command", self.command), below=_positive("below", self.below))
 
 
 STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle)}
@@ -485,6 +509,7 @@ class PolicySpec:
         history: Number of frames the network sees, oldest first.
         normalizer: Normalization of the stacked frames, or None.
         pipeline: What turns the action in [-1, 1] into outputs in SI units.
+        rest: When the clock rests; None for a clock that always runs, and for policies without one.
         jaxloco: Version of jaxloco that wrote the bundle.
         provenance: Where the policy came from: configuration, versions, checkpoint step, evaluation.
     """
@@ -498,6 +523,7 @@ class PolicySpec:
     history: int = 1
     normalizer: NormalizerSpec | None = None
     pipeline: tuple[Stage, ...] = ()
+    rest: Rest | None = None
     jaxloco: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -521,6 +547,25 @@ class PolicySpec:
             raise _fail("provenance", "an object", self.provenance)
         self._check_names()
         self._check_sizes()
+        self._check_rest()
+
+    def _check_rest(self) -> None:
+        """Check that the clock that rests is there, is one, and that its command is an input."""
+        if self.rest is None:
+            return
+        if not isinstance(self.rest, Rest):
+            raise _fail("rest", "null or a Rest", self.rest)
+        commands = [item.name for item in self.inputs if item.source == "command"]
+        if self.rest.command not in commands:
+            raise _fail("rest.command", f"one of the commands {commands}", self.rest.command)
+        if len(self.frequencies) != 1:
+            raise _fail("rest", "one frequency of the clock and of all cycles", sorted(self.frequencies))
+
+    @property
+    def frequencies(self) -> set[float]:
+        """Frequencies of the gait clock and of all cycles, Hz."""
+        clocks = {item.frequency for item in self.inputs if item.frequency is not None}
+        return clocks | {stage.frequency for stage in self.pipeline if isinstance(stage, Cycle)}
 
     def _check_names(self) -> None:
         for key, names in (
@@ -577,6 +622,8 @@ class PolicySpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as plain JSON values, without the checksums that `write_bundle` adds."""
         data = {name: _plain(getattr(self, name)) for name in _field_names(PolicySpec)}
+        if self.rest is None:
+            del data["rest"]  # so that a jaxloco that knows no rest can read it
         return {"schema": SCHEMA, **data}
 
     @classmethod
@@ -699,10 +746,15 @@ def _parse_normalizer(key: str, value: object) -> NormalizerSpec | None:
     return None if value is None else _build(NormalizerSpec, value, key)
 
 
+def _parse_rest(key: str, value: object) -> Rest | None:
+    return None if value is None else _build(Rest, value, key)
+
+
 _NESTED: dict[str, Callable[[str, object], Any]] = {
     "inputs": _list_of(InputSpec),
     "outputs": _list_of(OutputSpec),
     "network": _parse_network,
     "normalizer": _parse_normalizer,
     "pipeline": _parse_stages,
+    "rest": _parse_rest,
 }

@@ -13,6 +13,7 @@ from jaxloco import options
 from jaxloco.envs.curriculum import Curriculum
 from jaxloco.envs.env import EnvSpec, robot_on_ground
 from jaxloco.envs.ground import Ground
+from jaxloco.envs.locomotion_rewards import STILL
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import BundleError, ConfigError, JaxlocoError, UnknownNameError
 from jaxloco.onboard.clients.run import EpisodeResult, run_episode
@@ -22,6 +23,7 @@ from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.scenario import Scenario, draw_scenarios
 from jaxloco.playback.simulator import Record, Simulator, trained_pose
+from jaxloco.playback.standing import stand_figures
 from jaxloco.robot import Robot, known_robots, load_robot
 from jaxloco.tasks import recipe
 from jaxloco.training.config import at_level
@@ -284,8 +286,10 @@ def evaluate_bundle(
         "episodes", "survived" (share), "passed" (share of grade 1, see `jaxloco.envs.curriculum.Curriculum`; not there
         if the grade depends on more than the readings at the end), "seconds_mean", "reward_raw" (mean over time of each
         reward term that can be computed from what is recorded), "torque_saturation" and "speed_saturation" (share of
-        time and motors; with the worst motor), "training" (the evaluation of the training, as the bundle holds it),
-        "compared_episode" (from 0), "compared_seconds", "not_compared" (conditions that the comparison does not see),
+        time and motors; with the worst motor), "self_overlap" (see `jaxloco.self_contact.Overlaps.figures`; of a robot
+        of several parts), "standing" (see `jaxloco.playback.standing.stand_figures`; of a robot that is told to
+        stand), "training" (the evaluation of the training, as the bundle holds it), "compared_episode" (from 0),
+        "compared_seconds", "not_compared" (conditions that the comparison does not see),
         "first_difference", "conditions" (as simulated), "remarks" (see `Playback.remarks`).
     """
     playback = Playback.load(folder, conditions, level)
@@ -310,6 +314,8 @@ def evaluate_bundle(
         "seconds_mean": float(np.mean([result.seconds for result in results])),
         "reward_raw": _reward_terms(playback.spec, instruments, records),
         **_saturation(playback.robot, records),
+        **_self_overlap(playback.robot, records),
+        **_standing(playback, records),
         "safety": {name: sum(r.report.safety[name] for r in results) for name in results[0].report.safety},
         "compared_episode": worst,
         "compared_seconds": min(compare_seconds, results[worst].seconds),
@@ -380,6 +386,22 @@ def _saturation(robot: Robot, records: Sequence[Record]) -> dict[str, Any]:
     return figures
 
 
+def _self_overlap(robot: Robot, records: Sequence[Record]) -> dict[str, Any]:
+    """Return how parts of the robot pass through each other; nothing for a robot of one part."""
+    if len(robot.collision_geoms) < 2:
+        return {}
+    poses = np.concatenate([np.array(record.qpos)[: _leading_finite(record)] for record in records])
+    return {"self_overlap": robot.self_contacts.overlaps(poses).figures()} if len(poses) else {}
+
+
+def _standing(playback: Playback, records: Sequence[Record]) -> dict[str, Any]:
+    """Return how robots stand that are told to, see `jaxloco.playback.standing`; nothing for other commands."""
+    command, robot = playback.conditions.command, playback.robot
+    if command is None or not robot.feet or np.linalg.norm(command) > STILL:
+        return {}
+    return {"standing": stand_figures(robot, playback.instruments, records)}
+
+
 def table(figures: Mapping[str, Any]) -> str:
     """Return the figures of `evaluate_bundle` as one table, with those of the training's evaluation beside them."""
     training = figures["training"]
@@ -391,6 +413,8 @@ def table(figures: Mapping[str, Any]) -> str:
     rows.append(("mean length (s)", _number(figures["seconds_mean"]), _number(training.get("seconds_mean"))))
     for name, value in figures["reward_raw"].items():
         rows.append((name, _number(value), _number(training.get("reward_raw", {}).get(name))))
+    for name, here in _extra_rows(figures):
+        rows.append((name, here, ""))
     for kind in ("torque", "speed"):
         share = figures[f"{kind}_saturation"]
         rows.append((f"{kind} saturation", _percent(share["mean"]), ""))
@@ -398,6 +422,19 @@ def table(figures: Mapping[str, Any]) -> str:
             rows.append((f"  {share['joint']}", _percent(share["largest"]), ""))
     width = max(len(row[0]) for row in rows)
     return "\n".join(f"{name:{width}}  {here:>12}  {there:>12}".rstrip() for name, here, there in rows)
+
+
+def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the rows of a table that not every robot or command has."""
+    overlap, standing = figures.get("self_overlap"), figures.get("standing")
+    if overlap is not None:
+        yield "time inside itself", _percent(overlap["share"])
+        if overlap["depth"]:
+            yield "  deepest (mm)", _number(1e3 * overlap["depth"])
+            yield "  " + " in ".join(overlap["pairs"][0]["geoms"]), _percent(overlap["pairs"][0]["share"])
+    if standing is not None:
+        yield "drift, largest (m)", _number(standing["drift"]["largest"])
+        yield "steps after 1 s", str(standing["steps"])
 
 
 def describe(figures: Mapping[str, Any]) -> str:

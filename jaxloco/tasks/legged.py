@@ -31,7 +31,14 @@ BEYOND_RANGE = 0.5
 TARGETS = "joint_position_targets"
 """Name of the policy's output."""
 
-_FACTORS = ("mass_scale", "joint_friction_scale", "armature_scale", "gain_scale", "torque_scale")
+_FACTORS = (
+    "mass_scale",
+    "joint_friction_scale",
+    "joint_damping_scale",
+    "armature_scale",
+    "gain_scale",
+    "torque_scale",
+)
 """Options that multiply a property of the model."""
 
 _TIMES = ("action_delay", "sensor_latency", "kick_interval")
@@ -57,6 +64,7 @@ class LeggedTask:
         com_shift: Half-width of the shift of the base's centre of mass along each axis, m.
         mass_scale: Factor on each body's mass and inertia.
         joint_friction_scale: Factor on each joint's friction.
+        joint_damping_scale: Factor on each joint's viscous friction; the servo's velocity gain is another thing.
         armature_scale: Factor on each joint's reflected inertia.
         gain_scale: Factor on the gains of the joints' servos.
         torque_scale: Factor on each motor's torque.
@@ -78,14 +86,15 @@ class LeggedTask:
     action_scale: float = 0.5
     history: int = 1
     noise: float = 1.0
-    action_delay: Span = (0.0, 0.01)
+    action_delay: Span = (0.0, 0.03)
     sensor_latency: Span = (0.0, 0.005)
     friction: Span = (0.4, 1.0)
     payload: Span = (-1.0, 1.0)
     com_shift: float = 0.02
     mass_scale: Span = (0.9, 1.1)
-    joint_friction_scale: Span = (0.9, 1.1)
-    armature_scale: Span = (1.0, 1.05)
+    joint_friction_scale: Span = (0.3, 3.0)
+    joint_damping_scale: Span = (0.3, 3.0)
+    armature_scale: Span = (0.3, 3.0)
     gain_scale: Span = (0.9, 1.1)
     torque_scale: Span = (0.9, 1.1)
     kick: float = 0.5
@@ -128,6 +137,10 @@ class LeggedTask:
     def _factor(self, span: Span) -> dict[str, Range]:
         return {"factor": self._randomized(span, 1.0)}
 
+    def _spread(self, span: Span) -> dict[str, Range]:
+        """Return the range of a factor that may be several times too large or too small: a third is as likely as 3."""
+        return {"factor": replace(self._randomized(span, 1.0), log=True)}
+
     def _proprioception(self, robot: Robot, *more: ObservationTerm) -> ObservationGroup:
         """What the robot can measure of itself and did last, then `more`; with what it should not believe."""
         noise = self.noise
@@ -161,8 +174,9 @@ class LeggedTask:
             make("masses", rand.scale_masses, self._factor(self.mass_scale)),
             make("payload", rand.add_payload, {"body": trunk, "mass": self._randomized(self.payload, 0.0)}),
             make("centre of mass", rand.shift_center_of_mass, {"body": trunk, "offset": shift}),
-            make("joint friction", rand.scale_joint_friction, self._factor(self.joint_friction_scale)),
-            make("armature", rand.scale_armature, self._factor(self.armature_scale)),
+            make("joint friction", rand.scale_joint_friction, self._spread(self.joint_friction_scale)),
+            make("joint damping", rand.scale_joint_damping, self._spread(self.joint_damping_scale)),
+            make("armature", rand.scale_armature, self._spread(self.armature_scale)),
             make("gains", rand.scale_gains, gains),
             make("torques", rand.scale_torques, self._factor(self.torque_scale)),
         )

@@ -27,7 +27,7 @@ from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.onboard.spec import GAIT_CLOCK
+from jaxloco.onboard.spec import GAIT_CLOCK, Rest
 from jaxloco.robot import Robot, load_robot
 from jaxloco.tasks.legged import (
     LeggedTask,
@@ -109,6 +109,9 @@ class Weights:
     termination: float = 0.0
 
 
+COMMAND = "velocity_command"
+"""Name of the command that a robot of this task follows."""
+
 OWN_WEIGHTS = "weights"
 """Name of the rewards that `Weights` weighs."""
 
@@ -128,6 +131,7 @@ class Velocity(LeggedTask):
         standing_share: Share of commands to stand still, beside those in which all three are zero.
         command_seconds: Time between commands, s.
         gait_frequency: Cycles of the gait per second, Hz.
+        rest_below: Length of the command up to which the gait rests and the robot stands; 0 for a gait that never does.
         swing_height: Height of a foot in the middle of its swing, m.
         step_height: How high joint targets lift each foot by themselves, on the clock; the policy adjusts that, m.
         step_lead: How far these targets run ahead of the clock, s.
@@ -156,9 +160,10 @@ class Velocity(LeggedTask):
     recipe: str = "go1-velocity"
     max_velocity: tuple[float, float, float] = (1.5, 0.8, 1.2)
     nonzero_shares: tuple[float, float, float] = (0.9, 0.25, 0.5)
-    standing_share: float = 0.0
+    standing_share: float = 0.1
     command_seconds: Span = (4.0, 10.0)
     gait_frequency: float = 3.0
+    rest_below: float = loco.STILL
     swing_height: float = 0.06
     step_height: float = 0.06
     step_lead: float = 0.0
@@ -186,7 +191,7 @@ class Velocity(LeggedTask):
         check_positive(self, "command_seconds", "gait_frequency", "swing_height", "tracking_sigma", "far_sigma")
         check_positive(self, "fall_tilt")
         check_not_negative(self, "max_velocity", "nonzero_shares", "standing_share", "step_height", "scan_noise")
-        check_not_negative(self, "min_air_time", "max_foot_load")
+        check_not_negative(self, "min_air_time", "max_foot_load", "rest_below")
         check_not_negative(self, "fall_height", "initial_velocity", "initial_tilt", "initial_yaw", "initial_joints")
         check_at_most(self, 1.0, "nonzero_shares", "standing_share")
         check_at_most(self, math.pi, "fall_tilt", "initial_yaw", "initial_joints")
@@ -238,7 +243,7 @@ class Velocity(LeggedTask):
             motor_curves=True,
             commands=(
                 Command(
-                    "velocity_command",
+                    COMMAND,
                     "m/s, rad/s",
                     tuple(self._growing("commands", around_zero(limit)) for limit in self.max_velocity),
                     Range(*self.command_seconds),
@@ -291,12 +296,12 @@ class Velocity(LeggedTask):
         return position_targets(robot, self.action_scale, steps)
 
     def _gait(self, robot: Robot) -> Gait:
-        return trot(robot, self.gait_frequency)
+        return trot(robot, self.gait_frequency, Rest(COMMAND, self.rest_below) if self.rest_below else None)
 
     def _actor(self, robot: Robot) -> ObservationGroup:
         scan = (ObservationTerm("height_scan", noise=self.scan_noise * self.noise),) if self.actor_scan else ()
         limits = tuple(1.5 * limit + 0.5 for limit in self.max_velocity)  # a sign of a mistaken unit
-        command = ObservationTerm("velocity_command", low=tuple(-limit for limit in limits), high=limits)
+        command = ObservationTerm(COMMAND, low=tuple(-limit for limit in limits), high=limits)
         return self._proprioception(robot, command, ObservationTerm(GAIT_CLOCK), *scan)
 
     def _critic(self) -> ObservationGroup:
@@ -306,7 +311,7 @@ class Velocity(LeggedTask):
             "joint_offsets",
             "joint_velocities",
             "last_action",
-            "velocity_command",
+            COMMAND,
             GAIT_CLOCK,
             "base_linear_velocity",
             "base_height",

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs import batch
-from jaxloco.envs.interface import Environment, EpisodeState
+from jaxloco.envs.interface import Environment, EpisodeState, MeasuresItself
 from jaxloco.learning.ppo import LearnerState
 from jaxloco.terrain import Terrain
 from jaxloco.training.rollout import Agent
+
+RECORDED = 16
+"""Robots of each device whose positions are kept: the first for a video, all for how parts pass through each other."""
 
 
 class Episodes(NamedTuple):
@@ -29,7 +32,8 @@ class Episodes(NamedTuple):
         last_terms: Each raw reward term in the last step, (N, n_terms).
         squares: Sum over steps of each actor quantity's square, noiseless, (N, frame).
         nonfinite: Whether the simulation broke down, (N,).
-        qpos: Positions of the first robot (of each device) at each step, (1, max_steps, nq), for a video.
+        qpos: Positions of the first R robots (of each device) at each step, (R, max_steps, nq), R at most `RECORDED`.
+        lived: Whether their episodes still went on, (R, max_steps).
         push: Force on the first robot (of each device) at each step, (1, max_steps, 3), N.
     """
 
@@ -44,6 +48,7 @@ class Episodes(NamedTuple):
     squares: jax.Array
     nonfinite: jax.Array
     qpos: jax.Array
+    lived: jax.Array
     push: jax.Array
 
 
@@ -63,7 +68,8 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         last_terms=jnp.zeros((count, terms)),
         squares=jnp.zeros((count, frame)),
         nonfinite=jnp.zeros(count, bool),
-        qpos=jnp.zeros((1, env.max_steps, *pose.qpos.shape[1:])),
+        qpos=jnp.zeros((min(count, RECORDED), env.max_steps, *pose.qpos.shape[1:])),
+        lived=jnp.zeros((min(count, RECORDED), env.max_steps), bool),
         push=jnp.zeros((1, env.max_steps, 3)),
     )
     carry = (jnp.int32(0), robots, jnp.ones(count, bool), start)
@@ -83,7 +89,8 @@ def _step(
     after = jax.vmap(env.step)(robots, agent.act_deterministic(learner, robots.observation))
     live = alive.astype(jnp.float32)
     reading = jax.vmap(env.measure)(after)
-    pose = env.pose(*jax.tree.map(lambda x: x[0], (robots, after)))
+    recorded = sums.qpos.shape[0]
+    pose = jax.vmap(env.pose)(*jax.tree.map(lambda x: x[:recorded], (robots, after)))
     sums = sums._replace(
         returns=sums.returns + live * after.reward,
         lengths=sums.lengths + alive,
@@ -93,8 +100,9 @@ def _step(
         last_terms=jnp.where(alive[:, None], after.info.reward_terms, sums.last_terms),
         squares=sums.squares + live[:, None] * jnp.square(reading),
         nonfinite=sums.nonfinite | (alive & after.info.nonfinite),
-        qpos=sums.qpos.at[0, step].set(pose.qpos),
-        push=sums.push.at[0, step].set(pose.push),
+        qpos=sums.qpos.at[:, step].set(pose.qpos),
+        lived=sums.lived.at[:, step].set(alive[:recorded]),
+        push=sums.push.at[0, step].set(pose.push[0]),
     )
     # An ended robot stays where it is: its state may be anything, and must not break the simulation of the others.
     robots = batch.select(alive, after, robots)
@@ -131,7 +139,16 @@ def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
         "reward_last": {n: float(v) for (n, _), v in zip(weights, last, strict=True)},
         "rms": {n: float(np.sqrt(c.sum() / c.shape[1] / steps)) for n, c in zip(env.measured, columns, strict=True)},
         "nan_episodes": int(np.sum(episodes.nonfinite)),
+        **_self_overlap(env, episodes),
     }
+
+
+def _self_overlap(env: Environment, episodes: Episodes) -> dict[str, Any]:
+    """Return how parts of the recorded robots pass through each other; nothing where the environment cannot tell."""
+    if not isinstance(env, MeasuresItself):
+        return {}
+    overlaps = env.self_overlaps(np.asarray(episodes.qpos)[np.asarray(episodes.lived)])
+    return {} if overlaps is None else {"self_overlap": overlaps.figures()}
 
 
 def by_terrain(terrain: Terrain, episodes: Episodes) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""How a robot stands that is told to: how far it drifts, and how often it steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxloco.playback.instruments import Instruments
+from jaxloco.playback.simulator import Record
+from jaxloco.robot import Robot
+
+SETTLED = 1.0
+"""Time from which steps count, s: a robot may have begun in motion."""
+
+LIFTED = 0.005
+"""Height of a sole above the ground from which the foot is in the air, m."""
+
+
+def stand_figures(robot: Robot, instruments: Instruments, records: Sequence[Record]) -> dict[str, Any]:
+    """Return how episodes went in which a robot was told to stand.
+
+    Args:
+        robot: The robot; it has feet.
+        instruments: Its instruments.
+        records: What happened in each episode.
+
+    Returns:
+        "drift": largest horizontal distance of the base from where the episode began, m, its "mean" over episodes and
+        the "largest"; "steps": landings after the first second, in all episodes.
+    """
+    base = robot.base_qpos_indices[:2]
+    drifts, steps = [], 0
+    for record in records:
+        places = np.array(record.qpos)[:, base]
+        drifts.append(float(np.linalg.norm(places - places[0], axis=1).max()))
+        steps += landings(feet_in_air(instruments, record)[round(SETTLED * robot.control_frequency) :])
+    return {"drift": {"mean": float(np.mean(drifts)), "largest": max(drifts)}, "steps": steps}
+
+
+def feet_in_air(instruments: Instruments, record: Record) -> np.ndarray:
+    """Return which feet are in the air after each step, (T, n_feet)."""
+    pairs = zip(record.qpos, record.qvel, strict=True)
+    return np.array([instruments.at(qpos, qvel)["foot_heights"] for qpos, qvel in pairs]) > LIFTED
+
+
+def landings(in_air: np.ndarray) -> int:
+    """Return how often a foot comes down, of (T, n_feet).
+
+    >>> landings(np.array([[False, True], [True, True], [False, False]]))
+    2
+    """
+    return int(np.sum(in_air[:-1] & ~in_air[1:]))
