@@ -22,29 +22,54 @@ class InputError(JaxlocoError, ValueError):
     """An input of the policy that is missing, of the wrong size or not a finite number."""
 
 
-def _scalar(name: str, value: Any) -> float:
-    """Return an input of size 1 as a finite float."""
-    if isinstance(value, np.ndarray):
-        if value.size != 1:
-            raise InputError(f"input {name!r}: expected 1 number, found an array of shape {value.shape}")
-        value = value.reshape(())[()]
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputError(f"input {name!r}: expected a number, found {show(value)}")
+def scalar(name: str, value: Any) -> float:
+    """Return a value of any type that is one real number, alone or in an array, as a float.
+
+    Raises:
+        InputError: It is something else, or masked.
+    """
     try:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            value = _only_entry(name, value)
         return float(value)
+    except InputError:
+        raise
     except OverflowError:
-        return math.inf
+        raise InputError(f"input {name!r}: expected a finite number, found {show(value)}") from None
+    except Exception as error:  # a type of someone else's can raise anything
+        raise InputError(f"input {name!r}: expected a number, found one that cannot be read: {show(error)}") from None
 
 
-def _vector(name: str, value: Any, size: int) -> np.ndarray:
-    """Return an input of several components as an array (size,)."""
+def _only_entry(name: str, value: Any) -> Any:
+    if not hasattr(value, "__array__"):
+        raise InputError(f"input {name!r}: expected a number, found {show(value)}")
+    array = _unmasked(value)
+    if array.size != 1 or array.dtype.kind not in "fiu":
+        raise InputError(f"input {name!r}: expected 1 number, found an array of shape {array.shape}, {array.dtype}")
+    return array.reshape(())[()]
+
+
+def vector(name: str, value: Any, size: int) -> np.ndarray:
+    """Return a value of any type that holds `size` real numbers as an array (size,).
+
+    Raises:
+        InputError: It is something else, or some of it is masked.
+    """
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):
-        array = np.empty(0)
+        array = _unmasked(value)
+    except Exception as error:  # a type of someone else's can raise anything
+        found = f"what cannot be read: {show(error)}"
+        raise InputError(f"input {name!r}: expected {size} numbers, found {found}") from None
     if array.shape != (size,) or array.dtype.kind not in "fiu":
         raise InputError(f"input {name!r}: expected {size} numbers, found {show(value)}")
     return array
+
+
+def _unmasked(value: Any) -> np.ndarray:
+    """Return a value as a plain array; one with masked entries is not a value."""
+    if np.ma.is_masked(value):
+        raise ValueError("masked entries")
+    return np.asarray(value)
 
 
 class _Frame:
@@ -87,14 +112,14 @@ class _Frame:
             for name, place in self._scalars:
                 value = inputs[name]
                 if type(value) is not float:
-                    value = _scalar(name, value)
+                    value = scalar(name, value)
                 if not -FLOAT32_MAX <= value <= FLOAT32_MAX:
                     raise InputError(f"input {name!r}: expected a finite number, found {value}")
                 raw[place] = value
             for name, shape, part in self._vectors:
                 value = inputs[name]
                 if type(value) is not np.ndarray or value.shape != shape or value.dtype.kind != "f":
-                    value = _vector(name, value, shape[0])
+                    value = vector(name, value, shape[0])
                 part[...] = value
         except KeyError:
             raise self._wrong_names(inputs) from None

@@ -45,7 +45,10 @@ T = TypeVar("T")
 
 def show(value: object, limit: int = 60) -> str:
     """Return a short, printable form of `value` for an error message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # a type of someone else's can raise anything
+        text = f"a {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
