@@ -13,6 +13,7 @@ from jaxloco.onboard.clients.registry import check_fits, find
 from jaxloco.onboard.loop import Client, Loop, LoopReport, OnStep, Reading
 from jaxloco.onboard.policy import Output, Policy, scalar, vector
 from jaxloco.onboard.safety import SafetyConfig
+from jaxloco.onboard.signals import EndingSignals
 
 
 @dataclass(frozen=True)
@@ -147,23 +148,24 @@ def run_bundle(
     check_fits(policy.spec, mapping)
     policy.verify()
     real_time = mapping.is_real_time(env_id)
+    regulated = real_time if regulate is None else regulate
     results: list[EpisodeResult] = []
     client: Client | None = None
-    try:
-        for episode in range(episodes):
-            if client is None:
-                episode_seed = None if seed is None else seed + episode
-                client = mapping.make(env_id, policy.spec, env_kwargs or {}, episode_seed)
-            regulated = real_time if regulate is None else regulate
-            results.append(run_episode(policy, client, seconds, regulate=regulated, safety=safety))
-            if on_episode is not None:
-                on_episode(results[-1])
-            if not real_time:
+    with EndingSignals():  # so that a client is closed, whenever a signal comes
+        try:
+            for episode in range(episodes):
+                if client is None:
+                    episode_seed = None if seed is None else seed + episode
+                    client = mapping.make(env_id, policy.spec, env_kwargs or {}, episode_seed)
+                results.append(run_episode(policy, client, seconds, regulate=regulated, safety=safety))
+                if on_episode is not None:
+                    on_episode(results[-1])
+                if not real_time:
+                    client.close()
+                    client = None
+        finally:
+            if client is not None:
                 client.close()
-                client = None
-    finally:
-        if client is not None:
-            client.close()
     return results
 
 

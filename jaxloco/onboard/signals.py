@@ -1,0 +1,77 @@
+"""Ctrl-C, SIGTERM and SIGHUP: what a robot runs is ended in order before the signal has its effect."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 1.0
+"""How long an end in order may take [s]; a client that hangs is interrupted then."""
+
+_NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class EndingSignals:
+    """Takes the signals that end a program, within a `with` block of the main thread; elsewhere it does nothing.
+
+    The first signal calls `stop`, or raises if there is none. If the block has not ended after `PATIENCE`, it is
+    interrupted with an exception, and so is what it does then, `PATIENCE` later. At the end of the block the signal
+    has the effect that it had before the block, except that it ends the program by an exception too: KeyboardInterrupt
+    for Ctrl-C, otherwise SystemExit with 128 + its number. A signal that was ignored before stays so.
+
+    Args:
+        stop: Asks what is in the block to end; called by a signal handler.
+    """
+
+    def __init__(self, stop: Callable[[], None] | None = None):
+        self._stop = stop
+        self._previous: dict[int, Any] = {}
+        self._received: int | None = None
+        self._since = 0.0
+
+    def __enter__(self) -> "EndingSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in _NUMBERS:
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                    self._previous[number] = signal.signal(number, self._handle)
+            if hasattr(signal, "SIGALRM") and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
+                self._previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(signal, "SIGALRM") and signal.SIGALRM in self._previous:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        if self._received is not None:
+            handler = self._previous[self._received]
+            if not callable(handler):
+                self._raise()
+            handler(self._received, None)
+
+    def _handle(self, number: int, _: Any) -> None:
+        if self._received is None:
+            self._received = number
+            self._start_waiting()
+            if self._stop is None:
+                self._raise()
+            else:
+                self._stop()
+        elif time.monotonic() - self._since >= PATIENCE:
+            self._interrupt()
+
+    def _interrupt(self, *_: Any) -> None:
+        if self._received is not None:
+            self._start_waiting()
+            self._raise()
+
+    def _start_waiting(self) -> None:
+        self._since = time.monotonic()
+        if hasattr(signal, "SIGALRM") and signal.SIGALRM in self._previous:
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+
+    def _raise(self) -> None:
+        if self._received == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + (self._received or 0))
