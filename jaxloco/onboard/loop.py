@@ -11,6 +11,7 @@ from jaxloco.errors import ConfigError
 from jaxloco.onboard.policy import Output, Policy
 from jaxloco.onboard.safety import Cause, Guard, Reading, SafetyConfig
 from jaxloco.onboard.signals import EndingSignals
+from jaxloco.onboard.uncopied import Uncopied
 
 __all__ = ["Client", "Loop", "LoopReport", "Reading"]
 
@@ -66,7 +67,7 @@ class LoopReport:
     truncated: bool = False
 
 
-class Loop:
+class Loop(Uncopied):
     """The control loop of one policy and one robot.
 
     Args:

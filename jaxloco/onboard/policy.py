@@ -13,6 +13,7 @@ from jaxloco.onboard.bundle import Bundle, read_bundle
 from jaxloco.onboard.network import Mlp
 from jaxloco.onboard.pipeline import Pipeline
 from jaxloco.onboard.spec import FLOAT32_MAX, GAIT_CLOCK, LAST_ACTION, InputSpec, PolicySpec, expand, show
+from jaxloco.onboard.uncopied import Uncopied
 
 Output = float | np.ndarray
 """What `Policy.act` returns for one output: a float if its size is 1, an array (size,) otherwise."""
@@ -204,7 +205,7 @@ class _Clock:
         self.reading[0], self.reading[1] = math.sin(angle), math.cos(angle)
 
 
-class Policy:
+class Policy(Uncopied):
     """A trained policy with its state: history, last action, action pipeline.
 
     One instance controls one robot; `reset()` starts an episode.

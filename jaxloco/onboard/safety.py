@@ -11,6 +11,7 @@ import numpy as np
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.policy import Output, Policy, scalar, vector
 from jaxloco.onboard.spec import FLOAT32_MAX, PolicySpec, expand
+from jaxloco.onboard.uncopied import Uncopied
 
 
 class Cause(str, Enum):
@@ -170,7 +171,7 @@ class _Freshness:
         return follows is _Follows.WELL
 
 
-class Guard:
+class Guard(Uncopied):
     """A policy that only sees readings that can be trusted.
 
     Args:
