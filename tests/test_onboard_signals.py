@@ -99,6 +99,20 @@ def test_a_client_that_hangs_is_interrupted(always, monkeypatch):
     assert time.monotonic() - start < 30.0 and robot.sent[-1] == SAFE
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no alarms here")
+def test_an_alarm_of_ones_own_is_left_alone_and_a_later_signal_interrupts_a_client_that_hangs(monkeypatch):
+    monkeypatch.setattr(signals, "PATIENCE", 0.05)
+    robot = Robot(5, lambda: (send(signal.SIGTERM)(), time.sleep(0.1), send(signal.SIGINT)(), time.sleep(60)))
+    signal.setitimer(signal.ITIMER_REAL, 300.0)
+    try:
+        with ends_with(signal.SIGTERM):
+            Loop(POLICY, robot).run(60.0)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 200.0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+    assert robot.sent[-1] == SAFE
+
+
 def test_a_signal_that_was_ignored_stays_so():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

@@ -16,7 +16,8 @@ class EndingSignals:
     """Takes the signals that end a program, within a `with` block of the main thread; elsewhere it does nothing.
 
     The first signal calls `stop`, or raises if there is none. If the block has not ended after `PATIENCE`, it is
-    interrupted with an exception, and so is what it does then, `PATIENCE` later. At the end of the block the signal
+    interrupted with an exception (at the next signal, if the program uses alarms itself), and so is what it does then,
+    `PATIENCE` later. At the end of the block the signal
     has the effect that it had before the block, except that it ends the program by an exception too: KeyboardInterrupt
     for Ctrl-C, otherwise SystemExit with 128 + its number. A signal that was ignored before stays so.
 
@@ -29,18 +30,17 @@ class EndingSignals:
         self._previous: dict[int, Any] = {}
         self._received: int | None = None
         self._since = 0.0
+        self._has_alarm = False
 
     def __enter__(self) -> "EndingSignals":
         if threading.current_thread() is threading.main_thread():
             for number in _NUMBERS:
                 if signal.getsignal(number) not in (None, signal.SIG_IGN):
                     self._previous[number] = signal.signal(number, self._handle)
-            if hasattr(signal, "SIGALRM") and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
-                self._previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if hasattr(signal, "SIGALRM") and signal.SIGALRM in self._previous:
+        if self._has_alarm:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -53,6 +53,9 @@ class EndingSignals:
     def _handle(self, number: int, _: Any) -> None:
         if self._received is None:
             self._received = number
+            self._has_alarm = _alarm_is_free()
+            if self._has_alarm:
+                self._previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._interrupt)
             self._start_waiting()
             if self._stop is None:
                 self._raise()
@@ -62,16 +65,22 @@ class EndingSignals:
             self._interrupt()
 
     def _interrupt(self, *_: Any) -> None:
-        if self._received is not None:
-            self._start_waiting()
-            self._raise()
+        self._start_waiting()
+        self._raise()
 
     def _start_waiting(self) -> None:
         self._since = time.monotonic()
-        if hasattr(signal, "SIGALRM") and signal.SIGALRM in self._previous:
+        if self._has_alarm:
             signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
     def _raise(self) -> None:
         if self._received == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + (self._received or 0))
+
+
+def _alarm_is_free() -> bool:
+    """Whether nobody waits for an alarm; without one, a second signal interrupts a client that hangs."""
+    if not hasattr(signal, "setitimer"):
+        return False
+    return signal.getsignal(signal.SIGALRM) == signal.SIG_DFL and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
