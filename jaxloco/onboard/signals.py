@@ -29,6 +29,7 @@ class EndingSignals:
         self._stop = stop
         self._previous: dict[int, Any] = {}
         self._received: int | None = None
+        self._inside = False
         self._since = 0.0
         self._has_alarm = False
 
@@ -37,9 +38,13 @@ class EndingSignals:
             for number in _NUMBERS:
                 if signal.getsignal(number) not in (None, signal.SIG_IGN):
                     self._previous[number] = signal.signal(number, self._handle)
+        self._inside = True
+        if self._received is not None:  # while the handlers were set
+            self.__exit__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._inside = False  # from here on a signal is noted, and nothing is interrupted
         if self._has_alarm:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in self._previous.items():
@@ -51,22 +56,22 @@ class EndingSignals:
             handler(self._received, None)
 
     def _handle(self, number: int, _: Any) -> None:
-        if self._received is None:
-            self._received = number
+        if self._received is not None:
+            if time.monotonic() - self._since >= PATIENCE:
+                self._interrupt()
+            return
+        self._received = number
+        if self._inside:
             self._has_alarm = _alarm_is_free()
             if self._has_alarm:
                 self._previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._interrupt)
             self._start_waiting()
-            if self._stop is None:
-                self._raise()
-            else:
-                self._stop()
-        elif time.monotonic() - self._since >= PATIENCE:
-            self._interrupt()
+            (self._stop or self._raise)()
 
     def _interrupt(self, *_: Any) -> None:
-        self._start_waiting()
-        self._raise()
+        if self._inside:
+            self._start_waiting()
+            self._raise()
 
     def _start_waiting(self) -> None:
         self._since = time.monotonic()
