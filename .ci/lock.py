@@ -1,6 +1,6 @@
 """Write constraints.txt: the newest versions that pyproject.toml allows, for every supported Python.
 
-Use: python .ci/lock.py python3.11 python3.12 python3.13
+Use: python .ci/lock.py python3.10 python3.11 python3.12 python3.13
 
 Each argument is an interpreter with pip; nothing is installed. Name all supported Pythons, from old to new: a
 version that differs between them gets an environment marker.
@@ -17,6 +17,8 @@ HEADER = """\
 # Exact versions of everything that jaxloco needs, written by `python .ci/lock.py`; do not edit by hand.
 # Use:  pip install -c constraints.txt -e ".[dev]"
 """
+ROBOT_ONLY = ("3.10",)
+"""Pythons that run policies and train none: what the extras need is not for them."""
 
 
 def resolve(python: str) -> tuple[str, dict[str, str]]:
@@ -26,7 +28,8 @@ def resolve(python: str) -> tuple[str, dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         pip = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        subprocess.run([*pip, "--report", str(report), f"{ROOT}[dev,cuda]"], check=True)
+        extras = "" if python_version in ROBOT_ONLY else "[dev,cuda]"
+        subprocess.run([*pip, "--report", str(report), f"{ROOT}{extras}"], check=True)
         installed = [item["metadata"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
     versions = {item["name"].lower().replace("_", "-"): item["version"] for item in installed}
     del versions["jaxloco"]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -35,10 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jaxloco {__version__}")
         return 0
     try:
-        name = arguments.pop(0)
-        if name not in COMMANDS:
-            raise unknown_name("command", name, COMMANDS)
-        return COMMANDS[name](arguments)
+        return _command(arguments.pop(0))(arguments)
     except BrokenPipeError:  # whoever reads the output, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
         return 128 + signal.SIGPIPE
@@ -56,6 +54,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # while a policy is learning, the trainer takes it instead
         print("jaxloco: interrupted", file=sys.stderr)
         return 130
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    if name != "run":
+        _check_python(name)
+    return COMMANDS[name]
+
+
+def _check_python(command: str) -> None:
+    """Check that this is no Python of a robot, which has only what `jaxloco run --env` needs."""
+    if sys.version_info < (3, 11):
+        raise JaxlocoError(
+            f"jaxloco {command} needs Python 3.11 to 3.13; this is {platform.python_version()}, for robots, "
+            "which only runs policies: jaxloco run BUNDLE --env ENV_ID"
+        )
 
 
 def _usage() -> str:
@@ -484,6 +499,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _show(own: argparse.Namespace) -> int:
+    _check_python("run --view or --video")
     from jaxloco.playback import show
 
     command = None if own.command is None else tuple(own.command)

@@ -21,7 +21,7 @@ from jaxloco.learning import ppo
 from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.learning.ppo import LearnerState
-from jaxloco.onboard.bundle import write_bundle
+from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
 from jaxloco.onboard.spec import InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
 from jaxloco.training.rollout import Agent
 
@@ -67,7 +67,8 @@ def export(
         statistics = learner.normalizers["actor"]
         arrays[spec.normalizer.mean] = np.asarray(statistics.mean, np.float32)
         arrays[spec.normalizer.std] = np.asarray(_standard_deviation(statistics), np.float32)
-    return write_bundle(folder, spec, arrays, golden(env, agent, learner, spec, seed))
+    steps = min(GOLDEN_STEPS, MAX_REPLAY // step_cost(spec, arrays) // GOLDEN_SEQUENCES)
+    return write_bundle(folder, spec, arrays, golden(env, agent, learner, spec, seed, steps))
 
 
 _standard_deviation = jax.jit(standard_deviation)
@@ -108,11 +109,13 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
     )
 
 
-def golden(env: Environment, agent: Agent, learner: LearnerState, spec: PolicySpec, seed: int) -> dict[str, np.ndarray]:
+def golden(
+    env: Environment, agent: Agent, learner: LearnerState, spec: PolicySpec, seed: int, steps: int
+) -> dict[str, np.ndarray]:
     """Return random input sequences and the answers of the JAX policy to them; see `jaxloco.onboard.bundle`."""
     rng = np.random.default_rng(seed)
     given = [item for item in spec.inputs if item.source != "policy"]
-    shape = (GOLDEN_SEQUENCES, GOLDEN_STEPS)
+    shape = (GOLDEN_SEQUENCES, steps)
     interface = env.interface()
     inputs = {item.name: _signal(rng, interface.observer, learner, item, shape) for item in given}
     if spec.rest is not None:  # stand from the second quarter to the third, so that the clock rests and starts again

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import sys
-import tomllib
 import types
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -113,6 +112,8 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: It is missing, not readable, or its top level is not a table.
     """
+    import tomllib  # which Python 3.10 lacks; there `jaxloco run` imports this module
+
     path = Path(path)
     if path.suffix not in (".json", ".toml"):
         raise ConfigError(f"cannot tell the format of {path}; its name must end in .json or .toml")

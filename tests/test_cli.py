@@ -364,3 +364,27 @@ def test_a_reader_that_has_read_enough_ends_the_command_without_a_word():
         process.stdout.close()
         error = process.stderr.read()
     assert (process.returncode, error) == (141, "")
+
+
+ON_A_ROBOT = """
+import collections, sys
+sys.modules |= dict.fromkeys(["tomllib", "jax", "mujoco", "tyro"])  # none of them can be imported now
+sys.version_info = collections.namedtuple("version", "major minor micro releaselevel serial")(3, 10, 12, "final", 0)
+from jaxloco.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--version"], 0, f"jaxloco {__version__}"),
+        (["run", "nowhere", "--env", "Upkie-Mock-Pendulum"], 2, "nowhere: expected the folder of a policy bundle"),
+        (["run", "nowhere", "--view"], 2, "jaxloco run --view or --video needs Python 3.11 to 3.13; this is"),
+        (["train"], 2, "jaxloco train needs Python 3.11 to 3.13; this is"),
+    ],
+)
+def test_a_robots_python_3_10_runs_policies_and_says_what_it_cannot_do(words, status, message):
+    done = subprocess.run([sys.executable, "-c", ON_A_ROBOT, *words], capture_output=True, text=True)
+    assert done.returncode == status and message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

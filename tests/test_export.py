@@ -16,7 +16,8 @@ from jaxloco.learning import ppo
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.normalization import update_statistics
 from jaxloco.learning.ppo import LearnerState
-from jaxloco.onboard import Policy
+from jaxloco.onboard import Policy, read_bundle
+from jaxloco.onboard.bundle import step_cost
 from jaxloco.tasks import TASKS, recipe
 from jaxloco.tasks.upkie_balance import UpkieBalance
 from jaxloco.training import loop
@@ -126,6 +127,17 @@ def test_the_same_policy_gives_the_same_bundle_byte_for_byte(tmp_path, upkie):
         write(tmp_path / name, upkie, config, agent, learner)
     for file in ("policy.json", "policy.npz", "golden.npz"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_large_network_gets_shorter_golden_sequences(tmp_path, upkie, monkeypatch):
+    config = configured()
+    agent, learner = learned(upkie, config)
+    policy = write(tmp_path / "policy", upkie, config, agent, learner)
+    # Ten steps in all, shared among four sequences, are two each.
+    monkeypatch.setattr("jaxloco.export.MAX_REPLAY", 10 * step_cost(policy.spec, policy.arrays))
+    write(tmp_path / "short", upkie, config, agent, learner)
+    shapes = [read_bundle(tmp_path / name).golden["action"].shape for name in ("policy", "short")]
+    assert shapes == [(4, 64, 1), (4, 2, 1)]
 
 
 def test_what_is_in_the_bundle_is_what_was_learned(tmp_path, upkie):

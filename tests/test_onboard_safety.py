@@ -2,9 +2,13 @@
 
 import math
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onboard_helpers import make_policy, quadruped_spec, random_arrays, random_inputs, rows, upkie_spec
 
 from jaxloco.errors import ConfigError
@@ -46,6 +50,20 @@ BAD = [
     (True, Cause.MALFORMED),
     (np.zeros(2), Cause.MALFORMED),
     ([[1], [2, 3]], Cause.MALFORMED),
+    ([0.1], Cause.MALFORMED),
+    ((0.1,), Cause.MALFORMED),
+    (range(1), Cause.MALFORMED),
+    (memoryview(np.zeros(1)), Cause.MALFORMED),
+    (np.zeros(1, bool), Cause.MALFORMED),
+    (np.array(0.1, object), Cause.MALFORMED),
+    (np.zeros(0), Cause.MALFORMED),
+    (np.ma.masked, Cause.MALFORMED),
+    (np.ma.array([0.1], mask=[True]), Cause.MALFORMED),
+    (Decimal("0.1"), Cause.MALFORMED),
+    (0.1j, Cause.MALFORMED),
+    (np.array([[6.0]]).view(np.matrix), Cause.OUT_OF_RANGE),
+    (Fraction(11, 2), Cause.OUT_OF_RANGE),
+    (np.longdouble("inf"), Cause.NAN),
 ]
 
 
@@ -65,13 +83,187 @@ def test_a_missing_reading_gets_the_safe_action_and_an_extra_one_is_ignored():
     assert guard.act(Reading({"x": 0.125, "z": None}, 1.0)) == {"y": 0.125}
 
 
-@pytest.mark.parametrize("timestamp", [0.0, -1.0, float("nan")])
+class Strange:
+    """A reading of someone else's type; each of its methods raises another error."""
+
+    def __array__(self, *args, **kwargs):
+        raise KeyError("x")
+
+    def __float__(self):
+        raise ZeroDivisionError
+
+    def __repr__(self):
+        raise RuntimeError("no text either")
+
+
+class StrangeNumber(float):
+    def __le__(self, other):
+        raise RuntimeError("not comparable")
+
+    __ge__ = __lt__ = __gt__ = __float__ = __le__
+
+
+@pytest.mark.parametrize("value", [Strange(), StrangeNumber(0.1), [Strange()], Strange])
+def test_a_reading_whose_own_code_fails_is_malformed(value):
+    guard = Guard(policy_of())
+    assert guard.act(at(0, value)) == {"y": SAFE} and guard.counts[Cause.MALFORMED] == 1
+    assert guard.act(Reading({"x": 0.125}, value)) == {"y": SAFE} and guard.counts[Cause.MALFORMED] == 2
+    assert guard.act(at(1), now=value) == {"y": SAFE} and guard.counts[Cause.MALFORMED] == 3
+    assert guard.act(at(2)) == {"y": 0.125}
+
+
+@pytest.mark.parametrize("inputs", [None, [], [0.1], "x", 3, Strange(), {}, {"y": 1.0}, np.zeros(3)])
+def test_what_is_no_mapping_with_the_readings_is_malformed(inputs):
+    guard = Guard(policy_of())
+    assert guard.act(Reading(inputs, 0.0)) == {"y": SAFE}
+    assert guard.act(inputs) == {"y": SAFE}
+    assert guard.counts[Cause.MALFORMED] == 2
+    assert guard.act(at(1)) == {"y": 0.125}
+
+
+def numbers() -> list[object]:
+    """0.125 in every type that is one number."""
+    found = [
+        0.125,
+        Fraction(1, 8),
+        np.float32(0.125),
+        np.longdouble(0.125),
+        np.array([[0.125]]).view(np.matrix),
+        np.array(0.125),
+    ]
+    found += [np.array([[0.125]], ">f4"), np.ma.array([0.125], mask=[False]), np.ma.array(0.125)]
+    return found
+
+
+@pytest.mark.parametrize("value", numbers(), ids=lambda value: type(value).__name__)
+def test_a_number_is_taken_in_every_type_of_a_number(value):
+    assert Guard(policy_of()).act(at(0, value)) == {"y": 0.125}
+
+
+def test_jax_arrays_are_readings_too():
+    jnp = pytest.importorskip("jax.numpy")
+    guard = Guard(policy_of())
+    assert guard.act(at(0, jnp.float32(0.125))) == guard.act(at(1, jnp.full(1, 0.125))) == {"y": 0.125}
+    assert guard.act(at(2, jnp.zeros(2))) == guard.act(at(3, jnp.bool_(True))) == {"y": SAFE}
+    assert guard.act(Reading({"x": 0.125}, jnp.float32(1.0))) == {"y": 0.125}
+
+
+def test_an_overflow_that_numpy_is_told_to_raise_gets_the_safe_action():
+    spec = replace(policy_of().spec, network=NetworkSpec((LayerSpec("w", "b"), LayerSpec("v", "c")), "gelu"))
+    arrays = {"w": np.full((1, 1), 1e30), "b": np.zeros(1), "v": np.ones((1, 1)), "c": np.zeros(1)}
+    guard = Guard(make_policy(spec, {name: array.astype(np.float32) for name, array in arrays.items()}))
+    with np.errstate(all="raise"):
+        assert guard.act(at(0, 5.0)) == {"y": SAFE} and guard.counts[Cause.BAD_OUTPUT] == 1
+        assert guard.act(at(1, 0.0)) == {"y": 0.0}
+
+
+ANYTHING = st.one_of(
+    st.floats(),
+    st.integers(),
+    st.text(max_size=3),
+    st.binary(max_size=3),
+    st.none(),
+    st.booleans(),
+    st.complex_numbers(),
+    st.decimals(),
+    st.fractions(),
+    st.lists(st.floats(), max_size=3),
+    st.sampled_from([Strange(), Strange, StrangeNumber(1.0), np.ma.masked, np.datetime64("2020-01-01"), range(1), {}]),
+    st.builds(np.full, st.sampled_from([(), 0, 1, 2, (1, 1)]), st.sampled_from([0, -1, math.nan, "a", None, 1j, True])),
+    st.builds(lambda value, dtype: np.array([value]).astype(dtype), st.integers(-100, 100), st.sampled_from("bBhefdg")),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.one_of(ANYTHING, st.floats(-6, 6)), ANYTHING, ANYTHING), max_size=5))
+def test_whatever_a_reading_holds_the_command_is_valid_and_good_readings_are_taken_again(readings):
+    guard, real = Guard(policy_of()), 1e6
+    for x, timestamp, now in readings:
+        command = guard.act(Reading({"x": x}, timestamp), now)
+        assert set(command) == {"y"} and type(command["y"]) is float and -0.5 <= command["y"] <= 0.5
+    for step in range(2):  # the first one may follow none of those stamps
+        guard.act(Reading({"x": 0.125}, real + step * PERIOD), now=real + step * PERIOD)
+    assert guard.act(Reading({"x": 0.125}, real + 2 * PERIOD), now=real + 2 * PERIOD) == {"y": 0.125}
+
+
+@pytest.mark.parametrize("timestamp", [0.0, -1.0, -1e9, float("nan"), float("inf"), -float("inf")])
 def test_a_timestamp_that_does_not_advance_is_stale(timestamp):
     guard = Guard(policy_of())
     guard.act(at(0))
     assert guard.act(Reading({"x": 0.125}, timestamp)) == {"y": SAFE}
     assert guard.counts[Cause.STALE] == 1
     assert guard.act(at(1)) == {"y": 0.125}
+
+
+@pytest.mark.parametrize("timestamp", [None, "0.01", True, b"1", [0.01], np.ma.masked])
+def test_a_timestamp_that_is_no_number_is_malformed(timestamp):
+    guard = Guard(policy_of())
+    guard.act(at(0))
+    assert guard.act(Reading({"x": 0.125}, timestamp)) == {"y": SAFE}
+    assert guard.counts[Cause.MALFORMED] == 1
+    assert guard.act(at(1)) == {"y": 0.125}
+
+
+def play(stamps: list[object], nows: list[float] | None = None) -> list[int]:
+    """The steps that got the safe action, of a guard that sees good readings with these timestamps."""
+    guard, bad = Guard(policy_of()), []
+    for step, stamp in enumerate(stamps):
+        command = guard.act(Reading({"x": 0.125}, stamp), None if nows is None else nows[step])
+        bad += [step] if command == {"y": SAFE} else []
+    assert sum(guard.counts.values()) == len(bad)
+    return bad
+
+
+TIMES = [step * PERIOD for step in range(60)]
+AMOUNTS = [0.3 * PERIOD, 1.5 * PERIOD, 4.5 * PERIOD, 5.5 * PERIOD, 0.1, 1.0, 59.0, 61.0, 3600.0, 1e9, 1e300, math.inf]
+
+
+@pytest.mark.parametrize("at_step", [0, 1, 30])
+@pytest.mark.parametrize("real_time", [True, False])
+@pytest.mark.parametrize("amount", [*AMOUNTS, *(-amount for amount in AMOUNTS), math.nan])
+def test_one_wrong_timestamp_costs_at_most_one_step(amount, real_time, at_step):
+    stamps = [time + (amount if step == at_step else 0.0) for step, time in enumerate(TIMES)]
+    bad = play(stamps, [1e3 + time for time in TIMES] if real_time else None)
+    assert len(bad) <= 1 and all(step in (at_step, at_step + 1) for step in bad)
+
+
+@pytest.mark.parametrize("amount", [0.02 + 0.001 * 5 * 30, 0.1, 1.0, 3600.0, 1e9, math.inf])
+def test_a_timestamp_too_far_ahead_of_its_time_gets_the_safe_action_in_the_same_step(amount):
+    stamps = [time + (amount if step == 30 else 0.0) for step, time in enumerate(TIMES)]
+    assert play(stamps, [1e3 + time for time in TIMES]) == [30]
+
+
+@pytest.mark.parametrize("real_time", [True, False])
+@pytest.mark.parametrize("amount", [*AMOUNTS[:-2], *(-amount for amount in AMOUNTS[:-2])])
+def test_a_clock_that_is_set_costs_at_most_one_step(amount, real_time):
+    robots = [time + (amount if step >= 30 else 0.0) for step, time in enumerate(TIMES)]
+    assert play(robots, [1e3 + time for time in TIMES] if real_time else None) in ([], [30])
+    # One clock for both, set between a measurement and the step that uses it.
+    ours = [time + (amount if step >= 29 else 0.0) for step, time in enumerate(TIMES)]
+    assert len(play(robots, ours)) <= 1
+    assert play(robots, robots) in ([], [30])
+
+
+@pytest.mark.parametrize("amount", [-3600.0, -1.0, 61.0, 3600.0])
+def test_our_own_clock_that_is_set_costs_at_most_one_step(amount):
+    assert len(play(TIMES, [time + (amount if step >= 30 else 0.0) for step, time in enumerate(TIMES)])) <= 1
+
+
+def test_readings_that_wait_in_a_queue_stay_stale():
+    # From step 20 on the loop has fallen 20 periods behind, and reads one by one what was measured before.
+    ours = [time + (20 * PERIOD if step >= 20 else 0.0) for step, time in enumerate(TIMES)]
+    assert play(TIMES, ours) == list(range(20, 60))
+
+
+def test_a_timestamp_that_stands_still_is_stale_every_time_also_where_a_clock_was_set():
+    for jump in (0.0, 3600.0, -3600.0):
+        stamps = [*TIMES[:30], *([TIMES[30] + jump] * 5), *(time + jump for time in TIMES[35:])]
+        assert play(stamps, [1e3 + time for time in TIMES]) == list(range(31 if jump == 0.0 else 30, 35))
+
+
+def test_timestamps_of_two_clocks_in_turn_stop_the_robot_in_the_end():
+    stamps = [time + (1e3 if step % 2 else 0.0) for step, time in enumerate(TIMES)]
+    assert play(stamps)[-1] == 59 and len(play(stamps)) > 30
 
 
 def test_a_reading_that_lags_by_more_than_the_allowed_age_is_stale():

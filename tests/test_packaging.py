@@ -25,6 +25,8 @@ CONSTRAINTS = [
     if not line.startswith("#")
 ]
 PYTHONS = ("3.11", "3.12", "3.13")
+ROBOT_PYTHON = "3.10"
+"""Runs policies and trains none: only what is needed without an extra is for it."""
 
 
 def constraints_for(python: str) -> dict[str, str]:
@@ -55,7 +57,8 @@ def test_a_dependency_has_a_lower_and_an_upper_bound(requirement):
 def test_the_supported_pythons_are_bounded_and_named():
     supported = SpecifierSet(PROJECT["requires-python"])
     named = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
-    assert named == [f"3.{minor}" for minor in range(30) if f"3.{minor}" in supported] == list(PYTHONS)
+    assert named == [f"3.{minor}" for minor in range(30) if f"3.{minor}" in supported]
+    assert named == [ROBOT_PYTHON, *PYTHONS]
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -63,6 +66,24 @@ def test_constraints_hold_a_version_within_bounds_of_every_dependency(python):
     exact = constraints_for(python)
     missing = [str(r) for r in OTHERS if not r.specifier.contains(exact.get(canonicalize_name(r.name), "0"))]
     assert missing == []
+
+
+def test_constraints_hold_for_a_robot_too():
+    (numpy,) = map(Requirement, PROJECT["dependencies"])
+    exact = constraints_for(ROBOT_PYTHON)
+    assert numpy.specifier.contains(exact["numpy"]) and exact["numpy"].startswith("2.2.")  # the last one for 3.10
+
+
+def test_continuous_integration_tests_the_oldest_python_and_numpy_of_a_robot():
+    lower = re.search(r"numpy>=([\d.]+)", PROJECT["dependencies"][0])
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert lower and f"numpy=={lower[1]}.*" in script and f"interpreter {ROBOT_PYTHON})" in script
+
+
+def test_the_oldest_versions_are_one_of_each_package():
+    lines = run(".ci/lowest.py").stdout.split()
+    names = [line.partition("==")[0] for line in lines]
+    assert len(names) == len(set(names)) and "numpy==2.0" in lines  # with what training needs, not a robot
 
 
 def test_constraints_are_exact_and_name_no_address():

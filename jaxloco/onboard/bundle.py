@@ -1,8 +1,8 @@
 """Write and read a policy bundle: a folder with `policy.json`, `policy.npz` and `golden.npz`.
 
-A bundle comes from elsewhere, so nothing in it is believed: sizes are limited, checksums are compared, arrays
-are read without pickle and must fit together. Whatever is wrong, the reader raises `BundleError` with what
-differs.
+A bundle comes from elsewhere, so nothing in it is believed: sizes are limited before anything is allocated, checksums
+are compared, arrays are read without pickle and must fit together. Whatever is wrong, the reader raises `BundleError`
+with what differs; it takes less than a second and 200 MiB, whatever the files hold.
 """
 
 import hashlib
@@ -10,10 +10,14 @@ import io
 import json
 import math
 import os
+import re
 import shutil
+import stat
+import struct
 import uuid
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +32,14 @@ POLICY_JSON = "policy.json"
 POLICY_NPZ = "policy.npz"
 GOLDEN_NPZ = "golden.npz"
 
-MAX_JSON_BYTES = 4 << 20
-MAX_NPZ_BYTES = 256 << 20
+LIMITS = {POLICY_JSON: 1 << 20, POLICY_NPZ: 32 << 20, GOLDEN_NPZ: 8 << 20}
+"""Bytes of a file, and of the arrays in it once they are unpacked."""
+
 MAX_ARRAYS = 4096
-MAX_HEADER_BYTES = 4096
+MAX_DEPTH = 50
+MAX_DIGITS = 1000
+MAX_REPLAY = 1 << 28
+"""How long `Policy.verify` may take: golden steps × `step_cost`."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -73,9 +81,11 @@ def write_bundle(folder: str | Path, spec: PolicySpec, arrays: Arrays, golden: A
     """
     folder = Path(folder)
     check_arrays(spec, arrays)
-    check_golden(spec, golden)
+    check_golden(spec, arrays, golden)
     files = {POLICY_NPZ: _pack(arrays, zipfile.ZIP_STORED), GOLDEN_NPZ: _pack(golden, zipfile.ZIP_DEFLATED)}
     files[POLICY_JSON] = _policy_json(spec, files)
+    for name, content in files.items():
+        _prefixed(folder / name, _check_size, len(content), LIMITS[name])
     if folder.exists() and not _replaceable(folder):
         raise BundleError(f"{folder}: expected nothing or an older bundle to replace, found something else")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -105,18 +115,18 @@ def read_bundle(folder: str | Path) -> Bundle:
             says in which file, and what differs.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise BundleError(f"{folder}: expected the folder of a policy bundle, found {_what(folder)}")
-    contents = {POLICY_JSON: _read_file(folder, POLICY_JSON, MAX_JSON_BYTES)}
+    contents = {POLICY_JSON: _read_file(folder, POLICY_JSON)}
     data = _read_policy_json(folder, contents[POLICY_JSON])
     for name in (POLICY_NPZ, GOLDEN_NPZ):
-        contents[name] = _read_file(folder, name, MAX_NPZ_BYTES)
+        contents[name] = _read_file(folder, name)
     _check_checksums(folder, data, contents)
     spec = _prefixed(folder / POLICY_JSON, PolicySpec.from_dict, data)
-    arrays = _prefixed(folder / POLICY_NPZ, _unpack, contents[POLICY_NPZ])
-    golden = _prefixed(folder / GOLDEN_NPZ, _unpack, contents[GOLDEN_NPZ])
+    arrays = _prefixed(folder / POLICY_NPZ, _unpack, contents[POLICY_NPZ], LIMITS[POLICY_NPZ])
+    golden = _prefixed(folder / GOLDEN_NPZ, _unpack, contents[GOLDEN_NPZ], LIMITS[GOLDEN_NPZ])
     _prefixed(folder / POLICY_NPZ, check_arrays, spec, arrays)
-    _prefixed(folder / GOLDEN_NPZ, check_golden, spec, golden)
+    _prefixed(folder / GOLDEN_NPZ, check_golden, spec, arrays, golden)
     return Bundle(spec, arrays, golden, folder)
 
 
@@ -145,8 +155,8 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
         width, why = outputs, f"the outputs of {layer.kernel}"
 
 
-def check_golden(spec: PolicySpec, golden: Arrays) -> None:
-    """Check that the golden sequences are those that `spec` needs.
+def check_golden(spec: PolicySpec, arrays: Arrays, golden: Arrays) -> None:
+    """Check that the golden sequences are those that `spec` needs, and that replaying them does not take long.
 
     Raises:
         BundleError: Names the array, what was expected and what was found.
@@ -162,6 +172,21 @@ def check_golden(spec: PolicySpec, golden: Arrays) -> None:
     for name, array in golden.items():
         _check_float32(name, array)
         _check_shape(name, array, (action.shape[0], action.shape[1], sizes[name]), "sequences, steps, size")
+    steps, most = action.shape[0] * action.shape[1], MAX_REPLAY // step_cost(spec, arrays)
+    if steps > most:
+        raise BundleError(f"action: expected at most {most} steps in all for a policy of this size, found {steps}")
+
+
+def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
+    """Return about how long one control step takes, in the time of a weight's product.
+
+    An element of a vector takes as long as some 20 products (an activation), and an input, output, layer or stage as
+    1000 (a call of a NumPy function).
+    """
+    items = len(spec.inputs) + len(spec.outputs) + len(spec.network.layers) + len(spec.pipeline)
+    elements = spec.observation_size + spec.action_size * len(spec.pipeline)
+    elements += sum(arrays[layer.bias].size for layer in spec.network.layers)
+    return 1000 * items + 20 * elements + sum(arrays[layer.kernel].size for layer in spec.network.layers)
 
 
 def _check_names(arrays: Arrays, expected: Any) -> None:
@@ -192,44 +217,78 @@ def _prefixed(path: Path, function: Any, *args: Any) -> Any:
 
 
 def _what(path: Path) -> str:
-    try:
-        return "something else" if path.exists() else "nothing"
-    except (OSError, ValueError):
-        return "nothing"
+    return "something else" if os.path.exists(path) else "nothing"
 
 
-def _read_file(folder: Path, name: str, limit: int) -> bytes:
-    path = folder / name
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting: a pipe that takes the file's place would keep the reader for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _read_file(folder: Path, name: str) -> bytes:
+    path, limit = folder / name, LIMITS[name]
     try:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise BundleError(f"{path}: expected a file, found {_what(path)}")
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BundleError(f"{path}: expected a file, found something else")
+            content = file.read(limit + 1) or b""
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(content) > limit:
-        raise BundleError(f"{path}: expected at most {limit >> 20} MiB, found more")
+    _prefixed(path, _check_size, len(content), limit)
     return content
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise BundleError(f"expected at most {limit >> 20} MiB, found more")
 
 
 def _no_constant(text: str) -> float:
     raise BundleError(f"expected finite numbers, found {text}")
 
 
+def _short_integer(text: str) -> int:
+    """Return a whole number; reading very many digits takes the square of their number."""
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise BundleError(f"{show(repeated)}: expected once in its object, found twice")
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise BundleError(f"{show(name)}: expected once in its object, found twice")
+        result[name] = value
     return result
 
 
+def _check_depth(data: object) -> None:
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return
+    raise BundleError(f"expected at most {MAX_DEPTH} levels of nesting, found more")
+
+
+def _children(item: object) -> Any:
+    return item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+
+
 def _read_policy_json(folder: Path, content: bytes) -> dict[str, Any]:
-    """Parse `policy.json` strictly (UTF-8, no NaN, no repeated keys) and check its version."""
+    """Parse `policy.json` strictly (UTF-8, no NaN, no repeated keys, no depths) and check its version."""
     path = folder / POLICY_JSON
     try:
-        data = json.loads(content.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_repeats)
+        data = json.loads(
+            content.decode("utf-8"),
+            parse_constant=_no_constant,
+            parse_int=_short_integer,
+            object_pairs_hook=_no_repeats,
+        )
+        _check_depth(data)
         check_schema(data)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
@@ -291,48 +350,99 @@ def _pack(arrays: Arrays, compression: int) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(content: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays of a .npz file, without pickle and within the limits."""
+# The layouts of a zip file, of which only what `zipfile` writes is read: no other compression, no encryption, no
+# extra fields, no file over 4 GiB. https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, sections 4.3.7 to 16
+_ZIP_LOCAL = struct.Struct("<4s5H3L2H")
+_ZIP_ENTRY = struct.Struct("<4s6H3L5H2L")
+_ZIP_END = struct.Struct("<4s4H2LH")
+
+_NPY_HEADER = re.compile(
+    rb"{'descr': (?P<dtype>[^\n]{1,100}), 'fortran_order': (?P<fortran>True|False), "
+    rb"'shape': \((?P<shape>(?:[0-9]{1,12}, ){0,3}(?:[0-9]{1,12},?)?)\), } *\n"
+)
+"""What NumPy writes in front of an array, after the magic number and the length."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One file in a zip file: its name, how it is packed, and its sizes packed and unpacked, in bytes."""
+
+    name: str
+    method: int
+    crc: int
+    packed: int
+    size: int
+    offset: int
+
+
+def _unpack(content: bytes, limit: int = LIMITS[POLICY_NPZ]) -> dict[str, np.ndarray]:
+    """Return the arrays of a .npz file, `limit` bytes at most, without pickle."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return _unpack_archive(archive)
+        entries = list(_zip_entries(content))
+        _check_size(sum(entry.size for entry in entries), limit)
+        if sum(entry.packed for entry in entries) > len(content):
+            raise BundleError("expected files with bytes of their own, found some that overlap")
+        arrays: dict[str, np.ndarray] = {}
+        for entry in entries:
+            name = entry.name[: -len(".npy")]
+            if not entry.name.endswith(".npy") or name in arrays:
+                raise BundleError(f"{show(entry.name)}: expected .npy files with different names")
+            arrays[name] = _parse_npy(name, _unpack_entry(name, content, entry))
     except BundleError:
         raise
-    except Exception as error:
-        # zipfile, zlib and the .npy reader raise a dozen types on damaged data; none may reach the user.
-        found = f"{type(error).__name__}: {show(str(error), 200)}"
-        raise BundleError(f"expected a .npz file, found: {found}") from None
-
-
-def _unpack_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
-    entries = archive.infolist()
-    if len(entries) > MAX_ARRAYS or sum(entry.file_size for entry in entries) > MAX_NPZ_BYTES:
-        raise BundleError(f"expected at most {MAX_ARRAYS} arrays and {MAX_NPZ_BYTES >> 20} MiB, found more")
-    arrays: dict[str, np.ndarray] = {}
-    for entry in entries:
-        name = entry.filename.removesuffix(".npy")
-        if name == entry.filename or name in arrays:
-            raise BundleError(f"{show(entry.filename)}: expected .npy files with different names")
-        with archive.open(entry) as file:
-            # One byte more than announced: a false size in the zip header is seen rather than believed.
-            arrays[name] = _parse_npy(name, file.read(entry.file_size + 1))
+    except (struct.error, zlib.error, ValueError) as error:  # ValueError: a name, or a shape, that cannot be
+        raise BundleError(f"expected a .npz file, found: {type(error).__name__}: {error}") from None
     return arrays
 
 
-def _parse_npy(name: str, content: bytes) -> np.ndarray:
+def _zip_entries(content: bytes) -> Iterator[_Entry]:
+    """Read the directory of a zip file."""
+    magic, _, _, _, count, size, start, _ = _ZIP_END.unpack(content[-_ZIP_END.size :])
+    if magic != b"PK\5\6" or start + size + _ZIP_END.size != len(content):
+        raise BundleError("expected a .npz file, found another one")
+    if count > MAX_ARRAYS:
+        raise BundleError(f"expected at most {MAX_ARRAYS} arrays, found {count}")
+    for _ in range(count):
+        fields = _ZIP_ENTRY.unpack_from(content, start)
+        magic, flags, method, crc, packed, size, name, extra, comment = (*fields[:1], *fields[3:5], *fields[7:13])
+        if magic != b"PK\1\2" or flags & 1:
+            raise BundleError("expected a .npz file, found a damaged or encrypted one")
+        start += _ZIP_ENTRY.size
+        yield _Entry(content[start : start + name].decode("utf-8"), method, crc, packed, size, fields[-1])
+        start += name + extra + comment
+
+
+def _unpack_entry(name: str, content: bytes, entry: _Entry) -> memoryview:
+    """Return one file of a zip file; its size is checked while it is unpacked."""
+    magic, *_, name_size, extra_size = _ZIP_LOCAL.unpack_from(content, entry.offset)
+    start = entry.offset + _ZIP_LOCAL.size + name_size + extra_size
+    data = memoryview(content)[start : start + entry.packed]
+    if entry.method == zipfile.ZIP_DEFLATED:
+        # One byte more than announced: a false size is seen rather than believed.
+        data = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.size + 1))
+    elif entry.method != zipfile.ZIP_STORED:
+        raise BundleError(f"{show(name)}: expected a file stored or deflated, found zip's method {entry.method}")
+    if magic != b"PK\3\4" or len(data) != entry.size or zlib.crc32(data) != entry.crc:
+        raise BundleError(f"{show(name)}: expected {entry.size} bytes as in the zip file's directory, found others")
+    return data
+
+
+def _parse_npy(name: str, content: memoryview) -> np.ndarray:
     """Parse a .npy file: only its header is interpreted; it must announce exactly the bytes that follow."""
-    file = io.BytesIO(content)
-    version = npy.read_magic(file)
-    if version != (1, 0):
-        raise BundleError(f"{name}: expected version 1.0 of the .npy format, found {version}")
-    shape, fortran_order, dtype = npy.read_array_header_1_0(file, max_header_size=MAX_HEADER_BYTES)
-    if dtype != np.dtype("<f4"):
-        raise BundleError(f"{name}: expected float32, found {dtype}")
-    values = content[file.tell() :]
-    if len(shape) > 4 or any(n < 0 for n in shape) or 4 * math.prod(shape) != len(values):
-        raise BundleError(f"{name}: expected the bytes of the shape {show(shape)}, found {len(values)} bytes")
+    magic = bytes(content[:8])
+    if magic != b"\x93NUMPY\1\0":
+        raise BundleError(f"{show(name)}: expected version 1.0 of the .npy format, found {show(magic)}")
+    start = 10 + struct.unpack_from("<H", content, 8)[0]
+    header = _NPY_HEADER.fullmatch(content[10:start])
+    if header is None:
+        raise BundleError(f"{show(name)}: expected the header of an array, found {show(bytes(content[10:start]))}")
+    if header["dtype"] != b"'<f4'":
+        raise BundleError(f"{show(name)}: expected float32 ('<f4'), found {show(header['dtype'].decode('latin1'))}")
+    shape, values = tuple(int(n) for n in re.findall(rb"[0-9]+", header["shape"])), content[start:]
+    if 4 * math.prod(shape) != len(values):
+        raise BundleError(f"{show(name)}: expected the bytes of the shape {shape}, found {len(values)} bytes")
     array = np.frombuffer(values, np.dtype("<f4")).astype(np.float32)
-    return array.reshape(shape, order="F" if fortran_order else "C")
+    return array.reshape(shape, order="F" if header["fortran"] == b"True" else "C")
 
 
 def _write_file(path: Path, content: bytes) -> None:

@@ -10,11 +10,16 @@ from typing import Any, Protocol
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.policy import Output, Policy
 from jaxloco.onboard.safety import Cause, Guard, Reading, SafetyConfig
+from jaxloco.onboard.signals import EndingSignals
+from jaxloco.onboard.uncopied import Uncopied
 
 __all__ = ["Client", "Loop", "LoopReport", "Reading"]
 
 LATE_FRACTION = 0.1
 """A tick is late if it starts more than this part of a period after its time."""
+
+NAP = 0.02
+"""Longest sleep at a time [s]: after it the loop looks whether it was stopped."""
 
 
 class Client(Protocol):
@@ -62,7 +67,7 @@ class LoopReport:
     truncated: bool = False
 
 
-class Loop:
+class Loop(Uncopied):
     """The control loop of one policy and one robot.
 
     Args:
@@ -101,13 +106,20 @@ class Loop:
         self._stopped = False
 
     def stop(self) -> None:
-        """End the episode after the current step; may be called from a signal handler or another thread."""
+        """End the episode after the current step; may be called from a signal handler or another thread.
+
+        Where no episode runs, the next one ends before its first step.
+        """
         self._stopped = True
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
 
     def run(self, seconds: float = math.inf, on_step: OnStep | None = None) -> LoopReport:
         """Run one episode: reset client, policy and safety, then step until something ends it.
 
-        A loop that ends while the robot is still going sends the safe action last, after an exception too.
+        A loop that ends while the robot is still going sends the safe action last, after an exception too. Ctrl-C,
+        SIGTERM and SIGHUP, in the main thread, stop the loop so, and have their effect then (see `signals.py`).
 
         Args:
             seconds: Longest duration [s].
@@ -116,7 +128,13 @@ class Loop:
         Returns:
             What happened.
         """
-        self._stopped = False
+        with EndingSignals(self.stop):
+            try:
+                return self._run(seconds, on_step)
+            finally:
+                self._stopped = False
+
+    def _run(self, seconds: float, on_step: OnStep | None) -> LoopReport:
         self.guard.reset()
         report = LoopReport()
         limit = math.inf if math.isinf(seconds) else round(seconds / self._period)
@@ -134,12 +152,14 @@ class Loop:
 
     def _steps(self, reading: Reading, report: LoopReport, limit: float, on_step: OnStep | None) -> None:
         tick = self._clock()
-        while report.steps < limit and not self._stopped:
+        while report.steps < limit and not self._is_stopped():
             if reading.terminated or reading.truncated:
                 break
             outputs = self.guard.act(reading, self._clock() if self._regulate else None)
             if self._regulate:
                 tick = self._wait_for(tick, report)
+                if self._is_stopped():
+                    break
             following = self._client.step(outputs)
             report.steps += 1
             self._fill(report, following)
@@ -158,10 +178,11 @@ class Loop:
     def _wait_for(self, tick: float, report: LoopReport) -> float:
         """Wait until `tick` [s] and return the tick that this step belongs to; missed ticks are skipped."""
         ahead = tick - self._clock()
-        if ahead > 0.0:
-            self._sleep(ahead)
-        elif report.steps > 0:
+        if ahead <= 0.0 and report.steps > 0:
             report.overruns += 1
+        while ahead > 0.0 and not self._is_stopped():
+            self._sleep(min(ahead, NAP))
+            ahead = tick - self._clock()
         if report.steps == 0:
             return self._clock()
         lateness = max(self._clock() - tick, 0.0)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxloco.onboard.uncopied import Uncopied
+
 Operation = Callable[[], None]
 """Changes, in place, the array that it was made for."""
 
@@ -119,7 +121,7 @@ _MAKERS: dict[str, Callable[[np.ndarray], Operation] | None] = {
 }
 
 
-class Mlp:
+class Mlp(Uncopied):
     """A multi-layer perceptron for one observation at a time.
 
     Write the observation to `input`, call `run()`, read `output`; both arrays stay the same ones.

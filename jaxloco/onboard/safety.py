@@ -2,30 +2,33 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from jaxloco.errors import ConfigError
-from jaxloco.onboard.policy import Output, Policy
+from jaxloco.onboard.policy import Output, Policy, scalar, vector
 from jaxloco.onboard.spec import FLOAT32_MAX, PolicySpec, expand
+from jaxloco.onboard.uncopied import Uncopied
 
 
-class Cause(StrEnum):
+class Cause(str, Enum):
     """Why the safe action was sent."""
+
+    __str__ = str.__str__
 
     NAN = "nan"
     """A reading is NaN or infinite."""
     OUT_OF_RANGE = "out_of_range"
     """A reading is outside `low` … `high` of its `InputSpec`."""
     STALE = "stale"
-    """The reading's timestamp did not advance, or the reading is too old."""
+    """The reading's timestamp is not finite or does not follow those before, or the reading is too old."""
     MALFORMED = "malformed"
-    """A reading is missing, of the wrong size or not a number."""
+    """A reading or its timestamp is missing, masked, of the wrong size or not a number."""
     BAD_OUTPUT = "bad_output"
-    """The policy's own output is not finite."""
+    """The policy's own output is not finite, or was not given."""
     LATCHED = "latched"
     """Too many of the above: stopped until `reset()`."""
 
@@ -36,7 +39,8 @@ class Reading:
 
     Attributes:
         inputs: Readings by name, in SI units; may hold more than the policy needs.
-        timestamp: When they were measured [s], on any clock that only moves forward.
+        timestamp: When they were measured [s], on a clock of the robot's own. Where that clock is set, forward or
+            back, one step is lost.
         terminated: The episode is over: the robot has fallen, or someone pressed the stop button.
         truncated: The episode is over for another reason, a time limit for instance.
     """
@@ -58,8 +62,9 @@ class SafetyConfig:
     Attributes:
         latch_after: The counter's limit, in steps.
         recovery: What a good step takes off the counter, in steps.
-        max_age: Age from which a reading is stale, in control periods, beyond the smallest age seen. Needs a
-            real-time loop; a timestamp that does not advance is stale in any loop.
+        max_age: Age from which a reading is stale, in control periods, beyond the smallest age seen; also, how far
+            ahead of its time a timestamp may be. Needs a real-time loop; a timestamp that does not advance is stale
+            in any loop.
         resume_within: After at most this many bad steps in a row the policy goes on where it was; after more,
             it is reset first, because its history no longer describes the robot.
     """
@@ -76,28 +81,97 @@ class SafetyConfig:
                 raise ConfigError(f"SafetyConfig.{name}: expected at least {low}, found {value!r}")
 
 
-@dataclass
+class _Follows(Enum):
+    """How a timestamp follows the one before."""
+
+    WELL = "as time goes on"
+    LATE = "it stands still, or the reading is too old"
+    NOT = "it goes back or too far forward: it is wrong, or the clock was set"
+
+
 class _Clock:
-    """Compares the robot's clock with ours, without knowing how far they are apart.
+    """The robot's clock compared with ours, from a reading on, without knowing how far they are apart.
 
     The smallest difference seen is taken for a fresh reading. It is allowed to grow by `DRIFT` seconds per
-    second, more than two clocks ever drift apart, so that drift is not mistaken for age.
+    second, more than two clocks ever drift apart, so that drift is not mistaken for age. A reading `NEVER` seconds
+    old is none: nothing keeps readings for so long, so that one of the clocks was set.
+
+    Args:
+        timestamp: Of the reading [s].
+        now: The time on our clock [s], or None.
+        max_age: Age from which a reading is too old [s].
     """
 
     DRIFT = 1e-3
+    NEVER = 60.0
 
-    offset: float = math.inf
-    seen: float = field(default=-math.inf)
+    _timestamp: float
+    _now: float | None
+    _difference: float
 
-    def age(self, timestamp: float, now: float) -> float:
-        if math.isfinite(self.seen):
-            self.offset += self.DRIFT * max(now - self.seen, 0.0)
-        self.seen = now
-        self.offset = min(self.offset, now - timestamp)
-        return now - timestamp - self.offset
+    def __init__(self, timestamp: float, now: float | None, max_age: float):
+        self._max_age = max_age
+        self._start(timestamp, now)
+
+    def follow(self, timestamp: float, now: float | None) -> _Follows:
+        """Take the next reading's timestamp [s], unless it does not follow at all."""
+        if timestamp == self._timestamp:
+            return _Follows.LATE
+        if now is None or self._now is None:
+            if timestamp < self._timestamp:
+                return _Follows.NOT
+            self._start(timestamp, now)
+            return _Follows.WELL
+        # Both clocks go back where they are one, and it was set.
+        if timestamp < self._timestamp and not now < self._now:
+            return _Follows.NOT
+        drift = self.DRIFT * max(now - self._now, 0.0)
+        age = now - timestamp - self._difference - drift
+        # Written so that a NaN, of two infinite differences, does not follow.
+        if not -self._max_age - 2.0 * drift <= age <= max(self.NEVER, self._max_age):
+            return _Follows.NOT
+        self._timestamp = timestamp
+        if age > self._max_age:
+            return _Follows.LATE
+        self._now = now
+        self._difference += drift + min(age, 0.0)
+        return _Follows.WELL
+
+    def _start(self, timestamp: float, now: float | None) -> None:
+        self._timestamp, self._now = timestamp, now
+        self._difference = 0.0 if now is None else now - timestamp
 
 
-class Guard:
+class _Freshness:
+    """Tells fresh readings by their timestamps; a wrong one, or a clock that was set, costs one step.
+
+    A timestamp that does not follow is doubted, and kept: the next one follows either those before, and the doubted one
+    was wrong, or the doubted one, and the clock was set.
+    """
+
+    def __init__(self, max_age: float):
+        self._max_age = max_age
+        self._trusted: _Clock | None = None
+        self._doubted: _Clock | None = None
+
+    def check(self, timestamp: float, now: float | None) -> bool:
+        """Whether a reading is fresh; both arguments [s], finite."""
+        if self._trusted is None:
+            self._trusted = _Clock(timestamp, now, self._max_age)
+            return True
+        follows = self._trusted.follow(timestamp, now)
+        if follows is not _Follows.NOT:
+            self._doubted = None
+            return follows is _Follows.WELL
+        follows = _Follows.NOT if self._doubted is None else self._doubted.follow(timestamp, now)
+        if follows is _Follows.NOT:
+            self._doubted = _Clock(timestamp, now, self._max_age)
+        elif follows is _Follows.WELL:
+            self._trusted, self._doubted = self._doubted, None
+        return follows is _Follows.WELL
+
+
+class Guard(Uncopied):
     """A policy that only sees readings that can be trusted.
 
     Args:
@@ -127,8 +201,7 @@ class Guard:
         self.clipped = 0
         self._level = 0.0
         self._bad_steps = 0
-        self._timestamp = -math.inf
-        self._clock = _Clock()
+        self._freshness = _Freshness(self.config.max_age * self._period)
 
     @property
     def latched(self) -> bool:
@@ -140,23 +213,28 @@ class Guard:
         return {item.name: _output(expand(item.safe, item.size)) for item in self.policy.spec.outputs}
 
     def act(self, reading: Reading, now: float | None = None) -> dict[str, Output]:
-        """Do one control step.
+        """Do one control step. Never raises, whatever the reading holds.
 
         Args:
             reading: What the robot reports.
-            now: The time now [s] on our clock in a real-time loop, to tell the reading's age, else None.
+            now: The time now [s] on our clock in a real-time loop, to tell the reading's age, else None. A clock that
+                is never set, such as `time.monotonic`.
 
         Returns:
             The policy's outputs by name, in SI units and within their limits, or the safe action.
         """
-        cause = self._distrust(reading, now)
+        inputs: dict[str, Any] = {}
+        cause = self._distrust(reading, now, inputs)
         if cause is None and self.latched:
             cause = Cause.LATCHED
         if cause is None:
             if self._bad_steps > self.config.resume_within:
                 self.policy.reset()
-            outputs = self.policy.act({name: reading.inputs[name] for name, _, _, _ in self._ranges})
-            cause = self._limit(outputs)
+            try:
+                outputs = self.policy.act(inputs)
+                cause = self._limit(outputs)
+            except Exception:  # an overflow, with NumPy told to raise
+                cause = Cause.BAD_OUTPUT
             if cause is None:
                 self._bad_steps = 0
                 self._level = max(self._level - self.config.recovery, 0.0)
@@ -173,27 +251,32 @@ class Guard:
         if not self.latched:
             self._level += 1.0
 
-    def _distrust(self, reading: Reading, now: float | None) -> Cause | None:
-        """Return why `reading` cannot be trusted, or None if it can."""
-        stale = self._is_stale(reading.timestamp, now)
-        for name, size, low, high in self._ranges:
-            value = reading.inputs.get(name)
-            cause = (
-                _check_scalar(value, low, high)
-                if isinstance(value, float) and size == 1
-                else _check(value, size, low, high)
-            )
-            if cause is not None:
-                return cause
-        return Cause.STALE if stale else None
+    def _distrust(self, reading: Reading, now: float | None, inputs: dict[str, Any]) -> Cause | None:
+        """Return why `reading` cannot be trusted, or None if it can; fill `inputs` with what the policy reads."""
+        try:
+            fresh = self._is_fresh(reading.timestamp, now)
+            for name, size, low, high in self._ranges:
+                value = reading.inputs[name]
+                if size == 1:
+                    inputs[name] = value = value if type(value) is float else scalar(name, value)
+                    cause = _check_scalar(value, low, high)
+                else:
+                    inputs[name] = value = value if type(value) is np.ndarray else vector(name, value, size)
+                    cause = _check_vector(value, size, low, high)
+                if cause is not None:
+                    return cause
+        except Exception:  # missing, no number, or of a type whose own code fails
+            return Cause.MALFORMED
+        return None if fresh else Cause.STALE
 
-    def _is_stale(self, timestamp: float, now: float | None) -> bool:
-        """Whether the timestamp stands still, or is older than `max_age`."""
-        # Written so that a NaN timestamp is stale.
-        if not timestamp > self._timestamp:
-            return True
-        self._timestamp = timestamp
-        return now is not None and self._clock.age(timestamp, now) > self.config.max_age * self._period
+    def _is_fresh(self, timestamp: Any, now: Any) -> bool:
+        """Whether the timestamp follows those before, by our clock too where `now` tells the time."""
+        timestamp = timestamp if type(timestamp) is float else scalar("timestamp", timestamp)
+        if now is not None and type(now) is not float:
+            now = scalar("now", now)
+        if not math.isfinite(timestamp) or not (now is None or math.isfinite(now)):
+            return False
+        return self._freshness.check(timestamp, now)
 
     def _limit(self, outputs: dict[str, Output]) -> Cause | None:
         """Bring outputs back to their limits, in place; return a cause if one is not finite."""
@@ -252,14 +335,9 @@ def _check_scalar(value: float, low: float, high: float) -> Cause | None:
     return Cause.OUT_OF_RANGE if math.isfinite(value) else Cause.NAN
 
 
-def _check(value: Any, size: int, low: Any, high: Any) -> Cause | None:
-    """Check a reading of any type against its size and range."""
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):
+def _check_vector(value: np.ndarray, size: int, low: np.ndarray, high: np.ndarray) -> Cause | None:
+    if value.shape != (size,) or value.dtype.kind not in "fiu":
         return Cause.MALFORMED
-    if array.dtype.kind not in "fiu" or array.size != size or (size > 1 and array.ndim != 1):
-        return Cause.MALFORMED
-    if not np.isfinite(array).all():
+    if not np.isfinite(value).all():
         return Cause.NAN
-    return None if ((low <= array) & (array <= high)).all() else Cause.OUT_OF_RANGE
+    return None if ((low <= value) & (value <= high)).all() else Cause.OUT_OF_RANGE

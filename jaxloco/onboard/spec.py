@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ Without a `Rest`, the cycle is frequency · time since the reset.
 MAX_HISTORY = 1000
 MAX_SIZE = 100_000
 MAX_DELAY_STEPS = 10_000
+MAX_DELAYED = 1_000_000
+"""Numbers that all delays of a pipeline keep together."""
 MAX_ITEMS = 1000
 FLOAT32_MAX = 3.4028234e38
 
@@ -45,7 +48,10 @@ T = TypeVar("T")
 
 def show(value: object, limit: int = 60) -> str:
     """Return a short, printable form of `value` for an error message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # a type of someone else's can raise anything
+        text = f"a {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -145,10 +151,15 @@ def expand(value: Values, size: int) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else (value,) * size
 
 
-def _check_order(low: Values, high: Values, size: int) -> None:
-    for a, b in zip(expand(low, size), expand(high, size), strict=True):
-        if a > b:
-            raise BundleError(f"low: expected at most high ({show(high)}), found {show(low)}")
+def _aligned(*values: Values) -> Iterator[tuple[float, ...]]:
+    """Return the values component by component, or once where each is one number for all."""
+    size = max((len(value) for value in values if isinstance(value, tuple)), default=1)
+    return zip(*(expand(value, size) for value in values), strict=True)
+
+
+def _check_order(low: Values, high: Values) -> None:
+    if any(a > b for a, b in _aligned(low, high)):
+        raise BundleError(f"low: expected at most high ({show(high)}), found {show(low)}")
 
 
 def _set(instance: object, **values: object) -> None:
@@ -216,7 +227,7 @@ class InputSpec:
         if (self.name == GAIT_CLOCK) != (self.frequency is not None):
             raise _fail("frequency", f"Hz for {GAIT_CLOCK!r}, null for any other input", self.frequency)
         if self.low is not None and self.high is not None:
-            _check_order(self.low, self.high, size)
+            _check_order(self.low, self.high)
         if self.name in (LAST_ACTION, GAIT_CLOCK) and self.source != "policy":
             raise _fail("source", f'"policy" for {self.name!r}', self.source)
 
@@ -263,12 +274,9 @@ class OutputSpec:
             safe=_values("safe", self.safe, size),
             components=_components(self.components, size),
         )
-        _check_order(self.low, self.high, size)
-        for low, safe, high in zip(
-            expand(self.low, size), expand(self.safe, size), expand(self.high, size), strict=True
-        ):
-            if not low <= safe <= high:
-                raise _fail("safe", f"values from {show(self.low)} to {show(self.high)}", self.safe)
+        _check_order(self.low, self.high)
+        if not all(low <= safe <= high for low, safe, high in _aligned(self.low, self.safe, self.high)):
+            raise _fail("safe", f"values from {show(self.low)} to {show(self.high)}", self.safe)
 
 
 @dataclass(frozen=True)
@@ -492,7 +500,7 @@ STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, I
 def _check_bounds(low: tuple[float, ...], high: tuple[float, ...]) -> None:
     if len(low) != len(high):
         raise _fail("low", f"as many numbers as high ({len(high)})", low)
-    _check_order(low, high, len(low))
+    _check_order(low, high)
 
 
 @dataclass(frozen=True)
@@ -573,7 +581,7 @@ class PolicySpec:
             ("outputs", [item.name for item in self.outputs]),
             ("the arrays", self.array_names),
         ):
-            repeated = sorted({name for name in names if names.count(name) > 1})
+            repeated = sorted(name for name, count in Counter(names).items() if count > 1)
             if repeated:
                 raise BundleError(f"{key}: expected different names, found {show(repeated[0])} twice")
         if not self.inputs or not self.outputs:
@@ -582,19 +590,15 @@ class PolicySpec:
     def _check_sizes(self) -> None:
         if self.observation_size > MAX_SIZE or self.action_size > MAX_SIZE:
             raise _fail("history", f"at most {MAX_SIZE} numbers in all", self.observation_size)
+        delayed = sum(stage.steps + 1 for stage in self.pipeline if isinstance(stage, Delay)) * self.action_size
+        if delayed > MAX_DELAYED:
+            raise _fail("pipeline", f"delays of at most {MAX_DELAYED} numbers in all", delayed)
+        own = {LAST_ACTION: self.action_size, **{output.name: output.size for output in self.outputs}, GAIT_CLOCK: 2}
         for i, item in enumerate(self.inputs):
-            self._check_own(i, item)
+            _check_own(f"inputs[{i}]", item, own)
         for i, stage in enumerate(self.pipeline):
             with _at(f"pipeline[{i}]"):
                 stage.check_fits(self.action_size, self.control_frequency)
-
-    def _check_own(self, i: int, item: InputSpec) -> None:
-        """Check an input that may be the policy's own: its last action, its clock, or one of its outputs."""
-        own = {LAST_ACTION: self.action_size, **{output.name: output.size for output in self.outputs}, GAIT_CLOCK: 2}
-        if (item.source == "policy") != (item.name in own):
-            raise _fail(f"inputs[{i}].source", f'"policy" for {sorted(own)} and for nothing else', item.source)
-        if item.source == "policy" and item.size != own[item.name]:
-            raise _fail(f"inputs[{i}].size", f"the size of {item.name!r}, {own[item.name]}", item.size)
 
     @property
     def frame_size(self) -> int:
@@ -649,6 +653,14 @@ class PolicySpec:
         return _build(cls, fields, "")
 
 
+def _check_own(key: str, item: InputSpec, own: Mapping[str, int]) -> None:
+    """Check an input that may be the policy's own: its last action, its clock, or one of its outputs."""
+    if (item.source == "policy") != (item.name in own):
+        raise _fail(f"{key}.source", f'"policy" for {sorted(own)} and for nothing else', item.source)
+    if item.source == "policy" and item.size != own[item.name]:
+        raise _fail(f"{key}.size", f"the size of {item.name!r}, {own[item.name]}", item.size)
+
+
 def check_schema(data: object) -> None:
     """Check that `data` is a policy of a version that this jaxloco reads.
 
@@ -686,10 +698,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _items(key: str, value: object, cls: type[T]) -> tuple[T, ...]:
-    items = _sequence(key, value, f"{cls.__name__}s")
+def _list_items(key: str, value: object, what: str) -> tuple[Any, ...]:
+    items = _sequence(key, value, what)
     if len(items) > MAX_ITEMS:
         raise _fail(key, f"at most {MAX_ITEMS} entries", len(items))
+    return items
+
+
+def _items(key: str, value: object, cls: type[T]) -> tuple[T, ...]:
+    items = _list_items(key, value, f"{cls.__name__}s")
     for i, item in enumerate(items):
         if not isinstance(item, cls):
             raise _fail(f"{key}[{i}]", f"a {cls.__name__}", item)
@@ -719,7 +736,7 @@ def _build(cls: type[T], data: object, where: str) -> T:
 
 def _list_of(cls: type[T]) -> Callable[[str, object], tuple[T, ...]]:
     def parse(key: str, value: object) -> tuple[T, ...]:
-        items = _sequence(key, value, "objects")
+        items = _list_items(key, value, "objects")
         return tuple(_build(cls, item, f"{key}[{i}]") for i, item in enumerate(items))
 
     return parse
@@ -727,7 +744,7 @@ def _list_of(cls: type[T]) -> Callable[[str, object], tuple[T, ...]]:
 
 def _parse_stages(key: str, value: object) -> tuple[Stage, ...]:
     stages = []
-    for i, item in enumerate(_sequence(key, value, "stages")):
+    for i, item in enumerate(_list_items(key, value, "stages")):
         where = f"{key}[{i}]"
         if not isinstance(item, dict):
             raise _fail(where, "an object", item)

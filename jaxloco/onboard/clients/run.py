@@ -11,8 +11,9 @@ import numpy as np
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.clients.registry import check_fits, find
 from jaxloco.onboard.loop import Client, Loop, LoopReport, OnStep, Reading
-from jaxloco.onboard.policy import Output, Policy
+from jaxloco.onboard.policy import Output, Policy, scalar, vector
 from jaxloco.onboard.safety import SafetyConfig
+from jaxloco.onboard.signals import EndingSignals
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,30 @@ class EpisodeResult:
 class _Squares:
     """Sums of squares of the readings."""
 
-    def __init__(self, names: Sequence[str]):
-        self._sums = dict.fromkeys(names, 0.0)
+    def __init__(self, sizes: Mapping[str, int]):
+        self._sizes = sizes
+        self._sums = dict.fromkeys(sizes, 0.0)
         self._steps = 0
 
     def __call__(self, reading: Reading, outputs: Mapping[str, Output]) -> None:
         self._steps += 1
-        for name in self._sums:
-            value = np.asarray(reading.inputs.get(name, math.nan), np.float64).ravel()
-            self._sums[name] += float(value @ value)
+        for name, size in self._sizes.items():
+            self._sums[name] += _square(reading, name, size)
 
     def rms(self) -> dict[str, float]:
         steps = max(self._steps, 1)
         return {name: math.sqrt(value / steps) for name, value in self._sums.items()}
+
+
+def _square(reading: Reading, name: str, size: int) -> float:
+    """Return the square of a reading's norm; NaN for what is no reading, which the guard has counted."""
+    try:
+        value = reading.inputs[name]
+        array = np.float64(scalar(name, value)) if size == 1 else vector(name, value, size).astype(np.float64)
+        with np.errstate(all="ignore"):
+            return float(np.dot(array, array))
+    except Exception:  # missing, no number, or of a type whose own code fails
+        return math.nan
 
 
 def run_episode(
@@ -77,7 +89,7 @@ def run_episode(
     Returns:
         How it went.
     """
-    squares = _Squares([item.name for item in policy.spec.inputs if item.source != "policy"])
+    squares = _Squares({item.name: item.size for item in policy.spec.inputs if item.source != "policy"})
 
     def after_step(reading: Reading, outputs: Mapping[str, Output]) -> None:
         squares(reading, outputs)
@@ -136,23 +148,24 @@ def run_bundle(
     check_fits(policy.spec, mapping)
     policy.verify()
     real_time = mapping.is_real_time(env_id)
+    regulated = real_time if regulate is None else regulate
     results: list[EpisodeResult] = []
     client: Client | None = None
-    try:
-        for episode in range(episodes):
-            if client is None:
-                episode_seed = None if seed is None else seed + episode
-                client = mapping.make(env_id, policy.spec, env_kwargs or {}, episode_seed)
-            regulated = real_time if regulate is None else regulate
-            results.append(run_episode(policy, client, seconds, regulate=regulated, safety=safety))
-            if on_episode is not None:
-                on_episode(results[-1])
-            if not real_time:
+    with EndingSignals():  # so that a client is closed, whenever a signal comes
+        try:
+            for episode in range(episodes):
+                if client is None:
+                    episode_seed = None if seed is None else seed + episode
+                    client = mapping.make(env_id, policy.spec, env_kwargs or {}, episode_seed)
+                results.append(run_episode(policy, client, seconds, regulate=regulated, safety=safety))
+                if on_episode is not None:
+                    on_episode(results[-1])
+                if not real_time:
+                    client.close()
+                    client = None
+        finally:
+            if client is not None:
                 client.close()
-                client = None
-    finally:
-        if client is not None:
-            client.close()
     return results
 
 

@@ -61,7 +61,7 @@ class UpkieClient:
         if len(values) != len(INPUTS):
             raise ConfigError(f"expected an observation of {list(INPUTS)}, found {len(values)} numbers")
         timestamp = info.get("spine_observation", {}).get("time", time.perf_counter())
-        return Reading(dict(zip(INPUTS, values, strict=True)), float(timestamp), terminated, truncated)
+        return Reading(dict(zip(INPUTS, values, strict=True)), timestamp, terminated, truncated)
 
 
 class _Answering:
