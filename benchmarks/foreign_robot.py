@@ -75,6 +75,7 @@ def read(
     """
     try:
         spec = mujoco.MjSpec.from_file(str(file))
+        spec.meshdir = str(file.parent.resolve() / spec.meshdir)  # of shapes that touch; the model moves elsewhere
         base = _bare(spec)
         defaults = {joint["name"]: float(joint["default"]) for joint in facts["joints"]}
         _rename(spec, defaults, file)

@@ -75,6 +75,20 @@ def test_joints_keep_their_figures_and_get_the_names_order_and_gains_of_the_bund
     np.testing.assert_allclose(foreign.height, own.default_qpos[2], atol=1e-4)
 
 
+def test_meshes_that_touch_are_found_from_elsewhere_and_others_need_not_be_there(own: Robot, tmp_path: Path) -> None:
+    corners = "\n".join(f"v {x} {y} {z}" for x, y, z in ((0, 0, 0), (0.1, 0, 0), (0, 0.1, 0), (0, 0, 0.1)))
+    (tmp_path / "meshes").mkdir()
+    (tmp_path / "meshes" / "hull.obj").write_text(f"{corners}\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n")
+    text = foreign_go1(tmp_path / "go1.xml").read_text()
+    assets = '<asset><mesh file="meshes/hull.obj"/><mesh file="meshes/lost.obj"/></asset>'
+    geoms = '<geom type="mesh" mesh="hull" contype="1"/><geom type="mesh" mesh="lost" contype="0" conaffinity="0"/>'
+    text = text.replace("<worldbody>", f"{assets}<worldbody>", 1).replace("<inertial", f"{geoms}<inertial", 1)
+    (tmp_path / "go1.xml").write_text(text)
+    foreign = foreign_robot.read(tmp_path / "go1.xml", FACTS, own, True)
+    foreign_robot.write(foreign, "go1", FACTS, 0.002, tmp_path / "elsewhere" / "robot")
+    assert load_robot(tmp_path / "elsewhere" / "robot").model.nmesh == 1
+
+
 def test_a_joint_that_turns_the_other_way_is_refused(own: Robot, tmp_path: Path) -> None:
     def turn(spec: mujoco.MjSpec) -> None:
         joint = spec.joint("RL_THIGH")
