@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common, cost, plots, train_command, upkie_transfer
+from benchmarks import common, cost, foreign_models, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
 PAGE = common.ROOT / "docs" / "benchmarks.md"
@@ -363,6 +363,7 @@ _BRAX_GPU = (
     "--out benchmarks/results/against_brax_gpu.json"
 )
 OTHER_COMMANDS = {
+    "foreign_models": "jaxloco bench foreign-models --packages FOLDER",
     "update_precision_emulated": (
         "jaxloco bench update-precision --emulate --n-envs 256 --total-timesteps 2000000 "
         "--out benchmarks/results/update_precision_emulated.json"
@@ -677,7 +678,32 @@ def _engines(document: Result) -> str:
     return "\n\n".join([f"{what}:", _speeds(document), *([_markdown(("engines", "ratio"), ratios)] if ratios else [])])
 
 
+def _foreign(document: Result) -> str:
+    """Show how the bundles did, and what the models are."""
+    models = [
+        (
+            name,
+            f"{model['package']} {model['version']}",
+            f"{model['mass']:g} kg",
+            *(_range([joint[key] for joint in model["joints"].values()]) for key in foreign_models.FIGURES),
+        )
+        for name, model in document["models"].items()
+    ]
+    header = ("model", "package", "mass", *foreign_models.FIGURES.values())
+    played = _markdown(foreign_models.HEADER, foreign_models.rows(document))
+    stand = (
+        f"The worst of {document['stand_episodes']} episodes told to stand; steps are counted after the first second."
+    )
+    return "\n\n".join([played, stand, _markdown(header, models)])
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
 FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
+    ("foreign_models", "In models that other projects wrote", _foreign),
     ("raw_physics", "Raw physics of each engine", _engines),
     ("time_split", "Where the time of an iteration goes", _split),
     ("cost", "Cost against robots, substeps and network width", _cost),

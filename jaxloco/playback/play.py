@@ -312,7 +312,7 @@ def evaluate_bundle(
         "survived": float(np.mean([result.survived for result in results])),
         **share_passed(playback.spec.curriculum, instruments, results, records),
         "seconds_mean": float(np.mean([result.seconds for result in results])),
-        "reward_raw": _reward_terms(playback.spec, instruments, records),
+        "reward_raw": reward_terms(playback.spec, instruments, records),
         **_saturation(playback.robot, records),
         **_self_overlap(playback.robot, records),
         **_standing(playback, records),
@@ -340,7 +340,7 @@ def share_passed(
     return {"passed": float(np.mean(passed))}
 
 
-def _reward_terms(spec: EnvSpec, instruments: Instruments, records: Sequence[Record]) -> dict[str, float]:
+def reward_terms(spec: EnvSpec, instruments: Instruments, records: Sequence[Record]) -> dict[str, float]:
     """Return the mean over time of the reward terms that depend on nothing but instruments and commands."""
     commands = [command.name for command in spec.commands]
     bound: dict[str, Bound] = {}
