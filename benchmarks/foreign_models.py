@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,12 @@ from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.policy import Policy
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback, reward_terms
+from jaxloco.playback.standing import SETTLED, drift, landings
 from jaxloco.robot import FLOOR, Robot, load_robot
 
 NAME = "foreign_models"
 LONGEST_STEP = 0.002
 """Simulation step up to which a result is worth something, s."""
-SETTLED = 1.0
-"""Time that a robot told to stand has for its last steps, s."""
 STAND = (0.0, 0.0, 0.0)
 
 
@@ -278,7 +276,7 @@ def _stand(playback: Playback, passing: foreign_robot.Passing, own: ForeignOptio
         places = np.vstack([scenario.qpos, *record.qpos])[:, playback.robot.base_qpos_indices[:2]]
         drifts.append(drift(places))
         settled_drifts.append(drift(places[settled:]))
-        steps.append(landings(watch.stood[settled:]))
+        steps.append(landings(~np.array(watch.stood[settled:], bool)))
     return {
         "survived": survived,
         "drift": common.significant(max(drifts), 3),
@@ -286,28 +284,6 @@ def _stand(playback: Playback, passing: foreign_robot.Passing, own: ForeignOptio
         "steps": max(steps),
         "inside": common.significant(watch.inside, 3),
     }
-
-
-def drift(places: np.ndarray) -> float:
-    """Return the largest distance from the first of some places, m, (n, 2); 0 of none, and without broken ones.
-
-    >>> drift(np.array([[1.0, 0.0], [1.0, 3.0], [2.0, 0.0]]))
-    3.0
-    """
-    places = places[np.isfinite(places).all(axis=1)]
-    return float(np.linalg.norm(places - places[:1], axis=1).max(initial=0.0))
-
-
-def landings(stood: Sequence[Sequence[bool]]) -> int:
-    """Count how often a foot comes down.
-
-    Args:
-        stood: At each moment, whether each foot is on the floor.
-
-    >>> landings([(True, True), (False, True), (False, False), (True, False)])
-    1
-    """
-    return sum(now and not before for pair in pairwise(stood) for before, now in zip(*pair, strict=True))
 
 
 class _Watch:

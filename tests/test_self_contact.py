@@ -172,6 +172,7 @@ def test_drift_and_steps_by_hand():
     found = stand_figures(robot, Instruments(robot), [record, record])
     assert found["steps"] == 2  # one in each episode after its first second
     assert found["drift"] == {"mean": pytest.approx(0.0119), "largest": pytest.approx(0.0119)}
+    assert found["settled_drift"] == {"mean": pytest.approx(0.0069), "largest": pytest.approx(0.0069)}
 
 
 def test_a_foot_lands_when_it_was_in_the_air_and_is_no_more():

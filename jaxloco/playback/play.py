@@ -434,6 +434,7 @@ def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "  " + " in ".join(overlap["pairs"][0]["geoms"]), _percent(overlap["pairs"][0]["share"])
     if standing is not None:
         yield "drift, largest (m)", _number(standing["drift"]["largest"])
+        yield "  from 1 s on", _number(standing["settled_drift"]["largest"])
         yield "steps after 1 s", str(standing["steps"])
 
 

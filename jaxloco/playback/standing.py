@@ -26,15 +26,30 @@ def stand_figures(robot: Robot, instruments: Instruments, records: Sequence[Reco
 
     Returns:
         "drift": largest horizontal distance of the base from where the episode began, m, its "mean" over episodes and
-        the "largest"; "steps": landings after the first second, in all episodes.
+        the "largest"; "settled_drift": the same from where the base is after the first second; "steps": landings after
+        the first second, in all episodes.
     """
-    base = robot.base_qpos_indices[:2]
-    drifts, steps = [], 0
-    for record in records:
-        places = np.array(record.qpos)[:, base]
-        drifts.append(float(np.linalg.norm(places - places[0], axis=1).max()))
-        steps += landings(feet_in_air(instruments, record)[round(SETTLED * robot.control_frequency) :])
-    return {"drift": {"mean": float(np.mean(drifts)), "largest": max(drifts)}, "steps": steps}
+    base, settled = robot.base_qpos_indices[:2], round(SETTLED * robot.control_frequency)
+    places = [np.array(record.qpos)[:, base] for record in records]
+    steps = sum(landings(feet_in_air(instruments, record)[settled:]) for record in records)
+    later = [path[settled:] for path in places if len(path) > settled]
+    return {"drift": _drift(places), "settled_drift": _drift(later), "steps": steps}
+
+
+def _drift(paths: Sequence[np.ndarray]) -> dict[str, float]:
+    """Return mean and largest of how far paths lead away from their beginning, m."""
+    farthest = [drift(path) for path in paths] or [0.0]
+    return {"mean": float(np.mean(farthest)), "largest": max(farthest)}
+
+
+def drift(places: np.ndarray) -> float:
+    """Return the largest distance from the first of some places, m, (T, 2); 0 of none, and without broken ones.
+
+    >>> drift(np.array([[1.0, 0.0], [1.0, 3.0], [2.0, 0.0]]))
+    3.0
+    """
+    places = places[np.isfinite(places).all(axis=1)]
+    return float(np.linalg.norm(places - places[:1], axis=1).max(initial=0.0))
 
 
 def feet_in_air(instruments: Instruments, record: Record) -> np.ndarray:

@@ -641,6 +641,10 @@ def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
     if figures:
         names = ["survived"] if figures["passed"] == figures["survived"] else ["survived", "passed"]
         lines |= {f"episodes {name}": f"{100 * figures[name]:.1f} % of {figures['episodes']}" for name in names}
+        overlap = figures.get("self_overlap", {"pairs": []})
+        if overlap["pairs"]:
+            deep = f"{100 * overlap['share']:.2g} % of the time, up to {1e3 * overlap['depth']:.1f} mm"
+            lines["parts inside each other"] = f"{deep}, first {' in '.join(overlap['pairs'][0]['geoms'])}"
     lines["policy"] = str(folder.policy)
     lines["run folder"] = str(folder)
     return lines

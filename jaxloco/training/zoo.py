@@ -141,8 +141,10 @@ def _evaluation(
 def _figures(summary: Mapping[str, Any], curves: Metrics) -> dict[str, Any]:
     evaluation = summary["evaluation"]
     keys = ("survived", "passed", "seconds_mean", "return_mean", "passed_by_kind", "reward_raw", "reward_last")
+    overlap = evaluation.get("self_overlap")
     return {
         **{key: evaluation[key] for key in keys if key in evaluation},
+        **({"self_overlap": {key: overlap[key] for key in ("share", "depth")}} if overlap else {}),
         **{name: float(values[-1]) for name, values in curves.items() if name.startswith("terrain/")},
         "env_steps": summary["env_steps"],
         "wall_seconds": summary["wall_seconds"],
@@ -215,12 +217,18 @@ on {evaluation["physics"]} physics, {evaluation["device"]}, with {versions}.
 {evaluation["episodes"]} randomized episodes per seed, without exploration noise, at the end of training.
 {_SPREAD[one]}
 `reward_raw` are means over time, `reward_last` those of the last step of each episode.
+{_OVERLAP if any(key.startswith("self_overlap") for key in evaluation["figures"]) else ""}\
 {_TERRAIN if any(key.startswith("terrain/") for key in evaluation["figures"]) else ""}
 {_table(evaluation["figures"], seeds)}
 
 ![Learning curves](curves.png)
 """
 
+
+_OVERLAP = (
+    "`self_overlap` is the share of time in which two parts of the robot are more than 2 mm inside each other, and the "
+    "largest depth, m.\n"
+)
 
 _TERRAIN = "`terrain` are levels of the robots that trained, in the last row of the training's log.\n"
 
