@@ -2,9 +2,10 @@
 
 Each seed is one run of the command in a process of its own with an empty cache folder. Then the policy plays more
 episodes of 20 s than the run itself did, randomized and pushed, over the whole command box; and its bundle plays in the
-full collision model with elliptic friction cones, through the onboard runtime, randomized, pushed, with the noise of
-training and late targets. On rough ground the share of robots past the middle level at the end of training is reported
-too.
+full collision model, where its parts touch one another, with elliptic friction cones, through the onboard runtime,
+randomized, pushed, with the noise of training and targets that are 20 ms late. On flat ground it is told to stand too,
+as it was trained and under these conditions. On rough ground the share of robots past the middle level at the end of
+training is reported.
 """
 
 import sys
@@ -20,10 +21,25 @@ from jaxloco.training.metrics import read_metrics
 
 PAST_MIDDLE = "terrain/past_middle"
 NAME = "velocity_run"
-FULL = ("--robot-variant", "full", "--cone", "elliptic", "--randomize", "--noise", "1", "--delay", "8")
+FULL = ("--robot-variant", "full", "--cone", "elliptic", "--randomize", "--noise", "1", "--delay", "20")
 """How a bundle plays in the full collision model."""
+STAND = ("--command", "0", "0", "0", "--push-scale", "0")
+"""How it is told to stand."""
 TERMS = ("linear_velocity", "yaw_rate", "linear_velocity_error", "yaw_rate_error")
 """Reward terms of the velocity tasks that a result holds: exp(-e²/σ²) of both, and mean errors in m/s and rad/s."""
+
+
+PLAYED = {
+    "survived_full": "in the full model: survived",
+    "velocity_error_full": "velocity error (m/s)",
+    "inside_full": "share of time inside itself",
+    "drift": "told to stand: drift (m)",
+    "stand_steps": "steps",
+    "drift_full": "in the full model: drift (m)",
+    "stand_steps_full": "steps",
+}
+"""Figures of the bundle in plain MuJoCo: drifts are the largest of all episodes, steps are those after the first second
+in all episodes together."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,7 @@ class VelocityOptions:
         seeds: Training seeds, one run each.
         episodes: Episodes as in training.
         full_episodes: Episodes in the full collision model, 0 for none.
+        stand_episodes: Episodes of standing, under each of both conditions, 0 for none.
         keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given. Runs of the same
             settings that have finished there are judged, not trained again.
         out: JSON file of the result; benchmarks/results/velocity_run.json if not given.
@@ -44,6 +61,7 @@ class VelocityOptions:
     seeds: tuple[int, ...] = (0,)
     episodes: int = 500
     full_episodes: int = 100
+    stand_episodes: int = 20
     keep: str | None = None
     out: str | None = None
 
@@ -74,7 +92,7 @@ def run(train_words: Sequence[str], own: VelocityOptions) -> dict[str, Any]:
         "wall_seconds": common.spread([one["wall_seconds"] for one in runs]),
         "survived": common.spread([one["survived"] for one in runs]),
         "terms": {term: common.spread([one["terms"][term] for one in runs]) for term in TERMS},
-        "survived_full": common.spread([one["survived_full"] for one in runs]) if own.full_episodes else None,
+        **{name: common.spread([one[name] for one in runs]) if name in runs[0] else None for name in PLAYED},
         "past_middle": common.spread([one["past_middle"] for one in runs]) if "past_middle" in runs[0] else None,
         "over_seeds": {name: _over_seeds([one["terms"][name] for one in runs]) for name in TERMS},
         "runs": runs,
@@ -102,21 +120,41 @@ def _one(own: VelocityOptions, seed: int, words: Sequence[str], runs: Path, temp
     metrics = read_metrics(folder / "metrics.csv")
     if PAST_MIDDLE in metrics:
         result["past_middle"] = float(metrics[PAST_MIDDLE][-1])
-    if own.full_episodes:
-        full = [*FULL, "--compare-seconds", "0", "--episodes", str(own.full_episodes)]
-        result["survived_full"] = train_command.evaluate(folder / "policy", full, temporary)["survived"]
+    result |= _play(own, folder / "policy", temporary)
     print(f"seed {seed}: {result['wall_seconds']:.1f} s", flush=True)
     return result
 
 
+def _play(own: VelocityOptions, bundle: Path, temporary: Path) -> dict[str, Any]:
+    """Play a bundle in plain MuJoCo; return the figures of `PLAYED` that were asked for."""
+
+    def play(words: Sequence[str], episodes: int) -> dict[str, Any]:
+        options = [*words, "--compare-seconds", "0", "--episodes", str(episodes)]
+        return train_command.evaluate(bundle, options, temporary)
+
+    found: dict[str, Any] = {}
+    if own.full_episodes:
+        figures = play(FULL, own.full_episodes)
+        found["survived_full"] = figures["survived"]
+        found["velocity_error_full"] = figures["reward_raw"]["linear_velocity_error"]
+        found["inside_full"] = figures["self_overlap"]["share"]
+    if own.stand_episodes:
+        for suffix, words in (("", STAND), ("_full", (*FULL, *STAND))):
+            standing = play(words, own.stand_episodes)["standing"]
+            found |= {f"drift{suffix}": standing["drift"]["largest"], f"stand_steps{suffix}": standing["steps"]}
+    return found
+
+
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table."""
+    played = [name for name in PLAYED if name in result["runs"][0]]
     rows = []
     for one in result["runs"]:
-        full = f"{100 * one['survived_full']:.1f} %" if "survived_full" in one else ""
         terms = [f"{one['terms'][term]:.3f}" for term in TERMS]
-        rows.append((str(one["seed"]), f"{one['wall_seconds']:.1f} s", f"{100 * one['survived']:.1f} %", full, *terms))
-    return common.table(("seed", "wall", "survived", "in the full model", *TERMS), rows)
+        figures = [f"{one[name]:.4g}" for name in played]
+        start = (str(one["seed"]), f"{one['wall_seconds']:.1f} s", f"{100 * one['survived']:.1f} %")
+        rows.append((*start, *terms, *figures))
+    return common.table(("seed", "wall", "survived", *TERMS, *(PLAYED[name] for name in played)), rows)
 
 
 if __name__ == "__main__":

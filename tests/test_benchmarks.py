@@ -878,13 +878,16 @@ def test_the_measurements_for_accelerators_run_at_a_small_size(tmp_path: Path):
 @pytest.mark.slow
 def test_a_velocity_tasks_run_is_timed_and_judged(tmp_path: Path):
     words = ["--total-timesteps", "1", "--n-envs", "8", "--eval-episodes", "2", "--task.episode-seconds", "0.5"]
-    result = velocity_run.run(words, velocity_run.VelocityOptions(episodes=2, full_episodes=1, keep=str(tmp_path)))
+    own = velocity_run.VelocityOptions(episodes=2, full_episodes=1, stand_episodes=1, keep=str(tmp_path))
+    result = velocity_run.run(words, own)
     assert result["wall_seconds"]["median"] > 0.0 and (tmp_path / "seed_0" / "policy").is_dir()
     assert set(result["terms"]) == set(velocity_run.TERMS) and 0.0 <= result["survived_full"]["median"] <= 1.0
+    assert all(result[name]["repetitions"] == 1 for name in velocity_run.PLAYED)
     assert "in the full model" in velocity_run.show(result)
     assert result["past_middle"] is None and result["over_seeds"]["yaw_rate"]["seeds"] == 1
     trained = (tmp_path / "seed_0" / "summary.json").stat().st_mtime
-    again = velocity_run.run(words, velocity_run.VelocityOptions(episodes=2, full_episodes=0, keep=str(tmp_path)))
+    own = velocity_run.VelocityOptions(episodes=2, full_episodes=0, stand_episodes=0, keep=str(tmp_path))
+    again = velocity_run.run(words, own)
     assert again["terms"] == result["terms"] and (tmp_path / "seed_0" / "summary.json").stat().st_mtime == trained
     with pytest.raises(JaxlocoError, match="seed_0 is a run of other settings"):
         velocity_run.run(words[2:], velocity_run.VelocityOptions(full_episodes=0, keep=str(tmp_path)))
