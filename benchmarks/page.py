@@ -383,8 +383,7 @@ _WALK = f"jaxloco bench velocity-run {_SEEDS}"
 _GO2 = f"jaxloco bench velocity-run --task go2-velocity {_SEEDS} --out benchmarks/results/velocity_run_go2.json"
 _ROUGH = "jaxloco bench velocity-run --task go1-rough --seeds 0 1 2 --out benchmarks/results/velocity_run_rough.json"
 _ANYMAL = (
-    f"jaxloco bench velocity-run --task anymal-c-velocity {_SEEDS} "
-    "--out benchmarks/results/velocity_run_anymal_c.json"
+    f"jaxloco bench velocity-run --task anymal-c-velocity {_SEEDS} --out benchmarks/results/velocity_run_anymal_c.json"
 )
 _HUMANOID = (
     f"jaxloco bench velocity-run --task berkeley-humanoid-velocity {_SEEDS} "
@@ -523,9 +522,7 @@ REQUIREMENTS = (
         _HUMANOID,
         _walks("survived", 0.97),
     ),
-    Requirement(
-        f"the same {_MOTORS}", "reported", "velocity_run_humanoid", _HUMANOID, _walks("survived_full", 0.97)
-    ),
+    Requirement(f"the same {_MOTORS}", "reported", "velocity_run_humanoid", _HUMANOID, _walks("survived_full", 0.97)),
     Requirement(
         "share of time there with any two of its parts more than 2 mm inside each other",
         "≤ 0.001",

@@ -152,11 +152,11 @@ def _answer(
     still = jnp.zeros(size)
     draws = observer.noiseless()
 
-    share = dt * (interface.clock_frequency or 0.0)
+    frequency = interface.clock_frequency or 0.0
 
     def advance(carry: Any, values: dict[str, jax.Array]) -> Any:
         state, step, pipeline, action, target, ticking = carry
-        clock = None if ticking is None else clocks.show(ticking, share)
+        clock = None if ticking is None else clocks.show(ticking, dt, frequency)
         known = {**values, **interface.feedback(action, target, clock)}
         first = observer.start(known, draws, None)
         following = observer.step(state, known, draws, None)
@@ -166,7 +166,7 @@ def _answer(
         output = ppo.policy_mean(learner.params, learner.normalizers, observation, networks=networks, config=config)
         action = ppo.environment_action(output, networks=networks)
         pipeline, target = actions.apply(stages, pipeline, action, clock)
-        ticking = None if ticking is None else clocks.step(ticking, share, interface.rest, values)
+        ticking = None if ticking is None else clocks.step(ticking, dt, frequency, interface.rest, values)
         return (state, step + 1, pipeline, action, target, ticking), (output, action, target)
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}

@@ -42,9 +42,9 @@ def numpy_clock(commands, *, dt=0.0625, frequency=2.0, rest=REST):
 def jax_clock(commands, *, dt=0.0625, frequency=2.0, rest=REST):
     state, seen = clocks.start(rest), []
     for command in commands:
-        shown = clocks.show(state, dt * frequency)
+        shown = clocks.show(state, dt, frequency)
         seen.append((float(shown.cycle), bool(shown.moving)))
-        state = clocks.step(state, dt * frequency, rest, {"velocity_command": jnp.asarray(command)})
+        state = clocks.step(state, dt, frequency, rest, {"velocity_command": jnp.asarray(command)})
     return seen
 
 
@@ -64,17 +64,26 @@ def test_a_clock_goes_on_when_the_command_is_back_before_the_half_cycle_ends(clo
 
 
 @pytest.mark.parametrize("clock", [numpy_clock, jax_clock])
+def test_a_clock_waits_until_the_robot_has_slowed_down(clock):
+    # Four steps to a half cycle. After a quarter of a second, four steps, of no command the next end of one counts.
+    seen = clock([WALK, WALK, *[STAND] * 9], rest=replace(REST, after=0.25))
+    assert [m for _, m in seen] == [False, *[True] * 8, False, False]
+
+
+@pytest.mark.parametrize("clock", [numpy_clock, jax_clock])
 def test_a_clock_without_rest_runs_from_the_reset_on(clock):
     seen = clock([STAND] * 9, rest=None)
     assert seen == [(pytest.approx(step / 8 % 1.0), True) for step in range(9)]
 
 
+@pytest.mark.parametrize("after", [0.0, 0.1])
 @pytest.mark.parametrize("frequency", [3.0, 2.0, 2.5, 1.25])
-def test_both_clocks_agree_on_random_commands(frequency):
+def test_both_clocks_agree_on_random_commands(frequency, after):
     rng = np.random.default_rng(0)
     commands = np.repeat(rng.choice([0.0, 0.5], size=(40, 1)), 7, axis=0).astype(np.float32)
-    ours = numpy_clock(commands, dt=0.02, frequency=frequency)
-    theirs = jax_clock(commands, dt=0.02, frequency=frequency)
+    rest = replace(REST, after=after)
+    ours = numpy_clock(commands, dt=0.02, frequency=frequency, rest=rest)
+    theirs = jax_clock(commands, dt=0.02, frequency=frequency, rest=rest)
     assert [m for _, m in ours] == [m for _, m in theirs]
     assert not all(m for _, m in ours)
     np.testing.assert_allclose([c for c, _ in ours], [c for c, _ in theirs], atol=1e-5)
@@ -86,7 +95,7 @@ def test_a_cycle_in_jax_is_that_of_the_robot_and_adds_nothing_at_rest():
     pipeline, stood = Pipeline((stage,), 2, clock), 0
     for command in np.repeat(rng.choice([0.0, 0.5], size=(12, 1)), 9, axis=0).astype(np.float32):
         action = rng.normal(size=2).astype(np.float32)
-        _, found = actions.apply((stage,), (jnp.zeros(0),), jnp.asarray(action), clocks.show(state, 0.04))
+        _, found = actions.apply((stage,), (jnp.zeros(0),), jnp.asarray(action), clocks.show(state, 0.02, 2.0))
         given = action.copy()
         pipeline.run(action)
         np.testing.assert_allclose(found, action, atol=2e-5)
@@ -94,7 +103,7 @@ def test_a_cycle_in_jax_is_that_of_the_robot_and_adds_nothing_at_rest():
             stood += 1
             np.testing.assert_array_equal(action, given)
         clock.tick(command)
-        state = clocks.step(state, 0.04, REST, {"velocity_command": jnp.asarray(command)})
+        state = clocks.step(state, 0.02, 2.0, REST, {"velocity_command": jnp.asarray(command)})
     assert stood > 10
 
 
@@ -162,12 +171,17 @@ def test_a_rest_below_nothing_is_refused(below):
         Rest("velocity_command", below)
 
 
+def test_a_rest_after_less_than_no_time_is_refused():
+    with pytest.raises(BundleError, match="after: expected a number of at least 0, found -1"):
+        Rest("velocity_command", 0.05, -1.0)
+
+
 # The environment
 
 
 @pytest.fixture(scope="module")
 def go1_env() -> Env:
-    return Env(Velocity(kick=0.0).spec(), "native")
+    return Env(Velocity(kick=0.0, rest_after=0.0).spec(), "native")
 
 
 def test_in_the_simulator_the_clock_rests_while_the_command_is_zero(go1_env):

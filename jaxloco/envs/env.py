@@ -414,11 +414,6 @@ class Env:
 
     # The gait clock
 
-    @property
-    def _share(self) -> float:
-        """Share of the gait's cycle that a control period is."""
-        return self.dt * self.spec.gait.frequency if self.spec.gait else 0.0
-
     def _first_clock(self) -> ClockState | None:
         return clocks.start(self.spec.gait.rest) if self.spec.gait else None
 
@@ -427,10 +422,12 @@ class Env:
         if self.spec.gait is None or state.clock is None:
             return None
         commands = {name: command.value for name, command in state.commands.items()}
-        return clocks.step(state.clock, self._share, self.spec.gait.rest, commands)
+        return clocks.step(state.clock, self.dt, self.spec.gait.frequency, self.spec.gait.rest, commands)
 
     def _show(self, state: ClockState | None) -> Clock | None:
-        return None if state is None else clocks.show(state, self._share)
+        if self.spec.gait is None or state is None:
+            return None
+        return clocks.show(state, self.dt, self.spec.gait.frequency)
 
     def _used(self) -> set[str]:
         """Return the quantities that observations, rewards, terminations and the curriculum take."""

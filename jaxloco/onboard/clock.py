@@ -26,6 +26,7 @@ class Clock:
     def __init__(self, dt: float, frequency: float = 0.0, rest: Rest | None = None):
         self.reading = np.zeros(2, np.float32)
         self._dt, self._frequency, self._rest = dt, frequency, rest
+        self._wait = 0 if rest is None else round(rest.after / dt)
         self.reset()
 
     @classmethod
@@ -39,6 +40,7 @@ class Clock:
         self.moving = self._rest is None
         self._half = 0
         self._steps = 0
+        self._still = 0
         self._renew()
 
     def cycle(self, frequency: float) -> float:
@@ -52,9 +54,10 @@ class Clock:
             command: What the robot was asked to do in this step, (n,) float32; of no use to a clock that never rests.
         """
         still = self._rest is not None and command is not None and float(command @ command) <= self._rest.below**2
+        self._still = self._still + 1 if still else 0
         if self.moving:
             before, self._steps = self._halves(), self._steps + 1
-            if still and self._halves() > before:
+            if self._still > self._wait and self._halves() > before:
                 self.moving, self._half, self._steps = False, (self._half + self._halves()) % 2, 0
         elif not still:
             self.moving = True

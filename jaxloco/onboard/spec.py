@@ -478,20 +478,26 @@ class Cycle(Stage):
 class Rest:
     """When a policy's clock rests, so that the robot stands: while the length of a commanded vector is small.
 
-    The clock begins at rest. It starts with the step after the first command that is longer than `below`. When a step
-    has a command that is not, the clock goes on to the end of the half cycle, where feet have landed, and rests. The
-    next start is from there: with the other feet after an odd number of half cycles.
+    The clock begins at rest. It starts with the step after the first command that is longer than `below`. When commands
+    have not been longer for the time `after`, in which a robot can slow down, the clock goes on to the end of the half
+    cycle, where feet have landed, and rests. The next start is from there: with the other feet after an odd number of
+    half cycles. After Lee et al. 2020, whose frequency drops to zero after half a second of no command.
 
     Attributes:
         command: Name of the input that holds the command; its source is "command".
         below: Largest length (root of the sum of squares) that means standing, in the units of the input.
+        after: Time for which the command must mean standing, s; counted in whole steps.
     """
 
     command: str
     below: float
+    after: float = 0.0
 
     def __post_init__(self) -> None:
-        _set(self, command=_name("command", self.command), below=_positive("below", self.below))
+        after = _number("after", self.after)
+        if after < 0.0:
+            raise _fail("after", "a number of at least 0", self.after)
+        _set(self, command=_name("command", self.command), below=_positive("below", self.below), after=after)
 
 
 STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle)}

@@ -132,6 +132,7 @@ class Velocity(LeggedTask):
         command_seconds: Time between commands, s.
         gait_frequency: Cycles of the gait per second, Hz.
         rest_below: Length of the command up to which the gait rests and the robot stands; 0 for a gait that never does.
+        rest_after: Time for which the command must be so short until it rests, so that the robot can slow down, s.
         swing_height: Height of a foot in the middle of its swing, m.
         step_height: How high joint targets lift each foot by themselves, on the clock; the policy adjusts that, m.
         step_lead: How far these targets run ahead of the clock, s.
@@ -164,6 +165,7 @@ class Velocity(LeggedTask):
     command_seconds: Span = (4.0, 10.0)
     gait_frequency: float = 3.0
     rest_below: float = loco.STILL
+    rest_after: float = 0.5
     swing_height: float = 0.06
     step_height: float = 0.06
     step_lead: float = 0.0
@@ -191,7 +193,7 @@ class Velocity(LeggedTask):
         check_positive(self, "command_seconds", "gait_frequency", "swing_height", "tracking_sigma", "far_sigma")
         check_positive(self, "fall_tilt")
         check_not_negative(self, "max_velocity", "nonzero_shares", "standing_share", "step_height", "scan_noise")
-        check_not_negative(self, "min_air_time", "max_foot_load", "rest_below")
+        check_not_negative(self, "min_air_time", "max_foot_load", "rest_below", "rest_after")
         check_not_negative(self, "fall_height", "initial_velocity", "initial_tilt", "initial_yaw", "initial_joints")
         check_at_most(self, 1.0, "nonzero_shares", "standing_share")
         check_at_most(self, math.pi, "fall_tilt", "initial_yaw", "initial_joints")
@@ -296,7 +298,8 @@ class Velocity(LeggedTask):
         return position_targets(robot, self.action_scale, steps)
 
     def _gait(self, robot: Robot) -> Gait:
-        return trot(robot, self.gait_frequency, Rest(COMMAND, self.rest_below) if self.rest_below else None)
+        rest = Rest(COMMAND, self.rest_below, self.rest_after) if self.rest_below else None
+        return trot(robot, self.gait_frequency, rest)
 
     def _actor(self, robot: Robot) -> ObservationGroup:
         scan = (ObservationTerm("height_scan", noise=self.scan_noise * self.noise),) if self.actor_scan else ()
