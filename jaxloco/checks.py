@@ -7,13 +7,19 @@ from typing import Any
 
 from jaxloco.errors import ConfigError
 
+MOST_EPISODES = 100_000
+"""Of an evaluation: shares are known to a tenth of a percent then."""
+
+LARGEST = 1e12
+"""No option in SI units is larger, and steps, squares and products of such numbers can still be computed with."""
+
 
 def check_finite(owner: Any, *but: str) -> None:
-    """Check that every number of a dataclass, and of those in it, is finite.
+    """Check that every number of a dataclass, and of those in it, is finite, and at most `LARGEST` in size.
 
     Args:
         owner: The dataclass.
-        but: Fields that may be infinite, though not NaN.
+        but: Fields that may be larger, or infinite, though not NaN.
 
     Raises:
         ConfigError: One is not; the message names the field and its value.
@@ -26,6 +32,8 @@ def check_finite(owner: Any, *but: str) -> None:
         for number in _numbers(value):
             if math.isnan(number) or (math.isinf(number) and entry.name not in but):
                 raise ConfigError(f"{entry.name} = {value}: must be finite")
+            if not -LARGEST <= number <= LARGEST and entry.name not in but:
+                raise ConfigError(f"{entry.name} = {value}: must be at most {LARGEST:g} in size")
 
 
 def check_positive(owner: Any, *names: str) -> None:

@@ -1,6 +1,7 @@
 """`jaxloco train | evaluate | export | run | render | bench`."""
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jaxloco import __version__, options
 from jaxloco.bench import bench
-from jaxloco.errors import JaxlocoError, unknown_name
-from jaxloco.playback.conditions import Conditions
+from jaxloco.checks import MOST_EPISODES, check_at_most, check_not_negative
+from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
+from jaxloco.playback.conditions import MOST_SECONDS, Conditions
+from jaxloco.streams import never_fail, widen_terminal
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, write_json
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    never_fail(sys.stdout)
+    never_fail(sys.stderr)
+    widen_terminal()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0
@@ -80,7 +86,7 @@ def _usage() -> str:
 
 
 def _first_line(function: Callable[..., Any]) -> str:
-    return (function.__doc__ or "").splitlines()[0]
+    return (function.__doc__ or "").partition("\n")[0]  # python -OO leaves none
 
 
 def _positional(arguments: list[str], what: str, default: str | None = None) -> str:
@@ -278,10 +284,20 @@ def prepare_jax(*, alone: bool = True) -> None:
             "without one, unset JAX_PLATFORMS"
         ) from error
 
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        jax.config.update("jax_compilation_cache_dir", str(home / "jaxloco" / "compiled"))
+    cache = _cache_folder("compiled")
+    if cache is not None and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _cache_folder(name: str) -> Path | None:
+    """Return the folder of a cache, in $XDG_CACHE_HOME or ~/.cache; None where nobody may write there."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxloco", name)
+    with contextlib.suppress(OSError):
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+            return folder
+    return None
 
 
 # evaluate, export, render
@@ -311,6 +327,20 @@ class EvaluateOptions(Conditions):
     level: int | None = None
     out: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_negative(self, "compare_seconds")
+        check_at_most(self, MOST_SECONDS, "compare_seconds")
+        _check_seed(self.seed)
+        if self.episodes is not None and not 1 <= self.episodes <= MOST_EPISODES:
+            least = "at least 1" if self.episodes < 1 else f"at most {MOST_EPISODES}"
+            raise ConfigError(f"--episodes {self.episodes}: must be {least}")
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**31:
+        raise ConfigError(f"--seed {seed}: must be between 0 and {2**31 - 1}")
+
 
 def evaluate(arguments: list[str]) -> int:
     """Play a policy in many episodes, as trained or sim-to-sim: jaxloco evaluate RUN_OR_BUNDLE [options]."""
@@ -318,8 +348,6 @@ def evaluate(arguments: list[str]) -> int:
     own = options.parse(
         EvaluateOptions(), arguments, prog=f"jaxloco evaluate {path}", description=evaluate.__doc__ or ""
     )
-    if own.episodes is not None and own.episodes < 1:
-        raise JaxlocoError(f"--episodes {own.episodes}: must be at least 1")
     plain = own.engine == "native" or _conditions(own) != Conditions() or _is_bundle(path) or _is_published(path)
     if plain and (own.physics is not None or own.checkpoint != "last"):
         option = "--checkpoint" if own.physics is None else "--physics"
@@ -409,6 +437,7 @@ def export(arguments: list[str]) -> int:
     folder = RunFolder.open(run)
     config, env, agent, state = trainer.load_run(folder, ANY_ENGINE, own.checkpoint)
     figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
+    figures = figures if isinstance(figures, dict) else None
     path = trainer.export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
     error = Policy.load(path).verify()
     print(f"{path}: verified against the trained policy, largest relative error {error:.1e}")
@@ -433,13 +462,17 @@ class RenderOptions:
     seed: int = 1
     level: int | None = None
 
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+        if not 0.0 < self.seconds <= MOST_SECONDS:
+            least = f"at most {MOST_SECONDS:g}" if self.seconds > MOST_SECONDS else "above 0"
+            raise ConfigError(f"--seconds {self.seconds}: must be {least}")
+
 
 def render(arguments: list[str]) -> int:
     """Render a video of a run's policy: jaxloco render RUN [--out FILE]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
     own = options.parse(RenderOptions(), arguments, prog=f"jaxloco render {run}", description=render.__doc__ or "")
-    if own.seconds <= 0.0:
-        raise JaxlocoError(f"--seconds {own.seconds}: must be above 0")
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.training import trainer
 
@@ -505,6 +538,7 @@ def _show(own: argparse.Namespace) -> int:
     command = None if own.command is None else tuple(own.command)
     conditions = Conditions(robot=own.robot, seconds=own.seconds, command=command)
     bundle, seed = _bundle_of(own.bundle), own.seed or 0
+    _check_seed(seed)
     if own.view:
         result, path = show.view(bundle, conditions, seed, own.level), None
     else:

@@ -35,6 +35,16 @@ class ConnectionLostError(JaxlocoError):
     """A robot, or its simulator, that does not answer."""
 
 
+def short(text: str) -> str:
+    """Return a text in one line of at most 60 characters, for a message.
+
+    >>> short("seven" * 20)[50:]
+    'sevense...'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:57] + "..."
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return (not raise) an error for `name`, with the closest of the `known` names.
 
@@ -44,4 +54,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known) or 'none'}")
+    return UnknownNameError(f"unknown {kind} {short(repr(name))}{hint} Known: {', '.join(known) or 'none'}")

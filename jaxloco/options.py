@@ -8,7 +8,6 @@ wrong is found before anything runs, and the message names the key and what to w
 import dataclasses
 import difflib
 import enum
-import json
 import math
 import os
 import sys
@@ -18,7 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from jaxloco.errors import ConfigError, UnknownNameError
+from jaxloco.errors import ConfigError, UnknownNameError, short
+from jaxloco.text_files import parse_json, parse_toml, read_text
 
 T = TypeVar("T")
 
@@ -112,20 +112,14 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: It is missing, not readable, or its top level is not a table.
     """
-    import tomllib  # which Python 3.10 lacks; there `jaxloco run` imports this module
-
     path = Path(path)
     if path.suffix not in (".json", ".toml"):
         raise ConfigError(f"cannot tell the format of {path}; its name must end in .json or .toml")
     try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        text = read_text(path, ConfigError)
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration file {path}") from None
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is not {path.suffix[1:].upper()}: {error}") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+    data = (parse_toml if path.suffix == ".toml" else parse_json)(text, path, ConfigError)
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold settings by name, not {_describe(data)}")
     return data
@@ -345,7 +339,7 @@ class _Reader:
         close = close or difflib.get_close_matches(word, [*siblings, *everywhere], n=1, cutoff=0.6)
         hint = f"did you mean {close[0]!r}? " if close else ""
         known = ", ".join(siblings)
-        return UnknownNameError(f"{self.source}: unknown key {key!r}; {hint}Known here: {known}")
+        return UnknownNameError(f"{self.source}: unknown key {short(repr(key))}; {hint}Known here: {known}")
 
 
 def _scalar(hint: Any, value: Any) -> Any:
@@ -376,9 +370,12 @@ def _number(hint: type, value: Any) -> int | float:
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _MismatchError
-    if hint is int and not float(value).is_integer():
-        raise _MismatchError
-    return int(value) if hint is int else float(value)
+    try:
+        if hint is int and not float(value).is_integer():
+            raise _MismatchError
+        return int(value) if hint is int else float(value)
+    except OverflowError:  # of a whole number with hundreds of digits
+        raise _MismatchError from None
 
 
 @lru_cache
@@ -447,5 +444,4 @@ def _describe(value: Any) -> str:
     """Return a value for a message, cut short."""
     if isinstance(value, Mapping):
         return "a table"
-    text = repr(value) if value is not None else "null"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return short(repr(value)) if value is not None else "null"

@@ -17,6 +17,7 @@ import numpy as np
 from jaxloco.errors import JaxlocoError, RobotError, unknown_name
 from jaxloco.self_contact import SelfContacts, let_touch
 from jaxloco.terrain import HeightGrid
+from jaxloco.text_files import read_bytes
 from jaxloco.toml_schema import Key, Schema, Table, TomlFile, Where, check, closest, problems, read_toml
 
 SCHEMA_VERSION = 1
@@ -41,7 +42,7 @@ SCHEMA: Schema = {
     "timing": Table(
         {
             "control_frequency": Key("number", "control rate in Hz", "200.0", above=0),
-            "simulation_timestep": Key("number", "physics step in s", "0.001", above=0),
+            "simulation_timestep": Key("number", "physics step in s", "0.001", above=0, at_most=1),
         }
     ),
     "pose": Table(
@@ -111,8 +112,10 @@ SCHEMA: Schema = {
             "floor_contacts": Key(
                 "texts", "geoms that touch the floor and one another too; * stands for any text", '["*_hull_*"]'
             ),
-            "iterations": Key("whole number", "solver iterations", "20", required=False, at_least=1),
-            "ls_iterations": Key("whole number", "line search iterations", "20", required=False, at_least=1),
+            "iterations": Key("whole number", "solver iterations", "20", required=False, at_least=1, at_most=1000),
+            "ls_iterations": Key(
+                "whole number", "line search iterations", "20", required=False, at_least=1, at_most=1000
+            ),
             "cone": Key("text", "friction cone", '"elliptic"', required=False, choices=("pyramidal", "elliptic")),
             "impratio": Key("number", "stiffness of friction", "10.0", required=False, above=0),
         },
@@ -144,6 +147,9 @@ GROUND_CONTACTS = 8
 
 LYING = 0.2
 """A capsule whose axis points up by more than this (the sine of the angle) stands on its lower end."""
+
+MOST_SUBSTEPS = 10_000
+"""Physics steps in a control period; each control step of a training takes that long."""
 
 MOST_TILT = 0.8
 """Tilt of the base in the default pose that a robot with feet may have, rad."""
@@ -419,9 +425,14 @@ def lasting_name(robot: str) -> str:
     >>> lasting_name("go1")
     'go1'
     """
-    if robot in known_robots() or not Path(robot).expanduser().exists():
+    if robot in known_robots() or not expanded(robot).exists():
         return robot
-    return os.path.abspath(Path(robot).expanduser())
+    return os.path.abspath(expanded(robot))
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path whose ~ is the user's home; unchanged where nobody knows that."""
+    return Path(os.path.expanduser(path))
 
 
 def load_robot(name_or_path: str | Path, variant: str | None = None, ground: HeightGrid | None = None) -> Robot:
@@ -536,11 +547,14 @@ def _find_folder(name_or_path: str | Path) -> Path:
     text = os.fspath(name_or_path)
     if isinstance(name_or_path, str) and text in known_robots():
         return robots_dir() / text
-    folder = Path(text).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.name == "robot.toml" and folder.is_file():
-        return folder.parent
+    folder = expanded(text)
+    try:
+        if folder.is_dir():
+            return folder
+        if folder.name == "robot.toml" and folder.is_file():
+            return folder.parent
+    except OSError as error:  # a name that is too long, say
+        raise RobotError(f"{text[:60]!r}: cannot be a robot's folder: {error.strerror}") from error
     if isinstance(name_or_path, Path) or len(folder.parts) > 1 or text.startswith(("~", ".")):
         raise RobotError(
             f"{folder}: no such folder; expected a folder with robot.toml and its MJCF. Where the robot has moved "
@@ -559,6 +573,12 @@ def _check_version(file: TomlFile) -> None:
 def _substeps(file: TomlFile, timing: dict[str, float]) -> int:
     frequency, timestep = timing["control_frequency"], timing["simulation_timestep"]
     exact = 1.0 / (frequency * timestep)
+    if exact > MOST_SUBSTEPS:
+        raise file.fail(
+            ("timing", "simulation_timestep"),
+            f"found {timestep:g} s, of which {exact:.3g} make a control period (1 / control_frequency), expected at "
+            f"most {MOST_SUBSTEPS}; write for example control_frequency = 50.0 and simulation_timestep = 0.004",
+        )
     substeps = max(1, round(exact))
     if abs(exact - substeps) > 1e-6 * substeps:
         raise file.fail(
@@ -574,10 +594,30 @@ def _read_spec(file: TomlFile, name: str) -> mujoco.MjSpec:
     if not path.is_file():
         found = sorted(other.name for other in path.parent.glob("*.xml"))
         raise file.fail(("robot", "model"), f"{path}: no such file.{closest(name, found)}")
+    return read_mjcf(path)
+
+
+def read_mjcf(path: Path) -> mujoco.MjSpec:
+    """Return an MJCF file as MuJoCo reads it.
+
+    Raises:
+        RobotError: MuJoCo cannot, or the file is not in UTF-8, the only encoding that MuJoCo knows.
+    """
     try:
-        return mujoco.MjSpec.from_file(str(path))
+        content = read_bytes(path, RobotError)
+    except FileNotFoundError:
+        raise RobotError(f"{path}: no such file") from None
+    try:
+        content.decode()
+        spec = mujoco.MjSpec.from_file(str(path))
+        _names_of(spec)
+    except UnicodeDecodeError as cause:
+        raise RobotError(
+            f"{path}: MuJoCo reads UTF-8 only, and this file, or one that it includes, is not; save it as UTF-8"
+        ) from cause
     except ValueError as cause:
         raise RobotError(f"{path}: MuJoCo cannot read it: {_one_line(cause)}") from cause
+    return spec
 
 
 def _compile(draft: _Draft) -> mujoco.MjModel:
@@ -1203,6 +1243,12 @@ def _ids(kind: str, names: Iterable[str], known: Sequence[str]) -> np.ndarray:
         if name not in table:
             raise unknown_name(kind, name, table)
     return np.array([table[name] for name in wanted], dtype=np.int32)
+
+
+def _names_of(spec: mujoco.MjSpec) -> list[str]:
+    """Return all names that this module may speak of."""
+    kinds = (spec.bodies, spec.joints, spec.geoms, spec.sites, spec.actuators, spec.meshes)
+    return [name for elements in kinds for name in _spec_names(elements)]
 
 
 def _spec_names(elements: Iterable[Any]) -> list[str]:

@@ -195,8 +195,15 @@ _LOWEST = {
     "seed": 0,
     **dict.fromkeys(_SPANS, 0.0),
 }
-_HIGHEST = {"slope": 1.0, "roughness": 1.0, "step": 1.0, "obstacle": 1.0, "depth": 2.0}
-"""45°, beyond which friction of 1 does not hold a robot, and heights, m, that no robot with legs of 1 m gets over."""
+_HIGHEST = {
+    **dict.fromkeys(
+        ("levels", "tile", "cell", "border", "platform", "step_depth", "stone", "stone_gap", "gap"), 1000.0
+    ),
+    **{"slope": 1.0, "roughness": 1.0, "step": 1.0, "obstacle": 1.0, "depth": 2.0},
+    **{"up": 1.0, "down": 1.0, "seed": 2**63},
+}
+"""Sides of 1 km; 45°, beyond which friction of 1 does not hold a robot; heights, m, that no robot with legs of 1 m gets
+over."""
 
 _MADE_OF = {
     "rough": ("roughness",),

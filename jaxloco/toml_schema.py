@@ -5,18 +5,24 @@ Standard library only.
 """
 
 import difflib
-import math
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxloco.errors import JaxlocoError
+from jaxloco.errors import JaxlocoError, short
+from jaxloco.text_files import parse_toml, read_text
 
 Where = tuple[str | int, ...]
 Kind = Literal["text", "texts", "number", "whole number", "numbers"]
+
+
+MAX_NUMBER = 1e9
+"""Largest size of a number: no figure of a robot in SI units comes near, and float32 has room for its square."""
+
+LEAST = 1e-9
+"""Smallest of the numbers that must be above 0, by which others are divided."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Key:
         default: The value when it is not.
         at_least: Smallest allowed number.
         above: Number that the value must exceed.
+        at_most: Largest allowed number.
         length: Number of entries of "numbers".
         choices: The only allowed values; empty for no such limit.
     """
@@ -42,6 +49,7 @@ class Key:
     default: Any = None
     at_least: float | None = None
     above: float | None = None
+    at_most: float = MAX_NUMBER
     length: int | None = None
     choices: tuple[str | int | float, ...] = ()
 
@@ -57,6 +65,7 @@ class Key:
         text = words[self.kind]
         text += f" > {self.above:g}" if self.above is not None else ""
         text += f" >= {self.at_least:g}" if self.at_least is not None else ""
+        text += f" <= {self.at_most:g}" if self.at_most != MAX_NUMBER else ""
         if self.choices:
             text = " or ".join(repr(choice) for choice in self.choices)
         return f"{text} ({self.meaning})"
@@ -98,14 +107,14 @@ class TomlFile:
     def _label(self, where: Where) -> str:
         if len(where) == 1:
             is_table = "." in str(where[0]) or isinstance(self.data.get(str(where[0])), dict)
-            return f"[{where[0]}]" if is_table else f"{where[0]!r}"
+            return f"[{short(str(where[0]))}]" if is_table else short(repr(where[0]))
         table, *rest = where
         if not isinstance(rest[0], int):
-            return f"{rest[0]!r} in [{table}]"
+            return f"{short(repr(rest[0]))} in [{short(str(table))}]"
         entry = self.data[str(table)][rest[0]]
         name = entry.get("name") if isinstance(entry, dict) else None
-        section = f"[[{table}]] {repr(name) if isinstance(name, str) else f'number {rest[0] + 1}'}"
-        return f"{rest[1]!r} in {section}" if len(rest) > 1 else section
+        section = f"[[{table}]] {short(repr(name)) if isinstance(name, str) else f'number {rest[0] + 1}'}"
+        return f"{short(repr(rest[1]))} in {section}" if len(rest) > 1 else section
 
 
 def read_toml(path: Path, error: type[JaxlocoError]) -> TomlFile:
@@ -119,16 +128,10 @@ def read_toml(path: Path, error: type[JaxlocoError]) -> TomlFile:
         JaxlocoError: (as `error`) the file is missing, unreadable, or not TOML (with the line and column).
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, error)
     except FileNotFoundError:
         raise error(f"{path}: no such file; create it (docs/robots.md lists its keys)") from None
-    except (OSError, UnicodeDecodeError) as cause:
-        raise error(f"{path}: cannot be read as UTF-8 text: {cause}") from cause
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as cause:
-        raise error(f"{path}: not valid TOML: {cause}; correct that line") from cause
-    return TomlFile(path, text, data, error)
+    return TomlFile(path, text, parse_toml(text, path, error), error)
 
 
 def check(file: TomlFile, schema: Schema) -> dict[str, Any]:
@@ -198,20 +201,25 @@ def line_of(text: str, where: Where) -> int | None:
     headers = [number for number, line in enumerate(lines) if line.startswith("[")] + [len(lines)]
     if len(where) == 1:
         found = _line_of_key(lines, str(where[0]), 0, headers[0])
-        return found or _line_of_key(lines, rf"\[+\s*{where[0]}\s*\]+", 0, len(lines), after="")
+        return found or next((number + 1 for number in headers[:-1] if _header(lines[number]) == where[0]), None)
     index = where[1] if isinstance(where[1], int) else None
-    pattern = rf"\[\s*{where[0]}\s*\]" if index is None else rf"\[\[\s*{where[0]}\s*\]\]"
-    sections = [number for number in headers[:-1] if re.match(pattern, lines[number])]
+    sections = [number for number in headers[:-1] if _header(lines[number]) == where[0]]
     if (index or 0) >= len(sections):
         return None
     start = sections[index or 0]
     end = headers[headers.index(start) + 1]
     key = where[-1] if isinstance(where[-1], str) else None
-    return (_line_of_key(lines, re.escape(key), start + 1, end) if key else None) or start + 1
+    return (_line_of_key(lines, key, start + 1, end) if key else None) or start + 1
 
 
-def _line_of_key(lines: list[str], key: str, start: int, end: int, after: str = r"\s*=") -> int | None:
-    pattern = re.compile(rf"[\"']?{key}[\"']?{after}")
+def _header(line: str) -> str:
+    """Return the name in a table's header: "variants.full" of `[ variants."full" ]  # its comment`."""
+    name = re.match(r"\[{1,2}([^]]*)", line)
+    return re.sub(r"[\s\"']", "", name[1]) if name else ""
+
+
+def _line_of_key(lines: list[str], key: str, start: int, end: int) -> int | None:
+    pattern = re.compile(rf"[\"']?{re.escape(key)}[\"']?\s*=")
     return next((number + 1 for number in range(start, end) if pattern.match(lines[number])), None)
 
 
@@ -257,6 +265,8 @@ def _check_key(file: TomlFile, where: Where, table: Mapping[str, Any], name: str
     value = table[name]
     if not _fits(value, rule):
         problem = f"found {_describe(value)}, expected {rule.expectation()}."
+        if isinstance(value, float) and (not _is_number(value) or 0.0 < abs(value) < LEAST):
+            problem += f" Numbers are finite, at most {MAX_NUMBER:g} in size, and where above 0 at least {LEAST:g}."
         if rule.choices and isinstance(value, str):
             problem += closest(value, (str(choice) for choice in rule.choices)).split(" Known")[0]
         raise file.fail((*where, name), f"{problem} Write for example: {name} = {rule.example}")
@@ -264,14 +274,14 @@ def _check_key(file: TomlFile, where: Where, table: Mapping[str, Any], name: str
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
 
 
 _TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
     "text": lambda value: isinstance(value, str) and value != "",
     "texts": lambda value: isinstance(value, list) and value != [] and all(isinstance(i, str) and i for i in value),
     "number": _is_number,
-    "whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "whole number": lambda value: isinstance(value, int) and _is_number(value),
     "numbers": lambda value: isinstance(value, list) and all(_is_number(item) for item in value),
 }
 
@@ -282,7 +292,8 @@ def _fits(value: Any, rule: Key) -> bool:
     checks = (
         rule.length is None or len(value) == rule.length,
         rule.at_least is None or value >= rule.at_least,
-        rule.above is None or value > rule.above,
+        rule.above is None or value >= rule.above + LEAST,
+        rule.kind not in ("number", "whole number") or value <= rule.at_most,
         not rule.choices or value in rule.choices,
     )
     return all(checks)
@@ -308,5 +319,4 @@ _TYPE_NAMES = {
 
 def _describe(value: Any) -> str:
     text = repr(value).replace("True", "true").replace("False", "false")
-    short = text if len(text) <= 60 else text[:57] + "..."
-    return f"{short} ({_TYPE_NAMES.get(type(value), type(value).__name__)})"
+    return f"{short(text)} ({_TYPE_NAMES.get(type(value), type(value).__name__)})"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -150,6 +151,10 @@ def flip(path: Path) -> None:
     path.write_bytes(stored)
 
 
+def filled(content: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -161,7 +166,10 @@ def flip(path: Path) -> None:
         ("state/_METADATA", cut),
         ("config/metadata", cut),
         ("config/metadata", Path.unlink),
+        *[("config/metadata", filled(content)) for content in (b"null", b"[1]", b'"x"')],
+        *[("checksums/metadata", filled(content)) for content in (b"null", b"1", b'"x"', b"{}")],
         ("metrics/metrics", cut),
+        ("metrics/metrics", filled(b"[" * 100_000)),
         ("state", shutil.rmtree),
         ("state/d", shutil.rmtree),
         ("config", shutil.rmtree),
@@ -179,6 +187,16 @@ def test_a_damaged_checkpoint_is_refused_in_one_line_and_the_one_before_it_still
         shutil.rmtree(tmp_path / "2")
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert_equal_trees(checkpoints.restore(state(), CONFIG, 1)[1], state(1))
+
+
+@pytest.mark.parametrize("content", [b"null", b"1", b'"x"', b"{}", b'{"rollout/ep_rew_mean": "high"}'])
+def test_a_checkpoint_whose_mean_return_is_damaged_still_loads_but_is_not_compared(tmp_path, content):
+    save(tmp_path, 2.0, 1.0)
+    (tmp_path / "2" / "metrics" / "metrics").write_bytes(content)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.restore(state(), CONFIG)[0] == 2
+        with pytest.raises(CheckpointError, match=r"2: its mean return cannot be read .* --checkpoint last"):
+            checkpoints.best()
 
 
 def test_the_rest_of_a_killed_save_is_ignored_and_the_number_can_be_used_again(tmp_path):

@@ -1,11 +1,13 @@
 """The command line: what it answers to mistakes, and where settings come from."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import pytest
@@ -14,6 +16,7 @@ from training_helpers import REPOSITORY, tiny
 from jaxloco import __version__, cli, options
 from jaxloco.errors import JaxlocoError
 from jaxloco.physics import engines
+from jaxloco.streams import never_fail
 from jaxloco.tasks import TASKS, recipe
 from jaxloco.training import trainer
 from jaxloco.training.config import TrainConfig
@@ -127,6 +130,18 @@ def test_the_version_is_told(capsys):
         ("evaluate nowhere --episodes x", "expected a whole number, got 'x'"),
         ("evaluate nowhere --episodes 0", "--episodes 0: must be at least 1"),
         ("evaluate nowhere --episodes -1", "--episodes -1: must be at least 1"),
+        ("evaluate nowhere --episodes 1e12", "--episodes 1000000000000: must be at most 100000"),
+        ("evaluate nowhere --seed 1e12", "--seed 1000000000000: must be between 0 and 2147483647"),
+        ("evaluate nowhere --compare-seconds nan", "compare_seconds = nan: must be finite"),
+        ("evaluate nowhere --seconds 1e9", "seconds = 1000000000.0: must be at most 10000"),
+        ("evaluate nowhere --delay 1e300", "delay = 1e+300: must be at most 1e+12 in size"),
+        ("render nowhere --seconds inf", "--seconds inf: must be at most 10000"),
+        ("train cartpole --eval-episodes 1e12", "eval_episodes = 1000000000000: must be at most 100000"),
+        ("train cartpole --n-envs 1e300", "must be at most 1e+12 in size"),
+        ("train cartpole --total-timesteps 1e18", "epochs of updates can be counted"),
+        ("train cartpole --ppo.n-epochs 1e9", "n_epochs = 1000000000 must be at most 10000"),
+        ("train cartpole --network.net-arch-pi 1e9", "must hold whole numbers from 1 to 65536"),
+        ("train cartpole --video-seconds 1e300", "video_seconds = 1e+300: must be at most 1e+12 in size"),
         ("render nowhere --seconds 0", "--seconds 0.0: must be above 0"),
         ("evaluate nowhere --checkpoint first", "Expected one of ('last', 'best')"),
         ("export nowhere", "there is no run folder nowhere"),
@@ -146,6 +161,7 @@ def test_a_mistake_gives_status_2_and_says_what_to_write(capsys, trained, words,
     [
         (("--task.robot", "cartpol"), "unknown robot 'cartpol'; did you mean 'cartpole'?"),
         (("--task.episode-seconds", "0"), "shorter than one control period"),
+        (("--task.episode-seconds", "1e9"), "must be a finite time, at most 20000 s"),
         (("--ppo.batch-size", "7"), "batch_size"),
         (("--physics", "warp"), "--physics warp needs the package warp-lang"),
     ],
@@ -182,8 +198,11 @@ def test_a_run_of_another_task_is_not_resumed(capsys, tmp_path, trained):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "config.json is not JSON"),
+        ("{", "config.json: is not JSON"),
         ("{}", "'task_name' is missing"),
+        ("null", "config.json: expected an object, {…}, found null"),
+        ("[1]", "config.json: expected an object, {…}, found [1]"),
+        ('{"task_name": 3}', "'task_name' is missing"),
         ('{"task_name": "cartpol"}', "unknown task 'cartpol'; did you mean 'cartpole'?"),
         ('{"task_name": "cartpole", "n_env": 3}', "unknown key 'n_env'; did you mean 'n_envs'?"),
         ('{"task_name": "cartpole", "n_envs": "many"}', "n_envs must be a whole number, not 'many'"),
@@ -388,3 +407,47 @@ def test_a_robots_python_3_10_runs_policies_and_says_what_it_cannot_do(words, st
     done = subprocess.run([sys.executable, "-c", ON_A_ROBOT, *words], capture_output=True, text=True)
     assert done.returncode == status and message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_without_docstrings_and_in_ascii_the_commands_are_listed():
+    """`python -OO` drops the docstrings, and a C locale has no …"""
+    found = in_environment({"PYTHONIOENCODING": "ascii"}, "-OO", "-m", "jaxloco")
+    assert found.returncode == 0 and not found.stderr
+    assert set(cli.COMMANDS) <= set(found.stdout.split()) and "jaxloco COMMAND ..." in found.stdout
+
+
+def test_a_text_that_the_terminal_has_no_signs_for_is_written_in_plain_ones(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    never_fail(stream).write("2 × 3 m² → naïve … \udcff")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"2 x 3 m2 -> naive ... ?"
+
+
+@pytest.mark.parametrize("columns", ["1", "39", "x"])
+def test_help_in_a_terminal_of_one_column_ends(columns):
+    """Where a table has no room, tyro would draw it for ever."""
+    found = in_environment({"COLUMNS": columns}, "-m", "jaxloco", "export", "--help")
+    assert found.returncode == 0 and "--checkpoint" in found.stdout
+
+
+def test_caches_go_where_the_environment_says_and_nowhere_without_a_home(monkeypatch, tmp_path):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path.replace("~", home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    home = str(tmp_path)
+    assert cli._cache_folder("compiled") == tmp_path / ".cache" / "jaxloco" / "compiled"
+    home = "~"  # what Python leaves where nobody knows the user
+    assert cli._cache_folder("compiled") is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
+    assert cli._cache_folder("compiled") == tmp_path / "there" / "jaxloco" / "compiled"
+    (tmp_path / "there").write_text("no folder")
+    assert cli._cache_folder("compiled") is None
+    (tmp_path / "there").unlink()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert cli._cache_folder("compiled") is None
+
+
+def test_a_home_that_nobody_knows_stops_no_command(monkeypatch, capsys):
+    monkeypatch.setattr(Path, "home", mock.Mock(side_effect=RuntimeError("Could not determine home directory.")))
+    monkeypatch.setattr(os.path, "expanduser", lambda path: os.fspath(path))
+    assert call("doctor", "~/nowhere") == 2
+    assert "~/nowhere: no such folder or file" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from jaxloco.doctor.diagnose import diagnose
 from jaxloco.doctor.engine_checks import unsupported, warp_tables
 from jaxloco.doctor.findings import Finding
 from jaxloco.doctor.new_robot import new_robot
+from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
 from jaxloco.robot import SCHEMA, Joint, load_robot, robots_dir
 from jaxloco.toml_schema import problems, read_toml
@@ -446,3 +447,42 @@ def test_a_folder_without_a_toml_is_told_how_to_get_one(tmp_path):
     (tmp_path / "rover.urdf").write_text(quadruped_urdf())
     (finding,) = findings(tmp_path, "error")
     assert finding.file.name == "robot.toml" and "jaxloco new-robot" in finding.fix
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "windows-1252", "utf-16", "utf-8-sig"])
+def test_a_urdf_is_read_in_the_encoding_that_it_declares(tmp_path, encoding):
+    urdf = tmp_path / "rover.urdf"
+    text = quadruped_urdf().replace("?>", f' encoding="{encoding.removesuffix("-sig")}"?><!-- für Tests -->', 1)
+    urdf.write_bytes(text.encode(encoding))
+    assert not findings(urdf, "error")
+    new_robot(urdf, tmp_path / "rover")
+    assert len(load_robot(tmp_path / "rover").joints) == 12
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("<robot name='für'/>".encode("latin-1"), "line 1: cannot be read as utf-8 text; save it as UTF-8"),
+        (b"<?xml version='1.0' encoding='klingon'?><robot/>", "line 1: unknown encoding 'klingon'; save it as UTF-8"),
+        (b"<a>" * 300, "line 1: elements are nested deeper than 200"),
+        (b"<mujoco>\n<include file='m.xml'/></mujoco>", "line 2: .*m.xml includes itself; remove this <include>"),
+        (b"", "line 1: not valid XML: no element found"),
+    ],
+)
+def test_an_xml_file_that_cannot_be_read_is_refused_with_its_line(tmp_path, content, problem):
+    (tmp_path / "m.xml").write_bytes(content)
+    with pytest.raises(RobotError, match=problem):
+        read_xml(tmp_path / "m.xml")
+
+
+def test_a_robot_toml_in_utf_16_is_read_and_a_model_in_utf_16_is_refused(tmp_path):
+    folder = Path(shutil.copytree(robots_dir() / "upkie", tmp_path / "upkie"))
+    toml, model = folder / "robot.toml", folder / "robot.xml"
+    toml.write_bytes(toml.read_text(encoding="utf-8").encode("utf-16"))
+    assert load_robot(folder).name == "upkie" and not findings(folder, "error")
+    model.write_bytes(model.read_text(encoding="utf-8").encode("utf-16"))
+    with pytest.raises(RobotError, match=r"robot.xml: MuJoCo reads UTF-8 only, .* save it as UTF-8"):
+        load_robot(folder)
+    toml.write_bytes(b"name = 'f\xfcr'")
+    (error,) = findings(folder, "error")
+    assert (error.line, error.problem) == (1, "cannot be read as UTF-8 text; save it as UTF-8")

@@ -219,6 +219,28 @@ def test_where_the_store_does_not_answer_the_first_host_is_lost_and_the_block_st
     assert set(lost) == {0}
 
 
+@pytest.mark.parametrize(
+    ("host", "place"),
+    [
+        ("127.0.0.1", "127.0.0.1:1234"),
+        ("localhost", "127.0.0.1:1234"),
+        ("192.0.2.1", None),  # of nobody: what a router may stand at
+        ("this-host", None),  # what Debian writes into /etc/hosts for the machine itself
+        ("nowhere.invalid", None),
+    ],
+)
+def test_the_first_host_listens_at_the_address_it_is_given_where_others_can_reach_that(monkeypatch, host, place):
+    known = {"localhost": "127.0.0.1", "this-host": "127.0.1.1"}
+
+    def look_up(name: str, port: int, **_: Any) -> list[Any]:
+        if name.endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (known.get(name, name), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert hosts._listening_address(host, 1234) == place
+
+
 def test_a_first_host_that_does_not_answer_or_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.setattr(hosts, "MEETING_SECONDS", 0.3)
     with pytest.raises(ConfigError, match=r"--coordinator localhost: expected HOST:PORT, such as 10\.0\.0\.1:1234"):
@@ -230,7 +252,7 @@ def test_a_first_host_that_does_not_answer_or_is_none_is_an_error(monkeypatch: p
         hosts._announce(f"127.0.0.1:{port}", 2, 1)
     with pytest.raises(ConfigError, match=r"nowhere.invalid:1: nobody answers there"):
         hosts._announce("nowhere.invalid:1", 2, 1)
-    hosts._announce(f"127.0.0.1:{port}", 3, 0)
+    assert hosts._announce(f"127.0.0.1:{port}", 3, 0) == f"127.0.0.1:{port}"
     said = capsys.readouterr().err
     assert "there is no host 'nowhere.invalid' yet" in said
     assert f"waiting for the other 2 hosts at 127.0.0.1:{port}" in said

@@ -47,6 +47,13 @@ def test_a_training_that_does_not_fit_is_refused_before_it_is_compiled(monkeypat
     assert not {"init_train_state", "iterate"} & set(compiled)
 
 
+def test_an_evaluation_that_does_not_fit_is_refused_before_anything_waits_for_it(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda device: 10 * 2**20)
+    memory.check_episodes(3000, 1024)  # three copies of 1 KiB each, of 9 MiB
+    with pytest.raises(ConfigError, match=r"4000 episodes: .* but 0.0 GiB are free; write at most 3072"):
+        memory.check_episodes(4000, 1024)
+
+
 def test_devices_add_up_their_memory_and_cores_share_the_hosts(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda _: 1000)
     gpu = SimpleNamespace(platform="gpu", device_kind="H100")

@@ -90,6 +90,9 @@ def test_a_killed_process_leaves_every_written_row(tmp_path: Path) -> None:
         (f"{STEP},a\n1\n", "line 2: 1 values for 2 columns"),
         (f"{STEP},a\n1,2\n2,x\n", "line 3: a is 'x'"),
         (f"{STEP},a\n,2\n", "line 2: time/total_timesteps is ''"),
+        (f"{STEP},a\n1,2\n2,{'x' * 1000}\n", r"line 3: a is 'x{56}\.\.\., expected a number"),
+        (f"{STEP},a\n1,2\n2,{'1' * 200_000}\n", "line 3: field larger than field limit"),
+        (f"{STEP},a\n1,\0\n", "it holds zero bytes"),
     ],
 )
 def test_a_damaged_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:

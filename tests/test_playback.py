@@ -28,6 +28,29 @@ from jaxloco.playback.simulator import Simulator
 from jaxloco.robot import load_robot, robots_dir
 from jaxloco.tasks import recipe
 
+FORGED = [
+    (("robot",), [1], "robot: expected an object"),
+    (("robot", "joints"), None, "robot.joints: expected a list of objects, found None"),
+    (("robot", "joints", 0), "x", r"robot.joints\[0\]: expected an object"),
+    (("robot", "joints", 0, "name"), 3, r"robot.joints\[0\].name: expected text, found 3"),
+    (("robot", "joints", 0, "name"), "FR_calf_joint", "robot.joints: expected a different name for each"),
+    (("robot", "joints", 1, "default"), "0.9", r"robot.joints\[1\].default: expected a number, found '0.9'"),
+    (("robot", "joints", 1, "default"), 10**300, r"robot.joints\[1\].default: expected a number"),
+    (("robot", "joints", 1, "kp"), [35.0], r"robot.joints\[1\].kp: expected a number"),
+    (("robot", "bodies"), {}, "robot.bodies: expected a list of objects"),
+    (("robot", "bodies", 0, "com"), [0.0, 0.0], r"robot.bodies\[0\].com: expected 3 numbers"),
+    (("robot", "bodies", 0, "inertia"), [0.0, None, 0.0], r"robot.bodies\[0\].inertia: expected 3 numbers"),
+    (("robot", "imu"), [0.0], "robot.imu: expected an object"),
+    (("evaluation",), ["x"], "evaluation: expected an object"),
+    (("evaluation",), {"survived": "all"}, "evaluation.survived: expected a number, found 'all'"),
+    (("evaluation",), {"reward_raw": {"gait": {}}}, "evaluation.reward_raw.gait: expected a number"),
+    (("config",), [], "config: expected the configuration"),
+    (("config", "task"), None, "config.task: expected a table"),
+    (("config", "task", "history"), [4], "config.task: history must be a whole number"),
+    (("config", "task", "robot"), "x" * 5000, "cannot be a robot's folder"),
+]
+"""Where in a provenance something else stands, what, and what is said of it."""
+
 STILL = Conditions(push_scale=0.0, command=(0.0, 0.0, 0.0))
 
 
@@ -64,6 +87,26 @@ def simulator(playback: Playback, scenario: Scenario) -> Simulator:
 
 
 # Conditions
+
+
+def changed(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return plain data with another value at a path."""
+    if not path:
+        return value
+    other: Any = list(tree) if isinstance(tree, list) else dict(tree)
+    other[path[0]] = changed(tree[path[0]], path[1:], value)
+    return other
+
+
+@pytest.mark.parametrize(("path", "value", "message"), FORGED)
+def test_a_forged_provenance_is_refused_in_one_line(bundles, tmp_path, path, value, message):
+    bundle = read_bundle(bundles["go1-velocity"])
+    provenance = changed(json.loads(json.dumps(bundle.spec.provenance)), path, value)
+    spec = replace(bundle.spec, provenance=provenance)
+    folder = write_bundle(tmp_path / "forged", spec, bundle.arrays, bundle.golden)
+    with pytest.raises((BundleError, RobotError), match=message) as caught:
+        Playback.load(folder, STILL)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 def test_conditions_change_the_model_and_leave_the_robot_alone():
@@ -386,9 +429,9 @@ def test_the_first_fall_is_compared_and_what_was_left_out_is_said(bundles, monke
             "--command 100 0 0",
             "command 100 0 0: the policy was trained on velocity_command from -1.5 -0.8 -1.2 to 1.5 0.8 1.2 (m/s",
         ),
-        ("--command 0 0 nan", "command 0 0 nan: the policy was trained on"),
+        ("--command 0 0 nan", "command = (0.0, 0.0, nan): must be finite"),
         ("--timestep 0.003", "does not divide the control period"),
-        ("--delay -1", "delay -1.0: must be at least 0"),
+        ("--delay -1", "delay = -1.0: must not be negative"),
         ("--delay 1", "delay 1 ms: less than half a simulation step, which is 4 ms; take 4, or shorter steps as well"),
         ("--physics mjx", "--physics: has no effect in plain MuJoCo, where a bundle is played"),
         ("--checkpoint best", "--checkpoint: has no effect in plain MuJoCo"),

@@ -482,6 +482,38 @@ BROKEN_TOML = {
         r"line 22: 'kpp' in \[\[joints\]\] 'left_hip': unknown key. Did .* 'kp'",
     ),
     "unknown table": ("[timing]", "[timming]", r"line 10: \[timming\]: unknown key. Did you mean 'timing'"),
+    "key that is a regular expression": (
+        "schema = 1",
+        'schema = 1\n"(a+)+$" = 1',
+        r"line 3: '\(a\+\)\+\$': unknown key",
+    ),
+    "table with a bracket": ("[timing]", '["x["]\na = 1\n[timing]', r"line 10: \[x\[\]: unknown key"),
+    "variant with a parenthesis": (
+        "[timing]",
+        '[variants."a("]\ncone = "round"\n[timing]',
+        r"'floor_contacts' in \[variants.a\(\]: missing",
+    ),
+    "huge number": ("kp = 20.0", "kp = 1e308", r"line 22: .*found 1e\+308 .* finite, at most 1e\+09 in size"),
+    "rate next to 0": (
+        "control_frequency = 200.0",
+        "control_frequency = 1e-308",
+        r"line 11: .*found 1e-308 .*expected a number > 0 .* and where above 0 at least 1e-09",
+    ),
+    "slow rate": (
+        "control_frequency = 200.0",
+        "control_frequency = 0.01",
+        r"line 12: .*found 0.001 s, of which 1e\+05 make a control period .* at most 10000; write",
+    ),
+    "timestep next to 0": (
+        "simulation_timestep = 0.001",
+        "simulation_timestep = 1e-9",
+        r"line 12: .*found 1e-09 s, of which 5e\+06 make .* at most 10000; write",
+    ),
+    "rate of thousands of digits": (
+        "control_frequency = 200.0",
+        "control_frequency = " + 5000 * "1",
+        r"line 11: a whole number has thousands of digits",
+    ),
     "unknown top key": ("schema = 1", "schema = 1\nbase = 2", r"line 3: 'base': unknown key"),
     "missing key": (
         "torque_limit = 16.0\n",

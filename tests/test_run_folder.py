@@ -149,10 +149,10 @@ def test_json_is_written_plainly_and_read_back(tmp_path: Path) -> None:
 
 
 def test_what_json_cannot_hold_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
-    write_json(tmp_path / "x.json", 1)
+    write_json(tmp_path / "x.json", {"a": 1})
     with pytest.raises(TypeError, match="set"):
         write_json(tmp_path / "x.json", {"a": {1, 2}})
-    assert read_json(tmp_path / "x.json") == 1
+    assert read_json(tmp_path / "x.json") == {"a": 1}
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monk
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe", b"[" * 100_000, b"null", b"[1]", b"1" * 5000])
 def test_a_damaged_json_file_gives_the_typed_error_with_the_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"x\.json"):

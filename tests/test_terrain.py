@@ -138,6 +138,11 @@ def test_a_window_has_the_same_heights_at_the_same_places(grid):
         ({"cell": 0.3}, ConfigError, "too coarse"),
         ({"tile": 4.02}, ConfigError, "terrain.tile 4.02 m is no multiple .* write 4"),
         ({"tile": 1.5}, ConfigError, "no room for a platform"),
+        *[
+            ({name: 1e308}, ConfigError, rf"terrain.{name} 1e\+308: a number of at least .* and at most 1000 is needed")
+            for name in ("levels", "tile", "cell", "border", "platform", "step_depth")
+        ],
+        ({"gap": (0.1, 1e308)}, ConfigError, "terrain.gap .* at most 1000 is needed"),
         ({"levels": 0}, ConfigError, "terrain.levels 0: a number of at least 1"),
         ({"step": (0.1, float("nan"))}, ConfigError, "terrain.step"),
         ({"gap": (-0.1, 0.2)}, ConfigError, "two numbers of at least 0"),

@@ -4,6 +4,7 @@ import json
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -22,7 +23,9 @@ from training_helpers import (
     train,
 )
 
+from jaxloco import cli
 from jaxloco.envs.env import Env
+from jaxloco.envs.observations import ObservationTerm
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.tasks import TASKS, recipe
@@ -278,6 +281,50 @@ def test_a_diverged_update_stops_the_run_with_the_last_good_checkpoint(tmp_path)
         assert checkpoints.iterations()[-1] == 6  # saved every second iteration
     _, _, _, state = trainer.load_run(RunFolder(path))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
+
+
+def test_actions_that_become_noise_are_told_once_with_the_option_to_lower():
+    recorder = Recorder()
+    config = tiny(ppo={"ent_coef": 0.5})
+    one = Trainer(config, RunFolder(Path("run")), recorder)
+    for step, std in enumerate((1.0, 9.9, 10.5, 8e34)):
+        one._check_health(None, {"sim/nan_resets": 0.0, "train/std": std, "time/total_timesteps": 32 * step})
+    (message,) = recorder.messages
+    assert "standard deviation of actions" in message and "was 10.5 after 64 env steps" in message
+    assert "Lower --ppo.ent-coef (now 0.5), or --ppo.learning-rate" in message
+    wide = replace(config, network=replace(config.network, log_std_init=2.0))  # e² times as wide from the start
+    Trainer(wide, RunFolder(Path("run")), recorder)._check_health(
+        None, {"sim/nan_resets": 0.0, "train/std": 70.0, "time/total_timesteps": 32}
+    )
+    assert len(recorder.messages) == 1
+
+
+def test_an_actor_that_reads_what_the_robot_cannot_measure_is_refused_before_training(tmp_path, compilations):
+    config = tiny()
+    spec = config.task.spec()
+    terms = (*spec.observations["actor"].terms, ObservationTerm("action_delay"))
+    unmeasured = replace(spec, observations={"actor": replace(spec.observations["actor"], terms=terms)})
+    task = SimpleNamespace(name="cartpole", spec=lambda: unmeasured)
+    one = Trainer(config, RunFolder.at(tmp_path / "run"), Recorder())
+    one.config = SimpleNamespace(**{**vars(config), "task": task})
+    with compilations() as compiled, pytest.raises(ConfigError, match="the actor reads 'action_delay', which robot"):
+        one._load()
+    assert not {"init_train_state", "iterate"} & set(compiled)
+
+
+@pytest.mark.slow
+def test_an_export_that_fails_loses_nothing_and_says_how_to_export_again(tmp_path, shared):
+    path = tmp_path / "run"
+    with (
+        mock.patch.object(trainer, "export", side_effect=OSError(28, "No space left on device")),
+        pytest.raises(JaxlocoError, match=r"could not be exported .*No space left.* jaxloco export .*run"),
+    ):
+        train(tiny(eval_episodes=4), path)
+    summary = read_json(path / "summary.json")
+    assert summary["env_steps"] == 384 and summary["evaluation"]["episodes"] == 4
+    assert (path / "curves.png").exists() and not (path / "policy").exists()
+    assert cli.main(["export", str(path)]) == 0
+    assert Policy.load(path / "policy").spec.provenance["evaluation"] == summary["evaluation"]
 
 
 # Evaluation

@@ -158,6 +158,26 @@ def test_runs_that_differ_in_more_than_their_seed_are_refused(runs, tmp_path):
         published(copied(runs, tmp_path, slower), tmp_path / "cart")
 
 
+def test_seeds_that_were_trained_together_may_be_published_together(runs, tmp_path):
+    """Only the first of them has a video."""
+
+    def later(run: Path) -> None:
+        config = read_json(run / "config.json")
+        write_json(run / "config.json", {**config, "video_seconds": config["video_seconds"] + 6.0})
+
+    entry = published(copied(runs, tmp_path, later)[::-1], tmp_path / "cart")
+    assert read_json(entry.path / "evaluation.json")["seeds"] == [5, 3]
+
+
+@pytest.mark.parametrize("damage", [{"evaluation": [1]}, {"evaluation": {"survived": "x"}}, {"wall_seconds": "long"}])
+def test_a_damaged_summary_is_refused_in_one_line(runs, tmp_path, damage):
+    def damaged(run: Path) -> None:
+        write_json(run / "summary.json", {**read_json(run / "summary.json"), **damage})
+
+    with pytest.raises(ConfigError, match=r"summary.json is damaged; write it anew: jaxloco train --resume"):
+        published(copied(runs, tmp_path, damaged), tmp_path / "cart")
+
+
 def test_the_same_seed_twice_and_a_run_without_evaluation_are_refused(runs, tmp_path):
     with pytest.raises(ConfigError, match="seed 3 is there twice; train another: --seed 4"):
         published([runs[0], runs[0]], tmp_path / "cart")

@@ -15,8 +15,9 @@ from jaxloco.doctor.new_robot import draft_robot, read_model
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import RobotError
 from jaxloco.physics.motors import corners
-from jaxloco.robot import Robot, coupled_joints, known_robots, load_robot, robot_problems, robots_dir
+from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_robot, robot_problems, robots_dir
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror
+from jaxloco.text_files import read_text
 from jaxloco.toml_schema import line_of
 
 NAMES = {"mjx": "MJX", "warp": "MJX-Warp"}
@@ -53,7 +54,7 @@ def diagnose(path: str | Path) -> list[Finding]:
     Raises:
         RobotError: There is nothing at `path` that could be a robot.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     if str(path) in known_robots():
         place = robots_dir() / str(path)
     if place.name == "robot.toml":
@@ -209,8 +210,12 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
         found = [Finding("error", "all", toml, None, "no such file", fix)]
         return found + [finding for file in models[:1] for finding in _diagnose_file(file)]
     errors = [_from_error(error, toml) for error in robot_problems(folder)]
-    found = [*errors, *_open_points(toml)]
-    model_file = _model_file(toml)
+    try:
+        text = read_text(toml, RobotError)
+    except RobotError:  # which is among the errors
+        return errors
+    found = [*errors, *_open_points(toml, text)]
+    model_file = _model_file(toml, text)
     root = None
     if model_file is not None:
         try:
@@ -227,8 +232,8 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
     if _broken(found):
         return _once_per_line([*found, *_compiled_findings(model_file, root, {}, broken=True)])
     robot = load_robot(folder)
-    found += [*check_ranges(robot.model, root), *_passive_findings(robot, root), *_robot_findings(robot, toml)]
-    for variant in (None, *_variants(toml)):
+    found += [*check_ranges(robot.model, root), *_passive_findings(robot, root), *_robot_findings(robot, toml, text)]
+    for variant in (None, *_variants(text)):
         model = robot.model if variant is None else load_robot(folder, variant).model
         found += _engine_findings(model, root, f"variant {variant}: " if variant else "")
     return _once_per_line(found)
@@ -246,19 +251,19 @@ def _once_per_line(found: Sequence[Finding]) -> list[Finding]:
     return list(kept.values())
 
 
-def _model_file(toml: Path) -> Path | None:
-    match = re.search(r'^model\s*=\s*"([^"]+)"', toml.read_text(encoding="utf-8"), re.MULTILINE)
+def _model_file(toml: Path, text: str) -> Path | None:
+    match = re.search(r'^model\s*=\s*"([^"]+)"', text, re.MULTILINE)
     file = toml.parent / match[1] if match else None
     return file if file is not None and file.is_file() else None
 
 
-def _variants(toml: Path) -> list[str]:
-    return re.findall(r"^\[variants\.([^\]]+)\]", toml.read_text(encoding="utf-8"), re.MULTILINE)
+def _variants(text: str) -> list[str]:
+    return re.findall(r"^\[variants\.([^\]]+)\]", text, re.MULTILINE)
 
 
-def _open_points(toml: Path) -> Iterator[Finding]:
+def _open_points(toml: Path, text: str) -> Iterator[Finding]:
     """Yield the lines that `jaxloco new-robot` left open."""
-    for number, line in enumerate(toml.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         value, mark, task = line.partition("# TODO")
         if mark:
             problem = f"left open: {value.strip() or 'this section'}"
@@ -266,9 +271,8 @@ def _open_points(toml: Path) -> Iterator[Finding]:
             yield Finding("warning", "all", toml, number, problem, fix)
 
 
-def _robot_findings(robot: Robot, toml: Path) -> Iterator[Finding]:
+def _robot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
     """Yield what is wrong with a robot that loads."""
-    text = toml.read_text(encoding="utf-8")
     yield from _joint_findings(robot, toml, text)
     if robot.base_body is None:
         return

@@ -143,7 +143,8 @@ def _check_moments(inertial: Element, owner: str, mass: float, matrix: np.ndarra
             f"({moments[0] + moments[1]:.4g})"
         )
         yield _at(inertial, problem, "check the signs and the order of the figures, and that none is missing")
-    radius = float(np.sqrt(max(moments[2], 0.0) / mass))
+    with np.errstate(over="ignore"):
+        radius = float(np.sqrt(max(moments[2], 0.0) / mass))
     if moments[0] > 0.0 and not SMALLEST <= radius <= LARGEST:
         problem = f"{owner} has its mass {radius:.3g} m from its centre, judging by its inertia"
         yield _at(inertial, problem, "check the units: kg and kg m²", "warning")

@@ -19,9 +19,9 @@ import numpy as np
 
 from jaxloco.doctor.findings import Finding
 from jaxloco.doctor.model_checks import check_model, check_ranges, urdf_mesh
-from jaxloco.doctor.xml_lines import Element, read_xml
+from jaxloco.doctor.xml_lines import Element, read_xml, xml_text
 from jaxloco.errors import RobotError
-from jaxloco.robot import FLOOR, SCHEMA_VERSION, coupled_joints
+from jaxloco.robot import FLOOR, SCHEMA_VERSION, coupled_joints, expanded, read_mjcf
 
 FOOT_BAND = 0.05
 """Ends of limbs at most this far above the lowest one are feet, m."""
@@ -91,7 +91,7 @@ def new_robot(source: str | Path, folder: str | Path, name: str | None = None) -
         RobotError: The model is not sound (`jaxloco doctor` says all that is wrong with it), or the folder holds a
             robot.
     """
-    source, folder = Path(source).expanduser(), Path(folder).expanduser()
+    source, folder = expanded(source), expanded(folder)
     if (folder / "robot.toml").exists():
         raise RobotError(f"{folder} holds a robot already; choose another folder, or remove {folder / 'robot.toml'}")
     try:
@@ -138,14 +138,14 @@ def read_model(source: Path, root: Element) -> tuple[mujoco.MjSpec, mujoco.MjMod
         RobotError: MuJoCo does not take it; says why.
     """
     try:
-        spec = _urdf_spec(source, root) if root.tag == "robot" else mujoco.MjSpec.from_file(str(source))
+        spec = _urdf_spec(source, root) if root.tag == "robot" else read_mjcf(source)
     except ValueError as error:
         raise RobotError(f"{source}: MuJoCo cannot read it: {' '.join(str(error).split())}") from error
     return spec, _compile(spec, source)
 
 
 def _urdf_spec(source: Path, root: Element) -> mujoco.MjSpec:
-    text = _without_empty_roots(source.read_text(encoding="utf-8"))
+    text = _without_empty_roots(xml_text(source))
     text = re.sub(r"(<robot\b[^>]*>)", rf"\1{_URDF_EXTENSION}", text, count=1)
     for mesh in root.walk("mesh"):
         name = mesh.attributes.get("filename", "")

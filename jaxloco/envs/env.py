@@ -4,7 +4,6 @@ One control period goes: action → pipeline (what the robot runs too) → delay
 physics → quantities → reward, termination, observation.
 """
 
-import math
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +44,9 @@ from jaxloco.terrain import Terrain, make_grid
 
 OUTCOME = ("terminated", "elapsed")
 """What the curriculum's grade may take beside quantities."""
+
+MOST_STEPS = 1_000_000
+"""Of an episode; a video of its robots keeps every one."""
 
 IN_SIGHT = 5.0
 """How far terrain is drawn around a robot, m: drawing all of it takes seconds per picture."""
@@ -362,8 +364,8 @@ class Env:
     # Construction
 
     def _steps(self, name: str, seconds: float) -> int:
-        if not math.isfinite(seconds):
-            raise ConfigError(f"{name} {seconds}: must be a finite time in seconds")
+        if not abs(seconds) <= MOST_STEPS * self.dt:
+            raise ConfigError(f"{name} {seconds}: must be a finite time, at most {MOST_STEPS * self.dt:g} s")
         steps = round(seconds / self.dt)
         if steps < 1:
             raise ConfigError(f"{name} {seconds}: shorter than one control period ({self.dt} s)")

@@ -11,6 +11,9 @@ from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
 from jaxloco.symmetry import Mirror
 
+MOST_POINTS = 10_000
+"""Of a scan; a policy reads every one."""
+
 
 @dataclass(frozen=True)
 class HeightScan:
@@ -33,6 +36,12 @@ class HeightScan:
             raise ConfigError(
                 f"height scan from {-self.behind} to {self.ahead} m, {self.aside} m aside, every {self.spacing} m: "
                 "a spacing above 0 and ends in order are needed, such as HeightScan()"
+            )
+        length, width = (side / self.spacing for side in (self.ahead + self.behind, 2 * self.aside))
+        if (1.0 + length) * (1.0 + width) > MOST_POINTS:
+            raise ConfigError(
+                f"height scan of {length:.3g} × {width:.3g} points, expected at most {MOST_POINTS} in all; "
+                "write a larger spacing, such as 0.2"
             )
 
     @property

@@ -40,6 +40,7 @@ Params = dict[str, Any]
 HIDDEN_GAIN = 2.0**0.5
 POLICY_GAIN = 0.01
 VALUE_GAIN = 1.0
+MOST_WIDTH, MOST_LAYERS = 65_536, 64
 LOG_STD_RANGE = (-10.0, 2.0)  # of the state-dependent head, which could otherwise run away where no data is
 
 
@@ -62,8 +63,12 @@ class NetworkConfig:
             raise unknown_name("activation_fn", self.activation_fn, ACTIVATIONS)
         for name in ("net_arch_pi", "net_arch_vf"):
             widths = tuple(getattr(self, name))
-            if any(not isinstance(width, int) or width < 1 for width in widths):
-                raise ConfigError(f"{name} = {widths} must hold positive whole numbers, as in {name} = (64, 64)")
+            if any(not isinstance(width, int) or not 1 <= width <= MOST_WIDTH for width in widths):
+                raise ConfigError(
+                    f"{name} = {widths} must hold whole numbers from 1 to {MOST_WIDTH}, as in {name} = (64, 64)"
+                )
+            if len(widths) > MOST_LAYERS:
+                raise ConfigError(f"{name} has {len(widths)} layers: must be at most {MOST_LAYERS}")
             object.__setattr__(self, name, widths)
 
 

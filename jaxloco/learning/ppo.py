@@ -49,6 +49,7 @@ ADAPTIVE_FACTOR = 1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], 
 MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
 CACHED_NUMBERS = 220_000  # activations of a piece of a mini-batch on a CPU
 GROUPS = (8, 4, 2, 1)  # of robots, each shuffled by itself: training is the same on as many devices as divide them
+MOST_EPOCHS = 10_000
 TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
 
@@ -101,6 +102,7 @@ class PPOConfig:
         _check_choices(self)
         for name in ("n_steps", "n_minibatches", "n_epochs"):
             _require(getattr(self, name) >= 1, self, name, "must be at least 1")
+        _require(self.n_epochs <= MOST_EPOCHS, self, "n_epochs", f"must be at most {MOST_EPOCHS}")
         for name in ("gamma", "gae_lambda"):
             _require(0.0 <= getattr(self, name) <= 1.0, self, name, "must be between 0 and 1")
         for name in (

@@ -4,10 +4,14 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from jaxloco.checks import check_at_most, check_finite, check_not_negative, check_positive
 from jaxloco.errors import ConfigError
 
 if TYPE_CHECKING:  # the command line reads these options without MuJoCo
     from jaxloco.robot import Robot
+
+MOST_SECONDS, MOST_DELAY, MOST_ITERATIONS, MOST_SUBSTEPS = 10_000.0, 10_000.0, 1_000, 10_000
+"""Length of an episode, s; a delay, ms; solver iterations; simulation steps of a control period."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,12 @@ class Conditions:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("delay", "latency", "noise", "push_scale"):
-            if not 0.0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} {getattr(self, name)}: must be at least 0")
-        for name in ("iterations", "timestep", "friction", "seconds"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 < value < float("inf"):
-                raise ConfigError(f"{name} {value}: must be above 0")
+        check_finite(self)
+        check_not_negative(self, "delay", "latency", "noise", "push_scale")
+        check_positive(self, "iterations", "timestep", "friction", "seconds")
+        check_at_most(self, MOST_DELAY, "delay", "latency")
+        check_at_most(self, MOST_SECONDS, "seconds", "timestep")
+        check_at_most(self, MOST_ITERATIONS, "iterations")
 
     def in_steps(self, timestep: float) -> "Conditions":
         """Return the same with delay and latency as they can be simulated: in whole steps of `timestep`, s.
@@ -83,7 +86,7 @@ class Conditions:
         model = copy.deepcopy(robot.model)
         substeps = robot.substeps
         if self.timestep is not None:
-            substeps = max(1, round(robot.control_dt / self.timestep))
+            substeps = max(1, round(min(robot.control_dt / self.timestep, MOST_SUBSTEPS)))
             if abs(substeps * self.timestep - robot.control_dt) > 1e-6 * robot.control_dt:
                 raise ConfigError(
                     f"timestep {self.timestep:g} s: does not divide the control period of {robot.control_dt:g} s; "

@@ -21,6 +21,7 @@ from jaxloco.onboard.policy import Policy
 from jaxloco.playback.compare import Difference, beginning, fields_fit, first_difference, predicted_readings
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
+from jaxloco.playback.provenance import check_provenance
 from jaxloco.playback.scenario import Scenario, draw_scenarios
 from jaxloco.playback.simulator import Record, Simulator, trained_pose
 from jaxloco.playback.standing import stand_figures
@@ -66,6 +67,7 @@ class Playback:
         """
         policy = Policy.load(folder)
         policy.verify()
+        check_provenance(folder, policy.spec.provenance)
         if conditions.robot is not None:
             _check_joints(policy, folder, load_robot(conditions.robot))
         spec = task_spec(policy, folder, level, conditions.robot)
@@ -183,7 +185,7 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None, robo
         if robot is not None and hasattr(task, "robot"):
             task = replace(task, robot=robot)
         spec = task.spec()
-    except (ConfigError, KeyError) as error:
+    except (ConfigError, KeyError, OSError) as error:
         raise BundleError(f"{folder}: provenance.config: {error}") from error
     if level is not None:
         spec = at_level(task, level).spec()
@@ -257,7 +259,7 @@ def _same(was: Any, now: Any) -> bool:
     """Whether two facts agree, but for the rounding of another machine or MuJoCo."""
     if isinstance(now, str) or isinstance(was, str):
         return bool(was == now)
-    return bool(np.allclose(was, now, rtol=1e-5, atol=1e-9))
+    return np.shape(was) == np.shape(now) and bool(np.allclose(was, now, rtol=1e-5, atol=1e-9))
 
 
 def evaluate_bundle(

@@ -101,6 +101,7 @@ class Recovery(LeggedTask):
         check_positive(self, "drops", "pose_tilt", "standing_tilt", "standing_band")
         check_at_most(self, math.pi, "pose_tilt", "standing_tilt")
         check_at_most(self, 1.0, "standing_band")
+        check_at_most(self, 100_000, "drops")
         check_not_negative(self, "max_joint_velocity")
 
     @property

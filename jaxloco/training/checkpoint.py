@@ -54,7 +54,7 @@ class Checkpoints:
             if not read_only:
                 folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever a damaged file makes Orbax raise
             raise CheckpointError(f"{folder} cannot be opened: {_reason(error)}") from error
 
     def __enter__(self) -> "Checkpoints":
@@ -106,8 +106,18 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def best(self) -> int | None:
-        """Return the number of the one with the highest mean return, None if there is none."""
-        scores = {step: _score(self._manager.metrics(step) or {}) for step in self.iterations()}
+        """Return the number of the one with the highest mean return, None if there is none.
+
+        Raises:
+            CheckpointError: The mean return of one cannot be read.
+        """
+        scores = {}
+        for step in self.iterations():
+            try:
+                scores[step] = float(self._manager.metrics(step)[BEST])
+            except Exception as error:
+                what = f"its mean return cannot be read ({_reason(error)}); use the last one: --checkpoint last"
+                raise CheckpointError(f"{self.folder}/{step}: {what}") from error
         return max(scores, key=lambda step: scores[step]) if scores else None
 
     def restore(
@@ -168,10 +178,9 @@ class Checkpoints:
 
     def _read_json(self, number: int, item: str, args: ocp.args.Composite) -> dict[str, Any]:
         try:
-            restored = self._manager.restore(number, args=args)
+            return dict(self._manager.restore(number, args=args)[item])
         except Exception as error:
             raise CheckpointError(f"{self.folder}/{number}: its {item} cannot be read: {_reason(error)}") from error
-        return dict(restored[item])
 
 
 def _alone() -> Any:
@@ -182,8 +191,10 @@ def _alone() -> Any:
     return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix="own")
 
 
-def _score(metrics: Mapping[str, float]) -> float:
-    return float(metrics.get(BEST, NO_SCORE))
+def _score(metrics: Any) -> float:
+    """Return what decides whether Orbax keeps a checkpoint; the least if its metrics are damaged."""
+    score = metrics.get(BEST) if isinstance(metrics, Mapping) else None
+    return float(score) if isinstance(score, int | float) else NO_SCORE
 
 
 def _reason(error: Exception) -> str:

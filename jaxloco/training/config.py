@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from jaxloco.checks import check_finite, check_not_negative
+from jaxloco.checks import MOST_EPISODES, check_at_most, check_finite, check_not_negative
 from jaxloco.envs.interface import EnvironmentSpec
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig
@@ -74,12 +74,15 @@ class TrainConfig:
     video_seconds: float = 6.0
 
     def __post_init__(self) -> None:
-        check_finite(self, "max_grad_norm")
+        check_finite(self, "max_grad_norm", "total_timesteps", "metrics_every", "checkpoint_every")
         for name in ("total_timesteps", "n_envs", "seeds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be at least 1")
-        if self.iterations >= 2**31:
-            raise ConfigError(f"total_timesteps {self.total_timesteps}: at most {2**31 - 1} updates can be counted")
+        if self.iterations * self.ppo.n_epochs >= 2**31:
+            raise ConfigError(
+                f"total_timesteps {self.total_timesteps}: at most {2**31 - 1} epochs of updates can be counted"
+            )
+        check_at_most(self, MOST_EPISODES, "eval_episodes")
         if not 0 <= self.seed <= 2**31 - self.seeds:
             raise ConfigError(f"seed {self.seed}: must be between 0 and {2**31 - self.seeds}")
         check_not_negative(self, "n_devices", "metrics_every", "checkpoint_every", "eval_episodes", "video_seconds")

@@ -4,6 +4,7 @@ Every process holds its share of the robots and a copy of the policy. Only the f
 together before, so they can be restored on any number of hosts and devices.
 """
 
+import ipaddress
 import json
 import os
 import re
@@ -59,8 +60,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
         ConfigError: Neither the options nor the environment say, or the first one cannot be reached. The first one
             itself ends with JAX's own message where the others do not come.
     """
-    if coordinator is not None:
-        _announce(coordinator, num_processes, process_id)
+    place = None if coordinator is None else _announce(coordinator, num_processes, process_id)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -68,6 +68,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
             process_id,
             heartbeat_timeout_seconds=JAX_SILENCE_SECONDS,
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+            coordinator_bind_address=place,
         )
     except (ValueError, RuntimeError, IndexError) as error:
         raise ConfigError(
@@ -76,8 +77,30 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
         ) from error
 
 
-def _announce(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
+def _listening_address(host: str, port: int) -> str | None:
+    """Return where the first process listens for the others: at the address it is given alone.
+
+    Returns:
+        Numeric address and port; None for all addresses of the machine (JAX's default), where the given one is not its
+        own (others may reach it through a router), or is a name that only this machine takes for itself (127.0.1.1).
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        address = str(place[0])
+        if host not in (address, "localhost") and ipaddress.ip_address(address).is_loopback:
+            return None
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except (OSError, OverflowError, ValueError):
+        return None
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _announce(coordinator: str, num_processes: int | None, process_id: int | None) -> str | None:
     """Say who is waited for; any host but the first waits until the first one answers.
+
+    Returns:
+        Where the first one listens, see `_listening_address`; None for the others.
 
     Raises:
         ConfigError: It is no address, or nobody answers there.
@@ -85,10 +108,13 @@ def _announce(coordinator: str, num_processes: int | None, process_id: int | Non
     match = ADDRESS.fullmatch(coordinator)
     if match is None:
         raise ConfigError(f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
+    host, port = match["host"].strip("[]"), int(match["port"])
     whom = "the first host" if process_id else f"the other {num_processes - 1} hosts" if num_processes else "the others"
     print(f"jaxloco: waiting for {whom} at {coordinator}, {MEETING_SECONDS} s at most", file=sys.stderr, flush=True)
-    if process_id:
-        _wait_for(coordinator, match["host"].strip("[]"), int(match["port"]))
+    if not process_id:
+        return _listening_address(host, port)
+    _wait_for(coordinator, host, port)
+    return None
 
 
 def _wait_for(coordinator: str, host: str, port: int) -> None:

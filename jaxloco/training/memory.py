@@ -118,6 +118,25 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
     )
 
 
+def check_episodes(episodes: int, state: int) -> None:
+    """Refuse an evaluation that does not fit.
+
+    Args:
+        episodes: How many robots play one each, all at once.
+        state: Bytes of one of them.
+
+    Raises:
+        ConfigError: It does not fit; says how many episodes would.
+    """
+    free = available(jax.devices()[0])
+    if free is not None and ROBOT_COPIES * state * episodes > SHARE * free:
+        fitting = int(SHARE * free / (ROBOT_COPIES * state))
+        raise ConfigError(
+            f"{episodes} episodes: an evaluation of so many would take about {_gib(ROBOT_COPIES * state * episodes)}, "
+            f"but {_gib(free)} are free; write at most {fitting}"
+        )
+
+
 def shared_evenly(most: int, devices: int, config: TrainConfig) -> int:
     """Return the largest number of robots, `most` at most, that devices and mini-batches can share evenly.
 

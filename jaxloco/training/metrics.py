@@ -9,7 +9,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, short
+from jaxloco.text_files import read_text
 from jaxloco.training.run_folder import RunFolder, write_text
 
 STEP = "time/total_timesteps"
@@ -130,10 +131,14 @@ def read_metrics(path: RunFolder | str | Path) -> dict[str, np.ndarray]:
 def _read_cells(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the column names and the complete rows; a last line that a kill cut short is left out."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the metrics {path}: {error}") from None
-    lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
+        text = read_text(path, ConfigError)
+    except FileNotFoundError:
+        raise ConfigError(f"cannot read the metrics {path}: no such file") from None
+    reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
+    try:
+        lines = list(reader)
+    except csv.Error as error:
+        raise ConfigError(f"{path}, line {reader.line_num}: {error}; write one number for each column there") from None
     if not lines or STEP not in lines[0]:
         raise ConfigError(f"{path} has no metrics: its first line must name the columns, {STEP} among them")
     for number, cells in enumerate(lines[1:], start=2):
@@ -148,7 +153,7 @@ def _check_row(path: Path, number: int, columns: Sequence[str], cells: Sequence[
         try:
             float(cell or ("" if name == STEP else "nan"))
         except ValueError:
-            raise ConfigError(f"{path}, line {number}: {name} is {cell!r}, expected a number") from None
+            raise ConfigError(f"{path}, line {number}: {name} is {short(repr(cell))}, expected a number") from None
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TextIO, TypeVar
 
+from jaxloco.streams import never_fail
+
 MAIN_METRICS = (
     "rollout/ep_rew_mean",
     "rollout/ep_len_mean",
@@ -104,7 +106,7 @@ def make_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Progr
     """
     if quiet:
         return Progress()
-    stream = stream or sys.stdout
+    stream = never_fail(stream or sys.stdout)
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return LiveProgress(stream)
     return PlainProgress(stream)

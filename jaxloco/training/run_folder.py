@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.errors import ConfigError, JaxlocoError, short
+from jaxloco.text_files import parse_json, read_text
 from jaxloco.whole_files import write_bytes
 
 DEFAULT_ROOT = "runs"
@@ -226,11 +227,11 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file in one go, as `write_json` does."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # half a surrogate: of a path that is not UTF-8
 
 
-def read_json(path: str | Path, error: type[JaxlocoError] = ConfigError) -> Any:
-    """Read a JSON file.
+def read_json(path: str | Path, error: type[JaxlocoError] = ConfigError) -> dict[str, Any]:
+    """Read a JSON file that holds an object, as all of ours do.
 
     Args:
         path: The file.
@@ -240,17 +241,16 @@ def read_json(path: str | Path, error: type[JaxlocoError] = ConfigError) -> Any:
         What the file holds.
 
     Raises:
-        JaxlocoError: (or the given subclass) It is missing, unreadable or not JSON; the message says where.
+        JaxlocoError: (or the given subclass) It is missing, unreadable or no JSON object; the message says where.
     """
+    path = Path(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parse_json(read_text(path, error), path, error)
     except FileNotFoundError:
         raise error(f"there is no file {path}") from None
-    except json.JSONDecodeError as problem:
-        where = f"line {problem.lineno}, column {problem.colno}"
-        raise error(f"{path} is not JSON: {problem.msg} at {where}") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as problem:
-        raise error(f"cannot read {path}: {problem}") from None
+    if not isinstance(data, dict):
+        raise error(f"{path}: expected an object, {{…}}, found {short(json.dumps(data))}")
+    return data
 
 
 def _plain(value: Any) -> Any:

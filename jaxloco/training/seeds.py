@@ -57,7 +57,7 @@ class SeedRun(Trainer):
             self._check_health(crash, metrics)
         except JaxlocoError as error:  # the other seeds go on
             self.failed = True
-            self._report(f"warning: seed {self.config.seed}: {error}")
+            self._warn(str(error))
         if chunk.saved and not self.failed:
             self._checkpoint(checkpoints, chunk.done, loop.state_of_seed(chunk.state, index), self._score)
         return metrics
@@ -66,6 +66,9 @@ class SeedRun(Trainer):
         """Read the checkpoint of an iteration."""
         like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
         return self._read(checkpoints, like, iteration)
+
+    def _warn(self, text: str) -> None:
+        self._report(f"warning: seed {self.config.seed}: {text}")
 
     def finish(self, state: loop.TrainState, learned: int, interrupted: bool) -> dict[str, Any]:
         """Evaluate, export and draw this seed."""
@@ -85,7 +88,7 @@ class SeedsTrainer(Trainer):
         Raises:
             ConfigError: Something in the configuration cannot work; nothing has been compiled.
             CheckpointError: The seeds to resume have no checkpoint in common, or one does not fit.
-            JaxlocoError: Learning diverged in every seed.
+            JaxlocoError: Learning diverged in every seed; or a policy could not be exported, all else is there.
         """
         self._load()
         runs = [self._seed_run(index) for index in range(self.config.seeds)]
@@ -183,6 +186,9 @@ class SeedsTrainer(Trainer):
                 "run folder": str(self.folder),
             }
         )
+        for run in done:
+            if run._export_problem is not None:
+                raise run._export_problem
         return summary
 
     def _joint_summary(

@@ -21,7 +21,7 @@ from jaxloco.envs import batch
 from jaxloco.envs.ground import GridGround
 from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
-from jaxloco.export import export, versions
+from jaxloco.export import export, policy_spec, versions
 from jaxloco.learning import ppo
 from jaxloco.learning.ppo import LearnerState
 from jaxloco.training import evaluation, hosts, loop, memory, sharding
@@ -31,13 +31,16 @@ from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
 from jaxloco.training.rollout import Agent, Crash
-from jaxloco.training.run_folder import RunFolder, write_json
+from jaxloco.training.run_folder import RunFolder, read_json, write_json
 from jaxloco.training.sharding import SHARED, SPLIT
 from jaxloco.visual.episode import render_episode
 from jaxloco.visual.plots import plot_curves, plot_terrain
 
 CHUNKS, CHECKPOINTS = 50, 5
 """Rows of metrics and checkpoints of a run whose configuration does not say otherwise."""
+
+WIDE_STD = 10.0
+"""Standard deviation of actions in [-1, 1] from which nine of ten lie beyond the ends: no useful policy is there."""
 
 
 @dataclass
@@ -158,6 +161,8 @@ def _check_memory(shapes: TrainState | None, env: Environment, config: TrainConf
     """Refuse a training that does not fit; without the shapes of its state, only one that cannot by far."""
     processes = jax.process_count()
     memory.check(memory.estimate(shapes, env, config) // processes, n_devices // processes, config)
+    if shapes is not None:
+        memory.check_episodes(config.eval_episodes, memory.size_of(shapes.robots) // config.n_envs // config.seeds)
     memory.check_engine(env, n_devices, config)
 
 
@@ -240,6 +245,8 @@ class Trainer:
         self._stop = Interrupt()
         self._interrupted = False
         self._crash_dumped = False
+        self._warnings: list[str] = []
+        self._export_problem: JaxlocoError | None = None
         self._learned = 0
         self.timings.stages |= {"compile": 0.0, "training": 0.0}
 
@@ -257,7 +264,8 @@ class Trainer:
         Raises:
             ConfigError: Something in the configuration cannot work; nothing has been compiled.
             CheckpointError: The run to resume does not fit.
-            JaxlocoError: Training diverged; the last checkpoint before it stays.
+            JaxlocoError: Training diverged; the last checkpoint before it stays. Or the policy could not be exported;
+                everything else is there.
         """
         hosts.everywhere("task loaded", self._load)
         self._begin()
@@ -266,7 +274,10 @@ class Trainer:
         with self._stop:
             with hosts.ending_when_lost(f"go on from the last checkpoint with --resume {place}", clean):
                 state = hosts.whole(self._train())
-            return self._finish(state) if hosts.is_first() else {}
+            summary = self._finish(state) if hosts.is_first() else {}
+        if self._export_problem is not None:
+            raise self._export_problem
+        return summary
 
     def _train(self) -> TrainState:
         with self._open_checkpoints() as checkpoints:
@@ -294,6 +305,7 @@ class Trainer:
         with self.progress.stage("loading the robot and the task"), self.timings.stage("setup"):
             self.env = self.config.task.spec().build(self.config.physics)
             self.agent = loop.make_agent(self.env, self.config)
+            policy_spec(self.env, self.agent, self.config.task.name, {})  # what cannot be exported is not trained
             self.n_devices = count_devices(self.config, self.env.engine)
             _check_memory(None, self.env, self.config, self.n_devices)
 
@@ -423,7 +435,8 @@ class Trainer:
             path = self.folder.path / "nan_dump.npz"
             leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(crash.record))[0]
             np.savez(path, **{jax.tree_util.keystr(key, simple=True, separator="/"): leaf for key, leaf in leaves})
-            self.progress.message(f"warning: a simulation broke down and was reset; its state is in {path}")
+            self._warn(f"a simulation broke down and was reset; its state is in {path}")
+        self._check_spread(metrics)
         if metrics.get(loop.OVERFLOWS):
             raise JaxlocoError(
                 f"{self.env.engine} had no room for all contacts of {self.env.robot_name} in "
@@ -438,6 +451,20 @@ class Trainer:
                 "--ppo.learning-rate or a smaller --ppo.max-grad-norm."
             )
 
+    def _check_spread(self, metrics: Mapping[str, float]) -> None:
+        """Tell, once, of actions that have become nothing but noise, which an entropy bonus rewards without end."""
+        std, usual = metrics.get("train/std", 0.0), float(np.exp(np.clip(self.config.network.log_std_init, 0.0, 80.0)))
+        if std > WIDE_STD * usual and not self._warnings:
+            self._warnings.append(
+                f"the standard deviation of actions, which are clipped to [-1, 1], was {std:.3g} after "
+                f"{int(metrics['time/total_timesteps'])} env steps, and may grow without bound: they are noise. Lower "
+                f"--ppo.ent-coef (now {self.config.ppo.ent_coef:g}), or --ppo.learning-rate"
+            )
+            self._warn(self._warnings[-1])
+
+    def _warn(self, text: str) -> None:
+        self.progress.message(f"warning: {text}")
+
     # After
 
     def _finish(self, state: TrainState) -> dict[str, Any]:
@@ -448,15 +475,14 @@ class Trainer:
             if self._interrupted:
                 self.progress.message("interrupted: exporting the policy as it is, without evaluation")
             else:
-                with self.progress.stage("evaluating"), self.timings.stage("evaluation"):
-                    episodes = evaluate(self.env, self.agent, state, self.config.eval_episodes, self.config.seed)
+                episodes = self._evaluate(state)
                 if episodes is not None:
                     summary["evaluation"] = evaluation.summarize(self.env, episodes)
-            with self.progress.stage("exporting the policy"), self.timings.stage("export"):
-                export_state(self.folder.policy, self.env, self.agent, self.config, state, summary.get("evaluation"))
+            self._write_summary(summary)  # before what may fail
+            self._export(state, summary.get("evaluation"))
             with self.progress.stage("drawing the curves"), self.timings.stage("curves"):
                 curves.result()
-        self._write_summary(summary)  # also before the video, which may fail or be cut short
+        self._write_summary(summary)  # also before the video
         if self._stop.requested and not self._interrupted:
             self.progress.message("interrupted: no video")
         elif episodes is not None and self.config.video_seconds:
@@ -465,6 +491,27 @@ class Trainer:
         self._write_summary(summary)
         self.progress.summary(_short(summary, self.folder))
         return summary
+
+    def _evaluate(self, state: TrainState) -> evaluation.Episodes | None:
+        """Play the final evaluation; None, with a word, if there is no memory left for it."""
+        try:
+            with self.progress.stage("evaluating"), self.timings.stage("evaluation"):
+                return evaluate(self.env, self.agent, state, self.config.eval_episodes, self.config.seed)
+        except ConfigError as error:
+            self._warn(f"no evaluation: {error}")
+            return None
+
+    def _export(self, state: TrainState, figures: Mapping[str, Any] | None) -> None:
+        """Write the bundle; where that fails, keep what to say of it until all else is done."""
+        try:
+            with self.progress.stage("exporting the policy"), self.timings.stage("export"):
+                export_state(self.folder.policy, self.env, self.agent, self.config, state, figures)
+        except (JaxlocoError, OSError) as error:
+            self._export_problem = JaxlocoError(
+                f"the policy could not be exported ({error}). What was learned is in {self.folder.checkpoints}; export "
+                f"it again: jaxloco export {self.folder}"
+            )
+            self._warn(str(self._export_problem))
 
     def _draw_curves(self) -> None:
         plot_curves(read_metrics(self.folder.metrics_csv), self.folder.curves, control_dt=self.env.dt)
@@ -484,6 +531,7 @@ class Trainer:
             "physics": self.env.engine,
             "device": jax.devices()[0].device_kind,
             "interrupted": self._interrupted,
+            "warnings": self._warnings,
             "env_steps": int(state.iteration) * self.config.steps_per_iteration,
             "env_steps_per_second": self._learned / max(seconds["training"], 1e-9),
             "compile_seconds": seconds["compile"],
@@ -506,7 +554,7 @@ def load_config(folder: RunFolder) -> TrainConfig:
     """
     from jaxloco.tasks import recipe
 
-    data = options.read_config_file(folder.config)
+    data = read_json(folder.config)
     name = data.pop("task_name", None)
     if not isinstance(name, str):
         raise ConfigError(f"{folder.config}: 'task_name' is missing; it must name the task")
@@ -557,7 +605,8 @@ def _completed(saved: dict[str, Any]) -> dict[str, Any]:
 
     data = {key: value for key, value in saved.items() if key not in ("task_name", "engine")}
     try:
-        config = options.from_dict(TrainConfig, data, source="checkpoint", default=recipe(saved.get("task_name", "")))
+        default = recipe(str(saved.get("task_name")))
+        config = options.from_dict(TrainConfig, data, source="checkpoint", default=default)
     except ConfigError:
         return saved  # the comparison will say what is wrong with it
     return {**saved, **plain_config(config)}
@@ -587,6 +636,7 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     learner = partial(ppo.init_learner, networks=agent.networks, config=agent.config)
     learner = partial(learner, observation_dims=env.observation_sizes)
     shapes = jax.eval_shape(learner, jax.ShapeDtypeStruct((2,), np.uint32)), jax.eval_shape(begin, np.int32(0))
+    memory.check_episodes(episodes, memory.size_of(shapes[1]) // episodes)
     with ThreadPoolExecutor(1) as beside:  # XLA mostly uses one core for each
         player = beside.submit(play.lower(*shapes).compile)
         return begin.lower(np.int32(0)).compile(), player.result(), sharding.placed(mesh, (SHARED, SPLIT))
@@ -645,6 +695,8 @@ def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
         if overlap["pairs"]:
             deep = f"{100 * overlap['share']:.2g} % of the time, up to {1e3 * overlap['depth']:.1f} mm"
             lines["parts inside each other"] = f"{deep}, first {' in '.join(overlap['pairs'][0]['geoms'])}"
+    if summary["warnings"]:
+        lines["warning"] = "; ".join(summary["warnings"])
     lines["policy"] = str(folder.policy)
     lines["run folder"] = str(folder)
     return lines

@@ -17,6 +17,9 @@ from jaxloco.training.statistics import bootstrap
 from jaxloco.visual.plots import Metrics, plot_curves, plot_seeds
 
 SCHEMA = "jaxloco-zoo/1"
+FREE = ("seed", "seeds", "video_seconds")
+"""Settings in which the runs of one policy may differ: of seeds trained together, only the first has a video."""
+
 FILES = ("policy", "config.json", "evaluation.json", "curves.png", "README.md")
 
 
@@ -58,7 +61,7 @@ class Entry:
 
 
 def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
-    """Write the runs of one configuration, which differ in their seed, as one policy of the zoo.
+    """Write the runs of one configuration, which differ in `FREE` alone, as one policy of the zoo.
 
     Args:
         runs: Finished runs.
@@ -86,10 +89,19 @@ def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
 
 
 def _summary(run: RunFolder) -> dict[str, Any]:
-    summary: dict[str, Any] = read_json(run.summary) if run.summary.exists() else {}
+    summary = read_json(run.summary) if run.summary.exists() else {}
     if not summary or summary.get("interrupted") or "evaluation" not in summary:
         raise ConfigError(f"{run} has not finished with an evaluation; go on with: jaxloco train --resume {run}")
+    evaluation, missing = summary["evaluation"], _NAMED - summary.keys()
+    figures = _flat(_figures(summary, {})) if not missing and isinstance(evaluation, dict) else {}
+    numbers = all(isinstance(figure, int | float) for figure in figures.values())
+    if not numbers or not {"survived", "return_mean"} <= figures.keys():
+        raise ConfigError(f"{run.summary} is damaged; write it anew: jaxloco train --resume {run}")
     return summary
+
+
+_NAMED = {"task", "robot", "physics", "device", "versions", "env_steps", "wall_seconds"}
+"""What is published of a summary beside its evaluation."""
 
 
 def _check_alike(runs: Sequence[RunFolder], configs: Sequence[Mapping[str, Any]]) -> None:
@@ -98,7 +110,7 @@ def _check_alike(runs: Sequence[RunFolder], configs: Sequence[Mapping[str, Any]]
     for run, config in zip(runs, configs, strict=True):
         other = _flat(config)
         for key in sorted(first.keys() | other.keys()):
-            if key != "seed" and first.get(key) != other.get(key):
+            if key not in FREE and first.get(key) != other.get(key):
                 raise ConfigError(
                     f"{run} has {key} = {other.get(key)}, but {runs[0]} has {first.get(key)}: runs that are published "
                     "together may differ in their seed only"
@@ -130,8 +142,10 @@ def _evaluation(
         "robot": summaries[best]["robot"],
         "seeds": [config["seed"] for config in configs],
         "best_seed": configs[best]["seed"],
-        "episodes": summaries[best]["evaluation"]["episodes"],
-        "figures": {name: _statistics([row[name] for row in rows]) for name in rows[best]},
+        "episodes": summaries[best]["evaluation"].get("episodes"),
+        "figures": {
+            name: _statistics([row[name] for row in rows]) for name in rows[best] if all(name in row for row in rows)
+        },
         "physics": summaries[best]["physics"],
         "device": f"{summaries[best]['device']}, {platform.machine()}",
         "versions": summaries[best]["versions"],
