@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from jaxloco.bench import bench
 from jaxloco.errors import JaxlocoError, unknown_name
 from jaxloco.playback.conditions import Conditions
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
+from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, write_json
 
@@ -27,35 +29,61 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _guarded(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        _flush()
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0
     if arguments[0] == "--version":
         print(f"jaxloco {__version__}")
         return 0
+    name = arguments.pop(0)
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    return COMMANDS[name](arguments)
+
+
+def _guarded(arguments: list[str]) -> int:
+    """Run a command; what goes wrong becomes one line and an exit status."""
     try:
-        name = arguments.pop(0)
-        if name not in COMMANDS:
-            raise unknown_name("command", name, COMMANDS)
-        return COMMANDS[name](arguments)
+        status = _command(arguments)
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # whoever reads the output, such as head, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
         return 128 + signal.SIGPIPE
     except (JaxlocoError, OSError) as error:  # OSError: a path that cannot be written, a full disk
-        print(f"jaxloco: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     except RuntimeError as error:
         if "MUJOCO_GL" not in str(error):  # MuJoCo cannot even be imported with a name that it does not know
             raise
-        print(f"jaxloco: {error}; use egl, osmesa or glfw, or off for no pictures", file=sys.stderr)
+        _complain(f"{error}; use egl, osmesa or glfw, or off for no pictures")
         return 2
     except ModuleNotFoundError as error:
-        print(f"jaxloco: {error}. Install the training tools: pip install 'jaxloco[train]'", file=sys.stderr)
+        _complain(f"{error}. Install the training tools: pip install 'jaxloco[train]'")
         return 2
     except KeyboardInterrupt:  # while a policy is learning, the trainer takes it instead
-        print("jaxloco: interrupted", file=sys.stderr)
-        return 130
+        _complain("interrupted")
+        return 128 + signal.SIGINT
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print(f"jaxloco: {text}", file=sys.stderr)
+
+
+def _flush() -> None:
+    """Hand over what was printed, and drop what nobody can take any more: it would fail again when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _usage() -> str:
@@ -112,15 +140,17 @@ class RunOptions:
 def train(arguments: list[str]) -> int:
     """Train a policy: jaxloco train [TASK] [options]."""
     own, arguments = _split_run_options(arguments)
-    if own.distributed:
-        return _train_on_hosts(own, arguments)
-    with make_progress(quiet=own.quiet) as progress:
-        with progress.stage("starting (importing JAX)"):
-            prepare_jax()
-        return _train(own, arguments, progress)
+    with Interrupt(owned=True) as stop:
+        if own.distributed:
+            return _train_on_hosts(own, arguments, stop)
+        with make_progress(quiet=own.quiet) as progress:
+            stop.at_end.append(progress.close)
+            with progress.stage("starting (importing JAX)"):
+                prepare_jax()
+            return _train(own, arguments, progress, stop)
 
 
-def _train_on_hosts(own: RunOptions, arguments: list[str]) -> int:
+def _train_on_hosts(own: RunOptions, arguments: list[str], stop: Interrupt) -> int:
     """Train as one of several processes; only the first one shows and keeps anything."""
     prepare_jax(alone=False)
     from jaxloco.training import hosts
@@ -129,8 +159,9 @@ def _train_on_hosts(own: RunOptions, arguments: list[str]) -> int:
     quiet = own.quiet or not hosts.is_first()
     with tempfile.TemporaryDirectory() as nowhere, make_progress(quiet=quiet) as progress:
         clean = partial(shutil.rmtree, nowhere, ignore_errors=True)
+        stop.at_end += [progress.close, clean]
         with hosts.ending_when_lost("start it on all hosts again", clean):
-            return _train(own, arguments, progress, Path(nowhere))
+            return _train(own, arguments, progress, stop, Path(nowhere))
 
 
 def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
@@ -165,7 +196,13 @@ def _whole_number(key: str, value: str) -> int:
     return int(value)
 
 
-def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: Path | None = None) -> int:
+def _train(
+    own: RunOptions,
+    arguments: list[str],
+    progress: Progress,
+    stop: Interrupt | None = None,
+    nowhere: Path | None = None,
+) -> int:
     """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
     from jaxloco.export import versions
     from jaxloco.training import hosts
@@ -188,12 +225,8 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: P
         folder = RunFolder(nowhere)
     assert folder is not None
     trainer = SeedsTrainer if config.seeds > 1 else Trainer
-    try:
-        trainer(config, folder, progress, resume=own.resume is not None).run()
-    except JaxlocoError:
-        if own.resume is None:
-            folder.discard_if_unused()
-        raise
+    trainer(config, folder, progress, resume=own.resume is not None, stop=stop).run()
+    _flush()  # what a terminal or a log file does not take any more is not a result that is lost
     return 0
 
 
@@ -394,10 +427,18 @@ def export(arguments: list[str]) -> int:
     folder = RunFolder.open(run)
     config, env, agent, state = trainer.load_run(folder, ANY_ENGINE, own.checkpoint)
     figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
-    path = trainer.export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
+    with _writing_into(folder, own.out):
+        path = trainer.export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
     error = Policy.load(path).verify()
     print(f"{path}: verified against the trained policy, largest relative error {error:.1e}")
     return 0
+
+
+def _writing_into(folder: RunFolder, out: str | None) -> AbstractContextManager[object]:
+    """Hold the run's folder while something is written into it, unless it goes elsewhere."""
+    from jaxloco.training.run_lock import RunLock
+
+    return nullcontext() if out else RunLock(folder)
 
 
 @dataclass(frozen=True)
@@ -433,7 +474,8 @@ def render(arguments: list[str]) -> int:
     episodes = trainer.evaluate(env, agent, state, 1, own.seed)
     if episodes is None:
         return 2
-    path = trainer.make_video(env, episodes, Path(own.out or folder.video), own.seconds, print)
+    with _writing_into(folder, own.out):
+        path = trainer.make_video(env, episodes, Path(own.out or folder.video), own.seconds, print)
     print(path if path is not None else "no video was made")
     return 0 if path is not None else 1
 

@@ -17,10 +17,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import tensorstore
-from training_helpers import assert_equal_trees, run, shared_program, start, stop_when, tiny, train
+from training_helpers import Recorder, assert_equal_trees, run, shared_program, start, stop_when, tiny, train
 
 from jaxloco.envs.env import Env
-from jaxloco.errors import CheckpointError
+from jaxloco.errors import CheckpointError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.training import loop, trainer
 from jaxloco.training.checkpoint import Checkpoints
@@ -263,11 +263,14 @@ def test_training_goes_on_with_a_warning_when_checkpoints_cannot_be_written(tmp_
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", fail)
-    summary, recorder = train(tiny(iterations=4), tmp_path / "run")
-    assert summary["env_steps"] == 4 * 32
+    path, recorder = tmp_path / "run", Recorder()
+    monkeypatch.setattr(trainer, "compile_program", shared_program)
+    with pytest.raises(JaxlocoError, match=r"run: not written: the last checkpoint .* jaxloco train --resume"):
+        trainer.Trainer(tiny(iterations=4), RunFolder.at(path), recorder).run()
     warnings = [text for text in recorder.messages if text.startswith("warning")]
     assert len(warnings) == 4 and "No space left on device" in warnings[0]
-    assert (tmp_path / "run" / "policy" / "policy.npz").exists()
+    assert json.loads((path / "summary.json").read_text())["env_steps"] == 4 * 32
+    assert Policy.load(path / "policy").verify() <= 1e-5
 
 
 # N + M is N, stop, resume, M

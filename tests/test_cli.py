@@ -35,7 +35,7 @@ def trained(monkeypatch) -> list[tuple[TrainConfig, RunFolder, bool]]:
     runs: list[tuple[TrainConfig, RunFolder, bool]] = []
 
     class Fake:
-        def __init__(self, config: Any, folder: RunFolder, progress: Any, *, resume: bool = False) -> None:
+        def __init__(self, config: Any, folder: RunFolder, progress: Any, *, resume: bool, stop: Any) -> None:
             runs.append((config, folder, resume))
 
         def run(self) -> None:

@@ -91,14 +91,14 @@ def finished(tmp_path_factory) -> tuple[RunFolder, dict, Recorder]:
     def compile_program(env, agent, config, *_):
         program = compiled(env, agent, config)
 
-        def iterate(state, count, total):
-            state, totals = program.iterate(state, count, total)
+        def go_on(state, own, count, total):
+            state, own, totals = program.go_on(state, own, count, total)
             if int(state.iteration) == 12:
                 loss = totals.update["train/value_loss"]
                 totals.update["train/value_loss"] = loss.at[broken - 4].set(np.nan)
-            return state, totals
+            return state, own, totals
 
-        return replace(program, iterate=iterate)
+        return replace(program, go_on=go_on)
 
     compiled = trainer.compile_program
     with mock.patch.object(trainer, "compile_program", compile_program):
@@ -190,6 +190,7 @@ def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, c
     with pytest.raises(ConfigError, match="must be between 0 and"):
         tiny(seed=2**31 - 2, seeds=3)
     folder = RunFolder.at(tmp_path / "joint")
+    folder.summary.write_text("{}")
     with pytest.raises(ConfigError, match="has no run of seed 0"):
         SeedsTrainer(tiny(seeds=2), folder, Recorder(), resume=True).run()
     monkeypatch.setattr(trainer, "load_config", lambda _: tiny(seeds=1))

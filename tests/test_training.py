@@ -206,14 +206,14 @@ def poisoned(steps: list[int]) -> Any:
         program = shared_program(env, agent, config)
         calls = iter(range(1000))
 
-        def iterate(state, count, total):
+        def go_on(state, own, count, total):
             if next(calls) in steps:
                 robots = state.robots.robots
                 physics = robots.physics._replace(qvel=robots.physics.qvel.at[2].set(jnp.inf))
                 state = state._replace(robots=state.robots._replace(robots=robots._replace(physics=physics)))
-            return program.iterate(state, count, total)
+            return program.go_on(state, own, count, total)
 
-        return replace(program, iterate=iterate)
+        return replace(program, go_on=go_on)
 
     return compile_program
 
@@ -240,12 +240,12 @@ def test_lost_contacts_are_counted_and_stop_the_run(tmp_path):
     def compile_program(env, agent, config, *_) -> Program:
         program = shared_program(env, agent, config)
 
-        def iterate(state, count, total):
+        def go_on(state, own, count, total):
             lost = 2.0 if int(state.iteration) == 3 else 0.0
-            state, totals = program.iterate(state, count, total)
-            return state, totals._replace(rollout=totals.rollout._replace(overflows=jnp.float32(lost)))
+            state, own, totals = program.go_on(state, own, count, total)
+            return state, own, totals._replace(rollout=totals.rollout._replace(overflows=jnp.float32(lost)))
 
-        return replace(program, iterate=iterate)
+        return replace(program, go_on=go_on)
 
     path = tmp_path / "run"
     with (
@@ -260,13 +260,13 @@ def test_a_diverged_update_stops_the_run_with_the_last_good_checkpoint(tmp_path)
     def compile_program(env, agent, config, *_) -> Program:
         program = shared_program(env, agent, config)
 
-        def iterate(state, count, total):
+        def go_on(state, own, count, total):
             if int(state.iteration) == 7:
                 params = jax.tree.map(lambda x: x * jnp.nan, state.learner.params)
                 state = state._replace(learner=state.learner._replace(params=params))
-            return program.iterate(state, count, total)
+            return program.go_on(state, own, count, total)
 
-        return replace(program, iterate=iterate)
+        return replace(program, go_on=go_on)
 
     path = tmp_path / "run"
     with (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxloco.errors import ConfigError, JaxlocoError
-from jaxloco.whole_files import write_bytes
+from jaxloco.whole_files import sweep, write_bytes
 
 DEFAULT_ROOT = "runs"
 
@@ -76,13 +76,29 @@ class RunFolder:
             ConfigError: There is a run in it already, or it cannot be made.
         """
         run = cls(Path(path))
-        if run.config.exists():
-            raise ConfigError(f"{path} holds a run already; choose another folder, or go on with --resume {path}")
+        run.check_free()
         try:
             run.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {path}: {error.strerror or error}") from error
         return run
+
+    def check_free(self) -> None:
+        """Check that no run has begun here.
+
+        Raises:
+            ConfigError: One has.
+        """
+        if self.config.exists():
+            raise ConfigError(f"{self} holds a run already; choose another folder, or go on with --resume {self}")
+
+    def has_results(self) -> bool:
+        """Whether a training has ended here, with what comes after it."""
+        return self.summary.exists() or self.policy.exists()
+
+    def sweep(self) -> None:
+        """Remove what killed processes have left half written; nobody else may write here meanwhile."""
+        sweep(self.path)
 
     def discard_if_unused(self) -> None:
         """Remove the folder, and that of its day, if nothing was learned there and nothing else is in it."""
@@ -90,7 +106,7 @@ class RunFolder:
         if learned or not self.path.is_dir():
             return
         entries = list(self.path.iterdir())
-        if all(entry.name in (self.config.name, self.checkpoints.name) for entry in entries):
+        if all(entry.name in (self.config.name, self.checkpoints.name, self.lock.name) for entry in entries):
             shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # other runs of that day
                 self.path.parent.rmdir()
@@ -170,6 +186,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def lock(self) -> Path:
+        """`run.lock`: who writes here, while somebody does."""
+        return self.path / "run.lock"
+
+    @property
     def metrics_csv(self) -> Path:
         """`metrics.csv`: one row per logging interval."""
         return self.path / "metrics.csv"
@@ -193,6 +214,11 @@ class RunFolder:
     def terrain(self) -> Path:
         """`terrain.png`: the terrain from above, if there is any."""
         return self.path / "terrain.png"
+
+    @property
+    def nan_dump(self) -> Path:
+        """`nan_dump.npz`: the first simulation that broke down, if any did."""
+        return self.path / "nan_dump.npz"
 
     @property
     def video(self) -> Path:
