@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common, cost, plots, train_command, upkie_transfer
+from benchmarks import common, cost, kills, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
 PAGE = common.ROOT / "docs" / "benchmarks.md"
@@ -677,6 +677,11 @@ def _engines(document: Result) -> str:
     return "\n\n".join([f"{what}:", _speeds(document), *([_markdown(("engines", "ratio"), ratios)] if ratios else [])])
 
 
+def _kills(document: Result) -> str:
+    rows = [(name, str(value)) for name, value in kills.figures(document)]
+    return _markdown(("what", "measured"), rows) + f"\n\nOf this training: `{document['task']}`."
+
+
 FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("raw_physics", "Raw physics of each engine", _engines),
     ("time_split", "Where the time of an iteration goes", _split),
@@ -689,6 +694,7 @@ FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("against_brax_gpu", "Against Brax, on a GPU", _versus),
     ("update_precision", "Learning with TF32 and with float32 updates", _learning),
     ("update_precision_emulated", "The same on a CPU, which rounds to TF32 in software", _learning),
+    ("kills", "Killed and resumed", _kills),
 )
 """Benchmarks with a table of their own: name, title, and what shows the result."""
 

@@ -251,8 +251,8 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in one go, as `write_json` does."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write a text file in one go, as `write_json` does; bytes of a path that are no characters become escapes."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def read_json(path: str | Path, error: type[JaxlocoError] = ConfigError) -> Any:
