@@ -283,8 +283,10 @@ def prepare_jax(*, alone: bool = True) -> None:
     try:
         import jax
 
+        from jaxloco.training.compilation_cache import keep_whole
         from jaxloco.training.sharding import use_all_cores
 
+        keep_whole()
         use_all_cores()
         if alone:
             jax.devices()

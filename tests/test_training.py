@@ -2,7 +2,11 @@
 
 import json
 import os
+import pty
+import select
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ import pytest
 from training_helpers import (
     Recorder,
     assert_equal_trees,
+    command,
     rows,
     shared_program,
     start,
@@ -124,7 +129,7 @@ def shared(monkeypatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_is_usable(tmp_path, shared, number):
     before = signal.getsignal(number)
     path = tmp_path / "run"
@@ -174,6 +179,35 @@ def test_a_second_interruption_is_obeyed_at_once(tmp_path, shared):
     with pytest.raises(KeyboardInterrupt):
         Trainer(tiny(), RunFolder.at(tmp_path / "run"), Signaller(signal.SIGINT, after=2, times=2)).run()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a command on the terminal that is its standard input, as that terminal's own session."""
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_is_closed_is_saved_and_exported(tmp_path):
+    """The system then sends SIGHUP, and what is printed to the terminal fails."""
+    path = tmp_path / "run"
+    ours, its = pty.openpty()
+    words = command("cartpole", "--total-timesteps", "1e9", "--metrics-every", "20000", "--out", path)
+    words = [sys.executable, "-c", ON_TERMINAL, *words]
+    process = subprocess.Popen(words, stdin=its, stdout=its, stderr=its, start_new_session=True)
+    os.close(its)
+    while rows(path) < 2:
+        assert process.poll() is None
+        if select.select([ours], [], [], 0.05)[0]:
+            os.read(ours, 65536)
+    os.close(ours)
+    assert process.wait(180.0) == 0
+    summary = read_json(path / "summary.json")
+    assert summary["interrupted"] is True and Policy.load(path / "policy").verify() <= 1e-5
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.iterations()[-1] * recipe("cartpole").steps_per_iteration == summary["env_steps"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """A training run from its configuration to a finished run folder."""
 
+import errno
 import io
+import os
 import shlex
 import shutil
 import time
@@ -41,6 +43,9 @@ from jaxloco.whole_files import write_bytes
 
 CALL_SECONDS = 1.0
 """How long a call of the compiled program takes at most, about; one iteration may take longer."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""What a disk says that does not take a file."""
 
 CHUNKS, CHECKPOINTS = 50, 5
 """Rows of metrics and checkpoints of a run whose configuration does not say otherwise."""
@@ -598,7 +603,7 @@ class Trainer:
             self.progress.message("interrupted: no video")
         elif episodes is not None and self.config.video_seconds:
             with self.progress.stage("rendering the video"), self.timings.stage("video"):
-                make_video(self.env, episodes, self.folder.video, self.config.video_seconds, self.progress.message)
+                self._make_video(episodes)
         self._write_summary(summary)
         self.progress.summary(_short(summary, self.folder))
         return summary
@@ -607,6 +612,17 @@ class Trainer:
         plot_curves(read_metrics(self.folder.metrics_csv), self.folder.curves, control_dt=self.env.dt)
         if isinstance(self.env.ground, GridGround):
             plot_terrain(self.env.ground.terrain, self.env.ground.grid, self.folder.terrain)
+
+    def _make_video(self, episodes: evaluation.Episodes) -> None:
+        """Render a video; one that nothing here can draw is not lost, one that the disk does not take is."""
+
+        def report(text: str) -> None:
+            self.progress.message(text)
+            for words in map(os.strerror, DISK_ERRORS):
+                if words in text:
+                    self._lost[self.folder.video.name] = words
+
+        make_video(self.env, episodes, self.folder.video, self.config.video_seconds, report)
 
     def _write_summary(self, summary: dict[str, Any]) -> None:
         summary["seconds"] = {name: round(value, 3) for name, value in self.timings.stages.items()}
