@@ -11,6 +11,7 @@ its programs in the compilation cache.
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import statistics
@@ -73,7 +74,7 @@ class Tally:
         leftovers: What finished runs left of killed ones.
         finished: Runs that ended by themselves.
         lost: Iterations that each resumed start did again.
-        seconds: Wall seconds from one kill to the next.
+        began: When the first start began, s.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
@@ -83,7 +84,7 @@ class Tally:
     leftovers: list[str] = field(default_factory=list)
     finished: int = 0
     lost: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
 
     def result(self) -> dict[str, Any]:
         """Return what the result's file holds."""
@@ -96,8 +97,15 @@ class Tally:
             "finished_differently": self.different,
             "leftovers": self.leftovers,
             "iterations_lost": {"mean": statistics.fmean(self.lost), "max": max(self.lost)} if self.lost else None,
-            "seconds_per_kill": common.spread(self.seconds[-1000:])["median"] if self.seconds else None,
+            "seconds_per_kill": round((time.monotonic() - self.began) / max(1, self.kills.total()), 2),
+            "cpu_seconds_per_kill": round(_cpu_seconds() / max(1, self.kills.total()), 2),
         }
+
+
+def _cpu_seconds() -> float:
+    """Seconds that starts have taken of a core so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Start:
@@ -247,7 +255,6 @@ class Drill:
     """Runs, kills and what came of them, in a folder."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.tally = Tally()
         self._folder, self._rng = folder, random.Random(seed)
         self._log = folder / "log.txt"
         self._reference = folder / "reference"
@@ -256,8 +263,10 @@ class Drill:
             start.wait()
             if start.status != 0:
                 raise common.JaxlocoError(f"the training that nothing disturbs fails: {start.said[-500:]}")
-        self._seconds = time.monotonic() - start.began
+        self.tally = Tally()
+        self._seconds, self._rows = time.monotonic() - start.began, _rows(self._reference)
         said = json.loads((self._reference / "summary.json").read_text())["seconds"]
+        self._training = said["training"]
         self._ending = sum(said[name] for name in ("evaluation", "export", "curves"))
 
     def run(self, kills: int) -> Iterator[Tally]:
@@ -269,13 +278,14 @@ class Drill:
         yield self.tally
 
     def _one_run(self, run: Path, kills: int) -> Iterator[Tally]:
+        """Begin a run, and kill and resume it until it ends by itself."""
         while True:
             resumed = (run / "config.json").exists()
             rows = _rows(run)
             start = Start(["--resume", str(run)] if resumed else [*TASK, "--out", str(run)], self._log)
             enough = self.tally.kills.total() >= kills
             mode = "none" if enough else self._rng.choices(list(MODES), list(MODES.values()))[0]
-            self._wait(start, mode, run)
+            self._wait(start, mode, run, max(0.0, 1.0 - rows / self._rows))
             killed = start.kill()
             self._note_start(start, rows)
             if not killed:
@@ -283,24 +293,24 @@ class Drill:
                 shutil.rmtree(run, ignore_errors=True)
                 return
             self.tally.kills[mode] += 1
-            self.tally.seconds.append(time.monotonic() - start.began)
             self.tally.corrupt += [f"kill {self.tally.kills.total()}, {mode}: {text}" for text in problems(run)]
             if self.tally.kills.total() % REPORT_EVERY == 0:
                 yield self.tally
 
-    def _wait(self, start: Start, mode: str, run: Path) -> None:
-        """Wait for the moment to kill."""
+    def _wait(self, start: Start, mode: str, run: Path, left: float) -> None:
+        """Wait for the moment to kill a start that has this share of the training before it."""
         if mode == "none":
             start.wait()
-        elif mode == "anywhere":
-            start.wait(seconds=self._rng.uniform(0.0, self._seconds))
+        elif mode == "ending" or (mode == "writing" and not left):
+            start.wait(lambda: "evaluating ..." in start.said)
+            start.wait(seconds=self._rng.uniform(0.0, self._ending))
         elif mode == "writing":
-            start.wait(seconds=self._rng.uniform(0.0, 0.8 * self._seconds))
+            start.wait(lambda: "training for " in start.said)
+            start.wait(seconds=self._rng.uniform(0.0, 0.5 * left * self._training))
             start.wait(lambda: _writes(run))
             start.wait(seconds=self._rng.uniform(0.0, WRITING_SECONDS))
         else:
-            start.wait(lambda: "evaluating ..." in start.said)
-            start.wait(seconds=self._rng.uniform(0.0, self._ending))
+            start.wait(seconds=self._rng.uniform(0.0, self._seconds - (1.0 - left) * self._training))
 
     def _note_start(self, start: Start, rows: int) -> None:
         """Look at what a start said of the state that it found."""
@@ -312,6 +322,7 @@ class Drill:
             self.tally.lost.append(max(0, rows - int(said.split("resuming after iteration ")[1].split()[0])))
 
     def _note_end(self, start: Start, run: Path) -> None:
+        """Compare a run that has ended by itself with one that nothing disturbed."""
         if start.status == 0:
             self.tally.finished += 1
             self.tally.different += [f"{run.name}: {text}" for text in differences(run, self._reference)]
@@ -374,7 +385,7 @@ def figures(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("of them not equal, bit for bit, to an undisturbed one", len(result["finished_differently"])),
         ("files left of killed starts", len(result["leftovers"])),
         ("iterations done again, mean and most", f"{lost['mean']:.1f}, {lost['max']}"),
-        ("seconds per kill", result["seconds_per_kill"]),
+        ("seconds per kill, and of a core", f"{result['seconds_per_kill']}, {result['cpu_seconds_per_kill']}"),
     ]
 
 
