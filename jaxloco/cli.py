@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -256,7 +257,7 @@ def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunF
     task = _positional(arguments, "TASK", before.task.name)
     if task != before.task.name:
         raise JaxlocoError(f"{folder} is a run of {before.task.name!r}, not of {task!r}")
-    config = _parse(before, arguments, f"train.py --resume {own.resume}")
+    config = _parse(before, arguments, f"train.py --resume {shlex.quote(own.resume)}")
     if config.seeds != before.seeds:
         seeds = "one seed" if before.seeds == 1 else f"{before.seeds} seeds"
         raise JaxlocoError(f"--seeds {config.seeds}: {folder} is a run of {seeds}; leave the option out")
@@ -336,7 +337,7 @@ def evaluate(arguments: list[str]) -> int:
     """Play a policy in many episodes, as trained or sim-to-sim: jaxloco evaluate RUN_OR_BUNDLE [options]."""
     path = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN_OR_BUNDLE (a run folder or a bundle)")
     own = options.parse(
-        EvaluateOptions(), arguments, prog=f"jaxloco evaluate {path}", description=evaluate.__doc__ or ""
+        EvaluateOptions(), arguments, prog=f"jaxloco evaluate {shlex.quote(path)}", description=evaluate.__doc__ or ""
     )
     if own.episodes is not None and own.episodes < 1:
         raise JaxlocoError(f"--episodes {own.episodes}: must be at least 1")
@@ -420,7 +421,9 @@ class ExportOptions:
 def export(arguments: list[str]) -> int:
     """Write a run's policy as a bundle that NumPy alone runs: jaxloco export RUN [--out DIR]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
-    own = options.parse(ExportOptions(), arguments, prog=f"jaxloco export {run}", description=export.__doc__ or "")
+    own = options.parse(
+        ExportOptions(), arguments, prog=f"jaxloco export {shlex.quote(run)}", description=export.__doc__ or ""
+    )
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.onboard import Policy
     from jaxloco.training import trainer
@@ -465,7 +468,9 @@ class RenderOptions:
 def render(arguments: list[str]) -> int:
     """Render a video of a run's policy: jaxloco render RUN [--out FILE]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
-    own = options.parse(RenderOptions(), arguments, prog=f"jaxloco render {run}", description=render.__doc__ or "")
+    own = options.parse(
+        RenderOptions(), arguments, prog=f"jaxloco render {shlex.quote(run)}", description=render.__doc__ or ""
+    )
     if own.seconds <= 0.0:
         raise JaxlocoError(f"--seconds {own.seconds}: must be above 0")
     from jaxloco.envs.interface import ANY_ENGINE
@@ -595,7 +600,9 @@ class DoctorOptions:
 def doctor(arguments: list[str]) -> int:
     """Say what is missing or unsupported in a robot, on each engine: jaxloco doctor FOLDER_OR_MODEL."""
     path = "PATH" if _wants_help(arguments) else _positional(arguments, "PATH (a robot folder, an MJCF or a URDF)")
-    own = options.parse(DoctorOptions(), arguments, prog=f"jaxloco doctor {path}", description=doctor.__doc__ or "")
+    own = options.parse(
+        DoctorOptions(), arguments, prog=f"jaxloco doctor {shlex.quote(path)}", description=doctor.__doc__ or ""
+    )
     from jaxloco.doctor.diagnose import diagnose
 
     findings = diagnose(path)
@@ -629,7 +636,10 @@ def new_robot(arguments: list[str]) -> int:
         model = _positional(arguments, "MODEL (a URDF or MJCF file)")
         folder = _positional(arguments, "FOLDER (where the robot goes)")
     own = options.parse(
-        NewRobotOptions(), arguments, prog=f"jaxloco new-robot {model} {folder}", description=new_robot.__doc__ or ""
+        NewRobotOptions(),
+        arguments,
+        prog=f"jaxloco new-robot {shlex.quote(model)} {shlex.quote(folder)}",
+        description=new_robot.__doc__ or "",
     )
     from jaxloco.doctor import new_robot as maker
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ class RunFolder:
             ConfigError: One has.
         """
         if self.config.exists():
-            raise ConfigError(f"{self} holds a run already; choose another folder, or go on with --resume {self}")
+            go_on = f"--resume {shlex.quote(str(self))}"
+            raise ConfigError(f"{self} holds a run already; choose another folder, or go on with {go_on}")
 
     def has_results(self) -> bool:
         """Whether a training has ended here, with what comes after it."""
