@@ -448,6 +448,10 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_begin
     path = tmp_path / "killed"
     shutil.copytree(finished, path, ignore=shutil.ignore_patterns("checkpoints", "policy", "summary.json"))
     (path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match="no complete checkpoint to resume from"):  # it has had some
+        train(tiny(iterations=4), path, resume=True)
+    lines = (path / "metrics.csv").read_text().splitlines(keepends=True)
+    (path / "metrics.csv").write_text("".join(lines[:2]))
     _, recorder = train(tiny(iterations=4), path, resume=True)
     assert recorder.messages == [f"{path} has no checkpoint yet: starting from the beginning"]
     assert last_state(path) == last_state(finished)

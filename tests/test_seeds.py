@@ -144,7 +144,7 @@ def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tm
 @pytest.mark.slow
 def test_seeds_that_were_killed_before_all_had_a_checkpoint_start_from_the_beginning_together(tmp_path):
     def run(name: str, resume: bool = False) -> tuple[RunFolder, Recorder]:
-        config = tiny(iterations=2, seed=4, seeds=2)
+        config = tiny(iterations=1, seed=4, seeds=2)
         folder, recorder = RunFolder(tmp_path / name), Recorder()
         folder.path.mkdir(exist_ok=True)
         SeedsTrainer(config, folder, recorder, resume=resume).run()
@@ -159,7 +159,7 @@ def test_seeds_that_were_killed_before_all_had_a_checkpoint_start_from_the_begin
         assert f"{killed} has no checkpoint yet: starting from the beginning" in recorder.messages
         for seed in (4, 5):
             assert_equal_trees(*(trainer.load_run(folder.seed(seed))[3] for folder in (straight, killed)))
-            assert read_metrics(killed.seed(seed))["time/iterations"].tolist() == [1, 2]
+            assert read_metrics(killed.seed(seed))["time/iterations"].tolist() == [1]
 
 
 @pytest.mark.slow

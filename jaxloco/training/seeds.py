@@ -131,8 +131,9 @@ class SeedsTrainer(Trainer):
         """Read the last checkpoints that all seeds have of the same iteration; None where there are none yet."""
         known = [each.iterations() for each in checkpoints]
         common = set[int].intersection(*map(set, known))
-        if not common and not all(known) and not self.folder.has_results():
-            for own in checkpoints:  # of seeds that were quicker to write their first one
+        first_ones = all(iteration <= self._save for own in known for iteration in own)
+        if not all(known) and first_ones and not self.folder.has_results():
+            for own in checkpoints:  # of seeds that were quicker to write theirs
                 own.clear()
             self._begin_anew()
             return None

@@ -446,10 +446,12 @@ class Trainer:
         return cast(TrainState, state)
 
     def _has_checkpoint(self, checkpoints: Checkpoints) -> bool:
-        """Whether there is one to go on from; a finished run without any is not begun anew, which would destroy it."""
+        """Whether there is one to go on from; a run that had some is not begun anew, which would destroy the rest."""
         if checkpoints.iterations():
             return True
-        if self.folder.has_results():
+        metrics = self.folder.metrics_csv
+        rows = read_metrics(metrics)["time/iterations"] if metrics.exists() else np.zeros(0)
+        if self.folder.has_results() or (rows > self._save).any():
             raise CheckpointError(
                 f"{self.folder.checkpoints}: there is no complete checkpoint to resume from; "
                 f"begin anew: jaxloco train {self.config.task.name}"
