@@ -85,6 +85,20 @@ def test_a_hang_up_that_nohup_ignores_stays_ignored():
     assert (done.returncode, done.stdout) == (0, "False\n")
 
 
+def test_a_signal_that_something_else_has_taken_meanwhile_is_taken_back():
+    """JAX takes SIGTERM for itself where it meets other hosts."""
+    done = run("""
+        with Interrupt(owned=True) as stop:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            stop.listen()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+            print(stop.requested)
+        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    """)
+    assert (done.returncode, done.stdout) == (0, "True\nTrue\n")
+
+
 def test_a_run_that_hangs_is_ended_by_one_signal():
     done = run(f"""
         interrupt.PATIENCE_SECONDS = 0.0

@@ -72,14 +72,15 @@ class Interrupt:
         self._listening = True
 
     def _take(self) -> None:
-        if self._previous or threading.current_thread() is not threading.main_thread():
+        """Take the signals; again, because JAX takes SIGTERM for itself where it meets other hosts."""
+        if threading.current_thread() is not threading.main_thread():
             return
-        if self._owned:
+        if self._owned and self._watch is None:
             self._watch = _Watch(self._seen)
         for number in SIGNALS:
             if number == HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # by nohup
-            self._previous[number] = signal.signal(number, self._handle)
+            self._previous.setdefault(number, signal.signal(number, self._handle))
 
     def _handle(self, number: int, _: Any) -> None:
         """Handle a signal in the main thread."""
