@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common, cost, foreign_models, plots, train_command, upkie_transfer
+from benchmarks import common, cost, foreign_models, kills, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
 PAGE = common.ROOT / "docs" / "benchmarks.md"
@@ -722,6 +722,11 @@ def _range(values: Sequence[float]) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
+def _kills(document: Result) -> str:
+    rows = [(name, str(value)) for name, value in kills.figures(document)]
+    return _markdown(("what", "measured"), rows) + f"\n\nOf this training: `{document['task']}`."
+
+
 FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("foreign_models", "In models that other projects wrote", _foreign),
     ("raw_physics", "Raw physics of each engine", _engines),
@@ -735,6 +740,7 @@ FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
     ("against_brax_gpu", "Against Brax, on a GPU", _versus),
     ("update_precision", "Learning with TF32 and with float32 updates", _learning),
     ("update_precision_emulated", "The same on a CPU, which rounds to TF32 in software", _learning),
+    ("kills", "Killed and resumed", _kills),
 )
 """Benchmarks with a table of their own: name, title, and what shows the result."""
 

@@ -5,11 +5,13 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
 from jaxloco.streams import never_fail, widen_terminal
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
+from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, write_json
 
@@ -31,43 +34,66 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
     never_fail(sys.stdout)
     never_fail(sys.stderr)
     widen_terminal()
+    try:
+        return _guarded(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        _flush()
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0
     if arguments[0] == "--version":
         print(f"jaxloco {__version__}")
         return 0
-    try:
-        return _command(arguments.pop(0))(arguments)
-    except BrokenPipeError:  # whoever reads the output, such as head, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
-        return 128 + signal.SIGPIPE
-    except (JaxlocoError, OSError) as error:  # OSError: a path that cannot be written, a full disk
-        print(f"jaxloco: {error}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if "MUJOCO_GL" not in str(error):  # MuJoCo cannot even be imported with a name that it does not know
-            raise
-        print(f"jaxloco: {error}; use egl, osmesa or glfw, or off for no pictures", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        print(f"jaxloco: {error}. Install the training tools: pip install 'jaxloco[train]'", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # while a policy is learning, the trainer takes it instead
-        print("jaxloco: interrupted", file=sys.stderr)
-        return 130
-
-
-def _command(name: str) -> Callable[[list[str]], int]:
+    name = arguments.pop(0)
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     if name != "run":
         _check_python(name)
-    return COMMANDS[name]
+    return COMMANDS[name](arguments)
+
+
+def _guarded(arguments: list[str]) -> int:
+    """Run a command; what goes wrong becomes one line and an exit status."""
+    try:
+        status = _command(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads the output, such as head, has read enough
+        return 128 + signal.SIGPIPE
+    except (JaxlocoError, OSError) as error:  # OSError: a path that cannot be written, a full disk
+        _complain(str(error))
+        return 2
+    except RuntimeError as error:
+        if "MUJOCO_GL" not in str(error):  # MuJoCo cannot even be imported with a name that it does not know
+            raise
+        _complain(f"{error}; use egl, osmesa or glfw, or off for no pictures")
+        return 2
+    except ModuleNotFoundError as error:
+        _complain(f"{error}. Install the training tools: pip install 'jaxloco[train]'")
+        return 2
+    except KeyboardInterrupt:  # while a policy is learning, the trainer takes it instead
+        _complain("interrupted")
+        return 128 + signal.SIGINT
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print(f"jaxloco: {text}", file=sys.stderr)
+
+
+def _flush() -> None:
+    """Hand over what was printed, and drop what nobody can take any more: it would fail again when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _check_python(command: str) -> None:
@@ -133,15 +159,17 @@ class RunOptions:
 def train(arguments: list[str]) -> int:
     """Train a policy: jaxloco train [TASK] [options]."""
     own, arguments = _split_run_options(arguments)
-    if own.distributed:
-        return _train_on_hosts(own, arguments)
-    with make_progress(quiet=own.quiet) as progress:
-        with progress.stage("starting (importing JAX)"):
-            prepare_jax()
-        return _train(own, arguments, progress)
+    with Interrupt(owned=True) as stop:
+        if own.distributed:
+            return _train_on_hosts(own, arguments, stop)
+        with make_progress(quiet=own.quiet) as progress:
+            stop.at_end.append(progress.close)
+            with progress.stage("starting (importing JAX)"):
+                prepare_jax()
+            return _train(own, arguments, progress, stop)
 
 
-def _train_on_hosts(own: RunOptions, arguments: list[str]) -> int:
+def _train_on_hosts(own: RunOptions, arguments: list[str], stop: Interrupt) -> int:
     """Train as one of several processes; only the first one shows and keeps anything."""
     prepare_jax(alone=False)
     from jaxloco.training import hosts
@@ -150,8 +178,9 @@ def _train_on_hosts(own: RunOptions, arguments: list[str]) -> int:
     quiet = own.quiet or not hosts.is_first()
     with tempfile.TemporaryDirectory() as nowhere, make_progress(quiet=quiet) as progress:
         clean = partial(shutil.rmtree, nowhere, ignore_errors=True)
+        stop.at_end += [progress.close, clean]
         with hosts.ending_when_lost("start it on all hosts again", clean):
-            return _train(own, arguments, progress, Path(nowhere))
+            return _train(own, arguments, progress, stop, Path(nowhere))
 
 
 def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
@@ -186,7 +215,13 @@ def _whole_number(key: str, value: str) -> int:
     return int(value)
 
 
-def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: Path | None = None) -> int:
+def _train(
+    own: RunOptions,
+    arguments: list[str],
+    progress: Progress,
+    stop: Interrupt | None = None,
+    nowhere: Path | None = None,
+) -> int:
     """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
     from jaxloco.export import versions
     from jaxloco.training import hosts
@@ -209,12 +244,8 @@ def _train(own: RunOptions, arguments: list[str], progress: Progress, nowhere: P
         folder = RunFolder(nowhere)
     assert folder is not None
     trainer = SeedsTrainer if config.seeds > 1 else Trainer
-    try:
-        trainer(config, folder, progress, resume=own.resume is not None).run()
-    except JaxlocoError:
-        if own.resume is None:
-            folder.discard_if_unused()
-        raise
+    trainer(config, folder, progress, resume=own.resume is not None, stop=stop).run()
+    _flush()  # what a terminal or a log file does not take any more is not a result that is lost
     return 0
 
 
@@ -244,7 +275,7 @@ def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunF
     task = _positional(arguments, "TASK", before.task.name)
     if task != before.task.name:
         raise JaxlocoError(f"{folder} is a run of {before.task.name!r}, not of {task!r}")
-    config = _parse(before, arguments, f"train.py --resume {own.resume}")
+    config = _parse(before, arguments, f"train.py --resume {shlex.quote(own.resume)}")
     if config.seeds != before.seeds:
         seeds = "one seed" if before.seeds == 1 else f"{before.seeds} seeds"
         raise JaxlocoError(f"--seeds {config.seeds}: {folder} is a run of {seeds}; leave the option out")
@@ -271,8 +302,10 @@ def prepare_jax(*, alone: bool = True) -> None:
     try:
         import jax
 
+        from jaxloco.training.compilation_cache import keep_whole
         from jaxloco.training.sharding import use_all_cores
 
+        keep_whole()
         use_all_cores()
         if alone:
             jax.devices()
@@ -346,7 +379,7 @@ def evaluate(arguments: list[str]) -> int:
     """Play a policy in many episodes, as trained or sim-to-sim: jaxloco evaluate RUN_OR_BUNDLE [options]."""
     path = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN_OR_BUNDLE (a run folder or a bundle)")
     own = options.parse(
-        EvaluateOptions(), arguments, prog=f"jaxloco evaluate {path}", description=evaluate.__doc__ or ""
+        EvaluateOptions(), arguments, prog=f"jaxloco evaluate {shlex.quote(path)}", description=evaluate.__doc__ or ""
     )
     plain = own.engine == "native" or _conditions(own) != Conditions() or _is_bundle(path) or _is_published(path)
     if plain and (own.physics is not None or own.checkpoint != "last"):
@@ -428,7 +461,9 @@ class ExportOptions:
 def export(arguments: list[str]) -> int:
     """Write a run's policy as a bundle that NumPy alone runs: jaxloco export RUN [--out DIR]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
-    own = options.parse(ExportOptions(), arguments, prog=f"jaxloco export {run}", description=export.__doc__ or "")
+    own = options.parse(
+        ExportOptions(), arguments, prog=f"jaxloco export {shlex.quote(run)}", description=export.__doc__ or ""
+    )
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.onboard import Policy
     from jaxloco.training import trainer
@@ -438,10 +473,18 @@ def export(arguments: list[str]) -> int:
     config, env, agent, state = trainer.load_run(folder, ANY_ENGINE, own.checkpoint)
     figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
     figures = figures if isinstance(figures, dict) else None
-    path = trainer.export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
+    with _writing_into(folder, own.out):
+        path = trainer.export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
     error = Policy.load(path).verify()
     print(f"{path}: verified against the trained policy, largest relative error {error:.1e}")
     return 0
+
+
+def _writing_into(folder: RunFolder, out: str | None) -> AbstractContextManager[object]:
+    """Hold the run's folder while something is written into it, unless it goes elsewhere."""
+    from jaxloco.training.run_lock import RunLock
+
+    return nullcontext() if out else RunLock(folder)
 
 
 @dataclass(frozen=True)
@@ -472,7 +515,9 @@ class RenderOptions:
 def render(arguments: list[str]) -> int:
     """Render a video of a run's policy: jaxloco render RUN [--out FILE]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
-    own = options.parse(RenderOptions(), arguments, prog=f"jaxloco render {run}", description=render.__doc__ or "")
+    own = options.parse(
+        RenderOptions(), arguments, prog=f"jaxloco render {shlex.quote(run)}", description=render.__doc__ or ""
+    )
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.training import trainer
 
@@ -481,7 +526,8 @@ def render(arguments: list[str]) -> int:
     episodes = trainer.evaluate(env, agent, state, 1, own.seed)
     if episodes is None:
         return 2
-    path = trainer.make_video(env, episodes, Path(own.out or folder.video), own.seconds, print)
+    with _writing_into(folder, own.out):
+        path = trainer.make_video(env, episodes, Path(own.out or folder.video), own.seconds, print)
     print(path if path is not None else "no video was made")
     return 0 if path is not None else 1
 
@@ -601,7 +647,9 @@ class DoctorOptions:
 def doctor(arguments: list[str]) -> int:
     """Say what is missing or unsupported in a robot, on each engine: jaxloco doctor FOLDER_OR_MODEL."""
     path = "PATH" if _wants_help(arguments) else _positional(arguments, "PATH (a robot folder, an MJCF or a URDF)")
-    own = options.parse(DoctorOptions(), arguments, prog=f"jaxloco doctor {path}", description=doctor.__doc__ or "")
+    own = options.parse(
+        DoctorOptions(), arguments, prog=f"jaxloco doctor {shlex.quote(path)}", description=doctor.__doc__ or ""
+    )
     from jaxloco.doctor.diagnose import diagnose
 
     findings = diagnose(path)
@@ -635,7 +683,10 @@ def new_robot(arguments: list[str]) -> int:
         model = _positional(arguments, "MODEL (a URDF or MJCF file)")
         folder = _positional(arguments, "FOLDER (where the robot goes)")
     own = options.parse(
-        NewRobotOptions(), arguments, prog=f"jaxloco new-robot {model} {folder}", description=new_robot.__doc__ or ""
+        NewRobotOptions(),
+        arguments,
+        prog=f"jaxloco new-robot {shlex.quote(model)} {shlex.quote(folder)}",
+        description=new_robot.__doc__ or "",
     )
     from jaxloco.doctor import new_robot as maker
 

@@ -1,8 +1,37 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all.
 
+Standard library only: the robot's side (`jaxloco.onboard`) uses this module too.
+"""
+
+import ctypes
 import os
+import re
 import secrets
+import shutil
+import sys
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\.jaxloco-\d+-[0-9a-f]{8}\.tmp")
+
+
+def temporary(path: str | Path) -> Path:
+    """Return a free name beside `path`, short enough beside any name, by which `sweep` knows it."""
+    return Path(path).parent / f".jaxloco-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def sweep(folder: str | Path) -> None:
+    """Remove the temporaries that killed processes have left in a folder; nobody else may write there meanwhile."""
+    for entry in Path(folder).iterdir():
+        if _TEMPORARY.fullmatch(entry.name):
+            remove(entry)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -15,14 +44,51 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written; nothing is left behind.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    part = temporary(path)
     try:
-        with open(temporary, "xb") as file:
+        with open(part, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(part, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
+
+
+def put_folder(new: Path, folder: Path) -> None:
+    """Move a folder to where another one may be, which is then removed.
+
+    On Linux and macOS the two change places in one go, where their file system can: at every moment there is the old
+    one or the new one. Elsewhere there is a moment between two renames with neither.
+
+    Raises:
+        OSError: It cannot be moved; the old folder is where it was.
+    """
+    if not folder.exists():
+        new.rename(folder)
+        return
+    if _exchange(new, folder):
+        remove(new)
+        return
+    old = temporary(folder)
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    remove(old)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two paths change places in one go; return whether that was possible."""
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux's fcntl.h; RENAME_SWAP of macOS is 2 too
+    try:
+        library = ctypes.CDLL(None)
+        names = os.fsencode(a), os.fsencode(b)
+        if sys.platform == "darwin":
+            return bool(library.renamex_np(*names, ctypes.c_uint(exchange)) == 0)
+        return bool(library.renameat2(here, names[0], here, names[1], ctypes.c_uint(exchange)) == 0)
+    except (AttributeError, OSError, TypeError):  # a C library without it; Windows has none to be found so
+        return False

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from benchmarks import (
     go1_speed,
     gpu_run,
     gpu_speed,
+    kills,
     onboard,
     page,
     parts,
@@ -927,3 +930,61 @@ def test_emulated_tf32_rounds_what_asks_for_it_and_nothing_else() -> None:
         assert product("tensorfloat32") == 1.0 + 2.0**-10  # ten bits, to the nearest
         assert product("float32") == exact
     assert product("tensorfloat32") == exact
+
+
+# Kills
+
+
+def a_killed_run(path: Path) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    (path / "metrics.csv").write_text("time/total_timesteps,time/iterations\n10,1\n20,2\n30")
+    (path / "curves.png").write_bytes(b"\x89PNG picture IEND\xaeB`\x82")
+    return path
+
+
+def test_a_run_without_its_last_files_or_the_end_of_a_row_is_whole(tmp_path: Path):
+    assert kills.problems(a_killed_run(tmp_path / "run")) == []
+    assert kills.problems(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"{"),
+        ("summary.json", b""),
+        ("metrics.csv", b"time/total_timesteps,time/iterations\n10,1\n30,3\n"),
+        ("curves.png", b"\x89PNG pict"),
+        ("policy", None),
+    ],
+)
+def test_half_a_file_and_a_missing_row_are_found(tmp_path: Path, name: str, content: bytes | None):
+    run = a_killed_run(tmp_path / "run")
+    if content is None:
+        (run / name).mkdir()
+    else:
+        (run / name).write_bytes(content)
+    (problem,) = kills.problems(run)
+    assert problem.startswith(f"{name}: ")
+
+
+def test_the_result_of_kills_counts_what_went_wrong_and_shows_it():
+    tally = kills.Tally(finished=2, corrupt=["kill 3, writing: config.json: half"], lost=[0, 4])
+    tally.kills.update({"writing": 2, "anywhere": 1})
+    result = tally.result()
+    assert result["kills"] == 3 and result["iterations_lost"] == {"mean": 2.0, "max": 4}
+    shown = kills.show(result)
+    assert re.search(r"SIGKILLs +3\n", shown) and re.search(r"corrupt states +1\n", shown)
+    assert shown.endswith("kill 3, writing: config.json: half")
+    assert kills.show(kills.Tally().result())
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_goes_on_and_ends_as_one_that_nothing_disturbs(tmp_path: Path):
+    """In a process of its own, because one that has started JAX cannot be forked."""
+    words = [sys.executable, "-m", "jaxloco", "bench", "kills", "--kills", "2", "--out", str(tmp_path / "kills.json")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, cwd=common.ROOT)
+    assert done.returncode == 0, done.stderr
+    result = common.read_result(tmp_path / "kills.json")
+    assert result["kills"] == 2 and result["finished_runs"] >= 1
+    assert not any(result[name] for name in kills.FAULTS)

@@ -1,6 +1,7 @@
 """Checkpoints: what is kept, what damage does, and that training goes on exactly where it stopped."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -18,10 +19,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import tensorstore
-from training_helpers import assert_equal_trees, run, shared_program, start, stop_when, tiny, train
+from training_helpers import Recorder, assert_equal_trees, run, shared_program, start, stop_when, tiny, train
 
 from jaxloco.envs.env import Env
-from jaxloco.errors import CheckpointError
+from jaxloco.errors import CheckpointError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.training import loop, trainer
 from jaxloco.training.checkpoint import Checkpoints
@@ -58,6 +59,38 @@ def test_what_was_saved_is_what_is_read(tmp_path):
         number, found = checkpoints.restore(jax.eval_shape(state), CONFIG)
     assert number == 1
     assert_equal_trees(found, state(1))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a [1]", "*?{}", "%s%d", "gs:/x", "back\\slash", "new\nline", "q'\"", "¡ü", os.fsdecode(b"\xff"), "x" * 255],
+)
+def test_a_folder_may_have_any_name(tmp_path, name):
+    folder = tmp_path / name / "checkpoints"
+    save(folder, 1.0, 2.0)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.check(2, state(2), CONFIG)
+        assert_equal_trees(checkpoints.restore(jax.eval_shape(state), CONFIG)[1], state(2))
+    assert [path.name for path in folder.iterdir()] == ["2"]
+
+
+def test_what_is_read_back_is_compared_with_what_was_saved(tmp_path):
+    save(tmp_path, 1.0)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.check(1, state(1), CONFIG)
+        flip(largest(tmp_path / "1"))
+        with pytest.raises(CheckpointError, match="just written cannot be read back"):
+            checkpoints.check(1, state(1), CONFIG)
+
+
+def test_leftovers_of_saves_are_removed_by_the_next_writer_and_by_no_reader(tmp_path):
+    save(tmp_path, 1.0)
+    left = tmp_path / "2.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "1", left)
+    with Checkpoints(tmp_path, read_only=True):
+        assert left.exists()
+    with Checkpoints(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_a_part_of_what_was_saved_can_be_read_alone(tmp_path):
@@ -269,6 +302,7 @@ def test_a_full_disk_is_reported_and_the_last_complete_checkpoint_stays(tmp_path
         assert "\n" not in str(caught.value)
         checkpoints.save(3, states[3], CONFIG, 0.0)
         checkpoints.wait()
+        assert not any("tmp" in path.name for path in tmp_path.iterdir())
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.iterations() == [1, 3] and checkpoints.best() == 1
         assert_equal_trees(checkpoints.restore(states[0], CONFIG, 1)[1], states[1])
@@ -281,11 +315,14 @@ def test_training_goes_on_with_a_warning_when_checkpoints_cannot_be_written(tmp_
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", fail)
-    summary, recorder = train(tiny(iterations=4), tmp_path / "run")
-    assert summary["env_steps"] == 4 * 32
+    path, recorder = tmp_path / "run", Recorder()
+    monkeypatch.setattr(trainer, "compile_program", shared_program)
+    with pytest.raises(JaxlocoError, match=r"run: not written: the last checkpoint .* jaxloco train --resume"):
+        trainer.Trainer(tiny(iterations=4), RunFolder.at(path), recorder).run()
     warnings = [text for text in recorder.messages if text.startswith("warning")]
     assert len(warnings) == 4 and "No space left on device" in warnings[0]
-    assert (tmp_path / "run" / "policy" / "policy.npz").exists()
+    assert json.loads((path / "summary.json").read_text())["env_steps"] == 4 * 32
+    assert Policy.load(path / "policy").verify() <= 1e-5
 
 
 # N + M is N, stop, resume, M
@@ -417,9 +454,46 @@ def test_a_run_from_before_an_option_existed_can_be_used(finished, tmp_path):
     assert train(tiny(iterations=4), path, resume=True)[0]["env_steps"] == 4 * 32
 
 
-def test_a_run_without_checkpoints_cannot_be_resumed_and_says_what_to_do(finished, tmp_path):
+def test_a_finished_run_without_checkpoints_cannot_be_resumed_and_says_what_to_do(finished, tmp_path):
     path = tmp_path / "empty"
     shutil.copytree(finished, path)
     shutil.rmtree(path / "checkpoints")
     with pytest.raises(CheckpointError, match="no complete checkpoint to resume from; begin anew: jaxloco train"):
         train(tiny(iterations=4), path, resume=True)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_beginning(finished, tmp_path):
+    path = tmp_path / "killed"
+    shutil.copytree(finished, path, ignore=shutil.ignore_patterns("checkpoints", "policy", "summary.json"))
+    (path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match="no complete checkpoint to resume from"):  # it has had some
+        train(tiny(iterations=4), path, resume=True)
+    lines = (path / "metrics.csv").read_text().splitlines(keepends=True)
+    (path / "metrics.csv").write_text("".join(lines[:2]))
+    _, recorder = train(tiny(iterations=4), path, resume=True)
+    assert recorder.messages == [f"{path} has no checkpoint yet: starting from the beginning"]
+    assert last_state(path) == last_state(finished)
+    again, straight = read_metrics(path), read_metrics(finished)
+    assert again["time/iterations"].tolist() == [1, 2, 3, 4]
+    np.testing.assert_array_equal(again["train/loss"], straight["train/loss"])
+
+
+def test_a_run_whose_checkpoint_cannot_be_read_back_ends_after_the_first_one(tmp_path, monkeypatch):
+    def save(self: Checkpoints, *arguments: object) -> None:
+        saved(self, *arguments)
+        self.wait()
+        flip(largest(self.folder))
+
+    saved = Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", save)
+    with pytest.raises(CheckpointError, match="just written cannot be read back"):
+        train(tiny(iterations=4), tmp_path / "run")
+    assert read_metrics(tmp_path / "run")["time/iterations"].tolist() == [1]
+
+
+def test_a_checkpoint_is_read_back_once_a_run(tmp_path, monkeypatch):
+    checked = []
+    monkeypatch.setattr(Checkpoints, "check", lambda self, iteration, *_: checked.append(iteration))
+    train(tiny(iterations=4), tmp_path / "run")
+    train(tiny(iterations=6), tmp_path / "run", resume=True)
+    assert checked == [1, 5]

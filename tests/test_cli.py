@@ -38,7 +38,7 @@ def trained(monkeypatch) -> list[tuple[TrainConfig, RunFolder, bool]]:
     runs: list[tuple[TrainConfig, RunFolder, bool]] = []
 
     class Fake:
-        def __init__(self, config: Any, folder: RunFolder, progress: Any, *, resume: bool = False) -> None:
+        def __init__(self, config: Any, folder: RunFolder, progress: Any, *, resume: bool, stop: Any) -> None:
             runs.append((config, folder, resume))
 
         def run(self) -> None:
@@ -225,6 +225,34 @@ def test_a_missing_package_names_the_extra_to_install(capsys, monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "train", missing)
     assert call("train") == 2
     assert capsys.readouterr().err.strip().endswith("pip install 'jaxloco[train]'")
+
+
+@pytest.mark.parametrize("name", ["q'", "new\nline", "[bold]x[/]", "100%s", "a [1]"])
+@pytest.mark.parametrize("command", ["evaluate", "export", "render", "doctor"])
+def test_a_path_of_any_name_can_be_asked_for_help_and_be_mistyped(capsys, command, name):
+    with pytest.raises(SystemExit) as left:
+        cli.main([command, name, "--nonsense"])
+    assert left.value.code == 2 and "--nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's file that is always full")
+def test_what_a_command_cannot_print_is_a_message():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "jaxloco", "--version"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (2, "jaxloco: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's file that is always full")
+def test_a_training_whose_log_file_is_full_goes_on(tmp_path):
+    words = ["cartpole", "--n-envs", "4", "--total-timesteps", "512", "--eval-episodes", "0", "--video-seconds", "0"]
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "jaxloco", "train", *words, "--out", str(tmp_path / "run")]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run" / "policy" / "policy.json").exists()
 
 
 def test_ctrl_c_before_training_ends_without_a_traceback(capsys, monkeypatch, trained):

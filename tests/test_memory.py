@@ -13,7 +13,7 @@ from training_helpers import tiny
 
 from jaxloco.errors import ConfigError
 from jaxloco.training import loop, memory, sharding, trainer
-from jaxloco.training.sharding import SHARED
+from jaxloco.training.sharding import SHARED, SPLIT
 
 
 def test_the_size_of_a_tree_is_that_of_its_arrays():
@@ -30,8 +30,11 @@ def test_the_estimate_is_near_what_xla_says_of_the_compiled_program(seeds):
     mesh, places = sharding.make_mesh(1), loop.places(agent.seeds)
     iterate = partial(loop.iterate, env, agent)
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    program = sharding.over_robots(iterate, mesh, (places, SHARED, SHARED), (places, SHARED), donate=(0,))
-    exact = memory.of_program(program.lower(shapes, number, number).compile())
+    nothing = sharding.over_robots(partial(loop.no_totals, env, agent), mesh, (places, SHARED), SPLIT)
+    own = jax.eval_shape(nothing, shapes, number)
+    kinds = (places, SPLIT, SHARED, SHARED)
+    program = sharding.over_robots(iterate, mesh, kinds, (places, SPLIT, SHARED), donate=(0,))
+    exact = memory.of_program(program.lower(shapes, own, number, number).compile())
     assert exact is not None and 0.7 <= memory.estimate(shapes, env, config) / exact <= 2.0
 
 

@@ -1,4 +1,6 @@
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,3 +148,61 @@ def test_without_tensorboardx_there_is_one_note_and_the_csv(tmp_path: Path, monk
     assert len(notes) == 1
     assert "pip install tensorboardX" in notes[0]
     assert read_metrics(tmp_path)["a"] == [1.0]
+
+
+@pytest.fixture
+def full_disk():
+    """Let files grow to a few bytes only, as on a full disk; call with False to make room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(full: bool = True) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600 if full else before[0], before[1]))
+
+    yield fill
+    fill(False)
+
+
+def test_rows_that_a_full_disk_does_not_take_are_told_once_and_written_when_there_is_room(tmp_path, full_disk) -> None:
+    notes: list[str] = []
+    with MetricsWriter(tmp_path, note=notes.append) as writer:
+        full_disk()
+        for step in range(100):
+            writer.write({STEP: step, f"term_{step // 50}": 1.0})
+            assert read_metrics(tmp_path)[STEP].tolist() == list(range(step + 1 - writer.lost))
+        assert 0 < writer.lost < 100
+        full_disk(False)
+        writer.write({STEP: 100})
+        assert writer.lost == 0
+    assert read_metrics(tmp_path)[STEP].tolist() == list(range(101))
+    assert len(notes) == 2 and all("File too large" in note for note in notes)
+    assert "no TensorBoard events" in notes[0] and "metrics.csv cannot be written" in notes[1]
+
+
+def test_rows_that_are_never_written_are_counted(tmp_path, full_disk) -> None:
+    with MetricsWriter(tmp_path, tensorboard=False, note=lambda _: None) as writer:
+        writer.write({STEP: 0})
+        full_disk()
+        for step in range(1, 200):
+            writer.write({STEP: step})
+    rows = read_metrics(tmp_path)[STEP]
+    assert 0 < writer.lost == 200 - len(rows) and (rows == np.arange(len(rows))).all()
+
+
+def test_events_that_a_full_disk_does_not_take_leave_those_before_readable(tmp_path, full_disk) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with MetricsWriter(tmp_path, note=lambda _: None) as writer:
+        full_disk()
+        for step in range(100):
+            writer.write({STEP: step, "a": step})
+        full_disk(False)
+    events = accumulator.EventAccumulator(str(tmp_path)).Reload().Scalars("a")
+    assert 3 < len(events) < 100 and [event.step for event in events] == list(range(len(events)))
+
+
+def test_a_resumed_run_knows_how_long_it_has_trained(tmp_path: Path) -> None:
+    write(tmp_path, [{STEP: step, "time/time_elapsed": step / 10} for step in (10, 20, 30)])
+    for resume_step, elapsed in ((None, 0.0), (20, 2.0), (5, 0.0)):
+        shutil.copy(tmp_path / "metrics.csv", tmp_path / "kept")
+        with MetricsWriter(tmp_path, resume_step=resume_step, tensorboard=False) as writer:
+            assert writer.elapsed == elapsed
+        shutil.copy(tmp_path / "kept", tmp_path / "metrics.csv")

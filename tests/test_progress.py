@@ -194,3 +194,18 @@ def test_on_a_real_terminal_the_cursor_comes_back_after_an_error() -> None:
     assert process.wait() == 3
     assert b"compiling" in output
     assert output.rfind(b"\x1b[?25h") > output.rfind(b"\x1b[?25l") >= 0
+
+
+class Gone(Terminal):
+    """A terminal that has been closed, or a log file on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+    flush = close = lambda self: self.write("")  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+def test_a_terminal_that_is_gone_does_not_end_what_is_shown_there(monkeypatch, on_a_terminal: bool) -> None:
+    monkeypatch.setattr(Gone, "isatty", lambda _: on_a_terminal)
+    run_everything(make_progress(stream=Gone()))

@@ -91,14 +91,14 @@ def finished(tmp_path_factory) -> tuple[RunFolder, dict, Recorder]:
     def compile_program(env, agent, config, *_):
         program = compiled(env, agent, config)
 
-        def iterate(state, count, total):
-            state, totals = program.iterate(state, count, total)
+        def go_on(state, own, count, total):
+            state, own, totals = program.go_on(state, own, count, total)
             if int(state.iteration) == 12:
                 loss = totals.update["train/value_loss"]
                 totals.update["train/value_loss"] = loss.at[broken - 4].set(np.nan)
-            return state, totals
+            return state, own, totals
 
-        return replace(program, iterate=iterate)
+        return replace(program, go_on=go_on)
 
     compiled = trainer.compile_program
     with mock.patch.object(trainer, "compile_program", compile_program):
@@ -139,6 +139,27 @@ def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tm
         shutil.rmtree(broken.seed(5).checkpoints / str(number))
     with pytest.raises(CheckpointError, match=r"no checkpoint of the same iteration \(seed 4: .*seed_4"):
         run("broken", 8, resume=True)
+
+
+@pytest.mark.slow
+def test_seeds_that_were_killed_before_all_had_a_checkpoint_start_from_the_beginning_together(tmp_path):
+    def run(name: str, resume: bool = False) -> tuple[RunFolder, Recorder]:
+        config = tiny(iterations=1, seed=4, seeds=2)
+        folder, recorder = RunFolder(tmp_path / name), Recorder()
+        folder.path.mkdir(exist_ok=True)
+        SeedsTrainer(config, folder, recorder, resume=resume).run()
+        return folder, recorder
+
+    straight, _ = run("straight")
+    for left in ("checkpoint", "folder"):
+        killed = RunFolder(tmp_path / left)
+        shutil.copytree(straight.path, killed.path, ignore=shutil.ignore_patterns("policy", "summary.json"))
+        shutil.rmtree(killed.seed(5).checkpoints if left == "checkpoint" else killed.seed(5).path)
+        _, recorder = run(left, resume=True)
+        assert f"{killed} has no checkpoint yet: starting from the beginning" in recorder.messages
+        for seed in (4, 5):
+            assert_equal_trees(*(trainer.load_run(folder.seed(seed))[3] for folder in (straight, killed)))
+            assert read_metrics(killed.seed(seed))["time/iterations"].tolist() == [1]
 
 
 @pytest.mark.slow
@@ -190,6 +211,7 @@ def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, c
     with pytest.raises(ConfigError, match="must be between 0 and"):
         tiny(seed=2**31 - 2, seeds=3)
     folder = RunFolder.at(tmp_path / "joint")
+    folder.summary.write_text("{}")
     with pytest.raises(ConfigError, match="has no run of seed 0"):
         SeedsTrainer(tiny(seeds=2), folder, Recorder(), resume=True).run()
     monkeypatch.setattr(trainer, "load_config", lambda _: tiny(seeds=1))

@@ -1,7 +1,12 @@
 """Training runs: known tasks are solved, metrics mean what they say, interruptions leave usable runs."""
 
 import json
+import os
+import pty
+import select
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +20,7 @@ import pytest
 from training_helpers import (
     Recorder,
     assert_equal_trees,
+    command,
     rows,
     shared_program,
     start,
@@ -23,16 +29,17 @@ from training_helpers import (
     train,
 )
 
-from jaxloco import cli
+from jaxloco import cli, whole_files
 from jaxloco.envs.env import Env
 from jaxloco.envs.observations import ObservationTerm
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.tasks import TASKS, recipe
-from jaxloco.training import evaluation, loop, trainer
+from jaxloco.training import evaluation, loop, metrics, trainer
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json
+from jaxloco.training.run_lock import RunLock
 from jaxloco.training.trainer import Program, Trainer
 
 EPISODE = 15
@@ -124,7 +131,7 @@ def shared(monkeypatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_is_usable(tmp_path, shared, number):
     before = signal.getsignal(number)
     path = tmp_path / "run"
@@ -176,6 +183,35 @@ def test_a_second_interruption_is_obeyed_at_once(tmp_path, shared):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a command on the terminal that is its standard input, as that terminal's own session."""
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_is_closed_is_saved_and_exported(tmp_path):
+    """The system then sends SIGHUP, and what is printed to the terminal fails."""
+    path = tmp_path / "run"
+    ours, its = pty.openpty()
+    words = command("cartpole", "--total-timesteps", "1e9", "--metrics-every", "20000", "--out", path)
+    words = [sys.executable, "-c", ON_TERMINAL, *words]
+    process = subprocess.Popen(words, stdin=its, stdout=its, stderr=its, start_new_session=True)
+    os.close(its)
+    while rows(path) < 2:
+        assert process.poll() is None
+        if select.select([ours], [], [], 0.05)[0]:
+            os.read(ours, 65536)
+    os.close(ours)
+    assert process.wait(180.0) == 0
+    summary = read_json(path / "summary.json")
+    assert summary["interrupted"] is True and Policy.load(path / "policy").verify() <= 1e-5
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.iterations()[-1] * recipe("cartpole").steps_per_iteration == summary["env_steps"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_saves_exports_and_reports_when_it_is_stopped(tmp_path, number):
@@ -191,7 +227,94 @@ def test_the_command_saves_exports_and_reports_when_it_is_stopped(tmp_path, numb
         assert checkpoints.iterations()[-1] * recipe("cartpole").steps_per_iteration == summary["env_steps"]
 
 
+def test_a_stop_does_not_wait_for_a_long_chunk_and_the_rows_after_it_are_those_of_an_undisturbed_run(tmp_path, shared):
+    """Calls of the program are short, whatever `metrics_every` says; what they count adds up to the same."""
+    config = tiny(metrics_every=6 * 32, checkpoint_every=12 * 32)
+    train(config, tmp_path / "straight")
+    path, run = tmp_path / "run", None
+
+    def slow(pace: trainer.Pace, count: int, seconds: float) -> None:
+        pace.most = 2
+        calls.append(count)
+        run._stop.requested = len(calls) == 2
+
+    calls: list[int] = []
+    run = Trainer(config, RunFolder.at(path), Recorder())
+    with mock.patch.object(trainer.Pace, "measured", slow):
+        summary = run.run()
+        assert calls == [1, 2] and summary["interrupted"] and summary["env_steps"] == 3 * 32
+        train(config, path, resume=True)
+        assert calls == [1, 2, 1, 2, 2, 2, 2]
+    again, straight = read_metrics(path), read_metrics(tmp_path / "straight")
+    assert again["time/iterations"].tolist() == [3, 6, 12] and straight["time/iterations"].tolist() == [6, 12]
+    for name in ("train/loss", "rollout/ep_rew_mean", "reward/alive", "time/total_timesteps"):
+        assert again[name][-1] == straight[name][-1]
+    assert_equal_trees(*(trainer.load_run(RunFolder(folder))[3] for folder in (path, tmp_path / "straight")))
+
+
+def test_a_call_lasts_about_a_second_and_one_iteration_at_least():
+    pace = trainer.Pace()
+    assert pace.most == 1
+    for count, seconds, most in ((1, 0.001, 10), (10, 0.01, 100), (100, 0.5, 200), (200, 4.0, 50), (1, 9.0, 1)):
+        pace.measured(count, seconds)
+        assert pace.most == most
+    assert pace.longest == 9.0
+
+
+def test_the_time_goes_on_after_a_resume(tmp_path, shared):
+    path = tmp_path / "run"
+    train(tiny(iterations=4), path)
+    table = (path / "metrics.csv").read_text().splitlines()
+    column = table[0].split(",").index("time/time_elapsed")
+    table[-1] = ",".join("1000.0" if i == column else cell for i, cell in enumerate(table[-1].split(",")))
+    (path / "metrics.csv").write_text("\n".join(table) + "\n")
+    train(tiny(iterations=6), path, resume=True)
+    elapsed = read_metrics(path)["time/time_elapsed"]
+    assert len(elapsed) == 6 and 1000.0 < elapsed[4] < elapsed[5] < 1500.0
+
+
+def test_a_folder_has_one_run_and_who_is_refused_takes_nothing_away(tmp_path, shared):
+    folder = RunFolder.at(tmp_path / "run")
+    with RunLock(folder), pytest.raises(ConfigError, match="in use by process"):
+        Trainer(tiny(), folder, Recorder()).run()
+    assert folder.path.is_dir()
+    Trainer(tiny(iterations=1), folder, Recorder()).run()
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    with pytest.raises(ConfigError, match="holds a run already; choose another folder, or go on with --resume"):
+        Trainer(tiny(), folder, Recorder()).run()
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
+
+
 # What goes wrong
+
+
+@pytest.mark.parametrize("name", ["policy", "curves.png", "summary.json", "metrics.csv"])
+def test_what_cannot_be_written_is_told_and_all_else_is_written(tmp_path, shared, monkeypatch, name):
+    """As on a full disk: what is named so cannot be moved to where it belongs, once the run has begun."""
+    full = OSError(28, "No space left on device")
+    moved: list[str] = []
+
+    def unless_full(move: Any) -> Any:
+        def moving(source: Any, target: Any) -> None:
+            moved.append(Path(target).name)
+            if moved[-1] == name and (name != "metrics.csv" or moved.count(name) > 1):
+                raise full
+            move(source, target)
+
+        return moving
+
+    monkeypatch.setattr(os, "replace", unless_full(os.replace))
+    monkeypatch.setattr(whole_files, "put_folder", unless_full(whole_files.put_folder))
+    if name == "metrics.csv":
+        monkeypatch.setattr(metrics, "_append", mock.Mock(side_effect=full))
+    path, recorder = tmp_path / "run", Recorder()
+    told = {"policy": "policy/", "curves.png": "curves"}.get(name, name)
+    with pytest.raises(JaxlocoError, match=f"not written: {told} .*jaxloco train --resume"):
+        Trainer(tiny(iterations=2), RunFolder.at(path), recorder).run()
+    assert any(text.startswith("warning: ") and "No space left on device" in text for text in recorder.messages)
+    there = {entry.name for entry in path.iterdir() if not entry.name.startswith("events")}
+    everything = {"config.json", "metrics.csv", "checkpoints", "policy", "summary.json", "curves.png"}
+    assert there == everything - ({name} - {"metrics.csv"})
 
 
 @pytest.mark.slow
@@ -209,14 +332,14 @@ def poisoned(steps: list[int]) -> Any:
         program = shared_program(env, agent, config)
         calls = iter(range(1000))
 
-        def iterate(state, count, total):
+        def go_on(state, own, count, total):
             if next(calls) in steps:
                 robots = state.robots.robots
                 physics = robots.physics._replace(qvel=robots.physics.qvel.at[2].set(jnp.inf))
                 state = state._replace(robots=state.robots._replace(robots=robots._replace(physics=physics)))
-            return program.iterate(state, count, total)
+            return program.go_on(state, own, count, total)
 
-        return replace(program, iterate=iterate)
+        return replace(program, go_on=go_on)
 
     return compile_program
 
@@ -243,12 +366,12 @@ def test_lost_contacts_are_counted_and_stop_the_run(tmp_path):
     def compile_program(env, agent, config, *_) -> Program:
         program = shared_program(env, agent, config)
 
-        def iterate(state, count, total):
+        def go_on(state, own, count, total):
             lost = 2.0 if int(state.iteration) == 3 else 0.0
-            state, totals = program.iterate(state, count, total)
-            return state, totals._replace(rollout=totals.rollout._replace(overflows=jnp.float32(lost)))
+            state, own, totals = program.go_on(state, own, count, total)
+            return state, own, totals._replace(rollout=totals.rollout._replace(overflows=jnp.float32(lost)))
 
-        return replace(program, iterate=iterate)
+        return replace(program, go_on=go_on)
 
     path = tmp_path / "run"
     with (
@@ -263,13 +386,13 @@ def test_a_diverged_update_stops_the_run_with_the_last_good_checkpoint(tmp_path)
     def compile_program(env, agent, config, *_) -> Program:
         program = shared_program(env, agent, config)
 
-        def iterate(state, count, total):
+        def go_on(state, own, count, total):
             if int(state.iteration) == 7:
                 params = jax.tree.map(lambda x: x * jnp.nan, state.learner.params)
                 state = state._replace(learner=state.learner._replace(params=params))
-            return program.iterate(state, count, total)
+            return program.go_on(state, own, count, total)
 
-        return replace(program, iterate=iterate)
+        return replace(program, go_on=go_on)
 
     path = tmp_path / "run"
     with (

@@ -11,10 +11,8 @@ import json
 import math
 import os
 import re
-import shutil
 import stat
 import struct
-import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -25,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from jaxloco import whole_files
 from jaxloco.errors import BundleError
 from jaxloco.onboard.spec import PolicySpec, check_schema, show
 
@@ -89,15 +88,15 @@ def write_bundle(folder: str | Path, spec: PolicySpec, arrays: Arrays, golden: A
     if folder.exists() and not _replaceable(folder):
         raise BundleError(f"{folder}: expected nothing or an older bundle to replace, found something else")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-    temporary.mkdir()
+    part = whole_files.temporary(folder)
+    part.mkdir()
     try:
         for name, content in files.items():
-            _write_file(temporary / name, content)
-        read_bundle(temporary)
-        _move_into_place(temporary, folder)
+            _write_file(part / name, content)
+        read_bundle(part)
+        whole_files.put_folder(part, folder)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        whole_files.remove(part)
     return folder
 
 
@@ -458,18 +457,3 @@ def _replaceable(folder: Path) -> bool:
         return False
     names = {path.name for path in folder.iterdir()}
     return not names or (POLICY_JSON in names and names <= {POLICY_JSON, POLICY_NPZ, GOLDEN_NPZ})
-
-
-def _move_into_place(temporary: Path, folder: Path) -> None:
-    """Rename `temporary` to `folder`; an older bundle is put aside first and deleted last."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = temporary.with_name(temporary.name + ".old")
-    folder.rename(old)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

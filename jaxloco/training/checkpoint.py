@@ -5,8 +5,12 @@ The last and the best one are kept.
 
 import json
 import logging
+import os
+import sys
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +23,7 @@ import tensorstore
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from jaxloco.errors import CheckpointError
+from jaxloco.whole_files import remove
 
 BEST = "rollout/ep_rew_mean"
 """The metric that decides which checkpoint is the best one."""
@@ -28,6 +33,16 @@ NO_SCORE = -3.0e38
 
 # Orbax logs pages of traceback; what goes wrong is said by the errors raised here.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+
+# So do the other writes of a save that has failed, to Orbax's event loop and after its end.
+def _drop_late_words(hook: Callable[[Any], object], unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
+
+
+sys.unraisablehook = partial(_drop_late_words, sys.unraisablehook)
+logging.getLogger("asyncio").addFilter(lambda record: "orbax-checkpoint-tmp" not in record.getMessage())
 
 
 class Checkpoints:
@@ -49,13 +64,30 @@ class Checkpoints:
             enable_async_checkpointing=not read_only,
             multiprocessing_options=_alone(),
         )
-        self.folder = folder
+        self.folder, self._place, self._file = folder, folder, -1
         try:
             if not read_only:
                 folder.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+                self._sweep()
+            self._place = self._plain_path()
+            self._manager = ocp.CheckpointManager(self._place, options=options)
         except Exception as error:  # whatever a damaged file makes Orbax raise
-            raise CheckpointError(f"{folder} cannot be opened: {_reason(error)}") from error
+            self._close_file()
+            raise CheckpointError(f"{folder} cannot be opened: {self._reason(error)}") from error
+
+    def _plain_path(self) -> Path:
+        """Return a path to the folder in which all characters are plain ones, where the system has such paths.
+
+        Orbax takes brackets, backslashes and some other characters for a pattern or an address, and finds nothing.
+        """
+        self._file = os.open(self.folder, os.O_RDONLY)
+        plain = Path(f"/proc/self/fd/{self._file}")
+        return plain if plain.is_dir() else self.folder.absolute()
+
+    def _close_file(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -63,7 +95,40 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._manager.close()
+        with suppress(Exception):  # `wait` has told of a checkpoint that could not be written
+            self._manager.close()
+        self._close_file()
+
+    def _sweep(self) -> None:
+        """Remove what killed or failed saves have left: on a full disk it would take the room of all that follows."""
+        for left in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            remove(left)
+
+    def check(self, iteration: int, like: Any, config: Mapping[str, Any]) -> None:
+        """Read a complete checkpoint as another process would, and compare it with what was saved.
+
+        Args:
+            iteration: Its number.
+            like: What was saved, or its shapes.
+            config: The configuration that was saved.
+
+        Raises:
+            CheckpointError: It cannot be read, or holds something else.
+        """
+        try:
+            with Checkpoints(self.folder, read_only=True) as again:
+                again.restore(like, config, iteration)
+        except CheckpointError as error:
+            raise CheckpointError(f"a checkpoint that was just written cannot be read back: {error}") from None
+
+    def holds(self, iteration: int) -> bool:
+        """Whether there is a complete checkpoint of this number on the disk."""
+        return (self.folder / str(iteration)).is_dir()
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        for iteration in self.iterations():
+            self._manager.delete(iteration)
 
     def save(self, iteration: int, state: Any, config: Mapping[str, Any], score: float | None) -> None:
         """Begin to write a checkpoint; returns as soon as the arrays are copied.
@@ -87,7 +152,8 @@ class Checkpoints:
         try:
             self._manager.save(iteration, args=args, metrics=metrics, force=True)
         except Exception as error:
-            what = f"checkpoint {iteration} could not be written: {_reason(error)}"
+            self._sweep()
+            what = f"checkpoint {iteration} could not be written: {self._reason(error)}"
             raise CheckpointError(f"{self.folder}: {what}") from error
 
     def wait(self) -> None:
@@ -99,7 +165,8 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise CheckpointError(f"{self.folder}: a checkpoint could not be written: {_reason(error)}") from error
+            self._sweep()
+            raise CheckpointError(f"{self.folder}: a checkpoint could not be written: {self._reason(error)}") from error
 
     def iterations(self) -> list[int]:
         """Return the numbers of the complete checkpoints, ascending."""
@@ -116,7 +183,7 @@ class Checkpoints:
             try:
                 scores[step] = float(self._manager.metrics(step)[BEST])
             except Exception as error:
-                what = f"its mean return cannot be read ({_reason(error)}); use the last one: --checkpoint last"
+                what = f"its mean return cannot be read ({self._reason(error)}); use the last one: --checkpoint last"
                 raise CheckpointError(f"{self.folder}/{step}: {what}") from error
         return max(scores, key=lambda step: scores[step]) if scores else None
 
@@ -157,14 +224,15 @@ class Checkpoints:
 
     def _read_leaves(self, number: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
         folder = self.folder / str(number)
+        place = self._place / str(number)
         checksums = self._read_json(number, "checksums", ocp.args.Composite(checksums=ocp.args.JsonRestore()))
         restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
         item = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
         try:
-            _read_through(folder / "state")
+            _read_through(place / "state")
             leaves = self._manager.restore(number, args=ocp.args.Composite(state=item))["state"]
         except Exception as error:
-            raise CheckpointError(f"{folder} cannot be read: {_reason(error)}") from error
+            raise CheckpointError(f"{folder} cannot be read: {self._reason(error)}") from error
         for name, expected in wanted.items():
             leaf = leaves.get(name)
             if not isinstance(leaf, jax.Array):
@@ -180,7 +248,15 @@ class Checkpoints:
         try:
             return dict(self._manager.restore(number, args=args)[item])
         except Exception as error:
-            raise CheckpointError(f"{self.folder}/{number}: its {item} cannot be read: {_reason(error)}") from error
+            raise CheckpointError(
+                f"{self.folder}/{number}: its {item} cannot be read: {self._reason(error)}"
+            ) from error
+
+    def _reason(self, error: Exception) -> str:
+        """Return the first line of an error; TensorStore and Orbax append pages to it."""
+        lines = str(error).partition(" See full TensorStore details")[0].splitlines()
+        line = lines[0][:300] if lines else type(error).__name__
+        return line.replace(str(self._place), str(self.folder))
 
 
 def _alone() -> Any:
@@ -195,12 +271,6 @@ def _score(metrics: Any) -> float:
     """Return what decides whether Orbax keeps a checkpoint; the least if its metrics are damaged."""
     score = metrics.get(BEST) if isinstance(metrics, Mapping) else None
     return float(score) if isinstance(score, int | float) else NO_SCORE
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error; TensorStore and Orbax append pages to it."""
-    lines = str(error).partition(" See full TensorStore details")[0].splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def _read_through(folder: Path) -> None:

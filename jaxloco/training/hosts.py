@@ -324,6 +324,11 @@ def from_first(tree: Any) -> Any:
     return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
+def number_of_first(number: int) -> int:
+    """Return the whole number of the first process, on every process; all must call it."""
+    return number if jax.process_count() == 1 else int(from_first(np.array(number, np.int32)))
+
+
 def any_of(flag: bool) -> bool:
     """Whether any process says so; all must call it."""
     return flag if jax.process_count() == 1 else bool(np.any(multihost_utils.process_allgather(np.array(flag))))

@@ -6,7 +6,7 @@ On several devices each runs this loop for its share of the robots: see `jaxloco
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -127,29 +127,36 @@ def state_of_seeds(states: Sequence[TrainState]) -> TrainState:
 
 
 def iterate(
-    env: Environment, agent: Agent, state: TrainState, count: jax.Array, total: jax.Array
-) -> tuple[TrainState, Totals]:
+    env: Environment, agent: Agent, state: TrainState, own: Totals, count: jax.Array, total: jax.Array
+) -> tuple[TrainState, Totals, Totals]:
     """Do `count` iterations of a run of `total`; to be run by `sharding.over_robots`, which maps the axis `ROBOTS`.
 
     Args:
         env: The environment of one robot (static).
         agent: The policy's static part.
         state: Where training stands, with this device's share of the robots.
+        own: What this device has counted before, which it goes on from; see `no_totals`.
         count: How many iterations to do, int32, ().
         total: Iterations of the whole run, which schedules and curricula refer to, int32, ().
 
     Returns:
-        The state after, and what the iterations add up to.
+        The state after; what this device has counted then; and what that adds up to on all devices.
     """
-    shapes = jax.eval_shape(partial(_iteration, env, agent), state, total)[1]
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def body(_: jax.Array, carry: tuple[TrainState, Totals]) -> tuple[TrainState, Totals]:
         state, totals = carry
         state, new = _iteration(env, agent, state, total)
         return state, jax.tree.map(jnp.add, totals, new)
 
-    return _over_devices(agent, *jax.lax.fori_loop(0, count, body, (state, zeros)))
+    state, counted = jax.lax.fori_loop(0, count, body, (state, jax.tree.map(lambda x: x[0], own)))
+    state, totals = _over_devices(agent, state, counted)
+    return state, jax.tree.map(lambda x: x[None], counted), totals
+
+
+def no_totals(env: Environment, agent: Agent, state: TrainState, total: jax.Array) -> Totals:
+    """Return the totals of no iterations on one device, each with a leading axis of one for the devices."""
+    shapes = jax.eval_shape(partial(_iteration, env, agent), state, total)[1]
+    return cast(Totals, jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), shapes))
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # traced once, though `iterate` needs its shapes too

@@ -2,20 +2,23 @@
 
 import csv
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from jaxloco.errors import ConfigError, short
 from jaxloco.text_files import read_text
+from jaxloco.training.events import EventsWriter
 from jaxloco.training.run_folder import RunFolder, write_text
 
 STEP = "time/total_timesteps"
-FIRST_COLUMNS = (STEP, "time/iterations", "time/time_elapsed")
-TENSORBOARD_FLUSH_SECONDS = 10
+ELAPSED = "time/time_elapsed"
+FIRST_COLUMNS = (STEP, "time/iterations", ELAPSED)
 
 
 class MetricsWriter:
@@ -23,6 +26,12 @@ class MetricsWriter:
 
     A metric may appear at any time: the file is then rewritten with one more column. Every row is with the
     system when `write` returns, so that a killed process leaves a file which `read_metrics` can read.
+
+    A training does not end because a row cannot be written, on a full disk: the row waits and is written with a later
+    one, and events end. Both are told once.
+
+    Attributes:
+        elapsed: `time/time_elapsed` of the last row that was kept on resuming, s; 0 without one.
     """
 
     def __init__(
@@ -40,17 +49,24 @@ class MetricsWriter:
             resume_step: Environment steps from which the run goes on: rows up to this one are kept, later
                 ones dropped. Without it, the file starts anew.
             tensorboard: Whether to write events, if tensorboardX is installed.
-            note: Told, once, that it is not.
+            note: Told, once each, what cannot be written.
+
+        Raises:
+            ConfigError: The rows to go on from cannot be read.
+            OSError: `metrics.csv` cannot be written; it is as it was before.
         """
         run = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
-        self._path = run.metrics_csv
+        self._path, self._note = run.metrics_csv, note
         self._columns = list(FIRST_COLUMNS)
         rows: list[dict[str, str]] = []
         if resume_step is not None and self._path.exists():
             columns, rows = _read_cells(self._path)
             self._columns += [name for name in columns if name not in self._columns]
             rows = [row for row in rows if float(row[STEP]) <= resume_step]
-        self._file: TextIO | None = self._write_anew(rows)
+        self.elapsed = float(rows[-1].get(ELAPSED) or 0.0) if rows else 0.0
+        self._waiting: list[dict[str, str]] = []
+        self._told = self._closed = False
+        self._file: FileIO | None = self._write_anew(rows)
         self._events = _open_events(run.log, resume_step, note) if tensorboard else None
 
     def write(self, metrics: Mapping[str, Any]) -> None:
@@ -64,34 +80,66 @@ class MetricsWriter:
         """
         if STEP not in metrics:
             raise ConfigError(f"metrics need {STEP!r}, the number of environment steps so far")
-        if self._file is None:
+        if self._closed:
             raise ValueError("this MetricsWriter is closed")
         values = {name: _scalar(name, value) for name, value in metrics.items()}
-        new = [name for name in values if name not in self._columns]
-        if new:
-            self._columns += new
-            self._file.close()
-            self._file = self._write_anew(_read_cells(self._path)[1])
-        self._file.write(self._line({name: repr(value) for name, value in values.items()}))
-        self._file.flush()
+        self._waiting.append({name: repr(value) for name, value in values.items()})
+        self._put_waiting()
         if self._events is not None:
-            for name, value in values.items():
-                if name != STEP:
-                    self._events.add_scalar(name, value, int(values[STEP]))
+            step = int(values.pop(STEP))
+            try:
+                self._events.write(step, values)
+            except OSError as error:
+                self._note(f"warning: no TensorBoard events from {step} env steps on: {error.strerror or error}")
+                self._events.close()
+                self._events = None
+
+    @property
+    def lost(self) -> int:
+        """How many rows could not be written."""
+        return len(self._waiting)
 
     def close(self) -> None:
-        """Flush and close both files; a second call does nothing."""
+        """Close both files, after a last try to write what waits; a second call does nothing."""
+        if self._closed:
+            return
+        self._put_waiting()
+        self._closed = True
+        if self._file is not None:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+    def _put_waiting(self) -> None:
+        """Write the rows that wait, as far as that is possible."""
+        new = [name for row in self._waiting for name in row if name not in self._columns]
+        try:
+            if new or self._file is None:
+                self._add_columns(list(dict.fromkeys(new)))
+            elif self._waiting:
+                _append(self._file, "".join(map(self._line, self._waiting)))
+            self._waiting.clear()
+        except OSError as error:
+            if not self._told:
+                self._note(
+                    f"warning: {self._path} cannot be written: {error.strerror or error}; the run goes on, and its "
+                    "rows are written as soon as that is possible"
+                )
+            self._told = True
+
+    def _add_columns(self, new: list[str]) -> None:
+        """Rewrite the file with more columns, and what waits."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        rows = _read_cells(self._path)[1]
+        self._columns += new
+        self._file = self._write_anew([*rows, *self._waiting])
 
-    def _write_anew(self, rows: Sequence[Mapping[str, str]]) -> TextIO:
+    def _write_anew(self, rows: Sequence[Mapping[str, str]]) -> FileIO:
         """Put the header and these rows in place of the file, and return it open for more."""
-        write_text(self._path, _line(self._columns) + "".join(self._line(row) for row in rows))
-        return open(self._path, "a", encoding="utf-8", newline="")
+        write_text(self._path, _line(self._columns) + "".join(map(self._line, rows)))
+        return open(self._path, "ab", buffering=0)
 
     def _line(self, row: Mapping[str, str]) -> str:
         return _line([row.get(name, "") for name in self._columns])
@@ -105,6 +153,21 @@ class MetricsWriter:
     ) -> None:
         """Close the files."""
         self.close()
+
+
+def _append(file: FileIO, text: str) -> None:
+    """Add whole lines to a file, or none.
+
+    Raises:
+        OSError: They cannot be written; the file is as it was before.
+    """
+    before, content = file.seek(0, os.SEEK_END), text.encode("utf-8")
+    try:
+        while content:
+            content = content[file.write(content) :]
+    except OSError:
+        file.truncate(before)
+        raise
 
 
 def read_metrics(path: RunFolder | str | Path) -> dict[str, np.ndarray]:
@@ -170,18 +233,12 @@ def _scalar(name: str, value: Any) -> float | int:
     return float(array) if array.dtype.kind == "f" else int(array)
 
 
-def _open_events(folder: Path, resume_step: int | None, note: Callable[[str], None]) -> Any:
-    """Return tensorboardX's writer, or None, with a note, where it is not installed."""
+def _open_events(folder: Path, resume_step: int | None, note: Callable[[str], None]) -> EventsWriter | None:
+    """Return the writer of events, or None, with a note, where there can be none."""
     try:
-        from tensorboardX import SummaryWriter  # type: ignore[import-untyped, unused-ignore]
+        return EventsWriter(folder, resume_step)
     except ImportError:
         note("only metrics.csv, no TensorBoard events: for those, pip install tensorboardX")
-        return None
-    purge_step = None if resume_step is None else resume_step + 1
-    # tensorboardX names files by the second: the suffix keeps a quick resume from overwriting the first part.
-    return SummaryWriter(
-        str(folder),
-        purge_step=purge_step,
-        flush_secs=TENSORBOARD_FLUSH_SECONDS,
-        filename_suffix=f".{resume_step or 0:012d}",
-    )
+    except OSError as error:
+        note(f"warning: no TensorBoard events: {error.strerror or error}")
+    return None

@@ -11,9 +11,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 from jaxloco.streams import never_fail
 
@@ -106,10 +106,29 @@ def make_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Progr
     """
     if quiet:
         return Progress()
-    stream = never_fail(stream or sys.stdout)
+    stream = cast(TextIO, _Lasting(never_fail(stream or sys.stdout)))
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return LiveProgress(stream)
     return PlainProgress(stream)
+
+
+class _Lasting:
+    """A stream of which whatever cannot be written is dropped: a lost terminal or a full disk does not end a run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Pace:

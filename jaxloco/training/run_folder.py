@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from jaxloco.errors import ConfigError, JaxlocoError, short
 from jaxloco.text_files import parse_json, read_text
-from jaxloco.whole_files import write_bytes
+from jaxloco.whole_files import sweep, write_bytes
 
 DEFAULT_ROOT = "runs"
 
@@ -77,13 +78,30 @@ class RunFolder:
             ConfigError: There is a run in it already, or it cannot be made.
         """
         run = cls(Path(path))
-        if run.config.exists():
-            raise ConfigError(f"{path} holds a run already; choose another folder, or go on with --resume {path}")
+        run.check_free()
         try:
             run.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot make the run folder {path}: {error.strerror or error}") from error
         return run
+
+    def check_free(self) -> None:
+        """Check that no run has begun here.
+
+        Raises:
+            ConfigError: One has.
+        """
+        if self.config.exists():
+            go_on = f"--resume {shlex.quote(str(self))}"
+            raise ConfigError(f"{self} holds a run already; choose another folder, or go on with {go_on}")
+
+    def has_results(self) -> bool:
+        """Whether a training has ended here, with what comes after it."""
+        return self.summary.exists() or self.policy.exists()
+
+    def sweep(self) -> None:
+        """Remove what killed processes have left half written; nobody else may write here meanwhile."""
+        sweep(self.path)
 
     def discard_if_unused(self) -> None:
         """Remove the folder, and that of its day, if nothing was learned there and nothing else is in it."""
@@ -91,7 +109,7 @@ class RunFolder:
         if learned or not self.path.is_dir():
             return
         entries = list(self.path.iterdir())
-        if all(entry.name in (self.config.name, self.checkpoints.name) for entry in entries):
+        if all(entry.name in (self.config.name, self.checkpoints.name, self.lock.name) for entry in entries):
             shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # other runs of that day
                 self.path.parent.rmdir()
@@ -171,6 +189,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def lock(self) -> Path:
+        """`run.lock`: who writes here, while somebody does."""
+        return self.path / "run.lock"
+
+    @property
     def metrics_csv(self) -> Path:
         """`metrics.csv`: one row per logging interval."""
         return self.path / "metrics.csv"
@@ -194,6 +217,11 @@ class RunFolder:
     def terrain(self) -> Path:
         """`terrain.png`: the terrain from above, if there is any."""
         return self.path / "terrain.png"
+
+    @property
+    def nan_dump(self) -> Path:
+        """`nan_dump.npz`: the first simulation that broke down, if any did."""
+        return self.path / "nan_dump.npz"
 
     @property
     def video(self) -> Path:
@@ -226,8 +254,8 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in one go, as `write_json` does."""
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # half a surrogate: of a path that is not UTF-8
+    """Write a text file in one go, as `write_json` does; bytes of a path that are no characters become escapes."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def read_json(path: str | Path, error: type[JaxlocoError] = ConfigError) -> dict[str, Any]:

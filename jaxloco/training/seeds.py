@@ -18,9 +18,10 @@ from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
+from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
-from jaxloco.training.run_folder import RunFolder, write_json
+from jaxloco.training.run_folder import RunFolder
 from jaxloco.training.statistics import bootstrap
 from jaxloco.training.trainer import Chunk, Program, Trainer
 from jaxloco.visual.plots import plot_seeds
@@ -29,21 +30,35 @@ FIGURES = ("survived", "passed", "return_mean", "seconds_mean")
 """What the joint summary tells of the evaluations."""
 
 
+class _Reports(Progress):
+    """The display of one of the seeds: messages alone, with its number."""
+
+    def __init__(self, report: Callable[[str], None], seed: int) -> None:
+        self._report, self._seed = report, seed
+
+    def message(self, text: str) -> None:
+        """Show one line if it is a warning."""
+        if text.startswith("warning: "):
+            self._report(f"warning: seed {self._seed}: {text.removeprefix('warning: ')}")
+
+
 class SeedRun(Trainer):
     """One of the seeds: its folder, metrics and checkpoints; the training itself is done for all of them."""
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, report: Callable[[str], None], *, resume: bool) -> None:
-        super().__init__(config, folder, Progress(), resume=resume)
+    def __init__(
+        self, config: TrainConfig, folder: RunFolder, report: Callable[[str], None], *, resume: bool, stop: Interrupt
+    ) -> None:
+        super().__init__(config, folder, _Reports(report, config.seed), resume=resume, stop=stop)
         self.failed = False
-        self._report = report
         self._score: float | None = None
 
     def join(self, trainer: Trainer) -> None:
         """Take environment and clock from the training of all seeds, and begin the folder."""
         self.env, self.n_devices, self.timings = trainer.env, trainer.n_devices, trainer.timings
-        self._stop = trainer._stop
         self.agent = replace(trainer.agent, seeds=None)
         self._begin()
+        if not self.folder.config.exists():  # killed before it was written
+            self._write_config()
 
     def take(self, chunk: Chunk, index: int, writer: MetricsWriter, checkpoints: Checkpoints) -> dict[str, float]:
         """Write this seed's share of some iterations, which are on the host; return its metrics."""
@@ -62,13 +77,15 @@ class SeedRun(Trainer):
             self._checkpoint(checkpoints, chunk.done, loop.state_of_seed(chunk.state, index), self._score)
         return metrics
 
+    def finish_checkpoint(self, checkpoints: Checkpoints, state: loop.TrainState) -> None:
+        """Wait for the last checkpoint, unless learning diverged."""
+        if not self.failed:
+            self._finish_checkpoint(checkpoints, state)
+
     def read(self, checkpoints: Checkpoints, iteration: int) -> loop.TrainState:
         """Read the checkpoint of an iteration."""
         like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
         return self._read(checkpoints, like, iteration)
-
-    def _warn(self, text: str) -> None:
-        self._report(f"warning: seed {self.config.seed}: {text}")
 
     def finish(self, state: loop.TrainState, learned: int, interrupted: bool) -> dict[str, Any]:
         """Evaluate, export and draw this seed."""
@@ -79,24 +96,15 @@ class SeedRun(Trainer):
 class SeedsTrainer(Trainer):
     """A run of several seeds."""
 
-    def run(self) -> dict[str, Any]:
-        """Train all seeds, then evaluate, export and draw each.
-
-        Returns:
-            What the joint `summary.json` holds.
-
-        Raises:
-            ConfigError: Something in the configuration cannot work; nothing has been compiled.
-            CheckpointError: The seeds to resume have no checkpoint in common, or one does not fit.
-            JaxlocoError: Learning diverged in every seed; or a policy could not be exported, all else is there.
-        """
+    def _run(self) -> dict[str, Any]:
+        """Train all seeds, then evaluate, export and draw each; return what the joint `summary.json` holds."""
         self._load()
         runs = [self._seed_run(index) for index in range(self.config.seeds)]
         self._begin()
-        for run in runs:
-            run.join(self)
         with ExitStack() as stack:
-            stack.enter_context(self._stop)
+            for run in runs:
+                stack.enter_context(run._holding_folder())
+                run.join(self)
             # Two of each seed: where a kill leaves a seed without its last one, all have the one before.
             checkpoints = [stack.enter_context(Checkpoints(run.folder.checkpoints, keep=2)) for run in runs]
             restored = self._restore_all(runs, checkpoints) if self.resume else None
@@ -111,15 +119,24 @@ class SeedsTrainer(Trainer):
         video = self.config.video_seconds if index == 0 else 0.0
         config = replace(self.config, seed=seed, seeds=1, video_seconds=video)
         folder = self.folder.seed(seed)
-        if self.resume and not folder.config.exists():
+        if self.resume and not folder.config.exists() and self.folder.has_results():
             raise ConfigError(f"{self.folder} has no run of seed {seed}: {folder.config} is missing")
-        folder = folder if self.resume else RunFolder.at(folder.path)
-        return SeedRun(config, folder, self.progress.message, resume=self.resume)
+        if self.resume:
+            folder.path.mkdir(exist_ok=True)
+        else:
+            RunFolder.at(folder.path)
+        return SeedRun(config, folder, self.progress.message, resume=self.resume, stop=self._stop)
 
-    def _restore_all(self, runs: Sequence[SeedRun], checkpoints: Sequence[Checkpoints]) -> loop.TrainState:
-        """Read the last checkpoints that all seeds have of the same iteration."""
+    def _restore_all(self, runs: Sequence[SeedRun], checkpoints: Sequence[Checkpoints]) -> loop.TrainState | None:
+        """Read the last checkpoints that all seeds have of the same iteration; None where there are none yet."""
         known = [each.iterations() for each in checkpoints]
         common = set[int].intersection(*map(set, known))
+        first_ones = all(iteration <= self._save for own in known for iteration in own)
+        if not all(known) and first_ones and not self.folder.has_results():
+            for own in checkpoints:  # of seeds that were quicker to write theirs
+                own.clear()
+            self._begin_anew()
+            return None
         if not common:
             found = "; ".join(
                 f"seed {run.config.seed}: {', '.join(map(str, own)) or 'none'}"
@@ -130,7 +147,7 @@ class SeedsTrainer(Trainer):
                 f"--resume {runs[0].folder}"
             )
         states = [run.read(own, max(common)) for run, own in zip(runs, checkpoints, strict=True)]
-        write_json(self.folder.config, self._plain)
+        self._write_config()
         self.progress.message(f"resuming after iteration {max(common)} of {self.config.iterations}")
         return loop.state_of_seeds(states)
 
@@ -142,13 +159,11 @@ class SeedsTrainer(Trainer):
         resume_step = first * per_iteration if self.resume else None
         self._stop.listen()
         with ExitStack() as stack:
-            writers = [
-                stack.enter_context(MetricsWriter(run.folder, resume_step=resume_step, note=self.progress.message))
-                for run in runs
-            ]
+            writers = [stack.enter_context(run._metrics_writer(resume_step)) for run in runs]
+            stack.enter_context(self._noticing())
             for chunk in self.chunks(program, state):
                 state = chunk.state
-                self._interrupted = self._stop.requested
+                self._interrupted = self._must_stop()
                 chunk = _on_the_host(replace(chunk, saved=chunk.saved or self._interrupted))
                 if chunk.saved:
                     self._wait_for(checkpoints, runs)
@@ -157,7 +172,8 @@ class SeedsTrainer(Trainer):
                 self.progress.update(chunk.done * per_iteration, _means(rows))
                 if all(run.failed for run in runs):
                     raise JaxlocoError("learning diverged in every seed; see the messages above")
-            self._wait_for(checkpoints, runs)
+            for run, own in zip(runs, checkpoints, strict=True):
+                run.finish_checkpoint(own, state)
         return state
 
     def _wait_for(self, checkpoints: Sequence[Checkpoints], runs: Sequence[SeedRun]) -> None:
@@ -172,11 +188,12 @@ class SeedsTrainer(Trainer):
                     one = loop.state_of_seed(state, index)
                     summaries[run.config.seed] = run.finish(one, self._learned, self._interrupted)
         done = [run for run in runs if not run.failed]
-        with self.progress.stage("drawing the curves of all seeds"):
+        with self.progress.stage("drawing the curves of all seeds"), self._writing("curves"):
             plot_seeds([read_metrics(run.folder) for run in done], self.folder.curves, control_dt=self.env.dt)
         failed = [run.config.seed for run in runs if run.failed]
         summary = self._joint_summary(summaries, failed, int(state.iteration))
         self._write_summary(summary)
+        self._lost |= {f"seed {run.config.seed}: {what}": why for run in runs for what, why in run._lost.items()}
         self.progress.summary(
             {
                 "seeds": self.config.seeds,
@@ -186,9 +203,7 @@ class SeedsTrainer(Trainer):
                 "run folder": str(self.folder),
             }
         )
-        for run in done:
-            if run._export_problem is not None:
-                raise run._export_problem
+        self._export_problem = next((run._export_problem for run in done if run._export_problem is not None), None)
         return summary
 
     def _joint_summary(

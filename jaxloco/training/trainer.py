@@ -1,8 +1,10 @@
 """A training run from its configuration to a finished run folder."""
 
+import errno
+import io
+import os
+import shlex
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,14 +29,23 @@ from jaxloco.learning.ppo import LearnerState
 from jaxloco.training import evaluation, hosts, loop, memory, sharding
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, at_level
+from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
 from jaxloco.training.rollout import Agent, Crash
 from jaxloco.training.run_folder import RunFolder, read_json, write_json
+from jaxloco.training.run_lock import RunLock
 from jaxloco.training.sharding import SHARED, SPLIT
 from jaxloco.visual.episode import render_episode
 from jaxloco.visual.plots import plot_curves, plot_terrain
+from jaxloco.whole_files import write_bytes
+
+CALL_SECONDS = 1.0
+"""How long a call of the compiled program takes at most, about; one iteration may take longer."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""What a disk says that does not take a file."""
 
 CHUNKS, CHECKPOINTS = 50, 5
 """Rows of metrics and checkpoints of a run whose configuration does not say otherwise."""
@@ -65,42 +76,23 @@ class Timings:
         return time.monotonic() - self.began
 
 
-class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop, once it listens; the second one is obeyed at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "Interrupt":
-        return self
-
-    def listen(self) -> None:
-        """Take the signals, until the end of the block."""
-        if threading.current_thread() is threading.main_thread() and not self._previous:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _: Any) -> None:
-        self.requested = True
-        signal.signal(number, self._previous[number])
-
-
 @dataclass(frozen=True)
 class Program:
     """The compiled pieces of a run.
 
     Attributes:
         initial_state: State before the first iteration.
-        iterate: (state, count, total) → (state, totals); takes the state's memory, wherever it lies.
+        go_on: (state, own, count, total) → (state, own, totals): `count` iterations; takes the state's memory, wherever
+            it lies. `own` is what the devices have counted before, None for nothing, and `totals` what it adds up to.
     """
 
     initial_state: TrainState
-    iterate: Callable[[TrainState, int, int], tuple[TrainState, loop.Totals]]
+    go_on: Callable[[TrainState, loop.Totals | None, int, int], tuple[TrainState, loop.Totals, loop.Totals]]
+
+    def iterate(self, state: TrainState, count: int, total: int) -> tuple[TrainState, loop.Totals]:
+        """Do so many iterations of a run of `total`; return the state after and what they add up to."""
+        state, _, totals = self.go_on(state, None, count, total)
+        return state, totals
 
 
 def effort_of(config: TrainConfig) -> sharding.Effort:
@@ -128,20 +120,22 @@ def compile_program(
     shapes = jax.eval_shape(start)
     hosts.everywhere("memory estimated", lambda: _check_memory(shapes, env, config, mesh.size))
     of_state = loop.places(agent.seeds)
-    places = (of_state, SHARED, SHARED)
+    places = (of_state, SPLIT, SHARED, SHARED)
     iterate = sharding.over_robots(
         partial(loop.iterate, env, agent),
         mesh,
         places,
-        (of_state, SHARED),
+        (of_state, SPLIT, SHARED),
         donate=(0,),
         effort=effort_of(config),
     )
     number = jax.ShapeDtypeStruct((), jnp.int32)
+    nothing = sharding.over_robots(partial(loop.no_totals, env, agent), mesh, (of_state, SHARED), SPLIT)
     reset = start.lower()
     with ThreadPoolExecutor(2) as beside:
         first = beside.submit(lambda: jax.block_until_ready(reset.compile()()))
-        program = beside.submit(iterate.lower(shapes, number, number).compile)
+        own = jax.eval_shape(nothing, shapes, number)
+        program = beside.submit(iterate.lower(shapes, own, number, number).compile)
         meanwhile()
         state, compiled = first.result(), program.result()
 
@@ -150,11 +144,15 @@ def compile_program(
         needed, share = exact * mesh.size // processes, mesh.size // processes
         hosts.everywhere("memory of the program known", lambda: memory.check(needed, share, config))
 
-    def run(state: TrainState, count: int, total: int) -> tuple[TrainState, loop.Totals]:
-        arguments = hosts.place((state, np.int32(count), np.int32(total)), sharding.placed(mesh, places))
-        return jax.block_until_ready(compiled(*arguments))
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), own)
 
-    return Program(state, run)
+    def go_on(
+        state: TrainState, own: loop.Totals | None, count: int, total: int
+    ) -> tuple[TrainState, loop.Totals, loop.Totals]:
+        given = (state, zeros if own is None else own, np.int32(count), np.int32(total))
+        return jax.block_until_ready(compiled(*hosts.place(given, sharding.placed(mesh, places))))
+
+    return Program(state, go_on)
 
 
 def _check_memory(shapes: TrainState | None, env: Environment, config: TrainConfig, n_devices: int) -> None:
@@ -232,21 +230,59 @@ class Chunk:
     saved: bool
 
 
-class Trainer:
-    """One training run."""
+@dataclass
+class Pace:
+    """How many iterations one call may do, so that a request to stop need not wait for long.
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, progress: Progress, *, resume: bool = False) -> None:
+    Attributes:
+        most: How many the next call may do.
+        longest: Seconds of the longest call.
+    """
+
+    most: int = 1
+    longest: float = 0.0
+
+    def measured(self, count: int, seconds: float) -> None:
+        """Take note of how long a call took; `most` grows tenfold at most."""
+        self.longest = max(self.longest, seconds)
+        self.most = max(1, min(int(CALL_SECONDS * count / max(seconds, 1e-9)), 10 * count))
+
+
+class Trainer:
+    """One training run.
+
+    Args:
+        config: What to train, and how.
+        folder: Where; no other process may write there meanwhile.
+        progress: Where it reports.
+        resume: Whether to go on with what is in the folder.
+        stop: Signals that stop it; those that come while it learns if not given.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        progress: Progress,
+        *,
+        resume: bool = False,
+        stop: Interrupt | None = None,
+    ) -> None:
         sharding.use_all_cores()
         self.config, self.folder, self.progress, self.resume = config, folder, progress, resume
         self.timings = Timings()
         self._plain = plain_config(config)
         self._chunk = self._every(config.metrics_every, CHUNKS)
         self._save = self._every(config.checkpoint_every, CHECKPOINTS)
-        self._stop = Interrupt()
+        self._stop = stop or Interrupt()
+        self._pace = Pace()
         self._interrupted = False
         self._crash_dumped = False
         self._warnings: list[str] = []
         self._export_problem: JaxlocoError | None = None
+        self._checked = False
+        self._elapsed = 0.0
+        self._lost: dict[str, str] = {}
         self._learned = 0
         self.timings.stages |= {"compile": 0.0, "training": 0.0}
 
@@ -263,21 +299,63 @@ class Trainer:
 
         Raises:
             ConfigError: Something in the configuration cannot work; nothing has been compiled.
-            CheckpointError: The run to resume does not fit.
-            JaxlocoError: Training diverged; the last checkpoint before it stays. Or the policy could not be exported;
-                everything else is there.
+            CheckpointError: The run to resume does not fit, or its checkpoints cannot be read.
+            JaxlocoError: Training diverged, and the last checkpoint before it stays; or something could not be written,
+                or the policy not exported, and everything else was.
         """
+        with self._stop, self._holding_folder():
+            summary = self._run()
+            self._check_lost(self._lost)
+            if self._export_problem is not None:
+                raise self._export_problem
+        return summary
+
+    def _run(self) -> dict[str, Any]:
         hosts.everywhere("task loaded", self._load)
         self._begin()
         place = hosts.texts(str(self.folder))[0]  # the others' own folders are thrown away
         clean = (lambda: None) if hosts.is_first() else partial(shutil.rmtree, self.folder.path, ignore_errors=True)
-        with self._stop:
-            with hosts.ending_when_lost(f"go on from the last checkpoint with --resume {place}", clean):
-                state = hosts.whole(self._train())
-            summary = self._finish(state) if hosts.is_first() else {}
-        if self._export_problem is not None:
-            raise self._export_problem
-        return summary
+        with hosts.ending_when_lost(f"go on from the last checkpoint with --resume {place}", clean):
+            state = hosts.whole(self._train())
+        return self._finish(state) if hosts.is_first() else {}
+
+    @contextmanager
+    def _holding_folder(self) -> Iterator[None]:
+        """Let nobody else write into the run's folder; of a new run that is refused, nothing is left."""
+        lock = RunLock(self.folder)
+        hosts.on_first("run folder locked", lock.acquire)
+        discard = self.folder.discard_if_unused if hosts.is_first() and not self.resume else lambda: None
+        try:
+            if not self.resume:
+                hosts.on_first("run folder free", self.folder.check_free)
+                self._stop.at_end.append(discard)
+            self._stop.at_end.append(lock.release)
+            try:
+                yield
+            except JaxlocoError:
+                discard()
+                raise
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """Go on where something cannot be written; that is told, and `run` ends with an error."""
+        try:
+            yield
+            self._lost.pop(what, None)
+        except OSError as error:
+            self._lost[what] = error.strerror or str(error)
+            self.progress.message(f"warning: {what} cannot be written: {self._lost[what]}; the run goes on")
+
+    def _check_lost(self, lost: Mapping[str, str]) -> None:
+        """Raise JaxlocoError if something could not be written."""
+        if lost:
+            names = ", ".join(f"{what} ({why})" for what, why in lost.items())
+            raise JaxlocoError(
+                f"{self.folder}: not written: {names}. Make room there; then this goes on from the last checkpoint and "
+                f"writes the rest: jaxloco train --resume {shlex.quote(str(self.folder))}"
+            )
 
     def _train(self) -> TrainState:
         with self._open_checkpoints() as checkpoints:
@@ -289,8 +367,14 @@ class Trainer:
             state = self._learn(program, restored or program.initial_state, checkpoints)
             with self.progress.stage("writing the last checkpoint"), self.timings.stage("checkpoint"):
                 if checkpoints is not None:
-                    self._warn_of_failure(checkpoints.wait)
+                    self._finish_checkpoint(checkpoints, state)
         return state
+
+    def _finish_checkpoint(self, checkpoints: Checkpoints, state: TrainState) -> None:
+        """Wait until the last checkpoint is written, and remember if it is not."""
+        self._warn_of_failure(checkpoints.wait)
+        if not checkpoints.holds(int(state.iteration)):
+            self._lost["the last checkpoint"] = "see above"
 
     def _is_trained(self, restored: TrainState) -> bool:
         """Whether nothing is left to learn; what comes after the training is done again, without compiling that."""
@@ -323,8 +407,11 @@ class Trainer:
 
     def _begin(self) -> None:
         if not self.resume:
-            write_json(self.folder.config, self._plain)
+            self._write_config()
         self._show_header()
+
+    def _write_config(self) -> None:
+        write_json(self.folder.config, self._plain)
 
     def _show_header(self) -> None:
         device = jax.devices()[0]
@@ -344,7 +431,11 @@ class Trainer:
         if warning := _warning_of_devices(self.config, self.env.engine, self.n_devices):
             self.progress.message(warning)
 
-    def _restore(self, checkpoints: Checkpoints | None) -> TrainState:
+    def _restore(self, checkpoints: Checkpoints | None) -> TrainState | None:
+        """Read the last checkpoint; None where the run was killed before its first one."""
+        if not hosts.any_of(checkpoints is not None and self._has_checkpoint(checkpoints)):
+            hosts.on_first("run begun anew", self._begin_anew)
+            return None
         like = jax.eval_shape(partial(loop.init_train_state, self.env, self.agent, self.config))
         read = hosts.on_first("checkpoint read", lambda: self._read(cast(Checkpoints, checkpoints), like))
         state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like) if read is None else read
@@ -352,11 +443,6 @@ class Trainer:
 
     def _read(self, checkpoints: Checkpoints, like: TrainState, iteration: int | None = None) -> TrainState:
         """Read a checkpoint, the last one if none is asked for, and keep the options that may change on resuming."""
-        if not checkpoints.iterations():
-            raise CheckpointError(
-                f"{self.folder.checkpoints}: there is no complete checkpoint to resume from; "
-                f"begin anew: jaxloco train {self.config.task.name}"
-            )
         wanted = {key: self._plain[key] for key in ("task", "ppo", "network", "n_envs", "seed")}
         wanted["engine"] = self.env.engine
         iteration, state = checkpoints.restore(like, wanted, iteration, _completed)
@@ -365,9 +451,26 @@ class Trainer:
                 f"{self.folder} has trained {iteration * self.config.steps_per_iteration} env steps already; "
                 f"--total-timesteps {self.config.total_timesteps} asks for fewer"
             )
-        write_json(self.folder.config, self._plain)
+        self._write_config()
         self.progress.message(f"resuming after iteration {iteration} of {self.config.iterations}")
         return cast(TrainState, state)
+
+    def _has_checkpoint(self, checkpoints: Checkpoints) -> bool:
+        """Whether there is one to go on from; a run that had some is not begun anew, which would destroy the rest."""
+        if checkpoints.iterations():
+            return True
+        metrics = self.folder.metrics_csv
+        rows = read_metrics(metrics)["time/iterations"] if metrics.exists() else np.zeros(0)
+        if self.folder.has_results() or (rows > self._save).any():
+            raise CheckpointError(
+                f"{self.folder.checkpoints}: there is no complete checkpoint to resume from; "
+                f"begin anew: jaxloco train {self.config.task.name}"
+            )
+        return False
+
+    def _begin_anew(self) -> None:
+        self._write_config()
+        self.progress.message(f"{self.folder} has no checkpoint yet: starting from the beginning")
 
     # Learning
 
@@ -378,7 +481,7 @@ class Trainer:
         resume_step = first * per_iteration if self.resume else None
         self.progress.training(total * per_iteration, first * per_iteration)
         self._stop.listen()
-        with MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as writer:
+        with self._metrics_writer(resume_step) as writer, self._noticing():
             for chunk in self.chunks(program, state):
                 state = chunk.state
                 metrics = self._metrics(chunk, chunk.totals)
@@ -386,19 +489,29 @@ class Trainer:
                 writer.write(metrics)
                 self.progress.update(chunk.done * per_iteration, metrics)
                 self._check_health(state.crash, metrics)
-                self._interrupted = hosts.any_of(self._stop.requested)
+                self._interrupted = self._must_stop()
                 if chunk.saved or self._interrupted:
                     self._checkpoint(checkpoints, chunk.done, state, score)
         return state
+
+    @contextmanager
+    def _metrics_writer(self, resume_step: int | None) -> Iterator[MetricsWriter]:
+        """Write metrics within a block; rows that are not written by its end are lost."""
+        with MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as writer:
+            self._elapsed = writer.elapsed
+            yield writer
+        if writer.lost:
+            self._lost[self.folder.metrics_csv.name] = f"its last {writer.lost} rows"
 
     def chunks(self, program: Program, state: TrainState) -> Iterator["Chunk"]:
         """Train, some iterations at a time, until the end or an interruption."""
         total, done = self.config.iterations, int(state.iteration)
         first, start = done, time.monotonic()
         while done < total and not self._interrupted:
-            count = min(self._chunk, total - done, self._save - done % self._save)
+            into = done % self._save
+            count = min(self._chunk - into % self._chunk, total - done, self._save - into)
             began = time.monotonic()
-            state, totals = program.iterate(state, count, total)
+            state, totals, count = self._go_on(program, state, count)
             done += count
             fps = count * self.config.steps_per_iteration / (time.monotonic() - began)
             saved = done % self._save == 0 or done == total
@@ -406,12 +519,31 @@ class Trainer:
             self._learned = (done - first) * self.config.steps_per_iteration
             yield Chunk(state, totals, count, done, fps, saved)
 
+    def _go_on(self, program: Program, state: TrainState, count: int) -> tuple[TrainState, loop.Totals, int]:
+        """Do `count` iterations in calls of about `CALL_SECONDS`; fewer, one at least, where the run is to stop."""
+        own, did = None, 0
+        while did < count and not (did and self._must_stop()):
+            part = min(hosts.number_of_first(self._pace.most), count - did)
+            began = time.monotonic()
+            with self._stop.deferring():
+                state, own, totals = program.go_on(state, own, part, self.config.iterations)
+            did += part
+            self._pace.measured(part, time.monotonic() - began)
+        return state, totals, did
+
+    def _noticing(self) -> AbstractContextManager[None]:
+        """Say that requests to stop are noticed within a block."""
+        return self._stop.noticing(lambda: 3.0 * self._pace.longest)
+
+    def _must_stop(self) -> bool:
+        return hosts.any_of(self._stop.requested)
+
     def _metrics(self, chunk: "Chunk", totals: loop.Totals) -> dict[str, float]:
         return loop.named_metrics(self.env, totals, chunk.count) | {
             "time/fps": chunk.fps,
             "time/iterations": chunk.done,
             "time/total_timesteps": chunk.done * self.config.steps_per_iteration,
-            "time/time_elapsed": self.timings.stages["training"],
+            "time/time_elapsed": self._elapsed + self.timings.stages["training"],
         }
 
     def _checkpoint(self, checkpoints: Checkpoints | None, done: int, state: TrainState, score: float | None) -> None:
@@ -419,23 +551,33 @@ class Trainer:
         if checkpoints is None:
             return
         origin = {**self._plain, "engine": self.env.engine}
-        self._warn_of_failure(partial(checkpoints.save, done, state, origin, score))
+        self._warn_of_failure(checkpoints.wait)
+        saved = self._warn_of_failure(partial(checkpoints.save, done, state, origin, score))
+        if saved and not self._checked and self._warn_of_failure(checkpoints.wait):
+            checkpoints.check(done, state, origin)
+            self._checked = True
 
-    def _warn_of_failure(self, write: Callable[[], None]) -> None:
-        """A full disk must not end a run: what was learned can still be exported, here or elsewhere."""
+    def _warn_of_failure(self, write: Callable[[], None]) -> bool:
+        """Write a checkpoint; a full disk must not end a run: what was learned can still be exported."""
         try:
             write()
         except CheckpointError as error:
             self.progress.message(f"warning: {error}; the run goes on, the checkpoints before it are intact")
+            return False
+        return True
 
     def _check_health(self, crash: Crash, metrics: Mapping[str, float]) -> None:
         """Dump the first simulation that broke down; stop if learning itself did."""
         if metrics["sim/nan_resets"] and not self._crash_dumped:
             self._crash_dumped = True
-            path = self.folder.path / "nan_dump.npz"
-            leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(crash.record))[0]
-            np.savez(path, **{jax.tree_util.keystr(key, simple=True, separator="/"): leaf for key, leaf in leaves})
-            self._warn(f"a simulation broke down and was reset; its state is in {path}")
+            path = self.folder.nan_dump
+            with self._writing(path.name):
+                leaves = jax.tree_util.tree_flatten_with_path(jax.device_get(crash.record))[0]
+                dump = {jax.tree_util.keystr(key, simple=True, separator="/"): leaf for key, leaf in leaves}
+                content = io.BytesIO()
+                np.savez(content, **dump)
+                write_bytes(path, content.getvalue())
+                self._warn(f"a simulation broke down and was reset; its state is in {path}")
         self._check_spread(metrics)
         if metrics.get(loop.OVERFLOWS):
             raise JaxlocoError(
@@ -480,14 +622,14 @@ class Trainer:
                     summary["evaluation"] = evaluation.summarize(self.env, episodes)
             self._write_summary(summary)  # before what may fail
             self._export(state, summary.get("evaluation"))
-            with self.progress.stage("drawing the curves"), self.timings.stage("curves"):
+            with self.progress.stage("drawing the curves"), self.timings.stage("curves"), self._writing("curves"):
                 curves.result()
         self._write_summary(summary)  # also before the video
         if self._stop.requested and not self._interrupted:
             self.progress.message("interrupted: no video")
         elif episodes is not None and self.config.video_seconds:
             with self.progress.stage("rendering the video"), self.timings.stage("video"):
-                make_video(self.env, episodes, self.folder.video, self.config.video_seconds, self.progress.message)
+                self._make_video(episodes)
         self._write_summary(summary)
         self.progress.summary(_short(summary, self.folder))
         return summary
@@ -504,9 +646,9 @@ class Trainer:
     def _export(self, state: TrainState, figures: Mapping[str, Any] | None) -> None:
         """Write the bundle; where that fails, keep what to say of it until all else is done."""
         try:
-            with self.progress.stage("exporting the policy"), self.timings.stage("export"):
+            with self.progress.stage("exporting the policy"), self.timings.stage("export"), self._writing("policy/"):
                 export_state(self.folder.policy, self.env, self.agent, self.config, state, figures)
-        except (JaxlocoError, OSError) as error:
+        except JaxlocoError as error:
             self._export_problem = JaxlocoError(
                 f"the policy could not be exported ({error}). What was learned is in {self.folder.checkpoints}; export "
                 f"it again: jaxloco export {self.folder}"
@@ -518,10 +660,22 @@ class Trainer:
         if isinstance(self.env.ground, GridGround):
             plot_terrain(self.env.ground.terrain, self.env.ground.grid, self.folder.terrain)
 
+    def _make_video(self, episodes: evaluation.Episodes) -> None:
+        """Render a video; one that nothing here can draw is not lost, one that the disk does not take is."""
+
+        def report(text: str) -> None:
+            self.progress.message(text)
+            for words in map(os.strerror, DISK_ERRORS):
+                if words in text:
+                    self._lost[self.folder.video.name] = words
+
+        make_video(self.env, episodes, self.folder.video, self.config.video_seconds, report)
+
     def _write_summary(self, summary: dict[str, Any]) -> None:
         summary["seconds"] = {name: round(value, 3) for name, value in self.timings.stages.items()}
         summary["wall_seconds"] = round(self.timings.wall, 3)
-        write_json(self.folder.summary, summary)
+        with self._writing(self.folder.summary.name):
+            write_json(self.folder.summary, summary)
 
     def _summary(self, state: TrainState) -> dict[str, Any]:
         seconds = self.timings.stages

@@ -1,5 +1,6 @@
 """Learning curves as one picture, and terrain as another."""
 
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxloco.terrain import HeightGrid, Terrain
 from jaxloco.training.statistics import bootstrap
+from jaxloco.whole_files import write_bytes
 
 STEP = "time/total_timesteps"
 REWARD = "reward/"
@@ -115,8 +117,7 @@ def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: st
         axis.set_axis_off()
     if not panels:
         axes[0].text(0.5, 0.5, "no metrics yet", ha="center", va="center", color=INK)
-    figure.savefig(path, format="png")
-    return Path(path)
+    return _write(figure, path)
 
 
 def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
@@ -160,7 +161,14 @@ def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
     scale.outline.set_visible(False)
     scale.set_label("height (m)", fontsize=9, color=INK)
     scale.ax.tick_params(labelsize=8, colors=INK)
-    figure.savefig(path, format="png")
+    return _write(figure, path)
+
+
+def _write(figure: Any, path: str | Path) -> Path:
+    """Write a picture in one go."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_bytes(path, picture.getvalue())
     return Path(path)
 
 

@@ -9,6 +9,7 @@ Software OpenGL is slow in what graphics cards do for nothing, so videos are dra
 
 import copy
 import functools
+import io
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.whole_files import temporary, write_bytes
 
 if TYPE_CHECKING:
     import mujoco
@@ -114,7 +116,7 @@ def render_video(
     if backend is None:
         return None
     path = Path(path)
-    part = path.with_name(f".{path.name}.part.mp4")
+    part = temporary(path)
     try:
         with _Screen(model, size, backend) as screen:
             _encode(film, screen, part, size)
@@ -174,7 +176,9 @@ def render_image(
     if path is not None:
         from matplotlib.image import imsave
 
-        imsave(path, picture, format="png")
+        content = io.BytesIO()
+        imsave(content, picture, format="png")
+        write_bytes(path, content.getvalue())
     return picture
 
 
@@ -495,7 +499,8 @@ def _writer(path: Path, drawn: tuple[int, int], size: tuple[int, int], fps: floa
     filters = "vflip" if drawn == size else f"vflip,scale={size[0]}:{size[1]}:flags=area"
     picture = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{drawn[0]}x{drawn[1]}", "-r", str(fps), "-i", "-"]
     codec = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-preset", "veryfast", "-movflags", "+faststart"]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *picture, "-vf", filters, *codec, str(path)]
+    output = ["-f", "mp4", f"file:{path}"]  # whatever is in its name
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *picture, "-vf", filters, *codec, *output]
     with tempfile.TemporaryFile() as words:
         encoder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words)
         assert encoder.stdin is not None

@@ -1,0 +1,76 @@
+"""TensorBoard events, written by the caller: no thread that could die, no queue that could fill."""
+
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class EventsWriter:
+    """One event file in a run's folder, in the format of TensorFlow's records.
+
+    Args:
+        folder: The run's folder.
+        resume_step: Environment steps from which the run goes on: TensorBoard then hides later ones that were written
+            before.
+
+    Raises:
+        ImportError: tensorboardX, which knows the messages, is not installed.
+        OSError: The file cannot be written.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+        from tensorboardX import record_writer
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self._messages, self._summary, self._checksum = event_pb2, summary_pb2.Summary, record_writer.masked_crc32c
+        # TensorBoard reads files in the order of their names; the steps tell those of one second apart.
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{resume_step or 0:012d}"
+        self._file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        try:
+            self._put(file_version="brain.Event:2")
+            if resume_step is not None:
+                self._put(step=resume_step + 1, session_log=begin)
+        except OSError:
+            self.close()
+            raise
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Add scalars at a number of environment steps.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        scalars = [self._summary.Value(tag=_tag(name), simple_value=value) for name, value in values.items()]
+        self._put(step=step, summary=self._summary(value=scalars))
+
+    def _put(self, **fields: Any) -> None:
+        """Hand an event to the system, whole or not at all: half a one would hide those behind it."""
+        record = self._record(self._messages.Event(wall_time=time.time(), **fields).SerializeToString())
+        before = os.fstat(self._file).st_size
+        try:
+            while record:
+                record = record[os.write(self._file, record) :]
+        except OSError:
+            os.ftruncate(self._file, before)
+            raise
+
+    def _record(self, data: bytes) -> bytes:
+        """Frame a message: its length, the data, and the masked checksum of each."""
+        length = struct.pack("<Q", len(data))
+        first, second = (struct.pack("<I", self._checksum(part)) for part in (length, data))
+        return length + first + data + second
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def _tag(name: str) -> str:
+    """Return a metric's name as TensorBoard takes it."""
+    return re.sub(r"[^-/\w.]", "_", name)

@@ -1,0 +1,107 @@
+"""One writer for a run folder: a lock with the name of the process that holds it."""
+
+import fcntl
+import json
+import os
+import socket
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from jaxloco.errors import ConfigError
+from jaxloco.training.run_folder import RunFolder
+
+
+class RunLock:
+    """Holds a run folder within a block, in which leftovers of killed processes are swept first.
+
+    The system's lock on the file decides, and ends with the process that holds it, however that ends. Where the file
+    system has none, what the file says does: the lock of a process of this host that is gone is taken over.
+
+    Raises:
+        ConfigError: Another process holds it; says which one.
+        OSError: The file cannot be made.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder, self._file = folder, -1
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock, or say who has it."""
+        while self._file < 0:
+            file = os.open(self._folder.lock, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                self._check_free(file)
+                self._file = file if _is_at(file, self._folder.lock) else -1  # else its holder has just removed it
+            finally:
+                if self._file < 0:
+                    os.close(file)
+        self._sign()
+        self._folder.sweep()
+
+    def release(self) -> None:
+        """Let go of it; a second call does nothing."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            with suppress(OSError):
+                os.unlink(self._folder.lock)
+            os.close(file)
+
+    def _check_free(self, file: int) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            owner = _owner(file)
+        except OSError:  # this file system has no locks
+            owner = _owner(file)
+            if not owner or (owner.get("host") == socket.gethostname() and not _runs(owner.get("pid"))):
+                return
+        pid, host, since = (owner.get(key, "?") for key in ("pid", "host", "since"))
+        raise ConfigError(
+            f"{self._folder} is in use by process {pid} on host {host} since {since}; wait for its end, or write "
+            f"elsewhere with --out"
+        )
+
+    def _sign(self) -> None:
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        text = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": now})
+        with suppress(OSError):  # a full disk; the lock holds without a name too
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, text.encode(), 0)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _owner(file: int) -> dict[str, Any]:
+    """Return what the file says; nothing if its owner has not written that yet."""
+    try:
+        owner = json.loads(os.pread(file, 4096, 0))
+    except (OSError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _runs(pid: Any) -> bool:
+    """Whether there is a process of this number on this host."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, TypeError, ValueError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
