@@ -884,7 +884,7 @@ def test_a_velocity_tasks_run_is_timed_and_judged(tmp_path: Path):
     own = velocity_run.VelocityOptions(episodes=2, full_episodes=1, stand_episodes=1, keep=str(tmp_path))
     result = velocity_run.run(words, own)
     assert result["wall_seconds"]["median"] > 0.0 and (tmp_path / "seed_0" / "policy").is_dir()
-    assert set(result["terms"]) == set(velocity_run.TERMS) and 0.0 <= result["survived_full"]["median"] <= 1.0
+    assert set(result["terms"]) == set(velocity_run.TERMS) and 0.0 <= result["survived_late"]["median"] <= 1.0
     assert all(result[name]["repetitions"] == 1 for name in velocity_run.PLAYED)
     assert "in the full model" in velocity_run.show(result)
     assert result["past_middle"] is None and result["over_seeds"]["yaw_rate"]["seeds"] == 1
