@@ -300,6 +300,11 @@ def _walks(key: str, worst: float, unit: str = "") -> Callable[[Result], Measure
     return read
 
 
+def _self_contacts(document: Result) -> Measured:
+    ratio = document["with_over_without"]
+    return Measured(_spread(ratio, ""), ratio["median"] >= 0.85)
+
+
 def _shown(read: Callable[[Result], Measured]) -> Callable[[Result], Measured]:
     """Show a figure without a judgement."""
     return lambda document: Measured(read(document).value, None)
@@ -541,6 +546,13 @@ REQUIREMENTS = (
         "velocity_run_humanoid",
         _HUMANOID,
         _walks("inside_late", 0.001, " of the time"),
+    ),
+    Requirement(
+        "its training env steps per second with self-collision ÷ without",
+        "≥ 0.85",
+        "self_contacts",
+        "jaxloco bench self-contacts",
+        _self_contacts,
     ),
     Requirement(
         "training env steps per second on a CPU, ours (native engine) ÷ Brax PPO (MJX), same environment",

@@ -27,6 +27,7 @@ from benchmarks import (
     parts,
     plots,
     raw_physics,
+    self_contacts,
     time_split,
     train_command,
     training_speed,
@@ -894,6 +895,15 @@ def test_a_velocity_tasks_run_is_timed_and_judged(tmp_path: Path):
     assert again["terms"] == result["terms"] and (tmp_path / "seed_0" / "summary.json").stat().st_mtime == trained
     with pytest.raises(JaxlocoError, match="seed_0 is a run of other settings"):
         velocity_run.run(words[2:], velocity_run.VelocityOptions(full_episodes=0, keep=str(tmp_path)))
+
+
+@pytest.mark.slow
+def test_a_training_with_self_collision_takes_turns_with_one_without():
+    result = self_contacts.run(self_contacts.ContactOptions(repetitions=1, iterations=1, warm_up=0))
+    assert result["contact_pairs"]["with"] > result["contact_pairs"]["without"] == 2
+    assert result["with_over_without"]["median"] > 0.0 and "with ÷ without" in self_contacts.show(result)
+    with pytest.raises(ConfigError, match=r"go1: its robot\.toml has no self_contacts"):
+        self_contacts.run(self_contacts.ContactOptions("go1-velocity"))
 
 
 def test_a_velocity_tasks_figures_are_judged_by_the_worst_seed():
