@@ -436,12 +436,16 @@ def test_an_actor_that_reads_what_the_robot_cannot_measure_is_refused_before_tra
 
 
 @pytest.mark.slow
-def test_an_export_that_fails_loses_nothing_and_says_how_to_export_again(tmp_path, shared):
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (JaxlocoError("an odd layer"), r"could not be exported .*an odd layer.* jaxloco export .*run"),
+        (OSError(28, "No space left on device"), r"not written: policy/ \(No space left .* --resume .*run"),
+    ],
+)
+def test_an_export_that_fails_loses_nothing_and_says_how_to_export_again(tmp_path, shared, problem, message):
     path = tmp_path / "run"
-    with (
-        mock.patch.object(trainer, "export", side_effect=OSError(28, "No space left on device")),
-        pytest.raises(JaxlocoError, match=r"could not be exported .*No space left.* jaxloco export .*run"),
-    ):
+    with mock.patch.object(trainer, "export", side_effect=problem), pytest.raises(JaxlocoError, match=message):
         train(tiny(eval_episodes=4), path)
     summary = read_json(path / "summary.json")
     assert summary["env_steps"] == 384 and summary["evaluation"]["episodes"] == 4

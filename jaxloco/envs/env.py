@@ -419,7 +419,7 @@ class Env:
     def _first_clock(self) -> ClockState | None:
         return clocks.start(self.spec.gait.rest) if self.spec.gait else None
 
-    def _next_clock(self, state: EnvState) -> ClockState | None:
+    def next_clock(self, state: EnvState) -> ClockState | None:
         """Return the clock in the next step, by the command that the policy has seen in this one."""
         if self.spec.gait is None or state.clock is None:
             return None
@@ -549,7 +549,7 @@ class Env:
 
     def _step(self, state: EnvState, action: jax.Array, sampler: Sampler) -> EnvState:
         push, force = (self.spec.pushes or NO_PUSHES).step(state.push, sampler, self.dt)
-        stages, clock = self.spec.action.pipeline, self._next_clock(state)
+        stages, clock = self.spec.action.pipeline, self.next_clock(state)
         pipeline, target = actions.apply(stages, state.pipeline, action, self._show(state.clock))
         actuation, acting = self.spec.actuation.step(state.actuation, target, state.draws, self.dt)
         controls = Controls(self._drive(acting), jnp.concatenate([force, self._supporting(state)]))

@@ -126,10 +126,14 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
 
     def advance(state: EnvState, moment: dict[str, Any]) -> tuple[EnvState, jax.Array]:
         push = PushState(moment["push"], left=jnp.float32(1e6), wait=jnp.float32(0.0))
-        commands = {name: entry._replace(value=moment["commands"][name]) for name, entry in state.commands.items()}
+        seen, next_seen = (
+            {name: entry._replace(value=moment[when][name]) for name, entry in state.commands.items()}
+            for when in ("commands", "next_commands")
+        )
+        clock = env.next_clock(state._replace(commands=seen))
         physics = state.physics._replace(qpos=moment["qpos"], qvel=moment["qvel"])
-        state = env.step(state._replace(physics=physics, push=push, commands=commands), moment["action"])
-        return state, state.observers["actor"].readings[0]
+        state = env.step(state._replace(physics=physics, push=push, commands=next_seen), moment["action"])
+        return state._replace(clock=clock), state.observers["actor"].readings[0]
 
     moments = jax.tree.map(_float32, _moments(scenario, record, actions))
     _, rows = jax.jit(lambda: jax.lax.scan(advance, first, moments))()
@@ -140,7 +144,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
 
 
 def _moments(scenario: Scenario, record: Record, actions: np.ndarray) -> dict[str, Any]:
-    """Return the state at the beginning of each step and what acts during it; and the command after it."""
+    """Return the state at the beginning of each step and what acts during it; and the command before and after it."""
     steps = len(actions)
     after = np.minimum(np.arange(1, steps + 1), scenario.steps - 1)
     return {
@@ -148,7 +152,8 @@ def _moments(scenario: Scenario, record: Record, actions: np.ndarray) -> dict[st
         "qvel": np.array([scenario.qvel, *record.qvel])[:steps],
         "push": scenario.pushes[:steps],
         "action": actions,
-        "commands": {name: values[after] for name, values in scenario.commands.items()},
+        "commands": {name: values[:steps] for name, values in scenario.commands.items()},
+        "next_commands": {name: values[after] for name, values in scenario.commands.items()},
     }
 
 
