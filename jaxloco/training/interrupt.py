@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -52,7 +52,7 @@ class Interrupt:
         self._previous: dict[int, Any] = {}
         self._watch: _Watch | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Interrupt":
         if self._owned:
             self._take()
         return self
