@@ -11,6 +11,9 @@ import numpy as np
 from benchmarks import common, cost, foreign_models, kills, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
+ENOUGH_SEEDS = 5
+"""With fewer a bootstrap interval is not what it says."""
+
 PAGE = common.ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- begin: jaxloco bench --page -->", "<!-- end: jaxloco bench --page -->"
 
@@ -316,6 +319,9 @@ def _over_seeds(term: str) -> Callable[[Result], Measured]:
     def read(document: Result) -> Measured:
         found = document["over_seeds"][term]
         low, high = found["interval_95"]
+        if found["seeds"] < ENOUGH_SEEDS:
+            few = f"{found['seeds']} seed{'s' if found['seeds'] > 1 else ''}, too few for an interval"
+            return Measured(f"{found['interquartile_mean']:g} ({few})", None)
         return Measured(f"{found['interquartile_mean']:g} ({low:g} to {high:g}, {found['seeds']} seeds)", None)
 
     return read

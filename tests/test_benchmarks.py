@@ -910,8 +910,10 @@ def test_a_velocity_tasks_figures_are_judged_by_the_worst_seed():
     document = {"terms": {"yaw_rate": common.spread([0.95, 0.93])}, "wall_seconds": common.spread([470.0, 490.0])}
     assert page._walks("yaw_rate", 0.93)(document).met and not page._walks("yaw_rate", 0.94)(document).met
     assert page._walks("yaw_rate", 0.94)(document).value == "0.93 (median 0.94, 2 runs)"
-    over = {"over_seeds": {"yaw_rate": velocity_run._over_seeds([0.9, 0.94, 0.95, 0.96])}}
+    over = {"over_seeds": {"yaw_rate": velocity_run._over_seeds([0.9, 0.94, 0.945, 0.95, 0.96])}}
     assert page._over_seeds("yaw_rate")(over).value.startswith("0.945 (0.9")
+    few = {"over_seeds": {"yaw_rate": velocity_run._over_seeds([0.9, 0.94])}}
+    assert page._over_seeds("yaw_rate")(few).value == "0.92 (2 seeds, too few for an interval)"
     assert page._walks("wall_seconds", 490.0, " s")(document) == page.Measured("490 s (median 480, 2 runs)", True)
     assert not page._walks("wall_seconds", 480.0, " s")(document).met
 
