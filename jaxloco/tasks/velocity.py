@@ -486,9 +486,6 @@ ANYMAL_C = replace(
         step_height=0.1,
         payload=(-4.0, 4.0),
     ),
-    # Heavy rotors filter what actions do from step to step, so a bonus for entropy makes them ever noisier (sigma
-    # 0.64), and the robot sways when told to stand.
-    ppo=replace(GO1.ppo, ent_coef=0.0005),
     network=WIDER,
     total_timesteps=6_000_000,
 )
