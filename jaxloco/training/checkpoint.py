@@ -236,7 +236,10 @@ class Checkpoints:
         for name, expected in wanted.items():
             leaf = leaves.get(name)
             if not isinstance(leaf, jax.Array):
-                raise CheckpointError(f"{folder}: {name.lstrip('.')} is not in it")
+                raise CheckpointError(
+                    f"{folder}: {name.lstrip('.')} is not in it: another version of jaxloco began this training; go on "
+                    "with that one, or train anew"
+                )
             if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
                 found, wants = f"{leaf.dtype}{leaf.shape}", f"{expected.dtype}{expected.shape}"
                 raise CheckpointError(f"{folder}: {name.lstrip('.')} is {found}, expected {wants}")
