@@ -3,7 +3,7 @@
 Imports MuJoCo and NumPy, not JAX.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -64,14 +64,19 @@ class Overlaps:
 
     def __str__(self) -> str:
         """Say it in a line."""
-        if not self.pairs:
-            return f"no two parts of the robot more than {1e3 * TOLERANCE:g} mm inside each other"
-        first = self.pairs[0]
-        return (
-            f"parts of the robot pass through each other: more than {1e3 * TOLERANCE:g} mm deep in "
-            f"{100 * self.share:.2g} % of the time, {1e3 * self.depth:.1f} mm at most; most often {first.geoms[0]} and "
-            f"{first.geoms[1]} ({100 * first.share:.2g} %)"
-        )
+        return in_words(self.figures())
+
+
+def in_words(figures: Mapping[str, Any]) -> str:
+    """Say `Overlaps.figures` in a line."""
+    if not figures["pairs"]:
+        return f"no two parts of the robot more than {1e3 * TOLERANCE:g} mm inside each other"
+    first = figures["pairs"][0]
+    return (
+        f"parts of the robot pass through each other: more than {1e3 * TOLERANCE:g} mm deep in "
+        f"{100 * figures['share']:.2g} % of the time, {1e3 * figures['depth']:.1f} mm at most; most often "
+        f"{first['geoms'][0]} and {first['geoms'][1]} ({100 * first['share']:.2g} %)"
+    )
 
 
 class SelfContacts:

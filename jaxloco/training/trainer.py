@@ -26,6 +26,7 @@ from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, policy_spec, versions
 from jaxloco.learning import ppo
 from jaxloco.learning.ppo import LearnerState
+from jaxloco.self_contact import in_words
 from jaxloco.training import evaluation, hosts, loop, memory, sharding
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, at_level
@@ -845,10 +846,8 @@ def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
     if figures:
         names = ["survived"] if figures["passed"] == figures["survived"] else ["survived", "passed"]
         lines |= {f"episodes {name}": f"{100 * figures[name]:.1f} % of {figures['episodes']}" for name in names}
-        overlap = figures.get("self_overlap", {"pairs": []})
-        if overlap["pairs"]:
-            deep = f"{100 * overlap['share']:.2g} % of the time, up to {1e3 * overlap['depth']:.1f} mm"
-            lines["parts inside each other"] = f"{deep}, first {' in '.join(overlap['pairs'][0]['geoms'])}"
+        if figures.get("self_overlap", {}).get("pairs"):
+            lines["self-collision"] = in_words(figures["self_overlap"])
     if summary["warnings"]:
         lines["warning"] = "; ".join(summary["warnings"])
     lines["policy"] = str(folder.policy)
