@@ -89,8 +89,8 @@ def configured(own: BraxOptions) -> Any:
     from jaxloco.tasks import recipe
 
     config = recipe(own.task)
-    ppo = replace(config.ppo, symmetry="none", update_precision="float32")
-    return replace(config, n_envs=own.n_envs or config.n_envs, ppo=ppo)
+    ppo = replace(config.algorithm, symmetry="none", update_precision="float32")
+    return replace(config, n_envs=own.n_envs or config.n_envs, algorithm=ppo)
 
 
 def turn(config: Any, engine: str, own: BraxOptions) -> Callable[[], object]:
@@ -123,7 +123,7 @@ def train_with_brax(config: Any, own: BraxOptions, between: Callable[[], None]) 
     from jaxloco.interop.brax import BraxEnv, wrap
 
     devices = 1 if jax.default_backend() == "cpu" else jax.local_device_count()  # XLA has threads on all cores
-    divisor = config.ppo.n_minibatches * devices
+    divisor = config.algorithm.n_minibatches * devices
     if config.n_envs % divisor:
         raise ConfigError(f"n_envs {config.n_envs}: must be a multiple of {divisor}")
     env = BraxEnv(config.task.spec().build(own.engine))
@@ -193,7 +193,7 @@ def brax_networks(config: Any, *, privileged: bool) -> Callable[..., Any]:
 
 def brax_options(config: Any) -> dict[str, Any]:
     """Return our options of robots, rollout and update under Brax's names."""
-    ppo = config.ppo
+    ppo = config.algorithm
     return {
         "num_envs": config.n_envs,
         "unroll_length": ppo.n_steps,

@@ -129,12 +129,12 @@ def train_there(config: Any, episodes: int) -> dict[str, float]:
 
         def step_wait(self) -> Any:
             observation, reward, done, infos = super().step_wait()
-            return observation, config.ppo.reward_scale * reward, done, infos
+            return observation, config.algorithm.reward_scale * reward, done, infos
 
     env = config.task.spec().build("auto")
     robots: Any = Scaled(GymVectorEnv(config.n_envs, env=env))
-    if config.ppo.normalize_observation:
-        robots = VecNormalize(robots, norm_reward=False, clip_obs=config.ppo.observation_clip)
+    if config.algorithm.normalize_observation:
+        robots = VecNormalize(robots, norm_reward=False, clip_obs=config.algorithm.observation_clip)
     model = PPO("MlpPolicy", robots, device="cpu", seed=config.seed, **sb3_options(config))
     robots.reset()
     robots.step(np.zeros((config.n_envs, env.action_size)))  # compiles
@@ -147,9 +147,7 @@ def sb3_options(config: Any) -> dict[str, Any]:
     """Return Stable-Baselines3's options for one of our configurations."""
     import torch
 
-    from jaxloco.learning import ppo as learning
-
-    ppo, network = config.ppo, config.network
+    ppo, network = config.algorithm, config.network
     activations = {"elu": torch.nn.ELU, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "swish": torch.nn.SiLU}
     rate: Any = ppo.learning_rate
     if ppo.learning_rate_schedule == "linear":
@@ -159,7 +157,7 @@ def sb3_options(config: Any) -> dict[str, Any]:
     return {
         **{name: getattr(ppo, name) for name in shared},
         "learning_rate": rate,
-        "batch_size": learning.split_batch(ppo, config.n_envs)[1],
+        "batch_size": ppo.split_batch(config.n_envs)[1],
         "policy_kwargs": {
             "net_arch": {"pi": list(network.net_arch_pi), "vf": list(network.net_arch_vf)},
             "activation_fn": activations[network.activation_fn],

@@ -253,7 +253,7 @@ def ran_with(config: Any) -> dict[str, Any]:
     return {
         **devices(),
         "matmul_precision": config.matmul_precision,
-        "update_precision": config.ppo.update_precision,
+        "update_precision": config.algorithm.update_precision,
     }
 
 

@@ -44,7 +44,7 @@ def iterations_per_turn(asked: int, config: Any) -> int:
     """Return how many iterations a turn has: as many as asked for, or if 0 those between two expiries of spares."""
     from jaxloco.training import loop
 
-    return asked or loop.spare_iterations(config.ppo.n_steps)
+    return asked or loop.spare_iterations(config.algorithm.n_steps)
 
 
 def copied(state: Any) -> Any:
@@ -150,10 +150,9 @@ def _record(env: Any, agent: Any, state: Any) -> tuple[Any, Tape]:
     import jax.numpy as jnp
 
     from jaxloco.envs import batch
-    from jaxloco.learning import ppo
 
     trajectory = _rollout(env, agent, state, None)[1]
-    actions = ppo.environment_action(trajectory.action, networks=agent.networks)
+    actions = agent.networks.environment_action(trajectory.action)
 
     def step(robots: Any, given: Any) -> tuple[Any, Any]:
         after, ended = batch.step(env, robots, *given)
@@ -221,5 +220,6 @@ def _environment(env: Any, agent: Any, state: Any, tape: Tape) -> tuple[Any, Any
 def _rollout(env: Any, agent: Any, state: Any, _: Any) -> tuple[Any, Any]:
     from jaxloco.training.rollout import collect
 
-    robots, trajectory, *_ = collect(env, agent, state.learner, state.robots, state.crash, _keys(state))
+    start = (state.learner, state.robots, state.carry, state.crash)
+    robots, _, trajectory, *_ = collect(env, agent, *start, _keys(state))
     return robots, trajectory._replace(last_observation={})

@@ -43,7 +43,7 @@ def run(own: SplitOptions) -> dict[str, Any]:
         "task": own.task,
         "physics": choose_engine(own.physics),
         "n_envs": config.n_envs,
-        "symmetry": config.ppo.symmetry,
+        "symmetry": config.algorithm.symmetry,
         "motor_curves": own.motor_curves,
         "iterations_per_turn": parts.iterations_per_turn(own.iterations, config),
         "env_steps_per_second": {name: common.spread([1e6 / time for time in times[name]]) for name in stages},
@@ -106,10 +106,8 @@ def _refill(env: Any, state: Any, _: parts.Tape) -> tuple[Any, Any]:
 
 def _advantages(agent: Any, state: Any, tape: parts.Tape) -> tuple[Any, Any]:
     """Values, advantages and normalized observations of a rollout; what an update does before its epochs."""
-    from jaxloco.learning import ppo
-
     trajectory = tape.trajectory._replace(last_observation=state.robots.robots.observation)
-    return ppo._prepare(state.learner, trajectory, agent.config, agent.networks), ()
+    return agent.algorithm.prepare(state.learner, trajectory), ()
 
 
 def show(result: Mapping[str, Any]) -> str:

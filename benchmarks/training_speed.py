@@ -91,7 +91,7 @@ def run(own: SpeedOptions) -> dict[str, Any]:
         "physics": choose_engine(own.physics),
         "n_envs": config.n_envs,
         "net_arch": list(config.network.net_arch_pi),
-        "symmetry": config.ppo.symmetry,
+        "symmetry": config.algorithm.symmetry,
         "motor_curves": own.motor_curves,
         "iterations_per_turn": parts.iterations_per_turn(own.iterations, config),
         "env_steps_per_second": {name: common.spread(values) for name, values in speeds.items()},
@@ -113,11 +113,11 @@ def configured(own: LoopOptions) -> Any:
     from jaxloco.tasks import recipe
 
     config = recipe(own.task)
-    ppo = config.ppo if own.symmetry is None else replace(config.ppo, symmetry=own.symmetry)
+    ppo = config.algorithm if own.symmetry is None else replace(config.algorithm, symmetry=own.symmetry)
     network = config.network
     if own.net_arch:
         network = replace(network, net_arch_pi=own.net_arch, net_arch_vf=own.net_arch)
-    return replace(config, physics=own.physics, n_envs=own.n_envs or config.n_envs, ppo=ppo, network=network)
+    return replace(config, physics=own.physics, n_envs=own.n_envs or config.n_envs, algorithm=ppo, network=network)
 
 
 def described(own: LoopOptions, config: Any) -> Any:
@@ -170,7 +170,7 @@ def raw_steppers(training: common.Training, *names: str) -> dict[str, Callable[[
     """
     if training.env.engine != "native":
         return {}
-    simulation = training.env, training.state.robots.robots, training.config.ppo.n_steps
+    simulation = training.env, training.state.robots.robots, training.config.algorithm.n_steps
     return {name: raw_stepper(*simulation, bare=RAW[name]) for name in names}
 
 

@@ -123,7 +123,7 @@ def train(own: PrecisionOptions, precision: str) -> dict[str, Any]:
     from jaxloco.training import loop
 
     config = _recipe(own)
-    config = replace(config, ppo=replace(config.ppo, update_precision=precision))
+    config = replace(config, algorithm=replace(config.algorithm, update_precision=precision))
     training, rows, done = common.Training(config), [], 0
     began = time.perf_counter()
     for part in range(own.parts):

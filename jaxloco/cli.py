@@ -139,6 +139,7 @@ class RunOptions:
         out: Folder of the run; runs/<date>/<word>_<n> if not given.
         name: First part of the folder's name, instead of a random word.
         resume: Folder of a run to go on with; its configuration is used.
+        algorithm: What learns: ppo, vpg, reinforce, or options of your own, module:NAME. The recipe's if not given.
         quiet: Print nothing but errors.
         distributed: Train on several hosts; started once on each, with the same options.
         coordinator: Address and port of the first host; known under SLURM, Kubernetes and Open MPI.
@@ -149,6 +150,7 @@ class RunOptions:
     out: str | None = None
     name: str | None = None
     resume: str | None = None
+    algorithm: str | None = None
     quiet: bool = False
     distributed: bool = False
     coordinator: str | None = None
@@ -193,7 +195,7 @@ def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
         field = key.replace("-", "_")
         if word in ("--quiet", "--distributed"):
             values[field] = True
-        elif word.startswith("--") and field in ("out", "name", "resume", "coordinator", *_NUMBERS):
+        elif word.startswith("--") and field in ("out", "name", "resume", "algorithm", "coordinator", *_NUMBERS):
             value = text if equals else next(words, None)
             if value is None or (not equals and value.startswith("--")):
                 raise JaxlocoError(f"--{key} needs a value")
@@ -229,7 +231,7 @@ def _train(
     from jaxloco.training.trainer import Trainer, plain_config
 
     def read() -> "tuple[TrainConfig, RunFolder | None]":
-        return _resumed(own, arguments) if own.resume is not None else (_located(_new(arguments)), None)
+        return _resumed(own, arguments) if own.resume is not None else (_located(_new(own, arguments)), None)
 
     config, folder = hosts.everywhere("options read", read)
     if config.seeds > 1 and own.distributed:
@@ -249,12 +251,20 @@ def _train(
     return 0
 
 
-def _new(arguments: list[str]) -> "TrainConfig":
-    """Return the configuration of a new run; without a TASK, of that in the configuration of another run."""
-    stamps = [options.read_config_file(path).get("task_name") for path in options.config_files(arguments)]
-    named = [stamp for stamp in stamps if isinstance(stamp, str)]
-    task = _positional(arguments, "TASK", named[-1] if named else DEFAULT_TASK)
-    return _parse(recipe(task), arguments, f"train.py {task}")
+def _new(own: RunOptions, arguments: list[str]) -> "TrainConfig":
+    """Return the configuration of a new run; task and algorithm that are not given are those of a configuration file.
+
+    Raises:
+        JaxlocoError: There is no such task or algorithm.
+    """
+    from jaxloco.training.config import with_algorithm
+
+    files = [options.read_config_file(path) for path in options.config_files(arguments)]
+    said = {key: value for file in files for key, value in file.items() if isinstance(value, str)}
+    task = _positional(arguments, "TASK", said.get("task_name", DEFAULT_TASK))
+    algorithm = own.algorithm or said.get("algorithm")
+    default = with_algorithm(recipe(task), algorithm) if algorithm else recipe(task)
+    return _parse(default, arguments, f"train.py {task}")
 
 
 def _located(config: "TrainConfig") -> "TrainConfig":
@@ -275,6 +285,8 @@ def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunF
     task = _positional(arguments, "TASK", before.task.name)
     if task != before.task.name:
         raise JaxlocoError(f"{folder} is a run of {before.task.name!r}, not of {task!r}")
+    if own.algorithm not in (None, before.algorithm.place):
+        raise JaxlocoError(f"{folder} is a run of {before.algorithm.place!r}, not of {own.algorithm!r}")
     config = _parse(before, arguments, f"train.py --resume {shlex.quote(own.resume)}")
     if config.seeds != before.seeds:
         seeds = "one seed" if before.seeds == 1 else f"{before.seeds} seeds"
@@ -284,7 +296,7 @@ def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunF
 
 def _parse(default: Any, arguments: list[str], prog: str) -> Any:
     description = f"Train a policy. Tasks: {', '.join(TASKS)}."
-    stamps = {"task_name": default.task.name}
+    stamps = {"task_name": default.task.name, "algorithm": default.algorithm.place}
     return options.parse(default, arguments, prog=prog, description=description, stamps=stamps, beside=RunOptions())
 
 

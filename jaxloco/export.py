@@ -17,10 +17,9 @@ import jaxloco
 from jaxloco.envs import actions, clocks
 from jaxloco.envs.interface import Environment, PolicyInterface
 from jaxloco.envs.observations import Observer
-from jaxloco.learning import ppo
+from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
-from jaxloco.learning.ppo import LearnerState
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
 from jaxloco.onboard.spec import InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
 from jaxloco.training.rollout import Agent
@@ -155,24 +154,24 @@ def _answer(
     frequency = interface.clock_frequency or 0.0
 
     def advance(carry: Any, values: dict[str, jax.Array]) -> Any:
-        state, step, pipeline, action, target, ticking = carry
+        state, step, remembered, pipeline, action, target, ticking = carry
         clock = None if ticking is None else clocks.show(ticking, dt, frequency)
         known = {**values, **interface.feedback(action, target, clock)}
         first = observer.start(known, draws, None)
         following = observer.step(state, known, draws, None)
         state = jax.tree.map(lambda a, b: jnp.where(step > 0, b, a), first, following)
         observation = {"actor": observer.observation(state)}
-        config, networks = agent.config, agent.networks
-        output = ppo.policy_mean(learner.params, learner.normalizers, observation, networks=networks, config=config)
-        action = ppo.environment_action(output, networks=networks)
+        remembered, output = agent.algorithm.mode(learner, remembered, observation)
+        action = agent.networks.environment_action(output)
         pipeline, target = actions.apply(stages, pipeline, action, clock)
         ticking = None if ticking is None else clocks.step(ticking, dt, frequency, interface.rest, values)
-        return (state, step + 1, pipeline, action, target, ticking), (output, action, target)
+        return (state, step + 1, remembered, pipeline, action, target, ticking), (output, action, target)
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
     state = observer.start(zeros, draws, None)
     ticking = None if interface.clock_frequency is None else clocks.start(interface.rest)
-    carry = (state, jnp.int32(0), actions.initial_state(stages, size), still, still, ticking)
+    remembered = agent.networks.initial_carry()
+    carry = (state, jnp.int32(0), remembered, actions.initial_state(stages, size), still, still, ticking)
     _, (output, action, target) = jax.lax.scan(advance, carry, sequence)
     splits = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
     parts = jnp.split(target, splits, axis=-1)

@@ -22,6 +22,9 @@ from jaxloco.text_files import parse_json, parse_toml, read_text
 
 T = TypeVar("T")
 
+CALLED = "called"
+"""Metadata of a field whose key depends on what it holds: a function of that. Its own name is for Python only."""
+
 CONFIG_OPTION = "--config"
 CONFIG_HELP = "JSON or TOML file with settings; it comes over the defaults, and the options here over it."
 
@@ -84,7 +87,7 @@ def to_dict(instance: Any) -> dict[str, Any]:
     Raises:
         TypeError: A value is of a kind that a configuration cannot hold.
     """
-    return {f.name: _to_plain(getattr(instance, f.name), f.name) for f in dataclasses.fields(instance)}
+    return {key: _to_plain(getattr(instance, f.name), key) for key, f in _keys(instance, instance).items()}
 
 
 def from_dict(type_: type[T], data: Mapping[str, Any], source: str = "configuration", default: T | None = None) -> T:
@@ -175,6 +178,7 @@ def _parse_options(type_: type[T], default: T, arguments: Sequence[str], prog: s
 def _rules(constructors: Any) -> Any:
     """Return our tyro rules: 1e6 is an int, none is None, a protocol stands for its default's type."""
     registry = constructors.ConstructorRegistry()
+    being_named: list[Any] = []
 
     def primitive(info: Any) -> Any:
         if info.type is int:
@@ -197,13 +201,34 @@ def _rules(constructors: Any) -> Any:
 
     def struct(info: Any) -> Any:
         narrowed = _narrowed(info.type, info.default)
-        if narrowed is info.type or dataclasses.is_dataclass(info.type):
+        if narrowed is not info.type and not dataclasses.is_dataclass(info.type):
+            return constructors.ConstructorRegistry.get_struct_spec(dataclasses.replace(info, type=narrowed))
+        if narrowed in being_named or not _is_renamed(narrowed):
             return None
-        return constructors.ConstructorRegistry.get_struct_spec(dataclasses.replace(info, type=narrowed))
+        being_named.append(narrowed)  # the rule that is asked for comes after this one
+        spec = constructors.ConstructorRegistry.get_struct_spec(dataclasses.replace(info, type=narrowed))
+        being_named.remove(narrowed)
+        return _renamed(spec, {field.name: key for key, field in _keys(narrowed, info.default).items()})
 
     registry.primitive_rule(primitive)
     registry.struct_rule(struct)
     return registry
+
+
+def _is_renamed(type_: Any) -> bool:
+    """Whether fields of a dataclass have keys that are not their names."""
+    return dataclasses.is_dataclass(type_) and any(CALLED in field.metadata for field in dataclasses.fields(type_))
+
+
+def _renamed(spec: Any, keys: Mapping[str, str]) -> Any:
+    """Return tyro's description of a dataclass with its fields called by their keys."""
+    names = {key: name for name, key in keys.items()}
+    fields = tuple(dataclasses.replace(field, name=keys[field.name]) for field in spec.fields)
+
+    def instantiate(**values: Any) -> Any:
+        return spec.instantiate(**{names[key]: value for key, value in values.items()})
+
+    return dataclasses.replace(spec, fields=fields, instantiate=instantiate)
 
 
 def _int_from_text(text: str) -> int:
@@ -226,8 +251,8 @@ def _none_from_text(text: str) -> None:
 
 def _to_plain(value: Any, key: str) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: _to_plain(getattr(value, field.name), f"{key}.{field.name}") for field in fields}
+        fields = _keys(value, value).items()
+        return {name: _to_plain(getattr(value, field.name), f"{key}.{name}") for name, field in fields}
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, os.PathLike):
@@ -258,18 +283,20 @@ class _Reader:
     def dataclass(self, type_: Any, data: Any, key: str, default: Any) -> Any:
         if not isinstance(data, Mapping):
             raise self.wrong(key, "a table of settings", data)
-        fields = {field.name: field for field in dataclasses.fields(type_) if field.init}
+        fields = {name: field for name, field in _keys(type_, default).items() if field.init}
         for name in data:
             if name not in fields:
                 raise self.unknown(_join(key, str(name)), [_join(key, known) for known in fields])
         hints = _type_hints(type_)
+        names = {key: field.name for key, field in fields.items()}
         values = {
-            name: self.value(hints[name], data[name], _join(key, name), getattr(default, name, None)) for name in data
+            names[name]: self.value(hints[names[name]], given, _join(key, name), getattr(default, names[name], None))
+            for name, given in data.items()
         }
         for name, field in fields.items():
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-            if default is None and required and name not in values:
-                expected = _name_of(hints[name])
+            if default is None and required and field.name not in values:
+                expected = _name_of(hints[field.name])
                 raise ConfigError(f"{self.source}: {_join(key, name)} is missing; expected {expected}")
         try:
             return type_(**values) if default is None else dataclasses.replace(default, **values)
@@ -386,11 +413,22 @@ def _type_hints(type_: type) -> dict[str, Any]:
 def _dotted_keys(type_: type, default: Any, prefix: str = "") -> list[str]:
     """Return every key of a configuration, nested ones with dots."""
     keys: list[str] = []
-    for name, hint in _type_hints(type_).items():
-        value = getattr(default, name, None)
-        hint = _narrowed(_bare(hint), value)
+    hints = _type_hints(type_)
+    for name, field in _keys(type_, default).items():
+        value = getattr(default, field.name, None)
+        hint = _narrowed(_bare(hints[field.name]), value)
         key = _join(prefix, name)
         keys += _dotted_keys(cast(type, hint), value, key) if dataclasses.is_dataclass(hint) else [key]
+    return keys
+
+
+def _keys(type_: Any, default: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by key: by name, or by what the value in `default` is called."""
+    keys = {}
+    for field in dataclasses.fields(type_):
+        called = field.metadata.get(CALLED)
+        value = getattr(default, field.name, None) or (called and cast(Any, field.default_factory)())
+        keys[called(value) if called else field.name] = field
     return keys
 
 

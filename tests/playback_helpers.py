@@ -8,7 +8,6 @@ import jax
 
 from jaxloco.envs.env import Env
 from jaxloco.export import export
-from jaxloco.learning import ppo
 from jaxloco.tasks import recipe
 from jaxloco.training import loop
 from jaxloco.training.trainer import plain_config
@@ -22,6 +21,6 @@ def untrained_bundle(task: str, folder: Path, robot: str | None = None, **networ
     config = replace(config, network=replace(config.network, **network))
     env = Env(config.task.spec(), "native")
     agent = loop.make_agent(env, config)
-    learner = ppo.init_learner(jax.random.PRNGKey(0), agent.networks, config.ppo, env.observation_sizes)
+    learner = agent.algorithm.init(jax.random.PRNGKey(0), env.observation_sizes)
     provenance = {"config": plain_config(config), "checkpoint_step": 0, "evaluation": {}}
     return export(folder, env, agent, learner, task=task, provenance=provenance)

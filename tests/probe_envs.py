@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloco.learning import ppo
-from jaxloco.learning.networks import ActorCritic, NetworkConfig, make_actor_critic
-from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
+from jaxloco.learning.algorithm import Algorithm, AlgorithmConfig
+from jaxloco.learning.learner import LearnerState, Metrics, Trajectory, set_progress
+from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 
 
 class Transition(NamedTuple):
@@ -38,29 +38,17 @@ class Result(NamedTuple):
     """A trained learner, with what is needed to ask it questions."""
 
     learner: LearnerState
-    metrics: ppo.Metrics  # of every iteration
-    networks: ActorCritic
-    config: PPOConfig
+    metrics: Metrics  # of every iteration
+    algorithm: Algorithm
 
     def value(self, observation: list[list[float]], group: str = "actor") -> Array:
         """V of the observations, [len(observation)]."""
-        return ppo.value(
-            self.learner.params,
-            self.learner.normalizers,
-            {group: jnp.asarray(observation)},
-            networks=self.networks,
-            config=self.config,
-        )
+        return self.algorithm.value(self.learner, {group: jnp.asarray(observation)})
 
     def action(self, observation: list[list[float]]) -> Array:
         """The deterministic policy's action, [len(observation)]."""
-        return ppo.act_deterministic(
-            self.learner.params,
-            self.learner.normalizers,
-            {"actor": jnp.asarray(observation)},
-            networks=self.networks,
-            config=self.config,
-        )[:, 0]
+        _, sample = self.algorithm.mode(self.learner, (), {"actor": jnp.asarray(observation)})
+        return self.algorithm.networks.environment_action(sample)[:, 0]
 
 
 def rollout(
@@ -69,12 +57,11 @@ def rollout(
     key: Array,
     *,
     probe: Probe,
-    networks: ActorCritic,
-    config: PPOConfig,
+    algorithm: Algorithm,
 ) -> tuple[Array, Trajectory]:
     """Step all environments n_steps times; returns their states and the trajectory."""
-    step = partial(_rollout_step, learner=learner, probe=probe, networks=networks, config=config)
-    states, trajectory = jax.lax.scan(step, states, jax.random.split(key, config.n_steps))
+    step = partial(_rollout_step, learner=learner, probe=probe, algorithm=algorithm)
+    states, trajectory = jax.lax.scan(step, states, jax.random.split(key, algorithm.config.n_steps))
     return states, trajectory._replace(last_observation=jax.vmap(probe.observe)(states))
 
 
@@ -84,15 +71,13 @@ def _rollout_step(
     *,
     learner: LearnerState,
     probe: Probe,
-    networks: ActorCritic,
-    config: PPOConfig,
+    algorithm: Algorithm,
 ) -> tuple[Array, Trajectory]:
     act_key, reset_key = jax.random.split(key)
-    policy = (learner.params, learner.normalizers)
     observation = jax.vmap(probe.observe)(states)
-    noise = jax.random.normal(act_key, (states.shape[0], networks.action_dim))
-    action, log_prob = ppo.act(*policy, observation, noise, networks=networks, config=config)
-    after = jax.vmap(probe.step)(states, ppo.environment_action(action, networks=networks))
+    noise = jax.random.normal(act_key, (states.shape[0], algorithm.networks.action_dim))
+    _, action, log_prob = algorithm.act(learner, (), observation, noise)
+    after = jax.vmap(probe.step)(states, algorithm.networks.environment_action(action))
     final_observation = jax.vmap(probe.observe)(after.state)
     fresh = jax.vmap(probe.reset)(jax.random.split(reset_key, states.shape[0]))
     next_states = jnp.where((after.terminated | after.truncated)[:, None], fresh, after.state)
@@ -103,7 +88,7 @@ def _rollout_step(
         reward=after.reward,
         terminated=after.terminated,
         truncated=after.truncated,
-        truncation_value=ppo.value(*policy, final_observation, networks=networks, config=config),
+        truncation_value=algorithm.value(learner, final_observation),
         last_observation={},
     )
 
@@ -111,7 +96,7 @@ def _rollout_step(
 def train(
     probe: Probe,
     iterations: int,
-    config: PPOConfig,
+    config: AlgorithmConfig,
     network: NetworkConfig | None = None,
     n_envs: int = 32,
     seed: int = 0,
@@ -123,13 +108,14 @@ def train(
     dims = {group: x.shape[0] for group, x in observation.items()}
     network = network or NetworkConfig(net_arch_pi=(8,), net_arch_vf=(16,), activation_fn="tanh")
     networks = make_actor_critic(dims["actor"], dims.get("critic", dims["actor"]), 1, network)
-    learner = ppo.init_learner(key, networks, config, dims)
-    iteration = partial(_iteration, probe=probe, networks=networks, config=config)
+    algorithm = config.make(networks)
+    learner = algorithm.init(key, dims)
+    iteration = partial(_iteration, probe=probe, algorithm=algorithm)
     keys = jax.random.split(jax.random.fold_in(key, 1), iterations)
     progress_remaining = jnp.linspace(1.0, 0.0, iterations)
     loop = jax.jit(partial(jax.lax.scan, iteration))
     (learner, _), metrics = loop((learner, states), (keys, progress_remaining))
-    return Result(learner, metrics, networks, config)
+    return Result(learner, metrics, algorithm)
 
 
 def _iteration(
@@ -137,12 +123,11 @@ def _iteration(
     inputs: tuple[Array, Array],
     *,
     probe: Probe,
-    networks: ActorCritic,
-    config: PPOConfig,
-) -> tuple[tuple[LearnerState, Array], ppo.Metrics]:
+    algorithm: Algorithm,
+) -> tuple[tuple[LearnerState, Array], Metrics]:
     learner, states = carry
     key, progress_remaining = inputs
-    learner = ppo.set_progress(learner, progress_remaining)
-    states, trajectory = rollout(learner, states, key, probe=probe, networks=networks, config=config)
-    learner, metrics = ppo.update(learner, trajectory, config=config, networks=networks)
+    learner = set_progress(learner, progress_remaining)
+    states, trajectory = rollout(learner, states, key, probe=probe, algorithm=algorithm)
+    learner, metrics = algorithm.update(learner, trajectory)
     return (learner, states), metrics

@@ -711,8 +711,8 @@ def test_of_several_results_each_is_written(tmp_path: Path):
 def test_the_go1_benchmark_has_the_stated_size_and_switches():
     own = go1_speed.Go1Options(symmetry="none", motor_curves=False)
     config = training_speed.configured(own)
-    assert (config.n_envs, config.network.net_arch_pi, config.ppo.symmetry) == (1024, (128, 128), "none")
-    assert (config.ppo.n_epochs, config.ppo.n_minibatches) == (5, 4)
+    assert (config.n_envs, config.network.net_arch_pi, config.algorithm.symmetry) == (1024, (128, 128), "none")
+    assert (config.algorithm.n_epochs, config.algorithm.n_minibatches) == (5, 4)
     env = training_speed.described(own, config).build("native")
     assert env.physics.spec.motors is None and env.physics.spec.substeps == 5
     assert training_speed.described(go1_speed.Go1Options(), config).build("native").physics.spec.motors is not None
@@ -720,8 +720,8 @@ def test_the_go1_benchmark_has_the_stated_size_and_switches():
 
 def test_against_brax_both_update_in_the_same_precision():
     config = against_brax.configured(against_brax.BraxOptions())
-    assert config.ppo.update_precision == "float32" and config.matmul_precision == "highest"
-    assert config.ppo.symmetry == "none"
+    assert config.algorithm.update_precision == "float32" and config.matmul_precision == "highest"
+    assert config.algorithm.symmetry == "none"
     assert common.ran_with(config)["update_precision"] == "float32"
 
 
@@ -742,7 +742,7 @@ def test_stable_baselines3_gets_the_options_of_the_recipe():
         "pi": [32, 32],
         "vf": [32, 32],
     }
-    assert given["learning_rate"](1.0) == config.ppo.learning_rate and given["learning_rate"](0.0) == 0.0
+    assert given["learning_rate"](1.0) == config.algorithm.learning_rate and given["learning_rate"](0.0) == 0.0
 
 
 @pytest.mark.slow

@@ -351,7 +351,7 @@ def test_n_and_m_iterations_equal_n_a_restart_and_m_bit_for_bit(tmp_path):
     assert int(resumed.iteration) == 12
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), straight.learner.params, kept.learner.params)
     assert all(jax.tree.leaves(moved))  # so there was something to compare
-    assert float(straight.learner.learning_rate) != config.ppo.learning_rate
+    assert float(straight.learner.learning_rate) != config.algorithm.learning_rate
 
 
 def last_state(path: Path) -> tuple[int, dict[bytes, bytes]]:
@@ -404,12 +404,12 @@ def test_a_run_loads_on_another_engine_than_it_was_trained_on(finished):
     for engine in ("native", "mjx"):
         config, env, agent, state = trainer.load_run(RunFolder(finished), engine)
         assert env.physics.name == engine and int(state.iteration) == 4
-        assert agent.config == config.ppo
+        assert agent.config == config.algorithm
 
 
 def test_a_run_is_resumed_only_with_the_configuration_that_it_had(finished):
     config = tiny(iterations=4)
-    other = replace(config, ppo=replace(config.ppo, gamma=0.5), n_envs=2)
+    other = replace(config, algorithm=replace(config.algorithm, gamma=0.5), n_envs=2)
     with pytest.raises(CheckpointError, match=r"ppo.gamma was 0.9\d*, is now 0.5; n_envs was 4, is now 2"):
         train(other, finished, resume=True)
 

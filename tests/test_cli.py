@@ -293,9 +293,9 @@ def test_options_come_over_files_and_files_over_the_recipe(trained, tmp_path):
     ((config, folder, _),) = trained
     assert folder.path == Path("run")
     assert (config.n_envs, config.seed, config.total_timesteps) == (8, 2, 100_000)
-    assert (config.ppo.gamma, config.ppo.learning_rate) == (0.75, 1e-4)
+    assert (config.algorithm.gamma, config.algorithm.learning_rate) == (0.75, 1e-4)
     assert config.task.max_force == 3.0 and config.network.net_arch_pi == (5, 6)
-    assert config.ppo.n_epochs == recipe("cartpole").ppo.n_epochs
+    assert config.algorithm.n_epochs == recipe("cartpole").algorithm.n_epochs
 
 
 @pytest.mark.parametrize(

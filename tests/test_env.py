@@ -18,7 +18,6 @@ from jaxloco.envs.randomization import InitialState, Randomizer, scale_masses
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm, beyond
 from jaxloco.errors import JaxlocoError, UnknownNameError
-from jaxloco.learning import ppo
 from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.tasks import recipe
@@ -361,10 +360,10 @@ def break_robot(env: Env, state: BatchState) -> BatchState:
 def broken(request) -> tuple[BatchState, Rollout, Rollout]:
     """A rollout with one robot that breaks down, and the same one without."""
     config = PPOConfig(n_steps=8, n_minibatches=1)
-    agent = Agent(make_actor_critic(4, 4, 1, NetworkConfig((4,), (4,))), config)
+    agent = Agent(config.make(make_actor_critic(4, 4, 1, NetworkConfig((4,), (4,)))))
     with jax.numpy_dtype_promotion("standard"):  # MJX and Flax rely on promotion
         env = Env(spec(steps=100), request.param)
-        learner = ppo.init_learner(jax.random.PRNGKey(0), agent.networks, config, env.observation_sizes)
+        learner = agent.algorithm.init(jax.random.PRNGKey(0), env.observation_sizes)
         run = jax.jit(partial(collect, env, agent, learner))
         state = jax.jit(partial(batch.reset, env), static_argnums=1)(jax.random.PRNGKey(0), ROBOTS)
         keys, empty = jax.random.split(jax.random.PRNGKey(1), ROBOTS), no_crash(env, state)

@@ -12,10 +12,9 @@ from jaxloco.envs.env import Env
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.errors import ConfigError
 from jaxloco.export import export, policy_spec, versions
-from jaxloco.learning import ppo
+from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.normalization import update_statistics
-from jaxloco.learning.ppo import LearnerState
 from jaxloco.onboard import Policy, read_bundle
 from jaxloco.onboard.bundle import step_cost
 from jaxloco.tasks import TASKS, recipe
@@ -35,7 +34,7 @@ def upkie() -> Env:
 def learned(env: Env, config: TrainConfig, gain: float = 1.0, seed: int = 0) -> tuple[Agent, LearnerState]:
     """A policy with random numbers everywhere, where a fresh one has zeros and ones."""
     agent = loop.make_agent(env, config)
-    learner = ppo.init_learner(jax.random.PRNGKey(seed), agent.networks, config.ppo, env.observation_sizes)
+    learner = agent.algorithm.init(jax.random.PRNGKey(seed), env.observation_sizes)
     rng = np.random.default_rng(seed)
 
     def random(x: jax.Array) -> jax.Array:
@@ -55,7 +54,9 @@ def learned(env: Env, config: TrainConfig, gain: float = 1.0, seed: int = 0) -> 
 def configured(task: str = "upkie-balance", normalize: bool = True, **network: object) -> TrainConfig:
     config = recipe(task)
     network_config = NetworkConfig(net_arch_pi=(16, 8), net_arch_vf=(8,), **network)  # type: ignore[arg-type]
-    return replace(config, network=network_config, ppo=replace(config.ppo, normalize_observation=normalize), n_envs=4)
+    return replace(
+        config, network=network_config, algorithm=replace(config.algorithm, normalize_observation=normalize), n_envs=4
+    )
 
 
 def write(folder, env: Env, config: TrainConfig, agent: Agent, learner: LearnerState) -> Policy:
@@ -163,7 +164,7 @@ def test_numpy_and_the_environment_agree_at_every_step_of_an_episode(tmp_path, u
     policy = write(tmp_path / "policy", upkie, config, agent, learner)
 
     def step(state, _):
-        after = upkie.step(state, agent.act_deterministic(learner, state.observation))
+        after = upkie.step(state, agent.act_deterministic(learner, (), state.observation)[1])
         return after, (
             state.observers["actor"].readings[0],
             after.action,

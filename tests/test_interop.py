@@ -127,10 +127,10 @@ def test_a_foreign_environment_with_a_privileged_critic_is_learned_and_exported(
 
 def foreign_config(task: Any, iterations: int) -> TrainConfig:
     base = tiny()
-    ppo = replace(base.ppo, n_steps=16, n_minibatches=4, n_epochs=4, gamma=0.9, learning_rate=3e-3)
+    ppo = replace(base.algorithm, n_steps=16, n_minibatches=4, n_epochs=4, gamma=0.9, learning_rate=3e-3)
     ppo = replace(ppo, learning_rate_schedule="constant")
     steps = iterations * 16 * 16
-    return replace(base, task=task, ppo=ppo, n_envs=16, total_timesteps=steps, eval_episodes=4)
+    return replace(base, task=task, algorithm=ppo, n_envs=16, total_timesteps=steps, eval_episodes=4)
 
 
 def test_what_cannot_be_learned_from_is_refused_by_name():
@@ -155,7 +155,7 @@ def test_what_cannot_be_learned_from_is_refused_by_name():
         ForeignEnv(Other(), "x", 10)
     with pytest.raises(ConfigError, match="brings its own physics: leave out --physics mjx"):
         WalkTask("Walk").spec().build("mjx")
-    config = replace(recipe("brax:ant"), ppo=replace(recipe("brax:ant").ppo, symmetry="network"))
+    config = replace(recipe("brax:ant"), algorithm=replace(recipe("brax:ant").algorithm, symmetry="network"))
     with pytest.raises(ConfigError, match="does not say how its observations mirror"):
         loop.make_agent(walk(), config)
 
@@ -222,8 +222,8 @@ def test_the_configuration_of_a_foreign_run_is_read_back(tmp_path):
 def test_an_environment_of_brax_is_learned_by_our_trainer(tmp_path):
     task = BraxTask("inverted_pendulum", backend="generalized", episode_steps=100)
     config = replace(foreign_config(task, iterations=40), total_timesteps=20_000)
-    far = foreign.RECIPE.ppo.gamma  # who looks ten steps ahead drifts to the end of the rail, and falls there
-    config = replace(config, ppo=replace(config.ppo, gamma=far))
+    far = foreign.RECIPE.algorithm.gamma  # who looks ten steps ahead drifts to the end of the rail, and falls there
+    config = replace(config, algorithm=replace(config.algorithm, gamma=far))
     summary, _ = train(config, tmp_path / "run")
     assert summary["evaluation"]["seconds_mean"] > 3.9  # of 4 s; untrained it falls within 0.3 s
     assert Policy.load(tmp_path / "run" / "policy").verify() < 1e-5

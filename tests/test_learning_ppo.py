@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
-from jaxloco.learning import ppo
+from jaxloco.learning import batches, minibatches
+from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import ActorCritic, NetworkConfig, make_actor_critic
-from jaxloco.learning.normalization import init_statistics, update_statistics
-from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
+from jaxloco.learning.normalization import init_statistics, normalize, update_statistics
+from jaxloco.learning.ppo import PPO, PPOConfig
 from jaxloco.learning.symmetry import Reflection, Symmetry
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -25,12 +26,12 @@ FULL_BATCH = PPOConfig(n_steps=N_STEPS, n_minibatches=1, n_epochs=1)
 PLAIN_DESCENT = replace(FULL_BATCH, max_grad_norm=float("inf"), adam_eps=1e6, learning_rate=1e6)
 
 
-compiled_update = jax.jit(ppo.update, static_argnames=("config", "networks"))
-compiled_act = jax.jit(ppo.act, static_argnames=("config", "networks"))
+compiled_update = jax.jit(PPO.update, static_argnums=0)
+compiled_act = jax.jit(PPO.act, static_argnums=0)
 
 
 def init(config: PPOConfig) -> LearnerState:
-    return ppo.init_learner(jax.random.PRNGKey(0), NETWORKS, config, {"actor": DIM})
+    return PPO(config, NETWORKS).init(jax.random.PRNGKey(0), {"actor": DIM})
 
 
 def trajectory(
@@ -41,9 +42,7 @@ def trajectory(
     shape = (N_STEPS, N_ENVS)
     observation = {"actor": jax.random.normal(keys[0], (*shape, DIM))}
     noise = jax.random.normal(keys[1], (*shape, networks.action_dim))
-    action, log_prob = compiled_act(
-        state.params, state.normalizers, observation, noise, networks=networks, config=config
-    )
+    _, action, log_prob = compiled_act(PPO(config, networks), state, (), observation, noise)
     return Trajectory(
         observation=observation,
         action=action,
@@ -58,7 +57,7 @@ def trajectory(
 
 def update(config: PPOConfig, **changes: Any) -> tuple[LearnerState, dict[str, float]]:
     state = init(config)._replace(**changes)
-    state, metrics = compiled_update(state, trajectory(state, config), config=config, networks=NETWORKS)
+    state, metrics = compiled_update(PPO(config, NETWORKS), state, trajectory(state, config))
     return state, {name: float(value) for name, value in metrics.items()}
 
 
@@ -119,7 +118,7 @@ def test_loss_and_gradient_are_those_of_plain_numpy() -> None:
     config = replace(PLAIN_DESCENT, ent_coef=0.01, reward_scale=0.5)
     state = init(config)
     data = trajectory(state, config, log_prob_noise=0.3)
-    after, metrics = compiled_update(state, data, config=config, networks=NETWORKS)
+    after, metrics = compiled_update(PPO(config, NETWORKS), state, data)
     gradient = jax.tree.map(lambda a, b: np.asarray(a - b), state.params, after.params)
 
     params = jax.tree.map(lambda x: np.array(x, np.float64), state.params)
@@ -155,13 +154,13 @@ def test_value_clipping_stops_the_gradient_of_values_that_moved_too_far() -> Non
     observation = jnp.ones((1, DIM))
     v = NETWORKS.value(params, observation, learner=True)[0]
     scalars = jnp.stack([jnp.zeros(()), jnp.zeros(()), v + 3.0, v - 1.0])[None]  # log_prob, advantage, R, V_old
-    batch = ppo._Batch(observation, None, jnp.zeros((1, ACTIONS)), scalars, None)
-    loss = partial(ppo._loss, batch=batch, clip_range=jnp.array(0.2), networks=NETWORKS)
-    gradient, logs = jax.jit(jax.grad(partial(loss, config=config), has_aux=True))(params)
+    batch = batches.Batch(observation, None, jnp.zeros((1, ACTIONS)), scalars, None, None)
+    given = {"batch": batch, "clip_range": jnp.array(0.2)}
+    gradient, logs = jax.jit(jax.grad(partial(PPO(config, NETWORKS).loss, **given), has_aux=True))(params)
     assert float(logs["value_loss"]) == pytest.approx(3.5**2, rel=1e-5)
     assert all(np.all(g == 0) for g in jax.tree.leaves(gradient["critic"]))
     plain = replace(config, clip_range_vf=None)
-    gradient, logs = jax.jit(jax.grad(partial(loss, config=plain), has_aux=True))(params)
+    gradient, logs = jax.jit(jax.grad(partial(PPO(plain, NETWORKS).loss, **given), has_aux=True))(params)
     assert float(logs["value_loss"]) == pytest.approx(3.0**2, rel=1e-5)
     assert any(np.any(g != 0) for g in jax.tree.leaves(gradient["critic"]))
 
@@ -194,11 +193,11 @@ def test_linear_schedules_follow_the_progress_remaining() -> None:
         clip_range_schedule="linear",
         clip_range_final=0.1,
     )
-    state = ppo.set_progress(init(config), 0.25)
+    state = set_progress(init(config), 0.25)
     metrics = update(config, progress_remaining=state.progress_remaining)[1]
     assert metrics["train/learning_rate"] == pytest.approx(2e-3)
     assert metrics["train/clip_range"] == pytest.approx(0.15)
-    assert float(ppo.set_progress(state, -0.5).progress_remaining) == 0.0
+    assert float(set_progress(state, -0.5).progress_remaining) == 0.0
 
 
 def test_target_kl_stops_the_update_before_the_step_that_would_go_further() -> None:
@@ -219,12 +218,12 @@ def test_rollout_statistics_are_used_in_the_update_and_replaced_after_it() -> No
     state = init(config)._replace(normalizers={"actor": statistics})
     raw = trajectory(state, config)
     normalized = raw._replace(
-        observation={"actor": ppo.normalize(statistics, raw.observation["actor"])},
-        last_observation={"actor": ppo.normalize(statistics, raw.last_observation["actor"])},
+        observation={"actor": normalize(statistics, raw.observation["actor"])},
+        last_observation={"actor": normalize(statistics, raw.last_observation["actor"])},
     )
-    after, _ = compiled_update(state, raw, config=config, networks=NETWORKS)
+    after, _ = compiled_update(PPO(config, NETWORKS), state, raw)
     plain = replace(config, normalize_observation=False)
-    expected, _ = compiled_update(init(plain), normalized, config=plain, networks=NETWORKS)
+    expected, _ = compiled_update(PPO(plain, NETWORKS), init(plain), normalized)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after.params, expected.params)
     samples = np.concatenate([seen, np.asarray(raw.observation["actor"]).reshape(-1, DIM)])
     np.testing.assert_allclose(after.normalizers["actor"].mean, samples.mean(0), rtol=1e-4)
@@ -242,9 +241,9 @@ def test_rollout_statistics_are_used_in_the_update_and_replaced_after_it() -> No
 def test_update_works_with_every_kind_of_policy(network: NetworkConfig) -> None:
     networks = make_actor_critic(DIM, DIM, ACTIONS, network)
     config = replace(FULL_BATCH, ent_coef=0.01, learning_rate_schedule="adaptive", target_kl=0.1)
-    state = ppo.init_learner(jax.random.PRNGKey(0), networks, config, {"actor": DIM})
+    state = PPO(config, networks).init(jax.random.PRNGKey(0), {"actor": DIM})
     data = trajectory(state, config, networks=networks)
-    after, metrics = compiled_update(state, data, config=config, networks=networks)
+    after, metrics = compiled_update(PPO(config, networks), state, data)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((after.params, metrics)))
     moved = jax.tree.map(lambda a, b: np.any(a != b), state.params, after.params)
     assert all(jax.tree.leaves(moved))
@@ -252,7 +251,7 @@ def test_update_works_with_every_kind_of_policy(network: NetworkConfig) -> None:
 
 def test_metrics_have_the_names_of_stable_baselines3_and_are_scalars() -> None:
     state = init(FULL_BATCH)
-    _, metrics = compiled_update(state, trajectory(state, FULL_BATCH), config=FULL_BATCH, networks=NETWORKS)
+    _, metrics = compiled_update(PPO(FULL_BATCH, NETWORKS), state, trajectory(state, FULL_BATCH))
     names = (
         "approx_kl clip_fraction clip_range entropy_loss explained_variance grad_norm learning_rate loss "
         "n_updates policy_gradient_loss std value_loss"
@@ -267,17 +266,17 @@ def test_update_compiles_once() -> None:
     @jax.jit
     def counted(state: LearnerState, data: Trajectory) -> LearnerState:
         traces.append(1)
-        return ppo.update(state, data, config=FULL_BATCH, networks=NETWORKS)[0]
+        return PPO(FULL_BATCH, NETWORKS).update(state, data)[0]
 
     state = init(FULL_BATCH)
     for progress in (1.0, 0.5, 0.0):
-        state = counted(ppo.set_progress(state, progress), trajectory(state, FULL_BATCH))
+        state = counted(set_progress(state, progress), trajectory(state, FULL_BATCH))
     assert len(traces) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000, 8192])
 def test_every_epoch_has_its_own_permutation(count: int) -> None:
-    orders = np.asarray(ppo._shuffled_orders(jax.random.PRNGKey(0), 2, count))
+    orders = np.asarray(minibatches.shuffled_orders(jax.random.PRNGKey(0), 2, count))
     np.testing.assert_array_equal(np.sort(orders, axis=1), np.stack([np.arange(count)] * 2))
     assert count < 10 or abs(np.corrcoef(orders)[0, 1]) < 0.2
 
@@ -296,9 +295,9 @@ def test_mini_batches_cut_to_the_size_of_a_cache_teach_the_same(monkeypatch, opt
     batch_size, numbers = 12, DIM + DIM + 5 + 4
     whole, whole_metrics = update(config)
     with monkeypatch.context() as patch:
-        patch.setattr(ppo, "CACHED_NUMBERS", 3 * numbers)
-        patch.setattr(ppo.jax, "default_backend", lambda: "cpu")
-        assert ppo._pieces(batch_size, NETWORKS) == 4
+        patch.setattr(minibatches, "CACHED_NUMBERS", 3 * numbers)
+        patch.setattr(minibatches.jax, "default_backend", lambda: "cpu")
+        assert minibatches.pieces(batch_size, NETWORKS) == 4
         jax.clear_caches()
         cut, cut_metrics = update(config)
     jax.clear_caches()
@@ -311,26 +310,26 @@ def test_mini_batches_cut_to_the_size_of_a_cache_teach_the_same(monkeypatch, opt
 )
 def test_pieces_are_equal_and_not_much_smaller_than_need_be(monkeypatch, samples, pieces) -> None:
     """60 001 is 29 times a prime: no pieces of about that size are equal."""
-    monkeypatch.setattr(ppo, "CACHED_NUMBERS", 20_000 * 15)
-    assert ppo._pieces(samples, NETWORKS) == pieces
+    monkeypatch.setattr(minibatches, "CACHED_NUMBERS", 20_000 * 15)
+    assert minibatches.pieces(samples, NETWORKS) == pieces
 
 
 def test_every_sample_is_in_every_mini_batch_equally_often() -> None:
     """1000 orders of 64 samples: each is in the first quarter 250 times, give or take 5 σ = 5 · 13.7."""
-    orders = ppo._shuffled_orders(jax.random.PRNGKey(0), 1000, 64)
+    orders = minibatches.shuffled_orders(jax.random.PRNGKey(0), 1000, 64)
     counts = np.bincount(np.asarray(orders[:, :16]).ravel(), minlength=64)
     assert np.all(np.abs(counts - 250) < 70)
 
 
 def test_mini_batches_that_do_not_fill_the_rollout_are_refused_with_ones_that_do() -> None:
-    assert ppo.split_batch(PPOConfig(n_steps=32, n_minibatches=4), 256) == (4, 2048)
-    assert ppo.split_batch(PPOConfig(n_steps=32, batch_size=64), 4) == (2, 64)
+    assert PPOConfig(n_steps=32, n_minibatches=4).split_batch(256) == (4, 2048)
+    assert PPOConfig(n_steps=32, batch_size=64).split_batch(4) == (2, 64)
     with pytest.raises(ConfigError, match=r"n_minibatches = 5 .* 8192 samples .* write n_minibatches = 4"):
-        ppo.split_batch(PPOConfig(n_steps=32, n_minibatches=5), 256)
+        PPOConfig(n_steps=32, n_minibatches=5).split_batch(256)
     with pytest.raises(ConfigError, match="write batch_size = 64"):
-        ppo.split_batch(PPOConfig(n_steps=32, batch_size=65), 4)
+        PPOConfig(n_steps=32, batch_size=65).split_batch(4)
     with pytest.raises(ConfigError, match="one sample"):
-        ppo.split_batch(PPOConfig(n_steps=1, n_minibatches=4), 4)
+        PPOConfig(n_steps=1, n_minibatches=4).split_batch(4)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +354,7 @@ def test_unknown_schedules_and_wrong_groups_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'linear'"):
         PPOConfig(learning_rate_schedule="liner")
     with pytest.raises(ConfigError, match="do not fit the networks"):
-        ppo.init_learner(jax.random.PRNGKey(0), NETWORKS, FULL_BATCH, {"actor": DIM, "critic": DIM + 1})
+        PPO(FULL_BATCH, NETWORKS).init(jax.random.PRNGKey(0), {"actor": DIM, "critic": DIM + 1})
     config = replace(FULL_BATCH, n_steps=N_STEPS + 1)
     with pytest.raises(ConfigError, match="n_steps = 7"):
         update(config)
@@ -371,9 +370,9 @@ def mirrored_update(mode: str, **options: Any) -> tuple[ActorCritic, LearnerStat
     config = replace(FULL_BATCH, symmetry=mode, **options)
     network = NetworkConfig((6,), (4,), activation_fn="tanh")
     networks = make_actor_critic(DIM, DIM, ACTIONS, network, MIRRORED, equivariant=mode == "network")
-    state = ppo.init_learner(jax.random.PRNGKey(0), networks, config, {"actor": DIM})
+    state = PPO(config, networks).init(jax.random.PRNGKey(0), {"actor": DIM})
     data = trajectory(state, config, networks=networks)
-    state, metrics = compiled_update(state, data, config=config, networks=networks)
+    state, metrics = compiled_update(PPO(config, networks), state, data)
     return networks, state, {name: float(value) for name, value in metrics.items()}
 
 
@@ -387,8 +386,9 @@ def test_learning_from_mirror_images_is_learning_from_twice_the_samples():
     config = replace(PLAIN_DESCENT, normalize_observation=False, normalize_advantage=False)
     state = init(config)
     data = trajectory(state, config)
-    batch = ppo._prepare(state, data, config, NETWORKS)
-    both = ppo._prepare(state, data, replace(config, symmetry="augmentation"), replace(NETWORKS, symmetry=MIRRORED))
+    batch = PPO(config, NETWORKS).prepare(state, data)
+    augmented = replace(config, symmetry="augmentation")
+    both = augmented.make(replace(NETWORKS, symmetry=MIRRORED)).prepare(state, data)
     count = N_STEPS * N_ENVS
     assert both.action.shape == (2 * count, ACTIONS)
     images = np.asarray(both.actor).reshape(N_ENVS, 2, N_STEPS, DIM)
@@ -420,7 +420,5 @@ def test_a_symmetric_network_stays_symmetric_whatever_it_learns():
 
 
 def test_symmetry_without_a_mirror_is_refused():
-    config = replace(FULL_BATCH, symmetry="loss")
-    state = init(config)
     with pytest.raises(ConfigError, match="symmetry = 'loss' needs networks with a mirror"):
-        ppo.update(state, trajectory(state, config), config=config, networks=NETWORKS)
+        replace(FULL_BATCH, symmetry="loss").make(NETWORKS)

@@ -1,7 +1,6 @@
 """One update of ours against one of Stable-Baselines3's own PPO: same weights, same rollout, same result."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloco.learning import ppo
+from jaxloco.learning.learner import LearnerState, Trajectory
 from jaxloco.learning.networks import NetworkConfig, Params, actor_layers, make_actor_critic
-from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
+from jaxloco.learning.ppo import PPO, PPOConfig
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -48,7 +47,7 @@ def rollout(state: LearnerState, config: PPOConfig) -> Trajectory:
     shape = (N_STEPS, N_ENVS)
     observation = {"actor": jax.random.normal(keys[0], (*shape, DIM))}
     noise = jax.random.normal(keys[1], (*shape, ACTIONS))
-    action, log_prob = ppo.act(state.params, {}, observation, noise, networks=NETWORKS, config=config)
+    _, action, log_prob = PPO(config, NETWORKS).act(state, (), observation, noise)
     return Trajectory(
         observation=observation,
         action=action,
@@ -121,12 +120,12 @@ def fill_buffer(model: Any, data: Trajectory, gamma: float) -> None:
 def test_update_equals_that_of_stable_baselines3(options: dict[str, Any]) -> None:
     config = PPOConfig(n_steps=N_STEPS, n_minibatches=1, n_epochs=1, normalize_observation=False)
     config = replace(config, **options)
-    state = ppo.init_learner(jax.random.PRNGKey(0), NETWORKS, config, {"actor": DIM})
+    state = PPO(config, NETWORKS).init(jax.random.PRNGKey(0), {"actor": DIM})
     data = rollout(state, config)
     model = sb3_model(config, state.params)
     fill_buffer(model, data, config.gamma)
     model.train()
-    after, metrics = jax.jit(partial(ppo.update, config=config, networks=NETWORKS))(state, data)
+    after, metrics = jax.jit(PPO(config, NETWORKS).update)(state, data)
 
     theirs = model.policy.state_dict()
     for name, ours in sb3_names(after.params).items():

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloco.learning import ppo
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.training import rollout
@@ -20,9 +19,9 @@ N_ENVS, SIZES = 3 * FEW, {"actor": 3, "critic": 5}
 @pytest.mark.parametrize("seeds", [None, 2])
 def test_the_value_of_a_truncated_episode_is_the_critics_for_any_number_of_them(seeds):
     config = PPOConfig()
-    agent = Agent(make_actor_critic(3, 5, 2), config, seeds)
+    agent = Agent(config.make(make_actor_critic(3, 5, 2)), seeds)
     keys = jax.random.split(jax.random.PRNGKey(0), seeds or 1)
-    init = jax.vmap(lambda key: ppo.init_learner(key, agent.networks, config, SIZES))
+    init = jax.vmap(lambda key: agent.algorithm.init(key, SIZES))
     learner = init(keys) if seeds else jax.tree.map(lambda x: x[0], init(keys))
     robots = N_ENVS * (seeds or 1)
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from training_helpers import tiny
 
 from jaxloco.envs.env import Env
 from jaxloco.errors import ConfigError
-from jaxloco.learning import ppo
+from jaxloco.learning.minibatches import minibatch_orders, shuffle_groups
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.training import loop, sharding, trainer
 from jaxloco.training.config import TrainConfig
@@ -87,12 +87,11 @@ def test_training_is_the_same_on_any_number_of_devices(on_one, n_devices):
     ("n_envs", "n_steps", "n_minibatches", "groups"), [(256, 32, 8, 8), (4, 8, 2, 4), (3, 8, 2, 1)]
 )
 def test_robots_are_shuffled_in_as_many_groups_as_fill_the_mini_batches(n_envs, n_steps, n_minibatches, groups):
-    assert ppo.shuffle_groups(PPOConfig(n_steps=n_steps, n_minibatches=n_minibatches), n_envs) == groups
+    assert shuffle_groups(n_envs, n_steps, n_minibatches) == groups
 
 
 def test_every_mini_batch_takes_the_same_share_of_each_group_and_every_sample_once():
-    loop_ = ppo._Loop(PPOConfig(n_epochs=2), None, 4, 2, None)  # type: ignore[arg-type]
-    orders = np.asarray(ppo._minibatch_orders(jax.random.PRNGKey(0), 64, loop_))
+    orders = np.asarray(minibatch_orders(jax.random.PRNGKey(0), 64, 2, 4, 2, None))
     assert orders.shape == (2, 4, 16)
     np.testing.assert_array_equal(np.sort(orders.reshape(2, 64)), [np.arange(64)] * 2)
     assert ((orders < 32).sum(axis=2) == 8).all()
@@ -102,13 +101,13 @@ def test_devices_that_cannot_share_the_robots_are_refused():
     with pytest.raises(ConfigError, match="n_devices 99: there are"):
         trainer.count_devices(config(99), "native")
     with pytest.raises(ConfigError, match=r"3 devices cannot share 8 robots .* use 2, or .* multiple of 3"):
-        ppo.shuffle_groups(PPOConfig(n_steps=8, n_minibatches=2), 8, 3)
+        PPOConfig(n_steps=8, n_minibatches=2).check_robots(8, 3)
     assert trainer.count_devices(replace(config(0), n_envs=1), "native") == 1
 
 
 @pytest.mark.parametrize(("n_envs", "n_devices", "groups"), [(64, 16, 16), (96, 6, 6), (64, 8, 8), (96, 2, 8)])
 def test_more_devices_or_other_numbers_of_them_have_a_group_each(n_envs, n_devices, groups):
-    assert ppo.shuffle_groups(PPOConfig(n_steps=8, n_minibatches=4), n_envs, n_devices) == groups
+    assert shuffle_groups(n_envs, 8, 4, n_devices) == groups
 
 
 def test_as_many_devices_as_can_share_the_robots_are_used_and_idle_ones_are_named(monkeypatch):

@@ -602,7 +602,7 @@ def short_run(terrain: Terrain) -> TrainConfig:
     return replace(
         base,
         task=replace(base.task, terrain=terrain, training_seconds=0.2),
-        ppo=replace(base.ppo, n_steps=8, n_minibatches=2, n_epochs=1),
+        algorithm=replace(base.algorithm, n_steps=8, n_minibatches=2, n_epochs=1),
         network=NetworkConfig(net_arch_pi=(8,), net_arch_vf=(8,)),
         n_envs=8,
         total_timesteps=8 * 8 * 6,

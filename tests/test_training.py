@@ -95,7 +95,7 @@ def test_a_run_that_nothing_disturbed_says_so(finished):
 
 def test_a_configuration_that_cannot_work_is_refused_before_anything_compiles(tmp_path, compilations):
     config = replace(tiny(), n_envs=3)  # 24 samples
-    config = replace(config, ppo=replace(config.ppo, n_minibatches=7))
+    config = replace(config, algorithm=replace(config.algorithm, n_minibatches=7))
     with compilations() as compiled, pytest.raises(ConfigError, match="n_minibatches"):
         train(config, tmp_path / "run")
     assert not {"init_train_state", "iterate"} & set(compiled)

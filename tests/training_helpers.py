@@ -35,11 +35,11 @@ def tiny(iterations: int = 12, **changes: Any) -> TrainConfig:
     """
     base = recipe("cartpole")
     adaptive = {"learning_rate": 1e-3, "learning_rate_schedule": "adaptive"}
-    ppo = replace(base.ppo, n_steps=8, n_minibatches=2, n_epochs=2, **(adaptive | changes.pop("ppo", {})))
+    ppo = replace(base.algorithm, n_steps=8, n_minibatches=2, n_epochs=2, **(adaptive | changes.pop("ppo", {})))
     config = replace(
         base,
         task=replace(base.task, episode_seconds=0.3),  # type: ignore[type-var]
-        ppo=ppo,
+        algorithm=ppo,
         network=NetworkConfig(net_arch_pi=(8,), net_arch_vf=(8,)),
         n_envs=4,
         eval_episodes=0,

@@ -100,6 +100,15 @@ def expire(state: BatchState, due: jax.Array) -> BatchState:
     return state._replace(spare_used=state.spare_used | due, spare_level=level, keys=keys)
 
 
+def begin_anew(env: Environment, state: BatchState) -> BatchState:
+    """Let all robots begin a fresh episode, wherever they are in theirs."""
+    state = _refill(env, state)
+    curriculum = state.robots.curriculum
+    robots = state.spare._replace(curriculum=curriculum)
+    used = jnp.ones_like(state.spare_used)
+    return BatchState(robots, state.spare, used, curriculum, _next(state.keys))
+
+
 def set_progress(state: BatchState, progress: jax.Array) -> BatchState:
     """Tell all robots how much of the training is done, (), 0 to 1."""
     robots = state.robots

@@ -440,7 +440,7 @@ PACKAGES: dict[str, Callable[..., BraxTask | PlaygroundTask]] = {"brax": BraxTas
 
 RECIPE = TrainConfig(
     task=BraxTask(),
-    ppo=PPOConfig(
+    algorithm=PPOConfig(
         n_steps=32,
         n_epochs=4,
         n_minibatches=8,

@@ -7,11 +7,14 @@ The value of what follows step t, the same in every estimator here:
          = V_{t+1}              where it goes on
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxloco.learning import collectives
 
 
 class _Step(NamedTuple):
@@ -90,6 +93,16 @@ def discounted_returns(
     following = _following_value(jnp.zeros_like(reward), terminated, truncated, truncation_value)
     steps = _Step(reward + gamma * following, gamma * (1.0 - ended.astype(reward.dtype)))
     return jax.lax.scan(_accumulate, last_value, steps, reverse=True)[1]
+
+
+def normalized_advantage(advantage: Array, axis_name: str | None) -> Array:
+    """Zero mean and unit (sample) deviation in each mini-batch, [n_minibatches, ...], over all devices."""
+    axes = tuple(range(1, advantage.ndim))
+    count = math.prod(advantage.shape[1:]) * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+    centred = advantage - collectives.mean(jnp.mean(advantage, axis=axes, keepdims=True), axis_name)
+    squares = collectives.mean(jnp.mean(jnp.square(centred), axis=axes, keepdims=True), axis_name)
+    variance = squares * (count / (count - 1))
+    return centred / (jnp.sqrt(variance) + 1e-8)
 
 
 def _accumulate(following: Array, step: _Step) -> tuple[Array, Array]:

@@ -1,8 +1,9 @@
-"""Actor and critic: two multilayer perceptrons that share nothing.
+"""Actor and critic: two multilayer perceptrons that share nothing; the actor's may stand on a recurrent cell.
 
 The parameters are a plain dictionary, the same for training, checkpoints and export:
 
-    {"actor":   {"params": {"Dense_0": {"kernel": [in, out], "bias": [out]}, "Dense_1": …}},
+    {"actor":   {"params": {"Dense_0": {"kernel": [in, out], "bias": [out]}, "Dense_1": …},
+                 "cell": …},               # of a recurrent actor; see `jaxloco.learning.recurrent`
      "critic":  {"params": {"Dense_0": …}},
      "log_std": [A]}                       # absent when `state_dependent_std`
 
@@ -21,9 +22,11 @@ from jax import Array
 
 from jaxloco.checks import check_finite
 from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.learning import distributions
 from jaxloco.learning.activations import ACTIVATIONS
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.perceptron import perceptron, plain_layers
+from jaxloco.learning.recurrent import GATES, CellCarry, Memory, cell_sequence, cell_step, init_cell, zero_carry
 from jaxloco.learning.symmetry import (
     NUMBER,
     Layer,
@@ -36,6 +39,10 @@ from jaxloco.learning.symmetry import (
 
 Params = dict[str, Any]
 
+
+MLP_KIND = "mlp"
+KINDS = (MLP_KIND, *GATES)
+"""Kinds of actors."""
 
 HIDDEN_GAIN = 2.0**0.5
 POLICY_GAIN = 0.01
@@ -55,10 +62,16 @@ class NetworkConfig:
     state_dependent_std: bool = field(default=False, metadata={"help": "the actor outputs log σ for each state"})
     squash_output: bool = field(default=False, metadata={"help": "bound actions by tanh instead of clipping them"})
     ortho_init: bool = field(default=True, metadata={"help": "orthogonal initial weights"})
+    kind: str = field(default=MLP_KIND, metadata={"help": f"of the actor: {', '.join(KINDS)}"})
+    rnn_hidden_size: int = field(default=128, metadata={"help": "size of a recurrent actor's memory"})
 
     def __post_init__(self) -> None:
         """Check every value."""
         check_finite(self)
+        if self.kind not in KINDS:
+            raise unknown_name("kind", self.kind, KINDS)
+        if not 1 <= self.rnn_hidden_size <= MOST_WIDTH:
+            raise ConfigError(f"rnn_hidden_size = {self.rnn_hidden_size}: must be from 1 to {MOST_WIDTH}")
         if self.activation_fn not in ACTIVATIONS:
             raise unknown_name("activation_fn", self.activation_fn, ACTIVATIONS)
         for name in ("net_arch_pi", "net_arch_vf"):
@@ -70,6 +83,11 @@ class NetworkConfig:
             if len(widths) > MOST_LAYERS:
                 raise ConfigError(f"{name} has {len(widths)} layers: must be at most {MOST_LAYERS}")
             object.__setattr__(self, name, widths)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the actor has a memory."""
+        return self.kind != MLP_KIND
 
 
 class MLP(nn.Module):
@@ -124,7 +142,7 @@ class ActorCritic:
 
     @property
     def actor(self) -> MLP:
-        """The actor's module: [..., actor_dim] to [..., A], or 2A when `state_dependent_std`."""
+        """The actor's module: [..., actor_dim], or what a cell gives, to [..., A]; 2A if `state_dependent_std`."""
         outputs = self.action_dim * (2 if self.config.state_dependent_std else 1)
         return self._mlp((*self.config.net_arch_pi, outputs), POLICY_GAIN)
 
@@ -136,10 +154,14 @@ class ActorCritic:
     def init(self, key: Array) -> Params:
         """Draw initial parameters, float32; the layout is in the module's docstring."""
         actor_key, critic_key = jax.random.split(key)
+        size = self.config.rnn_hidden_size if self.config.recurrent else self.actor_dim
         params: Params = {
-            "actor": dict(self.actor.init(actor_key, jnp.zeros((1, self.actor_dim)))),
+            "actor": dict(self.actor.init(actor_key, jnp.zeros((1, size)))),
             "critic": dict(self.critic.init(critic_key, jnp.zeros((1, self.critic_dim)))),
         }
+        if self.config.recurrent:
+            cell_key = jax.random.fold_in(actor_key, 1)
+            params["actor"]["cell"] = init_cell(cell_key, self.config.kind, self.actor_dim, size)
         if not self.config.state_dependent_std:
             params["log_std"] = jnp.full((self.action_dim,), self.config.log_std_init, jnp.float32)
         if self.equivariant:  # the mean of two weights drawn apart has half the variance
@@ -164,7 +186,8 @@ class ActorCritic:
         """Return parameters as learning differentiates them: lists of `LearnerLayer`s, in parts if `equivariant`."""
         actor, critic = _layers(params["actor"]), _layers(params["critic"])
         if not self.equivariant:
-            return {**params, "actor": plain_layers(actor), "critic": plain_layers(critic)}
+            cell = {"cell": params["actor"]["cell"]} if self.config.recurrent else {}
+            return {**params, **cell, "actor": plain_layers(actor), "critic": plain_layers(critic)}
         assert self.symmetry is not None
         parts = {
             "actor": layers_in_parts(actor, self.symmetry.actor, self._output_mirror),
@@ -176,25 +199,72 @@ class ActorCritic:
         """Return normalized observations as learning reads them, "actor" or "critic": in parts if `equivariant`."""
         return in_parts(observation, self._input_mirror(group)) if self.equivariant else observation
 
-    def policy(self, params: Params, observation: Array, *, learner: bool = False) -> Gaussian:
+    def initial_carry(self) -> CellCarry:
+        """The actor's memory where an episode begins: no arrays without one."""
+        return zero_carry(self.config.kind, self.config.rnn_hidden_size) if self.config.recurrent else ()
+
+    def apply(self, params: Params, carry: CellCarry, observation: Array) -> tuple[CellCarry, Gaussian]:
+        """One step of the actor: the next carry, and the distribution over actions, [..., A].
+
+        Args:
+            params: from `init`.
+            carry: arrays [..., H], or ().
+            observation: normalized, [..., actor_dim].
+        """
+        if not self.config.recurrent:
+            return carry, self.policy(params, observation)
+        carry = cell_step(self.config.kind, params["actor"]["cell"], carry, observation)
+        return carry, self._distribution(params, self._output(self.actor, "actor", params, carry[0], learner=False))
+
+    def policy(
+        self, params: Params, observation: Array, *, learner: bool = False, memory: Memory | None = None
+    ) -> Gaussian:
         """Distribution over actions, [..., A], for normalized observations [..., actor_dim].
 
-        With `learner`, for `learner_params` and `learner_observation`s.
+        With `learner`, for `learner_params` and `learner_observation`s. A recurrent actor takes the observations of a
+        rollout, [T, N, actor_dim], and its memory.
         """
-        output = self._output(self.actor, "actor", params, observation, learner)
+        if self.config.recurrent:
+            assert memory is not None
+            cell = params["cell"] if learner else params["actor"]["cell"]
+            observation = cell_sequence(self.config.kind, cell, memory, observation)
+        return self._distribution(params, self._output(self.actor, "actor", params, observation, learner))
+
+    def _distribution(self, params: Params, output: Array) -> Gaussian:
         if not self.config.state_dependent_std:
             return Gaussian(output, jnp.broadcast_to(params["log_std"], output.shape))
         mean, log_std = jnp.split(output, 2, axis=-1)
         return Gaussian(mean, jnp.clip(log_std + self.config.log_std_init, *LOG_STD_RANGE))
 
+    def asymmetry(self, params: Params, observation: Array, policy: Gaussian) -> Array:
+        """Mean squared difference between the action for the mirror image and the mirror image of the action.
+
+        For `learner_params`. Source: Yu, Turk and Liu 2018, "Learning symmetric and low-energy locomotion", eq. 3.
+        """
+        assert self.symmetry is not None
+        images = self.policy(params, self.symmetry.actor(observation), learner=True)
+        return jnp.mean(jnp.square(images.mean - self.symmetry.action(policy.mean)))
+
     def value(self, params: Params, observation: Array, *, learner: bool = False) -> Array:
         """Value of normalized observations [..., critic_dim], [...]; `learner` as in `policy`."""
         return self._output(self.critic, "critic", params, observation, learner)[..., 0]
 
+    def log_prob(self, policy: Gaussian, sample: Array) -> Array:
+        """Log-density of the actions that samples [..., A] stand for, [...]."""
+        return distributions.log_prob(policy, sample, squash_output=self.config.squash_output)
+
+    def entropy(self, policy: Gaussian) -> Array:
+        """Differential entropy of the actions, [...]."""
+        return distributions.entropy(policy, squash_output=self.config.squash_output)
+
+    def environment_action(self, sample: Array) -> Array:
+        """Bring samples [..., A] into [-1, 1]: by tanh with `squash_output`, else by clipping."""
+        return jnp.tanh(sample) if self.config.squash_output else jnp.clip(sample, -1.0, 1.0)
+
     def _output(self, module: MLP, group: str, params: Params, observation: Array, learner: bool) -> Array:
         if learner:
             return perceptron(params[group], ACTIVATIONS[self.config.activation_fn], observation)
-        return cast(Array, module.apply(params[group], observation))
+        return cast(Array, module.apply({"params": params[group]["params"]}, observation))
 
     def _input_mirror(self, group: str) -> Reflection:
         assert self.symmetry is not None
@@ -233,12 +303,14 @@ def make_actor_critic(
         equivariant: build the symmetry into the networks, whose hidden units then come in pairs.
 
     Raises:
-        ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none.
+        ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none, or a memory.
     """
     for name, size in (("actor_dim", actor_dim), ("critic_dim", critic_dim), ("action_dim", action_dim)):
         if size < 1:
             raise ConfigError(f"{name} = {size}: the networks need at least one input and one action")
     config = config or NetworkConfig()
+    if symmetry is not None and config.recurrent:
+        raise ConfigError(f"kind = {config.kind!r}: a memory has no mirror image; write --ppo.symmetry none")
     if equivariant:
         if symmetry is None:
             raise ConfigError("a symmetric network needs a mirror")

@@ -13,7 +13,9 @@ the part that it turns round apart from each other.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -24,6 +26,8 @@ from jaxloco.learning.perceptron import LearnerLayer
 
 MODES = ("none", "augmentation", "loss", "network")
 """How training uses the mirror."""
+
+B = TypeVar("B", bound=Any)
 
 Layer = tuple[Array, Array]
 """Kernel [in, out] and bias [out]."""
@@ -140,3 +144,20 @@ def symmetrized(statistics: RunningStatistics, mirror: Reflection) -> RunningSta
     spread = 0.5 * (statistics.m2 + mirror.swap(statistics.m2))
     apart = 0.25 * jnp.square(statistics.mean - mirror(statistics.mean))
     return RunningStatistics(mean, spread + statistics.n_samples * apart, statistics.n_samples)
+
+
+def with_mirror_images(batch: B, mirrors: Symmetry | None) -> B:
+    """Add each sample's mirror image, [T, …] to [2T, …]; it is as good and was as likely as the sample itself.
+
+    Args:
+        batch: a named tuple; of its fields, actor, critic (or None) and action have mirror images.
+        mirrors: of these.
+    """
+    assert mirrors is not None
+    images = batch._replace(
+        actor=mirrors.actor(batch.actor),
+        critic=None if batch.critic is None else mirrors.critic(batch.critic),
+        action=mirrors.action(batch.action),
+    )
+    both: B = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch, images)
+    return both

@@ -81,7 +81,7 @@ QUANTITIES = (
 
 RECIPE = TrainConfig(
     task=Cartpole(),
-    ppo=PPOConfig(
+    algorithm=PPOConfig(
         n_steps=32,
         n_epochs=4,
         n_minibatches=4,

@@ -85,7 +85,7 @@ QUANTITIES = (
 
 RECIPE = TrainConfig(
     task=PendulumSwingup(),
-    ppo=PPOConfig(
+    algorithm=PPOConfig(
         n_steps=64,
         n_epochs=10,
         n_minibatches=8,

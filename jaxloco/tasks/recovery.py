@@ -35,7 +35,7 @@ from jaxloco.tasks.legged import (
     standing_height,
 )
 from jaxloco.tasks.velocity import GO1 as VELOCITY
-from jaxloco.tasks.velocity import WIDER
+from jaxloco.tasks.velocity import LEARNING, WIDER
 from jaxloco.training.config import TrainConfig
 
 
@@ -192,7 +192,7 @@ def _critic() -> ObservationGroup:
 GO1 = replace(
     VELOCITY,
     task=Recovery(),
-    ppo=replace(VELOCITY.ppo, gamma=0.97, ent_coef=0.005, reward_scale=0.3, symmetry="none"),
+    algorithm=replace(LEARNING, gamma=0.97, ent_coef=0.005, reward_scale=0.3, symmetry="none"),
     network=WIDER,
     total_timesteps=4_000_000,
 )

@@ -291,7 +291,7 @@ _around_zero = partial(lambda half, grows=False: Range(-half, half, grows="progr
 
 RECIPE = TrainConfig(
     task=UpkieBalance(),
-    ppo=PPOConfig(
+    algorithm=PPOConfig(
         n_steps=32,
         n_epochs=4,
         n_minibatches=8,

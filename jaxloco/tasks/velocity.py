@@ -447,21 +447,24 @@ def _check_speed(robot: Robot, task: Velocity) -> None:
         )
 
 
+LEARNING = PPOConfig(
+    n_steps=24,
+    n_epochs=5,
+    n_minibatches=4,
+    gamma=0.99,
+    ent_coef=0.005,
+    learning_rate=7e-4,
+    learning_rate_schedule="linear",
+    learning_rate_final=1e-4,
+    max_grad_norm=1.0,
+    reward_scale=0.1,
+    symmetry="network",
+)
+"""How velocity tasks are learned: PPO with few epochs and large mini-batches, on mirrored networks."""
+
 GO1 = TrainConfig(
     task=Velocity(),
-    ppo=PPOConfig(
-        n_steps=24,
-        n_epochs=5,
-        n_minibatches=4,
-        gamma=0.99,
-        ent_coef=0.005,
-        learning_rate=7e-4,
-        learning_rate_schedule="linear",
-        learning_rate_final=1e-4,
-        max_grad_norm=1.0,
-        reward_scale=0.1,
-        symmetry="network",
-    ),
+    algorithm=LEARNING,
     network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
     total_timesteps=6_000_000,
     n_envs=256,
@@ -508,8 +511,8 @@ BERKELEY_HUMANOID = replace(
         grow=("kicks",),
         grow_with="success",
     ),
-    ppo=replace(
-        GO1.ppo,
+    algorithm=replace(
+        LEARNING,
         # Joints that hardly matter, such as the soft ankles, would take a bonus for entropy and grow ever noisier.
         ent_coef=0.0,
         # Without the bonus sigma falls to 0.23; steps of the Go1's size then change the policy far too much (KL 0.1).

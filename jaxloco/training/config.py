@@ -6,8 +6,10 @@ from typing import Literal, Protocol
 from jaxloco.checks import MOST_EPISODES, check_at_most, check_finite, check_not_negative
 from jaxloco.envs.interface import EnvironmentSpec
 from jaxloco.errors import ConfigError
+from jaxloco.learning.algorithm import AlgorithmConfig, algorithm_config
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
+from jaxloco.options import CALLED
 from jaxloco.terrain import Terrain
 
 
@@ -43,7 +45,7 @@ class TrainConfig:
 
     Attributes:
         task: Options of the task.
-        ppo: Options of the algorithm, with Stable-Baselines3's names.
+        algorithm: Options of the algorithm, with Stable-Baselines3's names; elsewhere they are called by its name.
         network: Sizes and kinds of the networks.
         total_timesteps: Environment steps in all, over all robots.
         n_envs: Number of robots simulated at once.
@@ -59,7 +61,7 @@ class TrainConfig:
     """
 
     task: TaskConfig
-    ppo: PPOConfig = field(default_factory=PPOConfig)
+    algorithm: AlgorithmConfig = field(default_factory=PPOConfig, metadata={CALLED: lambda config: config.name})
     network: NetworkConfig = field(default_factory=NetworkConfig)
     total_timesteps: int = 1_000_000
     n_envs: int = 256
@@ -78,7 +80,7 @@ class TrainConfig:
         for name in ("total_timesteps", "n_envs", "seeds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be at least 1")
-        if self.iterations * self.ppo.n_epochs >= 2**31:
+        if self.iterations * self.algorithm.epochs >= 2**31:
             raise ConfigError(
                 f"total_timesteps {self.total_timesteps}: at most {2**31 - 1} epochs of updates can be counted"
             )
@@ -90,9 +92,35 @@ class TrainConfig:
     @property
     def steps_per_iteration(self) -> int:
         """Environment steps of one rollout over all robots."""
-        return self.n_envs * self.ppo.n_steps
+        return self.n_envs * self.algorithm.n_steps
 
     @property
     def iterations(self) -> int:
         """Rollouts and updates in all: the fewest that reach `total_timesteps`."""
         return -(-self.total_timesteps // self.steps_per_iteration)
+
+    def check_robots(self, n_devices: int = 1) -> None:
+        """Check that an update can be made of the robots, shared among so many devices.
+
+        Raises:
+            ConfigError: It cannot; says what to write instead.
+        """
+        self.algorithm.check_robots(self.n_envs, n_devices, recurrent=self.network.recurrent)
+
+    def can_share(self, n_devices: int) -> bool:
+        """Whether so many devices can share the robots evenly."""
+        try:
+            self.check_robots(n_devices)
+        except ConfigError:
+            return False
+        return True
+
+
+def with_algorithm(config: TrainConfig, algorithm: str) -> TrainConfig:
+    """Return a configuration with another algorithm and its default options; itself if it has that one.
+
+    Raises:
+        UnknownNameError: There is no such algorithm; names the closest one.
+        ConfigError: The module of one's own cannot be imported, or holds no such options.
+    """
+    return config if config.algorithm.place == algorithm else replace(config, algorithm=algorithm_config(algorithm))

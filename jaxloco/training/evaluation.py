@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxloco.envs import batch
 from jaxloco.envs.interface import Environment, EpisodeState, MeasuresItself
-from jaxloco.learning.ppo import LearnerState
+from jaxloco.learning.learner import LearnerState
+from jaxloco.learning.recurrent import CellCarry
 from jaxloco.terrain import Terrain
 from jaxloco.training.rollout import Agent
 
@@ -52,6 +53,9 @@ class Episodes(NamedTuple):
     push: jax.Array
 
 
+_Carry = tuple[jax.Array, EpisodeState, CellCarry, jax.Array, Episodes]
+
+
 def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeState) -> Episodes:
     """Play one episode with each of N robots that have just begun one; traceable."""
     count = robots.step.shape[0]
@@ -72,21 +76,20 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         lived=jnp.zeros((min(count, RECORDED), env.max_steps), bool),
         push=jnp.zeros((1, env.max_steps, 3)),
     )
-    carry = (jnp.int32(0), robots, jnp.ones(count, bool), start)
+    carry = (jnp.int32(0), robots, agent.initial_carry(count), jnp.ones(count, bool), start)
     unfinished = partial(_unfinished, env.max_steps)
-    return jax.lax.while_loop(unfinished, partial(_step, env, agent, learner), carry)[3]
+    return jax.lax.while_loop(unfinished, partial(_step, env, agent, learner), carry)[-1]
 
 
-def _unfinished(max_steps: int, carry: tuple[jax.Array, EpisodeState, jax.Array, Episodes]) -> jax.Array:
-    step, _, alive, _ = carry
+def _unfinished(max_steps: int, carry: _Carry) -> jax.Array:
+    step, _, _, alive, _ = carry
     return (step < max_steps) & jnp.any(alive)
 
 
-def _step(
-    env: Environment, agent: Agent, learner: LearnerState, carry: tuple[jax.Array, EpisodeState, jax.Array, Episodes]
-) -> tuple[jax.Array, EpisodeState, jax.Array, Episodes]:
-    step, robots, alive, sums = carry
-    after = jax.vmap(env.step)(robots, agent.act_deterministic(learner, robots.observation))
+def _step(env: Environment, agent: Agent, learner: LearnerState, carry: _Carry) -> _Carry:
+    step, robots, remembered, alive, sums = carry
+    remembered, actions = agent.act_deterministic(learner, remembered, robots.observation)
+    after = jax.vmap(env.step)(robots, actions)
     live = alive.astype(jnp.float32)
     reading = jax.vmap(env.measure)(after)
     recorded = sums.qpos.shape[0]
@@ -106,7 +109,7 @@ def _step(
     )
     # An ended robot stays where it is: its state may be anything, and must not break the simulation of the others.
     robots = batch.select(alive, after, robots)
-    return step + 1, robots, alive & ~(after.terminated | after.truncated), sums
+    return step + 1, robots, remembered, alive & ~(after.terminated | after.truncated), sums
 
 
 def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:

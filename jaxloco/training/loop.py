@@ -17,9 +17,10 @@ from jaxloco.envs.batch import BatchState
 from jaxloco.envs.ground import KIND, LEVEL, Tile
 from jaxloco.envs.interface import Environment
 from jaxloco.envs.mirrors import symmetry_of
-from jaxloco.learning import collectives, ppo
+from jaxloco.learning import collectives
+from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import make_actor_critic
-from jaxloco.learning.ppo import LearnerState, Trajectory
+from jaxloco.learning.recurrent import CellCarry, Memory
 from jaxloco.terrain import Terrain
 from jaxloco.training import sharding
 from jaxloco.training.config import TrainConfig
@@ -43,6 +44,7 @@ class TrainState(NamedTuple):
     Attributes:
         learner: Parameters, optimizer, normalizers.
         robots: Simulations, episodes, randomization, curriculum.
+        carry: What the policy of each robot remembers: arrays (N, H), or none.
         crash: The first simulation that broke down, of each seed.
         key: Random key of the rollouts, (2,).
         iteration: Updates done, ().
@@ -50,18 +52,19 @@ class TrainState(NamedTuple):
 
     learner: LearnerState
     robots: BatchState
+    carry: CellCarry
     crash: Crash
     key: jax.Array
     iteration: jax.Array
 
 
-PLACES = TrainState(learner=SHARED, robots=SPLIT, crash=SHARED, key=SHARED, iteration=SHARED)  # type: ignore[arg-type]
+PLACES = TrainState(learner=SHARED, robots=SPLIT, carry=SPLIT, crash=SHARED, key=SHARED, iteration=SHARED)  # type: ignore[arg-type]
 """Which parts of the state each device holds whole, and which it has a share of."""
 
 
 def places(seeds: int | None) -> TrainState:
     """Return `PLACES` for training so many seeds side by side: each device has a share of every seed's robots."""
-    return PLACES if seeds is None else PLACES._replace(robots=SPLIT_SECOND)  # type: ignore[arg-type]
+    return PLACES if seeds is None else PLACES._replace(robots=SPLIT_SECOND, carry=SPLIT_SECOND)  # type: ignore[arg-type]
 
 
 class Totals(NamedTuple):
@@ -79,21 +82,22 @@ def make_agent(env: Environment, config: TrainConfig) -> Agent:
     """Build the networks for an environment.
 
     Raises:
-        ConfigError: The mini-batches do not fill a rollout.
+        ConfigError: An update cannot be made of such rollouts.
     """
-    ppo.split_batch(config.ppo, config.n_envs)
+    config.check_robots()
+    config.algorithm.check_episodes(env.training_steps[1])
     sizes = env.observation_sizes
     critic = sizes.get("critic", sizes["actor"])
-    symmetry = symmetry_of(env) if config.ppo.symmetry != "none" else None
+    symmetry = config.algorithm.symmetry
     networks = make_actor_critic(
         sizes["actor"],
         critic,
         env.action_size,
         config.network,
-        symmetry,
-        equivariant=config.ppo.symmetry == "network",
+        symmetry_of(env) if symmetry != "none" else None,
+        equivariant=symmetry == "network",
     )
-    return Agent(networks, config.ppo, config.seeds if config.seeds > 1 else None)
+    return Agent(config.algorithm.make(networks), config.seeds if config.seeds > 1 else None)
 
 
 def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> TrainState:
@@ -104,20 +108,21 @@ def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> Tra
 
     def init(seed: jax.Array | int) -> tuple[LearnerState, BatchState, jax.Array]:
         key_learner, key_robots, key = jax.random.split(jax.random.PRNGKey(seed), 3)
-        learner = ppo.init_learner(key_learner, agent.networks, agent.config, env.observation_sizes)
+        learner = agent.algorithm.init(key_learner, env.observation_sizes)
         return learner, batch.reset(env, key_robots, config.n_envs, spread=True), key
 
     if agent.seeds is None:
         learner, robots, key = init(config.seed)
     else:  # one after the other: on a CPU, a batch of orthogonal matrices beside calls into MuJoCo waits forever
         learner, robots, key = jax.lax.map(init, config.seed + jnp.arange(agent.seeds))
-    return TrainState(learner, robots, agent.each(partial(no_crash, env))(robots), key, jnp.int32(0))
+    carry = agent.unfold(agent.initial_carry(config.n_envs * config.seeds))
+    return TrainState(learner, robots, carry, agent.each(partial(no_crash, env))(robots), key, jnp.int32(0))
 
 
 def state_of_seed(state: TrainState, index: int) -> TrainState:
     """Take one seed out of several, on the host: the state of the run that this seed alone would be."""
-    learner, robots, crash, key = jax.tree.map(lambda x: x[index], state[:-1])
-    return state._replace(learner=learner, robots=robots, crash=crash, key=key)
+    taken: TrainState = jax.tree.map(lambda x: x[index], state._replace(iteration=state.key))
+    return taken._replace(iteration=state.iteration)
 
 
 def state_of_seeds(states: Sequence[TrainState]) -> TrainState:
@@ -165,13 +170,17 @@ def _iteration(env: Environment, agent: Agent, state: TrainState, total: jax.Arr
     key, key_rollout = split[..., 0, :], split[..., 1, :]
     keys = agent.fold(agent.each(partial(_robot_keys, state.robots.spare_used.shape[-1]))(key_rollout))
     robots = beginning(agent, state, total)
-    robots, trajectory, sums, crash = collect(env, agent, state.learner, robots, state.crash, keys)
+    if agent.config.fresh_start:
+        robots = batch.begin_anew(env, robots)
+    carry = agent.fold(state.carry)
+    robots, carry, trajectory, sums, crash = collect(env, agent, state.learner, robots, carry, state.crash, keys)
     learn = agent.each(partial(_learn, agent, 1.0 - _progress(state, total)))
     learner, metrics = learn(state.learner, _by_seed(agent, trajectory))
     levels = agent.each(partial(_levels, env.ground.terrain))(agent.unfold(env.tile(robots.robots)))
     robots = agent.unfold(robots)
     metrics[SUCCESS] = jnp.mean(robots.robots.curriculum.success, axis=-1)  # of this device
-    return TrainState(learner, robots, crash, key, state.iteration + 1), Totals(sums, metrics, levels)
+    after = TrainState(learner, robots, agent.unfold(carry), crash, key, state.iteration + 1)
+    return after, Totals(sums, metrics, levels)
 
 
 def beginning(agent: Agent, state: TrainState, total: jax.Array) -> BatchState:
@@ -210,16 +219,18 @@ def _robot_keys(count: int, key: jax.Array) -> jax.Array:
 def _learn(
     agent: Agent, remaining: jax.Array, learner: LearnerState, trajectory: Trajectory
 ) -> tuple[LearnerState, Metrics]:
-    learner = ppo.set_progress(learner, remaining)
-    return ppo.update(learner, trajectory, config=agent.config, networks=agent.networks, axis_name=ROBOTS)
+    return agent.algorithm.update(set_progress(learner, remaining), trajectory, axis_name=ROBOTS)
 
 
 def _by_seed(agent: Agent, trajectory: Trajectory) -> Trajectory:
     """Give every seed its own trajectory: [T, S N, …] → [S, T, N, …]."""
     if agent.seeds is None:
         return trajectory
-    steps: Trajectory = jax.vmap(agent.unfold, out_axes=1)(trajectory._replace(last_observation={}))
-    return steps._replace(last_observation=agent.unfold(trajectory.last_observation))
+    steps: Trajectory = jax.vmap(agent.unfold, out_axes=1)(trajectory._replace(last_observation={}, memory=None))
+    memory = trajectory.memory
+    if memory is not None:
+        memory = Memory(agent.unfold(memory.carry), jax.vmap(agent.unfold, out_axes=1)(memory.started))
+    return steps._replace(last_observation=agent.unfold(trajectory.last_observation), memory=memory)
 
 
 def _over_devices(agent: Agent, state: TrainState, totals: Totals) -> tuple[TrainState, Totals]:

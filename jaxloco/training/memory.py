@@ -6,6 +6,7 @@ the compiled program, which is checked too, before it runs. What an engine keeps
 three quarters of the memory at once and leaves it the rest, is checked apart; what MuJoCo keeps on a host is not.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import numpy as np
 
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
-from jaxloco.learning import ppo
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.loop import TrainState
 
@@ -40,8 +40,8 @@ def estimate(shapes: TrainState | None, env: Environment, config: TrainConfig) -
         config: The configuration.
     """
     numbers = sum(env.observation_sizes.values()) + 3 * env.action_size + env.step_numbers + SCALARS_PER_STEP
-    rollout = 4 * config.ppo.n_steps * config.n_envs * config.seeds * numbers
-    if config.ppo.symmetry == "augmentation":
+    rollout = 4 * config.algorithm.n_steps * config.n_envs * config.seeds * numbers
+    if config.algorithm.symmetry == "augmentation":
         rollout *= 2
     if shapes is None:
         return ROLLOUT_COPIES * rollout
@@ -114,7 +114,7 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
     more = "" if device.platform == "cpu" else ", or more devices"
     raise ConfigError(
         f"{_asked(config)}: training would take about {_gib(needed)}, but {where} has {_gib(free)} free; "
-        f"try --n-envs {fitting}, or a smaller --ppo.n-steps (now {config.ppo.n_steps}){more}"
+        f"try --n-envs {fitting}, or a smaller --{config.algorithm.name}.n-steps (now {config.algorithm.n_steps}){more}"
     )
 
 
@@ -145,7 +145,7 @@ def shared_evenly(most: int, devices: int, config: TrainConfig) -> int:
     unit = 2 ** max(0, most.bit_length() - 5)  # a sixteenth at least is kept
     for step in (unit, 1):
         for count in range(most - most % step, 0, -step):
-            if ppo.can_share(config.ppo, count, devices):
+            if replace(config, n_envs=count).can_share(devices):
                 return count
     return 1
 

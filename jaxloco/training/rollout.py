@@ -11,22 +11,32 @@ import jax.numpy as jnp
 from jaxloco.envs import batch
 from jaxloco.envs.batch import BatchState
 from jaxloco.envs.interface import Environment, EpisodeState
-from jaxloco.learning import ppo
+from jaxloco.learning.algorithm import Algorithm, AlgorithmConfig
+from jaxloco.learning.learner import LearnerState, Trajectory
 from jaxloco.learning.networks import ActorCritic
-from jaxloco.learning.ppo import LearnerState, PPOConfig, Trajectory
+from jaxloco.learning.recurrent import CellCarry, Memory, restarted
 
 
 @dataclass(frozen=True)
 class Agent:
-    """What is static about a policy: its networks and the options of its algorithm.
+    """What is static about what learns: the algorithm.
 
     With `seeds`, it stands for so many policies that are trained side by side: the learner's arrays have a leading axis
     over seeds, and robots stand in one row, those of the first seed first, so that all physics is one call.
     """
 
-    networks: ActorCritic
-    config: PPOConfig
+    algorithm: Algorithm
     seeds: int | None = None
+
+    @property
+    def networks(self) -> ActorCritic:
+        """What is trained."""
+        return self.algorithm.networks
+
+    @property
+    def config(self) -> AlgorithmConfig:
+        """Options of the algorithm."""
+        return self.algorithm.config
 
     def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Make a function of one seed's arrays a function of all seeds' arrays."""
@@ -47,21 +57,30 @@ class Agent:
             return tree
         return jax.tree.map(lambda x: x.reshape(seeds, x.shape[0] // seeds, *x.shape[1:]), tree)
 
-    def act(self, learner: LearnerState, observation: dict[str, jax.Array], noise: jax.Array) -> Any:
-        """Draw actions, with normal noise (N, n_action). Returns samples like it and their log-probabilities (N,)."""
-        act = partial(ppo.act, networks=self.networks, config=self.config)
-        args = (learner.params, learner.normalizers, self.unfold(observation), self.unfold(noise))
-        return self.fold(self.each(act)(*args))
+    def act(self, learner: LearnerState, carry: CellCarry, observation: dict[str, jax.Array], noise: jax.Array) -> Any:
+        """Draw actions, with normal noise (N, n_action).
 
-    def act_deterministic(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:
-        """Return the actions without noise, in [-1, 1], (N, n_action)."""
-        args = (learner.params, learner.normalizers, observation)
-        return ppo.act_deterministic(*args, networks=self.networks, config=self.config)
+        Returns:
+            The next carry, samples like the noise, and their log-probabilities (N,).
+        """
+        args = (learner, self.unfold(carry), self.unfold(observation), self.unfold(noise))
+        return self.fold(self.each(self.algorithm.act)(*args))
+
+    def act_deterministic(
+        self, learner: LearnerState, carry: CellCarry, observation: dict[str, jax.Array]
+    ) -> tuple[CellCarry, jax.Array]:
+        """Return the next carry and the actions without noise, as on the robot, in [-1, 1], (N, n_action)."""
+        carry, sample = self.algorithm.mode(learner, carry, observation)
+        return carry, self.networks.environment_action(sample)
+
+    def initial_carry(self, count: int) -> CellCarry:
+        """Return the memory of `count` robots that begin an episode: arrays (count, H), or none."""
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), self.networks.initial_carry())
 
     def value(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:
         """Return the values, (N,)."""
-        value: Any = partial(ppo.value, networks=self.networks, config=self.config)
-        return self.fold(self.each(value)(learner.params, learner.normalizers, self.unfold(observation)))
+        values: jax.Array = self.fold(self.each(self.algorithm.value)(learner, self.unfold(observation)))
+        return values
 
 
 class RolloutSums(NamedTuple):
@@ -110,8 +129,14 @@ def no_crash(env: Environment, robots: BatchState) -> Crash:
 
 
 def collect(
-    env: Environment, agent: Agent, learner: LearnerState, robots: BatchState, crash: Crash, keys: jax.Array
-) -> tuple[BatchState, Trajectory, RolloutSums, Crash]:
+    env: Environment,
+    agent: Agent,
+    learner: LearnerState,
+    robots: BatchState,
+    carry: CellCarry,
+    crash: Crash,
+    keys: jax.Array,
+) -> tuple[BatchState, CellCarry, Trajectory, RolloutSums, Crash]:
     """Let the policy drive all robots for `n_steps` control periods.
 
     Args:
@@ -119,18 +144,19 @@ def collect(
         agent: The policy's static part.
         learner: The policy's parameters and statistics.
         robots: States of N robots.
+        carry: What the policies of these robots remember.
         crash: The first breakdown so far, of each seed.
         keys: Random key of each robot's noise, (N, 2).
 
     Returns:
-        The states after, the trajectory, its statistics and the first breakdown so far, both of each seed.
+        The states and memories after, the trajectory, its statistics and the first breakdown so far, both of each seed.
     """
     body = partial(_step, env, agent, learner)
     chance = jax.vmap(partial(_chance, env, agent.config.n_steps), out_axes=1)(keys)
-    carry, (fields, sums) = jax.lax.scan(body, (robots, crash), chance)
-    robots, crash = carry
-    trajectory = Trajectory(**fields, last_observation=robots.robots.observation)
-    return robots, trajectory, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums), crash
+    (robots, last, crash), (fields, started, sums) = jax.lax.scan(body, (robots, carry, crash), chance)
+    memory = Memory(carry, started) if carry else None
+    trajectory = Trajectory(**fields, last_observation=robots.robots.observation, memory=memory)
+    return robots, last, trajectory, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums), crash
 
 
 def _chance(env: Environment, n_steps: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -144,14 +170,14 @@ def _step(
     env: Environment,
     agent: Agent,
     learner: LearnerState,
-    carry: tuple[BatchState, Crash],
+    carried: tuple[BatchState, CellCarry, Crash],
     chance: tuple[jax.Array, jax.Array],
-) -> tuple[tuple[BatchState, Crash], tuple[dict[str, Any], RolloutSums]]:
-    robots, crash = carry
+) -> tuple[tuple[BatchState, CellCarry, Crash], tuple[dict[str, Any], jax.Array, RolloutSums]]:
+    robots, carry, crash = carried
     noise, numbers = chance
-    observation = robots.robots.observation
-    action, log_prob = agent.act(learner, observation, noise)
-    robots, ended = batch.step(env, robots, ppo.environment_action(action, networks=agent.networks), numbers)
+    observation, started = robots.robots.observation, robots.robots.step == 0
+    carry, action, log_prob = agent.act(learner, restarted(carry, started), observation, noise)
+    robots, ended = batch.step(env, robots, agent.networks.environment_action(action), numbers)
     fields = {
         "observation": observation,
         "action": action,
@@ -159,11 +185,11 @@ def _step(
         "reward": ended.reward,
         "terminated": ended.terminated,
         "truncated": ended.truncated,
-        "truncation_value": _truncation_value(agent, learner, ended),
+        "truncation_value": _truncation_value(agent, learner, ended) if agent.config.bootstraps else 0.0 * ended.reward,
     }
     by_seed = agent.unfold(ended)
     crash = agent.each(partial(_record_crash, env))(crash, by_seed)
-    return (robots, crash), (fields, agent.each(partial(_sums, env))(by_seed))
+    return (robots, carry, crash), (fields, started, agent.each(partial(_sums, env))(by_seed))
 
 
 FEW = 16

@@ -24,12 +24,12 @@ from jaxloco.envs.ground import GridGround
 from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, policy_spec, versions
-from jaxloco.learning import ppo
-from jaxloco.learning.ppo import LearnerState
+from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
+from jaxloco.learning.learner import LearnerState
 from jaxloco.self_contact import in_words
 from jaxloco.training import evaluation, hosts, loop, memory, sharding
 from jaxloco.training.checkpoint import Checkpoints
-from jaxloco.training.config import TrainConfig, at_level
+from jaxloco.training.config import TrainConfig, at_level, with_algorithm
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import MetricsWriter, read_metrics
@@ -180,12 +180,12 @@ def count_devices(config: TrainConfig, engine: str) -> int:
     if config.n_devices % processes:
         raise ConfigError(f"n_devices {config.n_devices}: must be a multiple of the {processes} hosts, or 0")
     if config.n_devices:
-        ppo.shuffle_groups(config.ppo, config.n_envs, config.n_devices)
+        config.check_robots(config.n_devices)
         return config.n_devices
     numbers = range(processes, available + 1, processes)
-    fitting = [n for n in numbers if ppo.can_share(config.ppo, config.n_envs, n)]
+    fitting = [n for n in numbers if config.can_share(n)]
     if not fitting:
-        ppo.shuffle_groups(config.ppo, config.n_envs, processes)  # says why
+        config.check_robots(processes)  # says why
     return max(fitting) if _may_share(engine) else min(fitting)
 
 
@@ -444,7 +444,7 @@ class Trainer:
 
     def _read(self, checkpoints: Checkpoints, like: TrainState, iteration: int | None = None) -> TrainState:
         """Read a checkpoint, the last one if none is asked for, and keep the options that may change on resuming."""
-        wanted = {key: self._plain[key] for key in ("task", "ppo", "network", "n_envs", "seed")}
+        wanted = {key: self._plain[key] for key in ("task", self.config.algorithm.name, "network", "n_envs", "seed")}
         wanted["engine"] = self.env.engine
         iteration, state = checkpoints.restore(like, wanted, iteration, _completed)
         if iteration > self.config.iterations:
@@ -588,20 +588,23 @@ class Trainer:
             )
         broken = [name for name, value in metrics.items() if name.startswith("train/") and not np.isfinite(value)]
         if broken:
+            own = f"--{self.config.algorithm.name}"
             raise JaxlocoError(
                 f"learning diverged after {int(metrics['time/total_timesteps'])} env steps ({', '.join(broken)} is not "
                 f"finite). The checkpoints before it are in {self.folder.checkpoints}. Try a smaller "
-                "--ppo.learning-rate or a smaller --ppo.max-grad-norm."
+                f"{own}.learning-rate or a smaller {own}.max-grad-norm."
             )
 
     def _check_spread(self, metrics: Mapping[str, float]) -> None:
         """Tell, once, of actions that have become nothing but noise, which an entropy bonus rewards without end."""
         std, usual = metrics.get("train/std", 0.0), float(np.exp(np.clip(self.config.network.log_std_init, 0.0, 80.0)))
         if std > WIDE_STD * usual and not self._warnings:
+            name, bonus = self.config.algorithm.name, getattr(self.config.algorithm, "ent_coef", 0.0)
+            rewarded = f"--{name}.ent-coef (now {bonus:g}), or " if bonus else ""
             self._warnings.append(
                 f"the standard deviation of actions, which are clipped to [-1, 1], was {std:.3g} after "
                 f"{int(metrics['time/total_timesteps'])} env steps, and may grow without bound: they are noise. Lower "
-                f"--ppo.ent-coef (now {self.config.ppo.ent_coef:g}), or --ppo.learning-rate"
+                f"{rewarded}--{name}.learning-rate"
             )
             self._warn(self._warnings[-1])
 
@@ -697,8 +700,26 @@ class Trainer:
 
 
 def plain_config(config: TrainConfig) -> dict[str, Any]:
-    """Return a configuration as plain data that names its task; `load_config` reads it back."""
-    return {"task_name": config.task.name, **options.to_dict(config)}
+    """Return a configuration as plain data that names its task and its algorithm; `config_from_plain` reads it back."""
+    algorithm = config.algorithm.place
+    named = {} if algorithm == DEFAULT_ALGORITHM else {"algorithm": algorithm}
+    return {"task_name": config.task.name, **named, **options.to_dict(config)}
+
+
+def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
+    """Return a configuration from plain data; one that names no algorithm is PPO's, as all were once.
+
+    Raises:
+        ConfigError: Something in it is missing or wrong.
+    """
+    given = dict(data)
+    name, algorithm = given.pop("task_name", None), given.pop("algorithm", DEFAULT_ALGORITHM)
+    if not isinstance(name, str):
+        raise ConfigError(f"{source}: 'task_name' is missing; it must name the task")
+    from jaxloco.tasks import recipe
+
+    default = with_algorithm(recipe(name), algorithm)
+    return options.from_dict(TrainConfig, given, source=source, default=default)
 
 
 def load_config(folder: RunFolder) -> TrainConfig:
@@ -707,14 +728,7 @@ def load_config(folder: RunFolder) -> TrainConfig:
     Raises:
         ConfigError: The file is missing, or is not a run's configuration.
     """
-    from jaxloco.tasks import recipe
-
-    data = read_json(folder.config)
-    name = data.pop("task_name", None)
-    if not isinstance(name, str):
-        raise ConfigError(f"{folder.config}: 'task_name' is missing; it must name the task")
-    default = recipe(name)
-    return options.from_dict(TrainConfig, data, source=str(folder.config), default=default)
+    return config_from_plain(read_json(folder.config), str(folder.config))
 
 
 class Trained(NamedTuple):
@@ -747,7 +761,7 @@ def load_run(
     agent = loop.make_agent(env, config)
     like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
     like = Trained(like.learner, like.iteration)
-    wanted = {key: plain_config(config)[key] for key in ("task", "ppo", "network", "n_envs")}
+    wanted = {key: plain_config(config)[key] for key in ("task", config.algorithm.name, "network", "n_envs")}
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         number = checkpoints.best() if which == "best" else None
         _, state = checkpoints.restore(like, wanted, number, _completed)
@@ -756,12 +770,8 @@ def load_run(
 
 def _completed(saved: dict[str, Any]) -> dict[str, Any]:
     """Fill into a checkpoint's configuration what came after it, as `load_config` does into a run's."""
-    from jaxloco.tasks import recipe
-
-    data = {key: value for key, value in saved.items() if key not in ("task_name", "engine")}
     try:
-        default = recipe(str(saved.get("task_name")))
-        config = options.from_dict(TrainConfig, data, source="checkpoint", default=default)
+        config = config_from_plain({key: value for key, value in saved.items() if key != "engine"}, "checkpoint")
     except ConfigError:
         return saved  # the comparison will say what is wrong with it
     return {**saved, **plain_config(config)}
@@ -788,8 +798,7 @@ def _players(env: Environment, agent: Agent, episodes: int) -> tuple[Callable[..
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
     begin = sharding.compiled(partial(_begin_evaluation, env, episodes), "once")
     play = sharding.over_robots(partial(evaluation.play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="evaluation")
-    learner = partial(ppo.init_learner, networks=agent.networks, config=agent.config)
-    learner = partial(learner, observation_dims=env.observation_sizes)
+    learner = partial(agent.algorithm.init, observation_dims=env.observation_sizes)
     shapes = jax.eval_shape(learner, jax.ShapeDtypeStruct((2,), np.uint32)), jax.eval_shape(begin, np.int32(0))
     memory.check_episodes(episodes, memory.size_of(shapes[1]) // episodes)
     with ThreadPoolExecutor(1) as beside:  # XLA mostly uses one core for each

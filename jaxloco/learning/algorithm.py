@@ -1,0 +1,260 @@
+"""What the training loop asks of an algorithm, what policy-gradient algorithms have in common, and how one is found.
+
+An algorithm is a frozen dataclass of its options and the networks: a static argument under `jit`. Its options are a
+frozen dataclass too, derived from `AlgorithmConfig`, and make it (`make`). `--algorithm NAME` chooses one of
+`ALGORITHMS`, or options of your own by `module:NAME`.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloco.checks import check_finite
+from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.learning import distributions
+from jaxloco.learning.learner import LearnerState, Metrics, Observation, Trajectory, critic_group, normalized
+from jaxloco.learning.networks import ActorCritic, Params
+from jaxloco.learning.normalization import init_statistics
+from jaxloco.learning.recurrent import CellCarry
+
+ALGORITHMS = {
+    "ppo": "jaxloco.learning.ppo:PPOConfig",
+    "vpg": "jaxloco.learning.vpg:VPGConfig",
+    "reinforce": "jaxloco.learning.reinforce:ReinforceConfig",
+}
+"""Name → module:NAME of its options. Nothing is imported until an algorithm is asked for."""
+
+
+DEFAULT_ALGORITHM = "ppo"
+
+
+Rule = tuple[Callable[[Any], bool], str]
+POSITIVE: Rule = (lambda value: value > 0, "must be positive")
+NOT_NEGATIVE: Rule = (lambda value: value >= 0, "must not be negative")
+SHARE: Rule = (lambda value: 0 <= value <= 1, "must be between 0 and 1")
+COUNT: Rule = (lambda value: value >= 1, "must be at least 1")
+
+
+def option(default: Any, text: str, rule: Rule | tuple[str, ...] | None = None) -> Any:
+    """Return a field with a help text, and a rule that its values keep: one of those above, or all choices."""
+    return field(default=default, metadata={"help": text, "rule": rule})
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """Options that every algorithm has; those that Stable-Baselines3 has not are marked (+).
+
+    Class attributes of a subclass:
+        name: what its options begin with on the command line.
+        symmetry: how it uses the mirror; see `jaxloco.learning.symmetry`.
+        fresh_start: each rollout begins with fresh episodes.
+        bootstraps: it reads `Trajectory.truncation_value`.
+    """
+
+    name: ClassVar[str]
+    fresh_start: ClassVar[bool] = False
+    bootstraps: ClassVar[bool] = True
+
+    n_steps: int = option(32, "control steps per robot and update", COUNT)
+    gamma: float = option(0.99, "discount per control step", SHARE)
+    normalize_observation: bool = option(True, "normalize by the running mean and variance (norm_obs)")
+    observation_clip: float = option(10.0, "normalized observations are clipped to this (clip_obs)", POSITIVE)
+    reward_scale: float = option(1.0, "rewards are multiplied by this before learning (+)", POSITIVE)
+
+    def __post_init__(self) -> None:
+        """Check every value by its rule.
+
+        Raises:
+            ConfigError: a value is out of its range; the message says what to write instead.
+        """
+        check_finite(self, "max_grad_norm")
+        for entry in fields(self):
+            rule, value = entry.metadata.get("rule"), getattr(self, entry.name)
+            if rule is None or (value is None and entry.default is None):
+                continue
+            if isinstance(rule[0], str):
+                if value not in rule:
+                    raise unknown_name(entry.name, value, rule)
+                continue
+            holds, text = rule
+            require(holds(value), self, entry.name, text + ("; None turns it off" if entry.default is None else ""))
+
+    @property
+    def place(self) -> str:
+        """What finds these options again: a name of `ALGORITHMS`, or module:NAME."""
+        own = f"{type(self).__module__}:{type(self).__qualname__}"
+        return self.name if ALGORITHMS.get(self.name) == own else own
+
+    @property
+    def symmetry(self) -> str:
+        """How learning uses the mirror; by default not at all."""
+        return "none"
+
+    @property
+    def epochs(self) -> int:
+        """What an update adds to `LearnerState.n_updates` at most."""
+        return 1
+
+    def make(self, networks: ActorCritic) -> "Algorithm":
+        """Return the algorithm that trains these networks."""
+        raise NotImplementedError
+
+    def check_robots(self, n_envs: int, n_devices: int = 1, *, recurrent: bool = False) -> None:
+        """Check that an update can be made of so many robots, shared among so many devices, with or without memory.
+
+        Raises:
+            ConfigError: it cannot; says what to write instead.
+        """
+        if n_envs % n_devices:
+            raise ConfigError(f"{n_devices} devices cannot share {n_envs} robots evenly; use a multiple of {n_devices}")
+
+    def check_episodes(self, longest: int) -> None:
+        """Check that an update can be made of episodes of so many steps.
+
+        Raises:
+            ConfigError: it cannot; says what to write instead.
+        """
+
+
+class Algorithm(Protocol):
+    """What the training loop asks of an algorithm. Hashable, so `jit` takes it as static."""
+
+    @property
+    def config(self) -> AlgorithmConfig:
+        """Its options."""
+
+    @property
+    def networks(self) -> ActorCritic:
+        """What it trains."""
+
+    def init(self, key: Array, observation_dims: Mapping[str, int]) -> LearnerState:
+        """Draw the initial state; observation group → size."""
+
+    def act(
+        self, state: LearnerState, carry: CellCarry, observation: Observation, noise: Array
+    ) -> tuple[CellCarry, Array, Array]:
+        """Draw samples for raw observations, with normal noise [..., A]; and their log-probabilities, [...]."""
+
+    def mode(self, state: LearnerState, carry: CellCarry, observation: Observation) -> tuple[CellCarry, Array]:
+        """The sample without noise, [..., A]."""
+
+    def value(self, state: LearnerState, observation: Observation) -> Array:
+        """V, [...], of raw observations."""
+
+    def update(
+        self, state: LearnerState, trajectory: Trajectory, *, axis_name: str | None = None
+    ) -> tuple[LearnerState, Metrics]:
+        """Learn from one rollout, of this device's share of the robots; return the next state, and scalars."""
+
+
+C = TypeVar("C", bound=AlgorithmConfig)
+
+
+@dataclass(frozen=True)
+class ActorCriticAlgorithm(Generic[C]):
+    """What algorithms with a Gaussian actor and a critic have in common: all but the update.
+
+    Attributes:
+        config: options.
+        networks: from `make_actor_critic`.
+    """
+
+    config: C
+    networks: ActorCritic
+
+    def init(self, key: Array, observation_dims: Mapping[str, int]) -> LearnerState:
+        """Draw the initial state.
+
+        Args:
+            key: raw PRNG key, uint32 [2].
+            observation_dims: observation group → size; "actor", and "critic" where the critic sees more.
+
+        Raises:
+            ConfigError: the groups are not those of the networks.
+        """
+        expected = {"actor": self.networks.actor_dim, critic_group(observation_dims): self.networks.critic_dim}
+        if dict(observation_dims) != expected:
+            raise ConfigError(
+                f"observation groups {dict(observation_dims)} do not fit the networks, which need {expected}"
+            )
+        params_key, key = jax.random.split(key)
+        params = self.networks.init(params_key)
+        normalizers = {group: init_statistics(dim) for group, dim in observation_dims.items()}
+        return LearnerState(
+            params=params,
+            opt_state=self.init_optimizers(params),
+            learning_rate=jnp.asarray(self.first_learning_rate(), jnp.float32),
+            normalizers=normalizers if self.config.normalize_observation else {},
+            key=key,
+            n_updates=jnp.zeros((), jnp.int32),
+            progress_remaining=jnp.ones(()),
+        )
+
+    def init_optimizers(self, params: Params) -> Any:
+        """Return what the optimizers keep, before the first step."""
+        raise NotImplementedError
+
+    def first_learning_rate(self) -> float:
+        """Return the learning rate at the start."""
+        raise NotImplementedError
+
+    def act(
+        self, state: LearnerState, carry: CellCarry, observation: Observation, noise: Array
+    ) -> tuple[CellCarry, Array, Array]:
+        """Draw actions for raw observations; `noise` holds standard normal numbers, [..., A].
+
+        Returns:
+            The next carry. The sample, [..., A], for the `Trajectory`; the environment gets `environment_action` of it.
+            And its log-probability, [...].
+        """
+        carry, policy = self.networks.apply(state.params, carry, self._normalized(state, "actor", observation))
+        action = distributions.sample(policy, noise)
+        return carry, action, self.networks.log_prob(policy, action)
+
+    def mode(self, state: LearnerState, carry: CellCarry, observation: Observation) -> tuple[CellCarry, Array]:
+        """The next carry, and the network's output, [..., A]: the mean of the Gaussian, before clip or tanh."""
+        carry, policy = self.networks.apply(state.params, carry, self._normalized(state, "actor", observation))
+        return carry, distributions.mode(policy)
+
+    def value(self, state: LearnerState, observation: Observation) -> Array:
+        """V, [...], of raw observations: of group "critic" if there is one, else of "actor"."""
+        group = critic_group(observation)
+        return self.networks.value(state.params, self._normalized(state, group, observation))
+
+    def _normalized(self, state: LearnerState, group: str, observation: Observation) -> Array:
+        return normalized(state.normalizers, group, observation[group], self.config.observation_clip)
+
+
+def algorithm_config(name: str) -> AlgorithmConfig:
+    """Return the default options of an algorithm: one of `ALGORITHMS`, or `module:NAME` of a class of options.
+
+    Raises:
+        UnknownNameError: there is no such algorithm; names the closest one.
+        ConfigError: the module cannot be imported, or holds no such options.
+    """
+    place = ALGORITHMS.get(name, name)
+    module, _, variable = place.partition(":")
+    if not variable:
+        raise unknown_name("algorithm", name, ALGORITHMS)
+    try:
+        found = getattr(importlib.import_module(module), variable)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"algorithm {name!r}: {error}; write module:NAME of a class of options") from None
+    if not (isinstance(found, type) and issubclass(found, AlgorithmConfig)):
+        raise ConfigError(f"algorithm {name!r}: {variable} is not a subclass of AlgorithmConfig")
+    return found()
+
+
+def require(holds: bool, config: AlgorithmConfig, name: str, rule: str) -> None:
+    """Refuse the value of an option that breaks a rule.
+
+    Raises:
+        ConfigError: it does not hold.
+    """
+    if not holds:
+        raise ConfigError(f"{name} = {getattr(config, name)} {rule}")

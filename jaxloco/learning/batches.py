@@ -1,0 +1,113 @@
+"""What the epochs of an update read of a rollout, computed once before them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloco.learning.advantages import gae
+from jaxloco.learning.distributions import Gaussian
+from jaxloco.learning.learner import LearnerState, Trajectory, critic_group, normalized
+from jaxloco.learning.networks import ActorCritic, Params
+from jaxloco.learning.recurrent import Memory
+from jaxloco.learning.symmetry import with_mirror_images
+
+ADVANTAGE = 1
+"""Place of the advantage among a batch's scalars."""
+
+
+class Batch(NamedTuple):
+    """Samples [B, ...], observations normalized; of a recurrent actor, sequences of B robots, [B, T, ...].
+
+    Attributes:
+        actor: as `ActorCritic.learner_observation` gives them.
+        critic: the same; None where it reads what the actor reads.
+        action: before any clip or tanh.
+        scalars: [B, (T,) 4]: log_prob, advantage (at `ADVANTAGE`), return, value.
+        old: the rollout's policy, where that is asked for.
+        memory: carries [B, H] and starts [B, T] of a recurrent actor.
+    """
+
+    actor: Array
+    critic: Array | None
+    action: Array
+    scalars: Array
+    old: Gaussian | None
+    memory: Memory | None
+
+
+def prepare(
+    state: LearnerState,
+    trajectory: Trajectory,
+    networks: ActorCritic,
+    *,
+    clip: float,
+    reward_scale: float,
+    gamma: float,
+    gae_lambda: float,
+    augmented: bool,
+    with_old: bool,
+) -> Batch:
+    """Normalize observations, and compute values, advantages and returns.
+
+    Args:
+        state: the learner that collected the rollout.
+        trajectory: the rollout.
+        networks: from `make_actor_critic`.
+        clip: of normalized observations.
+        reward_scale: factor on rewards.
+        gamma: discount per step.
+        gae_lambda: of `jaxloco.learning.advantages.gae`.
+        augmented: add the mirror image of each sample.
+        with_old: keep the rollout's policy.
+    """
+    group = critic_group(trajectory.observation)
+    seen = jnp.concatenate([trajectory.observation[group], trajectory.last_observation[group][None]])
+    critic = networks.learner_observation(group, normalized(state.normalizers, group, seen, clip))
+    params = networks.learner_params(state.params)
+    values = networks.value(params, critic, learner=True)
+    advantages, returns = gae(
+        trajectory.reward * reward_scale,
+        values[:-1],
+        values[-1],
+        trajectory.terminated,
+        trajectory.truncated,
+        trajectory.truncation_value,
+        gamma=gamma,
+        gae_lambda=gae_lambda,
+    )
+    shared = group == "actor"
+    actor = critic[:-1]
+    if not shared:
+        actor = normalized(state.normalizers, "actor", trajectory.observation["actor"], clip)
+        actor = networks.learner_observation("actor", actor)
+    scalars = jnp.stack([trajectory.log_prob, advantages, returns, values[:-1]], axis=-1)
+    batch = Batch(actor, None if shared else critic[:-1], trajectory.action, scalars, None, None)
+    if augmented:
+        batch = with_mirror_images(batch, networks.symmetry)
+    if with_old:
+        batch = batch._replace(old=networks.policy(params, batch.actor, learner=True, memory=trajectory.memory))
+    if trajectory.memory is None:
+        return jax.tree.map(_robot_major, batch)
+    carry, started = trajectory.memory
+    return jax.tree.map(_turned, batch)._replace(memory=Memory(carry, started.T))
+
+
+def policy_of(networks: ActorCritic, params: Params, batch: Batch) -> Gaussian:
+    """The policy of a mini-batch, [B, (T,) A], for `learner_params`."""
+    if batch.memory is None:
+        return networks.policy(params, batch.actor, learner=True)
+    memory = batch.memory._replace(started=batch.memory.started.T)
+    policy = networks.policy(params, _turned(batch.actor), learner=True, memory=memory)
+    return jax.tree.map(_turned, policy)
+
+
+def _robot_major(x: Array) -> Array:
+    """[T, N, dim] to [N T, dim], so that the samples of a group of robots stand together."""
+    return _turned(x).reshape(-1, x.shape[-1])
+
+
+def _turned(x: Array) -> Array:
+    """[T, N, dim] to [N, T, dim], or back."""
+    return jnp.swapaxes(x, 0, 1)

@@ -1,0 +1,159 @@
+"""What learns: the state of a learner and what every algorithm does with observations."""
+
+import operator
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloco.learning import collectives
+from jaxloco.learning.networks import Params
+from jaxloco.learning.normalization import (
+    RunningStatistics,
+    batch_statistics,
+    init_statistics,
+    merge_statistics,
+    normalize,
+)
+from jaxloco.learning.recurrent import Memory
+from jaxloco.learning.symmetry import Symmetry, symmetrized
+
+Observation = Mapping[str, Array]
+"""Group ("actor", and "critic" where it sees more) → [..., dim], raw."""
+
+Metrics = dict[str, Array]
+
+
+class Trajectory(NamedTuple):
+    """A finished rollout, time-major.
+
+    Attributes:
+        observation: group ("actor", and "critic" where it sees more) → [T, N, dim], raw.
+        action: what `act` returned, [T, N, A]; before any clip or tanh.
+        log_prob: what `act` returned, [T, N].
+        reward: [T, N].
+        terminated: bool, [T, N]: the episode ended by itself; nothing follows.
+        truncated: bool, [T, N]: the episode was cut short, by a time limit for example.
+        truncation_value: [T, N]: V of the episode's own last observation, before the reset. Read only where
+            truncated and not terminated.
+        last_observation: group → [N, dim], raw: what follows the last step (after a reset, if there was one).
+        memory: carries at the first step, and which observations begin an episode; None of an actor without memory.
+    """
+
+    observation: Observation
+    action: Array
+    log_prob: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    truncation_value: Array
+    last_observation: Observation
+    memory: Memory | None = None
+
+
+class LearnerState(NamedTuple):
+    """Everything that learning needs to go on.
+
+    Attributes:
+        params: see `jaxloco.learning.networks`.
+        opt_state: what the algorithm's optimizers keep.
+        learning_rate: float32 [], of the last step taken.
+        normalizers: group → statistics; empty when observations are not normalized.
+        key: uint32 [2], for shuffles.
+        n_updates: int32 [], epochs so far (as in Stable-Baselines3).
+        progress_remaining: float32 [], from 1 at the start to 0 at the end; see `set_progress`.
+    """
+
+    params: Params
+    opt_state: Any
+    learning_rate: Array
+    normalizers: dict[str, RunningStatistics]
+    key: Array
+    n_updates: Array
+    progress_remaining: Array
+
+
+def set_progress(state: LearnerState, progress_remaining: Array | float) -> LearnerState:
+    """Tell the schedules where training stands: 1 - env_steps / total_env_steps, clipped to [0, 1]."""
+    remaining = jnp.clip(jnp.asarray(progress_remaining, jnp.float32), 0.0, 1.0)
+    return state._replace(progress_remaining=remaining)
+
+
+def critic_group(groups: Mapping[str, Any]) -> str:
+    """The group that the critic reads."""
+    return "critic" if "critic" in groups else "actor"
+
+
+def normalized(normalizers: Mapping[str, RunningStatistics], group: str, observation: Array, clip: float) -> Array:
+    """Observations of a group as networks read them: as they are where there are no statistics."""
+    if group not in normalizers:
+        return observation
+    return normalize(normalizers[group], observation, clip)
+
+
+def updated_normalizers(
+    state: LearnerState, seen: Mapping[str, RunningStatistics], mirrors: Symmetry | None
+) -> dict[str, RunningStatistics]:
+    """Statistics with what each device has seen; with a mirror, of both sides, so that it is theirs too."""
+    updated = {}
+    for group, statistics in state.normalizers.items():
+        updated[group] = _merged(seen[group], statistics)
+        if mirrors is not None:
+            updated[group] = symmetrized(updated[group], mirrors.actor if group == "actor" else mirrors.critic)
+    return updated
+
+
+def over_devices(
+    logs: Metrics, observation: Observation, returns: Array, values: Array, axis_name: str | None
+) -> tuple[Metrics, dict[str, RunningStatistics], Array]:
+    """What all devices know together, in one exchange.
+
+    Args:
+        logs: of this device.
+        observation: of this device's robots.
+        returns: what values should have been, [B].
+        values: what they were, [B].
+        axis_name: of the devices.
+
+    Returns:
+        Means of the logs; the statistics of each device's observations by group; and the share of the returns'
+        variance that the values explain, [].
+    """
+    seen = {group: batch_statistics(x) for group, x in observation.items()}
+    explained = batch_statistics(jnp.stack([returns, returns - values], axis=-1))
+    logs, seen, explained = collectives.gather((logs, seen, explained), axis_name)
+    spread = _merged(explained, init_statistics(2))
+    variance, unexplained = spread.m2 / spread.n_samples
+    share = 1.0 - unexplained / jnp.where(variance > 0.0, variance, 1.0)
+    share = jnp.where(variance > 0.0, share, 0.0)
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), logs), seen, share
+
+
+def _merged(shards: RunningStatistics, statistics: RunningStatistics) -> RunningStatistics:
+    """Add the statistics of each device, leading axis over devices."""
+    for shard in range(shards.n_samples.shape[0]):
+        statistics = merge_statistics(statistics, jax.tree.map(operator.itemgetter(shard), shards))
+    return statistics
+
+
+def mean_logs(logs: Metrics, measured: Array) -> Metrics:
+    """Means over the mini-batches measured, [n_epochs, n_minibatches]; the KL's over the last epoch begun."""
+    means = {name: _masked_mean(log, measured) for name, log in logs.items() if name != "kl"}
+    last_epoch = jnp.sum(jnp.any(measured, axis=1)) - 1
+    return {**means, "approx_kl": _masked_mean(logs["approx_kl"][last_epoch], measured[last_epoch])}
+
+
+def _masked_mean(x: Array, mask: Array) -> Array:
+    return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.sum(mask.astype(x.dtype))
+
+
+def named_metrics(state: LearnerState, logs: Metrics) -> Metrics:
+    """Scalars under Stable-Baselines3's names, with what the state says."""
+    metrics = {f"train/{name}": value for name, value in logs.items()}
+    if "log_std" in state.params:
+        metrics["train/std"] = jnp.mean(jnp.exp(state.params["log_std"]))
+    metrics["train/learning_rate"] = state.learning_rate
+    metrics["train/n_updates"] = state.n_updates.astype(jnp.float32)
+    return metrics

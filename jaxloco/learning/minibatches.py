@@ -1,0 +1,150 @@
+"""Mini-batches of a rollout: how large, in which order, on which device, and in which pieces.
+
+Robots are shuffled in groups, each by itself, so that several devices form the same mini-batches as one. On a CPU a
+shuffle by one sort of packed words is 12 times faster than `jax.random.permutation`, and activations should stay in a
+core's cache: the gradient of 3072 samples of two networks 128-128, one of them mirrored, took 60 ms at once and 37 ms
+in pieces of 256.
+"""
+
+import math
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloco.errors import ConfigError
+from jaxloco.learning.networks import ActorCritic
+from jaxloco.learning.recurrent import GATES
+
+T = TypeVar("T")
+
+MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
+CACHED_NUMBERS = 220_000  # activations of a piece of a mini-batch on a CPU
+GROUPS = (8, 4, 2, 1)  # of robots, each shuffled by itself: training is the same on as many devices as divide them
+
+
+def split_batch(
+    n_envs: int, n_steps: int, n_minibatches: int, batch_size: int | None, *, normalized: bool = False
+) -> tuple[int, int]:
+    """Return (n_minibatches, batch_size) for `n_envs` robots; of the two that are given, the second counts.
+
+    Raises:
+        ConfigError: mini-batches of that size do not fill n_envs · n_steps samples, or their advantages cannot be
+            `normalized`.
+    """
+    samples = n_envs * n_steps
+    name = "n_minibatches" if batch_size is None else "batch_size"
+    given = n_minibatches if batch_size is None else batch_size
+    if samples % given:
+        divisors = [d for d in range(1, samples + 1) if samples % d == 0]
+        nearest = min(divisors, key=lambda d: abs(d - given))
+        raise ConfigError(
+            f"{name} = {given} does not divide the {samples} samples of {n_envs} robots x {n_steps} "
+            f"steps; write {name} = {nearest}"
+        )
+    n_minibatches = given if batch_size is None else samples // given
+    if normalized and samples // n_minibatches < 2:
+        raise ConfigError(
+            f"{name} = {given} leaves one sample per mini-batch, whose advantage cannot be normalized; "
+            "use larger mini-batches or normalize_advantage = False"
+        )
+    return n_minibatches, samples // n_minibatches
+
+
+def shuffle_groups(n_envs: int, n_steps: int, n_minibatches: int, n_devices: int = 1) -> int:
+    """Return how many groups of robots are shuffled each by itself.
+
+    That is the most of `GROUPS` that fill the mini-batches evenly, so that up to 8 devices learn the same as one; one
+    group for each device where those cannot be shared out, as on 6 or 16.
+
+    Raises:
+        ConfigError: the robots cannot be shared out evenly among the devices.
+    """
+
+    def fill(groups: int) -> bool:
+        return n_envs % groups == 0 and n_envs // groups * n_steps % n_minibatches == 0
+
+    usual = next(groups for groups in GROUPS if fill(groups))
+    if usual % n_devices == 0:
+        return usual
+    if fill(n_devices):
+        return n_devices
+    possible = [n for n in range(1, n_devices) if usual % n == 0 or fill(n)]
+    raise ConfigError(
+        f"{n_devices} devices cannot share {n_envs} robots x {n_steps} steps in {n_minibatches} mini-batches "
+        f"evenly; use {possible[-1]}, or a number of robots that is a multiple of {n_devices}"
+    )
+
+
+def minibatch_orders(
+    key: Array, count: int, n_epochs: int, n_minibatches: int, n_groups: int, axis_name: str | None
+) -> Array:
+    """Which of this device's `count` samples form each mini-batch, [n_epochs, n_minibatches, batch_size].
+
+    Each of the device's `n_groups` of robots has a shuffle of its own, whichever device holds it.
+    """
+    size = count // n_groups
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * n_groups
+    keys = jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(n_groups))
+    orders = jax.vmap(lambda k: shuffled_orders(k, n_epochs, size))(keys)
+    orders = orders.astype(jnp.int32) + (size * jnp.arange(n_groups, dtype=jnp.int32))[:, None, None]
+    shares = orders.reshape(n_groups, n_epochs, n_minibatches, -1)
+    return jnp.moveaxis(shares, 0, 2).reshape(n_epochs, n_minibatches, -1)
+
+
+def shuffled_orders(key: Array, n_epochs: int, count: int) -> Array:
+    """A random order of `count` samples for each epoch, [n_epochs, count].
+
+    Sorts words with the index in their low bits and chance in the high ones: one sort of one array (8192 samples: 0.2
+    against 2.5 ms). Equal high bits keep two samples in order, which matters only at the edge of a mini-batch.
+    """
+    index_bits = (count - 1).bit_length()
+    index = jnp.broadcast_to(jnp.arange(count, dtype=jnp.uint32), (n_epochs, count))
+    if index_bits > MAX_INDEX_BITS:
+        return jax.random.permutation(key, index, axis=1, independent=True)
+    mask = jnp.uint32((1 << index_bits) - 1)
+    words = (jax.random.bits(key, index.shape) & ~mask) | index
+    return jnp.sort(words, axis=1) & mask
+
+
+def taken(batch: T, order: Array) -> T:
+    """Gather samples just before they are used: a shuffled copy of all of them would pass through memory twice."""
+    return jax.tree.map(lambda x: x.at[order].get(mode="promise_in_bounds"), batch)
+
+
+def mean_over_pieces(compute: Callable[[T], Any], chosen: T, networks: ActorCritic, steps: int = 1) -> Any:
+    """Compute what is a mean over samples, on a CPU as the mean over pieces that a core's cache can hold.
+
+    Args:
+        compute: the mean over what is chosen; a pytree.
+        chosen: arrays with a leading axis over items.
+        networks: whose activations take the memory.
+        steps: samples of each item.
+    """
+    items = jax.tree.leaves(chosen)[0].shape[0]
+    count = pieces(items, networks, steps) if jax.default_backend() == "cpu" else 1
+    if count == 1:
+        return compute(chosen)
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), chosen)
+    first = jax.tree.map(operator.itemgetter(0), parts)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(compute, first))
+
+    def add(total: Any, piece: T) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, compute(piece)), None
+
+    total, _ = jax.lax.scan(add, nothing, parts)
+    return jax.tree.map(lambda x: x / count, total)
+
+
+def pieces(items: int, networks: ActorCritic, steps: int = 1) -> int:
+    """Into how many equal pieces to cut items of so many samples, so that the activations of one are about 0.9 MB."""
+    config = networks.config
+    widths = sum(config.net_arch_pi) + sum(config.net_arch_vf)
+    memory = GATES[config.kind] * config.rnn_hidden_size if config.recurrent else 0
+    numbers = networks.actor_dim + networks.critic_dim + widths + memory
+    wanted = items * steps * numbers / CACHED_NUMBERS
+    return next((n for n in range(math.ceil(wanted), math.ceil(4 * wanted)) if items % n == 0), 1)

@@ -1,0 +1,87 @@
+"""Every shipped recipe trains to the same state, bit for bit, as when its hash was written down.
+
+A rebuild must not change what is learned. What compilers make of a program differs between CPUs and versions of JAX
+and MuJoCo, so hashes are kept by these, beside this file; where there are none, write them from the revision to compare
+with: `python tests/test_training_states.py`. A change that is meant writes them anew, in a commit that says why.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ITERATIONS, ROBOTS = 4, 16
+HASHES = Path(__file__).with_suffix(".json")
+
+
+def machine() -> str:
+    """What the bits depend on: kind of CPU, number of cores, versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    flags = hashlib.sha256((found[1] if found else platform.processor()).encode()).hexdigest()[:8]
+    packages = (f"{name} {version(name)}" for name in ("jaxlib", "mujoco", "numpy"))
+    return ", ".join([platform.machine(), flags, f"{os.cpu_count()} cores", *packages])
+
+
+def state_hash(task: str, n_devices: int) -> str:
+    """Train for a few iterations; return what parameters, statistics and robots are then.
+
+    Leaves are hashed one by one and in the order of their hashes, so that moving them about changes nothing.
+    """
+    import jax
+    import numpy as np
+
+    from jaxloco.tasks import recipe
+    from jaxloco.training import loop
+    from jaxloco.training.trainer import compile_program
+
+    config = replace(recipe(task), n_envs=ROBOTS, n_devices=n_devices)
+    config = replace(config, total_timesteps=ITERATIONS * config.steps_per_iteration)
+    env = config.task.spec().build("native")
+    program = compile_program(env, loop.make_agent(env, config), config)
+    state, _ = program.iterate(program.initial_state, ITERATIONS, ITERATIONS)
+    robots = state.robots.robots
+    kept: Any = (state.learner.params, state.learner.normalizers, robots.physics.qpos, robots.observation)
+    leaves = (np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(kept)))
+    each = sorted(hashlib.sha256(f"{x.dtype}{x.shape}".encode() + x.tobytes()).hexdigest() for x in leaves)
+    return hashlib.sha256("".join(each).encode()).hexdigest()[:16]
+
+
+def tasks() -> tuple[str, ...]:
+    from jaxloco.tasks import TASKS
+
+    return tuple(TASKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_devices", [1, 2])
+@pytest.mark.parametrize("task", tasks())
+def test_every_recipe_trains_to_the_state_that_was_written_down(task, n_devices):
+    known = json.loads(HASHES.read_text()).get(machine())
+    if known is None:
+        pytest.skip(f"no hashes for {machine()}; python {Path(__file__).name} writes them")
+    assert state_hash(task, n_devices) == known[task][n_devices - 1]
+
+
+def main() -> None:
+    """Write this machine's hashes, those of the named tasks or of all."""
+    every = json.loads(HASHES.read_text()) if HASHES.exists() else {}
+    hashes = every.setdefault(machine(), {})
+    for task in sys.argv[1:] or tasks():
+        hashes[task] = [state_hash(task, n_devices) for n_devices in (1, 2)]
+        print(task, *hashes[task], flush=True)
+        HASHES.write_text(json.dumps(every, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    import conftest  # noqa: F401  the same flags as under pytest
+
+    main()
