@@ -21,7 +21,7 @@ from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
-from jaxloco.onboard.spec import InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.onboard.spec import CellSpec, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
 from jaxloco.training.rollout import Agent
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
@@ -62,6 +62,9 @@ def export(
     for index, (kernel, bias) in enumerate(actor_layers(learner.params)):
         arrays[f"actor/{index}/kernel"] = np.asarray(kernel, np.float32)
         arrays[f"actor/{index}/bias"] = np.asarray(bias, np.float32)
+    if spec.network.cell is not None:
+        for name, array in learner.params["actor"]["cell"].items():
+            arrays[getattr(spec.network.cell, name)] = np.asarray(array, np.float32)
     if spec.normalizer is not None:
         statistics = learner.normalizers["actor"]
         arrays[spec.normalizer.mean] = np.asarray(statistics.mean, np.float32)
@@ -91,6 +94,8 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         layers=tuple(LayerSpec(f"actor/{i}/kernel", f"actor/{i}/bias") for i in range(layers)),
         activation=agent.networks.config.activation_fn,
         output="tanh" if agent.networks.config.squash_output else "clip",
+        kind=agent.networks.config.kind,
+        cell=_cell_spec(agent.networks.config.kind),
     )
     return PolicySpec(
         robot=interface.robot,
@@ -106,6 +111,11 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         jaxloco=jaxloco.__version__,
         provenance=dict(provenance),
     )
+
+
+def _cell_spec(kind: str) -> CellSpec | None:
+    names = [f"actor/cell/{name}" for name in ("input", "bias", "hidden", "hidden_bias")]
+    return {"gru": CellSpec(*names), "lstm": CellSpec(*names[:3])}.get(kind)
 
 
 def golden(

@@ -100,7 +100,7 @@ def test_policy_reaches_an_optimum_on_the_bound_and_stays_there() -> None:
     probe = Probe(zero_state, lambda state, action: Transition(state, action[0], YES, NO))
     result = train(probe, 100, replace(CONFIG, ent_coef=1e-3))
     np.testing.assert_allclose(result.action([[0.0]]), [1.0], atol=0.01)
-    policy = result.networks.policy(result.learner.params, jnp.zeros((1, 1)))
+    policy = result.algorithm.networks.policy(result.learner.params, jnp.zeros((1, 1)))
     assert float(policy.mean[0, 0]) < 5.0
 
 

@@ -429,7 +429,7 @@ def test_an_actor_that_reads_what_the_robot_cannot_measure_is_refused_before_tra
     unmeasured = replace(spec, observations={"actor": replace(spec.observations["actor"], terms=terms)})
     task = SimpleNamespace(name="cartpole", spec=lambda: unmeasured)
     one = Trainer(config, RunFolder.at(tmp_path / "run"), Recorder())
-    one.config = SimpleNamespace(**{**vars(config), "task": task})
+    one.config = replace(config, task=task)
     with compilations() as compiled, pytest.raises(ConfigError, match="the actor reads 'action_delay', which robot"):
         one._load()
     assert not {"init_train_state", "iterate"} & set(compiled)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from jaxloco.errors import ConfigError
 from jaxloco.learning import collectives
@@ -165,7 +166,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
 
     def _step(self, params: Params, opt_state: Any, gradient: Params, rate: float) -> tuple[Params, Any, Array]:
         """One step of an optimizer; also the length of the gradient, before it is cut."""
-        norm = optax.global_norm(gradient)
+        norm = jnp.linalg.norm(ravel_pytree(gradient)[0])
         share = jnp.minimum(1.0, self.config.max_grad_norm / (norm + 1e-6))
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
             change, opt_state = self._optimizer().update(jax.tree.map(lambda g: share * g, gradient), opt_state)

@@ -25,7 +25,7 @@ from numpy.lib import format as npy
 
 from jaxloco import whole_files
 from jaxloco.errors import BundleError
-from jaxloco.onboard.spec import PolicySpec, check_schema, show
+from jaxloco.onboard.spec import CELLS, NetworkSpec, PolicySpec, check_schema, show
 
 POLICY_JSON = "policy.json"
 POLICY_NPZ = "policy.npz"
@@ -145,6 +145,8 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
         if not lowest > 0:
             raise BundleError(f"{spec.normalizer.std}: expected values above 0, found {lowest}")
     width, why = spec.observation_size, "history × frame inputs"
+    if spec.network.cell is not None:
+        width, why = _check_cell(spec.network, arrays, width), f"the rows of {spec.network.cell.hidden}"
     for i, layer in enumerate(spec.network.layers):
         last = i == len(spec.network.layers) - 1
         kernel = arrays[layer.kernel]
@@ -152,6 +154,20 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
         _check_shape(layer.kernel, kernel, (width, outputs), f"{why}{', outputs of the policy' if last else ''}")
         _check_shape(layer.bias, arrays[layer.bias], (outputs,), f"the columns of {layer.kernel}")
         width, why = outputs, f"the outputs of {layer.kernel}"
+
+
+def _check_cell(network: NetworkSpec, arrays: Arrays, inputs: int) -> int:
+    """Check the arrays of a recurrent cell; return the number of its outputs."""
+    cell = network.cell
+    assert cell is not None
+    size = arrays[cell.hidden].shape[0] if arrays[cell.hidden].ndim else 0
+    gates = CELLS[network.kind] * size
+    _check_shape(cell.hidden, arrays[cell.hidden], (size, gates), f"units, gates of a {network.kind}")
+    _check_shape(cell.input, arrays[cell.input], (inputs, gates), "history × frame inputs, gates")
+    _check_shape(cell.bias, arrays[cell.bias], (gates,), f"the columns of {cell.hidden}")
+    if cell.hidden_bias is not None:
+        _check_shape(cell.hidden_bias, arrays[cell.hidden_bias], (size,), f"the rows of {cell.hidden}")
+    return size
 
 
 def check_golden(spec: PolicySpec, arrays: Arrays, golden: Arrays) -> None:
@@ -185,7 +201,11 @@ def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
     items = len(spec.inputs) + len(spec.outputs) + len(spec.network.layers) + len(spec.pipeline)
     elements = spec.observation_size + spec.action_size * len(spec.pipeline)
     elements += sum(arrays[layer.bias].size for layer in spec.network.layers)
-    return 1000 * items + 20 * elements + sum(arrays[layer.kernel].size for layer in spec.network.layers)
+    products = sum(arrays[layer.kernel].size for layer in spec.network.layers)
+    if (cell := spec.network.cell) is not None:
+        items, elements = items + 10, elements + arrays[cell.bias].size
+        products += arrays[cell.input].size + arrays[cell.hidden].size
+    return 1000 * items + 20 * elements + products
 
 
 def _check_names(arrays: Arrays, expected: Any) -> None:

@@ -1,12 +1,14 @@
 """A small network in NumPy, fast enough for a control loop: everything is allocated once.
 
-A layer is one matrix product: its bias is a row of the matrix, and its input ends with a constant 1.
+A layer is one matrix product: its bias is a row of the matrix, and its input ends with a constant 1. What a recurrent
+cell computes: `jaxloco.onboard.spec.CellSpec`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from jaxloco.onboard.spec import CellSpec, NetworkSpec
 from jaxloco.onboard.uncopied import Uncopied
 
 Operation = Callable[[], None]
@@ -147,6 +149,9 @@ class Mlp(Uncopied):
         self.output = buffer[:-1]
         self._steps = list(zip(self._products, self._activations, strict=True))
 
+    def reset(self) -> None:
+        """Forget everything: nothing here."""
+
     def run(self) -> np.ndarray:
         """Compute `output` from `input`.
 
@@ -158,3 +163,107 @@ class Mlp(Uncopied):
             if activation is not None:
                 activation()
         return self.output
+
+
+class _Products:
+    """Inputs and outputs of a cell, each with a constant 1 at its end, and what gates make of them."""
+
+    def __init__(self, cell: CellSpec, arrays: Mapping[str, np.ndarray]):
+        rows, gates = arrays[cell.input].shape
+        size = arrays[cell.hidden].shape[0]
+        hidden_bias = np.zeros(gates, np.float32)
+        if cell.hidden_bias is not None:
+            hidden_bias[-size:] = arrays[cell.hidden_bias]
+        self._x, self._h = np.ones(rows + 1, np.float32), np.ones(size + 1, np.float32)
+        self._input, self._hidden = (
+            np.ascontiguousarray(np.vstack([kernel, bias]), dtype=np.float32)
+            for kernel, bias in ((arrays[cell.input], arrays[cell.bias]), (arrays[cell.hidden], hidden_bias))
+        )
+        self._h[:-1] = 0.0
+        self.size, self.x, self.h = size, self._x[:-1], self._h[:-1]
+        self.of_x, self.of_h = np.zeros(gates, np.float32), np.zeros(gates, np.float32)
+
+    def run(self) -> None:
+        """Compute both products."""
+        self._x.dot(self._input, self.of_x)
+        self._h.dot(self._hidden, self.of_h)
+
+
+def _gru_cell(products: _Products) -> tuple[Operation, Operation]:
+    """Return a step of a gated recurrent unit, and its reset."""
+    a, b, h, size = products.of_x, products.of_h, products.h, products.size
+    gates, new, added = a[: 2 * size], a[2 * size :], b[2 * size :]
+    reset_gate, update_gate = gates[:size], gates[size:]
+    logistic = _logistic(gates, gates)
+
+    def run() -> None:
+        products.run()
+        np.add(gates, b[: 2 * size], gates)
+        logistic()
+        np.multiply(reset_gate, added, added)
+        np.add(new, added, new)
+        np.tanh(new, new)
+        np.subtract(h, new, h)  # h ← n + z (h - n)
+        np.multiply(h, update_gate, h)
+        np.add(h, new, h)
+
+    return run, lambda: h.fill(0.0)
+
+
+def _lstm_cell(products: _Products) -> tuple[Operation, Operation]:
+    """Return a step of a long short-term memory, and its reset."""
+    a, h, size = products.of_x, products.h, products.size
+    c, squashed = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    in_gate, forget_gate, new, out_gate = (a[i * size : (i + 1) * size] for i in range(4))
+    logistics = [_logistic(part, part) for part in (a[: 2 * size], out_gate)]
+
+    def run() -> None:
+        products.run()
+        np.add(a, products.of_h, a)
+        for logistic in logistics:
+            logistic()
+        np.tanh(new, new)
+        np.multiply(in_gate, new, new)
+        np.multiply(forget_gate, c, c)
+        np.add(c, new, c)
+        np.tanh(c, squashed)
+        np.multiply(out_gate, squashed, h)
+
+    def reset() -> None:
+        h.fill(0.0)
+        c.fill(0.0)
+
+    return run, reset
+
+
+class Recurrent(Uncopied):
+    """A recurrent cell with a perceptron on it, used as `Mlp` is; it remembers until `reset()`.
+
+    Args:
+        kind: Of the cell: "gru" or "lstm".
+        cell: Names of its arrays.
+        head: Reads its outputs.
+        arrays: By name, float32.
+    """
+
+    def __init__(self, kind: str, cell: CellSpec, head: Mlp, arrays: Mapping[str, np.ndarray]):
+        products = _Products(cell, arrays)
+        self.input, self._outputs, self._head = products.x, products.h, head
+        self._step, self._reset = (_gru_cell if kind == "gru" else _lstm_cell)(products)
+        self.output = head.output
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._reset()
+
+    def run(self) -> np.ndarray:
+        """Compute `output` from `input` and what is remembered; the next call overwrites it."""
+        self._step()
+        self._head.input[...] = self._outputs
+        return self._head.run()
+
+
+def make_network(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Mlp | Recurrent:
+    """Return the network that a bundle describes."""
+    mlp = Mlp([(arrays[layer.kernel], arrays[layer.bias]) for layer in spec.layers], spec.activation)
+    return mlp if spec.cell is None else Recurrent(spec.kind, spec.cell, mlp, arrays)

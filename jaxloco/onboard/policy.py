@@ -11,7 +11,7 @@ import numpy as np
 from jaxloco.errors import BundleError, JaxlocoError, unknown_name
 from jaxloco.onboard.bundle import Bundle, read_bundle
 from jaxloco.onboard.clock import Clock
-from jaxloco.onboard.network import Mlp
+from jaxloco.onboard.network import make_network
 from jaxloco.onboard.pipeline import Pipeline
 from jaxloco.onboard.spec import FLOAT32_MAX, GAIT_CLOCK, LAST_ACTION, InputSpec, PolicySpec, expand, show
 from jaxloco.onboard.uncopied import Uncopied
@@ -189,7 +189,7 @@ class _History:
 
 
 class Policy(Uncopied):
-    """A trained policy with its state: history, last action, action pipeline.
+    """A trained policy with its state: history, the network's memory, last action, action pipeline.
 
     One instance controls one robot; `reset()` starts an episode.
 
@@ -207,8 +207,7 @@ class Policy(Uncopied):
         self._commanded = None if spec.rest is None else self._frame.part(spec.rest.command)
         self._history = _History(spec.history, spec.frame_size)
         self._normalize = self._make_normalizer()
-        layers = [(arrays[layer.kernel], arrays[layer.bias]) for layer in spec.network.layers]
-        self._network = Mlp(layers, spec.network.activation)
+        self._network = make_network(spec.network, arrays)
         self._tanh = spec.network.output == "tanh"
         self._limits = np.ones(spec.action_size, np.float32), -np.ones(spec.action_size, np.float32)
         self._pipeline = Pipeline(spec.pipeline, spec.action_size, self._clock)
@@ -252,6 +251,7 @@ class Policy(Uncopied):
     def reset(self) -> None:
         """Forget everything: call it at the start of every episode."""
         self._history.reset()
+        self._network.reset()
         self._pipeline.reset()
         self._clock.reset()
         self._action[...] = 0.0

@@ -19,8 +19,13 @@ from typing import Any, ClassVar, TypeVar
 from jaxloco.errors import BundleError
 
 SCHEMA_NAME = "jaxloco-policy"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
+FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
+"""What policies without memory are written as: every jaxloco reads it."""
+
+CELLS = {"gru": 3, "lstm": 4}
+"""Kind of a recurrent network → gates of its cell."""
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
@@ -314,20 +319,58 @@ class LayerSpec:
 
 
 @dataclass(frozen=True)
+class CellSpec:
+    """A recurrent cell of H units and G gates side by side (gru: r, z, n; lstm: i, f, g, o): names of arrays.
+
+    With x the inputs and h the last outputs, a = `x @ input + bias`, b = `h @ hidden`, both (G H,), and σ(a) = 1 / (1 +
+    exp(-a)):
+
+        gru:   r = σ(a_r + b_r)   z = σ(a_z + b_z)   n = tanh(a_n + r (b_n + hidden_bias))   h ← (1 - z) n + z h
+        lstm:  c ← σ(a_f + b_f) c + σ(a_i + b_i) tanh(a_g + b_g)   h ← σ(a_o + b_o) tanh(c)
+
+    h and c are zeros after a reset.
+
+    Attributes:
+        input: (inputs, G H).
+        bias: (G H,).
+        hidden: (H, G H).
+        hidden_bias: (H,); of a gru only, else None.
+    """
+
+    input: str
+    bias: str
+    hidden: str
+    hidden_bias: str | None = None
+
+    def __post_init__(self) -> None:
+        names = {name: _array_name(name, getattr(self, name)) for name in ("input", "bias", "hidden")}
+        own = self.hidden_bias
+        _set(self, **names, hidden_bias=None if own is None else _array_name("hidden_bias", own))
+
+    @property
+    def arrays(self) -> list[str]:
+        """Names of all its arrays."""
+        own = [] if self.hidden_bias is None else [self.hidden_bias]
+        return [self.input, self.bias, self.hidden, *own]
+
+
+@dataclass(frozen=True)
 class NetworkSpec:
-    """A multi-layer perceptron: the activation between the layers, none after the last one.
+    """A multi-layer perceptron, perhaps on a recurrent cell: the activation between layers, none after the last one.
 
     Attributes:
         layers: The dense layers, first to last.
         activation: One of `ACTIVATIONS`, as in `flax.linen` (gelu: the tanh approximation).
         output: "clip" (the action is `clip(y, -1, 1)`) or "tanh" (the action is `tanh(y)`).
-        kind: "mlp".
+        kind: "mlp", or the kind of the cell whose outputs the layers read: "gru" or "lstm".
+        cell: That cell; None without one.
     """
 
     layers: tuple[LayerSpec, ...]
     activation: str = "elu"
     output: str = "clip"
     kind: str = "mlp"
+    cell: CellSpec | None = None
 
     def __post_init__(self) -> None:
         layers = _items("layers", self.layers, LayerSpec)
@@ -336,8 +379,12 @@ class NetworkSpec:
             layers=layers,
             activation=_choice("activation", self.activation, ACTIVATIONS),
             output=_choice("output", self.output, SQUASHES),
-            kind=_choice("kind", self.kind, ("mlp",)),
+            kind=_choice("kind", self.kind, ("mlp", *CELLS)),
         )
+        if (self.kind in CELLS) != isinstance(self.cell, CellSpec):
+            raise _fail("cell", f"{'a CellSpec' if self.kind in CELLS else 'null'} for kind {self.kind!r}", self.cell)
+        if self.cell is not None and (self.kind == "gru") != (self.cell.hidden_bias is not None):
+            raise _fail("cell.hidden_bias", f"{'an array' if self.kind == 'gru' else 'null'}", self.cell.hidden_bias)
         if not layers:
             raise _fail("layers", "at least one layer", self.layers)
 
@@ -625,6 +672,7 @@ class PolicySpec:
     def array_names(self) -> list[str]:
         """Names of the arrays that `policy.npz` must hold, no more and no fewer."""
         names = [self.normalizer.mean, self.normalizer.std] if self.normalizer else []
+        names += self.network.cell.arrays if self.network.cell else []
         for layer in self.network.layers:
             names += [layer.kernel, layer.bias]
         return names
@@ -634,7 +682,9 @@ class PolicySpec:
         data = {name: _plain(getattr(self, name)) for name in _field_names(PolicySpec)}
         if self.rest is None:
             del data["rest"]  # so that a jaxloco that knows no rest can read it
-        return {"schema": SCHEMA, **data}
+        if self.network.cell is None:
+            del data["network"]["cell"]
+        return {"schema": SCHEMA if self.network.cell else FEED_FORWARD_SCHEMA, **data}
 
     @classmethod
     def from_dict(cls, data: object) -> "PolicySpec":
@@ -684,7 +734,7 @@ def check_schema(data: object) -> None:
             f"schema: this jaxloco reads {SCHEMA}, the bundle is {found}, from a newer jaxloco: "
             "install that one (pip install --upgrade jaxloco) or export the policy again with this one"
         )
-    if int(match[1]) != SCHEMA_VERSION:
+    if int(match[1]) < 1:
         raise _fail("schema", SCHEMA, found)
 
 
@@ -762,6 +812,8 @@ def _parse_stages(key: str, value: object) -> tuple[Stage, ...]:
 def _parse_network(key: str, value: object) -> NetworkSpec:
     if isinstance(value, dict) and "layers" in value:
         value = {**value, "layers": _list_of(LayerSpec)(f"{key}.layers", value["layers"])}
+    if isinstance(value, dict) and value.get("cell") is not None:
+        value = {**value, "cell": _build(CellSpec, value["cell"], f"{key}.cell")}
     return _build(NetworkSpec, value, key)
 
 
