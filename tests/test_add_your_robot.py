@@ -16,8 +16,8 @@ from quadruped_urdf import DEFAULTS, quadruped_urdf
 
 from jaxloco import cli
 from jaxloco.doctor.diagnose import diagnose
-from jaxloco.doctor.new_robot import new_robot
 from jaxloco.errors import RobotError
+from jaxloco.model_import.new_robot import new_robot
 from jaxloco.robot import Robot, load_robot, robots_dir
 from jaxloco.training import trainer
 from jaxloco.training.run_folder import read_json

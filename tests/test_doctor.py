@@ -12,9 +12,9 @@ from jaxloco import cli
 from jaxloco.doctor.diagnose import diagnose
 from jaxloco.doctor.engine_checks import unsupported, warp_tables
 from jaxloco.doctor.findings import Finding
-from jaxloco.doctor.new_robot import new_robot
 from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
+from jaxloco.model_import.new_robot import new_robot
 from jaxloco.robot import SCHEMA, Joint, load_robot, robots_dir
 from jaxloco.toml_schema import problems, read_toml
 

@@ -11,9 +11,10 @@ import numpy as np
 from jaxloco.doctor.engine_checks import Problem, unsupported
 from jaxloco.doctor.findings import Finding, Severity
 from jaxloco.doctor.model_checks import check_model, check_ranges
-from jaxloco.doctor.new_robot import draft_robot, read_model
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import RobotError
+from jaxloco.model_import.new_robot import draft_robot
+from jaxloco.model_import.reading import read_model
 from jaxloco.physics.motors import corners
 from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_robot, robot_problems, robots_dir
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror
