@@ -426,12 +426,16 @@ def _check_speed(robot: Robot, task: Velocity) -> None:
 
     In the base frame a foot that stands at r moves by v + ω × r, so at √((v_x + ω |r_y|)² + (v_y + ω |r_x|)²) at most.
     A leg moves it no faster than its slowest joint turns, q̇, at the height h of the base: q̇ h. While it stands, half a
-    cycle of the gait of frequency f, the base turns by ω / 2f; beyond a quarter turn legs would cross: ω ≤ π f.
+    cycle of the gait of frequency f, the base turns by ω / 2f; beyond a quarter turn legs would cross: ω ≤ π f. Arms
+    may be slow.
     """
     forward, leftward, yaw_rate = task.max_velocity
     reach = np.abs(standing_feet(robot))
     needed = float(np.hypot(forward + yaw_rate * reach[:, 1], leftward + yaw_rate * reach[:, 0]).max())
-    slowest, height = min(robot.joints, key=lambda joint: joint.velocity_limit), standing_height(robot)
+    slowest, height = (
+        min(robot.leg_joints or robot.joints, key=lambda joint: joint.velocity_limit),
+        standing_height(robot),
+    )
     fastest = slowest.velocity_limit * height
     if needed > fastest:
         raise ConfigError(
