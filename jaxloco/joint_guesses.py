@@ -35,6 +35,7 @@ ROTOR_SHARE = 2e-4
 STABLE = 0.5
 """Largest position gain over inertia / timestep², and velocity gain over inertia / timestep with an integrator that is
 explicit in velocities: beyond 2, light links would be thrown about."""
+_UNUSED: Mapping[str, tuple[str, ...]] = {"position": (), "velocity": ("kp",), "torque": ("kp", "kd")}
 _IMPLICIT = (mujoco.mjtIntegrator.mjINT_IMPLICIT, mujoco.mjtIntegrator.mjINT_IMPLICITFAST)
 
 
@@ -89,26 +90,19 @@ def guesses(build: Build, joint: str, known: Mapping[str, Any]) -> dict[str, flo
         known: Key → value as in robot.toml; None counts as not known. "control" says which gains there are.
     """
     model, number = build.model, int(build.model.joint(joint).id)
-    dof = int(model.jnt_dofadr[number])
-    figures = {key: known.get(key) for key in GUESSED}
-    if figures["armature"] is None and model.dof_armature[dof] > 0.0:
-        figures["armature"] = float(model.dof_armature[dof])
-    control = known.get("control") or "position"
-    unused = {"position": (), "velocity": ("kp",), "torque": ("kp", "kd")}[control]
-    given = {key for key, value in figures.items() if value is not None} | set(unused)
+    dof, dt = int(model.jnt_dofadr[number]), float(model.opt.timestep)
+    figures = {key: float(known[key]) for key in GUESSED if known.get(key) is not None}
+    if model.dof_armature[dof] > 0.0:
+        figures.setdefault("armature", float(model.dof_armature[dof]))
+    given = {*figures, *_UNUSED[known.get("control") or "position"]}
     lever = build.leg if model.jnt_type[number] == int(mujoco.mjtJoint.mjJNT_SLIDE) else 1.0  # m for rad
-    torque = figures["torque_limit"] = figures["torque_limit"] or _torque(build, number, lever)
-    fastest = min(SWING_RATE * float(np.sqrt(9.81 / build.leg)), FASTEST)
-    figures["velocity_limit"] = figures["velocity_limit"] or fastest * lever
-    if figures["armature"] is None:
-        figures["armature"] = ROTOR_SHARE * torque / lever
-    inertia, least = (float(moved[dof]) + figures["armature"] for moved in (build.inertia, build.least))
-    dt = float(model.opt.timestep)
-    if figures["kp"] is None:
-        figures["kp"] = min(_stiffness(build, number, torque, lever), STABLE * least / dt**2)
-    if figures["kd"] is None:
-        damping = max(DAMPING_TIME * figures["kp"], 2.0 * DAMPING_RATIO * float(np.sqrt(figures["kp"] * inertia)))
-        figures["kd"] = damping if model.opt.integrator in _IMPLICIT else min(damping, STABLE * least / dt)
+    torque = figures.setdefault("torque_limit", _torque(build, number, lever))
+    figures.setdefault("velocity_limit", min(SWING_RATE * float(np.sqrt(9.81 / build.leg)), FASTEST) * lever)
+    armature = figures.setdefault("armature", ROTOR_SHARE * torque / lever)
+    inertia, least = float(build.inertia[dof]) + armature, float(build.least[dof]) + armature
+    kp = figures.setdefault("kp", min(_stiffness(build, number, torque, lever), STABLE * least / dt**2))
+    kd = max(DAMPING_TIME * kp, 2.0 * DAMPING_RATIO * float(np.sqrt(kp * inertia)))
+    figures.setdefault("kd", kd if model.opt.integrator in _IMPLICIT else min(kd, STABLE * least / dt))
     return {key: _rounded(figures[key]) for key in GUESSED if key not in given}
 
 

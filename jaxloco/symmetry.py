@@ -5,6 +5,7 @@ word becomes a right one), and how a joint angle changes its sign follows from t
 zero. NumPy alone.
 """
 
+import glob
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -154,6 +155,16 @@ def _partners(kind: str, names: Sequence[str], file: Path) -> np.ndarray:
     return permutation
 
 
+def without_side(name: str) -> str:
+    """Return a pattern of a name and its mirror images: words that say a side become "*".
+
+    >>> without_side("FL_hip_joint"), without_side("leftKnee"), without_side("neck[1]")
+    ('*_hip_joint', '*Knee', 'neck[[]1]')
+    """
+    sides = {side for pair in _SIDES for side in pair}
+    return "".join("*" if word.lower() in sides else glob.escape(word) for word in _words(name))
+
+
 def _mirror_names(name: str) -> Iterator[str]:
     """Yield what the mirror image of `name` may be called: one word of it changes sides, the first words first.
 
@@ -162,12 +173,16 @@ def _mirror_names(name: str) -> Iterator[str]:
     >>> list(_mirror_names("FrontRightHip"))
     ['FrontLeftHip']
     """
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z]+", name)
+    words = _words(name)
     for i, word in enumerate(words):
         for pair in _SIDES:
             for here, there in (pair, pair[::-1]):
                 if word.lower() == here:
                     yield "".join([*words[:i], _like(word, there), *words[i + 1 :]])
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z]+", name)
 
 
 def _like(word: str, other: str) -> str:

@@ -32,6 +32,7 @@ class Draft:
         posed: Whether the pose is the model's own (a keyframe), and not a guess.
         motors: By joint.
         feet: Body → its soles, names of geoms.
+        remark: What is to be said of the pose, if anything.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Draft:
     posed: bool
     motors: dict[str, Motor]
     feet: dict[str, tuple[str, ...]]
+    remark: str = ""
 
     @property
     def soles(self) -> list[str]:

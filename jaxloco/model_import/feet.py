@@ -62,6 +62,11 @@ def lowest(model: mujoco.MjModel, qpos: np.ndarray, geom: int) -> float:
     data = mujoco.MjData(model)
     data.qpos[:] = qpos
     mujoco.mj_kinematics(model, data)
+    return bottom(model, data, geom)
+
+
+def bottom(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
+    """Return the height of the lowest point of a geom where `data` has it, m."""
     size, kinds = model.geom_size[geom], mujoco.mjtGeom
     axes = data.geom_xmat[geom].reshape(3, 3)
     down = np.abs(axes[2])

@@ -19,10 +19,11 @@ from jaxloco.doctor.model_checks import check_model, check_ranges
 from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
 from jaxloco.model_import.draft import MOVABLE, Draft, Motor
-from jaxloco.model_import.feet import feet_of, lowest
+from jaxloco.model_import.feet import feet_of
 from jaxloco.model_import.motors import keyframe, motors_of
 from jaxloco.model_import.reading import compile_spec, read_model
 from jaxloco.model_import.robot_toml import toml_text
+from jaxloco.model_import.standing import on_the_floor, with_standing_pose
 from jaxloco.robot import FLOOR, expanded
 
 
@@ -155,9 +156,9 @@ def _complete(
             '(a sphere is fastest), such as <geom type="sphere" size="0.02" pos="0 0 -0.2"/>'
         )
     draft = Draft(name, spec, model, base, qpos, posed, motors, feet)
-    qpos[start + 2] -= min(lowest(model, qpos, model.geom(geom).id) for geom in draft.soles)
+    draft = replace(draft, pose=on_the_floor(model, base, draft.soles, qpos))
     _only_feet_touch(spec, draft.soles)
-    return replace(draft, model=compile_spec(spec, source))
+    return with_standing_pose(replace(draft, model=compile_spec(spec, source)))
 
 
 def _only_feet_touch(spec: mujoco.MjSpec, soles: Sequence[str]) -> None:
