@@ -31,6 +31,7 @@ _SIDES = (
     ("ll", "lr"),  # leg left, leg right
     ("ll", "rl"),  # left leg, right leg
 )
+_PLACES = {side for pair in _SIDES for side in pair} | {"front", "rear", "hind", "back", "fore", "mid", "middle"}
 _ALIGNED = 1e-3
 """Largest difference of two unit axes that count as mirror images: makers' figures have four digits or more."""
 _MIDDLE = 1e-3
@@ -162,12 +163,27 @@ def _mirror_names(name: str) -> Iterator[str]:
     >>> list(_mirror_names("FrontRightHip"))
     ['FrontLeftHip']
     """
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z]+", name)
+    words = _words(name)
     for i, word in enumerate(words):
         for pair in _SIDES:
             for here, there in (pair, pair[::-1]):
                 if word.lower() == here:
                     yield "".join([*words[:i], _like(word, there), *words[i + 1 :]])
+
+
+def without_side(name: str) -> str:
+    """Return a name without the words that say where its limb is; empty if it has none of these.
+
+    >>> without_side("FL_foot"), without_side("RearRightFoot"), without_side("trunk")
+    ('_foot', 'Foot', '')
+    """
+    words = _words(name)
+    kept = [word for word in words if word.lower() not in _PLACES]
+    return "".join(kept) if len(kept) < len(words) else ""
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z]+", name)
 
 
 def _like(word: str, other: str) -> str:

@@ -33,18 +33,23 @@ def toml_text(draft: Draft) -> str:
         f"base_position = [{position}]{guess}",
         f"base_orientation = [{orientation}]",
     ]
-    others = [name for name in _collision_names(draft) if name not in draft.soles]
-    if others:
-        lines += ["", "[variants.full]", f"floor_contacts = {_texts(others)}", "iterations = 20", "ls_iterations = 20"]
+    if draft.hulls:
+        hulls = f"floor_contacts = {_texts(draft.hulls)}"
+        lines += ["", "[variants.full]", hulls, "iterations = 20", "ls_iterations = 20"]
     coupled = coupled_joints(model)
     for joint in range(model.njnt):
         name = model.joint(joint).name
         if name in coupled:
             lines += ["", f"# {_text(name)} has no motor: the model's <equality> couples it to another joint."]
+        elif name in draft.passive:
+            lines += ["", f"# {_text(name)} has no motor: the model has no actuator for it."]
         elif model.jnt_type[joint] in [int(kind) for kind in MOVABLE]:
             lines += ["", *_joint_lines(draft, joint)]
     for body, geoms in draft.feet.items():
         lines += ["", "[[feet]]", f"name = {_text(body)}", f"geoms = {_texts(geoms)}", f"body = {_text(body)}"]
+    for body, wheel in draft.wheels.items():
+        lines += ["", "[[wheels]]", f"name = {_text(body)}", f"joint = {_text(wheel.joint)}"]
+        lines += [f"geom = {_text(wheel.geom)}", f"radius = {wheel.radius:.6g}", f"forward_sign = {wheel.forward_sign}"]
     return "\n".join(lines) + "\n"
 
 
@@ -57,10 +62,6 @@ def _texts(names: Iterable[str]) -> str:
     return "[" + ", ".join(map(_text, names)) + "]"
 
 
-def _collision_names(draft: Draft) -> list[str]:
-    return [geom.name for geom in draft.spec.geoms if geom.group == 3 or geom.name in draft.soles]
-
-
 def _joint_lines(draft: Draft, joint: int) -> Iterator[str]:
     model = draft.model
     name = model.joint(joint).name
@@ -69,12 +70,16 @@ def _joint_lines(draft: Draft, joint: int) -> Iterator[str]:
     torque = motor.torque_limit or 0.0
     yield "[[joints]]"
     yield f"name = {_text(name)}"
-    default = f"default = {draft.pose[model.jnt_qposadr[joint]]:.4g}"
+    default = f"default = {_within(float(draft.pose[model.jnt_qposadr[joint]]), *model.jnt_range[joint])}"
     yield default if draft.posed else f"{default}  # TODO: position in the default pose, rad"
-    yield 'control = "position"'
-    kp = 2.0 * torque if motor.kp is None else motor.kp
-    yield _figure("kp", motor.kp, kp, "a guess, full torque at an error of 0.5 rad; the robot's own gain, N m/rad")
-    yield _figure("kd", motor.kd, kp / 50.0, "a guess, kp / 50 s; the robot's own gain, N m s/rad")
+    if name in [wheel.joint for wheel in draft.wheels.values()]:
+        yield 'control = "velocity"'
+        yield _figure("kd", motor.kd, torque / 10.0, "a guess, full torque at an error of 10 rad/s; N m s/rad")
+    else:
+        yield 'control = "position"'
+        kp = 2.0 * torque if motor.kp is None else motor.kp
+        yield _figure("kp", motor.kp, kp, "a guess, full torque at an error of 0.5 rad; the robot's own gain, N m/rad")
+        yield _figure("kd", motor.kd, kp / 50.0, "a guess, kp / 50 s; the robot's own gain, N m s/rad")
     yield _figure("torque_limit", motor.torque_limit, 0.0, "the motor's largest torque at the joint, N m")
     yield _figure("velocity_limit", motor.velocity_limit, 0.0, "the motor's largest speed at the joint, rad/s")
     armature = float(model.dof_armature[dof])
@@ -83,6 +88,12 @@ def _joint_lines(draft: Draft, joint: int) -> Iterator[str]:
         value = float(np.ravel(values[dof])[0])
         if value:
             yield f"{key} = {value:.6g}"
+
+
+def _within(value: float, lower: float, upper: float) -> str:
+    """Return a position in as few digits as keep it within its range."""
+    texts = (f"{value:.{digits}g}" for digits in (4, 6, 9, 17))
+    return next((text for text in texts if lower <= float(text) <= upper or lower >= upper), f"{value!r}")
 
 
 def _figure(key: str, value: float | None, guess: float, what: str) -> str:
