@@ -690,7 +690,7 @@ def new_robot(arguments: list[str]) -> int:
     )
     from jaxloco.model_import import new_robot as maker
 
-    path = maker.new_robot(model, folder, own.name)
+    path = maker.new_robot(model, folder, own.name, print)
     print(f"{path}: robot.xml, robot.toml and SOURCE.md are there; what is left: jaxloco doctor {path}")
     return 0
 

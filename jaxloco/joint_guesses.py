@@ -30,6 +30,8 @@ DAMPING_TIME = 0.02
 """Velocity over position gain, s."""
 DAMPING_RATIO = 0.2
 """Least damping of a link that swings freely on its position gain."""
+SPEED_ERROR = 10.0
+"""Error of the speed at which a joint that is told its velocity gives its full torque, rad/s."""
 ROTOR_SHARE = 2e-4
 """Reflected rotor inertia over torque limit, s²: 1e-4 to 3e-4 with motors of legs."""
 STABLE = 0.5
@@ -94,7 +96,8 @@ def guesses(build: Build, joint: str, known: Mapping[str, Any]) -> dict[str, flo
     figures = {key: float(known[key]) for key in GUESSED if known.get(key) is not None}
     if model.dof_armature[dof] > 0.0:
         figures.setdefault("armature", float(model.dof_armature[dof]))
-    given = {*figures, *_UNUSED[known.get("control") or "position"]}
+    control = known.get("control") or "position"
+    given = {*figures, *_UNUSED[control]}
     lever = build.leg if model.jnt_type[number] == int(mujoco.mjtJoint.mjJNT_SLIDE) else 1.0  # m for rad
     torque = figures.setdefault("torque_limit", _torque(build, number, lever))
     figures.setdefault("velocity_limit", min(SWING_RATE * float(np.sqrt(9.81 / build.leg)), FASTEST) * lever)
@@ -102,6 +105,7 @@ def guesses(build: Build, joint: str, known: Mapping[str, Any]) -> dict[str, flo
     inertia, least = float(build.inertia[dof]) + armature, float(build.least[dof]) + armature
     kp = figures.setdefault("kp", min(_stiffness(build, number, torque, lever), STABLE * least / dt**2))
     kd = max(DAMPING_TIME * kp, 2.0 * DAMPING_RATIO * float(np.sqrt(kp * inertia)))
+    kd = torque / SPEED_ERROR / lever if control == "velocity" else kd
     figures.setdefault("kd", kd if model.opt.integrator in _IMPLICIT else min(kd, STABLE * least / dt))
     return {key: _rounded(figures[key]) for key in GUESSED if key not in given}
 

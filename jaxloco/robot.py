@@ -19,6 +19,7 @@ from jaxloco.joint_entries import JointEntry, is_pattern, resolve
 from jaxloco.joint_entries import matching as matching
 from jaxloco.joint_guesses import GUESSED, build_of, guesses
 from jaxloco.legs import MOVABLE, leg_joints
+from jaxloco.loops import close_loops
 from jaxloco.self_contact import SelfContacts, let_touch
 from jaxloco.terrain import HeightGrid
 from jaxloco.text_files import read_bytes
@@ -140,6 +141,12 @@ SCHEMA: Schema = {
 CORNER_FRACTION = 0.9
 """Corner velocity over velocity limit where robot.toml gives none; its measured value is 0.93 to 0.96 on the Berkeley
 Humanoid, whose drivers hold their current limit almost to the no-load speed."""
+
+MUJOCO_ERRORS = (ValueError, RuntimeError, KeyError, RecursionError, mujoco.FatalError)
+"""What MuJoCo raises about a model."""
+
+HOME = "home"
+"""Name of the keyframe with the positions of joints that robot.toml does not speak of; the first one if not there."""
 
 FLOOR = "floor"
 """Name of the geom that `[variants.<name>]` adds contacts with."""
@@ -505,7 +512,11 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         verify_model(draft, model, default_qpos)
     feet = _feet(draft, model, default_qpos)
     if feet:
-        _add_foot_sensors(spec, feet, GROUND_CONTACTS if ground is not None else None)
+        try:
+            _add_foot_sensors(spec, feet, GROUND_CONTACTS if ground is not None else None)
+        except MUJOCO_ERRORS as cause:
+            problem = f"{draft.model_path}: a sensor has the name of one that jaxloco adds for each foot; rename it"
+            raise RobotError(f"{problem} ({one_line(cause)})") from cause
         model = _compile(draft)
     return Robot(
         name=table["robot"]["name"],
@@ -568,18 +579,20 @@ class _Draft:
     spec: mujoco.MjSpec
     joints: tuple[JointEntry, ...]
     locked: tuple[JointEntry, ...]
+    home: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, file: TomlFile) -> "_Draft":
         """Read what a robot.toml speaks of; its joints have what the entries and patterns say, and no more."""
         table = check(file, SCHEMA)
         spec = _read_spec(file, table["robot"]["model"])
+        home = _take_home(spec, file.path.parent / table["robot"]["model"])
         names = _movable_names(spec)
         locked = matching(names, table["robot"]["locked"])
         entries = resolve(table["joints"], names)
         held = {name: JointEntry({"name": name}, {"name": 0}, None) for name in locked}
         held.update({entry.name: entry for entry in entries if entry.name in locked})
-        return cls(file, table, spec, tuple(e for e in entries if e.name not in locked), tuple(held.values()))
+        return cls(file, table, spec, tuple(e for e in entries if e.name not in locked), tuple(held.values()), home)
 
     @property
     def model_path(self) -> Path:
@@ -646,6 +659,19 @@ def _read_spec(file: TomlFile, name: str) -> mujoco.MjSpec:
     return read_mjcf(path)
 
 
+def _take_home(spec: mujoco.MjSpec, path: Path) -> dict[str, np.ndarray]:
+    """Take the keyframes out of a model; return the positions of its joints, by name, in the one named `HOME`."""
+    keys = sorted((key for key in spec.keys if len(key.qpos)), key=lambda key: key.name != HOME)
+    if not keys:
+        return {}
+    model, home = _compiled(spec.copy(), path), keys[0].name
+    data = mujoco.MjData(model)
+    data.qpos[:] = model.key(home).qpos if home else model.key_qpos[0]
+    for key in list(spec.keys):
+        spec.delete(key)
+    return {model.joint(i).name: data.joint(i).qpos.copy() for i in range(model.njnt)}
+
+
 def read_mjcf(path: Path) -> mujoco.MjSpec:
     """Return an MJCF file as MuJoCo reads it.
 
@@ -664,8 +690,8 @@ def read_mjcf(path: Path) -> mujoco.MjSpec:
         raise RobotError(
             f"{path}: MuJoCo reads UTF-8 only, and this file, or one that it includes, is not; save it as UTF-8"
         ) from cause
-    except ValueError as cause:
-        raise RobotError(f"{path}: MuJoCo cannot read it: {_one_line(cause)}") from cause
+    except MUJOCO_ERRORS as cause:
+        raise RobotError(f"{path}: MuJoCo cannot read it: {one_line(cause)}") from cause
     return spec
 
 
@@ -676,8 +702,8 @@ def _compile(draft: _Draft) -> mujoco.MjModel:
 def _compiled(spec: mujoco.MjSpec, path: Path) -> mujoco.MjModel:
     try:
         return spec.compile()
-    except ValueError as cause:
-        text = _one_line(cause)
+    except MUJOCO_ERRORS as cause:
+        text = one_line(cause)
         hint = ""
         if "mass and inertia of moving bodies" in text:
             hint = f"; give that body {_INERTIAL} with its figures"
@@ -976,6 +1002,7 @@ def _lock(draft: _Draft, spec: mujoco.MjSpec) -> None:
 def _locked_spec(draft: _Draft) -> mujoco.MjSpec:
     """Return the model of a folder, read afresh, without its locked joints."""
     spec = _read_spec(draft.file, draft.model_path.name)
+    _take_home(spec, draft.model_path)
     _lock(_completed(draft)[0], spec)
     return spec
 
@@ -1040,7 +1067,7 @@ def _apply_variant(draft: _Draft, variant: str) -> None:
     paired = {name for pair in _pair_names(spec) if grounds & set(pair) for name in pair}
     for name in names:  # in the order of the file
         if name in touching - paired - {FLOOR}:
-            spec.add_pair(name=f"{FLOOR}_{name}", geomname1=FLOOR, geomname2=name)
+            spec.add_pair(geomname1=FLOOR, geomname2=name)
     for option in ("iterations", "ls_iterations", "impratio"):
         if table[option] is not None:
             setattr(spec.option, option, table[option])
@@ -1091,6 +1118,10 @@ def add_actuator(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
 
 def _defaults(draft: _Draft, model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
     qpos = model.qpos0.copy()
+    for name, position in draft.home.items():  # of the joints that robot.toml does not speak of
+        if name in _names(model, mujoco.mjtObj.mjOBJ_JOINT):
+            start = model.joint(name).qposadr[0]
+            qpos[start : start + len(position)] = position
     base, pose = draft.table["robot"]["base_body"], draft.table["pose"]
     if base is not None:
         orientation = np.array(pose["base_orientation"])
@@ -1105,6 +1136,9 @@ def _defaults(draft: _Draft, model: mujoco.MjModel) -> tuple[np.ndarray, np.ndar
         moved = 0.0 if other is None else qpos[model.joint(other).qposadr[0]] - start[model.joint(other).qposadr[0]]
         if all(name != entry.name for entry in draft.joints):
             qpos[place] = start[place] + np.polynomial.polynomial.polyval(moved, coefficients)
+    driven = [model.joint(entry.name).id for entry in draft.joints]
+    free = np.flatnonzero(model.jnt_type == int(mujoco.mjtJoint.mjJNT_FREE))
+    qpos = close_loops(model, qpos, np.isin(model.dof_jntid, [*driven, *free]))
     qpos.setflags(write=False)
     ctrl.setflags(write=False)
     return qpos, ctrl
@@ -1257,10 +1291,12 @@ def _add_foot_sensors(spec: mujoco.MjSpec, feet: tuple[Foot, ...], most_contacts
     """
     sensor, site = mujoco.mjtSensor, mujoco.mjtObj.mjOBJ_SITE
     for foot in feet:
-        name = f"{foot.name}_sole"
-        spec.body(foot.body).add_site(name=name, pos=foot.position, group=5)
-        spec.add_sensor(name=f"{name}_position", type=sensor.mjSENS_FRAMEPOS, objtype=site, objname=name)
-        spec.add_sensor(name=f"{name}_velocity", type=sensor.mjSENS_FRAMELINVEL, objtype=site, objname=name)
+        name, place = f"{foot.name}_sole", f"{foot.name}_sole"
+        while spec.site(place) is not None:  # the model's own
+            place += "_"
+        spec.body(foot.body).add_site(name=place, pos=foot.position, group=5)
+        spec.add_sensor(name=f"{name}_position", type=sensor.mjSENS_FRAMEPOS, objtype=site, objname=place)
+        spec.add_sensor(name=f"{name}_velocity", type=sensor.mjSENS_FRAMELINVEL, objtype=site, objname=place)
     soles = [geom for foot in feet for geom in foot.geoms]
     grounds = _grounds(spec)
     others = [name for name in grounds if name not in soles]
@@ -1423,5 +1459,6 @@ def _spec_names(elements: Iterable[Any]) -> list[str]:
     return [element.name for element in elements if element.name]
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return the message of an error of MuJoCo, whatever lines it has."""
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())

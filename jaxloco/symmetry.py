@@ -32,6 +32,7 @@ _SIDES = (
     ("ll", "lr"),  # leg left, leg right
     ("ll", "rl"),  # left leg, right leg
 )
+_PLACES = {side for pair in _SIDES for side in pair} | {"front", "rear", "hind", "back", "fore", "mid", "middle"}
 _ALIGNED = 1e-3
 """Largest difference of two unit axes that count as mirror images: makers' figures have four digits or more."""
 _MIDDLE = 1e-3
@@ -155,10 +156,10 @@ def _partners(kind: str, names: Sequence[str], file: Path) -> np.ndarray:
     return permutation
 
 
-def without_side(name: str) -> str:
+def side_pattern(name: str) -> str:
     """Return a pattern of a name and its mirror images: words that say a side become "*".
 
-    >>> without_side("FL_hip_joint"), without_side("leftKnee"), without_side("neck[1]")
+    >>> side_pattern("FL_hip_joint"), side_pattern("leftKnee"), side_pattern("neck[1]")
     ('*_hip_joint', '*Knee', 'neck[[]1]')
     """
     sides = {side for pair in _SIDES for side in pair}
@@ -179,6 +180,17 @@ def _mirror_names(name: str) -> Iterator[str]:
             for here, there in (pair, pair[::-1]):
                 if word.lower() == here:
                     yield "".join([*words[:i], _like(word, there), *words[i + 1 :]])
+
+
+def without_side(name: str) -> str:
+    """Return a name without the words that say where its limb is; empty if it has none of these.
+
+    >>> without_side("FL_foot"), without_side("RearRightFoot"), without_side("trunk")
+    ('_foot', 'Foot', '')
+    """
+    words = _words(name)
+    kept = [word for word in words if word.lower() not in _PLACES]
+    return "".join(kept) if len(kept) < len(words) else ""
 
 
 def _words(name: str) -> list[str]:

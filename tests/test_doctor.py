@@ -322,10 +322,10 @@ def test_ranges_of_an_mjcf_in_radians_that_it_counts_in_degrees_are_suspected(tm
 
 
 def test_a_model_that_new_robot_cannot_make_a_robot_of_is_told_so(tmp_path):
-    model = walker(tmp_path, 'type="sphere" size="0.02"', 'type="ellipsoid" size="0.02 0.02 0.03"')
+    model = walker(tmp_path, 'type="sphere" size="0.02"', 'type="sphere" size="0.02" contype="0" conaffinity="0"')
     assert findings(model, "error") == []
-    (finding,) = (f for f in findings(model, "warning") if "touches the floor with its ellipsoid" in f.problem)
-    assert finding.fix.startswith("give it a sphere, capsule or box")
+    (finding,) = (f for f in findings(model, "warning") if "no end of a limb has a shape" in f.problem)
+    assert finding.fix.startswith("add one to each foot")
 
 
 # URDF

@@ -129,7 +129,7 @@ def test_a_lying_keyframe_or_straight_knees_are_told_and_a_keyframe_to_stand_in_
     zeros = f'<keyframe><key qpos="0 0 0.65 1 0 0 0 {"0 " * 12}"/></keyframe>'
     text = (new_robot(biped(tmp_path, zeros), tmp_path / "straight") / "robot.toml").read_text()
     assert "since in the keyframe its knees are straight; in simulation it stands" in text
-    bent = zeros.replace("0 " * 12, "0 0 -0.4 0.8 -0.4 0 0 0 0.4 -0.8 -0.4 0")
+    bent = zeros.replace("0 0 0 " + "0 " * 12, "0 0 0 0 0 -0.4 0.8 -0.4 0 0 0 0.4 -0.8 -0.4 0")
     robot = load_robot(new_robot(biped(tmp_path, bent), tmp_path / "bent"))
     assert "# guess: knees" not in (robot.folder / "robot.toml").read_text()
     assert robot.joints[3].default == 0.8

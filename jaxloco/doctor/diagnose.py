@@ -10,17 +10,19 @@ import mujoco
 import numpy as np
 
 from jaxloco.doctor.engine_checks import Problem, unsupported
-from jaxloco.doctor.findings import Finding, Severity, few
+from jaxloco.doctor.findings import Finding, Severity
 from jaxloco.doctor.model_checks import check_model, check_ranges
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import RobotError
 from jaxloco.joint_entries import resolve
+from jaxloco.loops import looped
+from jaxloco.model_import.draft import Notes, few
 from jaxloco.model_import.new_robot import draft_robot
 from jaxloco.model_import.reading import read_model
 from jaxloco.model_import.standing import STANDING_SECONDS, Stance, fault, on_the_floor, standing_poses, stands
 from jaxloco.physics.motors import corners
 from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_robot, robot_problems, robots_dir
-from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror, without_side
+from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror, side_pattern
 from jaxloco.text_files import read_text
 from jaxloco.toml_schema import line_of, read_toml
 
@@ -97,7 +99,7 @@ def _diagnose_file(path: Path) -> list[Finding]:
         Finding("warning", "all", path, None, "a model file alone is not yet a robot with gains and feet", fix)
     )
     try:
-        draft_robot(path, path.stem)
+        found += draft_robot(path, path.stem).notes.findings
     except RobotError as error:
         found[-1] = replace(_from_error(error, path), severity="warning")
     return found
@@ -106,7 +108,7 @@ def _diagnose_file(path: Path) -> list[Finding]:
 def _compiled_findings(path: Path, root: Element, fixes: Mapping[str, str], *, broken: bool) -> list[Finding]:
     """Return what is wrong with a model as MuJoCo compiles it; if it cannot, that, or a note if the cause is known."""
     try:
-        _, model = read_model(path, root)
+        _, model = read_model(path, root, Notes(path))
     except RobotError as error:
         cause = _with_line(_from_error(error, path), root)
         if not broken:
@@ -236,7 +238,12 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
     if _broken(found):
         return _once_per_line([*found, *_compiled_findings(model_file, root, {}, broken=True)])
     robot = load_robot(folder)
-    found += [*check_ranges(robot.model, root), *_passive_findings(robot, root), *_robot_findings(robot, toml, text)]
+    found += [
+        *check_ranges(robot.model, root),
+        *_passive_findings(robot, root),
+        *_weight_findings(robot, root),
+        *_robot_findings(robot, toml, text),
+    ]
     for variant in (None, *_variants(text)):
         model = robot.model if variant is None else load_robot(folder, variant).model
         found += _engine_findings(model, root, f"variant {variant}: " if variant else "")
@@ -246,13 +253,13 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
 def _once_per_line(found: Sequence[Finding]) -> list[Finding]:
     """Drop what checks say about a line of a robot.toml that has an error, but for the last such error."""
     errors = {
-        (finding.file, finding.line): finding
+        (finding.file, finding.line or 0): finding
         for finding in found
         if finding.severity == "error" and finding.line and finding.file.suffix == ".toml"
     }
 
     def counts(finding: Finding) -> bool:
-        return finding.engine != "all" or errors.get((finding.file, finding.line), finding) == finding
+        return finding.engine != "all" or errors.get((finding.file, finding.line or 0), finding) == finding
 
     return list(dict.fromkeys(filter(counts, found)))
 
@@ -342,7 +349,7 @@ def _patterns(joints: Sequence[str]) -> list[str]:
     """Return what joints are called but for their sides; one that has no mirror image among them by its name."""
     groups: dict[str, list[str]] = {}
     for joint in joints:
-        groups.setdefault(without_side(joint), []).append(joint)
+        groups.setdefault(side_pattern(joint), []).append(joint)
     return [pattern if len(names) > 1 else names[0] for pattern, names in groups.items()]
 
 
@@ -356,7 +363,8 @@ def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
 
     for joint in robot.joints:
         name = joint.name
-        if not np.isfinite([joint.lower, joint.upper]).all() and robot.feet:
+        endless = not np.isfinite([joint.lower, joint.upper]).all()
+        if endless and robot.feet and joint.control == "position":
             fix = 'write range="lower upper" at the joint in the MJCF, in the unit of its <compiler angle>'
             lack(name, "name", "no range, which position targets are held to", fix, "error")
         if name in coupled:
@@ -399,10 +407,10 @@ def _curve_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
 def _passive_findings(robot: Robot, root: Element) -> Iterator[Finding]:
     """Yield the joints of a robot with feet that nothing drives and nothing holds."""
     model = robot.model
-    coupled = coupled_joints(model)
+    coupled, in_loops = coupled_joints(model), looped(model, robot.default_qpos)
     for i in range(model.njnt if robot.feet else 0):
         name, kind = model.joint(i).name, mujoco.mjtJoint(model.jnt_type[i])
-        held = model.jnt_stiffness[i].any() or name in coupled
+        held = model.jnt_stiffness[i].any() or name in coupled or in_loops[model.jnt_dofadr[i]]
         if kind == mujoco.mjtJoint.mjJNT_FREE or name in robot.joint_names or held:
             continue
         element = root.find("joint", name) or root
@@ -412,6 +420,37 @@ def _passive_findings(robot: Robot, root: Element) -> Iterator[Finding]:
             problem = f"joint {name!r} is a ball joint, which no actuator of jaxloco can drive: it swings freely"
             fix = "write up to three hinges in its place, each with a name; or a stiffness, if a spring holds it"
         yield Finding("error", "all", element.file, element.line, problem, fix)
+
+
+def _weight_findings(robot: Robot, root: Element) -> Iterator[Finding]:
+    """Yield what takes weight from a robot that is free: gravity that is off or sideways, what holds its bodies."""
+    model = robot.model
+    if robot.base_body is None:
+        return
+
+    def warn(tag: str, problem: str, fix: str) -> Finding:
+        element = next(root.walk(tag), root)
+        return Finding("warning", "all", element.file, element.line, problem, fix)
+
+    gravity, off = model.opt.gravity, model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_GRAVITY)
+    if off or gravity[2] >= 0.0 or np.abs(gravity[:2]).max() > 0.1 * -gravity[2]:
+        found = "is switched off" if off else f"is {np.round(gravity, 3).tolist()} m/s²"
+        fix = 'write <option gravity="0 0 -9.81"/>, and no <flag gravity="disable"/>; z points up'
+        yield warn("flag" if off else "option", f"gravity {found}, so the robot does not stand on its feet", fix)
+    light = [model.body(i).name for i in np.flatnonzero(model.body_gravcomp)]
+    if light:
+        names = ", ".join(map(repr, light[:4]))
+        yield warn("body", f"gravcomp takes weight from {len(light)} bodies, such as {names}", "remove gravcomp")
+    welds = np.isin(model.eq_type, [int(mujoco.mjtEq.mjEQ_WELD), int(mujoco.mjtEq.mjEQ_CONNECT)])
+    for i in np.flatnonzero(welds & (model.eq_active0 != 0)):
+        bodies = [int(model.eq_obj1id[i]), int(model.eq_obj2id[i])]
+        if model.eq_objtype[i] == int(mujoco.mjtObj.mjOBJ_SITE):
+            bodies = [int(model.site_bodyid[site]) for site in bodies]
+        if 0 in [model.body_weldid[body] for body in bodies]:
+            name = model.body(max(bodies)).name
+            yield warn(
+                "equality", f"an <equality> holds body {name!r} to the world", "remove it: the robot hangs on it"
+            )
 
 
 def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:

@@ -1,6 +1,5 @@
 """What the doctor finds."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,14 +37,3 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return {**asdict(self), "file": str(self.file)}
-
-
-def few(names: Iterable[str], most: int = 4) -> str:
-    """Return names in one short line.
-
-    >>> few(["a", "b", "c"], 2)
-    "'a', 'b' and 1 more"
-    """
-    listed = list(dict.fromkeys(names))
-    shown = ", ".join(repr(name) for name in listed[:most])
-    return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"

@@ -1,7 +1,7 @@
 """Checks of a model file, MJCF or URDF, as it is written: each names a line."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 
 import mujoco
 import numpy as np
@@ -13,6 +13,8 @@ LIGHTEST, HEAVIEST = 1e-6, 1e3
 """Mass of a body that can be believed, kg."""
 SMALLEST, LARGEST = 1e-4, 3.0
 """Radius of gyration √(I / m) that can be believed, m: kg mm² and g m² lie beyond."""
+MESHES = (".stl", ".obj", ".msh")
+"""Meshes that MuJoCo reads."""
 SMALLEST_TURN, LARGEST_TURN = float(np.radians(7.0)), 2.0 * np.pi + 1e-3
 """What the widest hinge of a robot turns by at least, and any hinge at most, rad: beyond, degrees are mixed up."""
 
@@ -170,6 +172,8 @@ def _mjcf_inertias(root: Element) -> Iterator[Finding]:
         if not _readable(inertial):
             continue
         mass, owner = inertial.numbers("mass"), f"body {_name(inertial.parent)}"
+        if mass == [0.0] and inertial.parent and not any(e.tag.endswith("joint") for e in inertial.parent.children):
+            continue  # but a frame of the body that it is fixed to
         if len(mass) != 1:
             yield _at(inertial, f"{owner} has no mass in its <inertial>", 'add mass="…", in kg')
             continue
@@ -223,16 +227,16 @@ def _bare_mjcf_actuators(root: Element) -> Iterator[Finding]:
 
 
 def _mjcf_meshes(root: Element) -> Iterator[Finding]:
-    compilers = list(root.walk("compiler"))
     folders: dict[str, str] = {}
-    for compiler in compilers:
-        for key in ("assetdir", "meshdir"):
-            if key in compiler.attributes:
-                folders["meshdir"] = compiler.attributes[key]
+    for compiler in root.walk("compiler"):
+        folders |= {"meshdir": compiler.attributes["assetdir"]} if "assetdir" in compiler.attributes else {}
+        folders |= compiler.attributes
     for mesh in root.walk("mesh", "hfield"):
         if "file" in mesh.attributes and mesh.parent is not None and mesh.parent.tag == "asset":
-            path = root.file.parent / folders.get("meshdir", "") / mesh.attributes["file"]
-            yield from _check_file(mesh, path)
+            name = mesh.attributes["file"]
+            if folders.get("strippath") == "true":
+                name = PurePosixPath(name.replace("\\", "/")).name
+            yield from _check_file(mesh, root.file.parent / folders.get("meshdir", "") / name)
 
 
 def _check_file(mesh: Element, path: Path) -> Iterator[Finding]:
@@ -245,11 +249,15 @@ def _check_file(mesh: Element, path: Path) -> Iterator[Finding]:
 
 def _urdf_inertias(root: Element) -> Iterator[Finding]:
     inertials = [inertial for inertial in root.walk("inertial") if _readable(inertial)]
+    joints = [joint for joint in root.children if joint.tag == "joint" and _kind(joint) == "fixed"]
+    fixed = {_target(joint, end) for joint in joints for end in ("parent", "child")}
     masses = []
     for inertial in inertials:
         owner = f"link {_name(inertial.parent)}"
         mass, inertia = inertial.child("mass"), inertial.child("inertia")
         masses.append(sum(mass.numbers("value")) if mass else 0.0)
+        if mass and masses[-1] == 0.0 and inertial.parent and inertial.parent.attributes.get("name") in fixed:
+            continue  # but a frame of what it is fixed to, whose mass counts
         matrix = None
         if inertia is None:
             yield _at(inertial, f"{owner} has no <inertia>", "add it, in kg m²")
@@ -267,10 +275,18 @@ def _urdf_links(root: Element) -> Iterator[Finding]:
     fixed = {_target(joint, "child"): _target(joint, "parent") for joint in joints if _kind(joint) == "fixed"}
     for joint in joints:
         child = _target(joint, "child")
-        welded = {child} | {link for link, parent in fixed.items() if parent == child}
-        if _kind(joint) != "fixed" and not any(links[n].child("inertial") for n in welded if n in links):
+        welded = {child}
+        for _ in fixed:  # and what is fixed to that
+            welded |= {link for link, parent in fixed.items() if parent in welded}
+        if _kind(joint) != "fixed" and not any(_has_mass(links[name]) for name in welded if name in links):
             where = links.get(child, joint)
             yield _at(where, f"link {child!r} moves but has no <inertial>, so no mass", "add its mass and inertia")
+
+
+def _has_mass(link: Element) -> bool:
+    """Return whether a link has a mass other than 0; one that cannot be read counts."""
+    inertial = link.child("inertial")
+    return inertial is not None and not any(mass.numbers("value") == [0.0] for mass in inertial.walk("mass"))
 
 
 def _urdf_names(root: Element) -> Iterator[Finding]:
@@ -321,26 +337,30 @@ def _urdf_limits(root: Element) -> Iterator[Finding]:
 
 
 def _urdf_meshes(root: Element) -> Iterator[Finding]:
-    for mesh in root.walk("mesh"):
-        path = urdf_mesh(root.file, mesh.attributes.get("filename", ""))
-        yield from _check_file(mesh, path)
-        if path.suffix.lower() not in (".stl", ".obj", ".msh"):
-            problem = f"{path.name}: MuJoCo reads .stl, .obj and .msh meshes"
-            yield _at(mesh, problem, "convert the file to .obj (Blender, MeshLab) and write that name")
+    """Meshes that only drawing needs, or that MuJoCo cannot read, `jaxloco new-robot` leaves out."""
+    compiler = {key: text for element in root.walk("compiler") for key, text in element.attributes.items()}
+    for collision in root.walk("collision"):
+        for mesh in collision.walk("mesh"):
+            path = urdf_mesh(root.file, mesh.attributes.get("filename", ""), compiler)
+            if path.suffix.lower() in MESHES:
+                yield from _check_file(mesh, path)
 
 
-def urdf_mesh(urdf: Path, filename: str) -> Path:
+def urdf_mesh(urdf: Path, filename: str, compiler: Mapping[str, str]) -> Path:
     """Return the file that a URDF's mesh name means: a path beside the URDF or in a folder above it.
 
-    `package://name/path` is looked for as `name/path` and `path`, since no ROS knows where packages are here.
+    `package://name/path` is looked for as `name/path` and `path`, since no ROS knows where packages are here; below
+    the `meshdir` of the file's own `<mujoco><compiler …/></mujoco>` also by its name alone, as MuJoCo does.
     """
-    inner = filename.removeprefix("file://").removeprefix("package://")
+    inner = filename.removeprefix("file://").removeprefix("package://").replace("\\", "/")
     names = [inner, inner.partition("/")[2]] if filename.startswith("package://") else [inner]
+    if "meshdir" in compiler:
+        names += [f"{compiler['meshdir']}/{name}" for name in (*names, PurePosixPath(inner).name)]
     for folder in (urdf.parent, *urdf.resolve().parents[1:4]):
         for name in names:
             if name and (folder / name).is_file():
                 return folder / name
-    return urdf.parent / names[-1]
+    return urdf.parent / names[0 if "meshdir" in compiler else -1]
 
 
 def _target(joint: Element, end: str) -> str:
@@ -353,8 +373,8 @@ def _kind(joint: Element) -> str:
 
 
 Check = Callable[[Element], Iterator[Finding]]
-_MJCF_CHECKS: tuple[Check, ...] = (_check_numbers, _mjcf_bodies, _mjcf_meshes, _mjcf_inertias)
-_FOLDER_CHECKS: tuple[Check, ...] = (_mjcf_joints, _mjcf_actuators)
+_MJCF_CHECKS: tuple[Check, ...] = (_check_numbers, _mjcf_bodies, _mjcf_inertias)
+_FOLDER_CHECKS: tuple[Check, ...] = (_mjcf_meshes, _mjcf_joints, _mjcf_actuators)
 _BARE_MJCF_CHECKS: tuple[Check, ...] = (_bare_mjcf_joints, _bare_mjcf_actuators)
 _URDF_CHECKS: tuple[Check, ...] = (
     _urdf_xacro,

@@ -10,7 +10,7 @@ from jaxloco.joint_guesses import GUESSED, build_of, guesses
 from jaxloco.model_import.draft import MOVABLE, Draft, Motor
 from jaxloco.model_import.toml_strings import text
 from jaxloco.robot import coupled_joints
-from jaxloco.symmetry import without_side
+from jaxloco.symmetry import side_pattern
 
 TIMESTEP = 0.004
 """Physics step of a new robot, s."""
@@ -21,36 +21,40 @@ ORDER = ("kp", "kd", "torque_limit", "velocity_limit", "armature", "damping", "f
 
 @dataclass(frozen=True)
 class Figures:
-    """What robot.toml says of a joint's motor: key → value, and which keys are guesses."""
+    """What robot.toml says of a joint's motor: what its target is, key → value, and which keys are guesses."""
 
+    control: str
     values: dict[str, float]
     guessed: tuple[str, ...]
 
 
 def driven_joints(draft: Draft) -> list[str]:
     """Return the names of the joints that get a motor, in the order of the model."""
-    model = draft.model
-    coupled, movable = coupled_joints(model), [int(kind) for kind in MOVABLE]
+    model, movable = draft.model, [int(kind) for kind in MOVABLE]
+    still = {*coupled_joints(model), *draft.passive}
     names = [model.joint(joint).name for joint in range(model.njnt) if model.jnt_type[joint] in movable]
-    return [name for name in names if name not in coupled]
+    return [name for name in names if name not in still]
 
 
 def joint_figures(draft: Draft) -> dict[str, Figures]:
     """Return the figures of each joint that gets a motor, by name."""
     model = draft.model
     model.opt.timestep = TIMESTEP
-    build = build_of(model, list(draft.feet))
-    found = {}
+    build = build_of(model, [*draft.feet, *draft.wheels])
+    wheels, found = {wheel.joint for wheel in draft.wheels.values()}, {}
     for name in driven_joints(draft):
         motor, dof = draft.motors.get(name, Motor()), int(model.joint(name).dofadr[0])
+        control = "velocity" if name in wheels else "position"
         known = {field.name: getattr(motor, field.name) for field in fields(motor)}
-        guessed = guesses(build, name, known)
+        known.pop("kp" if name in wheels else "", None)
+        guessed = guesses(build, name, {"control": control, **known})
         values = {key: value for key, value in known.items() if value is not None} | guessed
         values.setdefault("armature", float(model.dof_armature[dof]))
         for key, friction in (("damping", model.dof_damping), ("frictionloss", model.dof_frictionloss)):
             if value := float(np.ravel(friction[dof])[0]):
                 values[key] = value
         found[name] = Figures(
+            control,
             {key: float(f"{values[key]:.6g}") for key in ORDER if key in values},
             tuple(key for key in GUESSED if key in guessed),
         )
@@ -62,7 +66,7 @@ def joint_lines(draft: Draft) -> list[str]:
     figures = joint_figures(draft)
     groups: dict[str, list[str]] = {}
     for name in figures:
-        groups.setdefault(without_side(name), []).append(name)
+        groups.setdefault(side_pattern(name), []).append(name)
     shared = {
         pattern: _shared([figures[name] for name in names])
         for pattern, names in groups.items()
@@ -70,10 +74,11 @@ def joint_lines(draft: Draft) -> list[str]:
     }
     lines = ["", "# Joints in their order, each with its default position."]
     for name, own in figures.items():
-        common = shared.get(without_side(name), {})
+        common = shared.get(side_pattern(name), {})
         rest = {key: value for key, value in own.values.items() if key not in common}
         guessed = [key for key in own.guessed if key in rest]
-        lines += ["", "[[joints]]", *_entry(name, guessed), _default(draft, name), *_figures(rest)]
+        control = [] if own.control == "position" else [f"control = {text(own.control)}"]
+        lines += ["", "[[joints]]", *_entry(name, guessed), _default(draft, name), *control, *_figures(rest)]
     if shared:
         lines += ["", "# What the joints of a group have in common."]
     for pattern, common in shared.items():

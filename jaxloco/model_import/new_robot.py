@@ -2,14 +2,13 @@
 
 The physics stays the model's own: inertias, axes and ranges are those that MuJoCo compiles from it. What changes is
 what jaxloco asks of a robot.xml (see docs/robots.md): no actuators, explicit inertias, named geoms, a floor, and only
-the feet touch it in training.
+the feet touch it in training. What does not fit is repaired where it can be, and noted.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -18,42 +17,62 @@ from jaxloco.doctor.findings import Finding
 from jaxloco.doctor.model_checks import check_model, check_ranges
 from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
-from jaxloco.model_import.draft import MOVABLE, Draft, Motor
-from jaxloco.model_import.feet import feet_of
+from jaxloco.model_import.assets import copy_files
+from jaxloco.model_import.draft import MOVABLE, Draft, Notes, few
+from jaxloco.model_import.feet import Posed, feet_and_wheels
 from jaxloco.model_import.motors import keyframe, motors_of
+from jaxloco.model_import.picture import light_scene, show_shapes
 from jaxloco.model_import.reading import compile_spec, read_model
 from jaxloco.model_import.robot_toml import toml_text
+from jaxloco.model_import.scene import gather_mass, move_base, take_robot
 from jaxloco.model_import.standing import on_the_floor, with_standing_pose
-from jaxloco.robot import FLOOR, expanded
+from jaxloco.robot import FLOOR, HOME, MOST_TILT, MUJOCO_ERRORS, expanded, one_line, read_mjcf
+from jaxloco.whole_files import remove, temporary
+
+_FREE, _HINGE = (int(kind) for kind in (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_HINGE))
+LOW = 0.5
+"""Height of the base's origin, over that of its centre of mass, below which its frame is moved up."""
+_FILES = ("robot.toml", "robot.xml", "SOURCE.md")
 
 
-def new_robot(source: str | Path, folder: str | Path, name: str | None = None) -> Path:
+def new_robot(
+    source: str | Path, folder: str | Path, name: str | None = None, say: Callable[[str], None] = lambda note: None
+) -> Path:
     """Write a robot folder for a model.
 
     Args:
         source: A URDF or MJCF file.
-        folder: Where the robot goes; it must not hold a robot yet.
+        folder: Where the robot goes; it must not hold a robot yet. Other files in it stay as they are.
         name: Name of the robot; the folder's if not given.
+        say: Is told, in one line each, what was repaired; SOURCE.md says it too.
 
     Returns:
         The folder.
 
     Raises:
         RobotError: The model is not sound (`jaxloco doctor` says all that is wrong with it), or the folder holds a
-            robot.
+            robot, or cannot be written; it is as it was then.
     """
     source, folder = expanded(source), expanded(folder)
-    if (folder / "robot.toml").exists():
-        raise RobotError(f"{folder} holds a robot already; choose another folder, or remove {folder / 'robot.toml'}")
+    there = [folder / file for file in _FILES if (folder / file).exists()]
+    if there:
+        raise RobotError(f"{folder} holds a robot already; choose another folder, or remove {there[0]}")
     try:
         draft = draft_robot(source, name or folder.resolve().name)
+        place = temporary(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place.mkdir()
+        try:
+            _write(draft, source, place, folder)
+            _put(place, folder)
+        finally:
+            remove(place)
+    except OSError as error:
+        raise RobotError(f"{folder}: cannot be written: {error.strerror or error}") from error
     except RobotError as error:
         raise RobotError(f"{error}; for all that is wrong: jaxloco doctor {source}") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    _copy_meshes(source, draft.spec, folder)
-    (folder / "robot.xml").write_text(_xml(draft), encoding="utf-8")
-    (folder / "robot.toml").write_text(toml_text(draft), encoding="utf-8")
-    (folder / "SOURCE.md").write_text(_source(draft, source), encoding="utf-8")
+    for finding in draft.notes.findings:
+        say(f"{finding.severity}: {finding.problem}; {finding.fix}")
     return folder
 
 
@@ -63,13 +82,32 @@ def draft_robot(source: Path, name: str) -> Draft:
     Raises:
         RobotError: The model has an error that the doctor finds in it, or nothing to stand on.
     """
-    root = read_xml(source)
+    root, notes = read_xml(source), Notes(source)
     _refuse(check_model(root, bare=True))
-    spec, model = read_model(source, root)
+    spec, model = read_model(source, root, notes)
     _refuse(check_ranges(model, root))
-    motors, pose = motors_of(root, spec, model), keyframe(spec)
-    base = _prepare(spec, source, urdf=root.tag == "robot")
-    return _complete(name, spec, base, pose, motors, source)
+    motors, passive = motors_of(root, spec, model, notes)
+    key = keyframe(spec)
+    start = Posed.at(model, model.qpos0 if key is None else key)
+    base = take_robot(spec, model, source, root.tag == "robot", notes)
+    model = compile_spec(spec, source)
+    if gather_mass(spec, model, base, notes):
+        model = compile_spec(spec, source)
+    posed = Posed.at(model, _positions(model, base, start))
+    feet, wheels = feet_and_wheels(spec, posed, passive, notes)
+    if not feet and not wheels:
+        raise RobotError(
+            f"{source}: no end of a limb has a shape that can touch the floor; add one to each foot (a sphere is "
+            'fastest), such as <geom type="sphere" size="0.02" pos="0 0 -0.2"/>'
+        )
+    draft = Draft(name, spec, model, base, posed.data.qpos, key is not None, motors, passive, feet, wheels, (), notes)
+    _limit_turns(draft)
+    draft = _right_frame(draft, compile_spec(spec, source), source)
+    pose = on_the_floor(draft.model, base, draft.soles, draft.pose)
+    draft = replace(draft, hulls=_only_feet_touch(draft), pose=pose)
+    draft = with_standing_pose(replace(draft, model=compile_spec(spec, source)))
+    _furnish(draft)
+    return replace(draft, model=compile_spec(spec, source))
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
@@ -79,120 +117,132 @@ def _refuse(findings: Sequence[Finding]) -> None:
             raise RobotError(f"{finding.file}, line {finding.line}: {finding.problem}; {finding.fix}")
 
 
-# Changing
+# Pose
 
 
-def _prepare(spec: mujoco.MjSpec, source: Path, *, urdf: bool) -> str:
-    """Make the model what a robot.xml must be; return the base's name."""
-    for section in (spec.actuators, spec.sensors, spec.keys, spec.pairs, spec.excludes):
-        for element in list(section):
-            spec.delete(element)
-    _explicit_inertias(spec, source, urdf)
-    bodies = spec.worldbody.bodies
-    base = next((b for b in bodies if any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in b.joints)), bodies[0])
-    if not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in base.joints):
-        base.add_freejoint(name="root")
-    if not spec.sites or spec.site("imu") is None:
-        base.add_site(name="imu")
-    for body in spec.bodies[1:]:
-        _name_parts(body)
-    for joint in spec.joints:  # robot.toml says it
-        joint.actfrclimited, joint.actfrcrange = mujoco.mjtLimited.mjLIMITED_AUTO, [0.0, 0.0]
-    for geom in list(spec.worldbody.geoms):
-        spec.delete(geom)
-    spec.worldbody.add_geom(name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], rgba=[0.8, 0.8, 0.8, 1])
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.option.iterations, spec.option.ls_iterations = 4, 8
-    return str(base.name)
-
-
-def _explicit_inertias(spec: mujoco.MjSpec, source: Path, urdf: bool) -> None:
-    """Write down the inertias that MuJoCo would derive from geoms; in a URDF, such links have none."""
-    if urdf:
-        for body in spec.bodies[1:]:
-            if not body.explicitinertial:
-                for geom in body.geoms:
-                    geom.mass, geom.density = 0.0, 0.0
-    model = compile_spec(spec, source)
-    for body in spec.bodies[1:]:
-        if not body.explicitinertial and model.body_mass[body.id] > 0.0:
-            body.mass, body.ipos = model.body_mass[body.id], model.body_ipos[body.id]
-            body.iquat, body.inertia = model.body_iquat[body.id], model.body_inertia[body.id]
-            body.explicitinertial = True
-
-
-def _name_parts(body: Any) -> None:
-    """Name the geoms of a body, and its joint, where they have no names."""
-    for number, geom in enumerate(geom for geom in body.geoms if not geom.name):
-        touches = geom.contype or geom.conaffinity
-        geom.name = f"{body.name}_{'hull' if touches else 'visual'}_{number}"
-    for joint in body.joints:
-        if not joint.name:
-            joint.name = f"{body.name}_joint"
-
-
-def _complete(
-    name: str,
-    spec: mujoco.MjSpec,
-    base: str,
-    pose: np.ndarray | None,
-    motors: dict[str, Motor],
-    source: Path,
-) -> Draft:
-    model = compile_spec(spec, source)
-    start = int(model.jnt_qposadr[model.body(base).jntadr[0]])
-    if pose is not None and len(pose) == model.nq - 7:  # of a base that was fixed
-        pose = np.insert(pose, start, model.qpos0[start : start + 7])
-    posed = pose is not None and len(pose) == model.nq
-    qpos = np.array(pose if posed else model.qpos0)
+def _positions(model: mujoco.MjModel, base: str, start: Posed) -> np.ndarray:
+    """Return the positions of a model, (nq,), in which base and joints are where they are in the source's pose."""
+    qpos = np.array(model.qpos0)
     for joint in range(model.njnt):
-        if model.jnt_limited[joint] and model.jnt_type[joint] in [int(kind) for kind in MOVABLE]:
-            place = model.jnt_qposadr[joint]
+        name, place, kind = model.joint(joint).name, int(model.jnt_qposadr[joint]), int(model.jnt_type[joint])
+        if kind == _FREE:
+            body = start.data.body(base)
+            qpos[place : place + 7] = [*body.xpos, *body.xquat]
+            continue
+        there = start.data.joint(name).qpos
+        qpos[place : place + len(there)] = there
+        if model.jnt_limited[joint] and len(there) == 1:
             qpos[place] = np.clip(qpos[place], *model.jnt_range[joint])
-    feet = feet_of(model, qpos, source)
-    if not feet:
-        raise RobotError(
-            f"{source}: no end of a limb has a sphere, capsule or box that can touch the floor; add one to each foot "
-            '(a sphere is fastest), such as <geom type="sphere" size="0.02" pos="0 0 -0.2"/>'
-        )
-    draft = Draft(name, spec, model, base, qpos, posed, motors, feet)
-    draft = replace(draft, pose=on_the_floor(model, base, draft.soles, qpos))
-    _only_feet_touch(spec, draft.soles)
-    return with_standing_pose(replace(draft, model=compile_spec(spec, source)))
+    return qpos
 
 
-def _only_feet_touch(spec: mujoco.MjSpec, soles: Sequence[str]) -> None:
-    """Name the contacts of training; the other shapes touch the floor in the variant `full`."""
+def _limit_turns(draft: Draft) -> None:
+    """Give the joints with motors that turn without end, and are no wheels, a range."""
+    wheels, endless = {wheel.joint for wheel in draft.wheels.values()}, []
+    for joint in draft.spec.joints:
+        model = draft.model.joint(joint.name)
+        driven = joint.type in MOVABLE and joint.name not in wheels | draft.passive
+        if driven and not draft.model.jnt_limited[model.id]:
+            half = np.pi if joint.type == _HINGE else 1.0
+            joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [-half, half]
+            endless.append(joint.name)
+    if endless:
+        done = "their targets are held to ±π rad (±1 m for slides); write what they can do"
+        draft.notes.add(f"joints {few(endless)} have no range", done, "warning")
+
+
+def _right_frame(draft: Draft, model: mujoco.MjModel, source: Path) -> Draft:
+    """Move the frame of a base whose origin is near the floor, or whose z axis is not up, to its centre of mass."""
+    posed = Posed.at(model, draft.pose)
+    if not model.body(draft.base).mass[0] > 0.0:
+        raise RobotError(f"{source}: the base {draft.base!r} has no mass; give it or what is fixed to it an inertia")
+    body, floor = posed.data.body(draft.base), _floor(draft, posed)
+    heavy = max(
+        (part for part in range(1, model.nbody) if model.body_weldid[part] == body.id),
+        key=lambda part: model.body_mass[part],
+    )
+    axes = body.xmat.reshape(3, 3)
+    place = posed.data.xpos[heavy] if heavy != body.id else posed.data.xipos[heavy]
+    offset, turn = np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])
+    if body.xpos[2] - floor < LOW * (posed.data.xipos[heavy][2] - floor):
+        offset = axes.T @ (place - body.xpos)
+        draft.notes.add(f"the origin of the base {draft.base!r} is near the floor", "its frame is moved up to its mass")
+    if axes[2, 2] < np.cos(MOST_TILT):
+        mujoco.mju_negQuat(turn, body.xquat)
+        draft.notes.add(f"the z axis of the base {draft.base!r} is not up", "its frame is turned")
+    if not offset.any() and turn[0] == 1.0:
+        return replace(draft, model=model)
+    move_base(draft.spec, draft.base, offset, turn)
+    start, pose = int(model.jnt_qposadr[model.body(draft.base).jntadr[0]]), np.array(draft.pose)
+    pose[start : start + 3] += axes @ offset
+    mujoco.mju_mulQuat(pose[start + 3 : start + 7], np.array(draft.pose[start + 3 : start + 7]), turn)
+    return replace(draft, model=compile_spec(draft.spec, source), pose=pose)
+
+
+def _floor(draft: Draft, posed: Posed) -> float:
+    """Return the height of the lowest sole, m."""
+    return min(posed.lowest(posed.model.geom(geom).id) for geom in draft.soles)
+
+
+# What else a robot.xml has
+
+
+def _only_feet_touch(draft: Draft) -> tuple[str, ...]:
+    """Name the contacts of training; return the other shapes, which touch the floor in the variant `full`."""
+    spec, soles = draft.spec, draft.soles
+    hulls = tuple(g.name for g in spec.geoms if (g.contype or g.conaffinity) and g.name not in soles)
     for geom in spec.geoms:
-        if geom.name != FLOOR and (geom.contype or geom.conaffinity):
-            geom.group = 3 if geom.name not in soles else geom.group
         geom.contype = geom.conaffinity = 0
+    light_scene(spec)
+    show_shapes(spec, hulls, soles)
     for name in soles:
         spec.add_pair(geomname1=FLOOR, geomname2=name)
+    return hulls
+
+
+def _furnish(draft: Draft) -> None:
+    """Add a site for the IMU, and a keyframe with the positions of the joints that robot.toml does not speak of."""
+    if draft.spec.site("imu") is None:
+        draft.spec.body(draft.base).add_site(name="imu")
+    if draft.passive:
+        draft.spec.add_key(name=HOME, qpos=draft.pose)
+    draft.spec.modelname = draft.name
 
 
 # Writing
 
 
-def _copy_meshes(source: Path, spec: mujoco.MjSpec, folder: Path) -> None:
-    place = source.parent / spec.meshdir
-    spec.meshdir, spec.modelfiledir = "meshes" if spec.meshes else "", str(folder)
-    for mesh in spec.meshes:
-        file = Path(mesh.file) if Path(mesh.file).is_absolute() else place / mesh.file
-        (folder / "meshes").mkdir(exist_ok=True)
-        shutil.copy2(file, folder / "meshes" / file.name)
-        mesh.file = file.name
+def _write(draft: Draft, source: Path, place: Path, folder: Path) -> None:
+    """Write a robot folder to a place, and read its model back."""
+    copy_files(draft.spec, place, folder)
+    try:
+        text = draft.spec.to_xml()
+    except MUJOCO_ERRORS as error:
+        raise RobotError(f"{source}: MuJoCo cannot write it: {one_line(error)}") from error
+    (place / "robot.xml").write_text(text, encoding="utf-8")
+    written = compile_spec(read_mjcf(place / "robot.xml"), source)
+    (place / "robot.toml").write_text(toml_text(replace(draft, model=written)), encoding="utf-8")
+    (place / "SOURCE.md").write_text(_source(draft, source), encoding="utf-8")
 
 
-def _xml(draft: Draft) -> str:
-    draft.spec.modelname = draft.name
-    return str(draft.spec.to_xml())
+def _put(place: Path, folder: Path) -> None:
+    """Move a folder's files to where it goes; files that are there stay."""
+    if not folder.exists():
+        place.rename(folder)
+        return
+    for file in sorted(path for path in place.rglob("*") if path.is_file()):
+        there = folder / file.relative_to(place)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if not there.exists():
+            shutil.move(file, there)
 
 
 def _source(draft: Draft, source: Path) -> str:
+    repaired = "".join(f"- {finding.problem}; {finding.fix}\n" for finding in draft.notes.findings)
     return (
         f"# {draft.name}\n\n"
         f"Made from `{source.name}` by `jaxloco new-robot`: inertias, axes and ranges are that file's. "
         "Actuators, sensors and keyframes went into robot.toml or were left out.\n\n"
-        "Write here where each figure of robot.toml is from.\n"
+        + (f"What was repaired:\n\n{repaired}\n" if repaired else "")
+        + "Write here where each figure of robot.toml is from.\n"
     )

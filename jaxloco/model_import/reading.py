@@ -1,67 +1,58 @@
-"""A model file becomes an `MjSpec`, as MuJoCo reads it."""
+"""A model file of any project becomes an `MjSpec` that compiles, with every part named."""
 
-import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
 import mujoco
 
-from jaxloco.doctor.model_checks import urdf_mesh
-from jaxloco.doctor.xml_lines import Element, xml_text
+from jaxloco.doctor.xml_lines import Element
 from jaxloco.errors import RobotError
-from jaxloco.robot import read_mjcf
+from jaxloco.model_import.assets import find_files
+from jaxloco.model_import.draft import Notes, few
+from jaxloco.model_import.urdf import urdf_spec
+from jaxloco.robot import MUJOCO_ERRORS, one_line, read_mjcf
 
-_URDF_EXTENSION = '<mujoco><compiler discardvisual="false" fusestatic="false" strippath="false"/></mujoco>'
+_PRIMITIVES = {
+    mujoco.mjtGeom.mjGEOM_SPHERE: 1,
+    mujoco.mjtGeom.mjGEOM_CAPSULE: 1,
+    mujoco.mjtGeom.mjGEOM_CYLINDER: 1,
+    mujoco.mjtGeom.mjGEOM_ELLIPSOID: 3,
+    mujoco.mjtGeom.mjGEOM_BOX: 3,
+}
+"""Shapes → how many of their sizes are always given."""
 
 
-def read_model(source: Path, root: Element) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
-    """Return a model file as MuJoCo reads and compiles it; of a URDF all links, and meshes where they are found.
+def read_model(source: Path, root: Element, notes: Notes) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
+    """Return a model file as MuJoCo reads and compiles it; of a URDF all links.
+
+    What keeps it from compiling and does not concern the robot is left out and noted: pictures that are not there,
+    contacts with a floor that another file brings, keyframes of another scene. Bodies, joints and geoms get names.
+
+    Args:
+        source: The file.
+        root: The same, as elements.
+        notes: What was repaired is noted here.
 
     Raises:
         RobotError: MuJoCo does not take it; says why.
     """
     try:
-        spec = _urdf_spec(source, root) if root.tag == "robot" else read_mjcf(source)
-    except ValueError as error:
-        raise RobotError(f"{source}: MuJoCo cannot read it: {' '.join(str(error).split())}") from error
-    return spec, compile_spec(spec, source)
-
-
-def _urdf_spec(source: Path, root: Element) -> mujoco.MjSpec:
-    text = _without_empty_roots(xml_text(source))
-    text = re.sub(r"(<robot\b[^>]*>)", rf"\1{_URDF_EXTENSION}", text, count=1)
-    for mesh in root.walk("mesh"):
-        name = mesh.attributes.get("filename", "")
-        text = text.replace(f'"{name}"', f'"{urdf_mesh(source, name).resolve()}"')
-    return mujoco.MjSpec.from_string(text)
-
-
-def _without_empty_roots(text: str) -> str:
-    """Drop root links of a URDF that are but a name for the first link with a mass, such as `base_footprint`."""
-    try:
-        robot = ElementTree.fromstring(text)
-    except ElementTree.ParseError:  # MuJoCo says what is wrong
-        return text
-    links = len(robot.findall("link"))
-    while True:
-        joints = robot.findall("joint")
-        children = [joint.find("child") for joint in joints]
-        held = {child.get("link") for child in children if child is not None}
-        roots = [link for link in robot.findall("link") if link.get("name") not in held]
-        if len(roots) != 1 or any(roots[0].find(tag) is not None for tag in ("inertial", "collision", "visual")):
-            break
-        parents = [joint.find("parent") for joint in joints]
-        below = [
-            joint
-            for joint, parent in zip(joints, parents, strict=True)
-            if parent is not None and parent.get("link") == roots[0].get("name")
-        ]
-        if len(below) != 1 or below[0].get("type") != "fixed":
-            break
-        robot.remove(roots[0])
-        robot.remove(below[0])
-    unchanged = len(robot.findall("link")) == links  # whose lines MuJoCo may speak of
-    return text if unchanged else ElementTree.tostring(robot, encoding="unicode")
+        spec = urdf_spec(source, notes) if root.tag == "robot" else read_mjcf(source)
+        parts = [source.parent / e.attributes["file"] for e in root.walk("model") if "file" in e.attributes]
+        folders = [element.file.parent for element in root.walk()] + [part.parent for part in parts]
+        find_files(spec, source, folders, notes)
+        _drop_flat_geoms(spec, notes)
+        name_parts(spec)
+        _drop_pairs(spec, notes)
+        _drop_keys(spec, notes)
+    except MUJOCO_ERRORS as error:
+        raise RobotError(f"{source}: MuJoCo cannot read it: {one_line(error)}") from error
+    model = compile_spec(spec, source)
+    if parts:  # attached models would look for files in their own folder for ever
+        spec = mujoco.MjSpec.from_string(spec.to_xml())
+        model = compile_spec(spec, source)
+    return spec, model
 
 
 def compile_spec(spec: mujoco.MjSpec, source: Path) -> mujoco.MjModel:
@@ -72,5 +63,79 @@ def compile_spec(spec: mujoco.MjSpec, source: Path) -> mujoco.MjModel:
     """
     try:
         return spec.compile()
-    except ValueError as error:
-        raise RobotError(f"{source}: MuJoCo cannot compile it: {' '.join(str(error).split())}") from error
+    except MUJOCO_ERRORS as error:
+        raise RobotError(f"{source}: MuJoCo cannot compile it: {one_line(error)}") from error
+
+
+def _drop_flat_geoms(spec: mujoco.MjSpec, notes: Notes) -> None:
+    """Leave out shapes of size 0 that touch nothing."""
+    flat = []
+    for geom in list(spec.geoms):
+        sizes = geom.size[: _PRIMITIVES.get(geom.type, 0)]
+        if not (geom.contype or geom.conaffinity) and (sizes == 0.0).any() and not geom.meshname:
+            flat.append(geom.parent.name)
+            spec.delete(geom)
+    if flat:
+        notes.add(f"bodies {few(flat)} have shapes of size 0", "they are left out")
+
+
+def _drop_pairs(spec: mujoco.MjSpec, notes: Notes) -> None:
+    """Leave out pairs of contacts with geoms that are not there; what is there counts as one that touches."""
+    absent = []
+    for pair in list(spec.pairs):
+        names = (pair.geomname1, pair.geomname2)
+        for geom in filter(None, map(spec.geom, names)):
+            geom.contype = geom.contype or 1
+        if missing := [name for name in names if spec.geom(name) is None]:
+            absent += missing
+            spec.delete(pair)
+    for exclude in list(spec.excludes):
+        if spec.body(exclude.bodyname1) is None or spec.body(exclude.bodyname2) is None:
+            spec.delete(exclude)
+    if absent:
+        notes.add(f"contact pairs name {few(absent)}, which another file brings", "taken as pairs with the floor")
+
+
+def _drop_keys(spec: mujoco.MjSpec, notes: Notes) -> None:
+    """Leave out keyframes of another number of joints: those of a scene."""
+    sizes = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}
+    nq = sum(sizes.get(joint.type, 1) for joint in spec.joints)
+    other = [key for key in spec.keys if len(key.qpos) not in (0, nq)]
+    for key in other:
+        spec.delete(key)
+    if other:
+        notes.add(f"keyframes {few(key.name for key in other)} have not {nq} positions", "they are left out", "warning")
+
+
+# Names
+
+
+def free_name(find: Callable[[str], Any], wanted: str) -> str:
+    """Return a name that `find` finds nothing of: the wanted one, or that with a number."""
+    number, name = 1, wanted
+    while find(name) is not None:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
+
+
+def name_parts(spec: mujoco.MjSpec) -> None:
+    """Name the bodies, joints and geoms that have no names."""
+    for body in spec.bodies[1:]:
+        if not body.name:
+            joints = [joint.name for joint in body.joints if joint.name]
+            own = (
+                joints[0].removesuffix("_joint") if joints else f"{body.parent.name}_part" if body.parent.id else "base"
+            )
+            body.name = free_name(spec.body, own)
+    for body in spec.bodies[1:]:
+        for joint in body.joints:
+            if not joint.name:
+                joint.name = free_name(spec.joint, f"{body.name}_joint")
+        _name_geoms(spec, body.name, [geom for geom in body.geoms if not geom.name])
+
+
+def _name_geoms(spec: mujoco.MjSpec, body: str, geoms: Sequence[Any]) -> None:
+    for number, geom in enumerate(geoms):
+        kind = "hull" if geom.contype or geom.conaffinity else "visual"
+        geom.name = free_name(spec.geom, f"{body}_{kind}_{number}")

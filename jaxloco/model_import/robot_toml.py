@@ -30,16 +30,17 @@ def toml_text(draft: Draft) -> str:
         f"base_position = [{position}]{remark}",
         f"base_orientation = [{orientation}]",
     ]
-    others = [name for name in _collision_names(draft) if name not in draft.soles]
-    if others:
-        lines += ["", "[variants.full]", f"floor_contacts = {texts(others)}", "iterations = 20", "ls_iterations = 20"]
+    if draft.hulls:
+        hulls = f"floor_contacts = {texts(draft.hulls)}"
+        lines += ["", "[variants.full]", hulls, "iterations = 20", "ls_iterations = 20"]
     for name in coupled_joints(model):
         lines += ["", f"# {text(name)} has no motor: the model's <equality> couples it to another joint."]
+    for name in sorted(draft.passive):
+        lines += ["", f"# {text(name)} has no motor: the model has no actuator for it."]
     lines += joint_lines(draft)
     for body, geoms in draft.feet.items():
         lines += ["", "[[feet]]", f"name = {text(body)}", f"geoms = {texts(geoms)}", f"body = {text(body)}"]
+    for body, wheel in draft.wheels.items():
+        lines += ["", "[[wheels]]", f"name = {text(body)}", f"joint = {text(wheel.joint)}"]
+        lines += [f"geom = {text(wheel.geom)}", f"radius = {wheel.radius:.6g}", f"forward_sign = {wheel.forward_sign}"]
     return "\n".join(lines) + "\n"
-
-
-def _collision_names(draft: Draft) -> list[str]:
-    return [geom.name for geom in draft.spec.geoms if geom.group == 3 or geom.name in draft.soles]

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxloco.legs import leg_joints
 from jaxloco.model_import.draft import Draft
-from jaxloco.model_import.feet import bottom, lowest
+from jaxloco.model_import.feet import Posed, bottom
 from jaxloco.model_import.joints import TIMESTEP, joint_figures
 from jaxloco.robot import add_actuator, coupled_joints
 
@@ -247,22 +247,26 @@ def _tilt(stance: Stance, leg: Leg) -> np.ndarray:
 
 def with_standing_pose(draft: Draft) -> Draft:
     """Return a draft in the model's own pose, or in one to stand in where it has none, lies or has straight knees."""
-    stance = Stance(draft.model, draft.pose, draft.feet)
+    wheels = {body: (wheel.geom,) for body, wheel in draft.wheels.items()}
+    stance = Stance(draft.model, draft.pose, {**draft.feet, **wheels})
     why = fault(stance) if draft.posed else ""
-    if why is None:
+    if why is None or not stance.legs:
         return draft
     own = draft if draft.posed else replace(draft, remark=f"TODO: bend the knees by hand; {NOT_FOUND}")
     model = _with_motors(draft)
+    positions = model.actuator_biasprm[:, 1] != 0.0  # which a wheel does not have as its target
+    places = model.jnt_qposadr[model.actuator_trnid[:, 0]]
 
     def seconds(pose: np.ndarray) -> float:
-        return stands(model, draft.base, pose, pose[_places(model)], STANDING_SECONDS)
+        return stands(model, draft.base, pose, np.where(positions, pose[places], 0.0), STANDING_SECONDS)
 
     poses = [on_the_floor(draft.model, draft.base, draft.soles, pose) for pose in standing_poses(stance)]
     best = max(poses, key=seconds, default=draft.pose)
     held = seconds(best)
     if not poses or (draft.posed and held < seconds(draft.pose)):
         return replace(own, remark=f"TODO: {why}; {NOT_FOUND}") if draft.posed else own
-    result = "stands" if held >= STANDING_SECONDS else f"topples after {held:.1f} s (a biped may)"
+    result = "stands" if held >= STANDING_SECONDS else f"topples or sinks after {held:.1f} s"
+    result += " (a biped may)" if held < STANDING_SECONDS and stance.biped else ""
     keyframe = f", since in the keyframe {why}" if why else ""
     remark = f"guess: knees bent to {100 * BENT:.0f} %, feet below the hips{keyframe}; in simulation it {result}"
     return replace(draft, pose=best, remark=remark)
@@ -272,7 +276,8 @@ def on_the_floor(model: mujoco.MjModel, base: str, soles: Iterable[str], pose: n
     """Return a pose with the lowest sole on the floor, (nq,)."""
     raised = np.array(pose)
     height = int(model.jnt_qposadr[model.body(base).jntadr[0]]) + 2
-    raised[height] -= min(lowest(model, raised, model.geom(sole).id) for sole in soles)
+    posed = Posed.at(model, raised)
+    raised[height] -= min(posed.lowest(model.geom(sole).id) for sole in soles)
     return raised
 
 
@@ -281,14 +286,9 @@ def _with_motors(draft: Draft) -> mujoco.MjModel:
     spec = draft.spec.copy()
     spec.option.timestep = TIMESTEP
     for name, figures in joint_figures(draft).items():
-        add_actuator(spec, {"name": name, "control": "position", **figures.values})
+        add_actuator(spec, {"name": name, "control": figures.control, "kp": None, **figures.values})
         spec.joint(name).armature = figures.values["armature"]
     return spec.compile()
-
-
-def _places(model: mujoco.MjModel) -> np.ndarray:
-    """Return the places in qpos of the joints that have actuators, (nu,)."""
-    return np.asarray(model.jnt_qposadr[model.actuator_trnid[:, 0]])
 
 
 def stands(model: mujoco.MjModel, base: str, qpos: np.ndarray, ctrl: np.ndarray, seconds: float) -> float:
