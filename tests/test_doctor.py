@@ -15,7 +15,7 @@ from jaxloco.doctor.findings import Finding
 from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
 from jaxloco.model_import.new_robot import new_robot
-from jaxloco.robot import SCHEMA, Joint, load_robot, robots_dir
+from jaxloco.robot import SCHEMA, Joint, known_robots, load_robot, robots_dir
 from jaxloco.toml_schema import problems, read_toml
 
 
@@ -39,7 +39,7 @@ def findings(path: Path, severity: str) -> list[Finding]:
     return [finding for finding in diagnose(path) if finding.severity == severity]
 
 
-@pytest.mark.parametrize("name", ["go1", "go2", "anymal_c", "berkeley_humanoid", "upkie", "cartpole", "pendulum"])
+@pytest.mark.parametrize("name", known_robots())
 def test_our_robots_have_no_errors(name):
     assert findings(Path(name), "error") == []
 

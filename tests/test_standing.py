@@ -72,6 +72,12 @@ def placed(robot: Robot, qpos: np.ndarray) -> mujoco.MjData:
     return data
 
 
+@pytest.mark.parametrize("name", ["unitree_g1", "microduck"])
+def test_the_poses_of_our_small_and_large_humanoid_are_to_stand_in(name):
+    robot = load_robot(name)
+    assert fault(stance(robot, robot.default_qpos)) is None
+
+
 @pytest.mark.parametrize("name", ["go1", "go2", "anymal_c", "berkeley_humanoid"])
 def test_the_poses_of_our_robots_are_to_stand_in_and_straight_or_lying_ones_are_not(name):
     robot = load_robot(name)
