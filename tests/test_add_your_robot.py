@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from jaxloco.doctor.diagnose import diagnose
 from jaxloco.errors import RobotError
 from jaxloco.model_import.new_robot import new_robot
 from jaxloco.robot import Robot, load_robot, robots_dir
+from jaxloco.tasks import recipe
 from jaxloco.training import trainer
 from jaxloco.training.run_folder import read_json
 
@@ -349,3 +351,23 @@ def test_findings_are_data_too(tmp_path, capsys):
     assert cli.main(["doctor", "cartpole", "--json"]) == 0
     (finding,) = json.loads(capsys.readouterr().out)
     assert finding["severity"] == "warning" and "'slider': no armature" in finding["problem"]
+
+
+def test_a_humanoid_of_29_joints_without_any_figure_is_a_robot_that_stands_in_a_few_lines(tmp_path, capsys):
+    source = tmp_path / "humanoid.xml"
+    text = (robots_dir() / "unitree_g1" / "robot.xml").read_text(encoding="utf-8")
+    touching = text.replace('<geom group="3" rgba', '<geom contype="1" conaffinity="1" group="3" rgba')
+    source.write_text(touching.replace('size="0.09 0.03 0.008"', 'contype="1" conaffinity="1" size="0.09 0.03 0.008"'))
+    folder = tmp_path / "humanoid"
+    printed = []
+    for command in (["doctor", str(source)], ["new-robot", str(source), str(folder)], ["doctor", str(folder)]):
+        assert cli.main(command) == 0
+        printed.append(capsys.readouterr().out)
+    assert [len(out.splitlines()) <= 40 for out in printed] == [True] * 3
+    groups = re.findall(r'guessed: torque_limit, velocity_limit, kp, kd, armature of "(\S+)"', printed[2])
+    assert len(groups) == 16 and {"*_knee_joint", "*_wrist_yaw_joint", "waist_pitch_joint"} < set(groups)
+    assert "in simulation it stands" in printed[2]
+    robot = load_robot(folder)
+    assert len(robot.joints) == 29 and len(robot.leg_joints) == 12 and not robot.guessed
+    task = replace(recipe("g1-velocity").task, robot=str(folder))
+    assert task.spec().action.outputs[0].components == robot.joint_names
