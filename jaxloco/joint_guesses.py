@@ -30,11 +30,14 @@ DAMPING_TIME = 0.02
 """Velocity over position gain, s."""
 DAMPING_RATIO = 0.2
 """Least damping of a link that swings freely on its position gain."""
+SPEED_ERROR = 10.0
+"""Error of the speed at which a joint that is told its velocity gives its full torque, rad/s."""
 ROTOR_SHARE = 2e-4
 """Reflected rotor inertia over torque limit, s²: 1e-4 to 3e-4 with motors of legs."""
 STABLE = 0.5
 """Largest position gain over inertia / timestep², and velocity gain over inertia / timestep with an integrator that is
 explicit in velocities: beyond 2, light links would be thrown about."""
+_UNUSED: Mapping[str, tuple[str, ...]] = {"position": (), "velocity": ("kp",), "torque": ("kp", "kd")}
 _IMPLICIT = (mujoco.mjtIntegrator.mjINT_IMPLICIT, mujoco.mjtIntegrator.mjINT_IMPLICITFAST)
 
 
@@ -89,26 +92,21 @@ def guesses(build: Build, joint: str, known: Mapping[str, Any]) -> dict[str, flo
         known: Key → value as in robot.toml; None counts as not known. "control" says which gains there are.
     """
     model, number = build.model, int(build.model.joint(joint).id)
-    dof = int(model.jnt_dofadr[number])
-    figures = {key: known.get(key) for key in GUESSED}
-    if figures["armature"] is None and model.dof_armature[dof] > 0.0:
-        figures["armature"] = float(model.dof_armature[dof])
+    dof, dt = int(model.jnt_dofadr[number]), float(model.opt.timestep)
+    figures = {key: float(known[key]) for key in GUESSED if known.get(key) is not None}
+    if model.dof_armature[dof] > 0.0:
+        figures.setdefault("armature", float(model.dof_armature[dof]))
     control = known.get("control") or "position"
-    unused = {"position": (), "velocity": ("kp",), "torque": ("kp", "kd")}[control]
-    given = {key for key, value in figures.items() if value is not None} | set(unused)
+    given = {*figures, *_UNUSED[control]}
     lever = build.leg if model.jnt_type[number] == int(mujoco.mjtJoint.mjJNT_SLIDE) else 1.0  # m for rad
-    torque = figures["torque_limit"] = figures["torque_limit"] or _torque(build, number, lever)
-    fastest = min(SWING_RATE * float(np.sqrt(9.81 / build.leg)), FASTEST)
-    figures["velocity_limit"] = figures["velocity_limit"] or fastest * lever
-    if figures["armature"] is None:
-        figures["armature"] = ROTOR_SHARE * torque / lever
-    inertia, least = (float(moved[dof]) + figures["armature"] for moved in (build.inertia, build.least))
-    dt = float(model.opt.timestep)
-    if figures["kp"] is None:
-        figures["kp"] = min(_stiffness(build, number, torque, lever), STABLE * least / dt**2)
-    if figures["kd"] is None:
-        damping = max(DAMPING_TIME * figures["kp"], 2.0 * DAMPING_RATIO * float(np.sqrt(figures["kp"] * inertia)))
-        figures["kd"] = damping if model.opt.integrator in _IMPLICIT else min(damping, STABLE * least / dt)
+    torque = figures.setdefault("torque_limit", _torque(build, number, lever))
+    figures.setdefault("velocity_limit", min(SWING_RATE * float(np.sqrt(9.81 / build.leg)), FASTEST) * lever)
+    armature = figures.setdefault("armature", ROTOR_SHARE * torque / lever)
+    inertia, least = float(build.inertia[dof]) + armature, float(build.least[dof]) + armature
+    kp = figures.setdefault("kp", min(_stiffness(build, number, torque, lever), STABLE * least / dt**2))
+    kd = max(DAMPING_TIME * kp, 2.0 * DAMPING_RATIO * float(np.sqrt(kp * inertia)))
+    kd = torque / SPEED_ERROR / lever if control == "velocity" else kd
+    figures.setdefault("kd", kd if model.opt.integrator in _IMPLICIT else min(kd, STABLE * least / dt))
     return {key: _rounded(figures[key]) for key in GUESSED if key not in given}
 
 

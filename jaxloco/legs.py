@@ -32,6 +32,15 @@ def leg_length(model: mujoco.MjModel, foot: int) -> float:
     if not places:
         return 0.0
     first, count = int(model.body_geomadr[foot]), int(model.body_geomnum[foot])
-    ends = [data.geom_xpos[geom] for geom in range(first, first + count)] or [data.xpos[foot]]
+    ends = [end for geom in range(first, first + count) for end in _ends(model, data, geom)] or [data.xpos[foot]]
     reach = max(float(np.linalg.norm(end - places[-1])) for end in ends)
     return reach + float(np.sum(np.linalg.norm(np.diff(places, axis=0), axis=1)))
+
+
+def _ends(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> list[np.ndarray]:
+    """Return the ends of a capsule's axis, or the middle of another shape, m."""
+    middle = data.geom_xpos[geom]
+    if model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_CAPSULE:
+        return [middle]
+    half = model.geom_size[geom, 1] * data.geom_xmat[geom].reshape(3, 3)[:, 2]
+    return [middle - half, middle + half]

@@ -71,6 +71,7 @@ class Draft:
         wheels: Body → the wheel.
         hulls: Other shapes that touch anything in the source, names of geoms.
         notes: What was repaired.
+        remark: What is to be said of the pose, if anything.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Draft:
     wheels: dict[str, Roller]
     hulls: tuple[str, ...]
     notes: Notes
+    remark: str = ""
 
     @property
     def soles(self) -> list[str]:

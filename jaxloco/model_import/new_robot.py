@@ -25,6 +25,7 @@ from jaxloco.model_import.picture import light_scene, show_shapes
 from jaxloco.model_import.reading import compile_spec, let_touch, read_model
 from jaxloco.model_import.robot_toml import toml_text
 from jaxloco.model_import.scene import gather_mass, move_base, take_robot
+from jaxloco.model_import.standing import on_the_floor, with_standing_pose
 from jaxloco.robot import FLOOR, HOME, MOST_TILT, MUJOCO_ERRORS, expanded, one_line, read_mjcf
 from jaxloco.whole_files import remove, temporary
 
@@ -105,8 +106,9 @@ def draft_robot(source: Path, name: str) -> Draft:
     draft = Draft(name, spec, model, base, posed.data.qpos, key is not None, motors, passive, feet, wheels, (), notes)
     _limit_turns(draft)
     draft = _right_frame(draft, compile_spec(spec, source), source)
-    draft = replace(draft, pose=_on_floor(draft))
+    draft = replace(draft, pose=on_the_floor(draft.model, base, draft.soles, draft.pose))
     draft = replace(draft, hulls=_only_feet_touch(draft))
+    draft = with_standing_pose(replace(draft, model=compile_spec(spec, source)))
     _furnish(draft)
     return replace(draft, model=compile_spec(spec, source))
 
@@ -183,13 +185,6 @@ def _right_frame(draft: Draft, model: mujoco.MjModel, source: Path) -> Draft:
 def _floor(draft: Draft, posed: Posed) -> float:
     """Return the height of the lowest sole, m."""
     return min(posed.lowest(posed.model.geom(geom).id) for geom in draft.soles)
-
-
-def _on_floor(draft: Draft) -> np.ndarray:
-    """Return the default pose with the lowest sole on the floor, (nq,)."""
-    pose, model = np.array(draft.pose), draft.model
-    pose[int(model.jnt_qposadr[model.body(draft.base).jntadr[0]]) + 2] -= _floor(draft, Posed.at(model, pose))
-    return pose
 
 
 # What else a robot.xml has

@@ -526,6 +526,41 @@ BERKELEY_HUMANOID = replace(
 )
 """Berkeley Humanoid."""
 
+UNITREE_G1 = replace(
+    BERKELEY_HUMANOID,
+    task=replace(
+        BERKELEY_HUMANOID.task,
+        recipe="g1-velocity",
+        robot="unitree_g1",
+        gait_frequency=1.5,
+        swing_height=0.1,
+        step_height=0.08,
+        loose_joints=("*hip_pitch*", "*knee*", "*ankle_pitch*", "*shoulder_pitch*"),
+    ),
+)
+"""Unitree G1, with its arms. It is half as tall again as the Berkeley Humanoid and steps slower."""
+
+MICRODUCK = replace(
+    BERKELEY_HUMANOID,
+    task=replace(
+        BERKELEY_HUMANOID.task,
+        recipe="microduck-velocity",
+        robot="microduck",
+        max_velocity=(0.3, 0.2, 0.8),
+        gait_frequency=2.5,
+        swing_height=0.02,
+        step_height=0.02,
+        tracking_sigma=0.2,
+        far_sigma=0.5,
+        loose_joints=("*hip_pitch", "*knee", "*ankle", "neck*", "head*"),
+        payload=(-0.05, 0.05),
+        com_shift=0.005,
+        kick=0.1,
+        initial_velocity=0.05,
+    ),
+)
+"""Microduck. It is a fifth as tall as a Go1, so all lengths and speeds are smaller."""
+
 ROUGH = Velocity(
     recipe="go1-rough",
     max_velocity=(1.0, 0.5, 1.0),
