@@ -1,15 +1,17 @@
 """The files of a model: meshes, textures and height fields are found, and copied into a robot folder."""
 
 import filecmp
+import re
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import mujoco
+import numpy as np
 
 from jaxloco.doctor.model_checks import MESHES
-from jaxloco.errors import RobotError
 from jaxloco.model_import.draft import Notes, few
 
 _FACES = 6
@@ -24,16 +26,15 @@ def find_files(spec: mujoco.MjSpec, source: Path, folders: Iterable[Path], notes
         source: Its file.
         folders: Where files are looked for beside its own folder: those of the files that it is made of.
         notes: What is left out is noted here.
-
-    Raises:
-        RobotError: The mesh of a collision shape is not there.
     """
     places = list(dict.fromkeys([source.parent, *folders]))
     lost = {mesh.name: mesh for mesh in spec.meshes if not _locate(mesh, spec, places, "meshdir")}
     for field in spec.hfields:
         if not _locate(field, spec, places, "meshdir"):
             lost[field.name] = field
-    _drop_shapes(spec, lost, source, notes)
+    _drop_shapes(spec, lost, notes)
+    for mesh in spec.meshes:
+        _read_ascii(mesh)
     textures = [texture for texture in spec.textures if not _locate(texture, spec, places, "texturedir")]
     if textures:
         notes.add(f"the textures {few(t.name or t.file for t in textures)} are not there", "they are left out")
@@ -70,26 +71,33 @@ def _search(file: str, folder: str, places: Sequence[Path]) -> Path | None:
     return next((path.resolve() for path in paths if file and path.is_file()), None)
 
 
-def _drop_shapes(spec: mujoco.MjSpec, lost: dict[str, Any], source: Path, notes: Notes) -> None:
+def _drop_shapes(spec: mujoco.MjSpec, lost: dict[str, Any], notes: Notes) -> None:
     """Delete the geoms of meshes and height fields that cannot be read."""
-    dropped = []
+    dropped: dict[bool, list[str]] = defaultdict(list)
     for geom in list(spec.geoms):
         name = geom.meshname or geom.hfieldname
-        if name not in lost:
-            continue
-        touches = (geom.contype or geom.conaffinity) and geom.parent.name != spec.worldbody.name
-        file = lost[name].file
-        if touches and Path(file).suffix.lower() in MESHES:
-            raise RobotError(f"{source}: {file}: no such file, for a shape of body {geom.parent.name!r} that touches "
-                             "others; put the file there, or correct the path")  # fmt: skip
-        dropped.append(Path(file).name)
-        spec.delete(geom)
+        if name in lost:
+            touches = bool(geom.contype or geom.conaffinity) and geom.parent.name != spec.worldbody.name
+            dropped[touches].append(Path(lost[name].file).name)
+            if touches:
+                notes.bare[geom.parent.name] = dropped[touches][-1]
+            spec.delete(geom)
     for asset in lost.values():
         spec.delete(asset)
-    if dropped:
-        notes.add(
-            f"the pictures {few(dropped)} are not there, or MuJoCo cannot read them", "they are left out", "warning"
-        )
+    for touches, files in dropped.items():
+        what = f"there is no file {few(files)}, or MuJoCo cannot read it"
+        done = "their bodies lose these shapes that touch" if touches else "only drawing needs them"
+        notes.add(what, f"left out: {done}", "warning")
+
+
+def _read_ascii(mesh: Any) -> None:
+    """Read a mesh that MuJoCo cannot: an STL in ASCII."""
+    if mesh.file and Path(mesh.file).suffix.lower() == ".stl":
+        content = Path(mesh.file).read_bytes()
+        if content.lstrip()[:5].lower() == b"solid" and b"vertex" in content[:1000]:
+            corners = re.findall(rb"vertex\s+(\S+)\s+(\S+)\s+(\S+)", content)
+            points, faces = np.unique(np.array(corners, float), axis=0, return_inverse=True)
+            mesh.uservert, mesh.userface, mesh.file = points.ravel(), faces.ravel(), ""
 
 
 def _drop_textures(spec: mujoco.MjSpec, lost: Sequence[Any]) -> None:

@@ -35,10 +35,17 @@ class Roller:
 
 @dataclass
 class Notes:
-    """What was repaired in a model file, each once."""
+    """What was repaired in a model file, each once.
+
+    Attributes:
+        file: The file.
+        findings: What was repaired.
+        bare: Bodies that lost shapes that touch.
+    """
 
     file: Path
     findings: list[Finding] = field(default_factory=list)
+    bare: dict[str, str] = field(default_factory=dict)
 
     def add(self, problem: str, done: str, severity: Severity = "note", line: int | None = None) -> None:
         """Note what was found and what became of it."""

@@ -1,12 +1,15 @@
 """Which ends of limbs are feet, which are wheels, and what they touch the floor with."""
 
+import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import numpy as np
 
+from jaxloco.errors import RobotError
 from jaxloco.model_import.draft import MOVABLE, Notes, Roller, few
 from jaxloco.model_import.reading import free_name
 from jaxloco.symmetry import without_side
@@ -17,13 +20,13 @@ SOLE_BAND = 0.02
 """Shapes of a foot at most this far above its lowest one are its soles, m."""
 LEVEL = 0.005
 """A shape that can be a sole stands in for one that cannot, if it is at most this far above it, m."""
-BALL = 0.04
-"""A foot whose lowest centimetres are narrower than this stands on a point, m."""
+FLAT, TIP = 0.8, 0.005
+"""A mesh is flat below if its lowest millimetres, m, are this share as wide as its lowest centimetres."""
 ALONG = 0.9
 """Cosine of the angle between two axes that count as one."""
 _KINDS = mujoco.mjtGeom
 SOLES = {int(_KINDS.mjGEOM_SPHERE), int(_KINDS.mjGEOM_CAPSULE), int(_KINDS.mjGEOM_BOX)}
-TURNS = 4.0 * np.pi
+TURNS = 8.0 * np.pi
 """A hinge with a wider range than this is one that turns without end, rad."""
 ROUND = 0.9
 """Smallest radius over the largest one of what is a wheel."""
@@ -119,6 +122,8 @@ def limbs(posed: Posed, passive: frozenset[str]) -> dict[int, dict[int, float]]:
     ends: dict[int, dict[int, float]] = {}
     for body in (body for body in range(1, model.nbody) if body not in parents):
         for holder in posed.ancestors(body):  # a last link may be without a shape
+            if model.body_weldid[holder] == model.body_rootid[holder]:
+                break  # the trunk is no limb
             if posed.touching(holder):
                 ends[holder] = {geom: posed.lowest(geom) for geom in posed.touching(holder)}
                 break
@@ -145,6 +150,9 @@ def feet_and_wheels(
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, Roller]]:
     """Find what a robot stands on; shapes that cannot be soles are replaced in the spec by others of the same extent.
 
+    Raises:
+        RobotError: What is lowest cannot be feet; says why.
+
     Returns:
         Body → its soles, and body → its wheel, both in the order of the bodies.
     """
@@ -152,6 +160,7 @@ def feet_and_wheels(
     floor = min((min(heights.values()) for heights in ends.values()), default=0.0)
     low = {body for body, heights in ends.items() if min(heights.values()) <= floor + FOOT_BAND}
     kin = {without_side(posed.model.body(body).name) for body in low} - {""}
+    _check_names(posed, ends, low, notes)
     feet, wheels, replaced = {}, {}, defaultdict(list)
     for body, heights in ends.items():
         name = posed.model.body(body).name
@@ -169,32 +178,59 @@ def feet_and_wheels(
     return feet, wheels
 
 
+def _check_names(posed: Posed, ends: Iterable[int], low: Iterable[int], notes: Notes) -> None:
+    """Refuse feet that cannot be: they lost their own shapes, or are other ends than those that are called feet.
+
+    Raises:
+        RobotError: They cannot; says why.
+    """
+    names = {body: posed.model.body(body).name for body in ends}
+    for body in low:
+        below = [part for part in range(1, posed.model.nbody) if body in posed.ancestors(part)]
+        lost = [posed.model.body(part).name for part in below if posed.model.body(part).name in notes.bare]
+        if lost:
+            raise RobotError(
+                f"{notes.file}: the foot {lost[-1]!r} loses its shape, {notes.bare[lost[-1]]}, which is not there or "
+                "which MuJoCo cannot read; put it there, convert it to .obj, or give the foot a sphere in its place"
+            )
+    named = [name for name in names.values() if re.search(r"foot|feet|toe|ankle|sole|heel", name, re.IGNORECASE)]
+    if named and not any(names[body] in named for body in low):
+        raise RobotError(
+            f"{notes.file}: as the model is, it stands on {few(names[body] for body in low)}, and not on {few(named)}; "
+            "turn its base, or give it a keyframe, in which it stands with its z axis up"
+        )
+
+
 # Feet
 
 
 def _soles(spec: mujoco.MjSpec, posed: Posed, heights: dict[int, float]) -> tuple[tuple[str, ...], str]:
-    """Return the soles of a foot, its lowest shapes; if none of them can be one, a new one, and in words what it is."""
+    """Return the soles of a foot, its lowest shapes, and in words what takes the place of those that cannot be one."""
     model, lowest = posed.model, min(heights.values())
-    near = [geom for geom, height in heights.items() if height <= lowest + SOLE_BAND]
-    soles = [geom for geom in near if int(model.geom_type[geom]) in SOLES]
+    can = {geom for geom in heights if int(model.geom_type[geom]) in SOLES}
+    soles = [geom for geom, height in heights.items() if geom in can and height <= lowest + SOLE_BAND]
     if soles and min(heights[geom] for geom in soles) <= lowest + LEVEL:
         return tuple(model.geom(geom).name for geom in soles), ""
-    geom = min(heights, key=lambda geom: heights[geom])
-    old = _KINDS(model.geom_type[geom])
-    shape = _under_mesh(posed, geom) if old == _KINDS.mjGEOM_MESH else _like_round(posed, geom)
-    words = [kind.name.removeprefix("mjGEOM_").lower() for kind in (old, shape["type"])]
-    return (_replace(spec, posed, geom, shape),), " → ".join(words)
+    names, words = [], []
+    for geom in (geom for geom, height in heights.items() if geom not in can and height <= lowest + LEVEL):
+        old = _KINDS(model.geom_type[geom])
+        shape = _under_mesh(posed, geom) if old == _KINDS.mjGEOM_MESH else _like_round(posed, geom)
+        names.append(_replace(spec, posed, geom, shape))
+        words.append(" → ".join(kind.name.removeprefix("mjGEOM_").lower() for kind in (old, shape["type"])))
+    return tuple(names), ", ".join(dict.fromkeys(words))
 
 
 def _under_mesh(posed: Posed, geom: int) -> dict[str, Any]:
-    """Return a ball below the lowest centimetres of a mesh, or a box around them."""
+    """Return a ball below the lowest centimetres of a mesh, or, if these are flat, a box around them."""
     points = posed.points(geom)
-    lowest = float(points[:, 2].min())
-    points = points[points[:, 2] <= lowest + SOLE_BAND]
-    middle, radius = 0.5 * (points.min(0) + points.max(0)), 0.5 * float(np.ptp(points[:, :2], axis=0).max())
-    if 2.0 * radius > BALL:
-        return _box(points, _upright(posed, geom))
-    return _round(radius, 0.0, np.array([middle[0], middle[1], lowest + radius]), np.eye(3))
+    height = points[:, 2] - points[:, 2].min()
+    low, tip = points[height <= SOLE_BAND], points[height <= TIP]
+    half, tip_half = (0.5 * float(np.ptp(part[:, :2], axis=0).max()) for part in (low, tip))
+    if tip_half > FLAT * half and tip_half > TIP:
+        return _box(low, _upright(posed, geom))
+    radius = half if half <= SOLE_BAND else (half**2 + SOLE_BAND**2) / (2.0 * SOLE_BAND)
+    middle = 0.5 * (tip.min(0) + tip.max(0))
+    return _round(radius, 0.0, np.array([middle[0], middle[1], points[:, 2].min() + radius]), np.eye(3))
 
 
 def _like_round(posed: Posed, geom: int) -> dict[str, Any]:
@@ -252,7 +288,7 @@ def _replace(spec: mujoco.MjSpec, posed: Posed, geom: int, shape: dict[str, Any]
     place = turn.T @ (shape["pos"] - posed.data.xpos[body])
     owner.add_geom(
         name=name, type=shape["type"], size=shape["size"], pos=place, quat=quaternion,
-        contype=1, conaffinity=1, mass=0.0, rgba=model.geom_rgba[geom], group=3,
+        contype=1, conaffinity=1, mass=0.0, density=0.0, rgba=model.geom_rgba[geom], group=3,
     )  # fmt: skip
     return name
 
@@ -276,7 +312,8 @@ def _wheel(spec: mujoco.MjSpec, posed: Posed, body: int, passive: frozenset[str]
     parts = [part for part in range(model.nbody) if model.body_weldid[part] == weld]
     found = [(_radius(posed.points(geom), anchor, axis), geom) for part in parts for geom in posed.touching(part)]
     radius, geom = max(found, default=(0.0, -1))
-    if radius == 0.0:
+    lowest = min((posed.lowest(geom) for part in parts for geom in posed.touching(part)), default=0.0)
+    if radius == 0.0 or posed.lowest(geom) > lowest + LEVEL:
         return None
     along = (posed.points(geom) - anchor) @ axis
     middle = anchor + 0.5 * (along.min() + along.max()) * axis

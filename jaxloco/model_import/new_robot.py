@@ -19,10 +19,10 @@ from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
 from jaxloco.model_import.assets import copy_files
 from jaxloco.model_import.draft import MOVABLE, Draft, Notes, few
-from jaxloco.model_import.feet import Posed, feet_and_wheels
+from jaxloco.model_import.feet import Posed, feet_and_wheels, limbs
 from jaxloco.model_import.motors import keyframe, motors_of
 from jaxloco.model_import.picture import light_scene, show_shapes
-from jaxloco.model_import.reading import compile_spec, read_model
+from jaxloco.model_import.reading import compile_spec, let_touch, read_model
 from jaxloco.model_import.robot_toml import toml_text
 from jaxloco.model_import.scene import gather_mass, move_base, take_robot
 from jaxloco.model_import.standing import on_the_floor, with_standing_pose
@@ -94,6 +94,9 @@ def draft_robot(source: Path, name: str) -> Draft:
     if gather_mass(spec, model, base, notes):
         model = compile_spec(spec, source)
     posed = Posed.at(model, _positions(model, base, start))
+    if not limbs(posed, passive):
+        let_touch(spec, notes)
+        posed = Posed.at(compile_spec(spec, source), posed.data.qpos)
     feet, wheels = feet_and_wheels(spec, posed, passive, notes)
     if not feet and not wheels:
         raise RobotError(
@@ -103,8 +106,8 @@ def draft_robot(source: Path, name: str) -> Draft:
     draft = Draft(name, spec, model, base, posed.data.qpos, key is not None, motors, passive, feet, wheels, (), notes)
     _limit_turns(draft)
     draft = _right_frame(draft, compile_spec(spec, source), source)
-    pose = on_the_floor(draft.model, base, draft.soles, draft.pose)
-    draft = replace(draft, hulls=_only_feet_touch(draft), pose=pose)
+    draft = replace(draft, pose=on_the_floor(draft.model, base, draft.soles, draft.pose))
+    draft = replace(draft, hulls=_only_feet_touch(draft))
     draft = with_standing_pose(replace(draft, model=compile_spec(spec, source)))
     _furnish(draft)
     return replace(draft, model=compile_spec(spec, source))
@@ -193,7 +196,7 @@ def _only_feet_touch(draft: Draft) -> tuple[str, ...]:
     hulls = tuple(g.name for g in spec.geoms if (g.contype or g.conaffinity) and g.name not in soles)
     for geom in spec.geoms:
         geom.contype = geom.conaffinity = 0
-    light_scene(spec)
+    light_scene(spec, draft.base, float(Posed.at(draft.model, draft.pose).data.body(draft.base).xpos[2]))
     show_shapes(spec, hulls, soles)
     for name in soles:
         spec.add_pair(geomname1=FLOOR, geomname2=name)

@@ -13,13 +13,14 @@ _VISIBLE, _HIDDEN = 2, 3
 _HULL_COLOR = (0.55, 0.6, 0.66, 1.0)
 
 
-def light_scene(spec: mujoco.MjSpec) -> None:
-    """Add a floor named `FLOOR`, a sky, light, and no haze of another scene's size."""
+def light_scene(spec: mujoco.MjSpec, base: str, height: float) -> None:
+    """Add a floor named `FLOOR`, a sky, and a light that follows the base, which is so high, m."""
     look, texture, world = spec.visual, mujoco.mjtTexture, spec.worldbody
     look.headlight.ambient, look.headlight.diffuse = [0.42, 0.42, 0.44], [0.35, 0.35, 0.35]
     look.headlight.specular = [0.1, 0.1, 0.1]
     look.rgba.haze = [0.82, 0.88, 0.94, 1.0]
-    look.map.znear = 0.02
+    look.map.znear, look.map.shadowclip, look.quality.shadowsize = 0.02, 2.0, 4096
+    spec.stat.center, spec.stat.extent = [0.0, 0.0, 0.8 * height], 3.0 * height
     for old in [t for t in spec.textures if t.type == texture.mjTEXTURE_SKYBOX]:
         spec.delete(old)
     spec.add_texture(
@@ -33,9 +34,12 @@ def light_scene(spec: mujoco.MjSpec) -> None:
     )  # fmt: skip
     floor = spec.add_material(name=material, texrepeat=[2, 2], texuniform=True, reflectance=0.08)
     floor.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
-    for light in list(world.lights):
+    for light in list(spec.lights):
         spec.delete(light)
-    world.add_light(pos=[0, 0, 4], dir=[0.3, 0.2, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=True)
+    spec.body(base).add_light(
+        name="sun", mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[1.2, -0.6, 2.2], dir=[-0.5, 0.25, -1.0], diffuse=[0.65, 0.64, 0.6], castshadow=True,
+    )  # fmt: skip
     world.add_geom(
         name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], material=material, contype=0, conaffinity=0
     )

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import mujoco
+import numpy as np
 
+from jaxloco.doctor.model_checks import LIGHT, TINY, impossible
 from jaxloco.doctor.xml_lines import Element
 from jaxloco.errors import RobotError
 from jaxloco.model_import.assets import find_files
@@ -13,6 +15,8 @@ from jaxloco.model_import.draft import Notes, few
 from jaxloco.model_import.urdf import urdf_spec
 from jaxloco.robot import MUJOCO_ERRORS, one_line, read_mjcf
 
+BALL = 0.01
+"""Radius of gyration of a part that counts as a point, m."""
 _PRIMITIVES = {
     mujoco.mjtGeom.mjGEOM_SPHERE: 1,
     mujoco.mjtGeom.mjGEOM_CAPSULE: 1,
@@ -38,12 +42,14 @@ def read_model(source: Path, root: Element, notes: Notes) -> tuple[mujoco.MjSpec
         RobotError: MuJoCo does not take it; says why.
     """
     try:
-        spec = urdf_spec(source, notes) if root.tag == "robot" else read_mjcf(source)
+        spec = urdf_spec(source, root, notes) if root.tag == "robot" else read_mjcf(source)
         parts = [source.parent / e.attributes["file"] for e in root.walk("model") if "file" in e.attributes]
         folders = [element.file.parent for element in root.walk()] + [part.parent for part in parts]
         find_files(spec, source, folders, notes)
         _drop_flat_geoms(spec, notes)
+        _drop_views(spec, root)
         name_parts(spec)
+        _mend_inertias(spec, notes)
         _drop_pairs(spec, notes)
         _drop_keys(spec, notes)
     except MUJOCO_ERRORS as error:
@@ -79,6 +85,33 @@ def _drop_flat_geoms(spec: mujoco.MjSpec, notes: Notes) -> None:
         notes.add(f"bodies {few(flat)} have shapes of size 0", "they are left out")
 
 
+def _drop_views(spec: mujoco.MjSpec, root: Element) -> None:
+    """Leave out lights and the scene's cameras, which may look at what is left out; add materials of other files."""
+    targets = [camera for camera in spec.cameras if camera.targetbody or not camera.parent.id]
+    for element in [*spec.lights, *targets]:
+        spec.delete(element)
+    used = (element.attributes.get("material", "") for element in root.walk())
+    for name in dict.fromkeys(used if root.tag == "mujoco" else ()):
+        if name and spec.material(name) is None:
+            spec.add_material(name=name)
+
+
+def _mend_inertias(spec: mujoco.MjSpec, notes: Notes) -> None:
+    """Make light parts with inertias that no body has small balls of their mass."""
+    bodies = [body for body in spec.bodies[1:] if body.explicitinertial]
+    total, mended = sum(body.mass for body in bodies), []
+    for body in bodies:
+        full = np.array(body.fullinertia)
+        xx, yy, zz, xy, xz, yz = full if np.isfinite(full[0]) else (*body.inertia, 0.0, 0.0, 0.0)
+        matrix = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        fixed = (body.parent.id and not body.joints) or any(not child.joints for child in body.bodies)
+        if 0.0 < body.mass <= (LIGHT if fixed else TINY) * total and impossible(matrix):
+            body.inertia, body.fullinertia = np.full(3, body.mass * BALL**2), [np.nan, 0, 0, 0, 0, 0]
+            mended.append(body.name)
+    if mended:
+        notes.add(f"no body has the inertias of {few(mended)}", "as light as they are, they count as small balls")
+
+
 def _drop_pairs(spec: mujoco.MjSpec, notes: Notes) -> None:
     """Leave out pairs of contacts with geoms that are not there; what is there counts as one that touches."""
     absent = []
@@ -94,6 +127,16 @@ def _drop_pairs(spec: mujoco.MjSpec, notes: Notes) -> None:
             spec.delete(exclude)
     if absent:
         notes.add(f"contact pairs name {few(absent)}, which another file brings", "taken as pairs with the floor")
+
+
+def let_touch(spec: mujoco.MjSpec, notes: Notes) -> None:
+    """Let all shapes of a robot touch: those in the groups for such shapes, if it has them, or else its pictures."""
+    own = [geom for geom in spec.geoms if geom.parent.id and geom.type != mujoco.mjtGeom.mjGEOM_PLANE]
+    shapes = [geom for geom in own if geom.group >= 3]
+    for geom in shapes or own:
+        geom.contype = 1
+    kind = "shapes in group 3 and above" if shapes else "pictures"
+    notes.add("no shape at the end of a limb touches anything", f"the {kind} are taken for shapes that do", "warning")
 
 
 def _drop_keys(spec: mujoco.MjSpec, notes: Notes) -> None:

@@ -14,6 +14,8 @@ from jaxloco.model_import.reading import free_name
 _FROM_GEOM = mujoco.mjtInertiaFromGeom
 _FREE = mujoco.mjtJoint.mjJNT_FREE
 _NO_GRAVITY = int(mujoco.mjtDisableBit.mjDSBL_GRAVITY)
+NAME_ONLY = 0.1
+"""Share of the mass of what is fixed to it up to which a base is but a name for that."""
 ITERATIONS, LOOP_ITERATIONS = (4, 8), (20, 20)
 """Iterations of the solver and of its line search: of a robot, and of one whose legs are closed loops."""
 
@@ -81,7 +83,7 @@ def _explicit_inertias(spec: mujoco.MjSpec, model: mujoco.MjModel, urdf: bool) -
     changed = from_geoms or compiler.balanceinertia or max(limits) > 0.0
     for body in spec.bodies[1:]:
         there = model.body(body.name)
-        if urdf and not body.explicitinertial and not from_geoms:
+        if not body.explicitinertial and ((urdf and not from_geoms) or there.mass[0] == 0.0):
             _set_inertia(body, 0.0, np.zeros(3), np.array([1.0, 0, 0, 0]), np.zeros(3))
         elif (changed or not body.explicitinertial) and there.mass[0] > 0.0:
             _set_inertia(body, float(there.mass[0]), there.ipos, there.iquat, there.inertia)
@@ -142,13 +144,11 @@ def _word(option: Any, key: str) -> str:
 
 def gather_mass(spec: mujoco.MjSpec, model: mujoco.MjModel, base: str, notes: Notes) -> bool:
     """Give a base that is but a name the mass of what is fixed to it; return whether that was so."""
-    if model.body(base).mass[0] > 0.0:
-        return False
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     welded = [i for i in range(1, model.nbody) if model.body_weldid[i] == model.body(base).id]
     masses = model.body_mass[welded]
-    if not masses.sum() > 0.0:
+    if not masses.sum() > 0.0 or model.body(base).mass[0] > NAME_ONLY * masses.sum():
         return False
     place, turn = data.body(base).xpos, data.body(base).xmat.reshape(3, 3)
     center = masses @ data.xipos[welded] / masses.sum()
@@ -161,11 +161,11 @@ def gather_mass(spec: mujoco.MjSpec, model: mujoco.MjModel, base: str, notes: No
     axes[:, 0] *= np.sign(np.linalg.det(axes))
     quaternion = np.zeros(4)
     mujoco.mju_mat2Quat(quaternion, axes.ravel())
-    names = [model.body(i).name for i in welded if model.body_mass[i] > 0.0]
+    names = [model.body(i).name for i in welded if model.body_mass[i] > 0.0 and model.body(i).name != base]
     for name in names:
         _set_inertia(spec.body(name), 0.0, np.zeros(3), np.array([1.0, 0, 0, 0]), np.zeros(3))
     _set_inertia(spec.body(base), float(masses.sum()), turn.T @ (center - place), quaternion, moments)
-    notes.add(f"body {base!r} has no mass of its own", f"it has that of {few(names)}, fixed to it")
+    notes.add(f"body {base!r} has hardly a mass of its own", f"it has that of {few(names)}, fixed to it")
     return True
 
 

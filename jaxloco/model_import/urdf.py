@@ -1,6 +1,6 @@
 """A URDF becomes an `MjSpec` with all its links, even if other tools read it more kindly than MuJoCo does."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 import mujoco
 
-from jaxloco.doctor.model_checks import MESHES, urdf_mesh
+from jaxloco.doctor.model_checks import MESHES, massless_ends, urdf_mesh
+from jaxloco.doctor.xml_lines import Element as Lines
 from jaxloco.doctor.xml_lines import xml_text
 from jaxloco.errors import RobotError
 from jaxloco.model_import.draft import Notes, few
@@ -18,8 +19,13 @@ _OWN = ("balanceinertia", "boundmass", "boundinertia", "inertiafromgeom", "setto
 """Attributes of a URDF's own <mujoco><compiler …/> that change the physics."""
 
 
-def urdf_spec(source: Path, notes: Notes) -> mujoco.MjSpec:
+def urdf_spec(source: Path, root: Lines, notes: Notes) -> mujoco.MjSpec:
     """Return a URDF as MuJoCo reads it, with all links, and the files of its meshes.
+
+    Args:
+        source: The file.
+        root: The same, as elements that know their lines.
+        notes: What was repaired is noted here.
 
     Raises:
         RobotError: It is not XML, or MuJoCo cannot read it.
@@ -31,13 +37,14 @@ def urdf_spec(source: Path, notes: Notes) -> mujoco.MjSpec:
     compiler = _own_compiler(robot, notes)
     files = _name_meshes(robot, source, compiler, notes)
     _drop_flat_shapes(robot, notes)
+    _hold_empty_ends(robot, massless_ends(root), notes)
     _drop_empty_inertias(robot, notes)
     _drop_empty_roots(robot, notes)
     own = {key: compiler[key] for key in _OWN if key in compiler}
     SubElement(SubElement(robot, "mujoco"), "compiler", {**own, **_ALL_LINKS})
     spec = mujoco.MjSpec.from_string(ElementTree.tostring(robot, encoding="unicode"))
-    for mesh in spec.meshes:
-        mesh.file = str(files[mesh.file])
+    for mesh in spec.meshes:  # whose volume says nothing: masses are the links'
+        mesh.file, mesh.inertia = str(files[mesh.file]), mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
     return spec
 
 
@@ -64,29 +71,30 @@ def _shapes(robot: Element) -> Iterator[tuple[Element, Element, Element]]:
 
 
 def _name_meshes(robot: Element, source: Path, compiler: dict[str, str], notes: Notes) -> dict[str, Path]:
-    """Give each mesh file a name of its own; leave out those that only drawing needs and MuJoCo cannot read."""
+    """Give each mesh file a name of its own; leave out those that are not there, or that MuJoCo cannot read."""
     names: dict[Path, str] = {}
-    unread: Counter[str] = Counter()
-    absent: Counter[str] = Counter()
-    hulls: Counter[str] = Counter()
+    lost: dict[tuple[bool, bool], list[str]] = defaultdict(list)
     for link, shape, mesh in _shapes(robot):
         if mesh.tag != "mesh":
             continue
         file = urdf_mesh(source, mesh.get("filename", ""), compiler)
-        readable, there = file.suffix.lower() in MESHES, file.is_file()
-        if readable and (there or shape.tag == "collision"):
+        there = file.is_file()
+        if there and file.suffix.lower() in MESHES:
             names.setdefault(file, f"{len(names)}_{file.name}")
             mesh.set("filename", names[file])
             continue
         link.remove(shape)
-        (hulls if shape.tag == "collision" else absent if readable else unread)[file.name] += 1
-    if unread:
-        notes.add(f"MuJoCo cannot read the pictures {few(unread)}", "they are left out: only drawing needs them")
-    if absent:
-        notes.add(f"the pictures {few(absent)} are not there", "they are left out: only drawing needs them", "warning")
-    if hulls:
-        done = "their links lose these collision shapes; convert the files to .obj to keep them"
-        notes.add(f"MuJoCo cannot read the collision meshes {few(hulls)}", done, "warning")
+        touches = shape.tag == "collision"
+        lost[touches, there].append(file.name if there else mesh.get("filename", ""))
+        if touches:
+            notes.bare[link.get("name", "")] = file.name
+    for (touches, there), files in lost.items():
+        what = f"MuJoCo cannot read {few(files)}" if there else f"there is no file {few(files)}"
+        done = "their links lose these shapes; convert the files to .obj" if there else "put them there, or go without"
+        if touches:
+            notes.add(f"{what}, shapes that touch", f"left out: {done}", "warning")
+        else:
+            notes.add(what, "left out: only drawing needs them", "note" if there else "warning")
     return {name: file.resolve() for file, name in names.items()}
 
 
@@ -117,6 +125,23 @@ def _ends(robot: Element) -> list[tuple[Element, str, str]]:
         if parent is not None and child is not None:
             found.append((joint, parent.get("link", ""), child.get("link", "")))
     return found
+
+
+def _hold_empty_ends(robot: Element, still: set[str], notes: Notes) -> None:
+    """Fix the joints that move nothing that has a mass."""
+    held = []
+    for joint, _, child in _ends(robot):
+        if child in still and joint.get("type") != "fixed":
+            joint.set("type", "fixed")
+            for mimic in joint.findall("mimic"):
+                joint.remove(mimic)
+            held.append(joint.get("name", ""))
+    for joint in robot.findall("joint"):
+        mimic = joint.find("mimic")
+        if mimic is not None and mimic.get("joint") in held:
+            joint.remove(mimic)
+    if held:
+        notes.add(f"joints {few(held)} move links without a mass", "they are held where they are", "warning")
 
 
 def _drop_empty_inertias(robot: Element, notes: Notes) -> None:
