@@ -669,7 +669,8 @@ def _take_home(spec: mujoco.MjSpec, path: Path) -> dict[str, np.ndarray]:
     data.qpos[:] = model.key(home).qpos if home else model.key_qpos[0]
     for key in list(spec.keys):
         spec.delete(key)
-    return {model.joint(i).name: data.joint(i).qpos.copy() for i in range(model.njnt)}
+    named = [i for i in range(model.njnt) if model.joint(i).name]  # a free joint need not be
+    return {model.joint(i).name: data.joint(i).qpos.copy() for i in named}
 
 
 def read_mjcf(path: Path) -> mujoco.MjSpec:
@@ -915,7 +916,7 @@ def _configure(draft: _Draft) -> None:
 def _completed(draft: _Draft) -> tuple[_Draft, dict[str, tuple[str, ...]]]:
     """Fill in what the entries of joints leave open; return the guesses among that, name → keys, too.
 
-    A default position that is not given is that of the model's own zero, or the end of the range next to it.
+    A default position that is not given is that of the model's keyframe, or zero, or the end of the range next to it.
     """
     missing = [joint for joint in draft.joints if not set(_needed(joint)) <= set(joint.values)]
     start: dict[str, float] = {}
@@ -923,7 +924,7 @@ def _completed(draft: _Draft) -> tuple[_Draft, dict[str, tuple[str, ...]]]:
     if missing or any("default" not in joint.values for joint in (*draft.joints, *draft.locked)):
         model = _compiled(draft.spec.copy(), draft.model_path)
         model.opt.timestep = draft.table["timing"]["simulation_timestep"]
-        start = {name: _nearest_to_zero(model, name) for name in _movable_names(draft.spec)}
+        start = {name: _own_position(model, name, draft.home.get(name)) for name in _movable_names(draft.spec)}
         build = build_of(model, _foot_bodies(draft))
         for joint in missing:
             armature = float(model.dof_armature[model.joint(joint.name).dofadr[0]])
@@ -954,9 +955,10 @@ def _foot_bodies(draft: _Draft) -> list[str]:
     return [foot["body"] for foot in draft.table["feet"]] + wheels
 
 
-def _nearest_to_zero(model: mujoco.MjModel, name: str) -> float:
-    """Return where the model has a joint by itself, held within its range, rad or m."""
-    return float(np.clip(model.qpos0[model.joint(name).qposadr[0]], *_range(model, name)))
+def _own_position(model: mujoco.MjModel, name: str, home: np.ndarray | None) -> float:
+    """Return where a model has a joint by itself, in its keyframe or else at zero, held within its range, rad or m."""
+    own = model.qpos0[model.joint(name).qposadr[0]] if home is None else home[0]
+    return float(np.clip(own, *_range(model, name)))
 
 
 def _warn_of_guesses(draft: _Draft, guessed: Mapping[str, tuple[str, ...]]) -> None:
