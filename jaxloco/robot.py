@@ -496,13 +496,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         _warn_of_guesses(draft, guessed)
     _lock(draft, spec)
     collision_geoms = _collision_geoms(draft)
-    _configure(draft)
-    touching = _self_contact_geoms(draft, variant)
-    if variant is not None:
-        _apply_variant(draft, variant)
-    _add_self_contacts(draft, touching)
-    if ground is not None:
-        _lay_ground(draft, ground)
+    _build(draft, variant, ground)
     visual_model = _compile(draft)
     _check_inertias(draft, visual_model)  # before the next line, which makes every inertia explicit
     spec.compiler.discardvisual = True
@@ -512,12 +506,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         verify_model(draft, model, default_qpos)
     feet = _feet(draft, model, default_qpos)
     if feet:
-        try:
-            _add_foot_sensors(spec, feet, GROUND_CONTACTS if ground is not None else None)
-        except MUJOCO_ERRORS as cause:
-            problem = f"{draft.model_path}: a sensor has the name of one that jaxloco adds for each foot; rename it"
-            raise RobotError(f"{problem} ({one_line(cause)})") from cause
-        model = _compile(draft)
+        model = _with_foot_sensors(draft, feet, GROUND_CONTACTS if ground is not None else None)
     return Robot(
         name=table["robot"]["name"],
         folder=folder,
@@ -537,6 +526,26 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         locked={entry.name: entry.values["default"] for entry in draft.locked},
         guessed=guessed,
     )
+
+
+def _build(draft: "_Draft", variant: str | None, ground: HeightGrid | None) -> None:
+    """Make the model what robot.toml says."""
+    _configure(draft)
+    touching = _self_contact_geoms(draft, variant)
+    if variant is not None:
+        _apply_variant(draft, variant)
+    _add_self_contacts(draft, touching)
+    if ground is not None:
+        _lay_ground(draft, ground)
+
+
+def _with_foot_sensors(draft: "_Draft", feet: tuple[Foot, ...], most_contacts: int | None) -> mujoco.MjModel:
+    try:
+        _add_foot_sensors(draft.spec, feet, most_contacts)
+    except MUJOCO_ERRORS as cause:
+        problem = f"{draft.model_path}: a sensor has the name of one that jaxloco adds for each foot; rename it"
+        raise RobotError(f"{problem} ({one_line(cause)})") from cause
+    return _compile(draft)
 
 
 def robot_problems(folder: Path) -> list[JaxlocoError]:
