@@ -269,7 +269,7 @@ def _urdf_inertias(root: Element) -> Iterator[Finding]:
     inertials = [inertial for inertial in root.walk("inertial") if _readable(inertial)]
     joints = [joint for joint in root.children if joint.tag == "joint" and _kind(joint) == "fixed"]
     fixed, still = {_target(joint, end) for joint in joints for end in ("parent", "child")}, massless_ends(root)
-    masses = [sum(mass.numbers("value")) if (mass := inertial.child("mass")) else 0.0 for inertial in inertials]
+    masses = [sum(sum(inner.numbers("value")) for inner in inertial.walk("mass")) for inertial in inertials]
     for inertial, mass in zip(inertials, masses, strict=True):
         owner, inertia = f"link {_name(inertial.parent)}", inertial.child("inertia")
         name = inertial.parent.attributes.get("name", "") if inertial.parent else ""

@@ -142,7 +142,7 @@ def _apart(posed: Posed, body: int, other: int, passive: frozenset[str]) -> bool
     alone = [[holder for holder in chain if holder not in common] for chain in (one, two)]
     moved = [[j for j in posed.joints(chain) if posed.model.joint(j).name not in passive] for chain in alone]
     on_trunk = fork and int(posed.model.body_weldid[fork]) == int(posed.model.body_rootid[fork])
-    return min(map(len, moved)) >= (1 if on_trunk else 2)
+    return bool(on_trunk) or min(map(len, moved)) >= 2
 
 
 def feet_and_wheels(
@@ -227,7 +227,7 @@ def _under_mesh(posed: Posed, geom: int) -> dict[str, Any]:
     low, tip = points[height <= SOLE_BAND], points[height <= TIP]
     half, tip_half = (0.5 * float(np.ptp(part[:, :2], axis=0).max()) for part in (low, tip))
     if tip_half > FLAT * half and tip_half > TIP:
-        return _box(low, _upright(posed, geom))
+        return _box(np.vstack([low, low + np.array([0.0, 0.0, TIP])]), _upright(posed, geom))
     radius = half if half <= SOLE_BAND else (half**2 + SOLE_BAND**2) / (2.0 * SOLE_BAND)
     middle = 0.5 * (tip.min(0) + tip.max(0))
     return _round(radius, 0.0, np.array([middle[0], middle[1], points[:, 2].min() + radius]), np.eye(3))

@@ -33,7 +33,10 @@ def motors_of(
         motors[name] = _both(motors[name], _at_joint(model, actuator, gear))
         driven.add(name)
     movable = {joint.name for joint in spec.joints if joint.type in MOVABLE}
-    return motors, frozenset(movable - driven if driven else ())
+    passive = frozenset(movable - driven if driven else ())
+    if passive:
+        notes.add(f"joints {few(sorted(passive))} have no actuator", "they stay passive")
+    return motors, passive
 
 
 def _drives(model: mujoco.MjModel, notes: Notes) -> Iterator[tuple[int, str, float]]:

@@ -55,6 +55,8 @@ def new_robot(
     """
     source, folder = expanded(source), expanded(folder)
     there = [folder / file for file in _FILES if (folder / file).exists()]
+    if any(file.resolve() == source.resolve() for file in there):
+        raise RobotError(f"{source} would be overwritten by the robot's own; choose another folder than {folder}")
     if there:
         raise RobotError(f"{folder} holds a robot already; choose another folder, or remove {there[0]}")
     try:

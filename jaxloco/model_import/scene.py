@@ -1,6 +1,5 @@
 """The robot is taken out of the scene around it, and becomes what a robot.xml must be (see docs/robots.md)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +168,7 @@ def gather_mass(spec: mujoco.MjSpec, model: mujoco.MjModel, base: str, notes: No
     return True
 
 
-def move_base(spec: mujoco.MjSpec, base: str, offset: Sequence[float], turn: Sequence[float]) -> None:
+def move_base(spec: mujoco.MjSpec, base: str, offset: np.ndarray, turn: np.ndarray) -> None:
     """Move the frame of the base, and leave all that it holds where it is.
 
     Args:
@@ -180,8 +179,8 @@ def move_base(spec: mujoco.MjSpec, base: str, offset: Sequence[float], turn: Seq
     """
     body = spec.body(base)
     back, place, quaternion = np.zeros(4), np.zeros(3), np.zeros(4)
-    mujoco.mju_negQuat(back, np.asarray(turn, float))
-    mujoco.mju_rotVecQuat(place, -np.asarray(offset, float), back)
+    mujoco.mju_negQuat(back, turn)
+    mujoco.mju_rotVecQuat(place, -offset, back)
     inner = [*body.geoms, *body.sites, *body.cameras, *body.lights, *body.frames]
     inner += list(body.bodies)
     frame = body.add_frame(pos=place, quat=back)
@@ -191,9 +190,9 @@ def move_base(spec: mujoco.MjSpec, base: str, offset: Sequence[float], turn: Seq
     for equality in spec.equalities:
         if equality.type == mujoco.mjtEq.mjEQ_CONNECT and equality.name1 == base:
             anchor = np.zeros(3)
-            mujoco.mju_rotVecQuat(anchor, equality.data[:3] - np.asarray(offset, float), back)
+            mujoco.mju_rotVecQuat(anchor, equality.data[:3] - offset, back)
             equality.data[:3] = anchor
     center = np.zeros(3)
-    mujoco.mju_rotVecQuat(center, body.ipos - np.asarray(offset, float), back)
+    mujoco.mju_rotVecQuat(center, body.ipos - offset, back)
     mujoco.mju_mulQuat(quaternion, back, body.iquat)
     body.ipos, body.iquat = center, quaternion

@@ -137,9 +137,9 @@ def _hold_empty_ends(robot: Element, still: set[str], notes: Notes) -> None:
                 joint.remove(mimic)
             held.append(joint.get("name", ""))
     for joint in robot.findall("joint"):
-        mimic = joint.find("mimic")
-        if mimic is not None and mimic.get("joint") in held:
-            joint.remove(mimic)
+        for mimic in joint.findall("mimic"):
+            if mimic.get("joint") in held:
+                joint.remove(mimic)
     if held:
         notes.add(f"joints {few(held)} move links without a mass", "they are held where they are", "warning")
 
