@@ -700,9 +700,9 @@ def new_robot(arguments: list[str]) -> int:
         prog=f"jaxloco new-robot {shlex.quote(model)} {shlex.quote(folder)}",
         description=new_robot.__doc__ or "",
     )
-    from jaxloco.doctor import new_robot as maker
+    from jaxloco.model_import import new_robot as maker
 
-    path = maker.new_robot(model, folder, own.name)
+    path = maker.new_robot(model, folder, own.name, print)
     print(f"{path}: robot.xml, robot.toml and SOURCE.md are there; what is left: jaxloco doctor {path}")
     return 0
 

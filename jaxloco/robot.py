@@ -3,10 +3,10 @@
 See docs/robots.md for the folder. Imports MuJoCo and NumPy, not JAX.
 """
 
-import fnmatch
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,11 @@ import mujoco
 import numpy as np
 
 from jaxloco.errors import JaxlocoError, RobotError, unknown_name
+from jaxloco.joint_entries import JointEntry, is_pattern, resolve
+from jaxloco.joint_entries import matching as matching
+from jaxloco.joint_guesses import GUESSED, build_of, guesses
+from jaxloco.legs import MOVABLE, leg_joints
+from jaxloco.loops import close_loops
 from jaxloco.self_contact import SelfContacts, let_touch
 from jaxloco.terrain import HeightGrid
 from jaxloco.text_files import read_bytes
@@ -34,6 +39,13 @@ SCHEMA: Schema = {
                 "texts",
                 "geoms that touch one another in training; * stands for any text",
                 '["*_foot", "*_shank"]',
+                required=False,
+                default=(),
+            ),
+            "locked": Key(
+                "texts",
+                "joints that are held in the default pose; * stands for any text",
+                '["*_arm_*"]',
                 required=False,
                 default=(),
             ),
@@ -61,18 +73,19 @@ SCHEMA: Schema = {
     ),
     "joints": Table(
         {
-            "name": Key("text", "a hinge or slide joint of the model", '"left_hip"'),
-            "default": Key("number", "joint position of the default pose, rad or m", "0.0"),
+            "name": Key("text", "a hinge or slide joint of the model, or a pattern of such names", '"left_hip"'),
+            "default": Key("number", "joint position of the default pose, rad or m", "0.0", required=False),
             "control": Key(
                 "text",
                 "what the actuator's target is",
                 '"position"',
+                required=False,
                 choices=("position", "velocity", "torque"),
             ),
             "kp": Key("number", "position gain, N m/rad or N/m", "20.0", required=False, at_least=0),
             "kd": Key("number", "velocity gain, N m s/rad or N s/m", "1.0", required=False, at_least=0),
-            "torque_limit": Key("number", "largest torque or force, N m or N", "16.0", above=0),
-            "velocity_limit": Key("number", "largest velocity, rad/s or m/s", "28.8", above=0),
+            "torque_limit": Key("number", "largest torque or force, N m or N", "16.0", required=False, above=0),
+            "velocity_limit": Key("number", "largest velocity, rad/s or m/s", "28.8", required=False, above=0),
             "corner_velocity": Key(
                 "number", "velocity up to which torque_limit is there, rad/s or m/s", "25.0", required=False, at_least=0
             ),
@@ -128,6 +141,12 @@ SCHEMA: Schema = {
 CORNER_FRACTION = 0.9
 """Corner velocity over velocity limit where robot.toml gives none; its measured value is 0.93 to 0.96 on the Berkeley
 Humanoid, whose drivers hold their current limit almost to the no-load speed."""
+
+MUJOCO_ERRORS = (ValueError, RuntimeError, KeyError, RecursionError, mujoco.FatalError)
+"""What MuJoCo raises about a model."""
+
+HOME = "home"
+"""Name of the keyframe with the positions of joints that robot.toml does not speak of; the first one if not there."""
 
 FLOOR = "floor"
 """Name of the geom that `[variants.<name>]` adds contacts with."""
@@ -268,6 +287,8 @@ class Robot:
         collision_geoms: Names of the shapes that touch anything, here or in any variant.
         default_qpos: Default pose, shape (nq,).
         default_ctrl: Targets in the default pose, shape (nu,): angles of position joints, 0 elsewhere.
+        locked: Name → position of the joints that are held there, rad; `model` does not have them.
+        guessed: Name → keys of the joints whose robot.toml leaves them out, so that they are guesses.
     """
 
     name: str
@@ -285,13 +306,21 @@ class Robot:
     collision_geoms: tuple[str, ...]
     default_qpos: np.ndarray
     default_ctrl: np.ndarray
+    locked: Mapping[str, float]
+    guessed: Mapping[str, tuple[str, ...]]
 
     @cached_property
     def self_contacts(self) -> SelfContacts:
         """What of the robot can touch what: all its collision shapes, whether or not they touch in `model`."""
-        file = read_toml(self.folder / "robot.toml", RobotError)
-        spec = _read_spec(file, check(file, SCHEMA)["robot"]["model"])
-        return SelfContacts(spec, self.collision_geoms, self.default_qpos)
+        draft = _Draft.of(read_toml(self.folder / "robot.toml", RobotError))
+        return SelfContacts(_locked_spec(draft), self.collision_geoms, self.default_qpos)
+
+    @cached_property
+    def leg_joints(self) -> tuple[Joint, ...]:
+        """The joints between the base and a foot or a driven wheel, without those of arms, neck and the like."""
+        bodies = [foot.body for foot in self.feet] + [_body_of(self.model, wheel.geom) for wheel in self.wheels]
+        ids = {joint for body in bodies for joint in leg_joints(self.model, self.model.body(body).id)}
+        return tuple(joint for joint in self.joints if self.model.joint(joint.name).id in ids)
 
     @property
     def control_dt(self) -> float:
@@ -329,7 +358,8 @@ class Robot:
         Returns:
             control_frequency, Hz; simulation_timestep, s; joints, with what robot.toml says of each but for its range;
             bodies, each with mass, kg, centre of mass, m, and principal inertias, kg m²; imu, the position, m, and
-            quaternion w x y z of its site in the base, or None. All plain JSON values.
+            quaternion w x y z of its site in the base, or None; and locked, the positions of joints that are held, rad,
+            if there are any. All plain JSON values.
         """
         gains = ("kp", "kd", "torque_limit", "velocity_limit", "corner_velocity")
         keys = ("name", "default", "control", *gains, "armature", "damping", "frictionloss")
@@ -339,6 +369,7 @@ class Robot:
             "joints": [{key: getattr(joint, key) for key in keys} for joint in self.joints],
             "bodies": [self._body_facts(body) for body in range(1, self.model.nbody)],
             "imu": self._imu_facts(),
+            **({"locked": dict(self.locked)} if self.locked else {}),
         }
 
     def _body_facts(self, body: int) -> dict[str, Any]:
@@ -453,22 +484,19 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
     folder = _find_folder(name_or_path)
     file = read_toml(folder / "robot.toml", RobotError)
     _check_version(file)
-    table = check(file, SCHEMA)
+    draft = _Draft.of(file)
+    table, spec = draft.table, draft.spec
     if variant is not None and variant not in table["variants"]:
         raise unknown_name(f"variant of robot {table['robot']['name']!r}", variant, table["variants"])
     substeps = _substeps(file, table["timing"])
-    spec = _read_spec(file, table["robot"]["model"])
-    draft = _Draft(file, table, spec)
     for verify in _SPEC_CHECKS:
         verify(draft)
+    draft, guessed = _completed(draft)
+    if guessed:
+        _warn_of_guesses(draft, guessed)
+    _lock(draft, spec)
     collision_geoms = _collision_geoms(draft)
-    _configure(draft)
-    touching = _self_contact_geoms(draft, variant)
-    if variant is not None:
-        _apply_variant(draft, variant)
-    _add_self_contacts(draft, touching)
-    if ground is not None:
-        _lay_ground(draft, ground)
+    _build(draft, variant, ground)
     visual_model = _compile(draft)
     _check_inertias(draft, visual_model)  # before the next line, which makes every inertia explicit
     spec.compiler.discardvisual = True
@@ -478,8 +506,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         verify_model(draft, model, default_qpos)
     feet = _feet(draft, model, default_qpos)
     if feet:
-        _add_foot_sensors(spec, feet, GROUND_CONTACTS if ground is not None else None)
-        model = _compile(draft)
+        model = _with_foot_sensors(draft, feet, GROUND_CONTACTS if ground is not None else None)
     return Robot(
         name=table["robot"]["name"],
         folder=folder,
@@ -490,13 +517,35 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         imu_site=table["robot"]["imu_site"],
         control_frequency=table["timing"]["control_frequency"],
         substeps=substeps,
-        joints=tuple(_joint(model, entry) for entry in table["joints"]),
+        joints=tuple(_joint(model, entry.values) for entry in draft.joints),
         wheels=tuple(Wheel(**entry) for entry in table["wheels"]),
         feet=feet,
         collision_geoms=collision_geoms,
         default_qpos=default_qpos,
         default_ctrl=default_ctrl,
+        locked={entry.name: entry.values["default"] for entry in draft.locked},
+        guessed=guessed,
     )
+
+
+def _build(draft: "_Draft", variant: str | None, ground: HeightGrid | None) -> None:
+    """Make the model what robot.toml says."""
+    _configure(draft)
+    touching = _self_contact_geoms(draft, variant)
+    if variant is not None:
+        _apply_variant(draft, variant)
+    _add_self_contacts(draft, touching)
+    if ground is not None:
+        _lay_ground(draft, ground)
+
+
+def _with_foot_sensors(draft: "_Draft", feet: tuple[Foot, ...], most_contacts: int | None) -> mujoco.MjModel:
+    try:
+        _add_foot_sensors(draft.spec, feet, most_contacts)
+    except MUJOCO_ERRORS as cause:
+        problem = f"{draft.model_path}: a sensor has the name of one that jaxloco adds for each foot; rename it"
+        raise RobotError(f"{problem} ({one_line(cause)})") from cause
+    return _compile(draft)
 
 
 def robot_problems(folder: Path) -> list[JaxlocoError]:
@@ -507,8 +556,8 @@ def robot_problems(folder: Path) -> list[JaxlocoError]:
         found = problems(file, SCHEMA)
         if found:
             return found
-        table = check(file, SCHEMA)
-        draft = _Draft(file, table, _read_spec(file, table["robot"]["model"]))
+        draft = _Draft.of(file)
+        table = draft.table
     except RobotError as error:
         return [error]
     checks: list[Callable[[], object]] = [partial(verify, draft) for verify in _SPEC_CHECKS]
@@ -537,10 +586,32 @@ class _Draft:
     file: TomlFile
     table: dict[str, Any]
     spec: mujoco.MjSpec
+    joints: tuple[JointEntry, ...]
+    locked: tuple[JointEntry, ...]
+    home: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, file: TomlFile) -> "_Draft":
+        """Read what a robot.toml speaks of; its joints have what the entries and patterns say, and no more."""
+        table = check(file, SCHEMA)
+        spec = _read_spec(file, table["robot"]["model"])
+        home = _take_home(spec, file.path.parent / table["robot"]["model"])
+        names = _movable_names(spec)
+        locked = matching(names, table["robot"]["locked"])
+        entries = resolve(table["joints"], names)
+        held = {name: JointEntry({"name": name}, {"name": 0}, None) for name in locked}
+        held.update({entry.name: entry for entry in entries if entry.name in locked})
+        return cls(file, table, spec, tuple(e for e in entries if e.name not in locked), tuple(held.values()), home)
 
     @property
     def model_path(self) -> Path:
         return self.file.path.parent / self.table["robot"]["model"]
+
+    def fail(self, joint: JointEntry, key: str, problem: str) -> JaxlocoError:
+        """Return (not raise) an error about a joint, in the entry that the key is from."""
+        source = joint.source(key)
+        by_pattern = self.table["joints"][source]["name"] != joint.name
+        return self.file.fail(("joints", source, key), f"joint {joint.name!r}: {problem}" if by_pattern else problem)
 
 
 def _find_folder(name_or_path: str | Path) -> Path:
@@ -597,6 +668,20 @@ def _read_spec(file: TomlFile, name: str) -> mujoco.MjSpec:
     return read_mjcf(path)
 
 
+def _take_home(spec: mujoco.MjSpec, path: Path) -> dict[str, np.ndarray]:
+    """Take the keyframes out of a model; return the positions of its joints, by name, in the one named `HOME`."""
+    keys = sorted((key for key in spec.keys if len(key.qpos)), key=lambda key: key.name != HOME)
+    if not keys:
+        return {}
+    model, home = _compiled(spec.copy(), path), keys[0].name
+    data = mujoco.MjData(model)
+    data.qpos[:] = model.key(home).qpos if home else model.key_qpos[0]
+    for key in list(spec.keys):
+        spec.delete(key)
+    named = [i for i in range(model.njnt) if model.joint(i).name]  # a free joint need not be
+    return {model.joint(i).name: data.joint(i).qpos.copy() for i in named}
+
+
 def read_mjcf(path: Path) -> mujoco.MjSpec:
     """Return an MJCF file as MuJoCo reads it.
 
@@ -615,20 +700,24 @@ def read_mjcf(path: Path) -> mujoco.MjSpec:
         raise RobotError(
             f"{path}: MuJoCo reads UTF-8 only, and this file, or one that it includes, is not; save it as UTF-8"
         ) from cause
-    except ValueError as cause:
-        raise RobotError(f"{path}: MuJoCo cannot read it: {_one_line(cause)}") from cause
+    except MUJOCO_ERRORS as cause:
+        raise RobotError(f"{path}: MuJoCo cannot read it: {one_line(cause)}") from cause
     return spec
 
 
 def _compile(draft: _Draft) -> mujoco.MjModel:
+    return _compiled(draft.spec, draft.model_path)
+
+
+def _compiled(spec: mujoco.MjSpec, path: Path) -> mujoco.MjModel:
     try:
-        return draft.spec.compile()
-    except ValueError as cause:
-        text = _one_line(cause)
+        return spec.compile()
+    except MUJOCO_ERRORS as cause:
+        text = one_line(cause)
         hint = ""
         if "mass and inertia of moving bodies" in text:
             hint = f"; give that body {_INERTIAL} with its figures"
-        raise RobotError(f"{draft.model_path}: MuJoCo cannot compile it: {text}{hint}") from cause
+        raise RobotError(f"{path}: MuJoCo cannot compile it: {text}{hint}") from cause
 
 
 def _check_no_actuators(draft: _Draft) -> None:
@@ -660,40 +749,56 @@ def _check_joints_named(draft: _Draft) -> None:
             )
 
 
+def _movable_names(spec: mujoco.MjSpec) -> list[str]:
+    return [joint.name for joint in spec.joints if joint.name and int(joint.type) in MOVABLE]
+
+
 def _check_joints(draft: _Draft) -> None:
-    kinds = {joint.name: joint.type for joint in draft.spec.joints}
-    movable = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-    known = [name for name, kind in kinds.items() if kind in movable]
+    others = {joint.name for joint in draft.spec.joints if int(joint.type) not in MOVABLE}
+    known = _movable_names(draft.spec)
     for i, entry in enumerate(draft.table["joints"]):
         name = entry["name"]
-        if name in kinds and name not in known:
+        if name in others:
             problem = f"joint {name!r} is a free or ball joint; expected a hinge or a slide.{closest('', known)}"
             raise draft.file.fail(("joints", i, "name"), problem)
-        if name not in kinds:
-            problem = f"no joint {name!r} in {draft.model_path}.{closest(name, known)}"
-            raise draft.file.fail(("joints", i, "name"), problem)
+        if not matching(known, [name]):
+            what = f"no joint matches {name!r}" if is_pattern(name) else f"no joint {name!r}"
+            raise draft.file.fail(("joints", i, "name"), f"{what} in {draft.model_path}.{closest(name, known)}")
+
+
+def _check_locked(draft: _Draft) -> None:
+    known = _movable_names(draft.spec)
+    for pattern in draft.table["robot"]["locked"]:
+        if not matching(known, [pattern]):
+            problem = f"no joint matches {pattern!r} in {draft.model_path}.{closest(pattern, known)}"
+            raise draft.file.fail(("robot", "locked"), problem)
+    held = {entry.name for entry in draft.locked}
+    for body in draft.spec.bodies:
+        names = [joint.name for joint in body.joints]
+        left = [name for name in names if name not in held]
+        if left and len(left) < len(names):
+            problem = f"holds a joint of body {body.name!r}, but not its joint {left[0]!r}; write both, or neither"
+            raise draft.file.fail(("robot", "locked"), problem)
+    if not draft.joints:
+        raise draft.file.fail(("robot", "locked"), "holds every joint; leave out those that a policy is to move")
 
 
 def _check_gains(draft: _Draft) -> None:
-    for i, entry in enumerate(draft.table["joints"]):
-        control = entry["control"]
+    for joint in draft.joints:
         for gain in ("kp", "kd"):
-            where = ("joints", i, gain)
-            if gain in _GAINS[control] and entry[gain] is None:
-                example = SCHEMA["joints"].keys[gain].example  # type: ignore[union-attr]
-                problem = f'missing, needed for control = "{control}". Add for example: {gain} = {example}'
-                raise draft.file.fail(where, problem)
-            if gain not in _GAINS[control] and entry[gain] is not None:
-                problem = f'has no effect with control = "{control}"; remove it'
-                raise draft.file.fail(where, problem)
+            useless = gain in joint.values and gain not in _gains(joint)
+            if useless and joint.source(gain) == joint.exact:  # a pattern may be of joints that need it, too
+                problem = f'has no effect with control = "{joint.values["control"]}"; remove it'
+                raise draft.fail(joint, gain, problem)
 
 
 def _check_corner_velocities(draft: _Draft) -> None:
-    for i, entry in enumerate(draft.table["joints"]):
-        corner, limit = entry["corner_velocity"], entry["velocity_limit"]
-        if corner is not None and corner >= limit:
-            raise draft.file.fail(
-                ("joints", i, "corner_velocity"),
+    for joint in draft.joints:
+        corner, limit = joint.values.get("corner_velocity"), joint.values.get("velocity_limit")
+        if corner is not None and limit is not None and corner >= limit:
+            raise draft.fail(
+                joint,
+                "corner_velocity",
                 f"found {corner:g}, expected less than velocity_limit = {limit:g}, where the torque is used up; "
                 f"write for example corner_velocity = {CORNER_FRACTION * limit:.6g}, or leave it out for that",
             )
@@ -739,7 +844,7 @@ def _check_imu_site(draft: _Draft) -> None:
 
 
 def _check_wheels(draft: _Draft) -> None:
-    joints = [entry["name"] for entry in draft.table["joints"]]
+    joints = [entry.name for entry in draft.joints]
     for i, wheel in enumerate(draft.table["wheels"]):
         if wheel["joint"] not in joints:
             problem = f"{wheel['joint']!r} is none of [[joints]].{closest(wheel['joint'], joints)}"
@@ -786,6 +891,7 @@ _SPEC_CHECKS: tuple[Callable[[_Draft], None], ...] = (
     _check_unique_names,
     _check_joints_named,
     _check_joints,
+    _check_locked,
     _check_gains,
     _check_corner_velocities,
     _check_base,
@@ -805,15 +911,111 @@ def _configure(draft: _Draft) -> None:
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     for joint in spec.joints:
         joint.actfrclimited = mujoco.mjtLimited.mjLIMITED_FALSE  # torque_limit is what counts
-    for entry in draft.table["joints"]:
-        joint = spec.joint(entry["name"])
-        if entry["armature"] is not None:
-            joint.armature = entry["armature"]
-        if entry["damping"] is not None:
-            joint.damping = [entry["damping"], 0.0, 0.0]
-        if entry["frictionloss"] is not None:
-            joint.frictionloss = entry["frictionloss"]
-        _add_actuator(spec, entry)
+    for entry in draft.joints:
+        joint, values = spec.joint(entry.name), entry.values
+        if values["armature"] is not None:
+            joint.armature = values["armature"]
+        if values["damping"] is not None:
+            joint.damping = [values["damping"], 0.0, 0.0]
+        if values["frictionloss"] is not None:
+            joint.frictionloss = values["frictionloss"]
+        add_actuator(spec, values)
+
+
+def _completed(draft: _Draft) -> tuple[_Draft, dict[str, tuple[str, ...]]]:
+    """Fill in what the entries of joints leave open; return the guesses among that, name → keys, too.
+
+    A default position that is not given is that of the model's keyframe, or zero, or the end of the range next to it.
+    """
+    missing = [joint for joint in draft.joints if not set(_needed(joint)) <= set(joint.values)]
+    start: dict[str, float] = {}
+    guessed: dict[str, dict[str, float]] = {}
+    if missing or any("default" not in joint.values for joint in (*draft.joints, *draft.locked)):
+        model = _compiled(draft.spec.copy(), draft.model_path)
+        model.opt.timestep = draft.table["timing"]["simulation_timestep"]
+        start = {name: _own_position(model, name, draft.home.get(name)) for name in _movable_names(draft.spec)}
+        build = build_of(model, _foot_bodies(draft))
+        for joint in missing:
+            armature = float(model.dof_armature[model.joint(joint.name).dofadr[0]])
+            found = guesses(build, joint.name, {"armature": armature} | joint.values)
+            guessed[joint.name] = {key: value for key, value in found.items() if key in _needed(joint)}
+
+    def complete(joint: JointEntry) -> JointEntry:
+        values: dict[str, Any] = dict.fromkeys(SCHEMA["joints"].keys)  # type: ignore[union-attr]
+        values |= {"default": start.get(joint.name), "control": "position"}
+        values |= joint.values | guessed.get(joint.name, {})
+        return replace(joint, values=values | {gain: None for gain in ("kp", "kd") if gain not in _gains(joint)})
+
+    done = replace(draft, joints=tuple(map(complete, draft.joints)), locked=tuple(map(complete, draft.locked)))
+    return done, {name: tuple(found) for name, found in guessed.items()}
+
+
+def _gains(joint: JointEntry) -> tuple[str, ...]:
+    return _GAINS[joint.values.get("control", "position")]
+
+
+def _needed(joint: JointEntry) -> tuple[str, ...]:
+    """Return the keys without which a joint has no motor."""
+    return ("torque_limit", "velocity_limit", *_gains(joint))
+
+
+def _foot_bodies(draft: _Draft) -> list[str]:
+    wheels = [draft.spec.geom(wheel["geom"]).parent.name for wheel in draft.table["wheels"]]
+    return [foot["body"] for foot in draft.table["feet"]] + wheels
+
+
+def _own_position(model: mujoco.MjModel, name: str, home: np.ndarray | None) -> float:
+    """Return where a model has a joint by itself, in its keyframe or else at zero, held within its range, rad or m."""
+    own = model.qpos0[model.joint(name).qposadr[0]] if home is None else home[0]
+    return float(np.clip(own, *_range(model, name)))
+
+
+def _warn_of_guesses(draft: _Draft, guessed: Mapping[str, tuple[str, ...]]) -> None:
+    keys = ", ".join(key for key in GUESSED if any(key in found for found in guessed.values()))
+    first = next(iter(guessed))
+    warnings.warn(
+        f"{draft.file.path}: {keys} of {len(guessed)} joints, such as {first!r}, are missing and guessed; write them. "
+        f"The guesses: jaxloco doctor {draft.file.path.parent}",
+        stacklevel=3,
+    )
+
+
+def _lock(draft: _Draft, spec: mujoco.MjSpec) -> None:
+    """Weld the bodies of locked joints where these are in the default pose; what moves with them is held there too."""
+    if not draft.locked:
+        return
+    model = _compiled(spec.copy(), draft.model_path)
+    data, positions = mujoco.MjData(model), {entry.name: entry.values["default"] for entry in draft.locked}
+    for name, (other, coefficients) in coupled_joints(model).items():
+        if other in positions and name not in positions and all(name != entry.name for entry in draft.joints):
+            moved = positions[other] - model.qpos0[model.joint(other).qposadr[0]]
+            start = model.qpos0[model.joint(name).qposadr[0]]
+            positions[name] = start + float(np.polynomial.polynomial.polyval(moved, coefficients))
+    for name, position in positions.items():
+        data.qpos[model.joint(name).qposadr[0]] = position
+    mujoco.mj_kinematics(model, data)
+    for equality in list(spec.equalities):
+        if equality.type == mujoco.mjtEq.mjEQ_JOINT and {equality.name1, equality.name2} & set(positions):
+            spec.delete(equality)
+    for name in positions:
+        joint = spec.joint(name)
+        body, number = joint.parent, model.jnt_bodyid[model.joint(name).id]
+        parent = model.body_parentid[number]
+        inverse, quaternion = np.zeros(4), np.zeros(4)
+        mujoco.mju_negQuat(inverse, data.xquat[parent])
+        mujoco.mju_mulQuat(quaternion, inverse, data.xquat[number])
+        offset = data.xpos[number] - data.xpos[parent]
+        body.pos = data.xmat[parent].reshape(3, 3).T @ offset
+        body.quat, body.alt.type = quaternion, mujoco.mjtOrientation.mjORIENTATION_QUAT
+        spec.delete(joint)
+
+
+def _locked_spec(draft: _Draft) -> mujoco.MjSpec:
+    """Return the model of a folder, read afresh, without its locked joints."""
+    spec = _read_spec(draft.file, draft.model_path.name)
+    _take_home(spec, draft.model_path)
+    _lock(_completed(draft)[0], spec)
+    return spec
 
 
 def _pair_names(spec: mujoco.MjSpec) -> list[tuple[str, str]]:
@@ -822,15 +1024,14 @@ def _pair_names(spec: mujoco.MjSpec) -> list[tuple[str, str]]:
 
 def _matching(draft: _Draft, patterns: Sequence[str]) -> set[str]:
     """Return the names of the geoms that match one of the patterns."""
-    names = _spec_names(draft.spec.geoms)
-    return {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
+    return set(matching(_spec_names(draft.spec.geoms), patterns))
 
 
 def _check_patterns(draft: _Draft, where: Where, patterns: Sequence[str]) -> None:
     """Refuse patterns that no geom matches."""
     names = _spec_names(draft.spec.geoms)
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        if not matching(names, [pattern]):
             raise draft.file.fail(where, f"no geom matches {pattern!r}.{closest(pattern, names)}")
 
 
@@ -864,7 +1065,7 @@ def _add_self_contacts(draft: _Draft, geoms: set[str]) -> None:
     if not geoms:
         return
     default_qpos = _defaults(draft, _compile(draft))[0]
-    met = SelfContacts(_read_spec(draft.file, draft.model_path.name), geoms, default_qpos).pairs
+    met = SelfContacts(_locked_spec(draft), geoms, default_qpos).pairs
     known = {frozenset(pair) for pair in _pair_names(draft.spec)}
     let_touch(draft.spec, [pair for pair in met if frozenset(pair) not in known], default_qpos)
 
@@ -877,7 +1078,7 @@ def _apply_variant(draft: _Draft, variant: str) -> None:
     paired = {name for pair in _pair_names(spec) if grounds & set(pair) for name in pair}
     for name in names:  # in the order of the file
         if name in touching - paired - {FLOOR}:
-            spec.add_pair(name=f"{FLOOR}_{name}", geomname1=FLOOR, geomname2=name)
+            spec.add_pair(geomname1=FLOOR, geomname2=name)
     for option in ("iterations", "ls_iterations", "impratio"):
         if table[option] is not None:
             setattr(spec.option, option, table[option])
@@ -909,7 +1110,7 @@ def _lay_ground(draft: _Draft, ground: HeightGrid) -> None:
             pair.solref[0] = max(GROUND_TIME_CONSTANT, 2.0 * spec.option.timestep)
 
 
-def _add_actuator(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
+def add_actuator(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
     """Add torque = clip(gain target + bias), with the gains as model fields that randomization can vary."""
     kp, kd = entry["kp"] or 0.0, entry["kd"] or 0.0
     gain = {"position": kp, "velocity": kd, "torque": 1.0}[entry["control"]]
@@ -928,20 +1129,27 @@ def _add_actuator(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
 
 def _defaults(draft: _Draft, model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
     qpos = model.qpos0.copy()
+    for name, position in draft.home.items():  # of the joints that robot.toml does not speak of
+        if name in _names(model, mujoco.mjtObj.mjOBJ_JOINT):
+            start = model.joint(name).qposadr[0]
+            qpos[start : start + len(position)] = position
     base, pose = draft.table["robot"]["base_body"], draft.table["pose"]
     if base is not None:
         orientation = np.array(pose["base_orientation"])
         indices = _base_indices(model, base, model.jnt_qposadr, 7)
         qpos[indices] = np.concatenate([pose["base_position"], orientation / np.linalg.norm(orientation)])
     ctrl = np.zeros(model.nu)
-    for i, entry in enumerate(draft.table["joints"]):
-        qpos[model.joint(entry["name"]).qposadr[0]] = entry["default"]
-        ctrl[i] = entry["default"] if entry["control"] == "position" else 0.0
+    for i, entry in enumerate(draft.joints):
+        qpos[model.joint(entry.name).qposadr[0]] = entry.values["default"]
+        ctrl[i] = entry.values["default"] if entry.values["control"] == "position" else 0.0
     for name, (other, coefficients) in coupled_joints(model).items():
         place, start = model.joint(name).qposadr[0], model.qpos0
         moved = 0.0 if other is None else qpos[model.joint(other).qposadr[0]] - start[model.joint(other).qposadr[0]]
-        if all(name != entry["name"] for entry in draft.table["joints"]):
+        if all(name != entry.name for entry in draft.joints):
             qpos[place] = start[place] + np.polynomial.polynomial.polyval(moved, coefficients)
+    driven = [model.joint(entry.name).id for entry in draft.joints]
+    free = np.flatnonzero(model.jnt_type == int(mujoco.mjtJoint.mjJNT_FREE))
+    qpos = close_loops(model, qpos, np.isin(model.dof_jntid, [*driven, *free]))
     qpos.setflags(write=False)
     ctrl.setflags(write=False)
     return qpos, ctrl
@@ -959,14 +1167,15 @@ def _check_inertias(draft: _Draft, model: mujoco.MjModel) -> None:
 
 
 def _check_ranges(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
-    for i, entry in enumerate(draft.table["joints"]):
-        lower, upper = _range(model, entry["name"])
-        if not lower <= entry["default"] <= upper:
-            nearest = min(max(entry["default"], lower), upper)
-            raise draft.file.fail(
-                ("joints", i, "default"),
-                f"found {entry['default']:g}, outside the joint's range [{lower:g}, {upper:g}] in "
-                f"{draft.model_path}; write default = {nearest:g} or widen that range",
+    for entry in draft.joints:
+        lower, upper = _range(model, entry.name)
+        default = entry.values["default"]
+        if not lower <= default <= upper:
+            raise draft.fail(
+                entry,
+                "default",
+                f"found {default!r}, outside the joint's range [{lower!r}, {upper!r}] in {draft.model_path}; write "
+                f"default = {min(max(default, lower), upper)!r} or widen that range",
             )
 
 
@@ -1093,10 +1302,12 @@ def _add_foot_sensors(spec: mujoco.MjSpec, feet: tuple[Foot, ...], most_contacts
     """
     sensor, site = mujoco.mjtSensor, mujoco.mjtObj.mjOBJ_SITE
     for foot in feet:
-        name = f"{foot.name}_sole"
-        spec.body(foot.body).add_site(name=name, pos=foot.position, group=5)
-        spec.add_sensor(name=f"{name}_position", type=sensor.mjSENS_FRAMEPOS, objtype=site, objname=name)
-        spec.add_sensor(name=f"{name}_velocity", type=sensor.mjSENS_FRAMELINVEL, objtype=site, objname=name)
+        name, place = f"{foot.name}_sole", f"{foot.name}_sole"
+        while spec.site(place) is not None:  # the model's own
+            place += "_"
+        spec.body(foot.body).add_site(name=place, pos=foot.position, group=5)
+        spec.add_sensor(name=f"{name}_position", type=sensor.mjSENS_FRAMEPOS, objtype=site, objname=place)
+        spec.add_sensor(name=f"{name}_velocity", type=sensor.mjSENS_FRAMELINVEL, objtype=site, objname=place)
     soles = [geom for foot in feet for geom in foot.geoms]
     grounds = _grounds(spec)
     others = [name for name in grounds if name not in soles]
@@ -1224,6 +1435,10 @@ def _base_indices(model: mujoco.MjModel, base_body: str | None, addresses: np.nd
     return np.arange(start, start + count, dtype=np.int32)
 
 
+def _body_of(model: mujoco.MjModel, geom: str) -> str:
+    return str(model.body(int(model.geom(geom).bodyid[0])).name)
+
+
 def _names(model: mujoco.MjModel, kind: mujoco.mjtObj) -> list[str]:
     counts = {
         mujoco.mjtObj.mjOBJ_BODY: model.nbody,
@@ -1255,5 +1470,6 @@ def _spec_names(elements: Iterable[Any]) -> list[str]:
     return [element.name for element in elements if element.name]
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return the message of an error of MuJoCo, whatever lines it has."""
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -5,6 +5,7 @@ word becomes a right one), and how a joint angle changes its sign follows from t
 zero. NumPy alone.
 """
 
+import glob
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ _SIDES = (
     ("ll", "lr"),  # leg left, leg right
     ("ll", "rl"),  # left leg, right leg
 )
+_PLACES = {side for pair in _SIDES for side in pair} | {"front", "rear", "hind", "back", "fore", "mid", "middle"}
 _ALIGNED = 1e-3
 """Largest difference of two unit axes that count as mirror images: makers' figures have four digits or more."""
 _MIDDLE = 1e-3
@@ -67,11 +69,12 @@ def joint_mirror(robot: Robot) -> Mirror:
     """
     file = robot.folder / "robot.toml"
     permutation = _partners("joint", robot.joint_names, file)
-    axes, anchors = _joint_lines(robot)
+    axes, anchors, loads = _joint_lines(robot)
     sign = np.ones(len(permutation))
     for i, j in enumerate(permutation.tolist()):
         name, partner = robot.joint_names[i], robot.joint_names[j]
-        if i == j and abs(anchors[i, 1]) > _MIDDLE:
+        crosses = abs(axes[i, 1]) > 1.0 - _ALIGNED and abs(loads[i, 1]) < 0.1 * abs(anchors[i, 1])
+        if i == j and abs(anchors[i, 1]) > _MIDDLE and not crosses:  # a sideways axis carries its load in the middle
             raise RobotError(f"{file}: {_sideless(robot.joint_names, anchors, i)}")
         flip = np.array([1.0, -1.0, 1.0]) if robot.joints[i].kind == "slide" else np.array([-1.0, 1.0, -1.0])
         along = float(axes[j] @ (flip * axes[i]))
@@ -121,15 +124,16 @@ def _sideless(names: Sequence[str], anchors: np.ndarray, i: int) -> str:
     )
 
 
-def _joint_lines(robot: Robot) -> tuple[np.ndarray, np.ndarray]:
-    """Return axes and anchors of the joints in the base frame, every joint at zero, (n, 3) each."""
+def _joint_lines(robot: Robot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return axes and anchors of the joints, and where the mass is that each moves; all joints at zero, (n, 3) each."""
     data = mujoco.MjData(robot.model)
     data.qpos[:] = 0.0
     if robot.base_body is not None:
         data.qpos[robot.base_qpos_indices[3]] = 1.0
     mujoco.mj_kinematics(robot.model, data)
+    mujoco.mj_comPos(robot.model, data)
     ids = [robot.model.joint(name).id for name in robot.joint_names]
-    return data.xaxis[ids].copy(), data.xanchor[ids].copy()
+    return data.xaxis[ids].copy(), data.xanchor[ids].copy(), data.subtree_com[robot.model.jnt_bodyid[ids]].copy()
 
 
 def _partners(kind: str, names: Sequence[str], file: Path) -> np.ndarray:
@@ -154,6 +158,16 @@ def _partners(kind: str, names: Sequence[str], file: Path) -> np.ndarray:
     return permutation
 
 
+def side_pattern(name: str) -> str:
+    """Return a pattern of a name and its mirror images: words that say a side become "*".
+
+    >>> side_pattern("FL_hip_joint"), side_pattern("leftKnee"), side_pattern("neck[1]")
+    ('*_hip_joint', '*Knee', 'neck[[]1]')
+    """
+    sides = {side for pair in _SIDES for side in pair}
+    return "".join("*" if word.lower() in sides else glob.escape(word) for word in _words(name))
+
+
 def _mirror_names(name: str) -> Iterator[str]:
     """Yield what the mirror image of `name` may be called: one word of it changes sides, the first words first.
 
@@ -162,12 +176,27 @@ def _mirror_names(name: str) -> Iterator[str]:
     >>> list(_mirror_names("FrontRightHip"))
     ['FrontLeftHip']
     """
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z]+", name)
+    words = _words(name)
     for i, word in enumerate(words):
         for pair in _SIDES:
             for here, there in (pair, pair[::-1]):
                 if word.lower() == here:
                     yield "".join([*words[:i], _like(word, there), *words[i + 1 :]])
+
+
+def without_side(name: str) -> str:
+    """Return a name without the words that say where its limb is; empty if it has none of these.
+
+    >>> without_side("FL_foot"), without_side("RearRightFoot"), without_side("trunk")
+    ('_foot', 'Foot', '')
+    """
+    words = _words(name)
+    kept = [word for word in words if word.lower() not in _PLACES]
+    return "".join(kept) if len(kept) < len(words) else ""
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z]+", name)
 
 
 def _like(word: str, other: str) -> str:

@@ -12,10 +12,10 @@ from jaxloco import cli
 from jaxloco.doctor.diagnose import diagnose
 from jaxloco.doctor.engine_checks import unsupported, warp_tables
 from jaxloco.doctor.findings import Finding
-from jaxloco.doctor.new_robot import new_robot
 from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
-from jaxloco.robot import SCHEMA, Joint, load_robot, robots_dir
+from jaxloco.model_import.new_robot import new_robot
+from jaxloco.robot import SCHEMA, Joint, known_robots, load_robot, robots_dir
 from jaxloco.toml_schema import problems, read_toml
 
 
@@ -39,7 +39,7 @@ def findings(path: Path, severity: str) -> list[Finding]:
     return [finding for finding in diagnose(path) if finding.severity == severity]
 
 
-@pytest.mark.parametrize("name", ["go1", "go2", "anymal_c", "berkeley_humanoid", "upkie", "cartpole", "pendulum"])
+@pytest.mark.parametrize("name", known_robots())
 def test_our_robots_have_no_errors(name):
     assert findings(Path(name), "error") == []
 
@@ -49,11 +49,9 @@ def test_the_go1_is_in_good_health(capsys):
     *notes, _, last = capsys.readouterr().out.splitlines()
     assert last == "go1: 0 errors, 0 warnings"
     # At 4 ms the published corner of the knees cannot be simulated.
-    calf = (
-        "joint 'FR_calf_joint' has its whole torque up to 0.0 rad/s in simulation, not up to its corner velocity of 9"
-    )
-    *knees, _, self_contacts = notes
-    assert len(knees) == 4 and knees[0].startswith("note: ") and knees[0].endswith(calf)
+    knees, _, self_contacts = notes
+    assert knees.startswith("note: ") and "4 joints, '*_calf_joint': whole torque in simulation only up to" in knees
+    assert knees.endswith("'FR_calf_joint' up to 0.0 rad/s of 9")
     assert "pairs of parts can meet but pass through each other in training" in self_contacts
 
 
@@ -86,7 +84,7 @@ def test_a_defect_of_the_model_is_named_with_its_line(go1, capsys, defect):
 
 
 TOML_DEFECTS = {
-    "gain": (("kp = 35.0\nkd = 0.5\ntorque_limit = 35.55", "kd = 0.5\ntorque_limit = 35.55"), "missing, needed for"),
+    "gain": (("kp = 35.0\nkd = 0.5\ntorque_limit = 35.55", "kp = -1\nkd = 0.5\ntorque_limit = 35.55"), "number >= 0"),
     "unknown key": (("[timing]", '[timing]\nrate = 3'), "unknown key"),
     "no velocity": (("velocity_limit = 20.06", "velocity_limit = 0.0"), "expected a number > 0"),
     "timestep": (("simulation_timestep = 0.004", "simulation_timestep = 0.003"), "does not divide"),
@@ -108,9 +106,9 @@ def test_several_defects_are_named_at_once(go1):
     change(
         go1 / "robot.toml", ("velocity_limit = 20.06", "velocity_limit = -1.0"), ('control = "position"', "contrl = 1")
     )
-    assert len(findings(go1, "error")) == 4 + 2 * 12  # four calves; an unknown and a missing key of twelve joints
+    assert len(findings(go1, "error")) == 4 + 12  # four calves; an unknown key of twelve joints
     file = read_toml(go1 / "robot.toml", RobotError)
-    assert len(problems(file, SCHEMA)) == 28
+    assert len(problems(file, SCHEMA)) == 16
 
 
 def test_names_that_do_not_pair_are_an_error_of_a_robot_with_feet(go1):
@@ -191,7 +189,7 @@ def test_a_base_in_the_air_gets_its_height(go1):
 def test_a_robot_that_topples_and_open_points_are_warnings(go1):
     change(go1 / "robot.toml", ("kp = 35.0", "kp = 1.0"), ('imu_site = "imu"', 'imu_site = "imu"  # TODO: place it'))
     problems = [finding.problem for finding in findings(go1, "warning")]
-    assert any("topples or sinks within 2 s" in problem for problem in problems)
+    assert any("topples or sinks within 3 s" in problem for problem in problems)
     assert 'left open: imu_site = "imu"' in problems
 
 
@@ -286,10 +284,7 @@ def test_what_new_robot_takes_care_of_is_a_note(tmp_path, capsys):
 
 
 def load_robot_of(model: Path, tmp_path: Path) -> tuple[Joint, ...]:
-    toml = new_robot(model, tmp_path / "walker") / "robot.toml"
-    for key in ("torque_limit", "velocity_limit"):
-        toml.write_text(toml.read_text().replace(f"{key} = 0 ", f"{key} = 20 "))
-    return load_robot(toml.parent).joints
+    return load_robot(new_robot(model, tmp_path / "walker")).joints
 
 
 def test_engines_are_examined_in_spite_of_errors_and_otherwise_it_is_said_that_they_are_not(tmp_path):
@@ -327,10 +322,10 @@ def test_ranges_of_an_mjcf_in_radians_that_it_counts_in_degrees_are_suspected(tm
 
 
 def test_a_model_that_new_robot_cannot_make_a_robot_of_is_told_so(tmp_path):
-    model = walker(tmp_path, 'type="sphere" size="0.02"', 'type="ellipsoid" size="0.02 0.02 0.03"')
+    model = walker(tmp_path, 'type="sphere" size="0.02"', 'type="sphere" size="0.02" contype="0" conaffinity="0"')
     assert findings(model, "error") == []
-    (finding,) = (f for f in findings(model, "warning") if "touches the floor with its ellipsoid" in f.problem)
-    assert finding.fix.startswith("give it a sphere, capsule or box")
+    (finding,) = (f for f in findings(model, "warning") if "no end of a limb has a shape" in f.problem)
+    assert finding.fix.startswith("add one to each foot")
 
 
 # URDF

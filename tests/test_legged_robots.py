@@ -18,7 +18,7 @@ from jaxloco.robot import Robot, load_robot, robots_dir
 from jaxloco.tasks.velocity import Velocity
 
 QUADRUPEDS = ("go1", "go2", "anymal_c")
-LEGGED = (*QUADRUPEDS, "berkeley_humanoid")
+LEGGED = (*QUADRUPEDS, "berkeley_humanoid", "unitree_g1", "microduck")
 VARIANTS = (None, "full")
 FIGURES = Path(__file__).parent / "robot_figures"
 

@@ -11,7 +11,7 @@ from jaxloco.errors import RobotError
 from jaxloco.robot import Robot, load_robot, robots_dir
 from jaxloco.symmetry import foot_mirror, joint_mirror, mirror_qpos
 
-LEGGED = ("go1", "go2", "anymal_c", "berkeley_humanoid")
+LEGGED = ("go1", "go2", "anymal_c", "berkeley_humanoid", "unitree_g1", "microduck")
 SYMMETRIC = (*LEGGED, "upkie")
 
 
@@ -101,6 +101,16 @@ def test_joint_without_a_side_beside_the_middle_is_named(tmp_path: Path) -> None
     problem = r"joint 'hip_a' is 0.0467 m right of the middle.*'hip_b' on the other.*such as 'right_hip' and 'left_h"
     with pytest.raises(RobotError, match=problem):
         joint_mirror(robot)
+
+
+def test_a_sideways_axis_beside_the_middle_is_of_a_side_unless_what_it_moves_is_in_the_middle(tmp_path: Path) -> None:
+    robot = renamed(tmp_path, FR_thigh_joint="thigh_a", FL_thigh_joint="thigh_b")
+    with pytest.raises(RobotError, match=r"joint 'thigh_a' is 0.127 m right of the middle"):
+        joint_mirror(robot)
+    duck = load_robot("microduck")  # the motor of its neck sits left of the middle, its head above it
+    neck = duck.joint_names.index("neck_pitch")
+    mirror = joint_mirror(duck)
+    assert (mirror.permutation[neck], mirror.sign[neck]) == (neck, 1.0)
 
 
 def test_sides_are_words_of_names_in_capitals_too(tmp_path: Path) -> None:

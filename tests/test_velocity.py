@@ -29,7 +29,14 @@ from jaxloco.tasks.legged import TARGETS
 from jaxloco.tasks.recovery import Recovery
 from jaxloco.tasks.velocity import KNEES, Velocity, Weights
 
-TASKS = ("go1-velocity", "go2-velocity", "anymal-c-velocity", "berkeley-humanoid-velocity")
+TASKS = (
+    "go1-velocity",
+    "go2-velocity",
+    "anymal-c-velocity",
+    "berkeley-humanoid-velocity",
+    "g1-velocity",
+    "microduck-velocity",
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The doctor: a robot folder, an MJCF or a URDF in, a list of findings out."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +12,22 @@ import numpy as np
 from jaxloco.doctor.engine_checks import Problem, unsupported
 from jaxloco.doctor.findings import Finding, Severity
 from jaxloco.doctor.model_checks import check_model, check_ranges
-from jaxloco.doctor.new_robot import draft_robot, read_model
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import RobotError
+from jaxloco.joint_entries import resolve
+from jaxloco.loops import looped
+from jaxloco.model_import.draft import Notes, few
+from jaxloco.model_import.new_robot import draft_robot
+from jaxloco.model_import.reading import read_model
+from jaxloco.model_import.standing import STANDING_SECONDS, Stance, fault, on_the_floor, standing_poses, stands
 from jaxloco.physics.motors import corners
 from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_robot, robot_problems, robots_dir
-from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror
+from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror, side_pattern
 from jaxloco.text_files import read_text
-from jaxloco.toml_schema import line_of
+from jaxloco.toml_schema import line_of, read_toml
 
 NAMES = {"mjx": "MJX", "warp": "MJX-Warp"}
 """Engines that lack something."""
-STANDING_SECONDS, STANDING_TILT, STANDING_HEIGHT = 2.0, 0.5, 0.7
-"""A robot stands if after so many s it is tilted by less than so many rad, at this share of its height or above."""
 _ALIKE = (
     "kp",
     "kd",
@@ -60,7 +64,9 @@ def diagnose(path: str | Path) -> list[Finding]:
     if place.name == "robot.toml":
         place = place.parent
     if place.is_dir():
-        found = _diagnose_folder(place)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of guesses, which are among the findings
+            found = _diagnose_folder(place)
     elif place.is_file():
         found = _diagnose_file(place)
     else:
@@ -93,7 +99,7 @@ def _diagnose_file(path: Path) -> list[Finding]:
         Finding("warning", "all", path, None, "a model file alone is not yet a robot with gains and feet", fix)
     )
     try:
-        draft_robot(path, path.stem)
+        found += draft_robot(path, path.stem).notes.findings
     except RobotError as error:
         found[-1] = replace(_from_error(error, path), severity="warning")
     return found
@@ -102,7 +108,7 @@ def _diagnose_file(path: Path) -> list[Finding]:
 def _compiled_findings(path: Path, root: Element, fixes: Mapping[str, str], *, broken: bool) -> list[Finding]:
     """Return what is wrong with a model as MuJoCo compiles it; if it cannot, that, or a note if the cause is known."""
     try:
-        _, model = read_model(path, root)
+        _, model = read_model(path, root, Notes(path))
     except RobotError as error:
         cause = _with_line(_from_error(error, path), root)
         if not broken:
@@ -214,7 +220,7 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
         text = read_text(toml, RobotError)
     except RobotError:  # which is among the errors
         return errors
-    found = [*errors, *_open_points(toml, text)]
+    found = _once_per_line([*errors, *_open_points(toml, text)])
     model_file = _model_file(toml, text)
     root = None
     if model_file is not None:
@@ -228,27 +234,34 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
             found = [finding for finding in found if finding.file != model_file]
             found.append(_from_error(error, model_file))
     if root is None or model_file is None:
-        return _once_per_line(found)
+        return found
     if _broken(found):
-        return _once_per_line([*found, *_compiled_findings(model_file, root, {}, broken=True)])
+        return [*found, *_compiled_findings(model_file, root, {}, broken=True)]
     robot = load_robot(folder)
-    found += [*check_ranges(robot.model, root), *_passive_findings(robot, root), *_robot_findings(robot, toml, text)]
+    found += [
+        *check_ranges(robot.model, root),
+        *_passive_findings(robot, root),
+        *_weight_findings(robot, root),
+        *_robot_findings(robot, toml, text),
+    ]
     for variant in (None, *_variants(text)):
         model = robot.model if variant is None else load_robot(folder, variant).model
         found += _engine_findings(model, root, f"variant {variant}: " if variant else "")
-    return _once_per_line(found)
+    return found
 
 
 def _once_per_line(found: Sequence[Finding]) -> list[Finding]:
-    """Drop what two checks say about the same line of a robot.toml."""
-    kept: dict[tuple[Path, int | None, str, str], Finding] = {}
-    for finding in found:
-        key = (finding.file, finding.line, finding.engine, "" if finding.line else finding.problem)
-        if finding.engine != "all" or finding.file.suffix != ".toml":
-            key = (*key[:3], finding.problem)
-        if finding.severity == "error" or key not in kept or kept[key].severity != "error":
-            kept[key] = finding
-    return list(kept.values())
+    """Drop what checks say about a line of a robot.toml that has an error, but for the last such error."""
+    errors = {
+        (finding.file, finding.line or 0): finding
+        for finding in found
+        if finding.severity == "error" and finding.line and finding.file.suffix == ".toml"
+    }
+
+    def counts(finding: Finding) -> bool:
+        return finding.engine != "all" or errors.get((finding.file, finding.line or 0), finding) == finding
+
+    return list(dict.fromkeys(filter(counts, found)))
 
 
 def _model_file(toml: Path, text: str) -> Path | None:
@@ -262,13 +275,28 @@ def _variants(text: str) -> list[str]:
 
 
 def _open_points(toml: Path, text: str) -> Iterator[Finding]:
-    """Yield the lines that `jaxloco new-robot` left open."""
+    """Yield the lines that `jaxloco new-robot` left open, or guessed; joints without a group together."""
+    alone: dict[str, list[tuple[int, str]]] = {}
+    groups = []
     for number, line in enumerate(text.splitlines(), 1):
+        value, mark, guess = line.partition("# guess: ")
+        key, _, name = map(str.strip, value.partition("="))
+        if mark and key != "name":
+            fix = "look whether the robot can stand so; then remove the comment"
+            yield Finding("warning", "all", toml, number, f"guessed: {value.strip()}: {guess}", fix)
+        elif mark and "*" in name:
+            groups.append((number, f"{guess} of {name}"))
+        elif mark:
+            alone.setdefault(guess, []).append((number, name.strip('"')))
         value, mark, task = line.partition("# TODO")
         if mark:
             problem = f"left open: {value.strip() or 'this section'}"
             fix = f"{task.strip(' :') or 'check it'}; then remove the TODO"
             yield Finding("warning", "all", toml, number, problem, fix)
+    single = [(joints[0][0], f"{guess} of {few(name for _, name in joints)}") for guess, joints in alone.items()]
+    for number, problem in sorted(single + groups):
+        fix = "write the robot's own; then remove the comment"
+        yield Finding("warning", "all", toml, number, f"guessed: {problem}", fix)
 
 
 def _robot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
@@ -306,51 +334,91 @@ def _self_contact_findings(robot: Robot, toml: Path, text: str) -> Iterator[Find
     yield Finding("warning" if walks_on_two else "note", "all", toml, line, problem, fix)
 
 
-def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
-    def warn(i: int, key: str, problem: str, fix: str) -> Finding:
-        line = line_of(text, ("joints", i, key))
-        return Finding("warning", "all", toml, line, f"joint {robot.joints[i].name!r}: {problem}", fix)
+class _Joints:
+    """The joints of a robot that loads, with the lines of its robot.toml that speak of them."""
 
-    coupled = coupled_joints(robot.model)
-    for i, joint in enumerate(robot.joints):
-        if not np.isfinite([joint.lower, joint.upper]).all() and robot.feet:
+    def __init__(self, robot: Robot, toml: Path, text: str) -> None:
+        names = (*robot.joint_names, *robot.locked)
+        self.entries = {entry.name: entry for entry in resolve(read_toml(toml, RobotError).data["joints"], names)}
+        self.toml, self.text = toml, text
+
+    def line(self, joint: str, key: str) -> int | None:
+        """Return the line of a key of a joint, or of the entry to write it in."""
+        return line_of(self.text, ("joints", self.entries[joint].source(key), key))
+
+    def finding(self, joints: Sequence[str], key: str, problem: str, fix: str, severity: Severity) -> Finding:
+        """Return one finding about all these joints, which differ by their sides at most or have much in common."""
+        several = few(_patterns(joints))
+        name = f"joint {joints[0]!r}" if len(joints) == 1 else f"{len(joints)} joints, {several}"
+        return Finding(severity, "all", self.toml, self.line(joints[0], key), f"{name}: {problem}", fix)
+
+
+def _patterns(joints: Sequence[str]) -> list[str]:
+    """Return what joints are called but for their sides; one that has no mirror image among them by its name."""
+    groups: dict[str, list[str]] = {}
+    for joint in joints:
+        groups.setdefault(side_pattern(joint), []).append(joint)
+    return [pattern if len(names) > 1 else names[0] for pattern, names in groups.items()]
+
+
+def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
+    """Yield what motors lack: a finding for all joints that lack the same, and one for each group with guesses."""
+    lacking: dict[tuple[str, str, str, Severity], list[str]] = {}
+    joints, coupled = _Joints(robot, toml, text), coupled_joints(robot.model)
+
+    def lack(joint: str, key: str, problem: str, fix: str, severity: Severity = "warning") -> None:
+        lacking.setdefault((key, problem, fix, severity), []).append(joint)
+
+    for joint in robot.joints:
+        name = joint.name
+        endless = not np.isfinite([joint.lower, joint.upper]).all()
+        if endless and robot.feet and joint.control == "position":
             fix = 'write range="lower upper" at the joint in the MJCF, in the unit of its <compiler angle>'
-            yield replace(warn(i, "name", "has no range, which position targets are held to", fix), severity="error")
-        if joint.name in coupled:
+            lack(name, "name", "no range, which position targets are held to", fix, "error")
+        if name in coupled:
             problem = "an <equality> couples it to another joint, and a motor drives it too"
-            yield warn(i, "name", problem, "remove its [[joints]]; or the <equality>, if it has a motor of its own")
+            lack(name, "name", problem, "remove its [[joints]]; or the <equality>, if it has a motor of its own")
         if joint.armature == 0.0:
             fix = "write armature = rotor inertia × gear ratio², kg m²; light joints without it make simulation stiff"
-            yield warn(i, "armature", "has no armature", fix)
+            lack(name, "armature", "no armature", fix)
         if joint.control == "position" and joint.kp == 0.0:
-            yield warn(i, "kp", "has no position gain", "write kp, N m/rad; 2 torque_limit / rad is a start")
+            lack(name, "kp", "no position gain", "write kp, N m/rad; 2 torque_limit / rad is a start")
         if joint.damping == 0.0 and joint.kd == 0.0 and joint.control != "torque":
-            yield warn(i, "kd", "has no damping, neither its own nor a gain", "write kd, N m s/rad; kp / 50 is a start")
+            lack(name, "kd", "no damping, neither its own nor a gain", "write kd, N m s/rad; kp / 50 is a start")
+        if keys := robot.guessed.get(name):
+            guess = ", ".join(f"{key} = {getattr(joint, key):g}" for key in keys)
+            lack(name, "name", f"missing, so guessed: {guess}", "write the robot's own")
+    for (key, problem, fix, severity), names in lacking.items():
+        yield joints.finding(names, key, problem, fix, severity)
 
 
 def _curve_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
-    """Yield the joints that lose torque clearly sooner in simulation than their corner velocity says."""
-    for i, (joint, corner) in enumerate(zip(robot.joints, corners(robot), strict=True)):
-        if corner < 0.9 * joint.corner_velocity:
-            line = line_of(text, ("joints", i, "velocity_limit"))
-            problem = (
-                f"joint {joint.name!r} has its whole torque up to {corner:.1f} rad/s in simulation, not up to its "
-                f"corner velocity of {joint.corner_velocity:g}"
-            )
-            fix = (
-                "in one physics step a steeper curve could bring the unloaded link beyond its limit; a shorter "
-                "simulation_timestep, or more armature if the rotor has more, takes it closer"
-            )
-            yield Finding("note", "all", toml, line, problem, fix)
+    """Yield one finding of the joints that lose torque clearly sooner in simulation than corner_velocity says."""
+    pairs = zip(robot.joints, corners(robot), strict=True)
+    sooner = {
+        joint.name: f"up to {corner:.1f} rad/s of {joint.corner_velocity:g}"
+        for joint, corner in pairs
+        if corner < 0.9 * joint.corner_velocity
+    }
+    if sooner:
+        problem = (
+            f"whole torque in simulation only up to a lower speed than corner_velocity; {next(iter(sooner))!r} "
+            f"{next(iter(sooner.values()))}"
+        )
+        fix = (
+            "in one physics step a steeper curve could bring the unloaded link beyond its limit; a shorter "
+            "simulation_timestep, or more armature if the rotor has more, takes it closer"
+        )
+        yield _Joints(robot, toml, text).finding(list(sooner), "velocity_limit", problem, fix, "note")
 
 
 def _passive_findings(robot: Robot, root: Element) -> Iterator[Finding]:
     """Yield the joints of a robot with feet that nothing drives and nothing holds."""
     model = robot.model
-    coupled = coupled_joints(model)
+    coupled, in_loops = coupled_joints(model), looped(model, robot.default_qpos)
     for i in range(model.njnt if robot.feet else 0):
         name, kind = model.joint(i).name, mujoco.mjtJoint(model.jnt_type[i])
-        held = model.jnt_stiffness[i].any() or name in coupled
+        held = model.jnt_stiffness[i].any() or name in coupled or in_loops[model.jnt_dofadr[i]]
         if kind == mujoco.mjtJoint.mjJNT_FREE or name in robot.joint_names or held:
             continue
         element = root.find("joint", name) or root
@@ -360,6 +428,37 @@ def _passive_findings(robot: Robot, root: Element) -> Iterator[Finding]:
             problem = f"joint {name!r} is a ball joint, which no actuator of jaxloco can drive: it swings freely"
             fix = "write up to three hinges in its place, each with a name; or a stiffness, if a spring holds it"
         yield Finding("error", "all", element.file, element.line, problem, fix)
+
+
+def _weight_findings(robot: Robot, root: Element) -> Iterator[Finding]:
+    """Yield what takes weight from a robot that is free: gravity that is off or sideways, what holds its bodies."""
+    model = robot.model
+    if robot.base_body is None:
+        return
+
+    def warn(tag: str, problem: str, fix: str) -> Finding:
+        element = next(root.walk(tag), root)
+        return Finding("warning", "all", element.file, element.line, problem, fix)
+
+    gravity, off = model.opt.gravity, model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_GRAVITY)
+    if off or gravity[2] >= 0.0 or np.abs(gravity[:2]).max() > 0.1 * -gravity[2]:
+        found = "is switched off" if off else f"is {np.round(gravity, 3).tolist()} m/s²"
+        fix = 'write <option gravity="0 0 -9.81"/>, and no <flag gravity="disable"/>; z points up'
+        yield warn("flag" if off else "option", f"gravity {found}, so the robot does not stand on its feet", fix)
+    light = [model.body(i).name for i in np.flatnonzero(model.body_gravcomp)]
+    if light:
+        names = ", ".join(map(repr, light[:4]))
+        yield warn("body", f"gravcomp takes weight from {len(light)} bodies, such as {names}", "remove gravcomp")
+    welds = np.isin(model.eq_type, [int(mujoco.mjtEq.mjEQ_WELD), int(mujoco.mjtEq.mjEQ_CONNECT)])
+    for i in np.flatnonzero(welds & (model.eq_active0 != 0)):
+        bodies = [int(model.eq_obj1id[i]), int(model.eq_obj2id[i])]
+        if model.eq_objtype[i] == int(mujoco.mjtObj.mjOBJ_SITE):
+            bodies = [int(model.site_bodyid[site]) for site in bodies]
+        if 0 in [model.body_weldid[body] for body in bodies]:
+            name = model.body(max(bodies)).name
+            yield warn(
+                "equality", f"an <equality> holds body {name!r} to the world", "remove it: the robot hangs on it"
+            )
 
 
 def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
@@ -385,12 +484,15 @@ def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
 
 def _asymmetries(robot: Robot, joints: Mirror, feet: Mirror, toml: Path, text: str) -> Iterator[Finding]:
     """Yield the pairs of joints and feet that are mirror images by name, but not by their figures."""
+    lines = _Joints(robot, toml, text)
+    unlike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
 
-    def warn(table: str, i: int, name: str, partner: str, differs: list[str]) -> Finding:
-        what = "joint" if table == "joints" else "foot"
-        problem = f"{what} {name!r} should mirror {partner!r}, but has another {', '.join(differs)}"
+    def warn(line: int | None, what: str, names: Sequence[tuple[str, str]], differs: Sequence[str]) -> Finding:
+        (name, partner), *others = names
+        more = f" (and {len(others)} more of theirs)" if others else ""
+        problem = f"{what} {name!r} should mirror {partner!r}, but has another {', '.join(differs)}{more}"
         fix = "make them alike; or train without mirror symmetry: --ppo.symmetry none"
-        return Finding("warning", "all", toml, line_of(text, (table, i, "name")), problem, fix)
+        return Finding("warning", "all", toml, line, problem, fix)
 
     masses = robot.model.body_mass[robot.model.jnt_bodyid[[robot.model.joint(n).id for n in robot.joint_names]]]
     for i, j in enumerate(joints.permutation.tolist()):
@@ -403,7 +505,9 @@ def _asymmetries(robot: Robot, joints: Mirror, feet: Mirror, toml: Path, text: s
             differs += [] if _same(one.lower, span[0]) and _same(one.upper, span[1]) else ["range"]
             differs += [] if _same(masses[i], masses[j]) else ["mass of its body"]
             if differs:
-                yield warn("joints", j, other.name, one.name, differs)
+                unlike.setdefault(tuple(differs), []).append((other.name, one.name))
+    for same, pairs in unlike.items():
+        yield warn(lines.line(pairs[0][0], "name"), "joint", pairs, same)
     data = mujoco.MjData(robot.model)
     data.qpos[:] = robot.default_qpos
     mujoco.mj_forward(robot.model, data)
@@ -411,7 +515,8 @@ def _asymmetries(robot: Robot, joints: Mirror, feet: Mirror, toml: Path, text: s
         names = robot.feet[i].name, robot.feet[j].name
         here, there = (data.sensor(f"{name}_sole_position").data for name in names)
         if i < j and np.abs(here * [1.0, -1.0, 1.0] - there).max() > _MIRRORED:
-            yield warn("feet", j, names[1], names[0], ["place in the default pose"])
+            line = line_of(text, ("feet", j, "name"))
+            yield warn(line, "foot", [names[::-1]], ["place in the default pose"])
 
 
 def _same(one: float, other: float) -> bool:
@@ -423,9 +528,10 @@ def _line_of_name(robot: Robot, text: str, problem: str) -> int | None:
     match = re.match(r"(joint|foot) '([^']+)'", problem)
     if match is None:
         return None
-    table, entries = ("joints", robot.joints) if match[1] == "joint" else ("feet", robot.feet)
-    names = [entry.name for entry in entries]
-    return line_of(text, (table, names.index(match[2]), "name")) if match[2] in names else None
+    if match[1] == "joint":
+        return _Joints(robot, robot.folder / "robot.toml", text).line(match[2], "name")
+    names = [foot.name for foot in robot.feet]
+    return line_of(text, ("feet", names.index(match[2]), "name")) if match[2] in names else None
 
 
 def _standing_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
@@ -442,10 +548,25 @@ def _standing_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]
         fix = f"write base_position = [{x:g}, {y:g}, {z - height:.4f}]"
         yield Finding("warning", "all", toml, line, problem, fix)
         return
-    for _ in range(round(STANDING_SECONDS / robot.model.opt.timestep)):
-        mujoco.mj_step(robot.model, data)
-    up = data.body(robot.base_body).xmat[8] if np.isfinite(data.qpos).all() else -1.0
-    if up < np.cos(STANDING_TILT) or data.qpos[robot.base_qpos_indices[2]] < STANDING_HEIGHT * z:
+    stance = Stance(robot.model, robot.default_qpos, {foot.body: foot.geoms for foot in robot.feet})
+    why, base = fault(stance), str(robot.base_body)
+    if why is not None:
+        yield Finding("warning", "all", toml, line, f"in the default pose {why}", _proposal(robot, stance))
+    elif stands(robot.model, base, robot.default_qpos, robot.default_ctrl, STANDING_SECONDS) < STANDING_SECONDS:
         problem = f"on its default targets the robot topples or sinks within {STANDING_SECONDS:g} s"
         fix = "a biped may have to; else check the default positions, kp (soft legs give way) and the inertias"
         yield Finding("warning", "all", toml, line, problem, fix)
+
+
+def _proposal(robot: Robot, stance: Stance) -> str:
+    """Return in words which pose to write, of those with bent knees the one that stands longest."""
+    model, base, soles = robot.model, str(robot.base_body), [geom for foot in robot.feet for geom in foot.geoms]
+    poses = [on_the_floor(model, base, soles, pose) for pose in standing_poses(stance)]
+    if not poses:
+        return "bend the knees, and write the height that this command says then"
+    pose = max(poses, key=lambda pose: stands(model, base, pose, pose[robot.joint_qpos_indices], STANDING_SECONDS))
+    legs = [joint.name for joint in robot.leg_joints]
+    places = robot.joint_qpos_indices[robot.joint_indices(legs)]
+    x, y, z = pose[robot.base_qpos_indices[:3]]
+    angles = ", ".join(f"{name} {pose[place]:.4g}" for name, place in zip(legs, places, strict=True))
+    return f"write base_position = [{x:g}, {y:g}, {z:.4f}] and as default: {angles}"

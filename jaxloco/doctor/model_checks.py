@@ -1,7 +1,8 @@
 """Checks of a model file, MJCF or URDF, as it is written: each names a line."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 
 import mujoco
 import numpy as np
@@ -13,6 +14,10 @@ LIGHTEST, HEAVIEST = 1e-6, 1e3
 """Mass of a body that can be believed, kg."""
 SMALLEST, LARGEST = 1e-4, 3.0
 """Radius of gyration √(I / m) that can be believed, m: kg mm² and g m² lie beyond."""
+LIGHT, TINY = 0.1, 0.01
+"""Share of the robot's mass up to which a part that is fixed to another, or any part, may be a point mass."""
+MESHES = (".stl", ".obj", ".msh")
+"""Meshes that MuJoCo reads."""
 SMALLEST_TURN, LARGEST_TURN = float(np.radians(7.0)), 2.0 * np.pi + 1e-3
 """What the widest hinge of a robot turns by at least, and any hinge at most, rad: beyond, degrees are mixed up."""
 
@@ -150,6 +155,12 @@ def _check_moments(inertial: Element, owner: str, mass: float, matrix: np.ndarra
         yield _at(inertial, problem, "check the units: kg and kg m²", "warning")
 
 
+def impossible(matrix: np.ndarray) -> bool:
+    """Return whether no body has an inertia, (3, 3), about its centre of mass."""
+    moments = np.sort(np.linalg.eigvalsh(matrix))
+    return bool(moments[0] <= 0.0 or moments[2] > 1.001 * (moments[0] + moments[1]))
+
+
 def _symmetric(xx: float, yy: float, zz: float, xy: float, xz: float, yz: float) -> np.ndarray:
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
@@ -166,17 +177,28 @@ def _check_total_mass(elements: list[Element], masses: list[float]) -> Iterator[
 
 def _mjcf_inertias(root: Element) -> Iterator[Finding]:
     inertials = list(root.walk("inertial"))
+    masses = [sum(inertial.numbers("mass")) for inertial in inertials]
     for inertial in inertials:
         if not _readable(inertial):
             continue
         mass, owner = inertial.numbers("mass"), f"body {_name(inertial.parent)}"
+        if mass == [0.0] and _fixed(inertial):
+            continue  # but a frame of the body that it is fixed to
         if len(mass) != 1:
             yield _at(inertial, f"{owner} has no mass in its <inertial>", 'add mass="…", in kg')
             continue
         full, diagonal = inertial.numbers("fullinertia"), inertial.numbers("diaginertia")
         matrix = np.diag(diagonal) if len(diagonal) == 3 else _symmetric(*full) if len(full) == 6 else None
-        yield from _check_moments(inertial, owner, mass[0], matrix)
-    yield from _check_total_mass(inertials, [sum(inertial.numbers("mass")) for inertial in inertials])
+        share = (LIGHT if _fixed(inertial) else TINY) * sum(masses)
+        if matrix is None or not (0.0 < mass[0] <= share and impossible(matrix)):
+            yield from _check_moments(inertial, owner, mass[0], matrix)
+    yield from _check_total_mass(inertials, masses)
+
+
+def _fixed(inertial: Element) -> bool:
+    """Return whether the body of an <inertial> has no joint, so that it is fixed to another one."""
+    body = inertial.parent
+    return body is not None and not any(element.tag.endswith("joint") for element in body.children)
 
 
 def _mjcf_bodies(root: Element) -> Iterator[Finding]:
@@ -223,16 +245,16 @@ def _bare_mjcf_actuators(root: Element) -> Iterator[Finding]:
 
 
 def _mjcf_meshes(root: Element) -> Iterator[Finding]:
-    compilers = list(root.walk("compiler"))
     folders: dict[str, str] = {}
-    for compiler in compilers:
-        for key in ("assetdir", "meshdir"):
-            if key in compiler.attributes:
-                folders["meshdir"] = compiler.attributes[key]
+    for compiler in root.walk("compiler"):
+        folders |= {"meshdir": compiler.attributes["assetdir"]} if "assetdir" in compiler.attributes else {}
+        folders |= compiler.attributes
     for mesh in root.walk("mesh", "hfield"):
         if "file" in mesh.attributes and mesh.parent is not None and mesh.parent.tag == "asset":
-            path = root.file.parent / folders.get("meshdir", "") / mesh.attributes["file"]
-            yield from _check_file(mesh, path)
+            name = mesh.attributes["file"]
+            if folders.get("strippath") == "true":
+                name = PurePosixPath(name.replace("\\", "/")).name
+            yield from _check_file(mesh, root.file.parent / folders.get("meshdir", "") / name)
 
 
 def _check_file(mesh: Element, path: Path) -> Iterator[Finding]:
@@ -245,32 +267,58 @@ def _check_file(mesh: Element, path: Path) -> Iterator[Finding]:
 
 def _urdf_inertias(root: Element) -> Iterator[Finding]:
     inertials = [inertial for inertial in root.walk("inertial") if _readable(inertial)]
-    masses = []
-    for inertial in inertials:
-        owner = f"link {_name(inertial.parent)}"
-        mass, inertia = inertial.child("mass"), inertial.child("inertia")
-        masses.append(sum(mass.numbers("value")) if mass else 0.0)
+    joints = [joint for joint in root.children if joint.tag == "joint" and _kind(joint) == "fixed"]
+    fixed, still = {_target(joint, end) for joint in joints for end in ("parent", "child")}, massless_ends(root)
+    masses = [sum(sum(inner.numbers("value")) for inner in inertial.walk("mass")) for inertial in inertials]
+    for inertial, mass in zip(inertials, masses, strict=True):
+        owner, inertia = f"link {_name(inertial.parent)}", inertial.child("inertia")
+        name = inertial.parent.attributes.get("name", "") if inertial.parent else ""
+        frame = inertial.child("mass") is not None and name in fixed
         matrix = None
         if inertia is None:
             yield _at(inertial, f"{owner} has no <inertia>", "add it, in kg m²")
         else:
             keys = ("ixx", "iyy", "izz", "ixy", "ixz", "iyz")
             matrix = _symmetric(*(sum(inertia.numbers(key)) for key in keys))
-        yield from _check_moments(inertial, owner, masses[-1], matrix)
+        light = 0.0 < mass <= (LIGHT if frame else TINY) * sum(masses) and matrix is not None and impossible(matrix)
+        if not (light or name in still or (frame and mass == 0.0)):  # `jaxloco new-robot` repairs those
+            yield from _check_moments(inertial, owner, mass, matrix)
     yield from _check_total_mass(inertials, masses)
 
 
 def _urdf_links(root: Element) -> Iterator[Finding]:
-    """A link that moves needs mass; without <inertial> it has none."""
+    """A link that moves needs mass, its own or of what is fixed to it, if it moves others that have some."""
     links = {link.attributes.get("name", ""): link for link in root.walk("link")}
-    joints = [joint for joint in root.children if joint.tag == "joint"]
+    joints, still = [joint for joint in root.children if joint.tag == "joint"], massless_ends(root)
     fixed = {_target(joint, "child"): _target(joint, "parent") for joint in joints if _kind(joint) == "fixed"}
     for joint in joints:
         child = _target(joint, "child")
-        welded = {child} | {link for link, parent in fixed.items() if parent == child}
-        if _kind(joint) != "fixed" and not any(links[n].child("inertial") for n in welded if n in links):
+        welded = _below(child, fixed) - still
+        if _kind(joint) != "fixed" and welded and not any(_has_mass(links[n]) for n in welded if n in links):
             where = links.get(child, joint)
             yield _at(where, f"link {child!r} moves but has no <inertial>, so no mass", "add its mass and inertia")
+
+
+def _below(link: str, parents: Mapping[str, str]) -> set[str]:
+    """Return a link and all that hang on it, by child → parent."""
+    found = {link}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def massless_ends(root: Element) -> set[str]:
+    """Return the links of a URDF with nothing that has a mass from there to the end of the limb."""
+    links = {link.attributes.get("name", ""): link for link in root.walk("link")}
+    parents = {_target(joint, "child"): _target(joint, "parent") for joint in root.children if joint.tag == "joint"}
+    heavy = {name for name, link in links.items() if _has_mass(link)}
+    return {name for name in parents if not _below(name, parents) & heavy}
+
+
+def _has_mass(link: Element) -> bool:
+    """Return whether a link has a mass other than 0; one that cannot be read counts."""
+    inertial = link.child("inertial")
+    return inertial is not None and not any(mass.numbers("value") == [0.0] for mass in inertial.walk("mass"))
 
 
 def _urdf_names(root: Element) -> Iterator[Finding]:
@@ -320,27 +368,25 @@ def _urdf_limits(root: Element) -> Iterator[Finding]:
                 yield _at(limit or joint, problem, f'write <limit … {key}="…"/>, in {unit}', "warning")
 
 
-def _urdf_meshes(root: Element) -> Iterator[Finding]:
-    for mesh in root.walk("mesh"):
-        path = urdf_mesh(root.file, mesh.attributes.get("filename", ""))
-        yield from _check_file(mesh, path)
-        if path.suffix.lower() not in (".stl", ".obj", ".msh"):
-            problem = f"{path.name}: MuJoCo reads .stl, .obj and .msh meshes"
-            yield _at(mesh, problem, "convert the file to .obj (Blender, MeshLab) and write that name")
-
-
-def urdf_mesh(urdf: Path, filename: str) -> Path:
+def urdf_mesh(urdf: Path, filename: str, compiler: Mapping[str, str]) -> Path:
     """Return the file that a URDF's mesh name means: a path beside the URDF or in a folder above it.
 
-    `package://name/path` is looked for as `name/path` and `path`, since no ROS knows where packages are here.
+    No ROS knows here where packages are, so `package://name/path/file` is looked for as `name/path/file`, `path/file`
+    and `file`, also below the `meshdir` of the file's own `<mujoco><compiler …/></mujoco>`; and in the folders beside
+    the URDF, if one of them alone has such a file.
     """
-    inner = filename.removeprefix("file://").removeprefix("package://")
-    names = [inner, inner.partition("/")[2]] if filename.startswith("package://") else [inner]
-    for folder in (urdf.parent, *urdf.resolve().parents[1:4]):
-        for name in names:
-            if name and (folder / name).is_file():
-                return folder / name
-    return urdf.parent / names[-1]
+    inner = re.sub(r"^(\w+://+|\$\(find )", "/" if filename.startswith("file:") else "", filename.replace("\\", "/"))
+    parts = PurePosixPath(inner.replace(")/", "/")).parts
+    names = ["/".join(parts[first:]).replace("//", "/") for first in range(len(parts))]
+    folders = (urdf.parent, *urdf.resolve().parents[1:5])
+    below = [compiler["meshdir"]] if "meshdir" in compiler else []
+    for name in names:
+        for folder in folders:
+            for place in (folder, *(folder / inner for inner in below)):
+                if (place / name).is_file():
+                    return place / name
+    found = sorted(urdf.parent.glob(f"*/{names[-1]}")) if names and "*" not in names[-1] else []
+    return found[0] if len(found) == 1 else urdf.parent / (names[0] if below or len(names) < 3 else names[1])
 
 
 def _target(joint: Element, end: str) -> str:
@@ -353,15 +399,14 @@ def _kind(joint: Element) -> str:
 
 
 Check = Callable[[Element], Iterator[Finding]]
-_MJCF_CHECKS: tuple[Check, ...] = (_check_numbers, _mjcf_bodies, _mjcf_meshes, _mjcf_inertias)
-_FOLDER_CHECKS: tuple[Check, ...] = (_mjcf_joints, _mjcf_actuators)
+_MJCF_CHECKS: tuple[Check, ...] = (_check_numbers, _mjcf_bodies, _mjcf_inertias)
+_FOLDER_CHECKS: tuple[Check, ...] = (_mjcf_meshes, _mjcf_joints, _mjcf_actuators)
 _BARE_MJCF_CHECKS: tuple[Check, ...] = (_bare_mjcf_joints, _bare_mjcf_actuators)
 _URDF_CHECKS: tuple[Check, ...] = (
     _urdf_xacro,
     _check_numbers,
     _urdf_names,
     _urdf_floating,
-    _urdf_meshes,
     _urdf_inertias,
     _urdf_links,
     _urdf_limits,

@@ -121,7 +121,9 @@ def _include(root: Element, within: tuple[Path, ...]) -> None:
     for element in list(root.walk("include")):
         if element.parent is None or "file" not in element.attributes:
             continue
-        file = element.file.parent / element.attributes["file"]
+        name = element.attributes["file"]
+        file = within[0].parent / name  # MuJoCo looks beside the main file first
+        file = file if file.is_file() else element.file.parent / name
         if file.resolve() in within:
             raise RobotError(f"{element.file}, line {element.line}: {file} includes itself; remove this <include>")
         inner = read_xml(file, within)

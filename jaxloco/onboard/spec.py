@@ -175,7 +175,8 @@ def _set(instance: object, **values: object) -> None:
 
 def _components(value: object, size: int) -> tuple[str, ...]:
     items = _sequence("components", value, "names")
-    names = tuple(_name(f"components[{i}]", item) for i, item in enumerate(items))
+    short = r"[^\x00-\x1f]{1,100}"  # names of joints, in whatever signs the robot's maker has them
+    names = tuple(_text(f"components[{i}]", item, short) for i, item in enumerate(items))
     if names and (len(names) != size or len(set(names)) != size):
         raise _fail("components", f"no names or {size} different ones", names)
     return names

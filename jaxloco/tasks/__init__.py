@@ -14,6 +14,8 @@ TASKS = {
     "go2-velocity": "jaxloco.tasks.velocity:GO2",
     "anymal-c-velocity": "jaxloco.tasks.velocity:ANYMAL_C",
     "berkeley-humanoid-velocity": "jaxloco.tasks.velocity:BERKELEY_HUMANOID",
+    "g1-velocity": "jaxloco.tasks.velocity:UNITREE_G1",
+    "microduck-velocity": "jaxloco.tasks.velocity:MICRODUCK",
     "go1-rough": "jaxloco.tasks.velocity:GO1_ROUGH",
     "go2-rough": "jaxloco.tasks.velocity:GO2_ROUGH",
     "anymal-c-rough": "jaxloco.tasks.velocity:ANYMAL_C_ROUGH",

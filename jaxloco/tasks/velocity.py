@@ -426,12 +426,16 @@ def _check_speed(robot: Robot, task: Velocity) -> None:
 
     In the base frame a foot that stands at r moves by v + ω × r, so at √((v_x + ω |r_y|)² + (v_y + ω |r_x|)²) at most.
     A leg moves it no faster than its slowest joint turns, q̇, at the height h of the base: q̇ h. While it stands, half a
-    cycle of the gait of frequency f, the base turns by ω / 2f; beyond a quarter turn legs would cross: ω ≤ π f.
+    cycle of the gait of frequency f, the base turns by ω / 2f; beyond a quarter turn legs would cross: ω ≤ π f. Arms
+    may be slow.
     """
     forward, leftward, yaw_rate = task.max_velocity
     reach = np.abs(standing_feet(robot))
     needed = float(np.hypot(forward + yaw_rate * reach[:, 1], leftward + yaw_rate * reach[:, 0]).max())
-    slowest, height = min(robot.joints, key=lambda joint: joint.velocity_limit), standing_height(robot)
+    slowest, height = (
+        min(robot.leg_joints or robot.joints, key=lambda joint: joint.velocity_limit),
+        standing_height(robot),
+    )
     fastest = slowest.velocity_limit * height
     if needed > fastest:
         raise ConfigError(
@@ -494,23 +498,26 @@ ANYMAL_C = replace(
 )
 """ANYbotics ANYmal C. It is larger than a Go1 and steps slower; at 1.5 Hz it sways more, and follows less closely."""
 
+BIPED = Velocity(
+    recipe="berkeley-humanoid-velocity",
+    robot="berkeley_humanoid",
+    max_velocity=(0.8, 0.8, 0.8),
+    gait_frequency=2.0,
+    swing_height=0.08,
+    step_height=0.05,
+    loose_joints=("*HFE", "*KFE", "*FFE"),
+    history=4,
+    noise=0.5,
+    kick=0.25,
+    support=1.0,
+    grow=("kicks",),
+    grow_with="success",
+)
+"""Bipeds that are held upright at first; lengths are those of the Berkeley Humanoid."""
+
 BERKELEY_HUMANOID = replace(
     GO1,
-    task=Velocity(
-        recipe="berkeley-humanoid-velocity",
-        robot="berkeley_humanoid",
-        max_velocity=(0.8, 0.8, 0.8),
-        gait_frequency=2.0,
-        swing_height=0.08,
-        step_height=0.05,
-        loose_joints=("*HFE", "*KFE", "*FFE"),
-        history=4,
-        noise=0.5,
-        kick=0.25,
-        support=1.0,
-        grow=("kicks",),
-        grow_with="success",
-    ),
+    task=BIPED,
     algorithm=replace(
         LEARNING,
         # Joints that hardly matter, such as the soft ankles, would take a bonus for entropy and grow ever noisier.
@@ -524,6 +531,41 @@ BERKELEY_HUMANOID = replace(
     total_timesteps=10_000_000,
 )
 """Berkeley Humanoid."""
+
+UNITREE_G1 = replace(
+    BERKELEY_HUMANOID,
+    task=replace(
+        BIPED,
+        recipe="g1-velocity",
+        robot="unitree_g1",
+        gait_frequency=1.5,
+        swing_height=0.1,
+        step_height=0.08,
+        loose_joints=("*hip_pitch*", "*knee*", "*ankle_pitch*", "*shoulder_pitch*"),
+    ),
+)
+"""Unitree G1, with its arms. It is half as tall again as the Berkeley Humanoid and steps slower."""
+
+MICRODUCK = replace(
+    BERKELEY_HUMANOID,
+    task=replace(
+        BIPED,
+        recipe="microduck-velocity",
+        robot="microduck",
+        max_velocity=(0.3, 0.2, 0.8),
+        gait_frequency=2.5,
+        swing_height=0.02,
+        step_height=0.02,
+        tracking_sigma=0.2,
+        far_sigma=0.5,
+        loose_joints=("*hip_pitch", "*knee", "*ankle", "neck*", "head*"),
+        payload=(-0.05, 0.05),
+        com_shift=0.005,
+        kick=0.1,
+        initial_velocity=0.05,
+    ),
+)
+"""Microduck. It is a fifth as tall as a Go1, so all lengths and speeds are smaller."""
 
 ROUGH = Velocity(
     recipe="go1-rough",

@@ -1,0 +1,1 @@
+"""From a URDF or MJCF of any project to a robot folder."""

@@ -1,0 +1,125 @@
+"""What a model tells about its motors and its pose."""
+
+from collections.abc import Iterator
+
+import mujoco
+import numpy as np
+
+from jaxloco.doctor.xml_lines import Element
+from jaxloco.model_import.draft import MOVABLE, Motor, Notes, few
+
+_ON_JOINTS = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
+
+
+def motors_of(
+    root: Element, spec: mujoco.MjSpec, model: mujoco.MjModel, notes: Notes
+) -> tuple[dict[str, Motor], frozenset[str]]:
+    """Return what URDF limits, or MJCF actuators, tell about motors, at the joint: behind the actuator's gear.
+
+    Returns:
+        Motors by joint, and the joints that nothing drives in a model with actuators.
+    """
+    motors: dict[str, Motor] = {}
+    for joint in (child for child in root.children if child.tag == "joint"):
+        limit = joint.child("limit")
+        if limit is not None:
+            effort, velocity = sum(limit.numbers("effort")), sum(limit.numbers("velocity"))
+            motors[joint.attributes.get("name", "")] = Motor(None, None, effort or None, velocity or None)
+    for spec_joint in spec.joints:
+        own = Motor(torque_limit=_span(*spec_joint.actfrcrange))
+        motors[spec_joint.name] = _both(motors.get(spec_joint.name, Motor()), own)
+    driven = set()
+    for actuator, name, gear in _drives(model, notes):
+        motors[name] = _both(motors[name], _at_joint(model, actuator, gear))
+        driven.add(name)
+    movable = {joint.name for joint in spec.joints if joint.type in MOVABLE}
+    passive = frozenset(movable - driven if driven else ())
+    if passive:
+        notes.add(f"joints {few(sorted(passive))} have no actuator", "they stay passive")
+    return motors, passive
+
+
+def _drives(model: mujoco.MjModel, notes: Notes) -> Iterator[tuple[int, str, float]]:
+    """Yield each actuator with a joint that it drives, and its gear; one of a tendon drives all joints of that."""
+    direct, through, others = [], [], []
+    for actuator in range(model.nu):
+        kind, target = int(model.actuator_trntype[actuator]), int(model.actuator_trnid[actuator, 0])
+        name, gear = model.actuator(actuator).name or f"number {actuator + 1}", float(model.actuator_gear[actuator, 0])
+        if kind in _ON_JOINTS:
+            direct.append((actuator, model.joint(target).name, gear))
+        elif kind == int(mujoco.mjtTrn.mjTRN_TENDON):
+            through += [(actuator, name, joint, gear * arm) for joint, arm in _arms(model, target)]
+        else:
+            others.append(name)
+    yield from direct
+    moved = {joint for _, joint, _ in direct}
+    indirect = [(actuator, name, joint, gear) for actuator, name, joint, gear in through if joint not in moved]
+    for actuator, _, joint, gear in indirect:
+        yield actuator, joint, gear
+    if through:
+        done = f"instead, the joints {few(joint for _, _, joint, _ in indirect)} get motors of their own"
+        done = done if indirect else "they are left out: their joints have motors of their own"
+        notes.add(f"actuators {few(name for _, name, _, _ in through)} pull tendons", done, "warning")
+    if others:
+        notes.add(f"actuators {few(others)} drive no joint", "they are left out", "warning")
+
+
+def _arms(model: mujoco.MjModel, tendon: int) -> list[tuple[str, float]]:
+    """Return the joints of a tendon with its arms there, m/rad: coefficients, or moments in the first pose."""
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    dense = np.zeros((model.ntendon, model.nv))
+    mujoco.mju_sparse2dense(dense, data.ten_J, model.ten_J_rownnz, model.ten_J_rowadr, model.ten_J_colind)
+    found = []
+    for dof in np.flatnonzero(np.abs(dense[tendon]) > 1e-9):
+        joint = int(model.dof_jntid[dof])
+        if model.jnt_type[joint] in [int(kind) for kind in MOVABLE]:
+            found.append((model.joint(joint).name, float(dense[tendon, dof])))
+    return found
+
+
+def _both(one: Motor, other: Motor) -> Motor:
+    """Return what two that drive the same joint do together: gains add up, and the smallest limit counts."""
+
+    def total(a: float | None, b: float | None) -> float | None:
+        return b if a is None else a if b is None else a + b
+
+    def least(a: float | None, b: float | None) -> float | None:
+        return min((x for x in (a, b) if x is not None), default=None)
+
+    return Motor(
+        total(one.kp, other.kp),
+        total(one.kd, other.kd),
+        least(one.torque_limit, other.torque_limit),
+        least(one.velocity_limit, other.velocity_limit),
+    )
+
+
+def _at_joint(model: mujoco.MjModel, actuator: int, gear: float) -> Motor:
+    """Return what a compiled actuator gives a joint that it turns through a gear."""
+    gear, bias, gain = abs(gear), model.actuator_biasprm[actuator], model.actuator_gainprm[actuator, 0]
+    affine = model.actuator_biastype[actuator] == mujoco.mjtBias.mjBIAS_AFFINE
+    servo = affine and bias[1] != 0.0
+    forces = [_span(*model.actuator_forcerange[actuator])] if model.actuator_forcelimited[actuator] else []
+    muscle = model.actuator_gaintype[actuator] == mujoco.mjtGain.mjGAIN_MUSCLE
+    if model.actuator_ctrllimited[actuator] and not affine and not muscle:
+        forces.append(_span(*(gain * model.actuator_ctrlrange[actuator])))
+    limits = [force * gear for force in forces if force]
+    return Motor(
+        kp=float(abs(bias[1])) * gear**2 if servo else None,
+        kd=float(abs(bias[2])) * gear**2 if affine else None,
+        torque_limit=min(limits, default=None),
+    )
+
+
+def _span(lower: float, upper: float) -> float | None:
+    """Return what a range of forces allows both ways; None if it says nothing."""
+    ends = [abs(float(end)) for end in (lower, upper) if end != 0.0]
+    return min(ends) if ends else None
+
+
+def keyframe(spec: mujoco.MjSpec) -> np.ndarray | None:
+    """Return the positions of a keyframe named home or stand, else of the first: one for each of the source's own."""
+    keys = sorted(spec.keys, key=lambda key: key.name not in ("home", "stand"))
+    keys = [key for key in keys if len(key.qpos)]
+    return np.array(keys[0].qpos, float) if keys else None

@@ -1,0 +1,174 @@
+"""A URDF becomes an `MjSpec` with all its links, even if other tools read it more kindly than MuJoCo does."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+import mujoco
+
+from jaxloco.doctor.model_checks import MESHES, massless_ends, urdf_mesh
+from jaxloco.doctor.xml_lines import Element as Lines
+from jaxloco.doctor.xml_lines import xml_text
+from jaxloco.errors import RobotError
+from jaxloco.model_import.draft import Notes, few
+
+_ALL_LINKS = {"discardvisual": "false", "fusestatic": "false", "strippath": "false"}
+_OWN = ("balanceinertia", "boundmass", "boundinertia", "inertiafromgeom", "settotalmass")
+"""Attributes of a URDF's own <mujoco><compiler …/> that change the physics."""
+
+
+def urdf_spec(source: Path, root: Lines, notes: Notes) -> mujoco.MjSpec:
+    """Return a URDF as MuJoCo reads it, with all links, and the files of its meshes.
+
+    Args:
+        source: The file.
+        root: The same, as elements that know their lines.
+        notes: What was repaired is noted here.
+
+    Raises:
+        RobotError: It is not XML, or MuJoCo cannot read it.
+    """
+    try:
+        robot = ElementTree.fromstring(xml_text(source))
+    except ElementTree.ParseError as error:
+        raise RobotError(f"{source}, line {error.position[0]}: not valid XML: {error}") from error
+    compiler = _own_compiler(robot, notes)
+    files = _name_meshes(robot, source, compiler, notes)
+    _drop_flat_shapes(robot, notes)
+    _hold_empty_ends(robot, massless_ends(root), notes)
+    _drop_empty_inertias(robot, notes)
+    _drop_empty_roots(robot, notes)
+    own = {key: compiler[key] for key in _OWN if key in compiler}
+    SubElement(SubElement(robot, "mujoco"), "compiler", {**own, **_ALL_LINKS})
+    spec = mujoco.MjSpec.from_string(ElementTree.tostring(robot, encoding="unicode"))
+    for mesh in spec.meshes:  # whose volume says nothing: masses are the links'
+        mesh.file, mesh.inertia = str(files[mesh.file]), mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
+    return spec
+
+
+def _own_compiler(robot: Element, notes: Notes) -> dict[str, str]:
+    """Take the URDF's own <mujoco> elements away; return the attributes of their <compiler>."""
+    compiler: dict[str, str] = {}
+    for element in robot.findall("mujoco"):
+        for inner in element.iter("compiler"):
+            compiler |= inner.attrib
+        robot.remove(element)
+    for key in _OWN:
+        if key in compiler:
+            notes.add(f'the file\'s own <compiler {key}="{compiler[key]}"> changes masses', "followed")
+    return compiler
+
+
+def _shapes(robot: Element) -> Iterator[tuple[Element, Element, Element]]:
+    """Yield each <visual> and <collision> with its link and its shape."""
+    for link in robot.findall("link"):
+        for shape in [*link.findall("visual"), *link.findall("collision")]:
+            geometry = shape.find("geometry")
+            if geometry is not None and len(geometry):
+                yield link, shape, geometry[0]
+
+
+def _name_meshes(robot: Element, source: Path, compiler: dict[str, str], notes: Notes) -> dict[str, Path]:
+    """Give each mesh file a name of its own; leave out those that are not there, or that MuJoCo cannot read."""
+    names: dict[Path, str] = {}
+    lost: dict[tuple[bool, bool], list[str]] = defaultdict(list)
+    for link, shape, mesh in _shapes(robot):
+        if mesh.tag != "mesh":
+            continue
+        file = urdf_mesh(source, mesh.get("filename", ""), compiler)
+        there = file.is_file()
+        if there and file.suffix.lower() in MESHES:
+            names.setdefault(file, f"{len(names)}_{file.name}")
+            mesh.set("filename", names[file])
+            continue
+        link.remove(shape)
+        touches = shape.tag == "collision"
+        lost[touches, there].append(file.name if there else mesh.get("filename", ""))
+        if touches:
+            notes.bare[link.get("name", "")] = file.name
+    for (touches, there), files in lost.items():
+        what = f"MuJoCo cannot read {few(files)}" if there else f"there is no file {few(files)}"
+        done = "their links lose these shapes; convert the files to .obj" if there else "put them there, or go without"
+        if touches:
+            notes.add(f"{what}, shapes that touch", f"left out: {done}", "warning")
+        else:
+            notes.add(what, "left out: only drawing needs them", "note" if there else "warning")
+    return {name: file.resolve() for file, name in names.items()}
+
+
+def _drop_flat_shapes(robot: Element, notes: Notes) -> None:
+    """Leave out shapes of no size: they cannot be seen or touched."""
+    flat = []
+    for link, shape, form in _shapes(robot):
+        sizes = [number for key in ("size", "radius", "length") for number in form.get(key, "").split()]
+        if form.tag != "mesh" and sizes and any(_zero(number) for number in sizes):
+            link.remove(shape)
+            flat.append(link.get("name", ""))
+    if flat:
+        notes.add(f"links {few(flat)} have shapes of size 0", "they are left out")
+
+
+def _zero(number: str) -> bool:
+    try:
+        return float(number) == 0.0
+    except ValueError:
+        return False
+
+
+def _ends(robot: Element) -> list[tuple[Element, str, str]]:
+    """Return each joint with its parent's and its child's name."""
+    found = []
+    for joint in robot.findall("joint"):
+        parent, child = joint.find("parent"), joint.find("child")
+        if parent is not None and child is not None:
+            found.append((joint, parent.get("link", ""), child.get("link", "")))
+    return found
+
+
+def _hold_empty_ends(robot: Element, still: set[str], notes: Notes) -> None:
+    """Fix the joints that move nothing that has a mass."""
+    held = []
+    for joint, _, child in _ends(robot):
+        if child in still and joint.get("type") != "fixed":
+            joint.set("type", "fixed")
+            for mimic in joint.findall("mimic"):
+                joint.remove(mimic)
+            held.append(joint.get("name", ""))
+    for joint in robot.findall("joint"):
+        for mimic in joint.findall("mimic"):
+            if mimic.get("joint") in held:
+                joint.remove(mimic)
+    if held:
+        notes.add(f"joints {few(held)} move links without a mass", "they are held where they are", "warning")
+
+
+def _drop_empty_inertias(robot: Element, notes: Notes) -> None:
+    """Take the <inertial> with a mass of 0 from links: they are but frames on what they are fixed to."""
+    empty = []
+    for link in robot.findall("link"):
+        inertial = link.find("inertial")
+        mass = None if inertial is None else inertial.find("mass")
+        if inertial is not None and mass is not None and _zero(mass.get("value", "")):
+            link.remove(inertial)
+            empty.append(link.get("name", ""))
+    if empty:
+        notes.add(f"links {few(empty)} have a mass of 0", "they are frames of the links that they are fixed to")
+
+
+def _drop_empty_roots(robot: Element, notes: Notes) -> None:
+    """Drop root links that are but a name, or a picture, for the only link that is fixed to them."""
+    while True:
+        joints = _ends(robot)
+        held = {child for _, _, child in joints}
+        roots = [link for link in robot.findall("link") if link.get("name") not in held]
+        if len(roots) != 1 or any(roots[0].find(tag) is not None for tag in ("inertial", "collision")):
+            return
+        name = roots[0].get("name", "")
+        below = [(joint, child) for joint, parent, child in joints if parent == name]
+        if len(below) != 1 or below[0][0].get("type") != "fixed":
+            return
+        robot.remove(roots[0])
+        robot.remove(below[0][0])
+        notes.add(f"link {name!r} has neither mass nor collision shape", f"the base is {below[0][1]!r}, fixed to it")
