@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -23,6 +24,7 @@ from jaxloco.envs import batch
 from jaxloco.envs.curriculum import Curriculum
 from jaxloco.envs.interface import ANY_ENGINE
 from jaxloco.errors import ConfigError
+from jaxloco.export import versions
 from jaxloco.interop import foreign
 from jaxloco.interop.foreign import BraxTask, ForeignEnv, ForeignSpec, PlaygroundTask
 from jaxloco.onboard import Policy
@@ -117,6 +119,37 @@ def test_a_foreign_simulation_that_breaks_down_ends_the_episode_with_finite_numb
     assert float(state.reward) == 0.0 and not state.observation["critic"].any()
 
 
+def faulty(**parts: Any) -> Any:
+    """The walk with attributes or methods of its own."""
+    return type("Faulty", (Walk,), parts)()
+
+
+def typo(self: Any, *arguments: Any) -> Any:
+    return jnp.clip(jnp.zeros(1), lower=0.0)  # this very line is named
+
+
+def test_an_error_in_the_environment_s_own_code_is_one_line_with_its_place():
+    place = rf"\({re.escape(__file__)}, line {typo.__code__.co_firstlineno + 1}\)"
+    wanted = rf"^playground:Faulty: its own code fails {place}: TypeError: .*'lower'\. Mend it there, or"
+    with pytest.raises(ConfigError, match=wanted) as told:
+        ForeignEnv(faulty(reset=typo), "playground:Faulty", 10)
+    assert "\n" not in str(told.value)
+    env = ForeignEnv(faulty(step=typo), "playground:Faulty", 10)
+    with pytest.raises(ConfigError, match=wanted):
+        jax.jit(env.step)(env.reset(jax.random.PRNGKey(0)), jnp.zeros(1))
+    with pytest.raises(ConfigError, match=r"playground:Faulty: its own code fails.*float"):
+        ForeignEnv(faulty(dt=None), "playground:Faulty", 10)
+
+    def forgetful(self: Any, state: Any, action: jax.Array) -> Any:
+        return Walk.step(self, state, action).replace(metrics={})
+
+    env = ForeignEnv(faulty(step=forgetful), "playground:Faulty", 10)
+    with pytest.raises(ConfigError, match="playground:Faulty: its step gives a state of other parts than its reset"):
+        env.step(env.reset(jax.random.PRNGKey(0)), jnp.zeros(1))
+    with pytest.raises(ConfigError, match=r"playground:Faulty: its own code fails.*ZeroDivisionError"):
+        ForeignSpec(lambda: 1 // 0, "playground:Faulty", 20, "state", "privileged_state").build()
+
+
 @pytest.mark.slow
 def test_a_foreign_environment_with_a_privileged_critic_is_learned_and_exported(tmp_path):
     """The best policy walks to zero, so the return per step must come near it, and the bundle must be that policy."""
@@ -178,6 +211,8 @@ def test_foreign_tasks_have_recipes_and_mistakes_name_the_closest():
         recipe("brax:halfcheeta").task.spec().build()
     with pytest.raises(ConfigError, match=r"unknown Brax environment 'fast'"):
         recipe("brax:fast").task.spec().build()
+    with pytest.raises(ConfigError, match=r"^brax:swimmer has no backend mjx: write --task.backend generalized$"):
+        recipe("brax:swimmer").task.spec().build()
     with pytest.raises(ConfigError, match=r"unknown Brax backend 'mj'"):
         replace(recipe("brax:ant").task, backend="mj").spec()
 
@@ -198,8 +233,8 @@ def test_one_s_own_environment_need_not_take_brax_s_backend():
         recipe("brax:walk").task.spec().build()
 
 
-def test_one_s_own_environment_of_playground_is_found(monkeypatch):
-    """Playground's registry keeps the names from when it was imported; its suites know those registered later."""
+def playground(monkeypatch: Any, load: Any = lambda name, config: Walk(), tuned: dict[str, Any] | None = None) -> None:
+    """Put a package with Playground's interface in its place; its only environment is the walk."""
     suite, empty = SimpleNamespace(ALL_ENVS=("Walk",)), SimpleNamespace(ALL_ENVS=())
     registry = SimpleNamespace(
         dm_control_suite=suite,
@@ -207,9 +242,62 @@ def test_one_s_own_environment_of_playground_is_found(monkeypatch):
         manipulation=empty,
         ALL_ENVS=(),
         get_default_config=lambda name: {},
-        load=lambda name, config: Walk(),
+        load=load,
     )
     monkeypatch.setitem(sys.modules, "mujoco_playground", SimpleNamespace(registry=registry))
+    if tuned is not None:
+        params = SimpleNamespace(brax_ppo_config=lambda name: tuned)
+        monkeypatch.setitem(sys.modules, "mujoco_playground.config.dm_control_suite_params", params)
+
+
+def test_what_playground_has_tuned_is_the_recipe(monkeypatch):
+    widths = {"policy_hidden_layer_sizes": (32, 16), "value_hidden_layer_sizes": (64,), "policy_obs_key": "state"}
+    theirs = {"discounting": 0.995, "entropy_cost": 0.01, "learning_rate": 1e-3, "reward_scaling": 10.0}
+    playground(monkeypatch, tuned={**theirs, "num_envs": 2048, "clipping_epsilon": None, "network_factory": widths})
+    config = recipe("playground:Walk")
+    wanted = replace(foreign.RECIPE.ppo, gamma=0.995, ent_coef=0.01, learning_rate=1e-3, reward_scale=1.0)
+    assert config.ppo == wanted and config.n_envs == foreign.RECIPE.n_envs
+    assert (config.network.net_arch_pi, config.network.net_arch_vf) == ((32, 16), (64,))
+    assert config.network.activation_fn == foreign.RECIPE.network.activation_fn
+    playground(monkeypatch, tuned={**theirs, "reward_scaling": 0.1, "max_grad_norm": 3.0, "clipping_epsilon": 0.3})
+    ppo = recipe("playground:Walk").ppo
+    assert (ppo.reward_scale, ppo.max_grad_norm, ppo.clip_range) == (0.1, 3.0, 0.3)
+    assert recipe("playground:Other") == replace(foreign.RECIPE, task=PlaygroundTask("Other"))
+    playground(monkeypatch, tuned=None)
+    monkeypatch.delitem(sys.modules, "mujoco_playground.config.dm_control_suite_params")
+    assert recipe("playground:Walk") == replace(foreign.RECIPE, task=PlaygroundTask("Walk"))
+
+
+@pytest.mark.parametrize(
+    "error", [subprocess.CalledProcessError(128, ["git", "clone"]), FileNotFoundError(2, "", "git")]
+)
+def test_models_that_playground_cannot_fetch_are_one_line(monkeypatch, error):
+    def load(name: str, config: Any) -> Any:
+        raise error
+
+    playground(monkeypatch, load)
+    with pytest.raises(ConfigError, match=r"^playground:Walk needs the models of mujoco_menagerie.*put a clone at "):
+        recipe("playground:Walk").task.spec().build()
+
+
+def test_what_playground_itself_lacks_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco_playground", None)
+    with pytest.raises(ConfigError, match=r"MuJoCo Playground is not installed: pip install playground"):
+        recipe("playground:Walk").task.spec().build()
+    lacking = mock.Mock(side_effect=ModuleNotFoundError("No module named 'lxml'", name="lxml"))
+    monkeypatch.setattr(foreign.importlib, "import_module", lacking)
+    with pytest.raises(ConfigError, match="MuJoCo Playground lacks the package lxml"):
+        recipe("playground:Walk").task.spec().build()
+
+
+def test_the_version_of_a_foreign_package_is_in_the_provenance():
+    assert versions("brax:ant")["brax"] == metadata.version("brax")
+    assert versions("cartpole") == versions() and "brax" not in versions()
+
+
+def test_one_s_own_environment_of_playground_is_found(monkeypatch):
+    """Playground's registry keeps the names from when it was imported; its suites know those registered later."""
+    playground(monkeypatch)
     assert recipe("playground:Walk").task.spec().build().max_steps == 1000
     with pytest.raises(ConfigError, match=r"'Wolk'; did you mean 'Walk'\?.*must first be registered"):
         recipe("playground:Wolk").task.spec().build()
