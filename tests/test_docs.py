@@ -167,11 +167,13 @@ def test_an_environment_of_one_s_own_is_trained_and_evaluated_by_the_script_that
     assert json.loads(capsys.readouterr().out)["episodes"] == 4
 
 
-def test_readme_sets_up_and_tests_with_one_block():
+@pytest.mark.parametrize(("mark", "last"), [("ci:test", "pytest -n 2"), ("test: parse", "python train.py")])
+def test_readme_sets_up_and_tests_or_trains_with_one_line(mark, last):
     readme = text_of(ROOT / "README.md")
-    block = readme.partition("<!-- ci:test -->\n```bash\n")[2].partition("```")[0]
-    assert block.splitlines()[-1] == "pytest -n 2"  # all tests, not only the quick ones
-    assert ".venv" in block
+    block = readme.partition(f"<!-- {mark} -->\n```bash\n")[2].partition("```")[0]
+    (line,) = block.splitlines()
+    assert line.split(" && ")[-1] == last  # all tests, not only the quick ones
+    assert ".venv" in line
 
 
 def test_pictures_of_the_readme_are_small():
