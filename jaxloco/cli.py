@@ -238,7 +238,9 @@ def _train(
         raise JaxlocoError(
             f"--seeds {config.seeds} --distributed: several seeds train on one host; start one run per seed"
         )
-    hosts.check_same({"options": plain_config(config), "packages": versions(), "resume": bool(own.resume)})
+    hosts.check_same(
+        {"options": plain_config(config), "packages": versions(config.task.name), "resume": bool(own.resume)}
+    )
     if folder is None:
         make = partial(RunFolder.at, own.out) if own.out else partial(RunFolder.create, name=own.name)
         folder = hosts.on_first("run folder made", make)

@@ -4,6 +4,7 @@ The golden answers come from the environment's own code (observer, network, acti
 verifies is the policy that was trained.
 """
 
+import contextlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -56,7 +57,7 @@ def export(
         BundleError: The bundle would not be valid.
     """
     learner = jax.device_get(learner)
-    facts = {**provenance, "robot": env.robot_facts(), "versions": versions()}
+    facts = {**provenance, "robot": env.robot_facts(), "versions": versions(task)}
     spec = policy_spec(env, agent, task, facts)
     arrays = {}
     for index, (kernel, bias) in enumerate(actor_layers(learner.params)):
@@ -76,10 +77,15 @@ def export(
 _standard_deviation = jax.jit(standard_deviation)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide what a policy is."""
+def versions(task: str = "") -> dict[str, str]:
+    """Return the versions of the packages that decide what a policy is; for "brax:ant", Brax's too."""
     names = ("jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
-    return {"jaxloco": jaxloco.__version__, **{name: metadata.version(name) for name in names}}
+    found = {"jaxloco": jaxloco.__version__, **{name: metadata.version(name) for name in names}}
+    package, colon, _ = task.partition(":")
+    if colon:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[str, Any]) -> PolicySpec:

@@ -229,8 +229,13 @@ def write_upkie_bundle(folder: Path, spec: PolicySpec | None = None, widths: tup
     return write_bundle(folder, spec, arrays, make_golden(spec, arrays))
 
 
-def write_linear_bundle(folder: Path, robot: str = "upkie") -> Path:
-    """Write the upkie package's example gains as a network of one layer: 10 pitch + 1 p + 0.1 v [m/s]."""
+def write_linear_bundle(folder: Path, robot: str = "upkie", outputs: tuple[OutputSpec, ...] | None = None) -> Path:
+    """Write the upkie package's example gains as a network of one layer: 10 pitch + 1 p + 0.1 v [m/s].
+
+    With outputs for the two wheels they are velocities of these, of 0.05 m radius, the right one's mirrored.
+    """
+    outputs = outputs or (OutputSpec("ground_velocity_target", "m/s", 1, -3.0, 3.0, 0.0),)
+    scale = (3.0,) if outputs[0].size == 1 else (60.0, -60.0)
     spec = PolicySpec(
         robot=robot,
         task="upkie-balance",
@@ -242,9 +247,9 @@ def write_linear_bundle(folder: Path, robot: str = "upkie") -> Path:
             InputSpec("ground_velocity", "m/s"),
         ),
         network=NetworkSpec((LayerSpec("kernel", "bias"),)),
-        pipeline=(Scale((3.0,)),),
-        outputs=(OutputSpec("ground_velocity_target", "m/s", 1, -3.0, 3.0, 0.0),),
+        pipeline=(Scale(scale),),
+        outputs=outputs,
     )
     kernel = np.array([[10.0], [1.0], [0.0], [0.1]], np.float32) / np.float32(3.0)
-    arrays = {"kernel": kernel, "bias": np.zeros(1, np.float32)}
+    arrays = {"kernel": np.repeat(kernel, len(scale), axis=1), "bias": np.zeros(len(scale), np.float32)}
     return write_bundle(folder, spec, arrays, make_golden(spec, arrays))

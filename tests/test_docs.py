@@ -128,6 +128,27 @@ def test_the_example_task_works(monkeypatch):
     assert recipe.task.name == "stand"
 
 
+@pytest.mark.slow
+def test_the_example_task_stands(monkeypatch, tmp_path):
+    """As the page trains it, and in every episode of the evaluation."""
+    import jax
+
+    page = text_of(ROOT / "docs" / "environments.md")
+    example = re.search(r"<!-- test: task -->\n```python\n(.*?)```", page, re.DOTALL)
+    line = re.search(r"^\$ python stand\.py (train .*)$", page, re.MULTILINE)
+    assert example and line
+    (tmp_path / "stand.py").write_text(example[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("jaxloco.tasks.TASKS", {**TASKS, "stand": "stand"})
+    precision = jax.config.jax_default_matmul_precision
+    try:
+        assert cli.main([*line[1].split(), "--video-seconds", "0", "--quiet", "--out", "run"]) == 0
+    finally:
+        jax.config.update("jax_default_matmul_precision", precision)
+    evaluation = json.loads((tmp_path / "run" / "summary.json").read_text())["evaluation"]
+    assert evaluation["survived"] == 1.0 and evaluation["rms"]["ground_position"] < 1.0
+
+
 @pytest.fixture
 def own_environment(monkeypatch) -> dict[str, Any]:
     """The example of an environment of one's own, registered for this test."""
@@ -167,11 +188,13 @@ def test_an_environment_of_one_s_own_is_trained_and_evaluated_by_the_script_that
     assert json.loads(capsys.readouterr().out)["episodes"] == 4
 
 
-def test_readme_sets_up_and_tests_with_one_block():
+@pytest.mark.parametrize(("mark", "last"), [("ci:test", "pytest -n 2"), ("test: parse", "python train.py")])
+def test_readme_sets_up_and_tests_or_trains_with_one_line(mark, last):
     readme = text_of(ROOT / "README.md")
-    block = readme.partition("<!-- ci:test -->\n```bash\n")[2].partition("```")[0]
-    assert block.splitlines()[-1] == "pytest -n 2"  # all tests, not only the quick ones
-    assert ".venv" in block
+    block = readme.partition(f"<!-- {mark} -->\n```bash\n")[2].partition("```")[0]
+    (line,) = block.splitlines()
+    assert line.split(" && ")[-1] == last  # all tests, not only the quick ones
+    assert ".venv" in line
 
 
 def test_pictures_of_the_readme_are_small():

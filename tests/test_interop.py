@@ -1,9 +1,14 @@
 """Our tasks elsewhere, and other packages' environments here: the same numbers on both sides."""
 
 import math
+import os
+import re
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -19,9 +24,11 @@ from jaxloco.envs import batch
 from jaxloco.envs.curriculum import Curriculum
 from jaxloco.envs.interface import ANY_ENGINE
 from jaxloco.errors import ConfigError
+from jaxloco.export import versions
 from jaxloco.interop import foreign
 from jaxloco.interop.foreign import BraxTask, ForeignEnv, ForeignSpec, PlaygroundTask
 from jaxloco.onboard import Policy
+from jaxloco.robot import robots_dir
 from jaxloco.tasks import TASKS, recipe
 from jaxloco.training import loop, trainer
 from jaxloco.training.config import TrainConfig
@@ -29,6 +36,8 @@ from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder
 
 gymnasium = pytest.importorskip("gymnasium")
+from gymnasium.vector import AutoresetMode  # noqa: E402
+
 from jaxloco.interop import gymnasium as ours  # noqa: E402  (registers the tasks)
 
 SHORT = replace(recipe("cartpole").task, episode_seconds=0.1)  # five steps
@@ -110,6 +119,37 @@ def test_a_foreign_simulation_that_breaks_down_ends_the_episode_with_finite_numb
     assert float(state.reward) == 0.0 and not state.observation["critic"].any()
 
 
+def faulty(**parts: Any) -> Any:
+    """The walk with attributes or methods of its own."""
+    return type("Faulty", (Walk,), parts)()
+
+
+def typo(self: Any, *arguments: Any) -> Any:
+    return jnp.clip(jnp.zeros(1), lower=0.0)  # this very line is named
+
+
+def test_an_error_in_the_environment_s_own_code_is_one_line_with_its_place():
+    place = rf"\({re.escape(__file__)}, line {typo.__code__.co_firstlineno + 1}\)"
+    wanted = rf"^playground:Faulty: its own code fails {place}: TypeError: .*'lower'\. Mend it there, or"
+    with pytest.raises(ConfigError, match=wanted) as told:
+        ForeignEnv(faulty(reset=typo), "playground:Faulty", 10)
+    assert "\n" not in str(told.value)
+    env = ForeignEnv(faulty(step=typo), "playground:Faulty", 10)
+    with pytest.raises(ConfigError, match=wanted):
+        jax.jit(env.step)(env.reset(jax.random.PRNGKey(0)), jnp.zeros(1))
+    with pytest.raises(ConfigError, match=r"playground:Faulty: its own code fails.*float"):
+        ForeignEnv(faulty(dt=None), "playground:Faulty", 10)
+
+    def forgetful(self: Any, state: Any, action: jax.Array) -> Any:
+        return Walk.step(self, state, action).replace(metrics={})
+
+    env = ForeignEnv(faulty(step=forgetful), "playground:Faulty", 10)
+    with pytest.raises(ConfigError, match="playground:Faulty: its step gives a state of other parts than its reset"):
+        env.step(env.reset(jax.random.PRNGKey(0)), jnp.zeros(1))
+    with pytest.raises(ConfigError, match=r"playground:Faulty: its own code fails.*ZeroDivisionError"):
+        ForeignSpec(lambda: 1 // 0, "playground:Faulty", 20, "state", "privileged_state").build()
+
+
 @pytest.mark.slow
 def test_a_foreign_environment_with_a_privileged_critic_is_learned_and_exported(tmp_path):
     """The best policy walks to zero, so the return per step must come near it, and the bundle must be that policy."""
@@ -171,6 +211,8 @@ def test_foreign_tasks_have_recipes_and_mistakes_name_the_closest():
         recipe("brax:halfcheeta").task.spec().build()
     with pytest.raises(ConfigError, match=r"unknown Brax environment 'fast'"):
         recipe("brax:fast").task.spec().build()
+    with pytest.raises(ConfigError, match=r"^brax:swimmer has no backend mjx: write --task.backend generalized$"):
+        recipe("brax:swimmer").task.spec().build()
     with pytest.raises(ConfigError, match=r"unknown Brax backend 'mj'"):
         replace(recipe("brax:ant").task, backend="mj").spec()
 
@@ -191,8 +233,8 @@ def test_one_s_own_environment_need_not_take_brax_s_backend():
         recipe("brax:walk").task.spec().build()
 
 
-def test_one_s_own_environment_of_playground_is_found(monkeypatch):
-    """Playground's registry keeps the names from when it was imported; its suites know those registered later."""
+def playground(monkeypatch: Any, load: Any = lambda name, config: Walk(), tuned: dict[str, Any] | None = None) -> None:
+    """Put a package with Playground's interface in its place; its only environment is the walk."""
     suite, empty = SimpleNamespace(ALL_ENVS=("Walk",)), SimpleNamespace(ALL_ENVS=())
     registry = SimpleNamespace(
         dm_control_suite=suite,
@@ -200,9 +242,62 @@ def test_one_s_own_environment_of_playground_is_found(monkeypatch):
         manipulation=empty,
         ALL_ENVS=(),
         get_default_config=lambda name: {},
-        load=lambda name, config: Walk(),
+        load=load,
     )
     monkeypatch.setitem(sys.modules, "mujoco_playground", SimpleNamespace(registry=registry))
+    if tuned is not None:
+        params = SimpleNamespace(brax_ppo_config=lambda name: tuned)
+        monkeypatch.setitem(sys.modules, "mujoco_playground.config.dm_control_suite_params", params)
+
+
+def test_what_playground_has_tuned_is_the_recipe(monkeypatch):
+    widths = {"policy_hidden_layer_sizes": (32, 16), "value_hidden_layer_sizes": (64,), "policy_obs_key": "state"}
+    theirs = {"discounting": 0.995, "entropy_cost": 0.01, "learning_rate": 1e-3, "reward_scaling": 10.0}
+    playground(monkeypatch, tuned={**theirs, "num_envs": 2048, "clipping_epsilon": None, "network_factory": widths})
+    config = recipe("playground:Walk")
+    wanted = replace(foreign.RECIPE.ppo, gamma=0.995, ent_coef=0.01, learning_rate=1e-3, reward_scale=1.0)
+    assert config.ppo == wanted and config.n_envs == foreign.RECIPE.n_envs
+    assert (config.network.net_arch_pi, config.network.net_arch_vf) == ((32, 16), (64,))
+    assert config.network.activation_fn == foreign.RECIPE.network.activation_fn
+    playground(monkeypatch, tuned={**theirs, "reward_scaling": 0.1, "max_grad_norm": 3.0, "clipping_epsilon": 0.3})
+    ppo = recipe("playground:Walk").ppo
+    assert (ppo.reward_scale, ppo.max_grad_norm, ppo.clip_range) == (0.1, 3.0, 0.3)
+    assert recipe("playground:Other") == replace(foreign.RECIPE, task=PlaygroundTask("Other"))
+    playground(monkeypatch, tuned=None)
+    monkeypatch.delitem(sys.modules, "mujoco_playground.config.dm_control_suite_params")
+    assert recipe("playground:Walk") == replace(foreign.RECIPE, task=PlaygroundTask("Walk"))
+
+
+@pytest.mark.parametrize(
+    "error", [subprocess.CalledProcessError(128, ["git", "clone"]), FileNotFoundError(2, "", "git")]
+)
+def test_models_that_playground_cannot_fetch_are_one_line(monkeypatch, error):
+    def load(name: str, config: Any) -> Any:
+        raise error
+
+    playground(monkeypatch, load)
+    with pytest.raises(ConfigError, match=r"^playground:Walk needs the models of mujoco_menagerie.*put a clone at "):
+        recipe("playground:Walk").task.spec().build()
+
+
+def test_what_playground_itself_lacks_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco_playground", None)
+    with pytest.raises(ConfigError, match=r"MuJoCo Playground is not installed: pip install playground"):
+        recipe("playground:Walk").task.spec().build()
+    lacking = mock.Mock(side_effect=ModuleNotFoundError("No module named 'lxml'", name="lxml"))
+    monkeypatch.setattr(foreign.importlib, "import_module", lacking)
+    with pytest.raises(ConfigError, match="MuJoCo Playground lacks the package lxml"):
+        recipe("playground:Walk").task.spec().build()
+
+
+def test_the_version_of_a_foreign_package_is_in_the_provenance():
+    assert versions("brax:ant")["brax"] == metadata.version("brax")
+    assert versions("cartpole") == versions() and "brax" not in versions()
+
+
+def test_one_s_own_environment_of_playground_is_found(monkeypatch):
+    """Playground's registry keeps the names from when it was imported; its suites know those registered later."""
+    playground(monkeypatch)
     assert recipe("playground:Walk").task.spec().build().max_steps == 1000
     with pytest.raises(ConfigError, match=r"'Wolk'; did you mean 'Walk'\?.*must first be registered"):
         recipe("playground:Wolk").task.spec().build()
@@ -350,7 +445,7 @@ def test_one_robot_in_gymnasium_ends_as_the_task_says():
 @pytest.mark.slow
 def test_a_vector_environment_keeps_the_final_observation_and_begins_anew_in_the_same_step():
     env = ours.GymVectorEnv(3, env=short_env())
-    assert env.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.SAME_STEP
+    assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     env.reset(seed=0)
     for _ in range(4):
         *_, infos = env.step(np.zeros((3, 1)))
@@ -380,8 +475,161 @@ def test_a_vector_environment_made_by_gymnasium_has_its_spaces():
     with pytest.raises(ConfigError, match=r"an action of shape \(2,\): the action space has \(\d+, 1\)"):
         env.step(np.zeros(2, np.float32))
     np.testing.assert_array_equal(env.reset(seed=1)[0], observation)
-    with pytest.raises(ConfigError, match="all robots are reset"):
-        env.reset(options={"reset_mask": np.array([True, False])})
+    assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP  # as of all that Gymnasium makes
+    assert env.spec.max_episode_steps == env.env.max_steps == 200
+
+
+def test_a_mask_says_which_robots_begin_anew():
+    env = ours.GymVectorEnv(3, env=short_env())
+    first, _ = env.reset(seed=[1, 2, 3], options={"reset_mask": np.array([True, False, False])})
+    moved = env.step(np.zeros((3, 1)))[0]
+    mask = np.array([False, True, False])
+    begun, _ = env.reset(seed=[5, 2, 5], options={"reset_mask": mask})
+    np.testing.assert_array_equal(begun, np.where(mask[:, None], first, moved))
+    ends = [env.step(np.zeros((3, 1)))[3].tolist() for _ in range(5)]
+    assert ends[3:] == [[True, False, True], [False, True, False]]
+    for wrong in (np.zeros(3, bool), np.ones(2, bool), np.ones(3), "all"):
+        with pytest.raises(ConfigError, match=r"reset_mask: expected .* of bool of shape \(3,\) with a True, found"):
+            env.reset(options={"reset_mask": wrong})
+    with pytest.raises(ConfigError, match="unknown option of reset 'reset_mas'; did you mean 'reset_mask'"):
+        env.reset(options={"reset_mas": mask})
+
+
+def test_in_the_next_step_mode_the_final_observation_comes_first_and_then_a_step_without_action():
+    same = ours.GymVectorEnv(2, env=short_env())
+    later = ours.GymVectorEnv(2, env=short_env(), autoreset_mode="NextStep")
+    for env in (same, later):
+        env.reset(seed=0)
+    actions = [np.full((2, 1), 0.1 * number) for number in range(5)]
+    *_, (begun, _, _, _, infos) = [same.step(action) for action in actions]
+    *_, (final, reward, terminated, truncated, told) = [later.step(action) for action in actions]
+    np.testing.assert_allclose(final, np.stack(infos["final_obs"].tolist()), atol=1e-6)
+    assert truncated.all() and not terminated.any() and reward.tolist() == [1.0, 1.0]
+    assert told["final_info"]["length"].tolist() == [5, 5] and "final_obs" not in told
+    observation, reward, terminated, truncated, told = later.step(np.ones((2, 1)))
+    np.testing.assert_allclose(observation, begun, atol=1e-6)
+    assert not (reward.any() or terminated.any() or truncated.any() or told)
+    np.testing.assert_allclose(later.step(actions[0])[0], same.step(actions[0])[0], atol=1e-6)
+
+
+def test_without_autoreset_a_robot_whose_episode_is_over_takes_no_step():
+    env = ours.GymVectorEnv(2, env=short_env(), autoreset_mode=AutoresetMode.DISABLED)
+    env.reset(seed=0)
+    env.step(np.zeros((2, 1)))
+    env.reset(options={"reset_mask": np.array([True, False])})
+    over = [env.step(np.zeros((2, 1)))[3] for _ in range(4)][-1]
+    assert over.tolist() == [False, True]
+    with pytest.raises(ConfigError, match=r"the end of the episode of robot 1: begin anew with reset.*reset_mask"):
+        env.step(np.zeros((2, 1)))
+    env.reset(options={"reset_mask": over})
+    assert env.step(np.zeros((2, 1)))[3].tolist() == [True, False]
+    with pytest.raises(ConfigError, match="autoreset_mode 'next': must be one of 'NextStep', 'SameStep', 'Disabled'"):
+        ours.GymVectorEnv(2, env=short_env(), autoreset_mode="next")
+
+
+def test_gymnasium_s_vector_wrappers_take_our_environments():
+    from gymnasium.wrappers.vector import DtypeObservation, FlattenObservation, NormalizeObservation
+
+    env = gymnasium.make_vec(ours.env_id("cartpole"), num_envs=2, physics="native", privileged=True)
+    doubled = DtypeObservation(FlattenObservation(env), np.float64)
+    assert doubled.reset(seed=0)[0].dtype == np.float64
+    flat = NormalizeObservation(doubled)
+    flat.reset(seed=0)
+    observation = [flat.step(np.zeros((2, 1), np.float32))[0] for _ in range(30)][-1]
+    assert observation.shape == (2, 4)
+    assert np.isfinite(observation).all() and np.abs(observation).max() < 10.0
+
+
+def same_pictures(some: Any, others: Any) -> bool:
+    """Software OpenGL's threads round a few pixels of an edge differently each time."""
+    return bool((np.asarray(some) != np.asarray(others)).mean() < 1e-4)
+
+
+@pytest.mark.slow
+def test_a_vector_environment_shows_each_robot_and_one_renderer_is_kept():
+    env = gymnasium.make_vec(ours.env_id("cartpole"), num_envs=2, physics="native", render_mode="rgb_array")
+    assert env.render() is None and env.metadata["render_fps"] == 50
+    env.reset(seed=0)
+    left, right = env.render()
+    assert left.shape == (360, 640, 3) and (left != right).any()
+    kept = env._pictures._renderer._screen
+    again = env.call("render")
+    assert env._pictures._renderer._screen is kept
+    assert same_pictures(again, (left, right))
+    alone = ours.GymEnv("cartpole", "native", render_mode="rgb_array")
+    alone.reset(seed=0)
+    alone.render()
+    assert same_pictures(env.render(), again)  # with another context open
+    alone.close()
+    env.close()
+    assert env._pictures._renderer._screen is None
+    with pytest.raises(ConfigError, match="render_mode 'human': must be 'rgb_array' or None"):
+        ours.GymVectorEnv(2, env=short_env(), render_mode="human")
+
+
+def test_what_robots_share_is_answered_for_each_and_cannot_be_set():
+    env = ours.GymVectorEnv(2, env=short_env())
+    assert env.get_attr("dt") == env.call("dt") == (0.02, 0.02) and env.call("num_envs") == (2, 2)
+    assert env.call("render") == (None, None)
+    with pytest.raises(ConfigError, match="reset cannot be called robot by robot"):
+        env.call("reset")
+    with pytest.raises(ConfigError, match="dt cannot be set"):
+        env.set_attr("dt", 0.1)
+
+
+def test_options_of_the_task_are_options_of_gymnasium_s_make(tmp_path):
+    env = gymnasium.make(ours.env_id("cartpole"), physics="native", episode_seconds=1)
+    assert env.spec.max_episode_steps == env.unwrapped.env.max_steps == 50
+    assert gymnasium.make(ours.env_id("cartpole"), engine="native", max_episode_steps=7).spec.max_episode_steps == 7
+    with pytest.raises(ConfigError, match=r"cartpole: unknown key 'episode_second'; did you mean 'episode_seconds'\?"):
+        gymnasium.make(ours.env_id("cartpole"), episode_second=1)
+    with pytest.raises(ConfigError, match="upkie-balance: push_force must be a list of 2: a number, a number, not 60"):
+        gymnasium.make(ours.env_id("upkie-balance"), push_force=60)
+    with pytest.raises(ConfigError, match="unknown physics engine 'nativ'; did you mean 'native'"):
+        gymnasium.make_vec(ours.env_id("cartpole"), num_envs=2, physics="nativ")
+    with pytest.raises(ConfigError, match="robot: options of a task; an environment of your own has its own"):
+        ours.GymEnv(env=short_env(), robot="go1")
+
+
+def test_a_robot_of_one_s_own_is_an_option_of_gymnasium_s_make(tmp_path):
+    shutil.copytree(robots_dir() / "upkie", tmp_path / "mine")
+    env = gymnasium.make(ours.env_id("upkie-balance"), physics="native", robot=str(tmp_path / "mine"))
+    assert env.unwrapped.env.robot.folder == tmp_path / "mine"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_asynchronous_vector_environments_work_when_spawned_and_are_refused_when_forked(context, tmp_path):
+    """In a process of its own, where JAX runs before the fork as it does for users."""
+    (tmp_path / "many.py").write_text(
+        "import sys, gymnasium, jaxloco.interop.gymnasium\n"
+        "if __name__ == '__main__':\n"
+        "    env = gymnasium.make_vec('jaxloco/Cartpole-v0', num_envs=2, physics='native',\n"
+        "                             vectorization_mode='async', vector_kwargs={'context': sys.argv[1]})\n"
+        "    env.reset(seed=0)\n"
+        "    print(env.step(env.action_space.sample())[0].shape)\n"
+        "    env.close()\n"
+    )
+    made = subprocess.run(
+        [sys.executable, "many.py", context], capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False
+    )
+    if context == "spawn":
+        assert made.stdout == "(2, 4)\n", made.stderr
+    else:
+        last = made.stderr.strip().splitlines()[-1]
+        assert made.returncode == 1 and re.search(
+            r"forked from .*without vectorization_mode.*'?context'?\W+spawn", last
+        )
+
+
+def test_a_forked_process_makes_no_environment_unless_jax_was_idle(monkeypatch):
+    monkeypatch.setattr(ours, "_last", None)
+    monkeypatch.setattr(ours, "_forked", True)
+    with pytest.raises(ConfigError, match="forked"):
+        ours.GymEnv("cartpole", "native")
+    with pytest.raises(ConfigError, match="forked"):
+        ours.GymVectorEnv(2, "cartpole", "native")
 
 
 def test_an_action_that_is_not_finite_is_refused_with_the_robots_named():

@@ -1,7 +1,11 @@
 """Running bundles in environments: what the registry refuses, and Upkie in its own package's simulator."""
 
+import importlib.util
 import math
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,7 +24,8 @@ from jaxloco.onboard.clients import (
     run_episode,
     summarize,
 )
-from jaxloco.onboard.clients.upkie import UpkieClient
+from jaxloco.onboard.clients.upkie import UpkieClient, make_client
+from jaxloco.onboard.spec import OutputSpec, Scale
 
 
 @pytest.fixture
@@ -203,3 +208,77 @@ def test_a_policy_that_does_nothing_falls_in_pybullet(tmp_path):
     folder = write_upkie_bundle(tmp_path / "random")
     (result,) = run_bundle(folder, "Upkie-PyBullet-Pendulum", seconds=10.0, seed=0)
     assert not result.survived and result.seconds < 10.0
+
+
+WHEELS = OutputSpec("joint_velocity_targets", "rad/s", 2, -60.0, 60.0, 0.0, components=("left_wheel", "right_wheel"))
+
+
+@pytest.mark.parametrize("name", ["Pendulum", "Gyropod", "BaseVelocity"])
+def test_the_package_s_vectors_have_as_many_components_as_we_have_names(name, monkeypatch):
+    pytest.importorskip("upkie.envs")
+    # Its balancer needs a solver that is not among our dependencies, and is not asked here.
+    controllers = SimpleNamespace(MPCBalancer=mock.MagicMock)
+    monkeypatch.setitem(sys.modules, "upkie.controllers.mpc_balancer", controllers)
+    monkeypatch.setitem(sys.modules, "upkie.controllers", SimpleNamespace(mpc_balancer=controllers))
+    env = make_client(f"Upkie-Mock-{name}", upkie_spec(), {}).env
+    kind = find(f"Cookie-Spine-{name}")
+    assert env.observation_space.shape == (len(kind.inputs),) and env.action_space.shape == (len(kind.outputs),)
+    largest = dict(zip(kind.inputs, env.observation_space.high.tolist(), strict=True))
+    wanted = {"pitch": math.pi, "ground_velocity": 3.0, "pitch_velocity": 1000.0, "yaw_velocity": 1.0}
+    assert {key: x for key, x in largest.items() if math.isfinite(x)} == pytest.approx(
+        {key: x for key, x in wanted.items() if key in largest}
+    )
+    velocity, *yaw = env.action_space.high.tolist()
+    assert velocity == 3.0 and yaw in ([], [1.0])
+
+
+def test_every_joint_of_the_package_is_read_by_name():
+    pytest.importorskip("upkie.envs")
+    spec = replace(upkie_spec(), inputs=upkie_spec().inputs[:4], outputs=(WHEELS,), pipeline=(Scale((1.0, 1.0)),))
+    client = make_client("Upkie-Mock-Servos", spec, {})
+    reading = client.reset()
+    assert set(reading.inputs) == set(find("Upkie-Mock-Servos").inputs)
+    assert reading.inputs["joint_positions"].shape == (6,) and reading.inputs["pitch_velocity"] == 300.0
+    np.testing.assert_allclose(reading.inputs["base_angular_velocity"], [-0.002, 300.0, 1e-8])
+    sent = []
+    client.env.step = lambda action: (
+        sent.append(action) or (*client.env.reset()[:1], 0.0, False, False, client.env.reset()[1])
+    )
+    client.step({"joint_velocity_targets": np.array([1.0, -2.0])})
+    assert sent[0]["left_hip"] == {"position": 0.0, "velocity": 0.0}  # held where it was
+    assert math.isnan(sent[0]["left_wheel"]["position"]) and sent[0]["right_wheel"]["velocity"] == -2.0
+    twice = OutputSpec("joint_position_targets", "rad", 1, -1.0, 1.0, 0.0, components=("left_wheel",))
+    for outputs in (
+        (replace(WHEELS, components=()),),
+        (replace(WHEELS, components=("left_wheel", "left_tyre")),),
+        (WHEELS, twice),
+    ):
+        scale = Scale((1.0,) * sum(item.size for item in outputs))
+        wrong = replace(spec, outputs=outputs, pipeline=(scale,))
+        with pytest.raises(
+            ConfigError, match="name each joint that it drives once, of left_hip, left_knee, left_wheel"
+        ):
+            make_client("Upkie-Mock-Servos", wrong, {})
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("Gyropod", None), ("Servos", (WHEELS,))])
+def test_the_example_gains_balance_upkie_in_the_package_s_other_environments(tmp_path, name, outputs):
+    pytest.importorskip("pybullet")
+    pytest.importorskip("upkie")
+    folder = write_linear_bundle(tmp_path / "gains", outputs=outputs)
+    (result,) = run_bundle(folder, f"Upkie-PyBullet-{name}", seconds=2.0, seed=0)
+    assert result.survived and result.rms["pitch"] < 0.05 and result.rms["ground_position"] < 0.1
+
+
+def test_a_policy_that_balances_is_refused_where_the_environment_balances_by_itself(linear):
+    with pytest.raises(ConfigError, match=r"'pitch': read by the policy, Upkie-\*-BaseVelocity gives only: x, y, yaw"):
+        run_bundle(linear, "Upkie-Mock-BaseVelocity")
+
+
+def test_what_the_upkie_package_lacks_is_said_in_its_words(tmp_path):
+    if importlib.util.find_spec("cookie_description"):
+        pytest.skip("it lacks nothing")
+    pytest.importorskip("upkie")
+    folder = write_linear_bundle(tmp_path / "cookie", robot="cookie")
+    with pytest.raises(ConfigError, match=r"^cookie_description not found, install it via"):
+        run_bundle(folder, "Cookie-PyBullet-Pendulum")

@@ -76,17 +76,25 @@ def step(
         The states to go on from, with ended episodes replaced by fresh ones, and the states before that replacement
         (their `observation` is the final one, which a truncated step bootstraps from).
     """
-    ended = jax.vmap(env.step)(state.robots, actions, numbers)
-    done = ended.terminated | ended.truncated
+    ended = advance(env, state.robots, actions, numbers)
+    return renew(env, state, ended, ended.terminated | ended.truncated), ended
+
+
+def advance(env: Environment, robots: EpisodeState, actions: jax.Array, numbers: jax.Array | None = None) -> Any:
+    """Return the states of N robots one control period later; where an episode ends, nothing follows. See `step`."""
+    return jax.vmap(env.step)(robots, actions, numbers)
+
+
+def renew(env: Environment, state: BatchState, robots: EpisodeState, done: jax.Array) -> BatchState:
+    """Return states in which robots `done`, (N,), of those that are now as `robots` begin their next episodes."""
     empty = jnp.any(done & state.spare_used)
     state = jax.lax.cond(empty, partial(_refill, env), lambda unchanged: unchanged, state)
-    reached = jax.vmap(env.curriculum.after_episode)(ended.curriculum, ended.info.grade)
-    curriculum = select(done, reached, ended.curriculum)
-    robots = select(done, state.spare, ended)
-    robots = robots._replace(curriculum=curriculum)
+    reached = jax.vmap(env.curriculum.after_episode)(robots.curriculum, robots.info.grade)
+    curriculum = select(done, reached, robots.curriculum)
+    begun = select(done, state.spare, robots)
     level = select(done, curriculum, state.spare_level)
     keys = select(done, _next(state.keys), state.keys)
-    return BatchState(robots, state.spare, state.spare_used | done, level, keys), ended
+    return BatchState(begun._replace(curriculum=curriculum), state.spare, state.spare_used | done, level, keys)
 
 
 def expire(state: BatchState, due: jax.Array) -> BatchState:

@@ -4,11 +4,17 @@ Both packages have `reset(rng) -> state` and `step(state, action) -> state` of O
 `metrics` and `info` in the state; nothing else is used here, so neither package is imported until one is asked for.
 """
 
+import importlib
 import inspect
+import subprocess
+import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +25,7 @@ from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, survived
 from jaxloco.envs.ground import FLAT, Tile
 from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
-from jaxloco.errors import ConfigError, UnknownNameError, unknown_name
+from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError, unknown_name
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import InputSpec, OutputSpec
@@ -27,6 +33,9 @@ from jaxloco.training.config import TrainConfig
 
 OBSERVATION, ACTION = "observation", "action"
 """Names of a bundle's only input and output: the package does not say what their components are."""
+
+BACKENDS = ("generalized", "spring", "positional", "mjx")
+"""Brax's physics."""
 
 PRIVILEGED = "privileged_state"
 """What MuJoCo Playground calls what the critic sees; need not be there."""
@@ -63,7 +72,8 @@ class ForeignEnv:
         critic_key: What the critic sees, where the dictionary has it.
 
     Raises:
-        ConfigError: An observation is not a vector, or the dictionary lacks a key that is asked for.
+        ConfigError: An observation is not a vector, the dictionary lacks a key that is asked for, or the environment's
+            own code fails (then from `reset` and `step` too).
     """
 
     curriculum = Curriculum()
@@ -84,15 +94,16 @@ class ForeignEnv:
         if episode_steps < 1:
             raise ConfigError(f"episode_steps {episode_steps}: must be at least 1")
         self.inner, self.origin = env, name
-        self.dt = float(env.dt)
         self.max_steps = episode_steps
         self.training_steps = (episode_steps, episode_steps)
         self._keys = (actor_key, critic_key)
-        self._shapes = jax.eval_shape(self._call(env.reset), jax.random.PRNGKey(0))
-        groups = self._groups(self._shapes.obs)
+        with _blaming(name):
+            self.dt, self.action_size = float(env.dt), int(env.action_size)
+            self._shapes = jax.eval_shape(self._call(env.reset), jax.random.PRNGKey(0))
+            metrics, observation = self._shapes.metrics, self._shapes.obs
+        groups = self._groups(observation)
         self.observation_sizes = {group: _vector_size(name, group, shape) for group, shape in groups.items()}
-        self.action_size = int(env.action_size)
-        terms = [key for key, value in self._shapes.metrics.items() if _is_reward(key) and value.shape == ()]
+        terms = [key for key, value in metrics.items() if _is_reward(key) and value.shape == ()]
         self._terms = tuple(sorted(terms))
         self._observer = Observer(
             "actor",
@@ -151,7 +162,7 @@ class ForeignEnv:
         self, key: jax.Array, curriculum: CurriculumState = FULL, limit: jax.Array | int | None = None
     ) -> ForeignState:
         """Begin an episode; arguments as in `jaxloco.envs.env.Env.reset`."""
-        inner = self._typed(self._call(self.inner.reset)(key))
+        inner = self._called(self.inner.reset, key)
         zero, false = jnp.float32(0.0), jnp.bool_(False)
         terms = jnp.zeros(len(self.reward_weights))
         return ForeignState(
@@ -178,7 +189,7 @@ class ForeignEnv:
     def step(self, state: ForeignState, action: jax.Array, numbers: jax.Array | None = None) -> ForeignState:
         """Advance one control period. `numbers` is not used: the environment draws from its own key."""
         action = jnp.clip(action, -1.0, 1.0)
-        inner = self._typed(self._call(self.inner.step)(state.inner, action))
+        inner = self._called(self.inner.step, state.inner, action)
         observation, reward = self._observation(inner), inner.reward.astype(jnp.float32)
         finite = jnp.isfinite(reward)
         for vector in observation.values():
@@ -245,9 +256,16 @@ class ForeignEnv:
 
         return call
 
-    def _typed(self, inner: Any) -> Any:
-        """Give every array the type it had at the first reset, so that a loop can carry it."""
-        return jax.tree.map(lambda x, shape: jnp.asarray(x).astype(shape.dtype), inner, self._shapes)
+    def _called(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return the package's state, every array with the type it had at the first reset, for a loop to carry it."""
+        with _blaming(self.origin):
+            inner = self._call(function)(*arguments)
+            if jax.tree.structure(inner) != jax.tree.structure(self._shapes):
+                raise ConfigError(
+                    f"{self.origin}: its step gives a state of other parts than its reset; let obs, metrics and info "
+                    "have the same keys in both"
+                )
+            return jax.tree.map(lambda x, shape: jnp.asarray(x).astype(shape.dtype), inner, self._shapes)
 
     def _groups(self, observation: Any) -> dict[str, Any]:
         if not isinstance(observation, Mapping):
@@ -264,6 +282,33 @@ class ForeignEnv:
 
     def _observation(self, inner: Any) -> dict[str, jax.Array]:
         return {group: vector.astype(jnp.float32) for group, vector in self._groups(inner.obs).items()}
+
+
+@contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """Make one line of an error in an environment's own code.
+
+    Raises:
+        ConfigError: It says what went wrong and in which line of the package.
+    """
+    try:
+        yield
+    except JaxlocoError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise ConfigError(
+            f"{name}: its own code fails{_place(error)}: {type(error).__name__}: {lines[0][:200]}. Mend it there, or "
+            f"install versions that go together (JAX is {jax.__version__}); of Brax, another --task.backend may work"
+        ) from error
+
+
+def _place(error: BaseException) -> str:
+    """Return ` (FILE, line N)` of the innermost code that is neither JAX's nor ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = (str(Path(jax.__file__).parent), str(Path(__file__).parents[1]))
+    theirs = [frame for frame in frames if not frame.filename.startswith((*ours, "<"))]
+    return f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
 
 
 def _vector_size(name: str, group: str, shape: Any) -> int:
@@ -316,7 +361,8 @@ class ForeignSpec:
             raise ConfigError(f"{self.name} brings its own physics: leave out --physics {engine}")
         with warnings.catch_warnings():  # that the package is no longer maintained
             warnings.simplefilter("ignore")
-            env = self.load()
+            with _blaming(self.name):
+                env = self.load()
             steps = self.episode_steps or _episode_steps(env)
             return ForeignEnv(env, self.name, steps, actor_key=self.actor_key, critic_key=self.critic_key)
 
@@ -355,9 +401,8 @@ class BraxTask:
         Raises:
             UnknownNameError: Brax has no such environment or backend.
         """
-        known = ("generalized", "spring", "positional", "mjx")
-        if self.backend not in known:
-            raise unknown_name("Brax backend", self.backend, known)
+        if self.backend not in BACKENDS:
+            raise unknown_name("Brax backend", self.backend, BACKENDS)
         load = partial(_load_brax, self.env, self.backend)
         return ForeignSpec(load, self.name, self.episode_steps, self.actor_key, self.critic_key)
 
@@ -395,11 +440,28 @@ def _load_brax(name: str, backend: str) -> Any:
     known = [known for known in envs._envs if known != "fast"]  # Brax's own tests use that; it has no physics
     if name not in known:
         raise _not_there("Brax", name, known, "brax.envs.register_environment")
-    if _takes_backend(envs._envs[name]):
+    if not _takes_backend(envs._envs[name]):
+        if backend != BraxTask.backend:
+            raise ConfigError(f"brax:{name} takes no backend: leave out --task.backend {backend}")
+        return envs.get_environment(name)
+    try:
         return envs.get_environment(name, backend=backend)
-    if backend != BraxTask.backend:
-        raise ConfigError(f"brax:{name} takes no backend: leave out --task.backend {backend}")
-    return envs.get_environment(name)
+    except ValueError as error:
+        if "backend" not in str(error):
+            raise
+        others = " or ".join(other for other in BACKENDS if other != backend and _can_be_made(name, other))
+        advice = f"write --task.backend {others}" if others else "none of Brax's can make it"
+        raise ConfigError(f"brax:{name} has no backend {backend}: {advice}") from None
+
+
+def _can_be_made(name: str, backend: str) -> bool:
+    from brax import envs
+
+    try:
+        envs.get_environment(name, backend=backend)
+    except Exception:
+        return False
+    return True
 
 
 def _takes_backend(make: Callable[..., Any]) -> bool:
@@ -418,21 +480,39 @@ def _not_there(package: str, name: str, known: Iterable[str], register: str) -> 
 
 
 def _load_playground(name: str) -> Any:
-    try:
-        from mujoco_playground import registry
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "MuJoCo Playground is not installed: pip install playground (its legged robots are fetched from the "
-            "network at first use)"
-        ) from None
-    suites = (registry.dm_control_suite, registry.locomotion, registry.manipulation)
-    known = [known for suite in suites for known in suite.ALL_ENVS]  # the registry's own list lacks later ones
+    registry = _registry()
+    known = [known for suite in SUITES for known in getattr(registry, suite).ALL_ENVS]  # its own list lacks later ones
     if name not in known:
         raise _not_there("Playground", name, known, "mujoco_playground.dm_control_suite.register_environment")
     config = registry.get_default_config(name)
     if jax.default_backend() == "cpu" and config.get("impl", "jax") != "jax":
         config.impl = "jax"  # Warp needs an NVIDIA GPU
-    return registry.load(name, config=config)
+    try:
+        return registry.load(name, config=config)
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        command = getattr(error, "cmd", error.filename if isinstance(error, FileNotFoundError) else None)
+        if "git" not in (command or ()):
+            raise
+        folder = getattr(sys.modules.get("mujoco_playground._src.mjx_env"), "MENAGERIE_PATH", "external_deps/")
+        raise ConfigError(
+            f"playground:{name} needs the models of mujoco_menagerie, which Playground clones with git at first use; "
+            f"that failed: start it once where there are a network and git, or put a clone at {folder}"
+        ) from None
+
+
+def _registry() -> Any:
+    """Return Playground's registry.
+
+    Raises:
+        ConfigError: Playground, or what it needs, is not installed.
+    """
+    try:
+        return importlib.import_module("mujoco_playground").registry
+    except ModuleNotFoundError as error:
+        what = "is not installed" if error.name == "mujoco_playground" else f"lacks the package {error.name}"
+        raise ConfigError(
+            f"MuJoCo Playground {what}: pip install playground (it fetches its legged robots with git at first use)"
+        ) from None
 
 
 PACKAGES: dict[str, Callable[..., BraxTask | PlaygroundTask]] = {"brax": BraxTask, "playground": PlaygroundTask}
@@ -458,8 +538,25 @@ RECIPE = TrainConfig(
 """A start for any of them; each deserves settings of its own."""
 
 
+SUITES = ("dm_control_suite", "locomotion", "manipulation")
+"""Parts of Playground's registry."""
+
+TUNED = {
+    "gamma": "discounting",
+    "gae_lambda": "gae_lambda",
+    "ent_coef": "entropy_cost",
+    "learning_rate": "learning_rate",
+    "clip_range": "clipping_epsilon",
+    "max_grad_norm": "max_grad_norm",
+}
+"""Our options of PPO, and Playground's names for them. Sizes of rollouts and updates are not among them: those are for
+thousands of robots on a GPU."""
+
+
 def recipe(name: str) -> TrainConfig:
     """Return a training recipe for "brax:<environment>" or "playground:<environment>".
+
+    What Playground has tuned for an environment and ships takes the place of `RECIPE`'s values.
 
     Raises:
         UnknownNameError: No such package.
@@ -469,4 +566,24 @@ def recipe(name: str) -> TrainConfig:
         raise unknown_name("package of environments", package, PACKAGES)
     if not env:
         raise ConfigError(f"{name!r} names no environment; write {package}:NAME, such as {RECIPE.task.name}")
-    return replace(RECIPE, task=PACKAGES[package](env=env))
+    config = replace(RECIPE, task=PACKAGES[package](env=env))
+    return _tuned(config, env) if package == "playground" else config
+
+
+def _tuned(config: TrainConfig, env: str) -> TrainConfig:
+    """Return a configuration with what Playground has tuned for an environment, if it is there and has."""
+    try:
+        registry = _registry()
+        suite = next(suite for suite in SUITES if env in getattr(registry, suite).ALL_ENVS)
+        theirs = importlib.import_module(f"mujoco_playground.config.{suite}_params").brax_ppo_config(env)
+    except Exception:  # theirs, where they have nothing for it
+        return config
+    values = {ours: theirs[name] for ours, name in TUNED.items() if theirs.get(name) is not None}
+    # Their scale of 10 for the control suite is one for their value loss, of which ours needs none.
+    ppo = replace(config.ppo, **values, reward_scale=min(float(theirs.get("reward_scaling", 1.0)), 1.0))
+    sizes = theirs.get("network_factory") or {}
+    widths = {
+        "net_arch_pi": sizes.get("policy_hidden_layer_sizes", config.network.net_arch_pi),
+        "net_arch_vf": sizes.get("value_hidden_layer_sizes", config.network.net_arch_vf),
+    }
+    return replace(config, ppo=ppo, network=replace(config.network, **widths))

@@ -3,7 +3,9 @@
 Importing this module registers all of them. Every episode draws its randomization at full width.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,17 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import register, registry
+from gymnasium.envs.registration import EnvSpec, register, registry
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from jax._src import xla_bridge
 
 from jaxloco.envs import batch
-from jaxloco.envs.interface import Environment
-from jaxloco.errors import ConfigError
+from jaxloco.envs.interface import Environment, EpisodeState
+from jaxloco.errors import ConfigError, short, unknown_name
+from jaxloco.options import from_dict
 from jaxloco.tasks import TASKS, recipe
 
 NAMESPACE = "jaxloco"
+RENDER_MODES = ["rgb_array"]
 
 Observation = np.ndarray | dict[str, np.ndarray]
 Info = dict[str, Any]
@@ -37,45 +42,66 @@ def env_id(task: str) -> str:
     return f"{NAMESPACE}/{''.join(word.capitalize() for word in task.split('-'))}-v0"
 
 
-class GymEnv(gymnasium.Env[Observation, np.ndarray]):
+class _Described:
+    """The specification that Gymnasium attaches to what it makes, with the time limit that is this environment's."""
+
+    env: Environment
+    _spec: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How Gymnasium made it; `max_episode_steps` is the task's own limit."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = spec and replace(spec, max_episode_steps=self.env.max_steps)
+
+
+class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
     """One robot.
 
     The observation is the actor's, float32; with `privileged`, a dictionary with "actor" and, if the task has one,
     "critic". Actions lie in [-1, 1]. `info` holds the weighted reward terms, by name, under "reward_terms".
 
     Args:
-        task: Name of the task; its recipe's options are used.
-        engine: Physics engine.
+        task: Name of the task.
+        physics: Physics engine; also written `engine`.
         privileged: Show what the critic sees too.
-        render_mode: "rgb_array", or None.
+        render_mode: "rgb_array", or None. The picture's OpenGL context stays open until `close`.
         env: The environment itself, instead of a task.
+        **options: Options of the task, such as `push_force=(0, 60)` or `robot="my_robot"`; its recipe's otherwise.
+
+    Raises:
+        ConfigError: A value is wrong, or this process was forked from one in which JAX runs (then from `reset`).
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 (Gymnasium's own way)
+    metadata = {"render_modes": RENDER_MODES, "render_fps": 50}  # noqa: RUF012 (Gymnasium's own way)
 
     def __init__(
         self,
         task: str = "",
-        engine: str = "auto",
+        physics: str = "auto",
         *,
         privileged: bool = False,
         render_mode: str | None = None,
         env: Environment | None = None,
+        **options: Any,
     ) -> None:
-        self.env = _environment(task, engine, env)
-        self.metadata = {**type(self).metadata, "render_fps": max(1, round(1.0 / self.env.dt))}
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ConfigError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
-        self.render_mode = render_mode
+        self.render_mode = _checked_mode(render_mode)
+        self.env = _environment(task, physics, env, options)
+        self.metadata = {**type(self).metadata, "render_fps": _frames_per_second(self.env)}
         self.observation_space = _observation_space(self.env, privileged)
         self.action_space = _action_space(self.env)
         self._privileged = privileged
         self._reset = jax.jit(lambda key: self.env.reset(key, self.env.curriculum.alone(key)))
         self._step = jax.jit(self.env.step)
         self._state: Any = None
+        self._pictures = _Pictures(self.env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Begin an episode; the same seed gives the same one."""
+        _refuse_fork()
         super().reset(seed=seed)
         self._state = self._reset(_key(self.np_random))
         return _seen(self._state.observation, self._privileged), self._info()
@@ -92,93 +118,158 @@ class GymEnv(gymnasium.Env[Observation, np.ndarray]):
         """Return a picture, (height, width, 3), with render_mode "rgb_array"."""
         if self.render_mode is None or self._state is None:
             return None
-        qpos = np.asarray(self.env.pose(self._state, self._state).qpos)
-        model = self.env.scene(qpos[None])
-        if model is None:
-            return None
-        from jaxloco.visual.render import render_image
+        return self._pictures.draw(np.asarray(self.env.pose(self._state, self._state).qpos))
 
-        return render_image(model, qpos)
+    def close(self) -> None:
+        """Close what draws."""
+        self._pictures.close()
 
     def _info(self) -> Info:
         terms = np.asarray(self._state.info.reward_terms)
         return {"reward_terms": _weighted(self.env, terms)}
 
 
-class GymVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
+class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
     """Many robots in one compiled step.
 
-    Where an episode ends, the same step returns the first observation of the next one (`AutoresetMode.SAME_STEP`);
-    the last one is in `infos["final_obs"]`, and the return and length of the episode in `infos["final_info"]`. Wrappers
-    that ask for another mode (Gymnasium's vector `NormalizeObservation`) do not fit; learners of our own normalize by
-    themselves.
+    What follows where an episode ends is `autoreset_mode`. SAME_STEP: the same step returns the first observation of
+    the next episode, the last one is in `infos["final_obs"]`. NEXT_STEP, what `gymnasium.make_vec` gives by default:
+    the next step returns it, with a reward of 0, and takes no action of that robot. DISABLED: nothing, until
+    `reset(options={"reset_mask": mask})`. In every mode `infos["final_info"]` has the episode's return and length.
 
     Args:
         num_envs: Number of robots.
         task: Name of the task.
-        engine: Physics engine.
+        physics: Physics engine; also written `engine`.
         privileged: As in `GymEnv`.
-        render_mode: Must be None.
+        render_mode: As in `GymEnv`; `render` returns a picture of each robot.
+        autoreset_mode: A `gymnasium.vector.AutoresetMode`, or its value.
         env: The environment itself, instead of a task.
+        **options: As in `GymEnv`.
+
+    Raises:
+        ConfigError: A value is wrong, or this process was forked from one in which JAX runs.
     """
 
     def __init__(
         self,
         num_envs: int = 1,
         task: str = "",
-        engine: str = "auto",
+        physics: str = "auto",
         *,
         privileged: bool = False,
         render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         env: Environment | None = None,
+        **options: Any,
     ) -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs {num_envs}: must be at least 1")
-        if render_mode is not None:
-            raise ConfigError(f"render_mode {render_mode!r}: only a single environment can be rendered")
-        self.env = _environment(task, engine, env)
+        _refuse_fork()
+        self._mode = _autoreset_mode(autoreset_mode)
+        self.render_mode = _checked_mode(render_mode)
+        self.env = _environment(task, physics, env, options)
         self.num_envs, self._privileged = num_envs, privileged
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
-        self.render_mode = None
+        self.metadata = {
+            "autoreset_mode": self._mode,
+            "render_modes": RENDER_MODES,
+            "render_fps": _frames_per_second(self.env),
+        }
         self.single_observation_space = _observation_space(self.env, privileged)
         self.single_action_space = _action_space(self.env)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._reset = jax.jit(partial(batch.reset, self.env, n_envs=num_envs, full=True))
         self._begin = jax.jit(self._begin_alone)
-        self._step = jax.jit(partial(batch.step, self.env))
+        self._step = jax.jit(partial(_STEPS[self._mode], self.env))
+        self._select = jax.jit(batch.select)
         self._state: Any = None
+        self._pictures = _Pictures(self.env)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, Info]:
-        """Begin an episode with every robot.
+        """Begin an episode with every robot, or with some.
 
         Args:
             seed: Draws all robots; or a seed for each robot, which alone says what that robot meets, its kind of
                 terrain too. None goes on drawing.
-            options: Must be empty.
+            options: May have "reset_mask", the robots that begin, (N,) of bool; the others stay where they are (at
+                the first reset all begin).
 
         Raises:
-            ConfigError: There are more or fewer seeds than robots, or options, such as a mask of robots.
+            ConfigError: There are more or fewer seeds than robots, other options, or the mask is none.
         """
-        if options:
-            raise ConfigError("all robots are reset: give no options")
+        mask = self._reset_mask(options or {})
         if isinstance(seed, (list, tuple)):
-            self._state = self._begin(self._keys(seed))
+            fresh = self._begin(self._keys(seed))
         else:
             super().reset(seed=seed)
-            self._state = self._reset(_key(self.np_random))
+            fresh = self._reset(_key(self.np_random))
+        self._state = fresh if mask is None or self._state is None else self._select(mask, fresh, self._state)
         return _seen(self._state.robots.observation, self._privileged), {}
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, Info]:
         """Advance every robot one control period."""
         if self._state is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        self._state, ended = self._step(self._state, _checked(actions, self.action_space))
-        terminated, truncated = np.array(ended.terminated), np.array(ended.truncated)
+        if self._mode == AutoresetMode.DISABLED and (over := np.array(_over(self._state.robots))).any():
+            raise ConfigError(
+                f"step after the end of the episode{_of_robots(np.flatnonzero(over))}: begin anew with "
+                'reset(options={"reset_mask": terminated | truncated})'
+            )
+        self._state, now = self._step(self._state, _checked(actions, self.action_space))
+        terminated, truncated = np.array(now.terminated), np.array(now.truncated)
         observation = _seen(self._state.robots.observation, self._privileged)
-        return observation, np.array(ended.reward), terminated, truncated, self._infos(ended, terminated | truncated)
+        return observation, np.array(now.reward), terminated, truncated, self._infos(now, terminated | truncated)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return a picture of each robot, (height, width, 3), with render_mode "rgb_array"."""
+        if self.render_mode is None or self._state is None:
+            return None
+        robots = self._state.robots
+        return tuple(self._pictures.draw(qpos) for qpos in np.asarray(jax.vmap(self.env.pose)(robots, robots).qpos))
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Return an attribute for each robot: "render" its picture, anything else what they share.
+
+        Raises:
+            ConfigError: It is a method; all robots are one environment, so none can be called robot by robot.
+        """
+        if name == "render":
+            return self.render() or (None,) * self.num_envs
+        value = getattr(self if hasattr(self, name) else self.env, name)
+        if callable(value):
+            raise ConfigError(f"{name} cannot be called robot by robot: all share one environment")
+        return (value,) * self.num_envs
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Return an attribute for each robot."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """All robots are one environment, so this is refused."""
+        raise ConfigError(f"{name} cannot be set: all robots share one environment; make another one with {name}=…")
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close what draws."""
+        self._pictures.close()
+
+    def _reset_mask(self, options: dict[str, Any]) -> np.ndarray | None:
+        """Return which robots begin; None for all."""
+        for name in options:
+            if name != "reset_mask":
+                raise unknown_name("option of reset", name, ["reset_mask"])
+        mask = options.get("reset_mask")
+        if mask is None:
+            return None
+        given = np.asarray(mask)
+        if given.dtype != bool or given.shape != (self.num_envs,) or not given.any():
+            raise ConfigError(
+                f"reset_mask: expected an array of bool of shape ({self.num_envs},) with a True, found "
+                f"{short(repr(mask))}"
+            )
+        return given
 
     def _keys(self, seeds: Sequence[int | None]) -> jax.Array:
         """Return a key for each seed, (N, 2)."""
@@ -193,20 +284,143 @@ class GymVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def _infos(self, ended: Any, done: np.ndarray) -> Info:
         if not done.any():
             return {}
+        figures = {"return": np.array(ended.info.episode_return), "length": np.array(ended.info.episode_length)}
+        masked = {name: np.where(done, value, 0) for name, value in figures.items()}
+        final_info = {**masked, **{f"_{name}": done.copy() for name in masked}}
+        infos = {"final_info": final_info, "_final_info": done.copy()}
+        if self._mode != AutoresetMode.SAME_STEP:
+            return infos
         last = _seen(ended.observation, self._privileged)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for index in np.flatnonzero(done):
             final_obs[index] = _row(last, int(index))
-        figures = {"return": np.array(ended.info.episode_return), "length": np.array(ended.info.episode_length)}
-        masked = {name: np.where(done, value, 0) for name, value in figures.items()}
-        final_info = {**masked, **{f"_{name}": done.copy() for name in masked}}
-        return {"final_obs": final_obs, "_final_obs": done, "final_info": final_info, "_final_info": done.copy()}
+        return {**infos, "final_obs": final_obs, "_final_obs": done}
 
 
-def _environment(task: str, engine: str, env: Environment | None) -> Environment:
+def make_vector(
+    num_envs: int = 1, autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, **kwargs: Any
+) -> GymVectorEnv:
+    """Make what `gymnasium.make_vec` returns: as every environment there, it resets in the next step by default."""
+    return GymVectorEnv(num_envs, autoreset_mode=autoreset_mode, **kwargs)
+
+
+def _over(robots: EpisodeState) -> jax.Array:
+    return robots.terminated | robots.truncated
+
+
+def _step_and_reset_next(
+    env: Environment, state: batch.BatchState, actions: jax.Array
+) -> tuple[batch.BatchState, EpisodeState]:
+    """Advance robots; those whose episode was over begin the next one instead."""
+    over = _over(state.robots)
+    moved = batch.select(over, state.robots, batch.advance(env, state.robots, actions))
+    state = batch.renew(env, state, moved, over)
+    return state, state.robots
+
+
+def _step_only(env: Environment, state: batch.BatchState, actions: jax.Array) -> tuple[batch.BatchState, EpisodeState]:
+    """Advance robots."""
+    robots = batch.advance(env, state.robots, actions)
+    return state._replace(robots=robots), robots
+
+
+_STEPS: dict[AutoresetMode, Callable[..., tuple[batch.BatchState, EpisodeState]]] = {
+    AutoresetMode.SAME_STEP: batch.step,
+    AutoresetMode.NEXT_STEP: _step_and_reset_next,
+    AutoresetMode.DISABLED: _step_only,
+}
+"""Functions of environment, states and actions, (N, n_action): states to go on from, and what the step reports."""
+
+
+class _Pictures:
+    """Draws the poses of an environment, with one OpenGL context for all of them."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self._renderer: Any = None
+
+    def draw(self, qpos: np.ndarray) -> np.ndarray | None:
+        """Return a picture of one configuration, (nq,); None where there is no model, or nothing can be rendered."""
+        model = self._env.scene(qpos[None])
+        if model is None:
+            return None
+        if self._renderer is None:
+            from jaxloco.visual.render import Renderer
+
+            self._renderer = Renderer()
+        picture: np.ndarray | None = self._renderer.draw(model, qpos)
+        return picture
+
+    def close(self) -> None:
+        """Close the context."""
+        if self._renderer is not None:
+            self._renderer.close()
+
+
+_forked = False
+"""Whether this process was forked from one in which JAX runs, whose threads it lacks."""
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = xla_bridge.backends_are_initialized()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def _refuse_fork() -> None:
+    """Raise where JAX would wait forever."""
+    if _forked:
+        raise ConfigError(
+            "this process was forked from one in which JAX runs, and JAX would wait forever here; write "
+            "gymnasium.make_vec(ID, num_envs=N) without vectorization_mode (one compiled step for all, faster), or "
+            'vectorization_mode="async", vector_kwargs={"context": "spawn"}'
+        )
+
+
+_last: tuple[str, Environment] | None = None
+"""The environment made last, and from what. A forked process only takes the spaces from it, and runs nothing."""
+
+
+def _environment(task: str, physics: str, env: Environment | None, options: dict[str, Any]) -> Environment:
+    """Make an environment, or take the one that is there.
+
+    Raises:
+        UnknownNameError: No such task, engine or option.
+        ConfigError: An option of the task has a wrong value, or goes with a task only.
+    """
     if env is not None:
+        if options:
+            raise ConfigError(f"{', '.join(options)}: options of a task; an environment of your own has its own")
         return env
-    return recipe(task).task.spec().build(engine)
+    global _last
+    physics = options.pop("engine", physics)
+    key = repr((task, physics, options))
+    if not (_forked and _last is not None and _last[0] == key):
+        _refuse_fork()
+        config = recipe(task).task
+        _last = key, from_dict(type(config), options, source=task, default=config).spec().build(physics)
+    return _last[1]
+
+
+def _checked_mode(render_mode: str | None) -> str | None:
+    if render_mode not in (None, *RENDER_MODES):
+        raise ConfigError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
+    return render_mode
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        known = ", ".join(repr(known.value) for known in AutoresetMode)
+        raise ConfigError(f"autoreset_mode {mode!r}: must be one of {known}") from None
+
+
+def _frames_per_second(env: Environment) -> int:
+    return max(1, round(1.0 / env.dt))
 
 
 def _observation_space(env: Environment, privileged: bool) -> spaces.Space[Any]:
@@ -266,7 +480,7 @@ def _register_all() -> None:
             register(
                 env_id(task),
                 entry_point=f"{__name__}:GymEnv",
-                vector_entry_point=f"{__name__}:GymVectorEnv",
+                vector_entry_point=f"{__name__}:make_vector",
                 kwargs={"task": task},
             )
 

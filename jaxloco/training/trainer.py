@@ -695,7 +695,7 @@ class Trainer:
             "compile_seconds": seconds["compile"],
             "on_device": None if (kept := self.env.on_device()) is None else kept._asdict(),
             "seed": self.config.seed,
-            "versions": versions(),
+            "versions": versions(self.config.task.name),
         }
 
 

@@ -7,6 +7,7 @@ missing picture never fails a training.
 Software OpenGL is slow in what graphics cards do for nothing, so videos are drawn with fewer luxuries there.
 """
 
+import contextlib
 import copy
 import functools
 import io
@@ -15,10 +16,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,7 +117,7 @@ def render_video(
     path = Path(path)
     part = temporary(path)
     try:
-        with _Screen(model, size, backend) as screen:
+        with contextlib.closing(_Screen(model, size, backend)) as screen:
             _encode(film, screen, part, size)
         os.replace(part, path)
     except _render_errors() as error:
@@ -162,16 +161,9 @@ def render_image(
     Raises:
         ConfigError: An array has the wrong shape, or the camera does not exist.
     """
-    single = [None if value is None else np.asarray(value)[None] for value in (qpos, push, push_point)]
-    film = _film(model, single[0], 1.0, camera, overlay, single[1], single[2])
-    backend = _backend_or_reason(report, "picture")
-    if backend is None:
-        return None
-    try:
-        with _Screen(model, (width, height), backend, best=True) as screen:
-            picture = next(_frames(film, screen))[::-1].copy()
-    except _render_errors() as error:
-        report(f"no picture: {_one_line(str(error)) or type(error).__name__}")
+    with contextlib.closing(Renderer(width=width, height=height, camera=camera, report=report)) as renderer:
+        picture = renderer.draw(model, qpos, overlay=overlay, push=push, push_point=push_point)
+    if picture is None:
         return None
     if path is not None:
         from matplotlib.image import imsave
@@ -180,6 +172,57 @@ def render_image(
         imsave(content, picture, format="png")
         write_bytes(path, content.getvalue())
     return picture
+
+
+class Renderer:
+    """Draws configurations one by one, as `render_image` does, and keeps OpenGL open between them until `close`.
+
+    Args:
+        width: Width in pixels.
+        height: Height in pixels.
+        camera: As for `render_video`.
+        report: Told why there is no picture, if there is none.
+    """
+
+    def __init__(
+        self, *, width: int = 640, height: int = 360, camera: str = "track", report: Callable[[str], None] = print
+    ) -> None:
+        self._size, self._camera, self._report = (width, height), camera, report
+        self._model: mujoco.MjModel | None = None
+        self._screen: _Screen | None = None
+
+    def draw(
+        self,
+        model: "mujoco.MjModel",
+        qpos: np.ndarray,
+        *,
+        overlay: str | None = None,
+        push: np.ndarray | None = None,
+        push_point: np.ndarray | None = None,
+    ) -> np.ndarray | None:
+        """Return a picture, or None where nothing can be rendered here; arguments as for `render_image`."""
+        single = [None if value is None else np.asarray(value)[None] for value in (qpos, push, push_point)]
+        film = _film(model, single[0], 1.0, self._camera, overlay, single[1], single[2])
+        try:
+            screen = self._opened(model)
+            return None if screen is None else next(_frames(film, screen))[::-1].copy()
+        except _render_errors() as error:
+            self._report(f"no picture: {_one_line(str(error)) or type(error).__name__}")
+            return None
+
+    def close(self) -> None:
+        """Give the OpenGL context back; another picture opens one again."""
+        screen, self._screen, self._model = self._screen, None, None
+        if screen is not None:
+            screen.close()
+
+    def _opened(self, model: "mujoco.MjModel") -> "_Screen | None":
+        """Return a context that holds this model; the last one if it does."""
+        if model is not self._model:
+            self.close()
+        if self._screen is None and (backend := _backend_or_reason(self._report, "picture")) is not None:
+            self._screen, self._model = _Screen(model, self._size, backend, best=True), model
+        return self._screen
 
 
 # Which OpenGL library
@@ -435,6 +478,7 @@ class _Screen:
         """Draw the scene, and return the pixels, bottom row first."""
         import mujoco
 
+        self._gl.make_current()  # another one may be open
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         if text:
             font, corner = mujoco.mjtFont.mjFONT_NORMAL, mujoco.mjtGridPos.mjGRID_TOPLEFT
@@ -442,12 +486,9 @@ class _Screen:
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
         return self._pixels
 
-    def __enter__(self) -> "_Screen":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Free the context."""
+        self._gl.make_current()
         self._context.free()
         self._gl.free()
 
@@ -487,7 +528,7 @@ def _encode(film: _Film, screen: _Screen, path: Path, size: tuple[int, int]) -> 
             encoder.write(pixels.data)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _writer(path: Path, drawn: tuple[int, int], size: tuple[int, int], fps: float) -> Iterator[IO[bytes]]:
     """Open ffmpeg; it turns the pictures upside up and scales them, on its own processor core.
 

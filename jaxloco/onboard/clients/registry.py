@@ -25,6 +25,7 @@ class ClientMapping:
         outputs: The outputs that the client takes: name → unit.
         make: Makes the client.
         is_real_time: Whether an environment with this id is a robot; a simulator runs as fast as it goes.
+        optional: Outputs that a policy may lack; it has at least one.
     """
 
     pattern: str
@@ -33,18 +34,21 @@ class ClientMapping:
     outputs: Mapping[str, str]
     make: MakeClient
     is_real_time: Callable[[str], bool]
+    optional: frozenset[str] = frozenset()
 
 
 _MAPPINGS: list[ClientMapping] = [
     ClientMapping(
-        pattern=f"{robot.capitalize()}-*-Pendulum",
+        pattern=f"{robot.capitalize()}-*-{name}",
         robot=robot,
-        inputs=upkie.INPUTS,
-        outputs=upkie.OUTPUTS,
+        inputs=kind.inputs,
+        outputs=kind.outputs,
         make=upkie.make_client,
         is_real_time=upkie.is_real_time,
+        optional=kind.optional,
     )
     for robot in ("upkie", "cookie")
+    for name, kind in upkie.KINDS.items()
 ]
 
 
@@ -90,5 +94,7 @@ def check_fits(spec: PolicySpec, mapping: ClientMapping) -> None:
             found = mapping.inputs[name]
             raise ConfigError(f"{name!r}: the policy reads {unit!r}, {mapping.pattern} gives {found!r}")
     outputs = {item.name: item.unit for item in spec.outputs}
-    if outputs != dict(mapping.outputs):
-        raise ConfigError(f"the policy's outputs are {outputs}, {mapping.pattern} takes {dict(mapping.outputs)}")
+    taken = dict(mapping.outputs)
+    required = {name: unit for name, unit in taken.items() if name not in mapping.optional}
+    if not required.items() <= outputs.items() <= taken.items():
+        raise ConfigError(f"the policy's outputs are {outputs}, {mapping.pattern} takes {taken}")

@@ -1,41 +1,96 @@
-"""Upkie (and its sibling Cookie) through the `upkie` package's own pendulum environments.
+"""Upkie (and its sibling Cookie) through the `upkie` package's own environments.
 
 `Upkie-PyBullet-Pendulum` is a simulator, `Upkie-Spine-Pendulum` the real robot or its C++ simulation, and
-`Upkie-Mock-Pendulum` a stand-in without physics; the call is the same. Needs `pip install upkie`.
+`Upkie-Mock-Pendulum` a stand-in without physics; the call is the same. So for `-Gyropod`, which turns as well,
+`-BaseVelocity`, which balances by itself, and `-Servos`, with every joint. Needs `pip install upkie`.
 
-Source: `upkie.envs.UpkiePendulum` of upkie 13.1, https://github.com/upkie/upkie
+Source: `upkie.envs` of upkie 13.1, https://github.com/upkie/upkie
 """
 
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jaxloco.errors import ConfigError, ConnectionLostError
 from jaxloco.onboard.loop import Client, Reading
-from jaxloco.onboard.spec import PolicySpec, expand
+from jaxloco.onboard.spec import OutputSpec, PolicySpec, expand
 
-INPUTS = {"pitch": "rad", "ground_position": "m", "pitch_velocity": "rad/s", "ground_velocity": "m/s"}
-"""The observation vector of the environment, in its order."""
+_PLANAR = {"ground_velocity_target": "max_ground_velocity", "yaw_velocity_target": "max_yaw_velocity"}
 
-OUTPUTS = {"ground_velocity_target": "m/s"}
-"""The action vector of the environment."""
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of environment: what it gives and takes.
+
+    Attributes:
+        inputs: Name → unit of its observation, in the order of the vector if it is one.
+        outputs: Name → unit of its action, in the order of the vector if it is one.
+        optional: Outputs that a policy may lack: 0 is sent, or a joint holds the position that it had at the reset.
+        limits: Output → keyword argument for the largest magnitude of it.
+    """
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    optional: frozenset[str] = frozenset()
+    limits: Mapping[str, str] | None = None
+
+
+_BALANCE = {"pitch": "rad", "ground_position": "m", "pitch_velocity": "rad/s", "ground_velocity": "m/s"}
+_VELOCITIES = {"ground_velocity_target": "m/s", "yaw_velocity_target": "rad/s"}
+
+KINDS = {
+    "Pendulum": Kind(_BALANCE, {"ground_velocity_target": "m/s"}, limits=_PLANAR),
+    "Gyropod": Kind(
+        {
+            "ground_position": "m",
+            "pitch": "rad",
+            "yaw": "rad",
+            "ground_velocity": "m/s",
+            "pitch_velocity": "rad/s",
+            "yaw_velocity": "rad/s",
+        },
+        _VELOCITIES,
+        optional=frozenset({"yaw_velocity_target"}),
+        limits=_PLANAR,
+    ),
+    "BaseVelocity": Kind(
+        {"x": "m", "y": "m", "yaw": "rad"},
+        {"forward_velocity_target": "m/s", "yaw_velocity_target": "rad/s"},
+        limits={**_PLANAR, "forward_velocity_target": "max_ground_velocity"},
+    ),
+    "Servos": Kind(
+        {
+            **_BALANCE,
+            "base_angular_velocity": "rad/s",
+            "joint_positions": "rad",
+            "joint_velocities": "rad/s",
+            "joint_torques": "N m",
+        },
+        {"joint_position_targets": "rad", "joint_velocity_targets": "rad/s"},
+        optional=frozenset({"joint_position_targets", "joint_velocity_targets"}),
+    ),
+}
+"""Last word of an environment's id → its kind."""
 
 
 class UpkieClient:
-    """A pendulum environment of the upkie package, spoken to in names and SI units.
+    """An environment of the upkie package, spoken to in names and SI units.
 
     Args:
         env: The Gymnasium environment; it must not regulate its frequency, the loop does.
         seed: Seed of the environment's random numbers, used at the first reset only.
+        kind: What it gives and takes, as vectors.
     """
 
-    def __init__(self, env: Any, seed: int | None = None):
+    def __init__(self, env: Any, seed: int | None = None, kind: Kind = KINDS["Pendulum"]):
         self.env = env
         self._seed = seed
-        self._action = np.zeros(1, np.float32)
+        self._kind = kind
+        self._action = np.zeros(len(kind.outputs), np.float32)
 
     def reset(self) -> Reading:
         """Reset the environment; its observation is the first reading."""
@@ -45,23 +100,95 @@ class UpkieClient:
         return self._reading(observation, info, False, False)
 
     def step(self, outputs: Mapping[str, Any]) -> Reading:
-        """Send the ground velocity target [m/s] and return what the environment observes."""
-        self._action[0] = outputs["ground_velocity_target"]
+        """Send the outputs and return what the environment observes."""
+        action = self._action_of(outputs)
         with _Answering():
-            observation, _, terminated, truncated, info = self.env.step(self._action)
+            observation, _, terminated, truncated, info = self.env.step(action)
         return self._reading(observation, info, bool(terminated), bool(truncated))
 
     def close(self) -> None:
         """Close the environment; this stops the spine."""
         self.env.close()
 
+    def _action_of(self, outputs: Mapping[str, Any]) -> Any:
+        for index, name in enumerate(self._kind.outputs):
+            self._action[index] = outputs.get(name, 0.0)
+        return self._action
+
     def _reading(self, observation: Any, info: Mapping[str, Any], terminated: bool, truncated: bool) -> Reading:
         """A spine stamps its observations. The simulators do not: theirs are as fresh as the call."""
-        values = observation.tolist()
-        if len(values) != len(INPUTS):
-            raise ConfigError(f"expected an observation of {list(INPUTS)}, found {len(values)} numbers")
         timestamp = info.get("spine_observation", {}).get("time", time.perf_counter())
-        return Reading(dict(zip(INPUTS, values, strict=True)), timestamp, terminated, truncated)
+        return Reading(self._inputs(observation, info), timestamp, terminated, truncated)
+
+    def _inputs(self, observation: Any, info: Mapping[str, Any]) -> dict[str, Any]:
+        names, values = self._kind.inputs, observation.tolist()
+        if len(values) != len(names):
+            raise ConfigError(f"expected an observation of {list(names)}, found {len(values)} numbers")
+        return dict(zip(names, values, strict=True))
+
+
+class ServosClient(UpkieClient):
+    """The environment of every joint. Vectors of joints are in its order: left hip, knee and wheel, then right.
+
+    Args:
+        env: As for `UpkieClient`.
+        seed: The same.
+        outputs: The policy's; their components are names of joints.
+
+    Raises:
+        ConfigError: A component of an output is no joint of the robot, or one joint has two targets.
+    """
+
+    def __init__(self, env: Any, seed: int | None, outputs: tuple[OutputSpec, ...]):
+        super().__init__(env, seed, KINDS["Servos"])
+        self._joints = list(env.action_space.spaces)
+        self._targets = {item.name: item.components for item in outputs}
+        named = [joint for item in outputs for joint in item.components]
+        if (
+            any(not item.components for item in outputs)
+            or sorted({*named}) != sorted(named)
+            or {*named} - {*self._joints}
+        ):
+            raise ConfigError(
+                f"the components of the policy's outputs are {named}: name each joint that it drives once, of "
+                f"{', '.join(self._joints)}"
+            )
+        self._held: dict[str, float] = {}
+
+    def reset(self) -> Reading:
+        """Reset the environment; legs that the policy does not drive will hold their positions."""
+        reading = super().reset()
+        driven = {joint for joints in self._targets.values() for joint in joints}
+        positions = dict(zip(self._joints, reading.inputs["joint_positions"], strict=True))
+        self._held = {name: x for name, x in positions.items() if name not in driven and not name.endswith("_wheel")}
+        return reading
+
+    def _action_of(self, outputs: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+        """Return targets by joint, NaN for a position that is not one; the package fills in gains and torques."""
+        action = {joint: {"position": math.nan, "velocity": 0.0} for joint in self._joints}
+        for joint, position in self._held.items():
+            action[joint]["position"] = position
+        for name, joints in self._targets.items():
+            key = "position" if name == "joint_position_targets" else "velocity"
+            for joint, value in zip(joints, np.atleast_1d(outputs[name]).tolist(), strict=True):
+                action[joint][key] = value
+        return action
+
+    def _inputs(self, observation: Any, info: Mapping[str, Any]) -> dict[str, Any]:
+        spine = info["spine_observation"]
+        base, odometry = spine["base_orientation"], spine["wheel_odometry"]
+        joints = {
+            f"joint_{plural}": np.array([observation[joint][key].item() for joint in self._joints])
+            for plural, key in (("positions", "position"), ("velocities", "velocity"), ("torques", "torque"))
+        }
+        return {
+            "pitch": base["pitch"],
+            "ground_position": odometry["position"],
+            "pitch_velocity": base["angular_velocity"][1],
+            "ground_velocity": odometry["velocity"],
+            "base_angular_velocity": np.array(base["angular_velocity"], float),
+            **joints,
+        }
 
 
 class _Answering:
@@ -71,6 +198,8 @@ class _Answering:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is not None and kind.__name__ == "MissingOptionalDependency":
+            raise ConfigError(str(error)) from None
         if kind is not None and kind.__module__ == "upkie.exceptions":
             raise ConnectionLostError(f"the robot does not answer: {error}. Is its spine running?") from error
 
@@ -85,7 +214,7 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
 
     Args:
         env_id: For example "Upkie-PyBullet-Pendulum".
-        spec: The policy: sets the environment's frequency and largest ground velocity.
+        spec: The policy: sets the environment's frequency and largest velocities.
         env_kwargs: Keyword arguments for the environment, for example `{"inertia_variation": 0.2}`.
         seed: Seed of the environment's random numbers.
 
@@ -104,12 +233,13 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
     if "Upkie-Mock-Pendulum" not in gymnasium.registry:
         upkie.envs.register()
     if env_id not in gymnasium.registry:
-        known = sorted(name for name in gymnasium.registry if name.endswith("-Pendulum"))
+        known = sorted(name for name in gymnasium.registry if name.startswith(("Upkie-", "Cookie-")))
         raise ConfigError(f"the upkie package has no environment {env_id!r}; it has: {', '.join(known)}")
+    kind = KINDS[env_id.rpartition("-")[2]]
     kwargs = {
         "frequency": spec.control_frequency,
         "regulate_frequency": False,
-        "max_ground_velocity": _largest_output(spec),
+        **_limits(spec, kind),
         **({"gui": False} if "-PyBullet-" in env_id else {}),
         **env_kwargs,
     }
@@ -123,9 +253,16 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
             env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     except TypeError as error:
         raise ConfigError(f"{env_id}: {error}") from None
-    return UpkieClient(env, seed)
+    except ImportError as error:  # BaseVelocity's own balancer needs a solver
+        raise ConfigError(f"{env_id} needs {error.name}: pip install {error.name}") from None
+    return ServosClient(env, seed, spec.outputs) if kind is KINDS["Servos"] else UpkieClient(env, seed, kind)
 
 
-def _largest_output(spec: PolicySpec) -> float:
-    """Return the largest magnitude that the policy may send [m/s]."""
-    return max(abs(value) for item in spec.outputs for value in (*expand(item.low, 1), *expand(item.high, 1)))
+def _limits(spec: PolicySpec, kind: Kind) -> dict[str, float]:
+    """Return the environment's limits: the largest magnitudes that the policy may send [m/s, rad/s]."""
+    limits = kind.limits or {}
+    return {
+        limits[item.name]: max(abs(value) for value in (*expand(item.low, 1), *expand(item.high, 1)))
+        for item in spec.outputs
+        if item.name in limits
+    }
