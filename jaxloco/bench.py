@@ -25,6 +25,8 @@ BENCHMARKS = {
     "upkie-transfer": "a policy in the upkie package's simulator, beside that package's example gains",
     "foreign-models": "velocity policies in models of their robots that other projects wrote",
     "self-contacts": "a training with and without the contacts of a robot with itself",
+    "algorithms": "PPO, VPG and REINFORCE on the cart and pole: env steps until it stands, over seeds",
+    "memory-probe": "policies with and without memory where velocities are hidden and the motor is late",
     "kills": "SIGKILLs at random moments of a small training: what is whole after, and whether it goes on",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",
 }

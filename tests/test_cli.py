@@ -1,10 +1,12 @@
 """The command line: what it answers to mistakes, and where settings come from."""
 
+import contextlib
 import io
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,6 +17,7 @@ from training_helpers import REPOSITORY, tiny
 
 from jaxloco import __version__, cli, options
 from jaxloco.errors import JaxlocoError
+from jaxloco.learning.algorithm import algorithm_config
 from jaxloco.physics import engines
 from jaxloco.streams import never_fail
 from jaxloco.tasks import TASKS, recipe
@@ -479,3 +482,28 @@ def test_a_home_that_nobody_knows_stops_no_command(monkeypatch, capsys):
     monkeypatch.setattr(os.path, "expanduser", lambda path: os.fspath(path))
     assert call("doctor", "~/nowhere") == 2
     assert "~/nowhere: no such folder or file" in capsys.readouterr().err
+
+
+def test_an_algorithm_is_chosen_by_name_on_the_command_line_and_in_a_file(tmp_path):
+    config = cli._new(cli.RunOptions(algorithm="vpg"), ["cartpole", "--vpg.gae-lambda", "0.5"])
+    assert config.algorithm == replace(algorithm_config("vpg"), gae_lambda=0.5)
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps({"task_name": "cartpole", "algorithm": "reinforce", "reinforce": {"baseline": "none"}}))
+    config = cli._new(cli.RunOptions(), ["--config", str(file), "--reinforce.gamma", "0.9"])
+    assert config.algorithm == replace(algorithm_config("reinforce"), baseline="none", gamma=0.9)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--algorithm", "vgp"), "did you mean 'vpg'?"),
+        (("--algorithm", "vpg", "--ppo.gamma", "0.9"), "--ppo.gamma"),
+        (("--network.kind", "gruu"), "did you mean 'gru'?"),
+        (("--network.kind", "gru", "--n-envs", "6", "--ppo.n-minibatches", "4"), "write 2"),
+        (("--algorithm", "reinforce", "--reinforce.n-steps", "100"), "write n_steps = 500"),
+    ],
+)
+def test_algorithms_and_networks_that_do_not_fit_are_refused_before_anything_compiles(capsys, words, message):
+    with contextlib.suppress(SystemExit):
+        assert cli.main(["train", "cartpole", "--quiet", "--out", "run", *words]) != 0
+    assert message in capsys.readouterr().err and not Path("run").exists()

@@ -255,12 +255,12 @@ def test_what_playground_has_tuned_is_the_recipe(monkeypatch):
     theirs = {"discounting": 0.995, "entropy_cost": 0.01, "learning_rate": 1e-3, "reward_scaling": 10.0}
     playground(monkeypatch, tuned={**theirs, "num_envs": 2048, "clipping_epsilon": None, "network_factory": widths})
     config = recipe("playground:Walk")
-    wanted = replace(foreign.RECIPE.ppo, gamma=0.995, ent_coef=0.01, learning_rate=1e-3, reward_scale=1.0)
-    assert config.ppo == wanted and config.n_envs == foreign.RECIPE.n_envs
+    wanted = replace(foreign.RECIPE.algorithm, gamma=0.995, ent_coef=0.01, learning_rate=1e-3, reward_scale=1.0)
+    assert config.algorithm == wanted and config.n_envs == foreign.RECIPE.n_envs
     assert (config.network.net_arch_pi, config.network.net_arch_vf) == ((32, 16), (64,))
     assert config.network.activation_fn == foreign.RECIPE.network.activation_fn
     playground(monkeypatch, tuned={**theirs, "reward_scaling": 0.1, "max_grad_norm": 3.0, "clipping_epsilon": 0.3})
-    ppo = recipe("playground:Walk").ppo
+    ppo = recipe("playground:Walk").algorithm
     assert (ppo.reward_scale, ppo.max_grad_norm, ppo.clip_range) == (0.1, 3.0, 0.3)
     assert recipe("playground:Other") == replace(foreign.RECIPE, task=PlaygroundTask("Other"))
     playground(monkeypatch, tuned=None)

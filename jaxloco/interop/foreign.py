@@ -580,10 +580,10 @@ def _tuned(config: TrainConfig, env: str) -> TrainConfig:
         return config
     values = {ours: theirs[name] for ours, name in TUNED.items() if theirs.get(name) is not None}
     # Their scale of 10 for the control suite is one for their value loss, of which ours needs none.
-    ppo = replace(config.ppo, **values, reward_scale=min(float(theirs.get("reward_scaling", 1.0)), 1.0))
+    ppo = replace(RECIPE.algorithm, **values, reward_scale=min(float(theirs.get("reward_scaling", 1.0)), 1.0))
     sizes = theirs.get("network_factory") or {}
     widths = {
         "net_arch_pi": sizes.get("policy_hidden_layer_sizes", config.network.net_arch_pi),
         "net_arch_vf": sizes.get("value_hidden_layer_sizes", config.network.net_arch_vf),
     }
-    return replace(config, ppo=ppo, network=replace(config.network, **widths))
+    return replace(config, algorithm=ppo, network=replace(config.network, **widths))

@@ -1,0 +1,123 @@
+"""A task that needs a memory: the cart and pole without velocities, its motor 60 ms late; with and without one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmarks import common
+from jaxloco.envs.actuators import Actuation
+from jaxloco.envs.curriculum import Range
+from jaxloco.envs.env import EnvSpec
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.tasks.cartpole import Cartpole
+
+NAME = "memory_probe"
+DELAY = 0.06
+"""Time until a force has effect, s: three control periods."""
+
+POLICIES = {
+    "sees velocities and what is on its way": ("mlp", True),
+    "gru": ("gru", False),
+    "lstm": ("lstm", False),
+    "memoryless": ("mlp", False),
+}
+"""What it is called → kind of the actor, and whether nothing is hidden from it."""
+
+
+@dataclass(frozen=True)
+class Hidden(Cartpole):
+    """The task; with `told`, the actor also sees velocities and the actions that have had no effect yet."""
+
+    told: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return "hidden-cartpole"
+
+    def spec(self) -> EnvSpec:
+        """Build the environment's description."""
+        spec = super().spec()
+        positions, velocities = ("cart_position", "pole_angle"), ("cart_velocity", "pole_velocity")
+        names = (*positions, *(velocities if self.told else ()), "last_action")
+        actor = ObservationGroup(tuple(map(ObservationTerm, names)), history=4 if self.told else 1)
+        critic = ObservationGroup(tuple(map(ObservationTerm, (*positions, *velocities, "last_action"))), history=4)
+        return replace(spec, observations={"actor": actor, "critic": critic}, actuation=Actuation(Range(DELAY, DELAY)))
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Options of the benchmark.
+
+    Attributes:
+        seeds: How many seeds.
+        first_seed: The first of them.
+        total_timesteps: Env steps of each seed.
+        out: JSON file of the result; benchmarks/results/memory_probe.json if not given.
+    """
+
+    seeds: int = 5
+    first_seed: int = 100
+    total_timesteps: int = 400_000
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        common.at_least_one(self, "seeds")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure what a memory is worth where velocities are hidden: memory-probe [options]."""
+    return common.command(NAME, ProbeOptions(), arguments, main.__doc__, run, show)
+
+
+def run(own: ProbeOptions) -> dict[str, Any]:
+    """Train every kind of policy; plain JSON values."""
+    from jaxloco.tasks import recipe
+
+    returns = {name: _train(own, *kind) for name, kind in POLICIES.items()}
+    best = _mean(returns[next(iter(POLICIES))])
+    shares = {name: _mean(values) / best for name, values in returns.items()}
+    return {**common.ran_with(recipe("cartpole")), "delay_s": DELAY, "returns": returns, "of_what_sees_all": shares}
+
+
+def _train(own: ProbeOptions, kind: str, told: bool) -> list[float]:
+    """Train all seeds of one kind in one program; the mean return of each without noise, of 500."""
+    import jax
+    import numpy as np
+
+    from jaxloco.tasks import recipe
+    from jaxloco.training import loop
+    from jaxloco.training.trainer import compile_program, evaluate
+
+    config = recipe("cartpole")
+    network = replace(config.network, kind=kind, rnn_hidden_size=32)
+    config = replace(config, task=Hidden(told=told), network=network, seeds=own.seeds, seed=own.first_seed)
+    config = replace(config, total_timesteps=own.total_timesteps)
+    env = config.task.spec().build("native")
+    agent = loop.make_agent(env, config)
+    program = compile_program(env, agent, config)
+    state, _ = program.iterate(program.initial_state, config.iterations, config.iterations)
+    state, single = jax.device_get(state), replace(agent, seeds=None)
+    played = [evaluate(env, single, loop.state_of_seed(state, seed), 100, 0) for seed in range(own.seeds)]
+    return [float(np.mean(episodes.returns)) for episodes in played if episodes is not None]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _words(values: Sequence[float]) -> str:
+    return f"{_mean(values):.0f} ({min(values):.0f} to {max(values):.0f})"
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as a table."""
+    rows = [
+        (
+            name,
+            f"{_mean(values):.0f} ({min(values):.0f} to {max(values):.0f})",
+            f"{result['of_what_sees_all'][name]:.2f}",
+        )
+        for name, values in result["returns"].items()
+    ]
+    return common.table(("policy", "return of 500", "÷ that which sees all"), rows)
