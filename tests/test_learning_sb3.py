@@ -11,6 +11,7 @@ import pytest
 from jaxloco.learning.learner import LearnerState, Trajectory
 from jaxloco.learning.networks import NetworkConfig, Params, actor_layers, make_actor_critic
 from jaxloco.learning.ppo import PPO, PPOConfig
+from jaxloco.learning.vpg import VPGConfig
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -75,15 +76,14 @@ def sb3_names(params: Params) -> dict[str, Any]:
     return {name: torch.tensor(np.array(x)) for name, x in named.items()}
 
 
-def sb3_model(config: PPOConfig, params: Params) -> Any:
-    model = stable_baselines3.PPO(
+def sb3_model(algorithm: Any, params: Params, **options: Any) -> Any:
+    model = algorithm(
         "MlpPolicy",
         stable_baselines3.common.vec_env.DummyVecEnv([Idle] * N_ENVS),
         n_steps=N_STEPS,
-        batch_size=N_STEPS * N_ENVS,
         policy_kwargs={"net_arch": {"pi": [16, 8], "vf": [12]}},
         device="cpu",
-        **{name: getattr(config, name) for name in SHARED_OPTIONS},
+        **options,
     )
     model.policy.load_state_dict(sb3_names(params))
     model.set_logger(stable_baselines3.common.logger.Logger(None, []))
@@ -109,7 +109,7 @@ def fill_buffer(model: Any, data: Trajectory, gamma: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    "changes",
     [
         {},
         {"n_epochs": 4, "ent_coef": 0.01, "clip_range_vf": 0.05, "learning_rate": 1e-2},
@@ -117,12 +117,13 @@ def fill_buffer(model: Any, data: Trajectory, gamma: float) -> None:
     ],
     ids=["defaults", "entropy and value clipping", "target_kl"],
 )
-def test_update_equals_that_of_stable_baselines3(options: dict[str, Any]) -> None:
+def test_update_equals_that_of_stable_baselines3(changes: dict[str, Any]) -> None:
     config = PPOConfig(n_steps=N_STEPS, n_minibatches=1, n_epochs=1, normalize_observation=False)
-    config = replace(config, **options)
+    config = replace(config, **changes)
     state = PPO(config, NETWORKS).init(jax.random.PRNGKey(0), {"actor": DIM})
     data = rollout(state, config)
-    model = sb3_model(config, state.params)
+    options = {name: getattr(config, name) for name in SHARED_OPTIONS}
+    model = sb3_model(stable_baselines3.PPO, state.params, batch_size=N_STEPS * N_ENVS, **options)
     fill_buffer(model, data, config.gamma)
     model.train()
     after, metrics = jax.jit(PPO(config, NETWORKS).update)(state, data)
@@ -137,3 +138,29 @@ def test_update_equals_that_of_stable_baselines3(options: dict[str, Any]) -> Non
     for name in sorted(names):
         assert float(metrics[name]) == pytest.approx(float(logged[name]), rel=1e-3, abs=1e-5), name
     assert np.all(np.isfinite(jnp.stack(list(metrics.values()))))
+
+
+def test_an_update_of_the_vanilla_policy_gradient_equals_one_of_a2c() -> None:
+    """A2C with Adam, λ = 1 and advantages as they are: one step of both networks, which share no parameters."""
+    shared = {"gamma": 0.97, "gae_lambda": 1.0, "ent_coef": 0.01, "learning_rate": 1e-2}
+    vpg = VPGConfig(
+        **shared,
+        n_steps=N_STEPS,
+        normalize_observation=False,
+        normalize_advantage=False,
+        value_learning_rate=1e-2,
+        value_steps=1,
+    ).make(NETWORKS)
+    state = vpg.init(jax.random.PRNGKey(0), {"actor": DIM})
+    data = rollout(state, PPOConfig(n_steps=N_STEPS, normalize_observation=False))
+    options = {"use_rms_prop": False, "vf_coef": 1.0, "max_grad_norm": 1e9, "normalize_advantage": False}
+    model = sb3_model(stable_baselines3.A2C, state.params, **shared, **options)
+    fill_buffer(model, data, 0.97)
+    model.train()
+    after, metrics = jax.jit(vpg.update)(state, data)
+    theirs = model.policy.state_dict()
+    for name, ours in sb3_names(after.params).items():
+        np.testing.assert_allclose(ours, theirs[name], rtol=1e-3, atol=2e-5, err_msg=name)
+    logged = model.logger.name_to_value
+    for name in ("value_loss", "entropy_loss", "explained_variance", "n_updates"):
+        assert float(metrics[f"train/{name}"]) == pytest.approx(float(logged[f"train/{name}"]), rel=1e-3, abs=1e-5)
