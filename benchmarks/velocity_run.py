@@ -104,7 +104,7 @@ def run(train_words: Sequence[str], own: VelocityOptions) -> dict[str, Any]:
 
 def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
     """Return the interquartile mean and its 95 % bootstrap interval."""
-    from jaxloco.training.statistics import bootstrap
+    from jaxloco.statistics import bootstrap
 
     low, middle, high = (common.significant(float(x)) for x in bootstrap(values))
     return {"interquartile_mean": middle, "interval_95": [low, high], "seeds": len(values)}

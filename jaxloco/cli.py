@@ -225,6 +225,7 @@ def _train(
     nowhere: Path | None = None,
 ) -> int:
     """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
+    from jaxloco import runs
     from jaxloco.export import versions
     from jaxloco.training import hosts
     from jaxloco.training.seeds import SeedsTrainer
@@ -248,7 +249,7 @@ def _train(
         folder = RunFolder(nowhere)
     assert folder is not None
     trainer = SeedsTrainer if config.seeds > 1 else Trainer
-    trainer(config, folder, progress, resume=own.resume is not None, stop=stop).run()
+    trainer(config, folder, progress, resume=own.resume is not None, complete=runs.completed, stop=stop).run()
     _flush()  # what a terminal or a log file does not take any more is not a result that is lost
     return 0
 
@@ -279,7 +280,7 @@ def _located(config: "TrainConfig") -> "TrainConfig":
 
 def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunFolder]:
     """Return the configuration and the folder of a run to go on with."""
-    from jaxloco.training.trainer import load_config
+    from jaxloco.runs import load_config
 
     assert own.resume is not None
     folder = RunFolder.open(own.resume)
@@ -434,10 +435,11 @@ def _bundle_of(path: str) -> Path:
 
 
 def _evaluate_run(path: str, own: EvaluateOptions) -> dict[str, Any]:
+    from jaxloco import runs
     from jaxloco.training import evaluation, trainer
 
     prepare_jax()
-    _, env, agent, state = trainer.load_run(RunFolder.open(path), own.physics, own.checkpoint, own.level)
+    _, env, agent, state = runs.load_run(RunFolder.open(path), own.physics, own.checkpoint, own.level)
     episodes = trainer.evaluate(env, agent, state, own.episodes or 200, own.seed)
     assert episodes is not None
     figures = evaluation.summarize(env, episodes)
@@ -478,13 +480,14 @@ def export(arguments: list[str]) -> int:
     own = options.parse(
         ExportOptions(), arguments, prog=f"jaxloco export {shlex.quote(run)}", description=export.__doc__ or ""
     )
+    from jaxloco import runs
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.onboard import Policy
     from jaxloco.training import trainer
     from jaxloco.training.run_folder import read_json
 
     folder = RunFolder.open(run)
-    config, env, agent, state = trainer.load_run(folder, ANY_ENGINE, own.checkpoint)
+    config, env, agent, state = runs.load_run(folder, ANY_ENGINE, own.checkpoint)
     figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
     figures = figures if isinstance(figures, dict) else None
     with _writing_into(folder, own.out):
@@ -532,11 +535,12 @@ def render(arguments: list[str]) -> int:
     own = options.parse(
         RenderOptions(), arguments, prog=f"jaxloco render {shlex.quote(run)}", description=render.__doc__ or ""
     )
+    from jaxloco import runs
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.training import trainer
 
     folder = RunFolder.open(run)
-    _, env, agent, state = trainer.load_run(folder, ANY_ENGINE, own.checkpoint, own.level)
+    _, env, agent, state = runs.load_run(folder, ANY_ENGINE, own.checkpoint, own.level)
     episodes = trainer.evaluate(env, agent, state, 1, own.seed)
     if episodes is None:
         return 2
@@ -633,7 +637,7 @@ def publish(arguments: list[str]) -> int:
     if not runs or own.out is None:
         missing = "--out (policies/NAME)" if runs else "RUN (one run folder, or several)"
         raise JaxlocoError(f"{missing} is missing; see --help")
-    from jaxloco.training import zoo
+    from jaxloco import zoo
 
     folders = [folder for run in map(RunFolder.open, runs) for folder in run.seeds or [run]]
     entry = zoo.publish(folders, Path(own.out))

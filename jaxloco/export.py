@@ -18,12 +18,12 @@ import jaxloco
 from jaxloco.envs import actions, clocks
 from jaxloco.envs.interface import Environment, PolicyInterface
 from jaxloco.envs.observations import Observer
+from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
 from jaxloco.onboard.spec import CellSpec, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
-from jaxloco.training.rollout import Agent
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
 

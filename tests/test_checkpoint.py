@@ -21,6 +21,7 @@ import pytest
 import tensorstore
 from training_helpers import Recorder, assert_equal_trees, run, shared_program, start, stop_when, tiny, train
 
+from jaxloco import runs
 from jaxloco.envs.env import Env
 from jaxloco.errors import CheckpointError, JaxlocoError
 from jaxloco.onboard import Policy
@@ -378,7 +379,7 @@ def test_a_killed_run_resumed_from_the_command_line_ends_bit_for_bit_as_an_undis
     resumed = run("--resume", broken)
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after iteration" in resumed.stdout
-    train(trainer.load_config(RunFolder(broken)), tmp_path / "straight")
+    train(runs.load_config(RunFolder(broken)), tmp_path / "straight")
     (end, straight), (again, resumed_state) = last_state(tmp_path / "straight"), last_state(broken)
     assert end == again == 200 and len(straight) > 200
     assert resumed_state == straight
@@ -402,7 +403,7 @@ def finished(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_a_run_loads_on_another_engine_than_it_was_trained_on(finished):
     for engine in ("native", "mjx"):
-        config, env, agent, state = trainer.load_run(RunFolder(finished), engine)
+        config, env, agent, state = runs.load_run(RunFolder(finished), engine)
         assert env.physics.name == engine and int(state.iteration) == 4
         assert agent.config == config.algorithm
 
@@ -425,7 +426,7 @@ def test_a_finished_run_can_be_resumed_for_longer_and_remembers_it(finished, tmp
     summary, recorder = train(tiny(iterations=6), path, resume=True)
     assert summary["env_steps"] == 6 * 32
     assert "resuming after iteration 4 of 6" in recorder.messages
-    assert trainer.load_config(RunFolder(path)).total_timesteps == 6 * 32
+    assert runs.load_config(RunFolder(path)).total_timesteps == 6 * 32
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.iterations()[-1] == 6
 
@@ -440,7 +441,7 @@ def test_a_finished_run_is_finished_again_but_not_shortened(finished, tmp_path):
     assert summary["env_steps"] == 4 * 32 and Policy.load(path / "policy").verify() <= 1e-5
     with pytest.raises(CheckpointError, match="has trained 128 env steps already; --total-timesteps 96 asks for fewer"):
         train(tiny(iterations=3), path, resume=True)
-    assert trainer.load_config(RunFolder(path)).total_timesteps == 4 * 32
+    assert runs.load_config(RunFolder(path)).total_timesteps == 4 * 32
 
 
 def test_a_run_from_before_an_option_existed_can_be_used(finished, tmp_path):
@@ -450,7 +451,7 @@ def test_a_run_from_before_an_option_existed_can_be_used(finished, tmp_path):
         config = json.loads(file.read_text())
         del config["ppo"]["update_precision"], config["seeds"]
         file.write_text(json.dumps(config))
-    assert int(trainer.load_run(RunFolder(path))[3].iteration) == 4
+    assert int(runs.load_run(RunFolder(path))[3].iteration) == 4
     assert train(tiny(iterations=4), path, resume=True)[0]["env_steps"] == 4 * 32
 
 

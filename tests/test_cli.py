@@ -15,7 +15,7 @@ import jax
 import pytest
 from training_helpers import REPOSITORY, tiny
 
-from jaxloco import __version__, cli, options
+from jaxloco import __version__, cli, options, runs
 from jaxloco.errors import JaxlocoError
 from jaxloco.learning.algorithm import algorithm_config
 from jaxloco.physics import engines
@@ -357,7 +357,7 @@ def test_a_configuration_survives_the_run_folder(tmp_path):
     for name in TASKS:
         folder = RunFolder.at(tmp_path / name)
         write_json(folder.config, trainer.plain_config(recipe(name)))
-        assert trainer.load_config(folder) == recipe(name)
+        assert runs.load_config(folder) == recipe(name)
         assert json.loads(folder.config.read_text())["task_name"] == name
 
 

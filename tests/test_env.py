@@ -18,11 +18,12 @@ from jaxloco.envs.randomization import InitialState, Randomizer, scale_masses
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm, beyond
 from jaxloco.errors import JaxlocoError, UnknownNameError
+from jaxloco.learning.agent import Agent
 from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.tasks import recipe
 from jaxloco.tasks.cartpole import Cartpole
-from jaxloco.training.rollout import Agent, Crash, RolloutSums, Trajectory, _record_crash, collect, no_crash
+from jaxloco.training.rollout import Crash, RolloutSums, Trajectory, _record_crash, collect, no_crash
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

@@ -12,6 +12,7 @@ from jaxloco.envs.env import Env
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.errors import ConfigError
 from jaxloco.export import export, policy_spec, versions
+from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.normalization import update_statistics
@@ -21,7 +22,6 @@ from jaxloco.tasks import TASKS, recipe
 from jaxloco.tasks.upkie_balance import UpkieBalance
 from jaxloco.training import loop
 from jaxloco.training.config import TrainConfig
-from jaxloco.training.rollout import Agent
 
 NOISELESS = UpkieBalance(noise=0.0, pitch_bias=0.0, sensor_latency=(0.0, 0.0))
 

@@ -20,6 +20,7 @@ import pytest
 from foreign_envs import Walk
 from training_helpers import tiny, train
 
+from jaxloco import runs
 from jaxloco.envs import batch
 from jaxloco.envs.curriculum import Curriculum
 from jaxloco.envs.interface import ANY_ENGINE
@@ -309,7 +310,7 @@ def test_the_configuration_of_a_foreign_run_is_read_back(tmp_path):
     from jaxloco.training.run_folder import write_json
 
     write_json(folder.config, trainer.plain_config(config))
-    assert trainer.load_config(folder) == config
+    assert runs.load_config(folder) == config
 
 
 @pytest.mark.slow
@@ -322,7 +323,7 @@ def test_an_environment_of_brax_is_learned_by_our_trainer(tmp_path):
     summary, _ = train(config, tmp_path / "run")
     assert summary["evaluation"]["seconds_mean"] > 3.9  # of 4 s; untrained it falls within 0.3 s
     assert Policy.load(tmp_path / "run" / "policy").verify() < 1e-5
-    _, env, _, _ = trainer.load_run(RunFolder(tmp_path / "run"), ANY_ENGINE)
+    _, env, _, _ = runs.load_run(RunFolder(tmp_path / "run"), ANY_ENGINE)
     assert env.robot_name == "brax-inverted_pendulum" and env.scene(np.zeros((1, 2))).nq == 2
 
 

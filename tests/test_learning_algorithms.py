@@ -10,6 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from training_helpers import tiny
 
+from jaxloco import runs
 from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.learning import tabular
 from jaxloco.learning.advantages import normalized_advantage
@@ -263,10 +264,10 @@ def test_configurations_say_which_algorithm_and_come_back():
     config = replace(with_algorithm(tiny(), "vpg"), seed=3)
     plain = trainer.plain_config(config)
     assert plain["algorithm"] == "vpg" and plain["vpg"]["gae_lambda"] == 0.97 and "ppo" not in plain
-    back = trainer.config_from_plain(plain, "here")
+    back = runs.config_from_plain(plain, "here")
     assert back == config
     old = trainer.plain_config(tiny())
-    assert "algorithm" not in old and trainer.config_from_plain(old, "here").algorithm == tiny().algorithm
+    assert "algorithm" not in old and runs.config_from_plain(old, "here").algorithm == tiny().algorithm
 
 
 @dataclass(frozen=True)

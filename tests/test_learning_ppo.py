@@ -15,7 +15,7 @@ from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import ActorCritic, NetworkConfig, make_actor_critic
 from jaxloco.learning.normalization import init_statistics, normalize, update_statistics
 from jaxloco.learning.ppo import PPO, PPOConfig
-from jaxloco.learning.symmetry import Reflection, Symmetry
+from jaxloco.reflections import Reflection, Symmetry
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

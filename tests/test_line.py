@@ -10,9 +10,9 @@ from training_helpers import run
 from jaxloco import cli
 from jaxloco.onboard import Policy
 from jaxloco.onboard.clients import run_bundle
+from jaxloco.runs import load_config
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json
-from jaxloco.training.trainer import load_config
 
 OPTIONS = (
     *("--n-envs", "8", "--total-timesteps", "768", "--task.episode-seconds", "1"),

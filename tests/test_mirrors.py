@@ -13,8 +13,9 @@ from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 from jaxloco.learning.normalization import init_statistics, update_statistics
-from jaxloco.learning.symmetry import Reflection, Symmetry, even_and_odd, halves, in_parts, symmetrized
+from jaxloco.learning.symmetry import even_and_odd, halves, in_parts, symmetrized
 from jaxloco.physics import Controls
+from jaxloco.reflections import Reflection, Symmetry
 from jaxloco.symmetry import joint_mirror, mirror_qpos
 from jaxloco.tasks.velocity import Velocity
 

@@ -13,9 +13,9 @@ from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.learning.recurrent import GATES, Memory, cell_sequence, cell_step, init_cell, restarted, zero_carry
-from jaxloco.learning.symmetry import Reflection, Symmetry
 from jaxloco.onboard.network import Mlp, Recurrent
 from jaxloco.onboard.spec import CellSpec
+from jaxloco.reflections import Reflection, Symmetry
 from jaxloco.training import loop
 from jaxloco.training.rollout import collect
 from jaxloco.training.trainer import compile_program

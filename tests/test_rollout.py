@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxloco.learning.agent import Agent
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.training import rollout
-from jaxloco.training.rollout import FEW, Agent
+from jaxloco.training.rollout import FEW
 
 N_ENVS, SIZES = 3 * FEW, {"actor": 3, "critic": 5}
 

@@ -12,15 +12,15 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from training_helpers import Recorder, assert_equal_trees, tiny
 
-from jaxloco import cli
+from jaxloco import cli, runs
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
+from jaxloco.statistics import bootstrap, interquartile_mean
 from jaxloco.training import loop, trainer
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json
 from jaxloco.training.seeds import SeedsTrainer
-from jaxloco.training.statistics import bootstrap, interquartile_mean
 from jaxloco.visual.plots import plot_seeds
 
 ITERATIONS = 6
@@ -124,7 +124,7 @@ def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tm
     _, recorder = run("broken", 6, resume=True)
     assert "resuming after iteration 2 of 6" in recorder.messages
     for seed in (4, 5):
-        a, b = (trainer.load_run(folder.seed(seed))[3] for folder in (straight, broken))
+        a, b = (runs.load_run(folder.seed(seed))[3] for folder in (straight, broken))
         assert_equal_trees(a, b)
         found, wanted = (read_metrics(folder.seed(seed)) for folder in (broken, straight))
         np.testing.assert_array_equal(found["time/iterations"], np.arange(1, 7))
@@ -158,7 +158,7 @@ def test_seeds_that_were_killed_before_all_had_a_checkpoint_start_from_the_begin
         _, recorder = run(left, resume=True)
         assert f"{killed} has no checkpoint yet: starting from the beginning" in recorder.messages
         for seed in (4, 5):
-            assert_equal_trees(*(trainer.load_run(folder.seed(seed))[3] for folder in (straight, killed)))
+            assert_equal_trees(*(runs.load_run(folder.seed(seed))[3] for folder in (straight, killed)))
             assert read_metrics(killed.seed(seed))["time/iterations"].tolist() == [1]
 
 
@@ -199,7 +199,7 @@ def test_a_seed_that_diverges_is_named_and_the_others_go_on(finished):
 def test_a_seed_of_several_can_be_resumed_by_itself(finished):
     folder, _, _ = finished
     run = RunFolder.open(folder.path / "seed_4")
-    config = trainer.load_config(run)
+    config = runs.load_config(run)
     config = replace(config, total_timesteps=14 * config.steps_per_iteration)
     summary = trainer.Trainer(config, run, Recorder(), resume=True).run()
     assert summary["env_steps"] == 14 * config.steps_per_iteration
@@ -214,7 +214,7 @@ def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, c
     folder.summary.write_text("{}")
     with pytest.raises(ConfigError, match="has no run of seed 0"):
         SeedsTrainer(tiny(seeds=2), folder, Recorder(), resume=True).run()
-    monkeypatch.setattr(trainer, "load_config", lambda _: tiny(seeds=1))
+    monkeypatch.setattr(runs, "load_config", lambda _: tiny(seeds=1))
     folder.config.write_text("{}")
     with pytest.raises(JaxlocoError, match="is a run of one seed"):
         cli._train(cli.RunOptions(resume=str(folder)), ["--seeds", "2"], Recorder())

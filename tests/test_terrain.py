@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from jaxloco import runs
 from jaxloco.envs import batch
 from jaxloco.envs.curriculum import Curriculum, CurriculumState, Sampler
 from jaxloco.envs.env import Env, robot_on_ground
@@ -637,7 +638,7 @@ def test_each_of_several_seeds_has_levels_of_its_own_and_those_that_it_would_hav
 def test_a_run_on_terrain_reports_levels_and_resumes_bit_for_bit(tmp_path: Path):
     from training_helpers import assert_equal_trees, shared_program, train
 
-    from jaxloco.training import loop, trainer
+    from jaxloco.training import loop
     from jaxloco.training.checkpoint import Checkpoints
     from jaxloco.training.metrics import read_metrics
 
@@ -666,8 +667,8 @@ def test_a_run_on_terrain_reports_levels_and_resumes_bit_for_bit(tmp_path: Path)
     with pytest.raises(ConfigError, match="task 'cartpole' has no terrain"):
         at_level(Cartpole(), 1)
     with pytest.raises(ConfigError, match="there are levels 0 to 1"):
-        trainer.load_run(RunFolder.open("run"), level=2)
-    _, fixed, _, _ = trainer.load_run(RunFolder.open("run"), level=1)
+        runs.load_run(RunFolder.open("run"), level=2)
+    _, fixed, _, _ = runs.load_run(RunFolder.open("run"), level=1)
     assert fixed.spec.curriculum.evaluation == 1.0
 
     straight, _ = program.iterate(middle, 3, 6)

@@ -29,7 +29,7 @@ from training_helpers import (
     train,
 )
 
-from jaxloco import cli, whole_files
+from jaxloco import cli, runs, whole_files
 from jaxloco.envs.env import Env
 from jaxloco.envs.observations import ObservationTerm
 from jaxloco.errors import ConfigError, JaxlocoError
@@ -152,7 +152,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, shared,
     summary, recorder = train(tiny(), path, resume=True)
     assert summary["interrupted"] is False and summary["env_steps"] == 384
     assert recorder.messages == ["resuming after iteration 7 of 12"]
-    ends = [trainer.load_run(RunFolder(folder))[3] for folder in (path, finished[0])]
+    ends = [runs.load_run(RunFolder(folder))[3] for folder in (path, finished[0])]
     assert_equal_trees(*ends)
     again, straight = read_metrics(path), read_metrics(finished[0])
     for name in ("train/loss", "rollout/ep_rew_mean", "time/total_timesteps"):
@@ -249,7 +249,7 @@ def test_a_stop_does_not_wait_for_a_long_chunk_and_the_rows_after_it_are_those_o
     assert again["time/iterations"].tolist() == [3, 6, 12] and straight["time/iterations"].tolist() == [6, 12]
     for name in ("train/loss", "rollout/ep_rew_mean", "reward/alive", "time/total_timesteps"):
         assert again[name][-1] == straight[name][-1]
-    assert_equal_trees(*(trainer.load_run(RunFolder(folder))[3] for folder in (path, tmp_path / "straight")))
+    assert_equal_trees(*(runs.load_run(RunFolder(folder))[3] for folder in (path, tmp_path / "straight")))
 
 
 def test_a_call_lasts_about_a_second_and_one_iteration_at_least():
@@ -402,7 +402,7 @@ def test_a_diverged_update_stops_the_run_with_the_last_good_checkpoint(tmp_path)
         Trainer(tiny(), RunFolder.at(path), Recorder()).run()
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.iterations()[-1] == 6  # saved every second iteration
-    _, _, _, state = trainer.load_run(RunFolder(path))
+    _, _, _, state = runs.load_run(RunFolder(path))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
 
 

@@ -20,12 +20,12 @@ from jaxloco.errors import ConfigError
 from jaxloco.onboard.bundle import read_bundle, write_bundle
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
+from jaxloco.statistics import bootstrap, interquartile_mean
 from jaxloco.tasks import recipe
 from jaxloco.training.run_folder import RunFolder, read_json, write_json
-from jaxloco.training.statistics import bootstrap, interquartile_mean
 from jaxloco.training.trainer import plain_config
-from jaxloco.training.zoo import Entry, command, publish
 from jaxloco.visual.render import rendering_available
+from jaxloco.zoo import Entry, command, publish
 
 PUBLISHED = sorted(path.parent for path in (REPOSITORY / "policies").glob("*/evaluation.json"))
 

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs.env import Env
+from jaxloco.learning.agent import Agent
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.tasks import recipe
 from jaxloco.training import trainer
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.progress import Progress
-from jaxloco.training.rollout import Agent
 from jaxloco.training.run_folder import RunFolder
 from jaxloco.training.trainer import Program, Trainer, compile_program
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxloco.envs.env import Env
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.learning.symmetry import Reflection, Symmetry
+from jaxloco.reflections import Reflection, Symmetry
 from jaxloco.robot import Robot
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror
 

@@ -27,15 +27,8 @@ from jaxloco.learning.activations import ACTIVATIONS
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.perceptron import perceptron, plain_layers
 from jaxloco.learning.recurrent import GATES, CellCarry, Memory, cell_sequence, cell_step, init_cell, zero_carry
-from jaxloco.learning.symmetry import (
-    NUMBER,
-    Layer,
-    Reflection,
-    Symmetry,
-    in_parts,
-    layers_in_parts,
-    symmetric_layers,
-)
+from jaxloco.learning.symmetry import Layer, in_parts, layers_in_parts, symmetric_layers
+from jaxloco.reflections import NUMBER, Reflection, Symmetry
 
 Params = dict[str, Any]
 

@@ -1,7 +1,7 @@
 """Tasks: a robot, lists of terms and a training recipe each. `TASKS` names them; `recipe` loads one."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxloco.errors import unknown_name
 
@@ -27,6 +27,9 @@ TASKS = {
 }
 """Task name → module with a `RECIPE`, or module:NAME of it. Nothing is imported until a task is asked for."""
 
+FOREIGN = "jaxloco.interop.foreign:recipe"
+"""What makes recipes of other packages' environments."""
+
 DEFAULT_TASK = "upkie-balance"
 
 
@@ -37,11 +40,14 @@ def recipe(name: str) -> "TrainConfig":
         UnknownNameError: No such task; names the closest one.
     """
     if ":" in name:
-        from jaxloco.interop import foreign
-
-        return foreign.recipe(name)
+        foreign: TrainConfig = _named(FOREIGN)(name)
+        return foreign
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
-    module, _, variable = TASKS[name].partition(":")
-    config: TrainConfig = getattr(importlib.import_module(module), variable or "RECIPE")
+    config: TrainConfig = _named(TASKS[name])
     return config
+
+
+def _named(place: str) -> Any:
+    module, _, variable = place.partition(":")
+    return getattr(importlib.import_module(module), variable or "RECIPE")

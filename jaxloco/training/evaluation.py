@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxloco.envs import batch
 from jaxloco.envs.interface import Environment, EpisodeState, MeasuresItself
+from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.recurrent import CellCarry
 from jaxloco.terrain import Terrain
-from jaxloco.training.rollout import Agent
 
 RECORDED = 16
 """Robots of each device whose positions are kept: the first for a video, all for how parts pass through each other."""

@@ -18,13 +18,14 @@ from jaxloco.envs.ground import KIND, LEVEL, Tile
 from jaxloco.envs.interface import Environment
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.learning import collectives
+from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.recurrent import CellCarry, Memory
 from jaxloco.terrain import Terrain
 from jaxloco.training import sharding
 from jaxloco.training.config import TrainConfig
-from jaxloco.training.rollout import Agent, Crash, RolloutSums, collect, no_crash
+from jaxloco.training.rollout import Crash, RolloutSums, collect, no_crash
 from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT, SPLIT_SECOND
 
 Metrics = dict[str, jax.Array]

@@ -15,14 +15,13 @@ import jax
 import numpy as np
 
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
+from jaxloco.statistics import bootstrap
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
-from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
 from jaxloco.training.run_folder import RunFolder
-from jaxloco.training.statistics import bootstrap
 from jaxloco.training.trainer import Chunk, Program, Trainer
 from jaxloco.visual.plots import plot_seeds
 
@@ -45,10 +44,8 @@ class _Reports(Progress):
 class SeedRun(Trainer):
     """One of the seeds: its folder, metrics and checkpoints; the training itself is done for all of them."""
 
-    def __init__(
-        self, config: TrainConfig, folder: RunFolder, report: Callable[[str], None], *, resume: bool, stop: Interrupt
-    ) -> None:
-        super().__init__(config, folder, _Reports(report, config.seed), resume=resume, stop=stop)
+    def __init__(self, config: TrainConfig, folder: RunFolder, report: Callable[[str], None], **options: Any) -> None:
+        super().__init__(config, folder, _Reports(report, config.seed), **options)
         self.failed = False
         self._score: float | None = None
 
@@ -125,7 +122,8 @@ class SeedsTrainer(Trainer):
             folder.path.mkdir(exist_ok=True)
         else:
             RunFolder.at(folder.path)
-        return SeedRun(config, folder, self.progress.message, resume=self.resume, stop=self._stop)
+        options = {"resume": self.resume, "complete": self._completed, "stop": self._stop}
+        return SeedRun(config, folder, self.progress.message, **options)
 
     def _restore_all(self, runs: Sequence[SeedRun], checkpoints: Sequence[Checkpoints]) -> loop.TrainState | None:
         """Read the last checkpoints that all seeds have of the same iteration; None where there are none yet."""

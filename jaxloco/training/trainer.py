@@ -24,18 +24,19 @@ from jaxloco.envs.ground import GridGround
 from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.export import export, policy_spec, versions
+from jaxloco.learning.agent import Agent
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
 from jaxloco.learning.learner import LearnerState
 from jaxloco.self_contact import in_words
 from jaxloco.training import evaluation, hosts, loop, memory, sharding
 from jaxloco.training.checkpoint import Checkpoints
-from jaxloco.training.config import TrainConfig, at_level, with_algorithm
+from jaxloco.training.config import TrainConfig
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
-from jaxloco.training.rollout import Agent, Crash
-from jaxloco.training.run_folder import RunFolder, read_json, write_json
+from jaxloco.training.rollout import Crash
+from jaxloco.training.run_folder import RunFolder, write_json
 from jaxloco.training.run_lock import RunLock
 from jaxloco.training.sharding import SHARED, SPLIT
 from jaxloco.visual.episode import render_episode
@@ -257,6 +258,7 @@ class Trainer:
         folder: Where; no other process may write there meanwhile.
         progress: Where it reports.
         resume: Whether to go on with what is in the folder.
+        complete: What fills into the configuration of a checkpoint what came after it; nothing if not given.
         stop: Signals that stop it; those that come while it learns if not given.
     """
 
@@ -267,10 +269,12 @@ class Trainer:
         progress: Progress,
         *,
         resume: bool = False,
+        complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
         stop: Interrupt | None = None,
     ) -> None:
         sharding.use_all_cores()
         self.config, self.folder, self.progress, self.resume = config, folder, progress, resume
+        self._completed = complete
         self.timings = Timings()
         self._plain = plain_config(config)
         self._chunk = self._every(config.metrics_every, CHUNKS)
@@ -446,7 +450,7 @@ class Trainer:
         """Read a checkpoint, the last one if none is asked for, and keep the options that may change on resuming."""
         wanted = {key: self._plain[key] for key in ("task", self.config.algorithm.name, "network", "n_envs", "seed")}
         wanted["engine"] = self.env.engine
-        iteration, state = checkpoints.restore(like, wanted, iteration, _completed)
+        iteration, state = checkpoints.restore(like, wanted, iteration, self._completed)
         if iteration > self.config.iterations:
             raise CheckpointError(
                 f"{self.folder} has trained {iteration * self.config.steps_per_iteration} env steps already; "
@@ -700,35 +704,10 @@ class Trainer:
 
 
 def plain_config(config: TrainConfig) -> dict[str, Any]:
-    """Return a configuration as plain data that names its task and its algorithm; `config_from_plain` reads it back."""
+    """Return a configuration as plain data that names its task and its algorithm; `jaxloco.runs` reads it back."""
     algorithm = config.algorithm.place
     named = {} if algorithm == DEFAULT_ALGORITHM else {"algorithm": algorithm}
     return {"task_name": config.task.name, **named, **options.to_dict(config)}
-
-
-def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
-    """Return a configuration from plain data; one that names no algorithm is PPO's, as all were once.
-
-    Raises:
-        ConfigError: Something in it is missing or wrong.
-    """
-    given = dict(data)
-    name, algorithm = given.pop("task_name", None), given.pop("algorithm", DEFAULT_ALGORITHM)
-    if not isinstance(name, str):
-        raise ConfigError(f"{source}: 'task_name' is missing; it must name the task")
-    from jaxloco.tasks import recipe
-
-    default = with_algorithm(recipe(name), algorithm)
-    return options.from_dict(TrainConfig, given, source=source, default=default)
-
-
-def load_config(folder: RunFolder) -> TrainConfig:
-    """Read the configuration of a run.
-
-    Raises:
-        ConfigError: The file is missing, or is not a run's configuration.
-    """
-    return config_from_plain(read_json(folder.config), str(folder.config))
 
 
 class Trained(NamedTuple):
@@ -736,45 +715,6 @@ class Trained(NamedTuple):
 
     learner: LearnerState
     iteration: jax.Array
-
-
-def load_run(
-    folder: RunFolder, physics: str | None = None, which: str = "last", level: int | None = None
-) -> tuple[TrainConfig, Environment, Agent, Trained]:
-    """Load a run's environment and policy.
-
-    Args:
-        folder: The run.
-        physics: Engine; the run's own setting if None.
-        which: Checkpoint: "last" or "best".
-        level: Level of terrain to evaluate at, -1 for a random one each; the run's own setting if None.
-
-    Raises:
-        ConfigError: The run's configuration is missing or wrong, it has several seeds, or there is no such level.
-        CheckpointError: It has no complete checkpoint, or one from another configuration.
-    """
-    folder.check_one_seed()
-    config = load_config(folder)
-    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    task = config.task if level is None else at_level(config.task, level)
-    env = task.spec().build(physics or config.physics)
-    agent = loop.make_agent(env, config)
-    like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
-    like = Trained(like.learner, like.iteration)
-    wanted = {key: plain_config(config)[key] for key in ("task", config.algorithm.name, "network", "n_envs")}
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        number = checkpoints.best() if which == "best" else None
-        _, state = checkpoints.restore(like, wanted, number, _completed)
-    return config, env, agent, state
-
-
-def _completed(saved: dict[str, Any]) -> dict[str, Any]:
-    """Fill into a checkpoint's configuration what came after it, as `load_config` does into a run's."""
-    try:
-        config = config_from_plain({key: value for key, value in saved.items() if key != "engine"}, "checkpoint")
-    except ConfigError:
-        return saved  # the comparison will say what is wrong with it
-    return {**saved, **plain_config(config)}
 
 
 def evaluate(

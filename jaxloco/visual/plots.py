@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxloco.statistics import bootstrap
 from jaxloco.terrain import HeightGrid, Terrain
-from jaxloco.training.statistics import bootstrap
 from jaxloco.whole_files import write_bytes
 
 STEP = "time/total_timesteps"

@@ -10,10 +10,10 @@ from typing import Any
 from jaxloco import options
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
+from jaxloco.statistics import bootstrap
 from jaxloco.tasks import recipe
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json, write_json, write_text
-from jaxloco.training.statistics import bootstrap
 from jaxloco.visual.plots import Metrics, plot_curves, plot_seeds
 
 SCHEMA = "jaxloco-zoo/1"

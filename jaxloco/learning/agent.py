@@ -1,0 +1,79 @@
+"""What is static about what learns, for one seed or several side by side."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxloco.learning.algorithm import Algorithm, AlgorithmConfig
+from jaxloco.learning.learner import LearnerState
+from jaxloco.learning.networks import ActorCritic
+from jaxloco.learning.recurrent import CellCarry
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What is static about what learns: the algorithm.
+
+    With `seeds`, it stands for so many policies that are trained side by side: the learner's arrays have a leading axis
+    over seeds, and robots stand in one row, those of the first seed first, so that all physics is one call.
+    """
+
+    algorithm: Algorithm
+    seeds: int | None = None
+
+    @property
+    def networks(self) -> ActorCritic:
+        """What is trained."""
+        return self.algorithm.networks
+
+    @property
+    def config(self) -> AlgorithmConfig:
+        """Options of the algorithm."""
+        return self.algorithm.config
+
+    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Make a function of one seed's arrays a function of all seeds' arrays."""
+        return function if self.seeds is None else jax.vmap(function, axis_size=self.seeds)
+
+    def fold(self, tree: Any) -> Any:
+        """Put the robots of all seeds in one row, (S, N, …) → (S N, …)."""
+        return (
+            tree
+            if self.seeds is None
+            else jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), tree)
+        )
+
+    def unfold(self, tree: Any) -> Any:
+        """Undo `fold`."""
+        seeds = self.seeds
+        if seeds is None:
+            return tree
+        return jax.tree.map(lambda x: x.reshape(seeds, x.shape[0] // seeds, *x.shape[1:]), tree)
+
+    def act(self, learner: LearnerState, carry: CellCarry, observation: dict[str, jax.Array], noise: jax.Array) -> Any:
+        """Draw actions, with normal noise (N, n_action).
+
+        Returns:
+            The next carry, samples like the noise, and their log-probabilities (N,).
+        """
+        args = (learner, self.unfold(carry), self.unfold(observation), self.unfold(noise))
+        return self.fold(self.each(self.algorithm.act)(*args))
+
+    def act_deterministic(
+        self, learner: LearnerState, carry: CellCarry, observation: dict[str, jax.Array]
+    ) -> tuple[CellCarry, jax.Array]:
+        """Return the next carry and the actions without noise, as on the robot, in [-1, 1], (N, n_action)."""
+        carry, sample = self.algorithm.mode(learner, carry, observation)
+        return carry, self.networks.environment_action(sample)
+
+    def initial_carry(self, count: int) -> CellCarry:
+        """Return the memory of `count` robots that begin an episode: arrays (count, H), or none."""
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), self.networks.initial_carry())
+
+    def value(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:
+        """Return the values, (N,)."""
+        values: jax.Array = self.fold(self.each(self.algorithm.value)(learner, self.unfold(observation)))
+        return values

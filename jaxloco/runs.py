@@ -1,0 +1,81 @@
+"""Runs that there are: their configuration, and the policy of a checkpoint with its environment."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+
+from jaxloco import options
+from jaxloco.envs.interface import Environment
+from jaxloco.errors import ConfigError
+from jaxloco.learning.agent import Agent
+from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
+from jaxloco.tasks import recipe
+from jaxloco.training import loop
+from jaxloco.training.checkpoint import Checkpoints
+from jaxloco.training.config import TrainConfig, at_level, with_algorithm
+from jaxloco.training.run_folder import RunFolder, read_json
+from jaxloco.training.trainer import Trained, plain_config
+
+
+def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
+    """Return a configuration from plain data; one that names no algorithm is PPO's, as all were once.
+
+    Raises:
+        ConfigError: Something in it is missing or wrong.
+    """
+    given = dict(data)
+    name, algorithm = given.pop("task_name", None), given.pop("algorithm", DEFAULT_ALGORITHM)
+    if not isinstance(name, str):
+        raise ConfigError(f"{source}: 'task_name' is missing; it must name the task")
+    default = with_algorithm(recipe(name), algorithm)
+    return options.from_dict(TrainConfig, given, source=source, default=default)
+
+
+def load_config(folder: RunFolder) -> TrainConfig:
+    """Read the configuration of a run.
+
+    Raises:
+        ConfigError: The file is missing, or is not a run's configuration.
+    """
+    return config_from_plain(read_json(folder.config), str(folder.config))
+
+
+def load_run(
+    folder: RunFolder, physics: str | None = None, which: str = "last", level: int | None = None
+) -> tuple[TrainConfig, Environment, Agent, Trained]:
+    """Load a run's environment and policy.
+
+    Args:
+        folder: The run.
+        physics: Engine; the run's own setting if None.
+        which: Checkpoint: "last" or "best".
+        level: Level of terrain to evaluate at, -1 for a random one each; the run's own setting if None.
+
+    Raises:
+        ConfigError: The run's configuration is missing or wrong, it has several seeds, or there is no such level.
+        CheckpointError: It has no complete checkpoint, or one from another configuration.
+    """
+    folder.check_one_seed()
+    config = load_config(folder)
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    task = config.task if level is None else at_level(config.task, level)
+    env = task.spec().build(physics or config.physics)
+    agent = loop.make_agent(env, config)
+    like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
+    like = Trained(like.learner, like.iteration)
+    wanted = {key: plain_config(config)[key] for key in ("task", config.algorithm.name, "network", "n_envs")}
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        number = checkpoints.best() if which == "best" else None
+        _, state = checkpoints.restore(like, wanted, number, completed)
+    return config, env, agent, state
+
+
+def completed(saved: dict[str, Any]) -> dict[str, Any]:
+    """Fill into a checkpoint's configuration what came after it, as `load_config` does into a run's."""
+    try:
+        config = config_from_plain({key: value for key, value in saved.items() if key != "engine"}, "checkpoint")
+    except ConfigError:
+        return saved  # the comparison will say what is wrong with it
+    return {**saved, **plain_config(config)}
