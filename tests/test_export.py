@@ -1,5 +1,7 @@
 """A bundle is the policy that was trained: on golden sequences, and step by step in the environment."""
 
+import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -10,14 +12,15 @@ import pytest
 
 from jaxloco.envs.env import Env
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
-from jaxloco.errors import ConfigError
+from jaxloco.errors import BundleError, ConfigError
 from jaxloco.export import export, policy_spec, versions
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.normalization import update_statistics
 from jaxloco.onboard import Policy, read_bundle
-from jaxloco.onboard.bundle import step_cost
+from jaxloco.onboard.bundle import check_arrays, step_cost
+from jaxloco.onboard.spec import PolicySpec
 from jaxloco.tasks import TASKS, recipe
 from jaxloco.tasks.upkie_balance import UpkieBalance
 from jaxloco.training import loop
@@ -55,7 +58,7 @@ def configured(task: str = "upkie-balance", normalize: bool = True, **network: o
     config = recipe(task)
     network_config = NetworkConfig(net_arch_pi=(16, 8), net_arch_vf=(8,), **network)  # type: ignore[arg-type]
     return replace(
-        config, network=network_config, algorithm=replace(config.algorithm, normalize_observation=normalize), n_envs=4
+        config, network=network_config, algorithm=replace(config.algorithm, normalize_observation=normalize), n_envs=8
     )
 
 
@@ -75,8 +78,10 @@ def write(folder, env: Env, config: TrainConfig, agent: Agent, learner: LearnerS
         {"squash_output": True, "activation_fn": "tanh"},
         {"state_dependent_std": True, "activation_fn": "relu"},
         {"state_dependent_std": True, "squash_output": True},
+        {"kind": "gru", "rnn_hidden_size": 12},
+        {"kind": "lstm", "rnn_hidden_size": 12, "state_dependent_std": True},
     ],
-    ids=["clip", "tanh", "state-dependent-std", "state-dependent-std-tanh"],
+    ids=["clip", "tanh", "state-dependent-std", "state-dependent-std-tanh", "gru", "lstm"],
 )
 def test_the_bundle_gives_the_answers_of_the_trained_policy(tmp_path, upkie, network, normalize):
     config = configured(normalize=normalize, **network)
@@ -85,6 +90,8 @@ def test_the_bundle_gives_the_answers_of_the_trained_policy(tmp_path, upkie, net
     assert policy.verify() <= 1e-5
     assert policy.spec.network.output == ("tanh" if network.get("squash_output") else "clip")
     assert (policy.spec.normalizer is not None) is normalize
+    schema = json.loads((tmp_path / "policy" / "policy.json").read_text())["schema"]
+    assert schema == ("jaxloco-policy/2" if "kind" in network else "jaxloco-policy/1")
     with np.load(tmp_path / "policy" / "golden.npz") as golden:
         action = golden["action"]
         # The answers tell policies apart: they vary, and not only between the two limits.
@@ -100,6 +107,58 @@ def test_policies_of_other_tasks_verify_too(tmp_path, task):
     policy = write(tmp_path / "policy", env, config, *learned(env, config))
     assert policy.verify() <= 1e-5
     assert policy.spec.robot == env.robot.name and policy.spec.task == task
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_a_bundle_with_a_memory_answers_as_trained_remembers_and_forgets(tmp_path, upkie, kind):
+    """Two steps with the same readings differ, and a reset brings the first answer back."""
+    config = configured(kind=kind, rnn_hidden_size=12)
+    policy = write(tmp_path / "policy", upkie, config, *learned(upkie, config))
+    assert policy.verify() <= 1e-5 and policy.spec.network.kind == kind
+    readings = {item.name: 0.1 for item in policy.spec.inputs if item.source != "policy"}
+    outputs = []
+    for _ in range(3):
+        policy.act(readings)
+        outputs.append(policy.network_output)
+    assert np.abs(outputs[2] - outputs[1]).max() > 1e-4
+    policy.reset()
+    policy.act(readings)
+    np.testing.assert_array_equal(policy.network_output, outputs[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda network: network.update(kind="mlp"), "network.cell: expected null for kind 'mlp'"),
+        (lambda network: network.update(cell=None), "network.cell: expected a CellSpec for kind 'gru'"),
+        (lambda network: network.update(kind="lstm"), "network.cell.hidden_bias: expected null"),
+        (lambda network: network["cell"].pop("hidden"), "network.cell.hidden: missing"),
+        (lambda network: network["cell"].update(size=3), "network.cell.'size': unknown key"),
+    ],
+)
+def test_cells_that_do_not_fit_their_kind_are_refused(upkie, change, message):
+    config = configured(kind="gru", rnn_hidden_size=12)
+    data = policy_spec(upkie, learned(upkie, config)[0], "t", {}).to_dict()
+    change(data["network"])
+    with pytest.raises(BundleError, match=re.escape(message)):
+        PolicySpec.from_dict(data)
+
+
+def test_arrays_of_a_cell_that_do_not_fit_each_other_are_refused(upkie):
+    config = configured(kind="gru", rnn_hidden_size=12)
+    agent, _ = learned(upkie, config)
+    spec = policy_spec(upkie, agent, "t", {})
+    sizes = {"input": (spec.observation_size, 36), "bias": (36,), "hidden": (12, 36), "hidden_bias": (12,)}
+    arrays = {f"actor/cell/{name}": np.zeros(shape, np.float32) for name, shape in sizes.items()}
+    for i, (rows, columns) in enumerate([(12, 16), (16, 8), (8, spec.action_size)]):
+        arrays |= {f"actor/{i}/kernel": np.zeros((rows, columns), np.float32)}
+        arrays |= {f"actor/{i}/bias": np.zeros(columns, np.float32)}
+    arrays |= {name: np.ones(spec.observation_size, np.float32) for name in ("normalizer/mean", "normalizer/std")}
+    check_arrays(spec, arrays)
+    for name, wrong in (("hidden", (12, 24)), ("input", (3, 36)), ("bias", (35,)), ("hidden_bias", (11,))):
+        damaged = {**arrays, f"actor/cell/{name}": np.zeros(wrong, np.float32)}
+        with pytest.raises(BundleError, match=f"actor/cell/{name}: expected the shape"):
+            check_arrays(spec, damaged)
 
 
 def test_a_bundle_describes_the_policy_and_where_it_comes_from(tmp_path, upkie):
