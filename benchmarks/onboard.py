@@ -17,8 +17,10 @@ from benchmarks import common
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 from jaxloco.onboard.bundle import Bundle
-from jaxloco.onboard.network import Mlp
+from jaxloco.onboard.network import Mlp, make_network
 from jaxloco.onboard.spec import (
+    CELLS,
+    CellSpec,
     InputSpec,
     Integrate,
     LayerSpec,
@@ -30,6 +32,8 @@ from jaxloco.onboard.spec import (
 )
 
 NETWORKS = ((50, 64, 64, 1), (48, 512, 256, 128, 12))
+MEMORY_INPUTS, MEMORY_SIZE = 50, 256
+"""Of the recurrent networks, which have a layer of 12 outputs."""
 ROUNDS, CALLS = 20, 1000
 IMPORTS = 7
 NAME = "onboard"
@@ -75,15 +79,16 @@ def run(bundle: str | Path | None) -> dict[str, Any]:
 
     Returns:
         "step": p50 and p99 of `Policy.act` [µs]; "networks": for each size p50 and p99 of NumPy and of ONNX
-        Runtime [µs] (None without onnx and onnxruntime); "import": seconds of `import jaxloco.onboard` and of
-        NumPy alone; "golden_error": largest relative error on the bundle's golden sequences (None without a
-        bundle).
+        Runtime [µs] (None without onnx and onnxruntime); "recurrent": NumPy's with a memory; "import": seconds of
+        `import jaxloco.onboard` and of NumPy alone; "golden_error": largest relative error on the bundle's golden
+        sequences (None without a bundle).
     """
     policy = Policy.load(bundle) if bundle is not None else _upkie_like()
     return {
         "policy": "bundle" if bundle is not None else "random, 5 values × 10 frames, 64 and 64 units",
         "step": _measure_step(policy),
         "networks": {"-".join(map(str, sizes)): _measure_network(sizes) for sizes in NETWORKS},
+        "recurrent": {f"{kind}-{MEMORY_SIZE}": _measure_recurrent(kind) for kind in CELLS},
         "import": {
             "jaxloco.onboard": _import_seconds("jaxloco.onboard"),
             "numpy": _import_seconds("numpy"),
@@ -174,6 +179,18 @@ def _measure_network(sizes: tuple[int, ...]) -> dict[str, Any]:
         "onnxruntime": theirs,
         "numpy_over_onnxruntime": round(ours["p50_us"] / theirs["p50_us"], 3),
     }
+
+
+def _measure_recurrent(kind: str) -> dict[str, float]:
+    """Time a network with a memory."""
+    rng, gates = np.random.default_rng(0), CELLS[kind] * MEMORY_SIZE
+    shapes = {"input": (MEMORY_INPUTS, gates), "bias": (gates,), "hidden": (MEMORY_SIZE, gates)}
+    names = {name: name for name in shapes} | ({"hidden_bias": "hidden_bias"} if kind == "gru" else {})
+    arrays = {name: 0.05 * rng.normal(size=shapes.get(name, (MEMORY_SIZE,))).astype(np.float32) for name in names}
+    arrays |= dict(zip("kb", _random_layers((MEMORY_SIZE, 12))[0], strict=True))
+    network = make_network(NetworkSpec((LayerSpec("k", "b"),), kind=kind, cell=CellSpec(**names)), arrays)
+    network.input[...] = rng.normal(size=MEMORY_INPUTS)
+    return _percentiles(_times(network.run)[0])
 
 
 def _onnx_call(layers: Layers, x: np.ndarray) -> Callable[[], Any] | None:

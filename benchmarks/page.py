@@ -360,6 +360,34 @@ def _networks(document: Result) -> Measured:
     return Measured(shown, max(times.values()) <= 1.0)
 
 
+def _recurrent(document: Result) -> Measured:
+    times = {name: item["p99_us"] for name, item in document.get("recurrent", {}).items()}
+    if not times:
+        return Measured("not measured", None)
+    return Measured(", ".join(f"{name}: {p99:g} µs" for name, p99 in times.items()), max(times.values()) <= 200.0)
+
+
+def _solves(name: str, limit: int) -> Callable[[Result], Measured]:
+    """Judge the seed that needed most env steps until the cart and pole stood."""
+
+    def read(document: Result) -> Measured:
+        steps = document["settings"][name]["env_steps"]
+        reached = sorted(step for step in steps if step is not None)
+        if not reached:
+            return Measured(f"none of {len(steps)} seeds", False)
+        shown = f"{reached[0]:,} to {reached[-1]:,}, {len(reached)} of {len(steps)} seeds"
+        return Measured(shown, len(reached) == len(steps) and reached[-1] <= limit)
+
+    return read
+
+
+def _remembers(document: Result) -> Measured:
+    shares = {name: document["of_what_sees_all"][name] for name in ("gru", "lstm", "memoryless")}
+    shown = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+    seeds = min(len(values) for values in document["returns"].values())
+    return Measured(f"{shown} ({seeds} seeds)", min(shares["gru"], shares["lstm"]) >= 0.95)
+
+
 def _import(document: Result) -> Measured:
     return _at_most(common.significant(document["import"]["jaxloco.onboard"], 3), 0.2, " s")
 
@@ -622,8 +650,26 @@ REQUIREMENTS = (
         _compile("native_cold", 30.0),
     ),
     Requirement("the same from the cache", "≤ 5 s", "go1_speed", _GO1, _compile("native_warm", 5.0)),
+    *(
+        Requirement(
+            f"env steps until the cart and pole stand (mean return of 475), {name}, the slowest seed",
+            f"≤ {limit:,}",
+            "algorithms",
+            "jaxloco bench algorithms",
+            _solves(name, limit),
+        )
+        for name, limit in (("PPO, the recipe", 90_000), ("VPG", 125_000), ("REINFORCE, mean baseline", 240_000))
+    ),
+    Requirement(
+        "velocities hidden, motor 60 ms late: return with a memory ÷ that of a policy that sees all",
+        "≥ 0.95",
+        "memory_probe",
+        "jaxloco bench memory-probe",
+        _remembers,
+    ),
     Requirement("one onboard step, p50 / p99", "≤ 15 / ≤ 50 µs", "onboard", _ONBOARD, _step),
     Requirement("network, time ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
+    Requirement("network with a memory of 256 units, one step, p99", "≤ 200 µs", "onboard", _ONBOARD, _recurrent),
     Requirement("`import jaxloco.onboard`", "≤ 0.2 s", "onboard", _ONBOARD, _import),
     Requirement("NumPy against JAX on the golden sequences, relative", "≤ 1e-5", "onboard", _ONBOARD, _golden),
 )

@@ -16,12 +16,14 @@ import pytest
 from benchmarks import (
     against_brax,
     against_sb3,
+    algorithms,
     common,
     cost,
     go1_speed,
     gpu_run,
     gpu_speed,
     kills,
+    memory_probe,
     onboard,
     page,
     parts,
@@ -1000,3 +1002,24 @@ def test_a_training_that_is_killed_goes_on_and_ends_as_one_that_nothing_disturbs
     result = common.read_result(tmp_path / "kills.json")
     assert result["kills"] == 2 and result["finished_runs"] >= 1
     assert not any(result[name] for name in kills.FAULTS)
+
+
+@pytest.mark.slow
+def test_algorithms_and_memories_are_compared_over_seeds():
+    own = algorithms.AlgorithmOptions(seeds=2, total_timesteps=8192)
+    result = algorithms.run(own)
+    assert set(result["settings"]) == set(algorithms.SETTINGS)
+    assert all(len(found["return_at_the_end"]) == 2 for found in result["settings"].values())
+    assert "VPG" in algorithms.show(result)
+    probed = memory_probe.run(memory_probe.ProbeOptions(seeds=2, total_timesteps=8192))
+    assert probed["of_what_sees_all"]["sees velocities and what is on its way"] == 1.0
+    assert "memoryless" in memory_probe.show(probed)
+
+
+def test_the_slowest_seed_and_the_weaker_memory_are_judged():
+    document = {"settings": {"VPG": {"env_steps": [60_000, None]}}}
+    assert page._solves("VPG", 125_000)(document).met is False
+    document["settings"]["VPG"]["env_steps"] = [60_000, 110_000]
+    assert page._solves("VPG", 125_000)(document) == page.Measured("60,000 to 110,000, 2 of 2 seeds", True)
+    shares = {"gru": 0.96, "lstm": 0.94, "memoryless": 0.2}
+    assert page._remembers({"of_what_sees_all": shares, "returns": {"gru": [1.0] * 5}}).met is False
