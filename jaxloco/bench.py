@@ -24,6 +24,7 @@ BENCHMARKS = {
     "against-sb3": "our PPO against Stable-Baselines3's on the Gymnasium version of the same task",
     "upkie-transfer": "a policy in the upkie package's simulator, beside that package's example gains",
     "foreign-models": "velocity policies in models of their robots that other projects wrote",
+    "model-imports": "how many public model files become robots that can be trained",
     "self-contacts": "a training with and without the contacts of a robot with itself",
     "kills": "SIGKILLs at random moments of a small training: what is whole after, and whether it goes on",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",
