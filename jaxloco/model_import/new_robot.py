@@ -21,7 +21,7 @@ from jaxloco.model_import.assets import copy_files
 from jaxloco.model_import.draft import MOVABLE, Draft, Notes, few
 from jaxloco.model_import.feet import Posed, feet_and_wheels, limbs
 from jaxloco.model_import.motors import keyframe, motors_of
-from jaxloco.model_import.picture import light_scene, show_shapes
+from jaxloco.model_import.picture import draw_bones, light_scene, show_shapes
 from jaxloco.model_import.reading import compile_spec, let_touch, read_model
 from jaxloco.model_import.robot_toml import toml_text
 from jaxloco.model_import.scene import gather_mass, move_base, take_robot
@@ -200,6 +200,7 @@ def _only_feet_touch(draft: Draft) -> tuple[str, ...]:
         geom.contype = geom.conaffinity = 0
     light_scene(spec, draft.base, float(Posed.at(draft.model, draft.pose).data.body(draft.base).xpos[2]))
     show_shapes(spec, hulls, soles)
+    draw_bones(spec, draft.model, [*hulls, *soles])
     for name in soles:
         spec.add_pair(geomname1=FLOOR, geomname2=name)
     return hulls
