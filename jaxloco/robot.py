@@ -496,13 +496,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         _warn_of_guesses(draft, guessed)
     _lock(draft, spec)
     collision_geoms = _collision_geoms(draft)
-    _configure(draft)
-    touching = _self_contact_geoms(draft, variant)
-    if variant is not None:
-        _apply_variant(draft, variant)
-    _add_self_contacts(draft, touching)
-    if ground is not None:
-        _lay_ground(draft, ground)
+    _build(draft, variant, ground)
     visual_model = _compile(draft)
     _check_inertias(draft, visual_model)  # before the next line, which makes every inertia explicit
     spec.compiler.discardvisual = True
@@ -512,12 +506,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         verify_model(draft, model, default_qpos)
     feet = _feet(draft, model, default_qpos)
     if feet:
-        try:
-            _add_foot_sensors(spec, feet, GROUND_CONTACTS if ground is not None else None)
-        except MUJOCO_ERRORS as cause:
-            problem = f"{draft.model_path}: a sensor has the name of one that jaxloco adds for each foot; rename it"
-            raise RobotError(f"{problem} ({one_line(cause)})") from cause
-        model = _compile(draft)
+        model = _with_foot_sensors(draft, feet, GROUND_CONTACTS if ground is not None else None)
     return Robot(
         name=table["robot"]["name"],
         folder=folder,
@@ -537,6 +526,26 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         locked={entry.name: entry.values["default"] for entry in draft.locked},
         guessed=guessed,
     )
+
+
+def _build(draft: "_Draft", variant: str | None, ground: HeightGrid | None) -> None:
+    """Make the model what robot.toml says."""
+    _configure(draft)
+    touching = _self_contact_geoms(draft, variant)
+    if variant is not None:
+        _apply_variant(draft, variant)
+    _add_self_contacts(draft, touching)
+    if ground is not None:
+        _lay_ground(draft, ground)
+
+
+def _with_foot_sensors(draft: "_Draft", feet: tuple[Foot, ...], most_contacts: int | None) -> mujoco.MjModel:
+    try:
+        _add_foot_sensors(draft.spec, feet, most_contacts)
+    except MUJOCO_ERRORS as cause:
+        problem = f"{draft.model_path}: a sensor has the name of one that jaxloco adds for each foot; rename it"
+        raise RobotError(f"{problem} ({one_line(cause)})") from cause
+    return _compile(draft)
 
 
 def robot_problems(folder: Path) -> list[JaxlocoError]:
@@ -669,7 +678,8 @@ def _take_home(spec: mujoco.MjSpec, path: Path) -> dict[str, np.ndarray]:
     data.qpos[:] = model.key(home).qpos if home else model.key_qpos[0]
     for key in list(spec.keys):
         spec.delete(key)
-    return {model.joint(i).name: data.joint(i).qpos.copy() for i in range(model.njnt)}
+    named = [i for i in range(model.njnt) if model.joint(i).name]  # a free joint need not be
+    return {model.joint(i).name: data.joint(i).qpos.copy() for i in named}
 
 
 def read_mjcf(path: Path) -> mujoco.MjSpec:
@@ -915,7 +925,7 @@ def _configure(draft: _Draft) -> None:
 def _completed(draft: _Draft) -> tuple[_Draft, dict[str, tuple[str, ...]]]:
     """Fill in what the entries of joints leave open; return the guesses among that, name → keys, too.
 
-    A default position that is not given is that of the model's own zero, or the end of the range next to it.
+    A default position that is not given is that of the model's keyframe, or zero, or the end of the range next to it.
     """
     missing = [joint for joint in draft.joints if not set(_needed(joint)) <= set(joint.values)]
     start: dict[str, float] = {}
@@ -923,7 +933,7 @@ def _completed(draft: _Draft) -> tuple[_Draft, dict[str, tuple[str, ...]]]:
     if missing or any("default" not in joint.values for joint in (*draft.joints, *draft.locked)):
         model = _compiled(draft.spec.copy(), draft.model_path)
         model.opt.timestep = draft.table["timing"]["simulation_timestep"]
-        start = {name: _nearest_to_zero(model, name) for name in _movable_names(draft.spec)}
+        start = {name: _own_position(model, name, draft.home.get(name)) for name in _movable_names(draft.spec)}
         build = build_of(model, _foot_bodies(draft))
         for joint in missing:
             armature = float(model.dof_armature[model.joint(joint.name).dofadr[0]])
@@ -954,9 +964,10 @@ def _foot_bodies(draft: _Draft) -> list[str]:
     return [foot["body"] for foot in draft.table["feet"]] + wheels
 
 
-def _nearest_to_zero(model: mujoco.MjModel, name: str) -> float:
-    """Return where the model has a joint by itself, held within its range, rad or m."""
-    return float(np.clip(model.qpos0[model.joint(name).qposadr[0]], *_range(model, name)))
+def _own_position(model: mujoco.MjModel, name: str, home: np.ndarray | None) -> float:
+    """Return where a model has a joint by itself, in its keyframe or else at zero, held within its range, rad or m."""
+    own = model.qpos0[model.joint(name).qposadr[0]] if home is None else home[0]
+    return float(np.clip(own, *_range(model, name)))
 
 
 def _warn_of_guesses(draft: _Draft, guessed: Mapping[str, tuple[str, ...]]) -> None:

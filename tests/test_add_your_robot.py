@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from jaxloco.doctor.diagnose import diagnose
 from jaxloco.errors import RobotError
 from jaxloco.model_import.new_robot import new_robot
 from jaxloco.robot import Robot, load_robot, robots_dir
+from jaxloco.tasks import recipe
 from jaxloco.training import trainer
 from jaxloco.training.run_folder import read_json
 
@@ -223,7 +225,7 @@ def test_an_mjcf_gives_its_gains_limits_pose_and_masses(tmp_path):
     source.write_text(ARM.format(legs=legs))
     folder = new_robot(source, tmp_path / "walker")
     guessed = [finding.problem for finding in diagnose(folder) if finding.problem.startswith("guessed: ")]
-    assert guessed == ['guessed: kp, kd of "right_leg"', 'guessed: velocity_limit of "*_leg"']  # no MJCF has that
+    assert guessed == ["guessed: kp, kd of 'right_leg'", 'guessed: velocity_limit of "*_leg"']  # no MJCF has that
     robot = load_robot(folder)
     left, right = robot.joints
     assert (left.kp, left.kd, left.torque_limit, left.default, left.armature) == (30.0, 2.0, 12.0, 0.3, 0.01)
@@ -349,3 +351,43 @@ def test_findings_are_data_too(tmp_path, capsys):
     assert cli.main(["doctor", "cartpole", "--json"]) == 0
     (finding,) = json.loads(capsys.readouterr().out)
     assert finding["severity"] == "warning" and "'slider': no armature" in finding["problem"]
+
+
+def test_a_humanoid_of_29_joints_without_any_figure_is_a_robot_that_stands_in_a_few_lines(tmp_path, capsys):
+    source = tmp_path / "humanoid.xml"
+    text = (robots_dir() / "unitree_g1" / "robot.xml").read_text(encoding="utf-8")
+    touching = text.replace('<geom group="3" rgba', '<geom contype="1" conaffinity="1" group="3" rgba')
+    source.write_text(touching.replace('size="0.09 0.03 0.008"', 'contype="1" conaffinity="1" size="0.09 0.03 0.008"'))
+    folder = tmp_path / "humanoid"
+    printed = []
+    for command in (["doctor", str(source)], ["new-robot", str(source), str(folder)], ["doctor", str(folder)]):
+        assert cli.main(command) == 0
+        printed.append(capsys.readouterr().out)
+    assert [len(out.splitlines()) <= 40 for out in printed] == [True] * 3
+    groups = re.findall(r"guessed: torque_limit, velocity_limit, kp, kd, armature of (.+)", printed[2])
+    assert len(groups) == 14 and {'"*_knee_joint"', '"*_wrist_yaw_joint"'} < set(groups)
+    assert groups[0] == "'waist_yaw_joint', 'waist_roll_joint', 'waist_pitch_joint'"
+    assert "in simulation it stands" in printed[2]
+    robot = load_robot(folder)
+    assert len(robot.joints) == 29 and len(robot.leg_joints) == 12 and not robot.guessed
+    task = replace(recipe("g1-velocity").task, robot=str(folder))
+    assert task.spec().action.outputs[0].components == robot.joint_names
+
+
+def test_names_with_the_signs_of_patterns_become_groups_and_names_without_sides_one_line(tmp_path):
+    source = tmp_path / "rover.urdf"
+    source.write_text(quadruped_urdf().replace("_thigh_joint", "[thigh]").replace("_hip_joint", "-hip*"))
+    folder = new_robot(source, tmp_path / "rover")
+    text = (folder / "robot.toml").read_text()
+    assert '"*[[]thigh]"' in text and '"*-hip[*]"' in text
+    robot = load_robot(folder)
+    assert robot.joint_names[:3] == ("FR-hip*", "FR[thigh]", "FR_calf_joint") and not robot.guessed
+    assert {joint.torque_limit for joint in robot.joints if "thigh" in joint.name} == {20.0}
+
+    numbered = quadruped_urdf()
+    for i, leg in enumerate(("FR", "FL", "RR", "RL")):
+        for j, part in enumerate(("hip", "thigh", "calf")):
+            numbered = numbered.replace(f"{leg}_{part}_joint", f"motor{3 * i + j}")
+    source.write_text(numbered)
+    guessed = [f.problem for f in diagnose(new_robot(source, tmp_path / "numbered")) if "guessed: kp" in f.problem]
+    assert guessed == ["guessed: kp, kd, armature of 'motor0', 'motor1', 'motor2', 'motor3' and 8 more"]

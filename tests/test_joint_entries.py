@@ -213,6 +213,13 @@ def test_locked_joints_stay_in_the_default_pose_and_are_no_joints_of_the_robot(t
     assert robot.model.body_mass.sum() == pytest.approx(free.model.body_mass.sum())
 
 
+def test_a_joint_without_a_default_is_where_the_models_own_keyframe_has_it(tmp_path):
+    home = f'</contact><keyframe><key name="home" qpos="0 0 0.5 1 0 0 0 {"0.3 " * 4}0.6 0.9"/></keyframe>'
+    robot = load_robot(folder(tmp_path, ALL, 'locked = ["arm*"]', ("</contact>", home)))
+    assert robot.locked == pytest.approx({"arm_shoulder": 0.6, "arm[wrist]": 0.9})
+    assert [joint.default for joint in robot.joints] == [0.3] * 4
+
+
 def test_what_is_coupled_to_a_locked_joint_is_held_with_it(tmp_path):
     coupled = "</contact><equality><joint joint1='arm[wrist]' joint2='arm_shoulder' polycoef='0.2 2 0 0 0'/></equality>"
     joints = ALL + '[[joints]]\nname = "arm_shoulder"\ndefault = 0.3\n'

@@ -18,7 +18,7 @@ from jaxloco.physics import Controls
 from jaxloco.symmetry import joint_mirror, mirror_qpos
 from jaxloco.tasks.velocity import Velocity
 
-ROBOTS = ("go1", "go2", "anymal_c", "berkeley_humanoid", "unitree_g1", "microduck")
+ROBOTS = ("go1", "go2", "anymal_c", "berkeley_humanoid", "unitree_g1")
 
 
 @pytest.fixture(scope="module", params=ROBOTS)

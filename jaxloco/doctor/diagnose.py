@@ -220,7 +220,7 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
         text = read_text(toml, RobotError)
     except RobotError:  # which is among the errors
         return errors
-    found = [*errors, *_open_points(toml, text)]
+    found = _once_per_line([*errors, *_open_points(toml, text)])
     model_file = _model_file(toml, text)
     root = None
     if model_file is not None:
@@ -234,9 +234,9 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
             found = [finding for finding in found if finding.file != model_file]
             found.append(_from_error(error, model_file))
     if root is None or model_file is None:
-        return _once_per_line(found)
+        return found
     if _broken(found):
-        return _once_per_line([*found, *_compiled_findings(model_file, root, {}, broken=True)])
+        return [*found, *_compiled_findings(model_file, root, {}, broken=True)]
     robot = load_robot(folder)
     found += [
         *check_ranges(robot.model, root),
@@ -247,7 +247,7 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
     for variant in (None, *_variants(text)):
         model = robot.model if variant is None else load_robot(folder, variant).model
         found += _engine_findings(model, root, f"variant {variant}: " if variant else "")
-    return _once_per_line(found)
+    return found
 
 
 def _once_per_line(found: Sequence[Finding]) -> list[Finding]:
@@ -275,20 +275,28 @@ def _variants(text: str) -> list[str]:
 
 
 def _open_points(toml: Path, text: str) -> Iterator[Finding]:
-    """Yield the lines that `jaxloco new-robot` left open, or guessed."""
+    """Yield the lines that `jaxloco new-robot` left open, or guessed; joints without a group together."""
+    alone: dict[str, list[tuple[int, str]]] = {}
+    groups = []
     for number, line in enumerate(text.splitlines(), 1):
         value, mark, guess = line.partition("# guess: ")
-        if mark:
-            key, _, name = map(str.strip, value.partition("="))
-            joints = key == "name"
-            problem = f"guessed: {guess} of {name}" if joints else f"guessed: {value.strip()}: {guess}"
-            fix = "write the robot's own" if joints else "look whether the robot can stand so"
-            yield Finding("warning", "all", toml, number, problem, f"{fix}; then remove the comment")
+        key, _, name = map(str.strip, value.partition("="))
+        if mark and key != "name":
+            fix = "look whether the robot can stand so; then remove the comment"
+            yield Finding("warning", "all", toml, number, f"guessed: {value.strip()}: {guess}", fix)
+        elif mark and "*" in name:
+            groups.append((number, f"{guess} of {name}"))
+        elif mark:
+            alone.setdefault(guess, []).append((number, name.strip('"')))
         value, mark, task = line.partition("# TODO")
         if mark:
             problem = f"left open: {value.strip() or 'this section'}"
             fix = f"{task.strip(' :') or 'check it'}; then remove the TODO"
             yield Finding("warning", "all", toml, number, problem, fix)
+    single = [(joints[0][0], f"{guess} of {few(name for _, name in joints)}") for guess, joints in alone.items()]
+    for number, problem in sorted(single + groups):
+        fix = "write the robot's own; then remove the comment"
+        yield Finding("warning", "all", toml, number, f"guessed: {problem}", fix)
 
 
 def _robot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:

@@ -495,23 +495,26 @@ ANYMAL_C = replace(
 )
 """ANYbotics ANYmal C. It is larger than a Go1 and steps slower; at 1.5 Hz it sways more, and follows less closely."""
 
+BIPED = Velocity(
+    recipe="berkeley-humanoid-velocity",
+    robot="berkeley_humanoid",
+    max_velocity=(0.8, 0.8, 0.8),
+    gait_frequency=2.0,
+    swing_height=0.08,
+    step_height=0.05,
+    loose_joints=("*HFE", "*KFE", "*FFE"),
+    history=4,
+    noise=0.5,
+    kick=0.25,
+    support=1.0,
+    grow=("kicks",),
+    grow_with="success",
+)
+"""Bipeds that are held upright at first; lengths are those of the Berkeley Humanoid."""
+
 BERKELEY_HUMANOID = replace(
     GO1,
-    task=Velocity(
-        recipe="berkeley-humanoid-velocity",
-        robot="berkeley_humanoid",
-        max_velocity=(0.8, 0.8, 0.8),
-        gait_frequency=2.0,
-        swing_height=0.08,
-        step_height=0.05,
-        loose_joints=("*HFE", "*KFE", "*FFE"),
-        history=4,
-        noise=0.5,
-        kick=0.25,
-        support=1.0,
-        grow=("kicks",),
-        grow_with="success",
-    ),
+    task=BIPED,
     ppo=replace(
         GO1.ppo,
         # Joints that hardly matter, such as the soft ankles, would take a bonus for entropy and grow ever noisier.
@@ -529,7 +532,7 @@ BERKELEY_HUMANOID = replace(
 UNITREE_G1 = replace(
     BERKELEY_HUMANOID,
     task=replace(
-        BERKELEY_HUMANOID.task,
+        BIPED,
         recipe="g1-velocity",
         robot="unitree_g1",
         gait_frequency=1.5,
@@ -543,7 +546,7 @@ UNITREE_G1 = replace(
 MICRODUCK = replace(
     BERKELEY_HUMANOID,
     task=replace(
-        BERKELEY_HUMANOID.task,
+        BIPED,
         recipe="microduck-velocity",
         robot="microduck",
         max_velocity=(0.3, 0.2, 0.8),
