@@ -73,7 +73,7 @@ def show_shapes(spec: mujoco.MjSpec, hulls: Iterable[str], soles: Iterable[str])
 def draw_bones(spec: mujoco.MjSpec, model: mujoco.MjModel, touching: Iterable[str]) -> None:
     """Draw a line from each link to the next, and to its soles, for a robot without pictures of its own."""
     known = {*touching, FLOOR}
-    if any(geom.name not in known for geom in spec.geoms):
+    if any(geom.name not in known and geom.group < _HIDDEN for geom in spec.geoms):
         return
     ends = [(int(model.body_parentid[body]), model.body_pos[body]) for body in range(1, model.nbody)]
     ends += [(int(model.geom_bodyid[geom]), model.geom_pos[geom]) for geom in range(model.ngeom)]
@@ -81,6 +81,7 @@ def draw_bones(spec: mujoco.MjSpec, model: mujoco.MjModel, touching: Iterable[st
         if body and np.linalg.norm(end) > 2.0 * _BONE:
             bone = spec.body(model.body(body).name).add_geom(
                 name=free_name(spec.geom, f"{model.body(body).name}_bone"), type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-                fromto=[0.0, 0.0, 0.0, *end], size=[_BONE, 0, 0], contype=0, conaffinity=0, group=_VISIBLE, rgba=_HULL_COLOR,
+                fromto=[0.0, 0.0, 0.0, *end], size=[_BONE, 0, 0], group=_VISIBLE, rgba=_HULL_COLOR,
+                contype=0, conaffinity=0,
             )  # fmt: skip
             bone.mass = bone.density = 0.0
