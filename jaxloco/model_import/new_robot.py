@@ -84,6 +84,15 @@ def draft_robot(source: Path, name: str) -> Draft:
     Raises:
         RobotError: The model has an error that the doctor finds in it, or nothing to stand on.
     """
+    try:
+        return _draft(source, name)
+    except RobotError:
+        raise
+    except MUJOCO_ERRORS as error:
+        raise RobotError(f"{source}: cannot be made a robot: {one_line(error)}") from error
+
+
+def _draft(source: Path, name: str) -> Draft:
     root, notes = read_xml(source), Notes(source)
     _refuse(check_model(root, bare=True))
     spec, model = read_model(source, root, notes)
@@ -92,6 +101,9 @@ def draft_robot(source: Path, name: str) -> Draft:
     key = keyframe(spec)
     start = Posed.at(model, model.qpos0 if key is None else key)
     base = take_robot(spec, model, source, root.tag == "robot", notes)
+    passive &= {joint.name for joint in spec.joints}
+    if passive:
+        notes.add(f"joints {few(sorted(passive))} have no actuator", "they stay passive")
     model = compile_spec(spec, source)
     if gather_mass(spec, model, base, notes):
         model = compile_spec(spec, source)
@@ -149,7 +161,8 @@ def _limit_turns(draft: Draft) -> None:
         driven = joint.type in MOVABLE and joint.name not in wheels | draft.passive
         if driven and not draft.model.jnt_limited[model.id]:
             half = np.pi if joint.type == _HINGE else 1.0
-            joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [-half, half]
+            place = float(draft.pose[model.qposadr[0]])
+            joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [min(-half, place), max(half, place)]
             endless.append(joint.name)
     if endless:
         done = "their targets are held to ±π rad (±1 m for slides); write what they can do"
