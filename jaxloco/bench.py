@@ -24,6 +24,7 @@ BENCHMARKS = {
     "against-sb3": "our PPO against Stable-Baselines3's on the Gymnasium version of the same task",
     "upkie-transfer": "a policy in the upkie package's simulator, beside that package's example gains",
     "foreign-models": "velocity policies in models of their robots that other projects wrote",
+    "model-imports": "how many public model files become robots that can be trained",
     "self-contacts": "a training with and without the contacts of a robot with itself",
     "algorithms": "PPO, VPG and REINFORCE on the cart and pole: env steps until it stands, over seeds",
     "memory-probe": "policies with and without memory where velocities are hidden and the motor is late",

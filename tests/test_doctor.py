@@ -276,7 +276,8 @@ def test_what_new_robot_takes_care_of_is_a_note(tmp_path, capsys):
     assert notes[11].problem == "body 'right_leg' has a joint without a name" and "'right_leg_joint'" in notes[11].fix
     assert notes[15].engine == "mjx" and "'thermometer'" in notes[15].problem and "leave it" in notes[15].fix
     assert notes[16].problem == "actuators ('left')" and "takes gains and limits over from them" in notes[16].fix
-    assert len(notes) == 3 and findings(model, "error") == []
+    assert notes[None].problem == "joints 'right_leg_joint' have no actuator" and "passive" in notes[None].fix
+    assert len(notes) == 4 and findings(model, "error") == []
     assert cli.main(["doctor", str(model)]) == 0
     assert capsys.readouterr().out.endswith("0 errors, 1 warnings\n")  # it is not yet a robot folder
     joints = load_robot_of(model, tmp_path)
@@ -322,7 +323,8 @@ def test_ranges_of_an_mjcf_in_radians_that_it_counts_in_degrees_are_suspected(tm
 
 
 def test_a_model_that_new_robot_cannot_make_a_robot_of_is_told_so(tmp_path):
-    model = walker(tmp_path, 'type="sphere" size="0.02"', 'type="sphere" size="0.02" contype="0" conaffinity="0"')
+    model = tmp_path / "walker.xml"
+    model.write_text(re.sub(r"<geom[^>]*/>", "", WALKER))
     assert findings(model, "error") == []
     (finding,) = (f for f in findings(model, "warning") if "no end of a limb has a shape" in f.problem)
     assert finding.fix.startswith("add one to each foot")

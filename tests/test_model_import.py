@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from quadruped_urdf import quadruped_urdf
 
+from benchmarks import model_imports
 from jaxloco.doctor.diagnose import diagnose
 from jaxloco.errors import RobotError
 from jaxloco.loops import close_loops
@@ -110,7 +111,7 @@ SCENES = {
 def test_what_stands_beside_the_robot_is_left_out(imported, scene):
     old, new, name = SCENES[scene]
     robot, said = imported(without_pose(mjcf((old, new))))
-    assert robot.base_body == "trunk" and feet(robot) == CALVES
+    assert robot.base_body == "trunk" and feet(robot) == CALVES and len(said) == 1
     assert robot.model.body_mass.sum() == pytest.approx(MASS) and robot.model.nq == 19
     assert [line for line in said if name in line and "left out" in line]
 
@@ -383,6 +384,15 @@ def test_an_attached_model_keeps_its_meshes_and_a_nested_include_is_found(tmp_pa
     assert robot.visual_model.nmesh == 4 and len(robot.joints) == 12 and len(robot.feet) == 4
 
 
+def test_what_mujoco_cannot_read_is_said_once_whatever_it_raises(imported, monkeypatch):
+    with pytest.raises(RobotError) as error:
+        imported(mjcf(('type="sphere"', 'type="bowl"')))
+    assert str(error.value).count("MuJoCo cannot read it") == 1
+    monkeypatch.setattr(importer, "feet_and_wheels", lambda *_: (_ for _ in ()).throw(KeyError("Invalid name")))
+    with pytest.raises(RobotError, match=r"quad.xml: cannot be made a robot: .*Invalid name"):
+        imported(mjcf())
+
+
 def test_a_file_that_includes_itself_is_one_clear_line(imported):
     with pytest.raises(RobotError, match=r"line 1: .*quad.xml includes itself; remove this <include>"):
         imported('<mujoco><include file="quad.xml"/></mujoco>')
@@ -503,6 +513,13 @@ def test_a_joint_without_a_range_gets_one_and_a_warning(imported):
     assert (calf.lower, calf.upper) == pytest.approx((-np.pi, np.pi), abs=1e-5) and said[0].startswith("warning")
 
 
+def test_the_range_of_a_slide_without_one_holds_its_place(imported):
+    slide = ('"FL_calf_joint" axis="0 1 0" range="-2.7 -0.254402"', '"FL_calf_joint" type="slide" axis="0 0 1"')
+    robot, _ = imported(mjcf(slide))
+    calf = robot.joints[robot.joint_names.index("FL_calf_joint")]
+    assert (calf.default, calf.lower, calf.upper) == (-1.6, -1.6, 1.0)
+
+
 # Feet and wheels
 
 SPHERE = '<collision><geometry><sphere radius="0.02"/></geometry></collision>'
@@ -610,3 +627,36 @@ def test_the_picture_has_light_a_sky_a_floor_and_shapes_that_show(imported):
     model = imported(mjcf())[0].visual_model
     assert model.nlight == 1 and int(mujoco.mjtTexture.mjTEXTURE_SKYBOX) in model.tex_type
     assert model.geom("floor").matid[0] >= 0 and (model.geom_group < 3).all() and (model.geom_rgba[:, 3] > 0.9).all()
+
+
+def test_public_models_are_counted_and_compared_with_their_files(tmp_path):
+    file = tmp_path / "quad.urdf"
+    file.write_text(quadruped_urdf())
+    found = model_imports.take(file, (4, 0))
+    assert found == {
+        "folder": True,
+        "starts": True,
+        "edits": found["edits"],
+        "refused": "",
+        "wrong": [],
+        "crashed": False,
+    }
+    assert found["edits"] <= 3
+    assert model_imports.take(file, (2, 2))["wrong"] == ["4 feet and 0 wheels, not 2 and 2"]
+    file.write_text("<robot/>")
+    assert not model_imports.take(file, (4, 0))["folder"]
+    shown = model_imports.show({"models": {"quad": found}})
+    assert shown.endswith(
+        "1 models: 1 become a folder, 1 start with at most 3 options, 0 crash, 0 differ from their file"
+    )
+
+
+def test_a_robot_that_is_not_what_its_file_says_is_told(tmp_path):
+    file = tmp_path / "quad.urdf"
+    file.write_text(quadruped_urdf())
+    robot = load_robot(new_robot(file, tmp_path / "made"))
+    file.write_text(
+        quadruped_urdf().replace('upper="0.8" effort="20"', 'upper="0.7" effort="21"').replace('"5"', '"6"')
+    )
+    wrong = model_imports.differences(file, robot, (4, 0))
+    assert wrong[0] == "11.4 kg, not 12.4" and {"range of FL_hip_joint", "torque limit of RR_hip_joint"} < set(wrong)

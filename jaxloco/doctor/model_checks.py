@@ -312,7 +312,7 @@ def massless_ends(root: Element) -> set[str]:
     links = {link.attributes.get("name", ""): link for link in root.walk("link")}
     parents = {_target(joint, "child"): _target(joint, "parent") for joint in root.children if joint.tag == "joint"}
     heavy = {name for name, link in links.items() if _has_mass(link)}
-    return {name for name in parents if not _below(name, parents) & heavy}
+    return {name for name in parents if not _below(name, parents) & heavy} if heavy else set()
 
 
 def _has_mass(link: Element) -> bool:

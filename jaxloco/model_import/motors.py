@@ -33,10 +33,7 @@ def motors_of(
         motors[name] = _both(motors[name], _at_joint(model, actuator, gear))
         driven.add(name)
     movable = {joint.name for joint in spec.joints if joint.type in MOVABLE}
-    passive = frozenset(movable - driven if driven else ())
-    if passive:
-        notes.add(f"joints {few(sorted(passive))} have no actuator", "they stay passive")
-    return motors, passive
+    return motors, frozenset(movable - driven if driven else ())
 
 
 def _drives(model: mujoco.MjModel, notes: Notes) -> Iterator[tuple[int, str, float]]:

@@ -21,7 +21,7 @@ from jaxloco.model_import.assets import copy_files
 from jaxloco.model_import.draft import MOVABLE, Draft, Notes, few
 from jaxloco.model_import.feet import Posed, feet_and_wheels, limbs
 from jaxloco.model_import.motors import keyframe, motors_of
-from jaxloco.model_import.picture import light_scene, show_shapes
+from jaxloco.model_import.picture import draw_bones, light_scene, show_shapes
 from jaxloco.model_import.reading import compile_spec, let_touch, read_model
 from jaxloco.model_import.robot_toml import toml_text
 from jaxloco.model_import.scene import gather_mass, move_base, take_robot
@@ -84,6 +84,15 @@ def draft_robot(source: Path, name: str) -> Draft:
     Raises:
         RobotError: The model has an error that the doctor finds in it, or nothing to stand on.
     """
+    try:
+        return _draft(source, name)
+    except RobotError:
+        raise
+    except MUJOCO_ERRORS as error:
+        raise RobotError(f"{source}: cannot be made a robot: {one_line(error)}") from error
+
+
+def _draft(source: Path, name: str) -> Draft:
     root, notes = read_xml(source), Notes(source)
     _refuse(check_model(root, bare=True))
     spec, model = read_model(source, root, notes)
@@ -92,6 +101,9 @@ def draft_robot(source: Path, name: str) -> Draft:
     key = keyframe(spec)
     start = Posed.at(model, model.qpos0 if key is None else key)
     base = take_robot(spec, model, source, root.tag == "robot", notes)
+    passive &= {joint.name for joint in spec.joints}
+    if passive:
+        notes.add(f"joints {few(sorted(passive))} have no actuator", "they stay passive")
     model = compile_spec(spec, source)
     if gather_mass(spec, model, base, notes):
         model = compile_spec(spec, source)
@@ -149,7 +161,8 @@ def _limit_turns(draft: Draft) -> None:
         driven = joint.type in MOVABLE and joint.name not in wheels | draft.passive
         if driven and not draft.model.jnt_limited[model.id]:
             half = np.pi if joint.type == _HINGE else 1.0
-            joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [-half, half]
+            place = float(draft.pose[model.qposadr[0]])
+            joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [min(-half, place), max(half, place)]
             endless.append(joint.name)
     if endless:
         done = "their targets are held to ±π rad (±1 m for slides); write what they can do"
@@ -200,6 +213,7 @@ def _only_feet_touch(draft: Draft) -> tuple[str, ...]:
         geom.contype = geom.conaffinity = 0
     light_scene(spec, draft.base, float(Posed.at(draft.model, draft.pose).data.body(draft.base).xpos[2]))
     show_shapes(spec, hulls, soles)
+    draw_bones(spec, draft.model, [*hulls, *soles])
     for name in soles:
         spec.add_pair(geomname1=FLOOR, geomname2=name)
     return hulls

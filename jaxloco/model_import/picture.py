@@ -10,7 +10,11 @@ from jaxloco.robot import FLOOR
 
 _VISIBLE, _HIDDEN = 2, 3
 """Groups of geoms that pictures show, and do not show."""
+_MATERIALS = (0.5, 0.5, 0.5, 1.0)
+"""Color of a geom that has that of its material."""
 _HULL_COLOR = (0.55, 0.6, 0.66, 1.0)
+_BONE = 0.008
+"""Radius of a link that is drawn as a line, m."""
 
 
 def light_scene(spec: mujoco.MjSpec, base: str, height: float) -> None:
@@ -44,7 +48,13 @@ def light_scene(spec: mujoco.MjSpec, base: str, height: float) -> None:
     if taken is not None:
         taken.name = free_name(spec.geom, f"{taken.parent.name}_{FLOOR}")
     world.add_geom(
-        name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], material=material, contype=0, conaffinity=0
+        name=FLOOR,
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[0, 0, 0.05],
+        material=material,
+        rgba=_MATERIALS,
+        contype=0,
+        conaffinity=0,
     )
 
 
@@ -55,6 +65,23 @@ def show_shapes(spec: mujoco.MjSpec, hulls: Iterable[str], soles: Iterable[str])
         pictures = [geom for geom in body.geoms if geom.name not in touching and geom.group < _HIDDEN]
         for geom in (geom for geom in body.geoms if geom.name in touching):
             geom.group = _HIDDEN if pictures else _VISIBLE
-            plain = geom.rgba[3] < 1.0 or np.allclose(geom.rgba, [0.5, 0.5, 0.5, 1.0])
+            plain = geom.rgba[3] < 1.0 or np.allclose(geom.rgba, _MATERIALS)
             if not pictures and not geom.material and plain:
                 geom.rgba = _HULL_COLOR
+
+
+def draw_bones(spec: mujoco.MjSpec, model: mujoco.MjModel, touching: Iterable[str]) -> None:
+    """Draw a line from each link to the next, and to its soles, for a robot without pictures of its own."""
+    known = {*touching, FLOOR}
+    if any(geom.name not in known and geom.group < _HIDDEN for geom in spec.geoms):
+        return
+    ends = [(int(model.body_parentid[body]), model.body_pos[body]) for body in range(1, model.nbody)]
+    ends += [(int(model.geom_bodyid[geom]), model.geom_pos[geom]) for geom in range(model.ngeom)]
+    for body, end in ends:
+        if body and np.linalg.norm(end) > 2.0 * _BONE:
+            bone = spec.body(model.body(body).name).add_geom(
+                name=free_name(spec.geom, f"{model.body(body).name}_bone"), type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+                fromto=[0.0, 0.0, 0.0, *end], size=[_BONE, 0, 0], group=_VISIBLE, rgba=_HULL_COLOR,
+                contype=0, conaffinity=0,
+            )  # fmt: skip
+            bone.mass = bone.density = 0.0

@@ -52,6 +52,8 @@ def read_model(source: Path, root: Element, notes: Notes) -> tuple[mujoco.MjSpec
         _mend_inertias(spec, notes)
         _drop_pairs(spec, notes)
         _drop_keys(spec, notes)
+    except RobotError:
+        raise
     except MUJOCO_ERRORS as error:
         raise RobotError(f"{source}: MuJoCo cannot read it: {one_line(error)}") from error
     model = compile_spec(spec, source)
