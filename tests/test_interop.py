@@ -256,7 +256,7 @@ def test_what_playground_has_tuned_is_the_recipe(monkeypatch):
     theirs = {"discounting": 0.995, "entropy_cost": 0.01, "learning_rate": 1e-3, "reward_scaling": 10.0}
     playground(monkeypatch, tuned={**theirs, "num_envs": 2048, "clipping_epsilon": None, "network_factory": widths})
     config = recipe("playground:Walk")
-    wanted = replace(foreign.RECIPE.algorithm, gamma=0.995, ent_coef=0.01, learning_rate=1e-3, reward_scale=1.0)
+    wanted = replace(foreign.RECIPE.algorithm, gamma=0.995, ent_coef=0.01, reward_scale=1.0)
     assert config.algorithm == wanted and config.n_envs == foreign.RECIPE.n_envs
     assert (config.network.net_arch_pi, config.network.net_arch_vf) == ((32, 16), (64,))
     assert config.network.activation_fn == foreign.RECIPE.network.activation_fn
@@ -676,6 +676,10 @@ def test_in_stable_baselines3_a_time_limit_comes_with_the_observation_to_bootstr
     pytest.importorskip("stable_baselines3")
     from jaxloco.interop.stable_baselines3 import Sb3VecEnv
 
+    with pytest.raises(
+        ConfigError, match=r"autoreset_mode 'NextStep': Stable-Baselines3 needs .*write autoreset_mode="
+    ):
+        Sb3VecEnv(ours.make_vector(2, env=short_env()))
     env = Sb3VecEnv(ours.GymVectorEnv(2, env=short_env()))
     env.seed(3)
     env.reset()

@@ -210,6 +210,8 @@ def test_every_block_is_of_a_kind_that_is_checked(page):
         assert block.language in (*SHELLS, "python", "toml", "yaml", ""), str(block)
         plain = block.language == "" and re.search(r"^(\$ )?(python|jaxloco|pip) ", block.code, re.MULTILINE)
         assert not plain, f"{block}: commands; write ```sh"
+    for line in re.findall(r"`(pip install [^`]+)`", BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        parse_pip(shlex.split(line)[1:], page.name)
 
 
 def test_what_is_wrong_in_a_snippet_is_found(tmp_path):

@@ -260,7 +260,8 @@ class ForeignEnv:
         """Return the package's state, every array with the type it had at the first reset, for a loop to carry it."""
         with _blaming(self.origin):
             inner = self._call(function)(*arguments)
-            if jax.tree.structure(inner) != jax.tree.structure(self._shapes):
+            given: Any = jax.tree.structure(inner)
+            if given != jax.tree.structure(self._shapes):
                 raise ConfigError(
                     f"{self.origin}: its step gives a state of other parts than its reset; let obs, metrics and info "
                     "have the same keys in both"
@@ -545,12 +546,11 @@ TUNED = {
     "gamma": "discounting",
     "gae_lambda": "gae_lambda",
     "ent_coef": "entropy_cost",
-    "learning_rate": "learning_rate",
     "clip_range": "clipping_epsilon",
     "max_grad_norm": "max_grad_norm",
 }
 """Our options of PPO, and Playground's names for them. Sizes of rollouts and updates are not among them: those are for
-thousands of robots on a GPU."""
+thousands of robots on a GPU. Nor is the learning rate: theirs stays as it is, ours follows the KL divergence."""
 
 
 def recipe(name: str) -> TrainConfig:

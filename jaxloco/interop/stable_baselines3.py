@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
 from jaxloco.errors import ConfigError
@@ -15,9 +16,17 @@ class Sb3VecEnv(VecEnv):
 
     Where an episode ends, `infos[i]` has "terminal_observation", "TimeLimit.truncated" (its PPO then bootstraps from
     the value of that observation) and "episode" with the return "r" and the length "l".
+
+    Raises:
+        ConfigError: The environment does not reset in the same step, as Stable-Baselines3 expects.
     """
 
     def __init__(self, env: GymVectorEnv) -> None:
+        if env.metadata["autoreset_mode"] != AutoresetMode.SAME_STEP:
+            raise ConfigError(
+                f"autoreset_mode {env.metadata['autoreset_mode'].value!r}: Stable-Baselines3 needs the reset in the "
+                'same step; write autoreset_mode="SameStep"'
+            )
         self.env = env
         self._actions: np.ndarray | None = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
