@@ -24,11 +24,12 @@ HASHES = Path(__file__).with_suffix(".json")
 
 def machine() -> str:
     """What the bits depend on: kind of CPU, number of cores, versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    flags = hashlib.sha256((found[1] if found else platform.processor()).encode()).hexdigest()[:8]
+    file = Path("/proc/cpuinfo")
+    told = file.read_text() if file.exists() else platform.processor()
+    found = re.findall(r"^(?:cpu family|model|flags)\s*:.*$", told.partition("\n\n")[0], re.MULTILINE)
+    kind = hashlib.sha256("\n".join(found or [told]).encode()).hexdigest()[:8]
     packages = (f"{name} {version(name)}" for name in ("jaxlib", "mujoco", "numpy"))
-    return ", ".join([platform.machine(), flags, f"{os.cpu_count()} cores", *packages])
+    return ", ".join([platform.machine(), kind, f"{os.cpu_count()} cores", *packages])
 
 
 def state_hash(task: str, n_devices: int) -> str:
