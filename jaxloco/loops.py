@@ -34,6 +34,19 @@ def close_loops(model: mujoco.MjModel, qpos: np.ndarray, held: np.ndarray) -> np
     return best
 
 
+def followers(model: mujoco.MjModel, qpos: np.ndarray, driven: np.ndarray, passive: np.ndarray) -> np.ndarray:
+    """Return how far passive joints move with driven ones where what an <equality> holds stays held, (n, m).
+
+    Args:
+        model: The model.
+        qpos: Where, (nq,).
+        driven: Indices of the degrees of freedom that are moved, (m,).
+        passive: Those that follow, (n,).
+    """
+    jacobian = _equalities(model, qpos)[1]
+    return np.asarray(-np.linalg.pinv(jacobian[:, passive], rcond=1e-6) @ jacobian[:, driven])
+
+
 def looped(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
     """Return whether each degree of freedom moves what an <equality> holds, (nv,)."""
     return np.asarray(np.abs(_equalities(model, qpos)[1]).max(axis=0, initial=0.0) > 1e-9)

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import mujoco
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from quadruped_urdf import quadruped_urdf
 
 from benchmarks import model_imports
 from jaxloco.doctor.diagnose import diagnose
+from jaxloco.envs.curriculum import FULL, Range, Sampler
+from jaxloco.envs.randomization import InitialState
 from jaxloco.errors import RobotError
 from jaxloco.loops import close_loops
 from jaxloco.model_import import new_robot as importer
@@ -492,11 +495,19 @@ def test_the_loops_of_four_bar_legs_are_closed_in_the_default_pose_whatever_it_i
     knee = moved.model.joint("FL_calf_joint").qposadr[0]
     assert gap(moved) < 1e-5 and abs(moved.default_qpos[knee] + 1.6) > 0.05
 
+    start = InitialState(joint_positions=Range(-0.05, 0.05), joint_velocities=Range(-1.0, 1.0))
+    qpos, qvel = map(np.asarray, start.draw(moved, Sampler(jax.random.PRNGKey(0), FULL, 1.0)))
+    unfollowed = qpos.copy()
+    unfollowed[7:][np.isin(np.arange(20) % 5, (2, 4))] = moved.default_qpos[7:][np.isin(np.arange(20) % 5, (2, 4))]
+    assert gap(moved, qpos) < 5e-4 < 2e-3 < gap(moved, unfollowed)
+    ends = np.array([qvel[6:].reshape(4, 5)[:, i] for i in range(5)])  # hip, crank, rod, thigh, calf of each leg
+    np.testing.assert_allclose(ends[1] + ends[2], ends[3], atol=1e-4)  # the rod stays parallel to the thigh
 
-def gap(robot: Robot) -> float:
-    """Return the largest distance of two ends that should meet, m."""
+
+def gap(robot: Robot, qpos: np.ndarray | None = None) -> float:
+    """Return the largest distance of two ends that should meet, m, in the default pose if no other is given."""
     data = mujoco.MjData(robot.model)
-    data.qpos[:] = robot.default_qpos
+    data.qpos[:] = robot.default_qpos if qpos is None else qpos
     mujoco.mj_fwdPosition(robot.model, data)
     return float(np.abs(data.efc_pos[data.efc_type == int(mujoco.mjtConstraint.mjCNSTR_EQUALITY)]).max())
 

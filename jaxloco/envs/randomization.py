@@ -17,6 +17,7 @@ from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.quantities import multiply_quaternions
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.loops import followers
 from jaxloco.physics.contract import Params
 from jaxloco.robot import Robot
 
@@ -290,15 +291,18 @@ class InitialState:
         draw = sampler.draw
         qvel = jnp.zeros(robot.model.nv)
         position_ids, velocity_ids = np.asarray(robot.joint_qpos_indices), np.asarray(robot.joint_qvel_indices)
-        qpos = qpos.at[position_ids].add(draw(self.joint_positions, position_ids.shape))
-        qvel = qvel.at[velocity_ids].set(draw(self.joint_velocities, velocity_ids.shape))
+        moved, speeds = (draw(values, position_ids.shape) for values in (self.joint_positions, self.joint_velocities))
+        qpos, qvel = qpos.at[position_ids].add(moved), qvel.at[velocity_ids].set(speeds)
         rolled = draw(self.ground_position)
         for wheel in robot.wheels:
             column = int(robot.joint_indices([wheel.joint])[0])
             qpos = qpos.at[position_ids[column]].add(wheel.forward_sign * rolled / wheel.radius)
-        position_ids, velocity_ids = _passive_indices(robot)
+        position_ids, passive_ids = _passive_indices(robot)
         qpos = qpos.at[position_ids].add(draw(self.passive_positions, position_ids.shape))
-        qvel = qvel.at[velocity_ids].set(draw(self.passive_velocities, velocity_ids.shape))
+        qvel = qvel.at[passive_ids].set(draw(self.passive_velocities, position_ids.shape))
+        if robot.model.neq and position_ids.size:  # closed loops stay closed, and joints that mimic others follow
+            slopes = jnp.asarray(followers(robot.model, robot.default_qpos, velocity_ids, passive_ids), jnp.float32)
+            qpos, qvel = qpos.at[position_ids].add(slopes @ moved), qvel.at[passive_ids].add(slopes @ speeds)
         if robot.base_body is None:
             return qpos, qvel
         p, v = int(robot.base_qpos_indices[0]), int(robot.base_qvel_indices[0])
