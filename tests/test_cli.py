@@ -41,7 +41,7 @@ def trained(monkeypatch) -> list[tuple[TrainConfig, RunFolder, bool]]:
     runs: list[tuple[TrainConfig, RunFolder, bool]] = []
 
     class Fake:
-        def __init__(self, config: Any, folder: RunFolder, progress: Any, *, resume: bool, stop: Any) -> None:
+        def __init__(self, config: Any, folder: RunFolder, progress: Any, *, resume: bool, **_: Any) -> None:
             runs.append((config, folder, resume))
 
         def run(self) -> None:

@@ -169,7 +169,7 @@ def test_a_truncated_file_is_refused(scratch, original, name):
 
 def test_a_bundle_from_the_future_says_what_to_do(scratch, original):
     data = json.loads(original["policy.json"])
-    data["schema"] = "jaxloco-policy/2"
+    data["schema"] = "jaxloco-policy/3"
     expect(scratch / "b", {**original, "policy.json": json.dumps(data).encode()}, "newer jaxloco.*pip install")
     for schema in ("jaxloco-policy/0", "onnx/1", 1, None, "jaxloco-policy/\uff11"):
         data["schema"] = schema
@@ -242,7 +242,8 @@ def _set(path: str, value: object):
         ("normalizer/std", "../std", "normalizer.std: expected the name of an array"),
         ("normalizer/clip", 0.0, "normalizer.clip: expected a number above 0"),
         ("network/activation", "ellu", "network.activation: expected one of .*did you mean 'elu'"),
-        ("network/kind", "gru", "network.kind: expected one of mlp"),
+        ("network/kind", "gruu", "network.kind: expected one of .*did you mean 'gru'"),
+        ("network/kind", "gru", "network.cell: expected a CellSpec for kind 'gru'"),
         ("network/layers/0/kernel", "normalizer/mean", "expected different names"),
         (
             "network/layers/0/kernel",

@@ -18,6 +18,7 @@ import numpy as np
 from jaxloco.envs.env import Env
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.networks import NetworkConfig
+from jaxloco.runs import completed
 from jaxloco.tasks import recipe
 from jaxloco.training import trainer
 from jaxloco.training.config import TrainConfig
@@ -84,7 +85,7 @@ def train(config: TrainConfig, path: Path, *, resume: bool = False) -> tuple[dic
     recorder = Recorder()
     folder = RunFolder.open(path) if resume else RunFolder.at(path)
     with mock.patch.object(trainer, "compile_program", shared_program):
-        return Trainer(config, folder, recorder, resume=resume).run(), recorder
+        return Trainer(config, folder, recorder, resume=resume, complete=completed).run(), recorder
 
 
 def command(*arguments: str | Path) -> list[str]:
