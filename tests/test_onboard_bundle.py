@@ -176,7 +176,7 @@ def test_a_bundle_from_the_future_says_what_to_do(scratch, original):
         expect(
             scratch / "b",
             {**original, "policy.json": json.dumps(data).encode()},
-            "schema: expected jaxloco-policy/1",
+            "schema: expected jaxloco-policy/2",
         )
 
 
