@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from benchmarks import common
@@ -23,32 +23,15 @@ SETTINGS: dict[str, tuple[str, int, dict[str, Any]]] = {
 """What it is called → algorithm, robots, options that differ from its defaults."""
 
 
-@dataclass(frozen=True)
-class AlgorithmOptions:
-    """Options of the benchmark.
-
-    Attributes:
-        seeds: How many seeds.
-        first_seed: The first of them.
-        total_timesteps: Env steps of each seed.
-        out: JSON file of the result; benchmarks/results/algorithms.json if not given.
-    """
-
-    seeds: int = 10
-    first_seed: int = 100
-    total_timesteps: int = 320_000
-    out: str | None = None
-
-    def __post_init__(self) -> None:
-        common.at_least_one(self, "seeds")
+OPTIONS = common.SeedOptions(seeds=10, total_timesteps=320_000)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure how soon PPO, VPG and REINFORCE balance the cart and pole: algorithms [options]."""
-    return common.command(NAME, AlgorithmOptions(), arguments, main.__doc__, run, show)
+    return common.command(NAME, OPTIONS, arguments, main.__doc__, run, show)
 
 
-def run(own: AlgorithmOptions) -> dict[str, Any]:
+def run(own: common.SeedOptions) -> dict[str, Any]:
     """Train every setting; plain JSON values."""
     from jaxloco.tasks import recipe
 
@@ -56,7 +39,7 @@ def run(own: AlgorithmOptions) -> dict[str, Any]:
     return {**common.ran_with(recipe("cartpole")), "solved_at": SOLVED, "window": WINDOW, "settings": found}
 
 
-def _train(own: AlgorithmOptions, algorithm: str, robots: int, options: Mapping[str, Any]) -> dict[str, Any]:
+def _train(own: common.SeedOptions, algorithm: str, robots: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """Train all seeds of one setting; env steps to the mean return of each, and the episodes survived at the end."""
     import jax
     import numpy as np
@@ -64,7 +47,7 @@ def _train(own: AlgorithmOptions, algorithm: str, robots: int, options: Mapping[
     from jaxloco.tasks import recipe
     from jaxloco.training import loop
     from jaxloco.training.config import with_algorithm
-    from jaxloco.training.trainer import compile_program, evaluate
+    from jaxloco.training.trainer import compile_program
 
     config = replace(with_algorithm(recipe("cartpole"), algorithm), n_envs=robots, seeds=own.seeds)
     config = replace(config, algorithm=replace(config.algorithm, **options), seed=own.first_seed)
@@ -80,9 +63,7 @@ def _train(own: AlgorithmOptions, algorithm: str, robots: int, options: Mapping[
         returns, episodes = np.sum(recent, axis=0)
         for seed in np.flatnonzero(returns >= SOLVED * np.maximum(episodes, 1.0)).tolist():
             reached[seed] = reached[seed] or iteration * config.steps_per_iteration
-    state, single = jax.device_get(state), replace(agent, seeds=None)
-    played = [evaluate(env, single, loop.state_of_seed(state, seed), 100, 0) for seed in range(own.seeds)]
-    ends = [float(np.mean(episodes.returns)) for episodes in played if episodes is not None]
+    ends = common.mean_returns(env, agent, state)
     return {"algorithm": algorithm, "n_envs": robots, "env_steps": reached, "return_at_the_end": ends}
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,39 @@ def _last_words(done: "subprocess.CompletedProcess[str]") -> str:
     lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
     errors = [line for line in lines if re.match(r"[\w.]+: ", line)]  # JAX writes more below
     return re.sub(r"^jaxloco\.errors\.\w+: ", "", (errors or lines)[-1])
+
+
+@dataclass(frozen=True)
+class SeedOptions:
+    """Options of a benchmark that trains several seeds in one program.
+
+    Attributes:
+        seeds: How many seeds.
+        first_seed: The first of them.
+        total_timesteps: Env steps of each seed.
+        out: JSON file of the result; benchmarks/results/<name>.json if not given.
+    """
+
+    seeds: int
+    total_timesteps: int
+    first_seed: int = 100
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "seeds")
+
+
+def mean_returns(env: Any, agent: Any, state: Any, episodes: int = 100) -> list[float]:
+    """Let each seed's policy play episodes without noise; the mean return of each."""
+    import jax
+    import numpy as np
+
+    from jaxloco.training import loop
+    from jaxloco.training.trainer import evaluate
+
+    state, single = jax.device_get(state), replace(agent, seeds=None)
+    played = [evaluate(env, single, loop.state_of_seed(state, seed), episodes, 0) for seed in range(agent.seeds)]
+    return [float(np.mean(each.returns)) for each in played if each is not None]
 
 
 def at_least_one(options: Any, *names: str) -> None:

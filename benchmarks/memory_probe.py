@@ -45,32 +45,15 @@ class Hidden(Cartpole):
         return replace(spec, observations={"actor": actor, "critic": critic}, actuation=Actuation(Range(DELAY, DELAY)))
 
 
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Options of the benchmark.
-
-    Attributes:
-        seeds: How many seeds.
-        first_seed: The first of them.
-        total_timesteps: Env steps of each seed.
-        out: JSON file of the result; benchmarks/results/memory_probe.json if not given.
-    """
-
-    seeds: int = 5
-    first_seed: int = 100
-    total_timesteps: int = 400_000
-    out: str | None = None
-
-    def __post_init__(self) -> None:
-        common.at_least_one(self, "seeds")
+OPTIONS = common.SeedOptions(seeds=5, total_timesteps=400_000)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure what a memory is worth where velocities are hidden: memory-probe [options]."""
-    return common.command(NAME, ProbeOptions(), arguments, main.__doc__, run, show)
+    return common.command(NAME, OPTIONS, arguments, main.__doc__, run, show)
 
 
-def run(own: ProbeOptions) -> dict[str, Any]:
+def run(own: common.SeedOptions) -> dict[str, Any]:
     """Train every kind of policy; plain JSON values."""
     from jaxloco.tasks import recipe
 
@@ -80,14 +63,11 @@ def run(own: ProbeOptions) -> dict[str, Any]:
     return {**common.ran_with(recipe("cartpole")), "delay_s": DELAY, "returns": returns, "of_what_sees_all": shares}
 
 
-def _train(own: ProbeOptions, kind: str, told: bool) -> list[float]:
+def _train(own: common.SeedOptions, kind: str, told: bool) -> list[float]:
     """Train all seeds of one kind in one program; the mean return of each without noise, of 500."""
-    import jax
-    import numpy as np
-
     from jaxloco.tasks import recipe
     from jaxloco.training import loop
-    from jaxloco.training.trainer import compile_program, evaluate
+    from jaxloco.training.trainer import compile_program
 
     config = recipe("cartpole")
     network = replace(config.network, kind=kind, rnn_hidden_size=32)
@@ -97,9 +77,7 @@ def _train(own: ProbeOptions, kind: str, told: bool) -> list[float]:
     agent = loop.make_agent(env, config)
     program = compile_program(env, agent, config)
     state, _ = program.iterate(program.initial_state, config.iterations, config.iterations)
-    state, single = jax.device_get(state), replace(agent, seeds=None)
-    played = [evaluate(env, single, loop.state_of_seed(state, seed), 100, 0) for seed in range(own.seeds)]
-    return [float(np.mean(episodes.returns)) for episodes in played if episodes is not None]
+    return common.mean_returns(env, agent, state)
 
 
 def _mean(values: Sequence[float]) -> float:

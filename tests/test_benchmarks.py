@@ -1006,12 +1006,12 @@ def test_a_training_that_is_killed_goes_on_and_ends_as_one_that_nothing_disturbs
 
 @pytest.mark.slow
 def test_algorithms_and_memories_are_compared_over_seeds():
-    own = algorithms.AlgorithmOptions(seeds=2, total_timesteps=8192)
+    own = common.SeedOptions(seeds=2, total_timesteps=8192)
     result = algorithms.run(own)
     assert set(result["settings"]) == set(algorithms.SETTINGS)
     assert all(len(found["return_at_the_end"]) == 2 for found in result["settings"].values())
     assert "VPG" in algorithms.show(result)
-    probed = memory_probe.run(memory_probe.ProbeOptions(seeds=2, total_timesteps=8192))
+    probed = memory_probe.run(own)
     assert probed["of_what_sees_all"]["sees velocities and what is on its way"] == 1.0
     assert "memoryless" in memory_probe.show(probed)
 
