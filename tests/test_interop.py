@@ -286,9 +286,10 @@ def test_what_playground_itself_lacks_is_named(monkeypatch):
     with pytest.raises(ConfigError, match=r"MuJoCo Playground is not installed: pip install playground"):
         recipe("playground:Walk").task.spec().build()
     lacking = mock.Mock(side_effect=ModuleNotFoundError("No module named 'lxml'", name="lxml"))
+    walk = recipe("playground:Walk").task.spec()
     monkeypatch.setattr(foreign.importlib, "import_module", lacking)
     with pytest.raises(ConfigError, match="MuJoCo Playground lacks the package lxml"):
-        recipe("playground:Walk").task.spec().build()
+        walk.build()
 
 
 def test_the_version_of_a_foreign_package_is_in_the_provenance():
