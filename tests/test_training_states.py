@@ -69,6 +69,7 @@ def test_every_recipe_trains_to_the_state_that_was_written_down(task, n_devices)
     known = json.loads(HASHES.read_text()).get(machine())
     if known is None:
         pytest.skip(f"no hashes for {machine()}; python {Path(__file__).name} writes them")
+    assert task in known, f"a recipe without a hash; python {Path(__file__).name} {task} writes it"
     assert state_hash(task, n_devices) == known[task][n_devices - 1]
 
 
