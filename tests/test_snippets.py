@@ -26,6 +26,7 @@ from training_helpers import tiny, train
 
 from jaxloco import cli, options
 from jaxloco.bench import BENCHMARKS
+from jaxloco.robot import SCHEMA
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -200,8 +201,16 @@ def test_the_snippets_of_a_page_work_as_printed(page, surroundings, monkeypatch)
                 else:
                     assert cli.main(words[1:]) == 0, f"{block}: {words}"
         elif block.language == "toml":
-            Path("settings.toml").write_text(block.code)
-            options.parse(recipe(DEFAULT_TASK), ["--config", "settings.toml"], prog=str(block), description="")
+            load(block)
+
+
+def load(block: Block) -> None:
+    """Check a block of settings, or of the joints in a robot.toml."""
+    for joint in tomllib.loads(block.code).get("joints", ()):
+        assert set(joint) <= set(SCHEMA["joints"].keys), block  # type: ignore[union-attr]
+    if "[[joints]]" not in block.code:
+        Path("settings.toml").write_text(block.code)
+        options.parse(recipe(DEFAULT_TASK), ["--config", "settings.toml"], prog=str(block), description="")
 
 
 @each_page
