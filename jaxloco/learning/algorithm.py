@@ -29,9 +29,7 @@ ALGORITHMS = {
 }
 """Name → module:NAME of its options. Nothing is imported until an algorithm is asked for."""
 
-
 DEFAULT_ALGORITHM = "ppo"
-
 
 Rule = tuple[Callable[[Any], bool], str]
 POSITIVE: Rule = (lambda value: value > 0, "must be positive")
@@ -51,7 +49,6 @@ class AlgorithmConfig:
 
     Class attributes of a subclass:
         name: what its options begin with on the command line.
-        symmetry: how it uses the mirror; see `jaxloco.learning.symmetry`.
         fresh_start: each rollout begins with fresh episodes.
         bootstraps: it reads `Trajectory.truncation_value`.
     """
@@ -92,7 +89,7 @@ class AlgorithmConfig:
 
     @property
     def symmetry(self) -> str:
-        """How learning uses the mirror; by default not at all."""
+        """How learning uses the mirror, one of `jaxloco.learning.symmetry.MODES`; by default not at all."""
         return "none"
 
     @property

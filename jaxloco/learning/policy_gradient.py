@@ -134,6 +134,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
             "approx_kl": _mean(jnp.expm1(moved) - moved, estimate.counted),
             "grad_norm": norm,
         }
+        logs, params = jax.lax.optimization_barrier((logs, params))  # theirs come before that of the logs
         logs, statistics, explained = over_devices(
             logs, trajectory.observation, estimate.returns.ravel(), values.ravel(), axis_name
         )

@@ -122,7 +122,8 @@ def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> Tra
 
 def state_of_seed(state: TrainState, index: int) -> TrainState:
     """Take one seed out of several, on the host: the state of the run that this seed alone would be."""
-    taken: TrainState = jax.tree.map(lambda x: x[index], state._replace(iteration=state.key))
+    of_seeds = state._replace(iteration=())  # type: ignore[arg-type]  # all but that has an axis over seeds
+    taken: TrainState = jax.tree.map(lambda x: x[index], of_seeds)
     return taken._replace(iteration=state.iteration)
 
 
