@@ -17,9 +17,9 @@ from benchmarks import common
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 from jaxloco.onboard.bundle import Bundle
+from jaxloco.onboard.cells import CELLS
 from jaxloco.onboard.network import Mlp, make_network
 from jaxloco.onboard.spec import (
-    CELLS,
     CellSpec,
     InputSpec,
     Integrate,
@@ -183,9 +183,10 @@ def _measure_network(sizes: tuple[int, ...]) -> dict[str, Any]:
 
 def _measure_recurrent(kind: str) -> dict[str, float]:
     """Time a network with a memory."""
-    rng, gates = np.random.default_rng(0), CELLS[kind] * MEMORY_SIZE
+    rng, cell = np.random.default_rng(0), CELLS[kind]
+    gates = cell.gates * MEMORY_SIZE
     shapes = {"input": (MEMORY_INPUTS, gates), "bias": (gates,), "hidden": (MEMORY_SIZE, gates)}
-    names = {name: name for name in shapes} | ({"hidden_bias": "hidden_bias"} if kind == "gru" else {})
+    names = {name: name for name in shapes} | ({"hidden_bias": "hidden_bias"} if cell.hidden_bias else {})
     arrays = {name: 0.05 * rng.normal(size=shapes.get(name, (MEMORY_SIZE,))).astype(np.float32) for name in names}
     arrays |= dict(zip("kb", _random_layers((MEMORY_SIZE, 12))[0], strict=True))
     network = make_network(NetworkSpec((LayerSpec("k", "b"),), kind=kind, cell=CellSpec(**names)), arrays)

@@ -23,6 +23,7 @@ from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
+from jaxloco.onboard.cells import Cell
 from jaxloco.onboard.spec import CellSpec, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
@@ -101,7 +102,7 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         activation=agent.networks.config.activation_fn,
         output="tanh" if agent.networks.config.squash_output else "clip",
         kind=agent.networks.config.kind,
-        cell=_cell_spec(agent.networks.config.kind),
+        cell=_cell_spec(agent.networks.config.cell),
     )
     return PolicySpec(
         robot=interface.robot,
@@ -119,9 +120,11 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
     )
 
 
-def _cell_spec(kind: str) -> CellSpec | None:
-    names = [f"actor/cell/{name}" for name in ("input", "bias", "hidden", "hidden_bias")]
-    return {"gru": CellSpec(*names), "lstm": CellSpec(*names[:3])}.get(kind)
+def _cell_spec(cell: Cell | None) -> CellSpec | None:
+    if cell is None:
+        return None
+    names = {name: f"actor/cell/{name}" for name in ("input", "bias", "hidden")}
+    return CellSpec(**names, hidden_bias="actor/cell/hidden_bias" if cell.hidden_bias else None)
 
 
 def golden(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -25,6 +26,7 @@ from jaxloco.tasks import TASKS, recipe
 from jaxloco.tasks.upkie_balance import UpkieBalance
 from jaxloco.training import loop
 from jaxloco.training.config import TrainConfig
+from jaxloco.training.trainer import compile_program
 
 NOISELESS = UpkieBalance(noise=0.0, pitch_bias=0.0, sensor_latency=(0.0, 0.0))
 
@@ -124,6 +126,40 @@ def test_a_bundle_with_a_memory_answers_as_trained_remembers_and_forgets(tmp_pat
     policy.reset()
     policy.act(readings)
     np.testing.assert_array_equal(policy.network_output, outputs[0])
+
+
+ELMAN = """
+from jaxloco.onboard.cells import Cell
+
+
+class Elman(Cell):
+    gates = 1
+
+    def step(self, xp, x, h, carry):
+        return (xp.tanh(x[0] + h[0]),)
+"""
+"""A kind of policy that jaxloco has not."""
+
+
+def test_a_kind_of_policy_from_outside_is_one_file(tmp_path, upkie, monkeypatch):
+    """It is trained, exported and played; a robot that has not imported it is told to."""
+    (tmp_path / "elman.py").write_text(ELMAN)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = configured(kind="elman:Elman", rnn_hidden_size=12)
+    config = replace(config, n_envs=4, algorithm=replace(config.algorithm, n_steps=8, n_minibatches=1))
+    agent = loop.make_agent(upkie, config)
+    program = compile_program(upkie, agent, config)
+    learner = jax.device_get(program.iterate(program.initial_state, 2, 2)[0].learner)
+    policy = write(tmp_path / "policy", upkie, config, agent, learner)
+    assert policy.verify() <= 1e-5
+
+    monkeypatch.delitem(sys.modules, "elman")
+    with pytest.raises(BundleError, match="cell of your own: write `import elman` before"):
+        Policy.load(tmp_path / "policy")
+    with pytest.raises(ConfigError, match="has no subclass of Cell"):
+        NetworkConfig(kind="elman:Cello")
+    with pytest.raises(ConfigError, match="No module named 'elmann'"):
+        NetworkConfig(kind="elmann:Elman")
 
 
 @pytest.mark.parametrize(

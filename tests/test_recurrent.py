@@ -12,7 +12,8 @@ from training_helpers import tiny
 from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.learning.recurrent import GATES, Memory, cell_sequence, cell_step, init_cell, restarted, zero_carry
+from jaxloco.learning.recurrent import Memory, cell_sequence, cell_step, init_cell, restarted, zero_carry
+from jaxloco.onboard.cells import CELLS
 from jaxloco.onboard.network import Mlp, Recurrent
 from jaxloco.onboard.spec import CellSpec
 from jaxloco.reflections import Reflection, Symmetry
@@ -20,12 +21,12 @@ from jaxloco.training import loop
 from jaxloco.training.rollout import collect
 from jaxloco.training.trainer import compile_program
 
-KINDS = tuple(GATES)
+KINDS = tuple(CELLS)
 INPUTS, SIZE = 3, 5
 
 
 def cell(kind: str, inputs: int = INPUTS, size: int = SIZE) -> dict[str, jax.Array]:
-    params = init_cell(jax.random.PRNGKey(0), kind, inputs, size)
+    params = init_cell(jax.random.PRNGKey(0), CELLS[kind], inputs, size)
     noise = jax.random.normal(jax.random.PRNGKey(1), (len(params), 4 * size))
     return {  # biases that are not zero
         name: value + 0.3 * noise[i, : value.size] if value.ndim == 1 else value
@@ -35,7 +36,7 @@ def cell(kind: str, inputs: int = INPUTS, size: int = SIZE) -> dict[str, jax.Arr
 
 def of_flax(kind: str, params: dict[str, jax.Array]) -> dict[str, dict[str, jax.Array]]:
     """The same parameters under Flax's names."""
-    gates = GATES[kind]
+    gates = CELLS[kind].gates
     kernels = zip(*(jnp.split(params[name], gates, axis=-1) for name in ("input", "hidden", "bias")), strict=True)
     theirs = {}
     for letter, (of_x, of_h, bias) in zip("rzn" if kind == "gru" else "ifgo", kernels, strict=True):
@@ -50,11 +51,13 @@ def of_flax(kind: str, params: dict[str, jax.Array]) -> dict[str, dict[str, jax.
 def test_a_step_is_that_of_flax(kind):
     params = cell(kind)
     x = jax.random.normal(jax.random.PRNGKey(2), (4, INPUTS))
-    carry = tuple(jax.random.normal(jax.random.PRNGKey(i), (4, SIZE)) for i, _ in enumerate(zero_carry(kind, SIZE)))
+    carry = tuple(
+        jax.random.normal(jax.random.PRNGKey(i), (4, SIZE)) for i, _ in enumerate(zero_carry(CELLS[kind], SIZE))
+    )
     module = nn.GRUCell(SIZE) if kind == "gru" else nn.OptimizedLSTMCell(SIZE)
     theirs = carry[0] if kind == "gru" else (carry[1], carry[0])  # Flax: (c, h)
     after, output = module.apply({"params": of_flax(kind, params)}, theirs, x)
-    ours = cell_step(kind, params, carry, x)
+    ours = cell_step(CELLS[kind], params, carry, x)
     np.testing.assert_allclose(ours[0], output, atol=1e-6)
     if kind == "lstm":
         np.testing.assert_allclose(ours[1], after[0], atol=1e-6)
@@ -66,14 +69,14 @@ def test_a_sequence_with_resets_is_its_episodes_one_by_one(kind):
     params, steps, robots = cell(kind), 30, 4
     x = jax.random.normal(jax.random.PRNGKey(3), (steps, robots, INPUTS))
     started = jax.random.bernoulli(jax.random.PRNGKey(4), 0.2, (steps, robots)).at[0, 0].set(True).at[0, 1].set(False)
-    first = jax.tree.map(lambda z: jnp.ones((robots, SIZE)) * 0.5 + z[None], zero_carry(kind, SIZE))
-    outputs = cell_sequence(kind, params, Memory(first, started), x)
+    first = jax.tree.map(lambda z: jnp.ones((robots, SIZE)) * 0.5 + z[None], zero_carry(CELLS[kind], SIZE))
+    outputs = cell_sequence(CELLS[kind], params, Memory(first, started), x)
     for robot in range(robots):
         carry = tuple(part[robot] for part in first)
         for t in range(steps):
             if started[t, robot]:
-                carry = zero_carry(kind, SIZE)
-            carry = cell_step(kind, params, carry, x[t, robot])
+                carry = zero_carry(CELLS[kind], SIZE)
+            carry = cell_step(CELLS[kind], params, carry, x[t, robot])
             np.testing.assert_allclose(outputs[t, robot], carry[0], atol=1e-6)
 
 
@@ -84,13 +87,13 @@ def test_numpy_remembers_what_jax_does_over_a_thousand_steps_with_resets(kind):
     names = CellSpec("input", "bias", "hidden", "hidden_bias" if kind == "gru" else None)
     head = rng.normal(size=(size, 2)).astype(np.float32), np.zeros(2, np.float32)
     arrays = {name: np.asarray(value) for name, value in params.items()}
-    network = Recurrent(kind, names, Mlp([head], "elu"), arrays)
-    step = jax.jit(lambda carry, x: cell_step(kind, params, carry, x))
-    carry = zero_carry(kind, size)
+    network = Recurrent(CELLS[kind], names, Mlp([head], "elu"), arrays)
+    step = jax.jit(lambda carry, x: cell_step(CELLS[kind], params, carry, x))
+    carry = zero_carry(CELLS[kind], size)
     for _ in range(1000):
         if rng.uniform() < 0.02:
             network.reset()
-            carry = zero_carry(kind, size)
+            carry = zero_carry(CELLS[kind], size)
         x = rng.normal(size=10).astype(np.float32)
         network.input[...] = x
         carry = step(carry, x)

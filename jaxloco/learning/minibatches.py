@@ -18,7 +18,6 @@ from jax import Array
 
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import ActorCritic
-from jaxloco.learning.recurrent import GATES
 
 T = TypeVar("T")
 
@@ -144,7 +143,7 @@ def pieces(items: int, networks: ActorCritic, steps: int = 1) -> int:
     """Into how many equal pieces to cut items of so many samples, so that the activations of one are about 0.9 MB."""
     config = networks.config
     widths = sum(config.net_arch_pi) + sum(config.net_arch_vf)
-    memory = GATES[config.kind] * config.rnn_hidden_size if config.recurrent else 0
+    memory = 0 if config.cell is None else config.cell.gates * config.rnn_hidden_size
     numbers = networks.actor_dim + networks.critic_dim + widths + memory
     wanted = items * steps * numbers / CACHED_NUMBERS
     return next((n for n in range(math.ceil(wanted), math.ceil(4 * wanted)) if items % n == 0), 1)

@@ -26,16 +26,13 @@ from jaxloco.learning import distributions
 from jaxloco.learning.activations import ACTIVATIONS
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.perceptron import perceptron, plain_layers
-from jaxloco.learning.recurrent import GATES, CellCarry, Memory, cell_sequence, cell_step, init_cell, zero_carry
+from jaxloco.learning.recurrent import CellCarry, Memory, cell_sequence, cell_step, init_cell, zero_carry
 from jaxloco.learning.symmetry import Layer, in_parts, layers_in_parts, symmetric_layers
+from jaxloco.onboard.cells import KINDS, Cell, find_cell
+from jaxloco.onboard.cells import MLP as MLP_KIND
 from jaxloco.reflections import NUMBER, Reflection, Symmetry
 
 Params = dict[str, Any]
-
-
-MLP_KIND = "mlp"
-KINDS = (MLP_KIND, *GATES)
-"""Kinds of actors."""
 
 HIDDEN_GAIN = 2.0**0.5
 POLICY_GAIN = 0.01
@@ -55,14 +52,13 @@ class NetworkConfig:
     state_dependent_std: bool = field(default=False, metadata={"help": "the actor outputs log σ for each state"})
     squash_output: bool = field(default=False, metadata={"help": "bound actions by tanh instead of clipping them"})
     ortho_init: bool = field(default=True, metadata={"help": "orthogonal initial weights"})
-    kind: str = field(default=MLP_KIND, metadata={"help": f"of the actor: {', '.join(KINDS)}"})
+    kind: str = field(default=MLP_KIND, metadata={"help": f"of the actor: {', '.join(KINDS)}, or module:NAME"})
     rnn_hidden_size: int = field(default=128, metadata={"help": "size of a recurrent actor's memory"})
 
     def __post_init__(self) -> None:
         """Check every value."""
         check_finite(self)
-        if self.kind not in KINDS:
-            raise unknown_name("kind", self.kind, KINDS)
+        find_cell(self.kind, importing=True)
         if not 1 <= self.rnn_hidden_size <= MOST_WIDTH:
             raise ConfigError(f"rnn_hidden_size = {self.rnn_hidden_size}: must be from 1 to {MOST_WIDTH}")
         if self.activation_fn not in ACTIVATIONS:
@@ -81,6 +77,11 @@ class NetworkConfig:
     def recurrent(self) -> bool:
         """Whether the actor has a memory."""
         return self.kind != MLP_KIND
+
+    @property
+    def cell(self) -> Cell | None:
+        """The cell that the actor stands on; None without a memory."""
+        return find_cell(self.kind)
 
 
 class MLP(nn.Module):
@@ -152,9 +153,8 @@ class ActorCritic:
             "actor": dict(self.actor.init(actor_key, jnp.zeros((1, size)))),
             "critic": dict(self.critic.init(critic_key, jnp.zeros((1, self.critic_dim)))),
         }
-        if self.config.recurrent:
-            cell_key = jax.random.fold_in(actor_key, 1)
-            params["actor"]["cell"] = init_cell(cell_key, self.config.kind, self.actor_dim, size)
+        if (cell := self.config.cell) is not None:
+            params["actor"]["cell"] = init_cell(jax.random.fold_in(actor_key, 1), cell, self.actor_dim, size)
         if not self.config.state_dependent_std:
             params["log_std"] = jnp.full((self.action_dim,), self.config.log_std_init, jnp.float32)
         if self.equivariant:  # the mean of two weights drawn apart has half the variance
@@ -194,7 +194,8 @@ class ActorCritic:
 
     def initial_carry(self) -> CellCarry:
         """The actor's memory where an episode begins: no arrays without one."""
-        return zero_carry(self.config.kind, self.config.rnn_hidden_size) if self.config.recurrent else ()
+        cell = self.config.cell
+        return () if cell is None else zero_carry(cell, self.config.rnn_hidden_size)
 
     def apply(self, params: Params, carry: CellCarry, observation: Array) -> tuple[CellCarry, Gaussian]:
         """One step of the actor: the next carry, and the distribution over actions, [..., A].
@@ -204,9 +205,9 @@ class ActorCritic:
             carry: arrays [..., H], or ().
             observation: normalized, [..., actor_dim].
         """
-        if not self.config.recurrent:
+        if (cell := self.config.cell) is None:
             return carry, self.policy(params, observation)
-        carry = cell_step(self.config.kind, params["actor"]["cell"], carry, observation)
+        carry = cell_step(cell, params["actor"]["cell"], carry, observation)
         return carry, self._distribution(params, self._output(self.actor, "actor", params, carry[0], learner=False))
 
     def policy(
@@ -217,10 +218,10 @@ class ActorCritic:
         With `learner`, for `learner_params` and `learner_observation`s. A recurrent actor takes the observations of a
         rollout, [T, N, actor_dim], and its memory.
         """
-        if self.config.recurrent:
+        if (cell := self.config.cell) is not None:
             assert memory is not None
-            cell = params["cell"] if learner else params["actor"]["cell"]
-            observation = cell_sequence(self.config.kind, cell, memory, observation)
+            of_cell = params["cell"] if learner else params["actor"]["cell"]
+            observation = cell_sequence(cell, of_cell, memory, observation)
         return self._distribution(params, self._output(self.actor, "actor", params, observation, learner))
 
     def _distribution(self, params: Params, output: Array) -> Gaussian:

@@ -25,7 +25,8 @@ from numpy.lib import format as npy
 
 from jaxloco import whole_files
 from jaxloco.errors import BundleError
-from jaxloco.onboard.spec import CELLS, NetworkSpec, PolicySpec, check_schema, show
+from jaxloco.onboard.cells import find_cell
+from jaxloco.onboard.spec import NetworkSpec, PolicySpec, check_schema, show
 
 POLICY_JSON = "policy.json"
 POLICY_NPZ = "policy.npz"
@@ -158,10 +159,10 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
 
 def _check_cell(network: NetworkSpec, arrays: Arrays, inputs: int) -> int:
     """Check the arrays of a recurrent cell; return the number of its outputs."""
-    cell = network.cell
-    assert cell is not None
+    cell, kind = network.cell, find_cell(network.kind)
+    assert cell is not None and kind is not None
     size = arrays[cell.hidden].shape[0] if arrays[cell.hidden].ndim else 0
-    gates = CELLS[network.kind] * size
+    gates = kind.gates * size
     _check_shape(cell.hidden, arrays[cell.hidden], (size, gates), f"units, gates of a {network.kind}")
     _check_shape(cell.input, arrays[cell.input], (inputs, gates), "history × frame inputs, gates")
     _check_shape(cell.bias, arrays[cell.bias], (gates,), f"the columns of {cell.hidden}")

@@ -1,13 +1,13 @@
 """A small network in NumPy, fast enough for a control loop: everything is allocated once.
 
-A layer is one matrix product: its bias is a row of the matrix, and its input ends with a constant 1. What a recurrent
-cell computes: `jaxloco.onboard.spec.CellSpec`.
+A layer is one matrix product: its bias is a row of the matrix, and its input ends with a constant 1.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from jaxloco.onboard.cells import Cell, find_cell
 from jaxloco.onboard.spec import CellSpec, NetworkSpec
 from jaxloco.onboard.uncopied import Uncopied
 
@@ -139,7 +139,7 @@ class Mlp(Uncopied):
         self._products: list[tuple[Callable[..., np.ndarray], np.ndarray, np.ndarray]] = []
         self._activations: list[Operation | None] = []
         for i, (kernel, bias) in enumerate(layers):
-            matrix = np.ascontiguousarray(np.vstack([kernel, bias[None, :]]), dtype=np.float32)
+            matrix = _with_bias(kernel, bias)
             following = np.ones(matrix.shape[1] + 1, np.float32)
             values = following[:-1]
             maker = _MAKERS[activation] if i < len(layers) - 1 else None
@@ -165,105 +165,54 @@ class Mlp(Uncopied):
         return self.output
 
 
-class _Products:
-    """Inputs and outputs of a cell, each with a constant 1 at its end, and what gates make of them."""
-
-    def __init__(self, cell: CellSpec, arrays: Mapping[str, np.ndarray]):
-        rows, gates = arrays[cell.input].shape
-        size = arrays[cell.hidden].shape[0]
-        hidden_bias = np.zeros(gates, np.float32)
-        if cell.hidden_bias is not None:
-            hidden_bias[-size:] = arrays[cell.hidden_bias]
-        self._x, self._h = np.ones(rows + 1, np.float32), np.ones(size + 1, np.float32)
-        self._input, self._hidden = (
-            np.ascontiguousarray(np.vstack([kernel, bias]), dtype=np.float32)
-            for kernel, bias in ((arrays[cell.input], arrays[cell.bias]), (arrays[cell.hidden], hidden_bias))
-        )
-        self._h[:-1] = 0.0
-        self.size, self.x, self.h = size, self._x[:-1], self._h[:-1]
-        self.of_x, self.of_h = np.zeros(gates, np.float32), np.zeros(gates, np.float32)
-
-    def run(self) -> None:
-        """Compute both products."""
-        self._x.dot(self._input, self.of_x)
-        self._h.dot(self._hidden, self.of_h)
-
-
-def _gru_cell(products: _Products) -> tuple[Operation, Operation]:
-    """Return a step of a gated recurrent unit, and its reset."""
-    a, b, h, size = products.of_x, products.of_h, products.h, products.size
-    gates, new, added = a[: 2 * size], a[2 * size :], b[2 * size :]
-    reset_gate, update_gate = gates[:size], gates[size:]
-    logistic = _logistic(gates, gates)
-
-    def run() -> None:
-        products.run()
-        np.add(gates, b[: 2 * size], gates)
-        logistic()
-        np.multiply(reset_gate, added, added)
-        np.add(new, added, new)
-        np.tanh(new, new)
-        np.subtract(h, new, h)  # h ← n + z (h - n)
-        np.multiply(h, update_gate, h)
-        np.add(h, new, h)
-
-    return run, lambda: h.fill(0.0)
-
-
-def _lstm_cell(products: _Products) -> tuple[Operation, Operation]:
-    """Return a step of a long short-term memory, and its reset."""
-    a, h, size = products.of_x, products.h, products.size
-    c, squashed = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    in_gate, forget_gate, new, out_gate = (a[i * size : (i + 1) * size] for i in range(4))
-    logistics = [_logistic(part, part) for part in (a[: 2 * size], out_gate)]
-
-    def run() -> None:
-        products.run()
-        np.add(a, products.of_h, a)
-        for logistic in logistics:
-            logistic()
-        np.tanh(new, new)
-        np.multiply(in_gate, new, new)
-        np.multiply(forget_gate, c, c)
-        np.add(c, new, c)
-        np.tanh(c, squashed)
-        np.multiply(out_gate, squashed, h)
-
-    def reset() -> None:
-        h.fill(0.0)
-        c.fill(0.0)
-
-    return run, reset
-
-
 class Recurrent(Uncopied):
     """A recurrent cell with a perceptron on it, used as `Mlp` is; it remembers until `reset()`.
 
     Args:
-        kind: Of the cell: "gru" or "lstm".
-        cell: Names of its arrays.
+        cell: What it does; see `jaxloco.onboard.cells`.
+        names: Of the cell's arrays.
         head: Reads its outputs.
         arrays: By name, float32.
     """
 
-    def __init__(self, kind: str, cell: CellSpec, head: Mlp, arrays: Mapping[str, np.ndarray]):
-        products = _Products(cell, arrays)
-        self.input, self._outputs, self._head = products.x, products.h, head
-        self._step, self._reset = (_gru_cell if kind == "gru" else _lstm_cell)(products)
-        self.output = head.output
+    def __init__(self, cell: Cell, names: CellSpec, head: Mlp, arrays: Mapping[str, np.ndarray]):
+        size, columns = arrays[names.hidden].shape
+        hidden_bias = np.zeros(columns, np.float32)
+        if names.hidden_bias is not None:
+            hidden_bias[-size:] = arrays[names.hidden_bias]
+        of_x = _with_bias(arrays[names.input], arrays[names.bias])
+        of_h = _with_bias(arrays[names.hidden], hidden_bias)
+        x, h = np.ones(len(of_x), np.float32), np.ones(len(of_h), np.float32)
+        drive, recurrent = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+        self._products = [(x.dot, of_x, drive), (h.dot, of_h, recurrent)]
+        self._gates = [tuple(part.reshape(cell.gates, size)) for part in (drive, recurrent)]
+        self._carry = (h[:-1], *np.zeros((cell.remembered - 1, size), np.float32))
+        self._step, self._head = cell.step, head
+        self.input, self.output = x[:-1], head.output
+        self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self._reset()
+        for part in self._carry:
+            part.fill(0.0)
 
     def run(self) -> np.ndarray:
         """Compute `output` from `input` and what is remembered; the next call overwrites it."""
-        self._step()
-        self._head.input[...] = self._outputs
+        for product, matrix, values in self._products:
+            product(matrix, values)
+        of_x, of_h = self._gates
+        for part, after in zip(self._carry, self._step(np, of_x, of_h, self._carry), strict=True):
+            part[...] = after
+        self._head.input[...] = self._carry[0]
         return self._head.run()
+
+
+def _with_bias(kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.vstack([kernel, bias[None, :]]), dtype=np.float32)
 
 
 def make_network(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Mlp | Recurrent:
     """Return the network that a bundle describes."""
     mlp = Mlp([(arrays[layer.kernel], arrays[layer.bias]) for layer in spec.layers], spec.activation)
-    return mlp if spec.cell is None else Recurrent(spec.kind, spec.cell, mlp, arrays)
+    cell = find_cell(spec.kind)
+    return mlp if cell is None or spec.cell is None else Recurrent(cell, spec.cell, mlp, arrays)

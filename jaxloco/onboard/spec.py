@@ -16,16 +16,14 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
-from jaxloco.errors import BundleError
+from jaxloco.errors import BundleError, JaxlocoError
+from jaxloco.onboard.cells import KINDS, Cell, find_cell
 
 SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
 """What policies without memory are written as: every jaxloco reads it."""
-
-CELLS = {"gru": 3, "lstm": 4}
-"""Kind of a recurrent network → gates of its cell."""
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
@@ -321,21 +319,13 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class CellSpec:
-    """A recurrent cell of H units and G gates side by side (gru: r, z, n; lstm: i, f, g, o): names of arrays.
-
-    With x the inputs and h the last outputs, a = `x @ input + bias`, b = `h @ hidden`, both (G H,), and σ(a) = 1 / (1 +
-    exp(-a)):
-
-        gru:   r = σ(a_r + b_r)   z = σ(a_z + b_z)   n = tanh(a_n + r (b_n + hidden_bias))   h ← (1 - z) n + z h
-        lstm:  c ← σ(a_f + b_f) c + σ(a_i + b_i) tanh(a_g + b_g)   h ← σ(a_o + b_o) tanh(c)
-
-    h and c are zeros after a reset.
+    """Names of the arrays of a recurrent cell of H units and G gates; see `jaxloco.onboard.cells`.
 
     Attributes:
         input: (inputs, G H).
         bias: (G H,).
         hidden: (H, G H).
-        hidden_bias: (H,); of a gru only, else None.
+        hidden_bias: (H,), of the last gate; None if the cell has none.
     """
 
     input: str
@@ -363,7 +353,7 @@ class NetworkSpec:
         layers: The dense layers, first to last.
         activation: One of `ACTIVATIONS`, as in `flax.linen` (gelu: the tanh approximation).
         output: "clip" (the action is `clip(y, -1, 1)`) or "tanh" (the action is `tanh(y)`).
-        kind: "mlp", or the kind of the cell whose outputs the layers read: "gru" or "lstm".
+        kind: "mlp", or that of the cell whose outputs the layers read; see `jaxloco.onboard.cells.find_cell`.
         cell: That cell; None without one.
     """
 
@@ -380,14 +370,23 @@ class NetworkSpec:
             layers=layers,
             activation=_choice("activation", self.activation, ACTIVATIONS),
             output=_choice("output", self.output, SQUASHES),
-            kind=_choice("kind", self.kind, ("mlp", *CELLS)),
         )
-        if (self.kind in CELLS) != isinstance(self.cell, CellSpec):
-            raise _fail("cell", f"{'a CellSpec' if self.kind in CELLS else 'null'} for kind {self.kind!r}", self.cell)
-        if self.cell is not None and (self.kind == "gru") != (self.cell.hidden_bias is not None):
-            raise _fail("cell.hidden_bias", f"{'an array' if self.kind == 'gru' else 'null'}", self.cell.hidden_bias)
+        cell = _cell(self.kind)
+        if (cell is None) == isinstance(self.cell, CellSpec):
+            raise _fail("cell", f"{'null' if cell is None else 'a CellSpec'} for kind {self.kind!r}", self.cell)
+        if cell is not None and self.cell is not None and cell.hidden_bias != (self.cell.hidden_bias is not None):
+            raise _fail("cell.hidden_bias", "an array" if cell.hidden_bias else "null", self.cell.hidden_bias)
         if not layers:
             raise _fail("layers", "at least one layer", self.layers)
+
+
+def _cell(kind: object) -> Cell | None:
+    if not isinstance(kind, str) or ":" not in kind:
+        _choice("kind", kind, KINDS)
+    try:
+        return find_cell(str(kind))
+    except JaxlocoError as error:
+        raise BundleError(str(error)) from None
 
 
 _OPTIONAL_VECTORS = ("offset", "initial")
