@@ -1,14 +1,13 @@
 """Mini-batches of a rollout: how large, in which order, on which device, and in which pieces.
 
-Robots are shuffled in groups, each by itself, so that several devices form the same mini-batches as one. On a CPU a
-shuffle by one sort of packed words is 12 times faster than `jax.random.permutation`, and activations should stay in a
-core's cache: the gradient of 3072 samples of two networks 128-128, one of them mirrored, took 60 ms at once and 37 ms
-in pieces of 256.
+Robots are shuffled in groups, each by itself, so that several devices form the same mini-batches as one. On a CPU one
+sort of packed words is a faster shuffle than `jax.random.permutation`, and activations should stay in a core's cache.
 """
 
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,41 +16,69 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloco.errors import ConfigError
+from jaxloco.learning.algorithm import COUNT, AlgorithmConfig, option, require
 from jaxloco.learning.networks import ActorCritic
 
 T = TypeVar("T")
 
+MOST_EPOCHS = 10_000
 MAX_INDEX_BITS = 20  # of the 32 in a shuffled word; the other 12 are chance
 CACHED_NUMBERS = 220_000  # activations of a piece of a mini-batch on a CPU
 GROUPS = (8, 4, 2, 1)  # of robots, each shuffled by itself: training is the same on as many devices as divide them
 
 
-def split_batch(
-    n_envs: int, n_steps: int, n_minibatches: int, batch_size: int | None, *, normalized: bool = False
-) -> tuple[int, int]:
-    """Return (n_minibatches, batch_size) for `n_envs` robots; of the two that are given, the second counts.
+@dataclass(frozen=True)
+class MinibatchConfig(AlgorithmConfig):
+    """Options of an algorithm that learns from each rollout in epochs of mini-batches."""
 
-    Raises:
-        ConfigError: mini-batches of that size do not fill n_envs · n_steps samples, or their advantages cannot be
-            `normalized`.
-    """
-    samples = n_envs * n_steps
-    name = "n_minibatches" if batch_size is None else "batch_size"
-    given = n_minibatches if batch_size is None else batch_size
-    if samples % given:
-        divisors = [d for d in range(1, samples + 1) if samples % d == 0]
-        nearest = min(divisors, key=lambda d: abs(d - given))
-        raise ConfigError(
-            f"{name} = {given} does not divide the {samples} samples of {n_envs} robots x {n_steps} "
-            f"steps; write {name} = {nearest}"
-        )
-    n_minibatches = given if batch_size is None else samples // given
-    if normalized and samples // n_minibatches < 2:
-        raise ConfigError(
-            f"{name} = {given} leaves one sample per mini-batch, whose advantage cannot be normalized; "
-            "use larger mini-batches or normalize_advantage = False"
-        )
-    return n_minibatches, samples // n_minibatches
+    n_minibatches: int = option(4, "mini-batches per epoch (+)", COUNT)
+    batch_size: int | None = option(None, "samples per mini-batch; when given, replaces n_minibatches", COUNT)
+    n_epochs: int = option(4, "passes over each rollout", COUNT)
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        super().__post_init__()
+        require(self.n_epochs <= MOST_EPOCHS, self, "n_epochs", f"must be at most {MOST_EPOCHS}")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of an update."""
+        return self.n_epochs
+
+    def check_robots(self, n_envs: int, n_devices: int = 1, *, recurrent: bool = False) -> None:
+        """Check that so many robots fill the mini-batches, on so many devices; a memory's hold robots, not samples."""
+        n_minibatches = self.split_batch(n_envs)[0]
+        if recurrent and n_envs % n_minibatches:
+            raise ConfigError(
+                f"n_minibatches = {n_minibatches}: a recurrent actor learns from whole sequences of robots, of which "
+                f"{n_envs} cannot be shared out evenly; write {math.gcd(n_envs, n_minibatches)}"
+            )
+        shuffle_groups(n_envs, 1 if recurrent else self.n_steps, n_minibatches, n_devices)
+
+    def split_batch(self, n_envs: int) -> tuple[int, int]:
+        """Return (n_minibatches, batch_size) for `n_envs` robots; batch_size counts where it is given.
+
+        Raises:
+            ConfigError: mini-batches of that size do not fill n_envs · n_steps samples, or leave one sample each, whose
+                advantage cannot be normalized.
+        """
+        samples = n_envs * self.n_steps
+        name = "n_minibatches" if self.batch_size is None else "batch_size"
+        given = getattr(self, name)
+        if samples % given:
+            divisors = [d for d in range(1, samples + 1) if samples % d == 0]
+            nearest = min(divisors, key=lambda d: abs(d - given))
+            raise ConfigError(
+                f"{name} = {given} does not divide the {samples} samples of {n_envs} robots x {self.n_steps} "
+                f"steps; write {name} = {nearest}"
+            )
+        n_minibatches = given if self.batch_size is None else samples // given
+        if samples // n_minibatches < 2 and getattr(self, "normalize_advantage", False):
+            raise ConfigError(
+                f"{name} = {given} leaves one sample per mini-batch, whose advantage cannot be normalized; "
+                "use larger mini-batches or normalize_advantage = False"
+            )
+        return n_minibatches, samples // n_minibatches
 
 
 def shuffle_groups(n_envs: int, n_steps: int, n_minibatches: int, n_devices: int = 1) -> int:
@@ -98,8 +125,8 @@ def minibatch_orders(
 def shuffled_orders(key: Array, n_epochs: int, count: int) -> Array:
     """A random order of `count` samples for each epoch, [n_epochs, count].
 
-    Sorts words with the index in their low bits and chance in the high ones: one sort of one array (8192 samples: 0.2
-    against 2.5 ms). Equal high bits keep two samples in order, which matters only at the edge of a mini-batch.
+    Sorts words with the index in their low bits and chance in the high ones: one sort of one array. Equal high bits
+    keep two samples in order, which matters only at the edge of a mini-batch.
     """
     index_bits = (count - 1).bit_length()
     index = jnp.broadcast_to(jnp.arange(count, dtype=jnp.uint32), (n_epochs, count))

@@ -1,34 +1,21 @@
 """Proximal policy optimization (Schulman et al. 2017), the whole update as one compiled program.
 
-Names, losses and metrics are Stable-Baselines3's; a test holds one update against that package's own. Measured on 2 CPU
-cores, 256 robots x 32 steps, 50 observations, networks 64-64, 4 epochs x 4 mini-batches: one update takes 15 ms (ELU)
-and compiles in 1.3 s. `jaxloco.learning.minibatches` and `jaxloco.learning.perceptron` say what counted.
+Names, losses and metrics are Stable-Baselines3's; a test holds one update against that package's own.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxloco.errors import ConfigError
 from jaxloco.learning import collectives, distributions
 from jaxloco.learning.advantages import normalized_advantage
-from jaxloco.learning.algorithm import (
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE,
-    SHARE,
-    ActorCriticAlgorithm,
-    AlgorithmConfig,
-    option,
-    require,
-)
+from jaxloco.learning.algorithm import NOT_NEGATIVE, POSITIVE, SHARE, ActorCriticAlgorithm, option
 from jaxloco.learning.batches import ADVANTAGE, Batch, policy_of, prepare
 from jaxloco.learning.learner import (
     LearnerState,
@@ -39,19 +26,17 @@ from jaxloco.learning.learner import (
     over_devices,
     updated_normalizers,
 )
-from jaxloco.learning.minibatches import mean_over_pieces, minibatch_orders, shuffle_groups, split_batch, taken
+from jaxloco.learning.minibatches import MinibatchConfig, mean_over_pieces, minibatch_orders, shuffle_groups, taken
 from jaxloco.learning.networks import ActorCritic, Params
-from jaxloco.learning.schedules import adapted_learning_rate, scheduled
+from jaxloco.learning.schedules import SCHEDULES, ScheduledRateConfig, scheduled
 from jaxloco.learning.symmetry import MODES
 
-SCHEDULES = ("constant", "linear", "adaptive")
 PRECISIONS = ("tensorfloat32", "float32")
-MOST_EPOCHS = 10_000
 TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
 
 @dataclass(frozen=True)
-class PPOConfig(AlgorithmConfig):
+class PPOConfig(MinibatchConfig, ScheduledRateConfig):
     """Options of PPO under Stable-Baselines3's names; those it has not are marked (+).
 
     Raises:
@@ -60,9 +45,6 @@ class PPOConfig(AlgorithmConfig):
 
     name: ClassVar[str] = "ppo"
 
-    n_minibatches: int = option(4, "mini-batches per epoch (+)", COUNT)
-    batch_size: int | None = option(None, "samples per mini-batch; when given, replaces n_minibatches", COUNT)
-    n_epochs: int = option(4, "passes over each rollout", COUNT)
     gae_lambda: float = option(0.95, "bias-variance trade-off of the advantages, 0 to 1", SHARE)
     clip_range: float = option(0.2, "largest useful change of an action's probability ratio", POSITIVE)
     clip_range_schedule: str = option("constant", "constant, or linear in training progress (+)", SCHEDULES[:2])
@@ -73,32 +55,11 @@ class PPOConfig(AlgorithmConfig):
     vf_coef: float = option(0.5, "weight of the value loss", NOT_NEGATIVE)
     max_grad_norm: float = option(0.5, "longer gradients are scaled down to this norm; inf: never", POSITIVE)
     target_kl: float | None = option(None, "stop an update when the policy has moved 1.5 times this far", POSITIVE)
-    learning_rate: float = option(3e-4, "step size of Adam, at the start", POSITIVE)
-    learning_rate_schedule: str = option("constant", "constant, linear in progress, or KL-adaptive (+)", SCHEDULES)
-    learning_rate_final: float = option(0.0, "learning_rate at the end of a linear schedule (+)", NOT_NEGATIVE)
-    desired_kl: float = option(0.01, "what the adaptive schedule steers each step's KL divergence to (+)", POSITIVE)
-    learning_rate_min: float = option(1e-5, "lower bound of the adaptive schedule (+)")
-    learning_rate_max: float = option(1e-2, "upper bound of the adaptive schedule (+)")
-    adam_eps: float = option(1e-5, "Adam's epsilon", POSITIVE)
     update_precision: str = option(
         "tensorfloat32", "of matrix products while learning on GPUs: tensorfloat32 or float32 (+)", PRECISIONS
     )
     symmetry: str = option("none", "left-right symmetry: none, augmentation, loss or network (+)", MODES)
     symmetry_coef: float = option(1.0, "weight of the loss with symmetry = loss (+)", NOT_NEGATIVE)
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        super().__post_init__()
-        require(self.n_epochs <= MOST_EPOCHS, self, "n_epochs", f"must be at most {MOST_EPOCHS}")
-        if self.learning_rate_schedule == "adaptive":
-            fits = 0.0 < self.learning_rate_min <= self.learning_rate <= self.learning_rate_max
-            bounds = f"{self.learning_rate_min} (learning_rate_min) and {self.learning_rate_max} (…_max)"
-            require(fits, self, "learning_rate", f"must lie between {bounds}")
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of an update."""
-        return self.n_epochs
 
     def make(self, networks: ActorCritic) -> "PPO":
         """Return PPO with these options.
@@ -109,21 +70,6 @@ class PPOConfig(AlgorithmConfig):
         if self.symmetry != "none" and networks.symmetry is None:
             raise ConfigError(f"symmetry = {self.symmetry!r} needs networks with a mirror")
         return PPO(self, networks)
-
-    def check_robots(self, n_envs: int, n_devices: int = 1, *, recurrent: bool = False) -> None:
-        """Check that so many robots fill the mini-batches, on so many devices; a memory's hold robots, not samples."""
-        n_minibatches = self.split_batch(n_envs)[0]
-        if recurrent and n_envs % n_minibatches:
-            raise ConfigError(
-                f"n_minibatches = {n_minibatches}: a recurrent actor learns from whole sequences of robots, of which "
-                f"{n_envs} cannot be shared out evenly; write {math.gcd(n_envs, n_minibatches)}"
-            )
-        shuffle_groups(n_envs, 1 if recurrent else self.n_steps, n_minibatches, n_devices)
-
-    def split_batch(self, n_envs: int) -> tuple[int, int]:
-        """Return (n_minibatches, batch_size) for `n_envs` robots; see `jaxloco.learning.minibatches.split_batch`."""
-        given = (self.n_steps, self.n_minibatches, self.batch_size)
-        return split_batch(n_envs, *given, normalized=self.normalize_advantage)
 
 
 class _Chosen(NamedTuple):
@@ -148,7 +94,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
 
     def init_optimizers(self, params: Params) -> Any:
         """Adam's moments, of all parameters in one vector."""
-        return self._optimizer().init(ravel_pytree(params)[0])
+        return self.config.optimizer().init(ravel_pytree(params)[0])
 
     def first_learning_rate(self) -> float:
         """Return the learning rate at the start."""
@@ -185,10 +131,8 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         steps = 1 if networks.config.recurrent else n_steps  # that can stand in mini-batches apart from each other
         groups = shuffle_groups(n_envs * n_devices, steps, n_minibatches, n_devices) // n_devices
         batch = self.prepare(state, trajectory)
-        remaining, learning_rate = state.progress_remaining, state.learning_rate
-        if config.learning_rate_schedule != "adaptive":
-            ends = (config.learning_rate, config.learning_rate_final)
-            learning_rate = scheduled(config.learning_rate_schedule, *ends, remaining)
+        remaining = state.progress_remaining
+        learning_rate = config.rate_of_update(state.learning_rate, remaining)
         clip_range = scheduled(config.clip_range_schedule, config.clip_range, config.clip_range_final, remaining)
 
         key, shuffle_key = jax.random.split(state.key)
@@ -261,11 +205,10 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         norm = jnp.linalg.norm(vector)
         vector *= jnp.minimum(1.0, config.max_grad_norm / (norm + 1e-6))
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-            vector, opt_state = self._optimizer().update(vector, carry.opt_state)
+            vector, opt_state = self.config.optimizer().update(vector, carry.opt_state)
         learning_rate = carry.learning_rate
         if config.learning_rate_schedule == "adaptive":
-            kl, bounds = collectives.mean(logs["kl"], axis_name), (config.learning_rate_min, config.learning_rate_max)
-            learning_rate = adapted_learning_rate(learning_rate, kl, config.desired_kl, *bounds)
+            learning_rate = config.adapted_rate(learning_rate, collectives.mean(logs["kl"], axis_name))
         params = jax.tree.map(lambda p, d: p - learning_rate * d, carry.params, restore(vector))
         stepped = _Carry(params, opt_state, learning_rate, carry.running)
         if config.target_kl is not None:
@@ -321,9 +264,6 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         if batch.old is not None:
             logs["kl"] = jnp.mean(distributions.kl_divergence(batch.old, policy))
         return loss, logs
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.scale_by_adam(eps=self.config.adam_eps)
 
 
 def _no_step(step: Any, carry: _Carry, chosen: _Chosen) -> tuple[_Carry, Metrics]:
