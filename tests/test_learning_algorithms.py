@@ -260,6 +260,23 @@ def test_a_training_with_another_algorithm_learns_stops_and_goes_on(name, tmp_pa
         assert totals.rollout.lengths <= totals.rollout.steps
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(jax.local_device_count() < 2, reason="needs two devices")
+@pytest.mark.parametrize("changes", [{"name": "vpg"}, {"name": "reinforce", "baseline": "value", "ent_coef": 0.1}])
+def test_training_with_another_algorithm_is_the_same_on_two_devices(changes):
+    """Episodes end at different times, so that the devices count different numbers of samples."""
+    name, states = changes.pop("name"), []
+    for n_devices in (1, 2):
+        config = with_algorithm(tiny(n_devices=n_devices), name)
+        config = replace(config, algorithm=replace(config.algorithm, n_steps=15, **changes))
+        env = config.task.spec().build("native")
+        program = trainer.compile_program(env, loop.make_agent(env, config), config)
+        state, totals = jax.device_get(program.iterate(program.initial_state, 6, 6))
+        states.append((state.learner.params, loop.named_metrics(env, totals, 6)["train/value_loss"]))
+    for one, two in zip(*(jax.tree.leaves(state) for state in states), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+
+
 def test_configurations_say_which_algorithm_and_come_back():
     config = replace(with_algorithm(tiny(), "vpg"), seed=3)
     plain = trainer.plain_config(config)

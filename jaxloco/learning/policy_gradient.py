@@ -62,7 +62,7 @@ class Estimate(NamedTuple):
     Attributes:
         weight: of each sample's log-likelihood; their sum over all devices is the gradient's.
         returns: what the critic should say.
-        counted: 1 where a sample counts, 0 where not.
+        counted: 1 where a sample counts, 0 where not; in an update then its share of all that count.
     """
 
     weight: Array
@@ -107,7 +107,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
         values = self.networks.value(state.params, seen)
         last = self.value(state, trajectory.last_observation)
         scaled = trajectory._replace(reward=trajectory.reward * config.reward_scale)
-        estimate = self.estimate(scaled, values, last, axis_name)
+        estimate = _with_shares(self.estimate(scaled, values, last, axis_name), axis_name)
 
         policy_params, critic_params = _parts(state.params)
         policy_loss = partial(self.policy_loss, observation=actor, trajectory=trajectory, estimate=estimate)
@@ -182,5 +182,16 @@ def _parts(params: Params) -> tuple[Params, Params]:
     return {name: value for name, value in params.items() if name != CRITIC}, {CRITIC: params[CRITIC]}
 
 
-def _mean(x: Array, counted: Array) -> Array:
-    return jnp.sum(x * counted) / jnp.sum(counted)
+def _with_shares(estimate: Estimate, axis_name: str | None) -> Estimate:
+    """Make `counted` a sample's share of all that count, so that a mean over devices is one over all samples.
+
+    The barriers keep exchanges in order; see `jaxloco.learning.collectives`.
+    """
+    weight, number = jax.lax.optimization_barrier((estimate.weight, jnp.sum(estimate.counted)))
+    shares = estimate.counted / collectives.mean(number, axis_name)
+    weight, shares = jax.lax.optimization_barrier((weight, shares))
+    return estimate._replace(weight=weight, counted=shares)
+
+
+def _mean(x: Array, shares: Array) -> Array:
+    return jnp.sum(x * shares)
