@@ -7,7 +7,7 @@ zero. NumPy alone.
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +56,12 @@ class Mirror:
         return self.sign * values[..., self.permutation]
 
 
-def joint_mirror(robot: Robot) -> Mirror:
-    """Return the mirror of joint vectors, in the order of `robot.joints`.
+MirrorOf = Callable[[Robot], Mirror]
+"""What makes the mirror of a robot's vectors."""
+
+
+def joint_mirror(robot: Robot, places: Sequence[int] = ()) -> Mirror:
+    """Return the mirror of joint vectors, in the order of `robot.joints`, or of those at `places`.
 
     A rotation axis is a pseudovector: the mirror image of a turn about (x, y, z) is a turn about (-x, y, -z); that of
     a slide along (x, y, z) is along (x, -y, z). The sign says whether the partner's own axis points this way or the
@@ -85,7 +89,8 @@ def joint_mirror(robot: Robot) -> Mirror:
                 "correct the axis or the names in the MJCF"
             )
         sign[i] = np.sign(along)
-    return Mirror(permutation, sign)
+    chosen = list(places) or list(range(len(sign)))
+    return Mirror(np.array([chosen.index(partner) for partner in permutation[chosen].tolist()]), sign[chosen])
 
 
 def foot_mirror(robot: Robot) -> Mirror:

@@ -1,6 +1,7 @@
 """A small quadruped as a URDF, as a newcomer might bring it."""
 
 import itertools
+import re
 
 LEG = """
   <link name="{leg}_hip">
@@ -59,3 +60,18 @@ def quadruped_urdf() -> str:
         for front, (side, sign) in itertools.product("FR", (("R", -1), ("L", 1)))
     ]
     return BASE + "".join(legs) + "\n</robot>\n"
+
+
+SPHERE = '<collision><geometry><sphere radius="0.02"/></geometry></collision>'
+LYING = '<collision><origin rpy="1.5707963 0 0"/><geometry><cylinder radius="{}" length="{}"/></geometry></collision>'
+
+
+def wheeled_urdf(kind: str = "continuous") -> str:
+    """Return the URDF with wheels for feet, whose joints are continuous or have "a wide range"."""
+    text = quadruped_urdf().replace(SPHERE, LYING.format(0.06, 0.03))
+    mass = '<inertial><mass value="0.1"/><inertia ixx="1e-4" iyy="1e-4" izz="1e-4" ixy="0" ixz="0" iyz="0"/></inertial>'
+    text = text.replace('_foot">\n    <collision>', f'_foot">{mass}<collision>')
+    turning = r'<joint name="\1_wheel_joint" type="{}"><axis xyz="0 1 0"/>'
+    turning += '<limit lower="{}" upper="{}" effort="5" velocity="40"/>'
+    limits = {"continuous": ("continuous", 0, 0), "a wide range": ("revolute", -1e3, 1e3)}[kind]
+    return re.sub(r'<joint name="(.L|.R)_foot_fixed" type="fixed">', turning.format(*limits), text)

@@ -70,6 +70,20 @@ def test_a_clock_waits_until_the_robot_has_slowed_down(clock):
     assert [m for _, m in seen] == [False, *[True] * 8, False, False]
 
 
+def test_a_tilted_robot_may_step_in_numpy_and_jax():
+    """Told to stand, it tilts by 0.2 rad for one step, later lies on its back; four steps to a half cycle."""
+    rest = replace(REST, gravity="projected_gravity", tilt=0.12)
+    upright, tilted, turned = ([-np.sin(a), 0.0, -np.cos(a)] for a in (0.1, 0.2, np.pi))
+    numpy_one, jax_one, seen = Clock(0.0625, 2.0, rest), clocks.start(rest), []
+    for gravity in np.float32([upright, tilted, upright, upright, upright, upright, upright, turned, upright]):
+        numpy_one.tick(STAND, gravity)
+        inputs = {"velocity_command": jnp.asarray(STAND), "projected_gravity": jnp.asarray(gravity)}
+        jax_one = clocks.step(jax_one, 0.0625, 2.0, rest, inputs)
+        assert bool(jax_one.moving) == numpy_one.moving
+        seen.append(numpy_one.moving)
+    assert seen == [False, True, True, True, True, False, False, True, True]
+
+
 @pytest.mark.parametrize("clock", [numpy_clock, jax_clock])
 def test_a_clock_without_rest_runs_from_the_reset_on(clock):
     seen = clock([STAND] * 9, rest=None)
@@ -147,6 +161,7 @@ def test_a_policy_that_is_told_to_stand_gives_one_constant_answer():
 def test_a_spec_comes_back_from_its_json_with_and_without_rest():
     spec = stepping_spec()
     assert PolicySpec.from_dict(spec.to_dict()) == spec
+    assert "tilt" not in spec.to_dict()["rest"]  # nor this one
     plain = replace(spec, rest=None)
     assert "rest" not in plain.to_dict()  # older versions of jaxloco know no such key
     assert PolicySpec.from_dict(plain.to_dict()) == plain
@@ -158,6 +173,7 @@ def test_a_spec_comes_back_from_its_json_with_and_without_rest():
         ({"rest": Rest("comand", 0.05)}, r"rest.command: expected one of the commands \['velocity_command'\]"),
         ({"pipeline": (Cycle(0.02, 3.0, (0.3, 0.3), (0.0, 0.5)),)}, "rest: expected one frequency"),
         ({"rest": "yes"}, "rest: expected null or a Rest"),
+        ({"rest": replace(REST, gravity="velocity_command", tilt=0.1)}, "rest.gravity: expected one of the readings"),
     ],
 )
 def test_a_rest_that_does_not_fit_is_refused(changes, message):
@@ -169,6 +185,12 @@ def test_a_rest_that_does_not_fit_is_refused(changes, message):
 def test_a_rest_below_nothing_is_refused(below):
     with pytest.raises(BundleError, match="below: expected a"):
         Rest("velocity_command", below)
+
+
+@pytest.mark.parametrize("given", [{"gravity": "g"}, {"tilt": 0.1}, {"gravity": "g", "tilt": 1.6}])
+def test_a_tilt_without_a_reading_or_beyond_a_right_angle_is_refused(given):
+    with pytest.raises(BundleError, match="tilt: expected"):
+        replace(REST, **given)
 
 
 def test_a_rest_after_less_than_no_time_is_refused():

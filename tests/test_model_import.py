@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 from PIL import Image
-from quadruped_urdf import quadruped_urdf
+from quadruped_urdf import LYING, SPHERE, quadruped_urdf, wheeled_urdf
 
 from benchmarks import model_imports
 from jaxloco.doctor.diagnose import diagnose
@@ -533,8 +533,6 @@ def test_the_range_of_a_slide_without_one_holds_its_place(imported):
 
 # Feet and wheels
 
-SPHERE = '<collision><geometry><sphere radius="0.02"/></geometry></collision>'
-LYING = '<collision><origin rpy="1.5707963 0 0"/><geometry><cylinder radius="{}" length="{}"/></geometry></collision>'
 SOLES = {
     "a short cylinder": (LYING.format(0.02, 0.03), mujoco.mjtGeom.mjGEOM_SPHERE, [0.02]),
     "a long cylinder": (LYING.format(0.02, 0.1), mujoco.mjtGeom.mjGEOM_CAPSULE, [0.02, 0.03]),
@@ -595,20 +593,9 @@ def test_a_model_that_lies_on_other_parts_than_its_feet_is_refused(imported):
         imported(text)
 
 
-def wheeled(kind: str) -> str:
-    """Return the URDF with wheels for feet."""
-    text = quadruped_urdf().replace(SPHERE, LYING.format(0.06, 0.03))
-    mass = '<inertial><mass value="0.1"/><inertia ixx="1e-4" iyy="1e-4" izz="1e-4" ixy="0" ixz="0" iyz="0"/></inertial>'
-    text = text.replace('_foot">\n    <collision>', f'_foot">{mass}<collision>')
-    turning = r'<joint name="\1_wheel_joint" type="{}"><axis xyz="0 1 0"/>'
-    turning += '<limit lower="{}" upper="{}" effort="5" velocity="40"/>'
-    limits = {"continuous": ("continuous", 0, 0), "a wide range": ("revolute", -1e3, 1e3)}[kind]
-    return re.sub(r'<joint name="(.L|.R)_foot_fixed" type="fixed">', turning.format(*limits), text)
-
-
 @pytest.mark.parametrize("kind", ["continuous", "a wide range"])
 def test_round_ends_that_turn_without_end_are_wheels(imported, kind):
-    robot, _ = imported(wheeled(kind), "quad.urdf")
+    robot, _ = imported(wheeled_urdf(kind), "quad.urdf")
     assert [wheel.name for wheel in robot.wheels] == [f"{leg}_foot" for leg in LEGS_URDF] and robot.feet == ()
     assert all((wheel.radius, wheel.forward_sign) == (pytest.approx(0.06), 1.0) for wheel in robot.wheels)
     controls = {joint.name: (joint.control, joint.torque_limit) for joint in robot.joints}

@@ -93,6 +93,14 @@ def joint_drive(robot: Robot) -> Drive:
     return Drive(np.asarray(robot.default_ctrl), np.eye(len(robot.joints)))
 
 
-def target_drive(robot: Robot) -> Drive:
-    """One target per actuated joint, in the joint's own unit, as it stands: for pipelines that add the default pose."""
-    return Drive(np.zeros(len(robot.joints)), np.eye(len(robot.joints)))
+def target_drive(robot: Robot, order: tuple[int, ...] = ()) -> Drive:
+    """One target per actuated joint, in the joint's own unit, as it stands: for pipelines that add the default pose.
+
+    Args:
+        robot: The robot.
+        order: Which joint each target is for, by place; in order if empty.
+    """
+    count = len(robot.joints)
+    matrix = np.zeros((count, count))
+    matrix[list(order or range(count)), range(count)] = 1.0
+    return Drive(np.zeros(count), matrix)

@@ -1,5 +1,6 @@
 """The policy's clock in JAX: how far its gait is in its cycle, and whether it rests; as `jaxloco.onboard.clock`."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -45,7 +46,7 @@ def start(rest: Rest | None) -> ClockState:
 
 
 def step(
-    state: ClockState, dt: float, frequency: float, rest: Rest | None, commands: Mapping[str, jax.Array]
+    state: ClockState, dt: float, frequency: float, rest: Rest | None, inputs: Mapping[str, jax.Array]
 ) -> ClockState:
     """Go on by a control period.
 
@@ -54,7 +55,7 @@ def step(
         dt: Control period, s.
         frequency: Of the cycle, Hz.
         rest: When the clock rests, if ever.
-        commands: What the robot was asked to do in this step, by name; `rest` says which counts.
+        inputs: What the policy has seen in this step, by name: those that `rest` names.
 
     Returns:
         The state in the next step.
@@ -62,7 +63,7 @@ def step(
     steps = state.steps + 1.0
     if rest is None:
         return state._replace(steps=steps)
-    stands = jnp.sum(jnp.square(commands[rest.command])) <= jnp.float32(rest.below) ** 2
+    stands = _stands(rest, inputs)
     still = jnp.where(stands, state.still + 1.0, 0.0)
     halves = _halves(steps, dt * frequency)
     moving = state.moving > 0.0
@@ -78,6 +79,15 @@ def step(
 def show(state: ClockState, dt: float, frequency: float) -> Clock:
     """Return what the clock shows; arguments as in `step`."""
     return Clock((0.5 * state.half + state.steps * jnp.float32(dt * frequency)) % 1.0, state.moving)
+
+
+def _stands(rest: Rest, inputs: Mapping[str, jax.Array]) -> jax.Array:
+    """Whether the robot is to stand, and may: the command is small, and the base upright, ()."""
+    stands = jnp.sum(jnp.square(inputs[rest.command])) <= jnp.float32(rest.below) ** 2
+    if rest.gravity is None or rest.tilt is None:
+        return stands
+    gravity = inputs[rest.gravity]
+    return stands & (gravity[2] < 0.0) & (jnp.sum(jnp.square(gravity[:2])) <= jnp.float32(math.sin(rest.tilt) ** 2))
 
 
 def _halves(steps: jax.Array, share: float) -> jax.Array:

@@ -40,6 +40,7 @@ from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 from jaxloco.self_contact import Overlaps
+from jaxloco.symmetry import MirrorOf
 from jaxloco.terrain import Terrain, make_grid
 
 OUTCOME = ("terminated", "elapsed")
@@ -71,7 +72,7 @@ class ActionSpec:
     outputs: tuple[OutputSpec, ...]
     pipeline: tuple[Stage, ...]
     drive: Callable[[Robot], Drive]
-    mirror: str = ""
+    mirror: str | MirrorOf = ""
 
     @property
     def size(self) -> int:
@@ -420,11 +421,13 @@ class Env:
         return clocks.start(self.spec.gait.rest) if self.spec.gait else None
 
     def next_clock(self, state: EnvState) -> ClockState | None:
-        """Return the clock in the next step, by the command that the policy has seen in this one."""
+        """Return the clock in the next step, by the command in this one and, without noise, how the robot is tilted."""
         if self.spec.gait is None or state.clock is None:
             return None
-        commands = {name: command.value for name, command in state.commands.items()}
-        return clocks.step(state.clock, self.dt, self.spec.gait.frequency, self.spec.gait.rest, commands)
+        rest, inputs = self.spec.gait.rest, {name: command.value for name, command in state.commands.items()}
+        if rest is not None and rest.gravity is not None:
+            inputs[rest.gravity] = self.quantities[rest.gravity].function(state)
+        return clocks.step(state.clock, self.dt, self.spec.gait.frequency, rest, inputs)
 
     def _show(self, state: ClockState | None) -> Clock | None:
         if self.spec.gait is None or state is None:

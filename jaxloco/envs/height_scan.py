@@ -79,6 +79,6 @@ def ground_quantities(robot: Robot, ground: Ground, scan: HeightScan) -> tuple[Q
         return positions[:, 2] - ground.heights(positions[:, :2])
 
     return (
-        Quantity("height_scan", "m", "base", True, height_scan, mirror=scan.mirror),
+        Quantity("height_scan", "m", "base", True, height_scan, mirror=lambda _: scan.mirror),
         Quantity("body_heights", "m", "ground", False, body_heights, readings=("xpos",)),
     )

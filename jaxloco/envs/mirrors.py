@@ -13,7 +13,7 @@ from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.reflections import Reflection, Symmetry
 from jaxloco.robot import Robot
-from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror
+from jaxloco.symmetry import Mirror, MirrorOf, foot_mirror, joint_mirror
 
 _POLAR, _AXIAL, _PLANAR = (1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, -1.0, -1.0)
 
@@ -28,7 +28,7 @@ def _vectors_of_feet(robot: Robot) -> Mirror:
     return Mirror(places.ravel(), np.tile(_POLAR, len(feet.permutation)))
 
 
-KINDS: dict[str, Callable[[Robot], Mirror]] = {
+KINDS: dict[str, MirrorOf] = {
     "even": _signs((1.0,)),
     "odd": _signs((-1.0,)),
     "polar": _signs(_POLAR),
@@ -76,8 +76,8 @@ def symmetry_of(env: Environment) -> Symmetry:
     return Symmetry(observations["actor"], critic, action)
 
 
-def _vector(what: str, kind: str | Mirror, env: Env, size: int) -> Reflection:
-    mirror = kind if isinstance(kind, Mirror) else _of_kind(what, kind, env.robot)
+def _vector(what: str, kind: str | MirrorOf, env: Env, size: int) -> Reflection:
+    mirror = _of_kind(what, kind, env.robot) if isinstance(kind, str) else kind(env.robot)
     unit = len(mirror.permutation)
     if size % unit:
         raise ConfigError(f"{what} has {size} components, but its mirror {kind!r} is for {unit}")

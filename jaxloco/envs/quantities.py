@@ -20,7 +20,7 @@ from jaxloco.errors import ConfigError
 from jaxloco.physics import PhysicsState
 from jaxloco.physics.contract import Params, Readings
 from jaxloco.robot import Robot
-from jaxloco.symmetry import Mirror
+from jaxloco.symmetry import MirrorOf
 
 
 class Snapshot(NamedTuple):
@@ -67,8 +67,8 @@ class Quantity:
         function: From a `Snapshot`, or, with `derived`, from other quantities by parameter name.
         derived: See `function`.
         readings: Derived MuJoCo fields that the engine must read back for it.
-        mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.KINDS`, or the mirror
-            itself; "" where nobody has said.
+        mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.KINDS`, or what makes the
+            mirror; "" where nobody has said.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Quantity:
     function: Callable[..., jax.Array]
     derived: bool = False
     readings: tuple[str, ...] = ()
-    mirror: str | Mirror = ""
+    mirror: str | MirrorOf = ""
 
 
 class QuantityTable:

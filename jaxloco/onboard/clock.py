@@ -27,6 +27,7 @@ class Clock:
         self.reading = np.zeros(2, np.float32)
         self._dt, self._frequency, self._rest = dt, frequency, rest
         self._wait = 0 if rest is None else round(rest.after / dt)
+        self._level = None if rest is None or rest.tilt is None else math.sin(rest.tilt) ** 2
         self.reset()
 
     @classmethod
@@ -47,13 +48,17 @@ class Clock:
         """Return how far the cycle of this frequency, Hz, is, 0 to 1."""
         return (0.5 * self._half + self._steps * self._dt * frequency) % 1.0
 
-    def tick(self, command: np.ndarray | None = None) -> None:
+    def tick(self, command: np.ndarray | None = None, gravity: np.ndarray | None = None) -> None:
         """Go on by a control period.
 
         Args:
             command: What the robot was asked to do in this step, (n,) float32; of no use to a clock that never rests.
+            gravity: Direction of gravity in the base frame, (3,) float32; of no use to a clock for which tilt does not
+                count.
         """
         still = self._rest is not None and command is not None and float(command @ command) <= self._rest.below**2
+        if gravity is not None and self._level is not None:
+            still = still and gravity[2] < 0.0 and float(gravity[:2] @ gravity[:2]) <= self._level
         self._still = self._still + 1 if still else 0
         if self.moving:
             before, self._steps = self._halves(), self._steps + 1

@@ -205,6 +205,7 @@ class Policy(Uncopied):
         self._clock = Clock.of(spec)
         self._frame = _Frame(spec.inputs, self._own_values())
         self._commanded = None if spec.rest is None else self._frame.part(spec.rest.command)
+        self._gravity = None if spec.rest is None or spec.rest.gravity is None else self._frame.part(spec.rest.gravity)
         self._history = _History(spec.history, spec.frame_size)
         self._normalize = self._make_normalizer()
         self._network = make_network(spec.network, arrays)
@@ -283,7 +284,7 @@ class Policy(Uncopied):
             np.minimum(action, high, out=action)
         command[...] = action
         self._pipeline.run(command)
-        self._clock.tick(self._commanded)
+        self._clock.tick(self._commanded, self._gravity)
         return {name: read() for name, read in self._readers}
 
     def verify(self, tolerance: float = 1e-5) -> float:

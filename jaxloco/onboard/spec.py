@@ -530,21 +530,34 @@ class Rest:
     cycle, where feet have landed, and rests. The next start is from there: with the other feet after an odd number of
     half cycles. After Lee et al. 2020, whose frequency drops to zero after half a second of no command.
 
+    A robot that has to step to keep its balance does so with the clock: it also runs while the base is tilted.
+
     Attributes:
         command: Name of the input that holds the command; its source is "command".
         below: Largest length (root of the sum of squares) that means standing, in the units of the input.
         after: Time for which the command must mean standing, s; counted in whole steps.
+        gravity: Name of the input that holds gravity's direction in the base frame, (3,); None: tilt does not count.
+        tilt: Largest tilt that means standing, rad; there if `gravity` is.
     """
 
     command: str
     below: float
     after: float = 0.0
+    gravity: str | None = None
+    tilt: float | None = None
 
     def __post_init__(self) -> None:
         after = _number("after", self.after)
         if after < 0.0:
             raise _fail("after", "a number of at least 0", self.after)
         _set(self, command=_name("command", self.command), below=_positive("below", self.below), after=after)
+        if (self.gravity is None) != (self.tilt is None):
+            raise _fail("tilt", "a number if gravity is an input, and else null", self.tilt)
+        if self.gravity is not None:
+            tilt = _positive("tilt", self.tilt)
+            if tilt >= math.pi / 2:
+                raise _fail("tilt", "less than a right angle", self.tilt)
+            _set(self, gravity=_name("gravity", self.gravity), tilt=tilt)
 
 
 STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle)}
@@ -619,6 +632,9 @@ class PolicySpec:
         commands = [item.name for item in self.inputs if item.source == "command"]
         if self.rest.command not in commands:
             raise _fail("rest.command", f"one of the commands {commands}", self.rest.command)
+        vectors = [item.name for item in self.inputs if item.size == 3 and item.source == "sensor"]
+        if self.rest.gravity is not None and self.rest.gravity not in vectors:
+            raise _fail("rest.gravity", f"one of the readings of three numbers {vectors}", self.rest.gravity)
         if len(self.frequencies) != 1:
             raise _fail("rest", "one frequency of the clock and of all cycles", sorted(self.frequencies))
 
@@ -682,6 +698,8 @@ class PolicySpec:
         data = {name: _plain(getattr(self, name)) for name in _field_names(PolicySpec)}
         if self.rest is None:
             del data["rest"]  # so that a jaxloco that knows no rest can read it
+        elif self.rest.gravity is None:
+            del data["rest"]["gravity"], data["rest"]["tilt"]
         if self.network.cell is None:
             del data["network"]["cell"]
         return {"schema": SCHEMA if self.network.cell else FEED_FORWARD_SCHEMA, **data}

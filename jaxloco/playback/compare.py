@@ -130,8 +130,8 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
             {name: entry._replace(value=moment[when][name]) for name, entry in state.commands.items()}
             for when in ("commands", "next_commands")
         )
-        clock = env.next_clock(state._replace(commands=seen))
         physics = state.physics._replace(qpos=moment["qpos"], qvel=moment["qvel"])
+        clock = env.next_clock(state._replace(physics=physics, commands=seen))
         state = env.step(state._replace(physics=physics, push=push, commands=next_seen), moment["action"])
         return state._replace(clock=clock), state.observers["actor"].readings[0]
 

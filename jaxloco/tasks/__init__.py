@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "upkie-balance": "jaxloco.tasks.upkie_balance",
+    "upkie-velocity": "jaxloco.tasks.rolling",
     "go1-velocity": "jaxloco.tasks.velocity:GO1",
     "go2-velocity": "jaxloco.tasks.velocity:GO2",
     "anymal-c-velocity": "jaxloco.tasks.velocity:ANYMAL_C",

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import jax
@@ -19,6 +20,7 @@ from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import Clip, OutputSpec, Scale, Stage
 from jaxloco.robot import Robot
+from jaxloco.symmetry import joint_mirror
 
 Span = tuple[float, float]
 
@@ -28,8 +30,8 @@ MAX_TURN_RATE = 50.0
 BEYOND_RANGE = 0.5
 """Distance of a joint beyond its range that the robot does not believe, rad."""
 
-TARGETS = "joint_position_targets"
-"""Name of the policy's output."""
+TARGETS, WHEEL_TARGETS = "joint_position_targets", "joint_velocity_targets"
+"""Names of the policy's outputs: of the joints that take position targets, and of wheels."""
 
 _FACTORS = (
     "mass_scale",
@@ -141,13 +143,19 @@ class LeggedTask:
         """Return the range of a factor that may be several times too large or too small: a third is as likely as 3."""
         return {"factor": replace(self._randomized(span, 1.0), log=True)}
 
-    def _proprioception(self, robot: Robot, *more: ObservationTerm) -> ObservationGroup:
-        """What the robot can measure of itself and did last, then `more`; with what it should not believe."""
+    def _proprioception(self, robot: Robot, *more: ObservationTerm, offsets: str = "joint_offsets") -> ObservationGroup:
+        """What the robot can measure of itself and did last, then `more`; with what it should not believe.
+
+        Args:
+            robot: The robot.
+            more: Further terms.
+            offsets: The quantity that says how far joints that take position targets are from the default pose.
+        """
         noise = self.noise
         terms = (
             ObservationTerm("base_angular_velocity", noise=0.2 * noise, bias=0.02 * noise, imu=True),
             ObservationTerm("projected_gravity", noise=0.05 * noise, bias=0.01 * noise, imu=True),
-            ObservationTerm("joint_offsets", noise=0.03 * noise, bias=0.01 * noise),
+            ObservationTerm(offsets, noise=0.03 * noise, bias=0.01 * noise),
             ObservationTerm("joint_velocities", noise=1.5 * noise),
         )
         limits = plausible_readings(robot)
@@ -202,8 +210,9 @@ def plausible_readings(robot: Robot) -> tuple[tuple[Limit, Limit], ...]:
     They are wider than what a robot that works can do: joints half a radian beyond their ranges, and three times as
     fast as their motors turn.
     """
-    lower = tuple(joint.lower - joint.default - BEYOND_RANGE for joint in robot.joints)
-    upper = tuple(joint.upper - joint.default + BEYOND_RANGE for joint in robot.joints)
+    held = [robot.joints[i] for i in held_joints(robot)]
+    lower = tuple(joint.lower - joint.default - BEYOND_RANGE for joint in held)
+    upper = tuple(joint.upper - joint.default + BEYOND_RANGE for joint in held)
     fastest = tuple(3.0 * joint.velocity_limit for joint in robot.joints)
     slowest = tuple(-speed for speed in fastest)
     return (-MAX_TURN_RATE, MAX_TURN_RATE), (-1.5, 1.5), (lower, upper), (slowest, fastest)
@@ -261,31 +270,56 @@ def around_zero(half: float) -> Range:
     return Range(-half, half)
 
 
-def position_targets(robot: Robot, scale: float, steps: tuple[Stage, ...] = ()) -> ActionSpec:
+def held_joints(robot: Robot) -> tuple[int, ...]:
+    """Return the places of the joints that take position targets."""
+    return tuple(i for i, joint in enumerate(robot.joints) if joint.control == "position")
+
+
+def position_targets(
+    robot: Robot, scale: float, steps: tuple[Stage, ...] = (), wheel_scale: float | None = None
+) -> ActionSpec:
     """Return actions that are distances from the default pose, in units of `scale`, held within the joints' ranges.
 
     Args:
         robot: The robot.
         scale: Distance that an action of 1 asks for, rad.
         steps: Stages in between, that add to the targets.
+        wheel_scale: Velocity that an action of 1 asks of joints that take velocity targets, rad/s, at most their limit;
+            these actions come after those of positions. None for a robot without such joints.
     """
-    default = tuple(np.asarray(robot.default_ctrl, float).tolist())
-    names, n = robot.joint_names, len(robot.joints)
-    low, high = tuple(j.lower for j in robot.joints), tuple(j.upper for j in robot.joints)
-    output = OutputSpec(TARGETS, "rad", n, low, high, default, components=names)
-    pipeline = (Scale((scale,) * n, default), *steps, Clip(low, high))
-    return ActionSpec((output,), pipeline, target_drive, mirror="joints")
+    held = held_joints(robot)
+    joints = [robot.joints[i] for i in held]
+    default = tuple(np.asarray(robot.default_ctrl, float)[list(held)].tolist())
+    low, high = tuple(j.lower for j in joints), tuple(j.upper for j in joints)
+    names = tuple(joint.name for joint in joints)
+    position = OutputSpec(TARGETS, "rad", len(held), low, high, default, components=names)
+    if wheel_scale is None:
+        pipeline = (Scale((scale,) * len(held), default), *steps, Clip(low, high))
+        return ActionSpec((position,), pipeline, target_drive, mirror="joints")
+    turning = tuple(i for i in range(len(robot.joints)) if i not in held)
+    fastest = tuple(robot.joints[i].velocity_limit for i in turning)
+    slowest, still = tuple(-x for x in fastest), (0.0,) * len(turning)
+    wheels = tuple(robot.joints[i].name for i in turning)
+    velocity = OutputSpec(WHEEL_TARGETS, "rad/s", len(turning), slowest, fastest, still, components=wheels)
+    scales = (scale,) * len(held) + (wheel_scale,) * len(turning)
+    pipeline = (Scale(scales, default + still), *steps, Clip(low + slowest, high + fastest))
+    order = (*held, *turning)
+    return ActionSpec(
+        (position, velocity), pipeline, partial(target_drive, order=order), mirror=partial(joint_mirror, places=order)
+    )
 
 
-def check_positions(robot: Robot) -> None:
-    """Refuse a robot whose joints do not take position targets, or have no range for them."""
+def check_positions(robot: Robot, wheels: tuple[str, ...] = ()) -> None:
+    """Refuse a robot whose joints, but for wheels, do not take position targets, or have no range for them."""
+    toml = robot.folder / "robot.toml"
     for joint in robot.joints:
-        if joint.control != "position":
+        wanted = "velocity" if joint.name in wheels else "position"
+        if joint.control != wanted:
             raise ConfigError(
                 f"robot {robot.name!r}: joint {joint.name!r} is controlled by {joint.control}, but this task gives "
-                f'position targets; write control = "position" in {robot.folder / "robot.toml"}'
+                f'{wanted} targets; write control = "{wanted}" in {toml}'
             )
-        if not math.isfinite(joint.lower) or not math.isfinite(joint.upper):
+        if joint.name not in wheels and not (math.isfinite(joint.lower) and math.isfinite(joint.upper)):
             raise ConfigError(
                 f"robot {robot.name!r}: joint {joint.name!r} has no range, which position targets are held to; write "
                 f'range="lower upper" at it in the MJCF in {robot.folder}'

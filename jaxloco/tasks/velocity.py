@@ -22,6 +22,7 @@ from jaxloco.envs.gaits import Gait, standing_feet, stepping, trot
 from jaxloco.envs.height_scan import HeightScan
 from jaxloco.envs.levels import DISTANCES, SHORTEST, distance_grade, terrain_curriculum
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.envs.quantities import Quantity
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.errors import ConfigError, unknown_name
@@ -133,6 +134,7 @@ class Velocity(LeggedTask):
         gait_frequency: Cycles of the gait per second, Hz.
         rest_below: Length of the command up to which the gait rests and the robot stands; 0 for a gait that never does.
         rest_after: Time for which the command must be so short until it rests, so that the robot can slow down, s.
+        rest_tilt: Tilt from which the gait runs all the same, so that the robot can catch itself, rad; 0 for none.
         swing_height: Height of a foot in the middle of its swing, m.
         step_height: How high joint targets would lift each foot by themselves, on the clock, if joints had no friction;
             the policy adjusts that, m.
@@ -167,6 +169,7 @@ class Velocity(LeggedTask):
     gait_frequency: float = 3.0
     rest_below: float = loco.STILL
     rest_after: float = 0.5
+    rest_tilt: float = 0.0
     swing_height: float = 0.06
     step_height: float = 0.1
     step_lead: float = 0.0
@@ -194,9 +197,10 @@ class Velocity(LeggedTask):
         check_positive(self, "command_seconds", "gait_frequency", "swing_height", "tracking_sigma", "far_sigma")
         check_positive(self, "fall_tilt")
         check_not_negative(self, "max_velocity", "nonzero_shares", "standing_share", "step_height", "scan_noise")
-        check_not_negative(self, "min_air_time", "max_foot_load", "rest_below", "rest_after")
+        check_not_negative(self, "min_air_time", "max_foot_load", "rest_below", "rest_after", "rest_tilt")
         check_not_negative(self, "fall_height", "initial_velocity", "initial_tilt", "initial_yaw", "initial_joints")
         check_at_most(self, 1.0, "nonzero_shares", "standing_share")
+        check_below(self, math.pi / 2, "rest_tilt")
         check_at_most(self, math.pi, "fall_tilt", "initial_yaw", "initial_joints")
         check_below(self, 1.0, "fall_height")
         check_below(self, self.fall_tilt, "initial_tilt")
@@ -218,12 +222,9 @@ class Velocity(LeggedTask):
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
         robot = load_robot(self.robot, self.variant)
-        robot.required_feet()
-        check_positions(robot)
+        self._check_robot(robot)
         check_payload(robot, self.payload)
         _check_loose_joints(robot, self.loose_joints)
-        _check_steps(robot, self)
-        _check_speed(robot, self)
         fallen = {
             "tilt": self.fall_tilt,
             "height": self.fall_height * standing_height(robot),
@@ -241,7 +242,7 @@ class Velocity(LeggedTask):
             episode_seconds=self.episode_seconds,
             training_seconds=self.training_seconds,
             reward_floor=self.reward_floor if self.rewards == OWN_WEIGHTS else None,
-            quantities=hidden_quantities(robot),
+            quantities=self._quantities(robot),
             gait=self._gait(robot),
             motor_curves=True,
             commands=(
@@ -265,6 +266,16 @@ class Velocity(LeggedTask):
             terrain=self.terrain,
             scan=self.scan,
         )
+
+    def _check_robot(self, robot: Robot) -> None:
+        """Refuse a robot that this task is not for."""
+        robot.required_feet()
+        check_positions(robot)
+        _check_steps(robot, self)
+        _check_speed(robot, self)
+
+    def _quantities(self, robot: Robot) -> tuple[Quantity, ...]:
+        return hidden_quantities(robot)
 
     def _growable(self) -> tuple[str, ...]:
         return "commands", *super()._growable()
@@ -295,18 +306,22 @@ class Velocity(LeggedTask):
         return replace(curriculum, step_up=0.05, step_down=0.1) if self.support else curriculum  # who falls is held
 
     def _action(self, robot: Robot) -> ActionSpec:
-        steps = (stepping(robot, self._gait(robot), self.step_height, self.step_lead),) if self.step_height else ()
+        gait = self._gait(robot)
+        steps = (stepping(robot, gait, self.step_height, self.step_lead),) if gait and self.step_height else ()
         return position_targets(robot, self.action_scale, steps)
 
-    def _gait(self, robot: Robot) -> Gait:
-        rest = Rest(COMMAND, self.rest_below, self.rest_after) if self.rest_below else None
+    def _gait(self, robot: Robot) -> Gait | None:
+        tilt = ("projected_gravity", self.rest_tilt) if self.rest_tilt else (None, None)
+        rest = Rest(COMMAND, self.rest_below, self.rest_after, *tilt) if self.rest_below else None
         return trot(robot, self.gait_frequency, rest)
 
     def _actor(self, robot: Robot) -> ObservationGroup:
         scan = (ObservationTerm("height_scan", noise=self.scan_noise * self.noise),) if self.actor_scan else ()
+        return self._proprioception(robot, self._command_seen(), ObservationTerm(GAIT_CLOCK), *scan)
+
+    def _command_seen(self) -> ObservationTerm:
         limits = tuple(1.5 * limit + 0.5 for limit in self.max_velocity)  # a sign of a mistaken unit
-        command = ObservationTerm(COMMAND, low=tuple(-limit for limit in limits), high=limits)
-        return self._proprioception(robot, command, ObservationTerm(GAIT_CLOCK), *scan)
+        return ObservationTerm(COMMAND, low=tuple(-limit for limit in limits), high=limits)
 
     def _critic(self) -> ObservationGroup:
         names = (
@@ -503,6 +518,7 @@ BIPED = Velocity(
     robot="berkeley_humanoid",
     max_velocity=(0.8, 0.8, 0.8),
     gait_frequency=2.0,
+    rest_tilt=0.12,
     swing_height=0.08,
     step_height=0.05,
     loose_joints=("*HFE", "*KFE", "*FFE"),
