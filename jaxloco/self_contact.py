@@ -162,7 +162,8 @@ def let_touch(spec: mujoco.MjSpec, pairs: Sequence[tuple[str, str]], default_qpo
     """Add contact pairs of a robot's shapes to its model.
 
     MJX knows no contact of a cylinder or an ellipsoid with a box or a mesh. There a box around the round shape takes
-    its place, unless that is inside the other shape in the default pose.
+    its place, unless that is inside the other shape in the default pose. Contacts are soft, so shapes push each other
+    from a distance of `TOLERANCE` on, or that in the default pose if they are nearer there.
 
     Args:
         spec: The model; it changes.
@@ -183,7 +184,9 @@ def let_touch(spec: mujoco.MjSpec, pairs: Sequence[tuple[str, str]], default_qpo
         ids = model.geom(first).id, model.geom(second).id
         if replaced and mujoco.mj_geomDistance(model, data, *ids, 1.0, None) <= 0.0:
             first, second = pair
-        spec.add_pair(name=f"{first}_{second}", geomname1=first, geomname2=second)
+            ids = model.geom(first).id, model.geom(second).id
+        apart = max(mujoco.mj_geomDistance(model, data, *ids, TOLERANCE, None), 0.0)
+        spec.add_pair(name=f"{first}_{second}", geomname1=first, geomname2=second, margin=apart)
 
 
 def _boxed(model: mujoco.MjModel, pair: tuple[str, str]) -> tuple[str, ...]:

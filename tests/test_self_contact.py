@@ -15,7 +15,7 @@ from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.simulator import Record
 from jaxloco.playback.standing import landings, stand_figures
 from jaxloco.robot import load_robot
-from jaxloco.self_contact import TOLERANCE, SelfContacts
+from jaxloco.self_contact import TOLERANCE, SelfContacts, let_touch
 
 # Two fingers on slides that meet in the middle, a palm between them that only touches the left one's parent, and a lid
 # that is inside the palm by construction.
@@ -131,6 +131,16 @@ def test_self_contacts_of_robot_toml_touch_in_training(tmp_path):
     floor = model.geom("floor").id
     own = [(a, b) for a, b in zip(model.pair_geom1, model.pair_geom2, strict=True) if floor not in (a, b)]
     assert len(own) >= 2 and all(model.geom(i).name.endswith("_foot") for pair in own for i in pair)
+
+
+@pytest.mark.parametrize(("apart", "margin"), [(0.06, TOLERANCE), (0.0005, 0.0005), (-0.001, 0.0)])
+def test_parts_push_before_they_are_inside_each_other(apart, margin):
+    """From two millimetres on; or from where they are in the default pose, where nothing may push."""
+    spec = mujoco.MjSpec.from_string(FINGERS)
+    default = spec.compile().qpos0
+    default[8:10] = [-(0.06 - apart) / 2, (0.06 - apart) / 2]
+    let_touch(spec, [("left", "right")], default)
+    assert spec.compile().pair_margin == pytest.approx([margin], abs=1e-9)
 
 
 def test_self_contacts_that_match_nothing_are_refused(tmp_path):
