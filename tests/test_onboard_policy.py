@@ -108,6 +108,11 @@ def test_activations_are_those_of_flax(activation):
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=5e-7)
 
 
+def test_a_folder_in_place_of_a_bundle_says_what_to_write(tmp_path):
+    with pytest.raises(TypeError, match=r"found PosixPath; a folder is loaded by Policy\.load\(folder\)"):
+        Policy(tmp_path)
+
+
 def test_the_history_is_oldest_first_and_starts_filled_with_the_first_frame():
     # Weights 1, 10, 100 tell the three frames apart in the network's output.
     policy = sum_policy((InputSpec("x"),), history=3, weights=[1.0, 10.0, 100.0])

@@ -198,6 +198,10 @@ class Policy(Uncopied):
     """
 
     def __init__(self, bundle: Bundle):
+        if not isinstance(bundle, Bundle):
+            raise TypeError(
+                f"expected a Bundle, found {type(bundle).__name__}; a folder is loaded by Policy.load(folder)"
+            )
         spec, arrays = bundle.spec, bundle.arrays
         self._bundle = bundle
         self._action = np.zeros(spec.action_size, np.float32)
