@@ -188,22 +188,19 @@ def take(file: Path, expected: tuple[int, int]) -> dict[str, Any]:
 
 
 def start(robot: Robot) -> int:
-    """Build the velocity task of a robot, or Upkie's if it has wheels; return how many options that took.
+    """Build the velocity task of a robot, that of wheels if it has some; return how many options that took.
 
     Raises:
         JaxlocoError: It cannot be built with as few.
     """
-    if not robot.feet:
-        replace(recipe("upkie-balance").task, robot=str(robot.folder)).spec()
-        return 0
-    task = replace(recipe("go1-velocity").task, robot=str(robot.folder))
-    edits = ({}, {"payload": (0.0, 0.0)}, {"payload": (0.0, 0.0), "max_velocity": (0.3, 0.2, 0.3)})
+    task = replace(recipe("upkie-velocity" if robot.wheels else "go1-velocity").task, robot=str(robot.folder))
+    slow = {"payload": (0.0, 0.0), "max_velocity": (0.3, 0.0 if robot.wheels else 0.2, 0.3)}
     symmetric = 0
     try:
         joint_mirror(robot)
     except JaxlocoError:
         symmetric = 1  # --ppo.symmetry none
-    for changes in edits:
+    for changes in ({}, {"payload": (0.0, 0.0)}, slow):
         try:
             replace(task, **changes).spec()
             return len(changes) + symmetric
@@ -265,20 +262,25 @@ def _mjcf_facts(file: Path, robot: Robot) -> Facts:
     )
 
 
+def counted(result: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many models become a folder, start with few options ("easy"), differ from their file and crash."""
+    models = result["models"].values()
+    counts = {key: sum(bool(model[key]) for model in models) for key in ("folder", "wrong", "crashed")}
+    return {**counts, "easy": sum(model["starts"] and model["edits"] <= MOST_EDITS for model in models)}
+
+
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table."""
     models = result["models"]
-    counts = {
-        key: sum(bool(model[key]) for model in models.values()) for key in ("folder", "starts", "wrong", "crashed")
-    }
-    easy = sum(model["starts"] and model["edits"] <= MOST_EDITS for model in models.values())
+    counts = counted(result)
     lines = [
         (name, "yes" if model["folder"] else "no", str(model["edits"]) if model["starts"] else "no",
          "; ".join(model["wrong"]) or "-", model["refused"][:60])
         for name, model in models.items()
     ]  # fmt: skip
     total = (
-        f"{len(models)} models: {counts['folder']} become a folder, {easy} start with at most {MOST_EDITS} options, "
+        f"{len(models)} models: {counts['folder']} become a folder, {counts['easy']} start with at most {MOST_EDITS} "
+        f"options, "
         f"{counts['crashed']} crash, {counts['wrong']} differ from their file"
     )
     return f"{common.table(('model', 'folder', 'options', 'differs', 'refused'), lines)}\n\n{total}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common, cost, foreign_models, kills, plots, train_command, upkie_transfer
+from benchmarks import common, cost, foreign_models, kills, model_imports, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
 ENOUGH_SEEDS = 5
@@ -388,6 +388,16 @@ def _remembers(document: Result) -> Measured:
     return Measured(f"{shown} ({seeds} seeds)", min(shares["gru"], shares["lstm"]) >= 0.95)
 
 
+def _imports(document: Result) -> Measured:
+    counts, models = model_imports.counted(document), len(document["models"])
+    shown = (
+        f"{counts['folder']} and {counts['easy']} of {models}; {counts['crashed']} tracebacks, {counts['wrong']} with "
+        "wrong masses, limits or feet"
+    )
+    met = counts["folder"] >= 0.8 * models and counts["easy"] >= 0.6 * models
+    return Measured(shown, met and not counts["crashed"] and not counts["wrong"])
+
+
 def _import(document: Result) -> Measured:
     return _at_most(common.significant(document["import"]["jaxloco.onboard"], 3), 0.2, " s")
 
@@ -666,6 +676,13 @@ REQUIREMENTS = (
         "memory_probe",
         "jaxloco bench memory-probe",
         _remembers,
+    ),
+    Requirement(
+        "public model files that become a folder; that start a training with at most 3 options",
+        "≥ 80 %; ≥ 60 %; none wrong",
+        "model_imports",
+        "jaxloco bench model-imports --packages FOLDER",
+        _imports,
     ),
     Requirement("one onboard step, p50 / p99", "≤ 15 / ≤ 50 µs", "onboard", _ONBOARD, _step),
     Requirement("network, time ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
