@@ -68,6 +68,19 @@ def test_wheels_that_turn_forward_roll_forward(task):
     assert 0.02 < wheel_place(env.robot, state.physics.qpos) - wheel_place(env.robot, env.robot.default_qpos) < 0.08
 
 
+def test_the_pose_is_that_of_the_legs_however_far_wheels_have_turned(task):
+    env = Env(replace(task.spec(), initial_state=InitialState()), "native")
+    state = env.reset(jax.random.PRNGKey(0))
+    wheels = np.array(env.robot.joint_qpos_indices[env.robot.joint_indices([w.joint for w in env.robot.wheels])])
+    terms = []
+    for turned in (0.0, 20 * np.pi):
+        physics = state.physics._replace(qpos=state.physics.qpos.at[wheels].add(turned))
+        after = jax.jit(env.step)(state._replace(physics=physics), jnp.zeros(env.action_size))
+        terms.append(np.asarray(after.info.reward_terms))
+    assert np.isfinite(terms).all()
+    np.testing.assert_allclose(*terms, atol=1e-3)
+
+
 def test_the_mirror_image_swaps_legs_and_wheels(task):
     env = Env(task.spec(), "native")
     mirror = symmetry_of(env).action

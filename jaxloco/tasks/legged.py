@@ -256,9 +256,12 @@ def weight_of(robot: Robot) -> float:
 
 
 def soft_limits(robot: Robot) -> dict[str, tuple[float, ...]]:
-    """Return the middle 95 % of each joint's range, rad: what `locomotion_rewards.joint_limits` takes."""
+    """Return the middle 95 % of each joint's range, rad: what `locomotion_rewards.joint_limits` takes.
+
+    A wheel has none: its limits are infinite.
+    """
     joints = robot.joints
-    margins = [0.025 * (j.upper - j.lower) for j in joints]
+    margins = [0.025 * (j.upper - j.lower) if math.isfinite(j.upper - j.lower) else 0.0 for j in joints]
     return {
         "lower": tuple(j.lower + m for j, m in zip(joints, margins, strict=True)),
         "upper": tuple(j.upper - m for j, m in zip(joints, margins, strict=True)),

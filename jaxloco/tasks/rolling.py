@@ -12,10 +12,12 @@ import mujoco
 import numpy as np
 
 from jaxloco.checks import check_positive
+from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs.env import ActionSpec
 from jaxloco.envs.gaits import Gait
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.quantities import Quantity, Snapshot
+from jaxloco.envs.rewards import RewardTerm
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.robot import Robot, Wheel
@@ -84,6 +86,13 @@ class Rolling(Velocity):
 
         mirror = partial(joint_mirror, places=places)
         return (*hidden_quantities(robot), Quantity(LEG_OFFSETS, "rad", "joint", True, offsets, mirror=mirror))
+
+    def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
+        """Judge the pose by the legs alone."""
+        terms = super()._rewards(robot)
+        legs = {"joint_offsets": LEG_OFFSETS}
+        posed = (loco.pose, loco.stand_still, loco.joint_deviation)
+        return tuple(replace(term, inputs=legs) if term.function in posed else term for term in terms)
 
     def _actor(self, robot: Robot) -> ObservationGroup:
         return self._proprioception(robot, self._command_seen(), offsets=LEG_OFFSETS)

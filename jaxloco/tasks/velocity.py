@@ -37,6 +37,7 @@ from jaxloco.tasks.legged import (
     check_bodies_touch,
     check_payload,
     check_positions,
+    held_joints,
     hidden_quantities,
     position_targets,
     soft_limits,
@@ -394,7 +395,8 @@ class Velocity(LeggedTask):
         )
 
     def _pose_weights(self, robot: Robot) -> tuple[float, ...]:
-        loose = [any(fnmatch(name, pattern) for pattern in self.loose_joints) for name in robot.joint_names]
+        names = [robot.joint_names[place] for place in held_joints(robot)]
+        loose = [any(fnmatch(name, pattern) for pattern in self.loose_joints) for name in names]
         return tuple(0.1 if loose_ else 1.0 for loose_ in loose)
 
     def _initial_state(self) -> rand.InitialState:
