@@ -365,7 +365,8 @@ class Robot:
         """Return what a policy takes for granted: rates, joints, bodies, and how the IMU is turned.
 
         Returns:
-            control_frequency, Hz; simulation_timestep, s; joints, with what robot.toml says of each but for its range;
+            control_frequency, Hz; simulation_timestep, s; joints, with what robot.toml says of each but for its range,
+            "actuator" only where it does;
             bodies, each with mass, kg, centre of mass, m, and principal inertias, kg m²; imu, the position, m, and
             quaternion w x y z of its site in the base, or None; and locked, the positions of joints that are held, rad,
             if there are any. All plain JSON values.

@@ -238,7 +238,7 @@ def rolled(robot: Robot, engine: str, steps: int = 8, fields: tuple[str, ...] = 
 @pytest.mark.parametrize("engine", ["mjx", "warp"])
 @pytest.mark.parametrize("text", [*CHAINS.values(), MIXED], ids=[*CHAINS, "mixed"])
 def test_torques_agree_on_every_engine(tmp_path, text, engine):
-    """To 1e-5 of the torque limit, step by step from the same states; with a group of its own for one joint."""
+    """To 1e-5 of the torque limit in each step; with a group of its own for one joint."""
     if engine == "warp":
         pytest.importorskip("warp")
     robot = arm(tmp_path, ("*", text), ("shou*", LAG))
@@ -246,8 +246,7 @@ def test_torques_agree_on_every_engine(tmp_path, text, engine):
         rolled(robot, name, speed=0.5) for name in ("native", engine)
     )  # at rest, a limit is a knife's edge
     assert np.abs(native[0]).max() > 0.9 * LIMIT
-    np.testing.assert_allclose(other[0][0] / LIMIT, native[0][0] / LIMIT, atol=1e-5)
-    np.testing.assert_allclose(other[0] / LIMIT, native[0] / LIMIT, atol=2e-4)
+    np.testing.assert_allclose(other[0] / LIMIT, native[0] / LIMIT, atol=1e-5)
     for here, there in zip(jax.tree.leaves(native[1].motors), jax.tree.leaves(other[1].motors), strict=True):
         np.testing.assert_allclose(there, here, atol=1e-5)
 
@@ -271,9 +270,15 @@ def refuse(*_: object) -> None:
     raise motor_callback.NumbaError("no")
 
 
+def chains(robot: Robot, curves: bool = True) -> dict[int, list[str]]:
+    """The names of the actuators of each joint."""
+    groups = motors_of(robot, curves).groups
+    return {joint: [one.name for one in group.chain] for group in groups for joint in group.joints.tolist()}
+
+
 def test_joints_take_what_the_last_pattern_says_and_the_rest_what_the_task_says(tmp_path):
     robot = arm(tmp_path / "arm", ("*w", f'["curve", {LAG}]'), ("elbow", LAG))
-    assert motors_of(robot).kinds == (("curve",), ("lag",)) and motors_of(robot, curves=False).kinds == ((), ("lag",))
+    assert chains(robot) == {0: ["curve"], 1: ["lag"]} and chains(robot, curves=False) == {0: [], 1: ["lag"]}
     assert robot.facts()["joints"][1]["actuator"] == "lag delay = 0.004 longest_delay = 0.008 bandwidth = 30.0"
     plain = arm(tmp_path / "plain", ("*", '"pd"'))
     assert motors_of(plain) is None and "actuator" not in load_robot("go1").facts()["joints"][0]

@@ -124,12 +124,6 @@ class Motors:
         nominal = {name: getattr(model, name) for name in SERVO_FIELDS} | dict(self.parameters)
         return {name: given.get(name, value) for name, value in nominal.items()}
 
-    @property
-    def kinds(self) -> tuple[tuple[str, ...], ...]:
-        """The names of the actuators of each joint, in order."""
-        names = [(joint, one.name) for group in self.groups for one in group.chain for joint in group.joints]
-        return tuple(tuple(name for place, name in names if place == joint) for joint in range(len(self.rest)))
-
     def fingerprint(self) -> str:
         """Return a hash of all that a step depends on, the code included."""
         parts: list[Any] = [self.rest, self.qpos, self.qvel, self.timestep, *self.parameters.items()]
