@@ -127,7 +127,7 @@ def _program(env: Any, engine: str, n_envs: int, steps: int) -> Callable[[Any], 
     def step(state: Any, _: None) -> tuple[Any, None]:
         return jax.vmap(partial(physics.step, {}))(state, controls)[0], None
 
-    program = jax.jit(lambda state: jax.lax.scan(step, state, length=steps)[0])
+    program = jax.jit(lambda state: jax.lax.scan(step, state._replace(motors=()), length=steps)[0])
     return lambda state: jax.block_until_ready(program(state))
 
 

@@ -89,6 +89,7 @@ SCHEMA: Schema = {
             "corner_velocity": Key(
                 "number", "velocity up to which torque_limit is there, rad/s or m/s", "25.0", required=False, at_least=0
             ),
+            "actuator": Key("parts", "what stands between target and joint", '"curve"', required=False),
             "armature": Key("number", "reflected rotor inertia, kg m^2 or kg", "0.0", required=False, at_least=0),
             "damping": Key("number", "joint damping, N m s/rad or N s/m", "0.0", required=False, at_least=0),
             "frictionloss": Key("number", "dry friction, N m or N", "0.0", required=False, at_least=0),
@@ -204,13 +205,15 @@ class Joint:
         kp: Position gain, N m/rad; 0 where `control` has none.
         kd: Velocity gain, N m s/rad; 0 where `control` has none.
         torque_limit: Largest torque, N m.
-        velocity_limit: Velocity at which no torque is left to go faster, rad/s: see `jaxloco.physics.motors`.
+        velocity_limit: Velocity at which no torque is left to go faster, rad/s: `jaxloco.physics.actuators.curve`.
         corner_velocity: Velocity up to which the whole torque limit is available, rad/s.
         lower: Lower end of the range, rad; -inf for an unlimited joint.
         upper: Upper end of the range, rad; inf for an unlimited joint.
         armature: Reflected rotor inertia, kg m².
         damping: Joint damping, N m s/rad.
         frictionloss: Dry friction, N m.
+        actuator: The kinds of its actuators, from the target to the joint, each with its settings, as pairs; empty
+            where robot.toml leaves that to the task. See `jaxloco.physics.actuators`.
     """
 
     name: str
@@ -227,6 +230,12 @@ class Joint:
     armature: float
     damping: float
     frictionloss: float
+    actuator: tuple[tuple[tuple[str, Any], ...], ...] = ()
+
+    @property
+    def actuator_kinds(self) -> tuple[str, ...]:
+        """The kinds of its actuators."""
+        return tuple(str(dict(part)["kind"]) for part in self.actuator)
 
 
 @dataclass(frozen=True)
@@ -356,7 +365,8 @@ class Robot:
         """Return what a policy takes for granted: rates, joints, bodies, and how the IMU is turned.
 
         Returns:
-            control_frequency, Hz; simulation_timestep, s; joints, with what robot.toml says of each but for its range;
+            control_frequency, Hz; simulation_timestep, s; joints, with what robot.toml says of each but for its range,
+            "actuator" only where it does;
             bodies, each with mass, kg, centre of mass, m, and principal inertias, kg m²; imu, the position, m, and
             quaternion w x y z of its site in the base, or None; and locked, the positions of joints that are held, rad,
             if there are any. All plain JSON values.
@@ -366,7 +376,7 @@ class Robot:
         return {
             "control_frequency": self.control_frequency,
             "simulation_timestep": float(self.model.opt.timestep),
-            "joints": [{key: getattr(joint, key) for key in keys} for joint in self.joints],
+            "joints": [{key: getattr(joint, key) for key in keys} | _actuator_fact(joint) for joint in self.joints],
             "bodies": [self._body_facts(body) for body in range(1, self.model.nbody)],
             "imu": self._imu_facts(),
             **({"locked": dict(self.locked)} if self.locked else {}),
@@ -1391,7 +1401,14 @@ def _joint(model: mujoco.MjModel, entry: dict[str, Any]) -> Joint:
         armature=float(joint.armature[0]),
         damping=float(np.ravel(joint.damping)[0]),
         frictionloss=float(joint.frictionloss[0]),
+        actuator=entry["actuator"] or (),
     )
+
+
+def _actuator_fact(joint: Joint) -> dict[str, str]:
+    """Return what robot.toml says of a joint's actuators, in words."""
+    parts = [" ".join(f"{k} = {v}" if k != "kind" else v for k, v in part) for part in joint.actuator]
+    return {"actuator": ", ".join(parts)} if parts else {}
 
 
 def _corner_velocity(entry: dict[str, Any]) -> float:

@@ -15,7 +15,7 @@ from jaxloco.errors import JaxlocoError, short
 from jaxloco.text_files import parse_toml, read_text
 
 Where = tuple[str | int, ...]
-Kind = Literal["text", "texts", "number", "whole number", "numbers"]
+Kind = Literal["text", "texts", "number", "whole number", "numbers", "parts"]
 
 
 MAX_NUMBER = 1e9
@@ -30,7 +30,8 @@ class Key:
     """What one value must be.
 
     Args:
-        kind: Type of the value; "numbers" is an array of `length` numbers, "texts" one of at least one text.
+        kind: Type of the value; "numbers" is an array of `length` numbers, "texts" one of at least one text, "parts"
+            the name of a kind, a table with it under "kind" and with numbers, or an array of such.
         meaning: What the value is, with its unit; shown in errors.
         example: A value in TOML notation; shown in errors as the line to write.
         required: Whether the key must be there.
@@ -61,6 +62,7 @@ class Key:
             "number": "a number",
             "whole number": "a whole number",
             "numbers": f"an array of {self.length} numbers",
+            "parts": "a name, a table with a kind and numbers, or an array of these",
         }
         text = words[self.kind]
         text += f" > {self.above:g}" if self.above is not None else ""
@@ -283,7 +285,17 @@ _TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
     "number": _is_number,
     "whole number": lambda value: isinstance(value, int) and _is_number(value),
     "numbers": lambda value: isinstance(value, list) and all(_is_number(item) for item in value),
+    "parts": lambda value: value != [] and all(map(_is_part, _parts(value))),
 }
+
+
+def _parts(value: Any) -> list[dict[str, Any]]:
+    items = value if isinstance(value, list) else [value]
+    return [item if isinstance(item, dict) else {"kind": item} for item in items]
+
+
+def _is_part(table: dict[str, Any]) -> bool:
+    return isinstance(table.get("kind"), str) and all(_is_number(v) for k, v in table.items() if k != "kind")
 
 
 def _fits(value: Any, rule: Key) -> bool:
@@ -304,6 +316,8 @@ def _convert(value: Any, kind: Kind) -> Any:
         return float(value)
     if kind == "texts":
         return tuple(value)
+    if kind == "parts":
+        return tuple(tuple(table.items()) for table in _parts(value))
     return tuple(float(item) for item in value) if kind == "numbers" else value
 
 

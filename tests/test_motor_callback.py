@@ -1,4 +1,4 @@
-"""The C function that holds motors to their curves within MuJoCo's steps: whom it acts on, and when."""
+"""The C function that runs motors within MuJoCo's steps: whom it acts on, and when."""
 
 import ctypes
 
@@ -10,8 +10,8 @@ import pytest
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.physics import Controls, PhysicsSpec, make_physics, motor_callback
 from jaxloco.physics.meanwhile import Meanwhile
-from jaxloco.physics.motor_callback import hold_to_curves, with_curves
-from jaxloco.physics.motors import limit_inputs, motors_of
+from jaxloco.physics.motor_callback import motors_running, user_numbers, with_motors
+from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 
 
@@ -26,33 +26,34 @@ def fast(robot: Robot, model: mujoco.MjModel) -> mujoco.MjData:
     data.qpos[:] = robot.default_qpos
     data.qvel[6:] = 40.0
     data.ctrl[:] = robot.default_ctrl + 1.0
+    if model.nuserdata:
+        data.userdata[:] = user_numbers(motors_of(robot))
     return data
 
 
 def allowed(robot: Robot, data: mujoco.MjData) -> np.ndarray:
-    model = robot.model
-    return limit_inputs(
-        motors_of(robot), model.actuator_gainprm, model.actuator_biasprm, data.qpos, data.qvel, data.ctrl
-    )
+    motors = motors_of(robot)
+    values = motors.values(robot.model, {})
+    return motors.step(values, motors.init(), np.array(data.qpos), np.array(data.qvel), np.array(data.ctrl))[1]
 
 
-def test_a_model_with_curves_is_held_to_them_and_others_are_left_alone(robot: Robot) -> None:
-    for model, held in ((with_curves(robot.model, motors_of(robot)), True), (robot.model, False)):
+def test_a_model_with_motors_is_held_to_them_and_others_are_left_alone(robot: Robot) -> None:
+    for model, held in ((with_motors(robot.model, motors_of(robot)), True), (robot.model, False)):
         data = fast(robot, model)
         wanted = np.array(data.ctrl)
         expected = allowed(robot, data) if held else wanted
-        with hold_to_curves():
+        with motors_running():
             mujoco.mj_step(model, data)
         np.testing.assert_array_equal(data.ctrl, expected)
         assert (expected != wanted).any() == held
-    assert not (robot.model.actuator_dynprm[:, 5:]).any()  # the original has no curves now either
+    assert not (robot.model.actuator_dynprm[:, 5:]).any()  # the original has no motors now either
 
 
 def test_inputs_are_held_for_a_control_period_and_read_anew_for_the_next(robot: Robot) -> None:
-    model = with_curves(robot.model, motors_of(robot))
+    model = with_motors(robot.model, motors_of(robot))
     data = fast(robot, model)
     wanted = np.array(data.ctrl)
-    with hold_to_curves():
+    with motors_running():
         for _ in range(40):
             mujoco.mj_step(model, data)
         np.testing.assert_array_equal(data.ctrl, wanted)  # the legs have come to rest meanwhile
@@ -68,7 +69,7 @@ def test_models_without_actuators_are_left_alone() -> None:
         "<mujoco><worldbody><body><joint/><geom size='1'/></body></worldbody></mujoco>"
     )
     data = mujoco.MjData(model)
-    with hold_to_curves():
+    with motors_running():
         mujoco.mj_step(model, data, 3)
     assert data.time == pytest.approx(3 * model.opt.timestep)
 
@@ -78,7 +79,7 @@ def test_readings_of_a_reset_do_not_depend_on_who_steps_meanwhile(robot: Robot) 
     physics = make_physics(spec, "native")
     qpos, qvel = jnp.asarray(robot.default_qpos, jnp.float32), jnp.full(robot.model.nv, 40.0)
     _, alone = physics.reset({}, qpos, qvel)
-    with hold_to_curves():
+    with motors_running():
         _, meanwhile = physics.reset({}, qpos, qvel)
     np.testing.assert_array_equal(alone["actuator_force"], meanwhile["actuator_force"])
     state = spec.initial_state(qpos, qvel)
@@ -95,16 +96,16 @@ def test_a_callback_of_the_users_own_is_not_overwritten() -> None:
     own = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(lambda model, data: None)
     mujoco.set_mjcb_control(own)
     try:
-        with pytest.raises(JaxlocoError, match="set_mjcb_control"), hold_to_curves():
+        with pytest.raises(JaxlocoError, match="set_mjcb_control"), motors_running():
             pass
         assert mujoco.get_mjcb_control() is own
     finally:
         mujoco.set_mjcb_control(None)
-    with hold_to_curves():
+    with motors_running():
         pass
 
 
-def test_curves_cannot_be_randomized_away(robot: Robot) -> None:
+def test_motors_cannot_be_randomized_away(robot: Robot) -> None:
     spec = PhysicsSpec(robot.model, robot.substeps, ("actuator_dynprm",), motors=motors_of(robot))
     with pytest.raises(ConfigError, match="actuator_dynprm"):
         make_physics(spec, "native")
@@ -115,7 +116,7 @@ def test_another_layout_of_mujocos_structs_is_noticed(monkeypatch: pytest.Monkey
     motor_callback._layout.cache_clear()
     try:
         with pytest.raises(JaxlocoError, match="laid out"):
-            motor_callback.compiled.__wrapped__()
+            motor_callback._places.__wrapped__()
     finally:
         motor_callback._layout.cache_clear()
 

@@ -1,6 +1,7 @@
 """Torque–speed curves: what a motor gives at rest, at its limit and beyond, on every engine."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ import pytest
 from mujoco.batch import Batch
 
 from jaxloco.physics import Controls, PhysicsSpec, make_physics
-from jaxloco.physics.motors import Motors, limit_inputs, motors_of, torque_range
+from jaxloco.physics.actuators.curve import torque_range
+from jaxloco.physics.motors import SERVO_FIELDS, Motors, motors_of
 from jaxloco.robot import Robot, load_robot
 
 TORQUE, FASTEST, CORNER = 20.0, 30.0, 15.0
@@ -75,8 +77,19 @@ def spin(robot: Robot, target: float, velocity: float = 0.0, steps: int = 25, en
     return np.asarray(run(jnp.full(1, velocity, jnp.float32)))
 
 
+def curves(robot: Robot) -> SimpleNamespace:
+    """Return velocity limit and slope of each joint's curve, (nu,)."""
+    return SimpleNamespace(**{name.removeprefix("curve_"): v for name, v in motors_of(robot).parameters.items()})
+
+
+def limited(robot: Robot, qpos, qvel, ctrl, **fields):
+    """Return the inputs that the curves make of `ctrl`, (..., nu)."""
+    motors = motors_of(robot)
+    return motors.step(motors.values(robot.model, fields), motors.init(), qpos, qvel, ctrl)[1]
+
+
 def curve(robot: Robot, velocity: float) -> tuple[float, float]:
-    low, high = torque_range(motors_of(robot), np.array([velocity]))
+    low, high = torque_range(curves(robot), np.array([velocity]))
     limit = robot.joints[0].torque_limit
     return float(max(low[0], -limit)), float(min(high[0], limit))
 
@@ -139,7 +152,7 @@ def test_motor_turned_faster_than_its_limit_gets_no_torque_to_go_on(tmp_path: Pa
 @pytest.mark.parametrize("name", ["go1", "go2", "anymal_c", "berkeley_humanoid", "upkie"])
 def test_whole_torque_is_there_at_rest_and_up_to_the_corner_where_a_step_can_resolve_it(name: str) -> None:
     robot = load_robot(name)
-    motors = motors_of(robot)
+    motors = curves(robot)
     corner = np.array([joint.corner_velocity for joint in robot.joints])
     limit = np.array([joint.torque_limit for joint in robot.joints])
     assert np.all(torque_range(motors, np.zeros(len(limit)))[1] > 0.9999 * limit)
@@ -154,8 +167,7 @@ def test_torques_within_the_curve_are_untouched() -> None:
     model, rng = robot.model, np.random.default_rng(0)
     qpos, qvel = robot.default_qpos, rng.uniform(-5.0, 5.0, model.nv)  # below every corner
     ctrl = robot.default_ctrl + 0.3 * rng.normal(size=(7, model.nu))
-    inputs = limit_inputs(motors_of(robot), model.actuator_gainprm, model.actuator_biasprm, qpos, qvel, ctrl)
-    np.testing.assert_array_equal(inputs, ctrl)
+    np.testing.assert_array_equal(limited(robot, qpos, qvel, ctrl), ctrl)
 
 
 def test_numpy_and_jax_give_the_same_inputs() -> None:
@@ -163,11 +175,11 @@ def test_numpy_and_jax_give_the_same_inputs() -> None:
     rng = np.random.default_rng(0)
     ctrl = 3.0 * rng.normal(size=robot.model.nu)
     qvel = 30.0 * rng.normal(size=robot.model.nv)
-    model = robot.model
-    arguments = (model.actuator_gainprm, model.actuator_biasprm, robot.default_qpos, qvel, ctrl)
-    host = limit_inputs(motors_of(robot), *arguments)
+    arguments, model = (robot.default_qpos, qvel, ctrl), robot.model
+    host = limited(robot, *arguments)
+    fields = {name: jnp.asarray(getattr(model, name), jnp.float32) for name in SERVO_FIELDS}
     with jax.numpy_dtype_promotion("strict"):
-        device = limit_inputs(motors_of(robot), *(jnp.asarray(value, jnp.float32) for value in arguments))
+        device = limited(robot, *(jnp.asarray(value, jnp.float32) for value in arguments), **fields)
     assert np.abs(host - ctrl).max() > 0.1
     np.testing.assert_allclose(device, host, rtol=1e-4, atol=1e-4)
 
@@ -200,14 +212,10 @@ def test_robots_stepped_at_once_move_as_in_single_substeps(fields) -> None:
         batch.set_const()
     batch.qpos, batch.qvel, batch.ctrl = qpos, speeds.astype(np.float32), ctrl
     outputs = {name: batch.bind(name) for name in spec.readings}
-    gain, bias = (
-        params.get(f"actuator_{name}", getattr(model, f"actuator_{name}")[None]) for name in ("gainprm", "biasprm")
-    )
+    gains = {name: params[name].astype(float) for name in SERVO_FIELDS if name in params}
     reached = np.zeros(count, bool)
     for _ in range(robot.substeps):
-        inputs = limit_inputs(
-            motors, gain.astype(float), bias.astype(float), batch.qpos, batch.qvel, ctrl.astype(float)
-        )
+        inputs = limited(robot, batch.qpos, batch.qvel, ctrl.astype(float), **gains)
         reached |= (inputs != ctrl).any(axis=1)
         batch.ctrl = inputs
         batch.step()

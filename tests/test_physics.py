@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
-from jaxloco.physics import Controls, PhysicsSpec, choose_engine, engines, make_physics, native, timers
+from jaxloco.physics import Controls, PhysicsSpec, choose_engine, engines, make_physics, native, native_motors, timers
 from jaxloco.physics.native import DIGEST
 from jaxloco.robot import Robot, load_robot
 
@@ -141,7 +141,7 @@ def test_two_robots_keep_their_islands():
 
 
 def test_timers_rest_during_a_call_and_run_again_after_it(upkie, monkeypatch):
-    clock, failures, during = timers._clock(), native._failures, []
+    clock, failures, during = timers._clock(), native_motors.failures, []
     assert clock is not None and clock.value is not None
     before = clock.value
 
@@ -149,7 +149,7 @@ def test_timers_rest_during_a_call_and_run_again_after_it(upkie, monkeypatch):
         during.append(clock.value)
         return failures(call)
 
-    monkeypatch.setattr(native, "_failures", watched)
+    monkeypatch.setattr(native_motors, "failures", watched)
     rolling(upkie, "native", {}, (), np.asarray(upkie.default_ctrl), np.zeros(6))
     assert set(during) == {None} and clock.value == before
     with timers.no_timers():

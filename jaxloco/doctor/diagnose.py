@@ -13,14 +13,14 @@ from jaxloco.doctor.engine_checks import Problem, unsupported
 from jaxloco.doctor.findings import Finding, Severity
 from jaxloco.doctor.model_checks import check_model, check_ranges
 from jaxloco.doctor.xml_lines import Element, read_xml
-from jaxloco.errors import RobotError
+from jaxloco.errors import JaxlocoError, RobotError
 from jaxloco.joint_entries import resolve
 from jaxloco.loops import looped
 from jaxloco.model_import.draft import Notes, few
 from jaxloco.model_import.new_robot import draft_robot
 from jaxloco.model_import.reading import read_model
 from jaxloco.model_import.standing import STANDING_SECONDS, Stance, fault, on_the_floor, standing_poses, stands
-from jaxloco.physics.motors import corners
+from jaxloco.physics.motors import corners, motors_of
 from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_robot, robot_problems, robots_dir
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror, side_pattern
 from jaxloco.text_files import read_text
@@ -302,6 +302,7 @@ def _open_points(toml: Path, text: str) -> Iterator[Finding]:
 def _robot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
     """Yield what is wrong with a robot that loads."""
     yield from _joint_findings(robot, toml, text)
+    yield from _actuator_findings(robot, toml, text)
     if robot.base_body is None:
         return
     yield from _foot_findings(robot, toml, text)
@@ -392,13 +393,33 @@ def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
         yield joints.finding(names, key, problem, fix, severity)
 
 
+def _actuator_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
+    """Yield what is wrong with the actuators that robot.toml names, or a note of which they are."""
+    joints, groups = _Joints(robot, toml, text), dict[tuple[str, ...], list[str]]()
+    try:
+        motors_of(robot)
+    except JaxlocoError as error:
+        first = next(joint.name for joint in robot.joints if joint.actuator and repr(joint.name) in str(error))
+        problem, _, fix = str(error).removeprefix(f"{toml}: ").partition("; ")
+        yield Finding(
+            "error", "all", toml, joints.line(first, "actuator"), problem, fix or "see docs/robots.md, Motors"
+        )
+        return
+    for joint in robot.joints:
+        if joint.actuator:
+            groups.setdefault(joint.actuator_kinds, []).append(joint.name)
+    for kinds, names in groups.items():
+        problem = f"actuators in training and evaluation: {', '.join(kinds)}"
+        yield joints.finding(names, "actuator", problem, "nothing to do; plain MuJoCo has ideal servos", "note")
+
+
 def _curve_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
     """Yield one finding of the joints that lose torque clearly sooner in simulation than corner_velocity says."""
     pairs = zip(robot.joints, corners(robot), strict=True)
     sooner = {
         joint.name: f"up to {corner:.1f} rad/s of {joint.corner_velocity:g}"
         for joint, corner in pairs
-        if corner < 0.9 * joint.corner_velocity
+        if corner < 0.9 * joint.corner_velocity and "curve" in (joint.actuator_kinds or ("curve",))
     }
     if sooner:
         problem = (

@@ -98,7 +98,8 @@ class EnvSpec:
         quantities: Entries that this task adds to the table.
         memories: Entries that depend on the past, beside those of feet and joints.
         gait: Clock that tells when each foot should swing.
-        motor_curves: Hold the motors to their torque–speed curves, beside their torque limits.
+        motor_curves: Hold the motors to their torque–speed curves, beside their torque limits, where robot.toml names
+            no actuator.
         commands: What the robot is asked to do.
         actuation: Delay and bandwidth of the motors.
         initial_state: Distribution of the first state.
@@ -178,7 +179,8 @@ class Env:
             longest = min(self.max_steps, self._steps("training_seconds", spec.training_seconds))
             self.training_steps = (max(1, longest // 2), longest)
         _check_names(spec)
-        self._randomized = RandomizedModel(self.robot, spec.randomization)
+        self._motors = motors_of(self.robot, spec.motor_curves)
+        self._randomized = RandomizedModel(self.robot, spec.randomization, self._motors)
         self._drive = spec.action.drive(self.robot)
         _check_sizes(spec.action, self._drive)
         remembered = (*foot_memories(self.robot), *spec.memories)
@@ -450,7 +452,7 @@ class Env:
             fields=self._randomized.fields,
             readings=self.quantities.readings(self._used() | self._memories.sources),
             push_body=push_body,
-            motors=motors_of(self.robot) if self.spec.motor_curves else None,
+            motors=self._motors,
         )
 
     def _make_observers(self) -> dict[str, Observer]:

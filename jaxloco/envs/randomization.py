@@ -1,7 +1,8 @@
 """Domain randomization: fresh model fields and a fresh initial state for every episode.
 
-A randomizer is a function of model fields, bound by their MuJoCo name, that returns the fields it changes. Each episode
-begins with the nominal model, so draws never compound.
+A randomizer is a function of model fields, bound by their MuJoCo name, that returns the fields it changes. Parameters
+of actuators are such fields too, named `<actuator>_<parameter>`, (nu,). Each episode begins with the nominal model, so
+draws never compound.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.loops import followers
 from jaxloco.physics.contract import Params
+from jaxloco.physics.motors import Motors
 from jaxloco.robot import Robot
 
 
@@ -44,10 +46,10 @@ class Randomizer:
 
 
 class RandomizedModel:
-    """The randomizers of a task, bound to a robot."""
+    """The randomizers of a task, bound to a robot and its motors."""
 
-    def __init__(self, robot: Robot, randomizers: Sequence[Randomizer]) -> None:
-        model_fields = _float_fields(robot)
+    def __init__(self, robot: Robot, randomizers: Sequence[Randomizer], motors: Motors | None = None) -> None:
+        model_fields = _float_fields(robot) | set(motors.parameters if motors else ())
         self._bound: list[tuple[str, Bound]] = []
         fields: list[str] = []
         for randomizer in randomizers:

@@ -6,7 +6,7 @@ body positions) is recomputed by each step, so a reset is a `where` over a few s
 
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +36,14 @@ class PhysicsState(NamedTuple):
         qvel: Generalized velocities, (nv,), m/s and rad/s.
         act: Actuator activations, (na,).
         warmstart: Accelerations of the last step, where the constraint solver starts, (nv,), m/s² and rad/s².
+        motors: What the robot's actuators remember, a pytree: see `jaxloco.physics.motors`.
     """
 
     qpos: jax.Array
     qvel: jax.Array
     act: jax.Array
     warmstart: jax.Array
+    motors: Any = ()
 
 
 class Controls(NamedTuple):
@@ -75,10 +77,10 @@ class PhysicsSpec:
     Attributes:
         model: The compiled robot.
         substeps: Simulation steps per control period.
-        fields: Model fields that `params` holds, in order.
+        fields: Model fields, and parameters of `motors`, that `params` holds, in order.
         readings: Derived fields to read back after each step, beside the state.
         push_body: Body that `Controls.wrench` acts on.
-        motors: Torque–speed curves, applied in each simulation step; None for motors of unlimited velocity.
+        motors: The robot's actuators, applied in each simulation step; None for ideal servos.
     """
 
     model: mujoco.MjModel
@@ -89,21 +91,31 @@ class PhysicsSpec:
     motors: Motors | None = None
 
     def nominal(self) -> dict[str, np.ndarray]:
-        """Return the model's own value of each field in `fields`, float32."""
-        return {name: np.asarray(model_field(self.model, name), np.float32) for name in self.fields}
+        """Return the nominal value of each field in `fields`, float32."""
+        return {name: np.asarray(model_field(self.model, name, self.motors), np.float32) for name in self.fields}
+
+    @property
+    def motor_fields(self) -> tuple[str, ...]:
+        """Those of `fields` that are parameters of `motors`."""
+        return tuple(name for name in self.fields if self.motors is not None and name in self.motors.parameters)
+
+    @property
+    def model_fields(self) -> tuple[str, ...]:
+        """Those of `fields` that are the model's."""
+        return tuple(name for name in self.fields if name not in self.motor_fields)
 
     def fingerprint(self) -> str:
         """Return a hash of all that a step depends on: what is cached is found by it."""
         buffer = np.empty(mujoco.mj_sizeModel(self.model), np.uint8)
         mujoco.mj_saveModel(self.model, None, buffer)
-        motors = None if self.motors is None else self.motors.slope.tolist() + self.motors.velocity_limit.tolist()
+        motors = None if self.motors is None else self.motors.fingerprint()
         rest = (mujoco.__version__, self.substeps, self.fields, self.readings, self.push_body, motors)
         return hashlib.sha256(buffer.tobytes() + repr(rest).encode()).hexdigest()[:32]
 
     def initial_state(self, qpos: jax.Array, qvel: jax.Array) -> PhysicsState:
         """Return a state at rest in every other respect."""
-        model = self.model
-        return PhysicsState(qpos, qvel, jnp.zeros(model.na), jnp.zeros(model.nv))
+        motors = () if self.motors is None else jax.tree.map(jnp.asarray, self.motors.init())
+        return PhysicsState(qpos, qvel, jnp.zeros(self.model.na), jnp.zeros(self.model.nv), motors)
 
 
 class Physics(Protocol):
@@ -134,7 +146,9 @@ class Physics(Protocol):
         ...
 
 
-def model_field(model: mujoco.MjModel, name: str) -> np.ndarray:
-    """Return a model field by name, "opt.<name>" for solver options."""
+def model_field(model: mujoco.MjModel, name: str, motors: Motors | None = None) -> np.ndarray:
+    """Return a model field by name, "opt.<name>" for solver options; or a nominal parameter of motors."""
+    if motors is not None and name in motors.parameters:
+        return motors.parameters[name]
     owner = model.opt if name.startswith("opt.") else model
     return np.asarray(getattr(owner, name.removeprefix("opt.")))

@@ -58,9 +58,9 @@ def make_physics(spec: PhysicsSpec, engine: str = "auto", threads: int = 0) -> P
 
         return NativePhysics(spec, threads)
     if engine == "warp":
-        from jaxloco.physics.warp import WarpPhysics
+        from jaxloco.physics.warp import warp_physics
 
-        return WarpPhysics(spec)
+        return warp_physics(spec)
     from jaxloco.physics.mjx import MjxPhysics
 
     return MjxPhysics(spec)

@@ -21,7 +21,6 @@ from jaxloco.errors import RobotError
 from jaxloco.physics import motors
 from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings
 from jaxloco.physics.kept_traces import Kept
-from jaxloco.physics.motors import limit_inputs
 
 with redirect_stdout(io.StringIO()):  # it prints, where commands write JSON, that the optional Warp is missing
     from mujoco import mjx
@@ -82,35 +81,37 @@ class MjxPhysics:
 
     def _derive_now(self, params: Params) -> Params:
         with jax.numpy_rank_promotion("allow"):  # MJX relies on it
-            return derived_constants(self._model.tree_replace(params), self.spec.model)
+            return derived_constants(self._of(params), self.spec.model)
 
     def _forward_now(self, params: Params, state: PhysicsState) -> Readings:
         controls = Controls(jnp.zeros(self.spec.model.nu), jnp.zeros(6))
         with jax.numpy_rank_promotion("allow"):
-            return self._read(mjx.forward(self._model.tree_replace(params), self._assemble(state, controls)))
+            return self._read(mjx.forward(self._of(params), self._assemble(state, controls)))
+
+    def _of(self, params: Params) -> mjx.Model:
+        """Return the model of one robot."""
+        return self._model.tree_replace({k: value for k, value in params.items() if k not in self.spec.motor_fields})
 
     def _advance_now(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
-        model = self._model.tree_replace(params)
-        data = self._assemble(state, controls)
+        model, motors = self._of(params), self.spec.motors
+        values = {} if motors is None else motors.values(model, params)
 
-        def substep(data: mjx.Data, _: None) -> tuple[mjx.Data, None]:
-            return self._substep(model, self._within_curves(model, data, controls.ctrl)), None
+        def substep(carry: tuple[mjx.Data, Any], _: None) -> tuple[tuple[mjx.Data, Any], None]:
+            data, remembered = carry
+            if motors is not None:
+                remembered, ctrl = motors.step(values, remembered, data.qpos, data.qvel, controls.ctrl)
+                data = data.replace(ctrl=ctrl)
+            return (self._substep(model, data), remembered), None
 
+        start = (self._assemble(state, controls), state.motors)
         with jax.numpy_rank_promotion("allow"):
-            data, _ = jax.lax.scan(substep, data, length=self.spec.substeps)
-        return PhysicsState(data.qpos, data.qvel, data.act, data.qacc_warmstart), self._read(data)
+            (data, remembered), _ = jax.lax.scan(substep, start, length=self.spec.substeps)
+        return PhysicsState(data.qpos, data.qvel, data.act, data.qacc_warmstart, remembered), self._read(data)
 
     def _substep(self, model: mjx.Model, data: mjx.Data) -> mjx.Data:
         if not self._servos.size:
             return mjx.step(model, data)
         return mjx.step(self._without_saturated_damping(model, data), data)
-
-    def _within_curves(self, model: mjx.Model, data: mjx.Data, ctrl: jax.Array) -> mjx.Data:
-        """Set the actuator inputs to `ctrl`, as far as the motors' torque–speed curves allow."""
-        if self.spec.motors is None:
-            return data
-        gain, bias = model.actuator_gainprm, model.actuator_biasprm
-        return data.replace(ctrl=limit_inputs(self.spec.motors, gain, bias, data.qpos, data.qvel, ctrl))
 
     def _without_saturated_damping(self, model: mjx.Model, data: mjx.Data) -> mjx.Model:
         """Turn servos at their torque limit into constant torques.
@@ -152,7 +153,8 @@ class MjxPhysics:
 
 def _shapes(spec: PhysicsSpec, data: mjx.Data) -> tuple[PhysicsState, dict[str, jax.ShapeDtypeStruct]]:
     """Return the shapes of a state and of the readings."""
-    state = PhysicsState(data.qpos, data.qvel, data.act, data.qacc_warmstart)
+    remembered = () if spec.motors is None else spec.motors.init()
+    state = PhysicsState(data.qpos, data.qvel, data.act, data.qacc_warmstart, remembered)
     readings = {name: getattr(data, name) for name in spec.readings}
     return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (state, readings))
 

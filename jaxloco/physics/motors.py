@@ -1,109 +1,216 @@
-"""Torque–speed curves: what a motor can still give at the speed it has.
+"""The motors of a whole robot: which actuators stand between the targets and the joints, and in which order.
 
-A motor driven by a supply of fixed voltage loses torque as it turns faster, because its back-EMF grows: on a straight
-line that reaches zero at the velocity limit. Its driver holds the torque below a limit at low speed. Together, for
-torque limit τ, velocity limit v_max and corner velocity v_c, the torque is at most
-
-    high(v) = min(τ, max(0, τ (v_max - v) / (v_max - v_c)))
-
-and at least -high(-v). So a motor has its whole torque up to v_c, none to go faster beyond v_max, and its whole torque
-for braking at any speed. This is the curve of Isaac Lab's DCMotor, where v_c = v_max (1 - τ / saturation_effort), and
-of Unitree's own actuator models, where v_c = X1 and v_max = X2.
-
-It is applied to the actuator inputs in each physics step: between two policy steps a light joint can gain several times
-its velocity limit. The functions work on NumPy and JAX arrays alike.
+Each joint has a chain of actuators (`jaxloco.physics.actuators`). The torque of one becomes the target with which the
+joint's servo would give that torque, and the next one takes that target. So the last one's target is what the engine's
+own servo gets, in each physics step: where no actuator changes anything, not a bit of it changes, and the engine's
+implicit integration of the velocity gain stays. The functions work on NumPy and JAX arrays alike.
 """
 
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 
-from jaxloco.robot import Robot
+from jaxloco.errors import ConfigError, RobotError
+from jaxloco.physics.actuators import ActuatedJoints, Actuator, Array, Servo, actuator_class, namespace, servo_target
+from jaxloco.physics.actuators.curve import Curve
+from jaxloco.robot import Joint, Robot
+from jaxloco.toml_schema import Key, Table, TomlFile, check
 
-Array = Any
-"""A NumPy or JAX array."""
+State = tuple[tuple[tuple[Array, ...], ...], ...]
+"""Of each actuator of each group."""
+
+SERVO_FIELDS = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
+"""Model fields that the servos are in."""
+
+SUPPLIES = ("curve", "dcmotor")
+"""Actuators that take torque away at speed."""
+
+_KIND = Key("text", "which actuator", '"lag"')
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Joints with the same chain.
+
+    Attributes:
+        joints: Their places in every joint vector.
+        chain: Their actuators, from the target to the joint.
+    """
+
+    joints: np.ndarray
+    chain: tuple[Actuator, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Motors:
-    """The curves of all actuators of a robot, each of shape (nu,), in the order of the actuators.
+    """The motors of a robot with nu of them.
 
     Attributes:
-        velocity_limit: v_max, rad/s.
-        slope: Torque lost per velocity between v_c and v_max, N m s/rad.
-        qpos: Index of the actuator's joint in qpos.
-        qvel: Index of the actuator's joint in qvel.
+        groups: All joints, each in one group.
+        rest: Targets in the default pose, (nu,).
+        qpos: Index of each joint in qpos.
+        qvel: Index of each joint in qvel.
+        timestep: Physics step, s.
+        parameters: Nominal parameters of all actuators, by `<actuator>_<parameter>`, (nu,); 0 where a joint has none.
     """
 
-    velocity_limit: np.ndarray
-    slope: np.ndarray
+    groups: tuple[Group, ...]
+    rest: np.ndarray
     qpos: np.ndarray
     qvel: np.ndarray
+    timestep: float
+    parameters: Mapping[str, np.ndarray]
+
+    def init(self, dtype: Any = np.float32) -> State:
+        """Return the state after a reset: the default targets were held since long before."""
+        rest = self.rest.astype(dtype)
+        return tuple(tuple(one.init(rest[group.joints]) for one in group.chain) for group in self.groups)
+
+    def step(
+        self, values: Mapping[str, Array], state: State, qpos: Array, qvel: Array, ctrl: Array
+    ) -> tuple[State, Array]:
+        """Return the next state, and what the engine's servos get in this physics step, (..., nu); see `run`."""
+        return self.run(values, state, qpos, qvel, ctrl)[:2]
+
+    def run(
+        self, values: Mapping[str, Array], state: State, qpos: Array, qvel: Array, ctrl: Array
+    ) -> tuple[State, Array, Array]:
+        """Return what `step` does, and the torque that the supply took away, N m, (..., nu).
+
+        Args:
+            values: `SERVO_FIELDS` and all of `parameters`, as they are for this robot.
+            state: As returned before, or by `init`.
+            qpos: Positions, (..., nq).
+            qvel: Velocities, (..., nv).
+            ctrl: Targets of the control period, (..., nu).
+        """
+        gain, bias, limits = (values[name] for name in SERVO_FIELDS)
+        servo = (gain[..., 0], bias[..., 0], bias[..., 1], bias[..., 2], limits[..., 1])
+        moving = (ctrl, qpos[..., self.qpos], qvel[..., self.qvel])
+        after, inputs, lost = [], [], []
+        for group, states in zip(self.groups, state, strict=True):
+            own = Servo._make([*(self._of(group, value) for value in servo), self.timestep])
+            target, position, velocity = (self._of(group, value) for value in moving)
+            ends, cut = [], 0.0 * target
+            for one, before in zip(group.chain, states, strict=True):
+                names = parameter_names(one)
+                params = one.Params(own, *(self._of(group, values[name]) for name in names))
+                end, torque = one.step(params, before, target, position, velocity)
+                allowed = servo_target(own, target, torque, position, velocity)
+                if one.name in SUPPLIES:
+                    cut = own.gain * (target - allowed)
+                target = allowed
+                ends.append(end)
+            after.append(tuple(ends))
+            inputs.append(target)
+            lost.append(cut)
+        if len(self.groups) == 1:
+            return tuple(after), inputs[0], lost[0]
+        order = np.argsort(np.concatenate([group.joints for group in self.groups]))
+        join = namespace(ctrl).concatenate
+        return tuple(after), join(inputs, axis=-1)[..., order], join(lost, axis=-1)[..., order]
+
+    def _of(self, group: Group, value: Array) -> Array:
+        return value if len(self.groups) == 1 else value[..., group.joints]
+
+    def values(self, model: mujoco.MjModel, given: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what `step` takes: from `given` where there, from the model and the nominal parameters elsewhere."""
+        nominal = {name: getattr(model, name) for name in SERVO_FIELDS} | dict(self.parameters)
+        return {name: given.get(name, value) for name, value in nominal.items()}
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that a step depends on, the code included."""
+        parts: list[Any] = [self.rest, self.qpos, self.qvel, self.timestep, *self.parameters.items()]
+        for group in self.groups:
+            parts += [group.joints, *(_code(type(one)) for one in group.chain)]
+        return hashlib.sha256(repr([_plain(part) for part in parts]).encode()).hexdigest()
 
 
-def motors_of(robot: Robot) -> Motors:
-    """Return the curves of `robot`, for steps of its simulation timestep.
+def parameter_names(actuator: Actuator) -> tuple[str, ...]:
+    """Return the names of an actuator's parameters as randomizers know them, in the order of its `Params`."""
+    return tuple(f"{actuator.name}_{field}" for field in actuator.Params._fields[1:])
 
-    With h the timestep and m the inertia of the unloaded joint (at `qpos0`), a line steeper than m / h would take a
-    joint past its velocity limit within one step, so no line is steeper; nor is one flatter than what gives the whole
-    torque at rest. With both, a joint overshoots only where one step at full torque from rest would do so too.
+
+def motors_of(robot: Robot, curves: bool = True) -> Motors | None:
+    """Return the motors of a robot; None if each is an ideal servo, which an engine has of its own.
+
+    Args:
+        robot: The robot.
+        curves: Whether joints whose `actuator` robot.toml leaves open are held to their torque–speed curves.
+
+    Raises:
+        UnknownNameError: There is no such actuator; names the closest one.
+        RobotError: What robot.toml says of an actuator is wrong; says what to write.
     """
-    joints, model = robot.joints, robot.model
-    limit = np.array([joint.torque_limit for joint in joints])
-    fastest = np.array([joint.velocity_limit for joint in joints])
-    corner = np.array([joint.corner_velocity for joint in joints])
-    steepest = 1.0 / (model.opt.timestep * model.dof_invweight0[robot.joint_qvel_indices])
-    slope = np.maximum(np.minimum(limit / (fastest - corner), steepest), limit / fastest)
-    return Motors(
-        fastest.astype(np.float32), slope.astype(np.float32), robot.joint_qpos_indices, robot.joint_qvel_indices
-    )
+    chains = [_chain(robot, joint, curves) for joint in robot.joints]
+    kinds = [tuple(kind for kind, _ in chain) for chain in chains]
+    if not any(kinds):
+        return None
+    groups = [_group(robot, chains, np.flatnonzero([own == of for own in kinds])) for of in dict.fromkeys(kinds)]
+    parameters: dict[str, np.ndarray] = {}
+    for group in groups:
+        for one in group.chain:
+            for name, field in zip(parameter_names(one), one.Params._fields[1:], strict=True):
+                parameters.setdefault(name, np.zeros(len(chains), np.float32))[group.joints] = one.parameters[field]
+    indices = (robot.joint_qpos_indices, robot.joint_qvel_indices)
+    rest = np.asarray(robot.default_ctrl, np.float32)
+    return Motors(tuple(groups), rest, *indices, float(robot.model.opt.timestep), parameters)
 
 
 def corners(robot: Robot) -> np.ndarray:
     """Return up to where each joint has its whole torque in simulation, rad/s, (nu,): at most its `corner_velocity`."""
-    motors = motors_of(robot)
-    whole = np.array([joint.torque_limit for joint in robot.joints])
-    found: np.ndarray = np.maximum(motors.velocity_limit - whole / motors.slope, 0.0)
+    limit = np.array([joint.torque_limit for joint in robot.joints])
+    joints = ActuatedJoints(
+        robot.joints, {}, float(robot.model.opt.timestep), robot.model.dof_invweight0[robot.joint_qvel_indices]
+    )
+    curve = Curve(joints).parameters
+    found: np.ndarray = np.maximum(curve["velocity_limit"] - limit / curve["slope"], 0.0)
     return found
 
 
-def torque_range(motors: Motors, velocity: Array) -> tuple[Array, Array]:
-    """Return the lowest and the highest torque that the supply allows at `velocity`.
+def _chain(robot: Robot, joint: Joint, curves: bool) -> list[tuple[str, dict[str, float]]]:
+    """Return kind and settings of each actuator of a joint; the ideal servo is what is there anyway."""
+    parts = joint.actuator or ((("kind", "curve" if curves else "pd"),),)
+    where, chain = f"{robot.folder / 'robot.toml'}: joint {joint.name!r}", []
+    for part in map(dict, parts):
+        kind = part.get("kind")
+        try:
+            schema = {"actuator": Table({"kind": _KIND, **actuator_class(str(kind)).settings})}
+        except (ConfigError, RobotError) as error:
+            raise type(error)(f"{where}: {error}") from None
+        settings = check(TomlFile(Path(where), "", {"actuator": part}, RobotError), schema)["actuator"]
+        chain.append((settings.pop("kind"), settings))
+    twice = [kind for i, (kind, _) in enumerate(chain) if kind in [other for other, _ in chain[:i]]]
+    if twice:
+        raise RobotError(f"{where}: actuator {twice[0]!r} is there twice; remove one")
+    return [part for part in chain if part[0] != "pd"]
 
-    The other limit, ±τ, is left to the actuator, which holds it anyway, and where it may be randomized.
 
-    Args:
-        motors: The curves.
-        velocity: Joint velocities, rad/s, (..., nu).
+def _group(robot: Robot, chains: Sequence[Sequence[tuple[str, dict[str, float]]]], joints: np.ndarray) -> Group:
+    """Make the actuators of joints with the same kinds."""
+    of = tuple(robot.joints[i] for i in joints)
+    timestep = float(robot.model.opt.timestep)
+    mobility = robot.model.dof_invweight0[robot.joint_qvel_indices[joints]]
+    made = []
+    for stage, (kind, keys) in enumerate(chains[joints[0]]):
+        settings = {key: np.array([chains[i][stage][1][key] for i in joints]) for key in keys}
+        made.append(actuator_class(kind)(ActuatedJoints(of, settings, timestep, mobility)))
+    return Group(joints, tuple(made))
 
-    Returns:
-        N m, (..., nu) each.
-    """
-    high = (motors.slope * (motors.velocity_limit - velocity)).clip(0.0)
-    low = (motors.slope * (-motors.velocity_limit - velocity)).clip(None, 0.0)
-    return low, high
+
+def _code(kind: type) -> tuple[str, str]:
+    """Return name and source of an actuator's class, by which what is kept on disk is found."""
+    source = Path(inspect.getfile(kind)).read_bytes()
+    return f"{kind.__module__}:{kind.__qualname__}", hashlib.sha256(source).hexdigest()
 
 
-def limit_inputs(motors: Motors, gain: Array, bias: Array, qpos: Array, qvel: Array, ctrl: Array) -> Array:
-    """Return `ctrl`, changed where the actuators would ask for a torque beyond their curve.
-
-    Actuators are linear, as `jaxloco.robot` makes them: torque = gain ctrl + bias0 + bias1 q + bias2 v.
-
-    Args:
-        motors: The curves.
-        gain: `actuator_gainprm`, (..., nu, >=1).
-        bias: `actuator_biasprm`, (..., nu, >=3).
-        qpos: Positions, (..., nq).
-        qvel: Velocities, (..., nv).
-        ctrl: Actuator inputs, (..., nu).
-
-    Returns:
-        Actuator inputs, (..., nu).
-    """
-    velocity = qvel[..., motors.qvel]
-    feedback = bias[..., 0] + bias[..., 1] * qpos[..., motors.qpos] + bias[..., 2] * velocity
-    factor = gain[..., 0]
-    torque = factor * ctrl + feedback
-    excess = torque - torque.clip(*torque_range(motors, velocity))
-    return ctrl - excess / (factor + (factor == 0.0).astype(factor.dtype))  # an input without gain changes nothing
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value

@@ -9,27 +9,27 @@ Each device of the process has batches of its own, stepped on its share of the c
 (`jax_num_cpu_devices`), physics, policy and update all run in parallel.
 
 What nobody reads is not computed: MuJoCo's timers cost 6 % of a Go1's step, and the search for islands of constraints,
-of which a single robot has one, 7 %. Torque–speed curves are held to in C (`jaxloco.physics.motor_callback`).
+of which a single robot has one, 7 %. Motors are stepped in C (`jaxloco.physics.motor_callback`), unless their actuators
+cannot be compiled: these are stepped between single physics steps of all robots, in NumPy.
 """
 
 import copy
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from mujoco.batch import Batch, SimulationError
+from mujoco.batch import Batch
 
 from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError
 from jaxloco.physics import host_call
 from jaxloco.physics.contract import Params, PhysicsSpec
-from jaxloco.physics.motor_callback import CURVES_IN, FIRST_STEP, NOT_STEPPING, compiled, hold_to_curves, with_curves
+from jaxloco.physics.motor_callback import FIRST_STEP, MOTORS_IN, NOT_STEPPING, compiled, with_motors
+from jaxloco.physics.native_motors import MotorsBetweenSteps, MotorsInC, NoMotors, failures, fill, state_columns
 from jaxloco.physics.rows import Kind, RowPhysics
 from jaxloco.physics.timers import no_timers
 
@@ -46,11 +46,11 @@ class NativePhysics(RowPhysics):
     counts_overflow = False
 
     def __init__(self, spec: PhysicsSpec, threads: int = 0) -> None:
-        if spec.motors is not None and CURVES_IN in spec.fields:
-            raise ConfigError(f"{CURVES_IN}: cannot differ between robots that have torque–speed curves")
-        super().__init__(spec, spec.fields)
+        if spec.motors is not None and MOTORS_IN in spec.fields:
+            raise ConfigError(f"{MOTORS_IN}: cannot differ between robots whose actuators jaxloco steps")
+        super().__init__(spec, spec.model_fields)
         if spec.motors is not None:
-            compiled()  # not in a thread of XLA's
+            compiled(spec.motors)  # not in a thread of XLA's
         if mujoco.get_mju_user_warning() is None:
             mujoco.set_mju_user_warning(_warn)
         self._targets = {kind: f"jaxloco_{kind}_{spec.fingerprint()}" for kind in ("step", "forward")}
@@ -127,22 +127,25 @@ class _HostBatch:
     """A `Batch` of one size, and the digests of the model fields that it holds."""
 
     def __init__(self, spec: PhysicsSpec, size: int, threads: int) -> None:
-        model = one_island(spec.model)
-        if spec.motors is not None:
-            model = with_curves(model, spec.motors)
+        model, motors = one_island(spec.model), spec.motors
+        in_c = motors is not None and compiled(motors) is not None
+        if motors is not None and in_c:
+            model = with_motors(model, motors)
         self.lock = threading.Lock()
         self._batch = Batch(model, size, threads)
         self._substeps = spec.substeps
-        self._curves = nullcontext if spec.motors is None else hold_to_curves
-        place = partial(_state_columns, model)
+        place = partial(state_columns, model)
         bits = mujoco.mjtState
         self._read = [place(bit) for bit in (bits.mjSTATE_QPOS, bits.mjSTATE_QVEL, bits.mjSTATE_ACT)]
         self._read.append(place(bits.mjSTATE_WARMSTART))
         self._time = place(bits.mjSTATE_TIME)
         xfrc = place(bits.mjSTATE_XFRC_APPLIED).start + 6 * spec.push_body
-        self._write = [*self._read, place(bits.mjSTATE_CTRL), slice(xfrc, xfrc + 6)]
+        self._write = [place(bits.mjSTATE_CTRL), slice(xfrc, xfrc + 6)]
         self._outputs = [self._batch.bind(name).reshape(size, -1) for name in spec.readings]
-        self._fields = [self._batch.expand(name) for name in spec.fields]
+        self._fields = [self._batch.expand(name) for name in spec.model_fields]
+        values = dict(zip(spec.model_fields, self._fields, strict=True))
+        make = NoMotors if motors is None else MotorsInC if in_c else MotorsBetweenSteps
+        self._motors = make(spec, model, self._batch, values)
         # NaN differs from everything: the first call writes all rows, so that no result depends on what came before.
         self._digests = np.full((size, 3), np.nan, np.float32)
 
@@ -151,12 +154,8 @@ class _HostBatch:
         *fields, out = arrays
         self._set_fields(digests, fields)
         self._set_state(rows, FIRST_STEP if kind == "step" else NOT_STEPPING)
-        if kind == "step":
-            with self._curves():
-                failed = _failures(partial(self._batch.step, nstep=self._substeps))
-        else:
-            failed = _failures(self._batch.forward)
-        blocks = [*(self._batch.state[:, columns] for columns in self._read), *self._outputs]
+        failed = self._motors.step(self._substeps) if kind == "step" else failures(self._batch.forward)
+        blocks = [*(self._batch.state[:, columns] for columns in self._read), self._motors.state(), *self._outputs]
         with np.errstate(over="ignore"):
             np.concatenate(blocks, axis=1, out=out, casting="same_kind")
         if failed:
@@ -166,10 +165,12 @@ class _HostBatch:
         """Write all robots' state and controls, (size, n_in), and the time."""
         state, start = self._batch.state, 0
         state[:, self._time] = time
+        for columns in self._read:
+            start = fill(state, columns, rows, start)
+        start = self._motors.remember(rows, start)
         for columns in self._write:
-            width = columns.stop - columns.start
-            state[:, columns] = rows[:, start : start + width]
-            start += width
+            start = fill(state, columns, rows, start)
+        self._motors.set_parameters(rows, start)
 
     def _set_fields(self, digests: Host, fields: list[Host]) -> None:
         ids = np.flatnonzero((digests != self._digests).any(axis=1))
@@ -188,20 +189,3 @@ def one_island(model: mujoco.MjModel) -> mujoco.MjModel:
     model = copy.copy(model)
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     return model
-
-
-def _failures(call: Callable[[], None]) -> list[int]:
-    """Run a call of a batch; return the robots in which MuJoCo raised an error."""
-    try:
-        call()
-    except SimulationError as error:
-        return list(error.ids)
-    return []
-
-
-def _state_columns(model: mujoco.MjModel, component: mujoco.mjtState) -> slice:
-    """Columns of one component in an mjSTATE_INTEGRATION row, where components stand in the order of their bits."""
-    whole = mujoco.mjtState.mjSTATE_INTEGRATION.value
-    before = whole & (component.value - 1)
-    start = mujoco.mj_stateSize(model, before)
-    return slice(start, start + mujoco.mj_stateSize(model, component.value))

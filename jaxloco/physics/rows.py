@@ -1,9 +1,10 @@
 """What engines outside XLA have in common: a robot's inputs and results are a row of numbers each.
 
-A row's inputs are its state and its controls, in the order of `PhysicsState` and `Controls`; its results are the state
-after and the readings.
+A row's inputs are its state, its controls and the parameters of its motors that differ between robots; its results are
+the state after and the readings. Each is in the order of `PhysicsState`, `Controls` and `PhysicsSpec`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -32,8 +33,11 @@ class RowPhysics(ABC):
     ) -> None:
         self.spec, self.fields = spec, fields
         self.reading_shapes = {**reading_shapes(spec), **(more or {})}
-        self._sizes = [*state_sizes(spec.model), *(int(np.prod(shape)) for shape in self.reading_shapes.values())]
-        self.n_out = sum(self._sizes)
+        self._rest = () if spec.motors is None else spec.motors.init()
+        remembered = [np.shape(leaf) for leaf in jax.tree.leaves(self._rest)]
+        self._n_state = 4 + len(remembered)
+        self._shapes = [*((n,) for n in state_sizes(spec.model)), *remembered, *self.reading_shapes.values()]
+        self.n_out = sum(map(math.prod, self._shapes))
 
     @abstractmethod
     def run(self, kind: Kind, inputs: jax.Array, params: Params) -> jax.Array:
@@ -59,15 +63,18 @@ class RowPhysics(ABC):
     def _call(
         self, kind: Kind, params: Params, state: PhysicsState, controls: Controls
     ) -> tuple[PhysicsState, Readings]:
-        inputs = jnp.concatenate([*state, *controls])
+        motors = [params[name] for name in self.spec.motor_fields]
+        inputs = jnp.concatenate([jnp.ravel(part) for part in (*jax.tree.leaves(state), *controls, *motors)])
         row = self.run(kind, inputs, params)
-        parts = jnp.split(row, np.cumsum(self._sizes)[:-1].tolist())
-        shaped = zip(self.reading_shapes.items(), parts[4:], strict=True)
-        return PhysicsState(*parts[:4]), {name: part.reshape(shape) for (name, shape), part in shaped}
+        parts = jnp.split(row, np.cumsum([math.prod(shape) for shape in self._shapes])[:-1].tolist())
+        parts = [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        remembered = jax.tree.unflatten(jax.tree.structure(self._rest), parts[4 : self._n_state])
+        readings = dict(zip(self.reading_shapes, parts[self._n_state :], strict=True))
+        return PhysicsState._make([*parts[:4], remembered]), readings
 
 
 def state_sizes(model: mujoco.MjModel) -> tuple[int, ...]:
-    """Return how many numbers each part of a `PhysicsState` has."""
+    """Return how many numbers each part of a `PhysicsState` has, but for the motors'."""
     return model.nq, model.nv, model.na, model.nv
 
 

@@ -7,11 +7,13 @@ So it does not matter where XLA keeps its buffers, and the compiled program hold
 arrays of `mjx.Data`.
 
 Contacts and constraints have room for what a probe meets, and more; where that is not enough, `OVERFLOW` says so.
+
+Torque–speed curves are in the graph. Other actuators are stepped by XLA between calls of a single physics step each.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import jax
@@ -24,7 +26,8 @@ from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
 from jaxloco.cores import count_cores
 from jaxloco.errors import JaxlocoError, RobotError
-from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, PhysicsSpec
+from jaxloco.physics.actuators.curve import Curve
+from jaxloco.physics.contract import OVERFLOW, Controls, OnDevice, Params, Physics, PhysicsSpec, PhysicsState, Readings
 from jaxloco.physics.mjx import MASS_FIELDS, MjxPhysics, derived_shapes
 from jaxloco.physics.motors import Motors
 from jaxloco.physics.rows import Kind, RowPhysics, state_sizes
@@ -54,6 +57,20 @@ MOST_WORLDS = 8
 """Different calls of one engine: more would mean that graphs are captured and memory is taken again and again."""
 
 
+def warp_physics(spec: PhysicsSpec) -> Physics:
+    """Build the engine."""
+    return WarpPhysics(spec) if _in_graph(spec) else WarpBetweenSteps(spec)
+
+
+def _in_graph(spec: PhysicsSpec) -> bool:
+    """Whether the motors of all robots are ideal servos, or all held to the same torque–speed curves."""
+    if spec.motors is None:
+        return True
+    chains = [group.chain for group in spec.motors.groups]
+    curve = len(chains) == 1 and len(chains[0]) == 1 and isinstance(chains[0][0], Curve)
+    return curve and not spec.motor_fields
+
+
 class WarpPhysics(RowPhysics):
     """The contract of `jaxloco.physics.contract.Physics` on MuJoCo-Warp, float32."""
 
@@ -61,6 +78,7 @@ class WarpPhysics(RowPhysics):
     counts_overflow = True
 
     def __init__(self, spec: PhysicsSpec) -> None:
+        assert _in_graph(spec)
         derived = tuple(derived_shapes(spec.model)) if MASS_FIELDS & set(spec.fields) else ()
         super().__init__(spec, (*spec.fields, *derived), {OVERFLOW: ()})
         self._constants = MjxPhysics(spec)
@@ -115,6 +133,34 @@ class WarpPhysics(RowPhysics):
         return self._worlds[key]
 
 
+class WarpBetweenSteps(WarpPhysics):
+    """The same with any actuators, which XLA steps before each physics step."""
+
+    def __init__(self, spec: PhysicsSpec) -> None:
+        super().__init__(replace(spec, substeps=1, fields=spec.model_fields, motors=None))
+        self._whole = spec
+
+    def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
+        """Return the state at `qpos` and `qvel`."""
+        return self._whole.initial_state(qpos, qvel), super().reset(params, qpos, qvel)[1]
+
+    def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
+        """Advance one control period; contacts are lost if they are in any of its physics steps."""
+        motors = self._whole.motors
+        assert motors is not None
+        values = motors.values(self._whole.model, params)
+
+        def substep(before: PhysicsState, _: None) -> tuple[PhysicsState, Readings]:
+            remembered, ctrl = motors.step(values, before.motors, before.qpos, before.qvel, controls.ctrl)
+            step = super(WarpBetweenSteps, self).step
+            after, readings = step(params, before._replace(motors=()), controls._replace(ctrl=ctrl))
+            return after._replace(motors=remembered), readings
+
+        state, every = jax.lax.scan(substep, state, length=self._whole.substeps)
+        last = {name: values[-1] for name, values in every.items()}
+        return state, {**last, OVERFLOW: jnp.max(every[OVERFLOW])}
+
+
 class _World:
     """A number of robots on the current device, and what is done to them."""
 
@@ -126,7 +172,10 @@ class _World:
         contacts, rows = contacts_and_rows
         self._model = _put_model(model, physics.fields, size)
         candidates = min(PAIRS, len(self._model.nxn_geom_pair_filtered))
-        self._data = mjw.make_data(model, nworld=size, naconmax=size * max(1, contacts, candidates), njmax=rows)
+        contacts = size * max(1, contacts, candidates)
+        self._data = mjw.make_data(
+            model, nworld=size, naconmax=contacts, njmax=max(1, rows)
+        )  # with none, nothing moves
         data = self._data
         state = [data.qpos, data.qvel, data.act, data.qacc_warmstart]
         self._state = [self._floats(array) for array in state]
@@ -256,11 +305,12 @@ class _Curves:
 
     def __init__(self, motors: Motors) -> None:
         index, number = {"dtype": wp.int32}, {"dtype": wp.float32}
+        curves = motors.parameters
         self.arrays = [
             wp.array(np.asarray(motors.qpos, np.int32), **index),
             wp.array(np.asarray(motors.qvel, np.int32), **index),
-            wp.array(motors.slope, **number),
-            wp.array(motors.velocity_limit, **number),
+            wp.array(curves["curve_slope"], **number),
+            wp.array(curves["curve_velocity_limit"], **number),
         ]
 
 
@@ -290,7 +340,7 @@ def _limit_inputs(
     velocity_limit: wp.array[float],
     ctrl: wp.array2d[float],
 ) -> None:
-    """`jaxloco.physics.motors.limit_inputs`."""
+    """`jaxloco.physics.actuators.curve`, and `servo_target` of its torque."""
     robot, motor = wp.tid()
     row = robot % gain.shape[0]
     place = motor * (gain.shape[1] // ctrl.shape[1])

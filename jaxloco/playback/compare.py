@@ -21,6 +21,7 @@ from jaxloco.envs.randomization import InitialState
 from jaxloco.onboard.policy import Policy
 from jaxloco.onboard.spec import expand
 from jaxloco.physics.contract import model_field
+from jaxloco.physics.motors import motors_of
 from jaxloco.playback.scenario import Scenario, with_command
 from jaxloco.playback.simulator import Record
 from jaxloco.robot import Robot, load_robot
@@ -90,8 +91,10 @@ def beginning(scenario: Scenario, seconds: float, control_dt: float) -> Scenario
 
 def fields_fit(spec: EnvSpec, scenario: Scenario) -> bool:
     """Return whether a scenario's own model is one of the task's training model, and not of a variant."""
-    model = load_robot(spec.robot, spec.variant).model
-    return all(np.shape(value) == model_field(model, name).shape for name, value in scenario.fields.items())
+    robot = load_robot(spec.robot, spec.variant)
+    motors = motors_of(robot, spec.motor_curves)
+    shapes = {name: np.shape(value) for name, value in scenario.fields.items()}
+    return all(shape == model_field(robot.model, name, motors).shape for name, shape in shapes.items())
 
 
 def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, actions: np.ndarray) -> dict[str, np.ndarray]:

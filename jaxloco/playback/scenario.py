@@ -20,6 +20,7 @@ from jaxloco.envs.perturbations import Pushes
 from jaxloco.envs.randomization import RandomizedModel
 from jaxloco.errors import ConfigError
 from jaxloco.physics.contract import model_field
+from jaxloco.physics.motors import motors_of
 from jaxloco.playback.conditions import Conditions
 from jaxloco.robot import Robot
 
@@ -72,8 +73,9 @@ def draw_scenarios(
     pushes = _scaled(spec.pushes, conditions.push_scale)
     seconds = spec.episode_seconds if conditions.seconds is None else conditions.seconds
     steps = max(1, round(seconds / robot.control_dt))
-    randomized = RandomizedModel(robot, spec.randomization if conditions.randomize else ())
-    nominal = {name: jnp.asarray(model_field(robot.model, name), jnp.float32) for name in randomized.fields}
+    motors = motors_of(robot, spec.motor_curves)
+    randomized = RandomizedModel(robot, spec.randomization if conditions.randomize else (), motors)
+    nominal = {name: jnp.asarray(model_field(robot.model, name, motors), jnp.float32) for name in randomized.fields}
     draw = partial(_draw, spec, pushes, robot, ground, randomized, nominal, steps)
     key = jax.random.PRNGKey(seed)
     keys = jax.random.split(key, count)

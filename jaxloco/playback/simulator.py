@@ -14,7 +14,7 @@ from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.terms import bind
 from jaxloco.onboard.loop import Reading
 from jaxloco.onboard.spec import PolicySpec
-from jaxloco.physics.motors import limit_inputs, motors_of
+from jaxloco.physics.motors import Motors, State, motors_of
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.scenario import Scenario
@@ -80,7 +80,9 @@ class Simulator:
     ) -> None:
         self.record = Record()
         self._robot, self._scenario, self._on_step, self._ground = robot, scenario, on_step, ground
-        self._model = _model_of(robot, scenario.fields)
+        self._motors = motors_of(robot, spec.motor_curves)
+        self._model = _model_of(robot, self._motors, scenario.fields)
+        self._values = self._motors.values(self._model, scenario.fields) if self._motors else {}
         self._data = mujoco.MjData(self._model)
         self._instruments = Instruments(robot, spec.quantities, spec.scan, trained_pose(policy))
         self._sensors = [item.name for item in policy.inputs if item.source == "sensor"]
@@ -93,7 +95,6 @@ class Simulator:
         ]
         self._drive = spec.action.drive(robot)
         self._outputs = [output.name for output in policy.outputs]
-        self._motors = motors_of(robot) if spec.motor_curves else None
         self._push_body = self._model.body(robot.base_body).id if robot.base_body is not None else 1
         self._delay = round(1e-3 * conditions.delay / self._model.opt.timestep)
         self._latency = round(1e-3 * conditions.latency / self._model.opt.timestep)
@@ -106,6 +107,7 @@ class Simulator:
         mujoco.mj_forward(self._model, self._data)
         self.record, self._steps = Record(), 0
         self._noise.reset()
+        self._remembered: State = self._motors.init(np.float64) if self._motors else ()
         still = np.asarray(self._robot.default_ctrl)  # until the first target arrives
         self._sent: deque[np.ndarray] = deque([still] * (self._delay + 1), maxlen=self._delay + 1)
         self._past = deque([self._state()] * (self._latency + 1), maxlen=self._latency + 1)
@@ -140,17 +142,16 @@ class Simulator:
 
     def _substep(self, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Step once; return which motors are at their torque limit, and which are held back by their curve, (nu,)."""
-        model, data = self._model, self._data
-        gain, bias = model.actuator_gainprm, model.actuator_biasprm
-        allowed = held
+        model, data, cut = self._model, self._data, np.zeros(len(held))
+        data.ctrl[:] = held
         if self._motors is not None:
-            allowed = limit_inputs(self._motors, gain, bias, data.qpos, data.qvel, held)
-        data.ctrl[:] = allowed
+            self._remembered, data.ctrl[:], cut = self._motors.run(
+                self._values, self._remembered, data.qpos, data.qvel, held
+            )
         mujoco.mj_step(model, data)
         limit = model.actuator_forcerange[:, 1]
         at_torque = np.abs(data.actuator_force) >= SATURATED * limit
-        cut = np.abs(gain[:, 0] * (held - allowed)) > (1.0 - SATURATED) * limit
-        return at_torque, cut & ~at_torque
+        return at_torque, (np.abs(cut) > (1.0 - SATURATED) * limit) & ~at_torque
 
     def _round_state(self) -> None:
         """Keep the state in float32 between control steps, as training does: on an edge the last digit decides."""
@@ -197,8 +198,9 @@ class _Noise:
         return value + self._factor * (self._biases[name] + noise)
 
 
-def _model_of(robot: Robot, fields: Mapping[str, np.ndarray]) -> mujoco.MjModel:
+def _model_of(robot: Robot, motors: Motors | None, fields: Mapping[str, np.ndarray]) -> mujoco.MjModel:
     """Return the model of an episode: the robot's own, or a copy with some fields changed."""
+    fields = {name: value for name, value in fields.items() if motors is None or name not in motors.parameters}
     if not fields:
         return robot.model
     model = copy.deepcopy(robot.model)
