@@ -31,8 +31,8 @@ from jaxloco.interop.foreign import BraxTask, ForeignEnv, ForeignSpec, Playgroun
 from jaxloco.onboard import Policy
 from jaxloco.robot import robots_dir
 from jaxloco.tasks import TASKS, recipe
-from jaxloco.training import loop, trainer
-from jaxloco.training.config import TrainConfig
+from jaxloco.training import loop
+from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder
 
@@ -310,7 +310,7 @@ def test_the_configuration_of_a_foreign_run_is_read_back(tmp_path):
     folder = RunFolder.at(tmp_path / "run")
     from jaxloco.training.run_folder import write_json
 
-    write_json(folder.config, trainer.plain_config(config))
+    write_json(folder.config, plain_config(config))
     assert runs.load_config(folder) == config
 
 

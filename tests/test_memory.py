@@ -12,7 +12,8 @@ import pytest
 from training_helpers import tiny
 
 from jaxloco.errors import ConfigError
-from jaxloco.training import loop, memory, sharding, trainer
+from jaxloco.training import loop, memory, sharding
+from jaxloco.training.program import compile_program
 from jaxloco.training.sharding import SHARED, SPLIT
 
 
@@ -46,7 +47,7 @@ def test_a_training_that_does_not_fit_is_refused_before_it_is_compiled(monkeypat
     needed = memory.estimate(shapes, env, config)
     monkeypatch.setattr(memory, "available", lambda _: needed // 3)  # times 0.9: a quarter fits
     with compilations() as compiled, pytest.raises(ConfigError, match=r"n_envs 64: .* the host has .* --n-envs 16,"):
-        trainer.compile_program(env, agent, config)
+        compile_program(env, agent, config)
     assert not {"init_train_state", "iterate"} & set(compiled)
 
 

@@ -17,8 +17,8 @@ from jaxloco.onboard.network import Mlp, Recurrent
 from jaxloco.onboard.spec import CellSpec
 from jaxloco.reflections import Reflection, Symmetry
 from jaxloco.training import loop
+from jaxloco.training.program import compile_program
 from jaxloco.training.rollout import collect
-from jaxloco.training.trainer import compile_program
 
 KINDS = tuple(GATES)
 INPUTS, SIZE = 3, 5
@@ -162,6 +162,6 @@ def test_several_seeds_train_as_each_alone():
         single = replace(config, seeds=1, seed=config.seed + index)
         program = compile_program(env, loop.make_agent(env, single), single)
         state = jax.device_get(program.iterate(program.initial_state, 4, 4)[0])
-        one = loop.state_of_seed(joint, index)
+        one = loop.of_seed(joint, index)
         for a, b in zip(jax.tree.leaves(one.learner.params), jax.tree.leaves(state.learner.params), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

@@ -22,9 +22,10 @@ from jaxloco.runs import completed
 from jaxloco.tasks import recipe
 from jaxloco.training import trainer
 from jaxloco.training.config import TrainConfig
+from jaxloco.training.program import Program, compile_program
 from jaxloco.training.progress import Progress
 from jaxloco.training.run_folder import RunFolder
-from jaxloco.training.trainer import Program, Trainer, compile_program
+from jaxloco.training.trainer import Trainer
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -118,6 +118,19 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
     )
 
 
+def check_all(shapes: TrainState | None, env: Environment, config: TrainConfig, n_devices: int) -> None:
+    """Refuse a training that does not fit; without the shapes of its state, only one that cannot by far.
+
+    Raises:
+        ConfigError: Training, evaluation or the physics engine's robots do not fit; says what would.
+    """
+    processes = jax.process_count()
+    check(estimate(shapes, env, config) // processes, n_devices // processes, config)
+    if shapes is not None:
+        check_episodes(config.eval_episodes, size_of(shapes.robots) // config.n_envs // config.seeds)
+    check_engine(env, n_devices, config)
+
+
 def check_episodes(episodes: int, state: int) -> None:
     """Refuse an evaluation that does not fit.
 

@@ -141,3 +141,11 @@ def placed(mesh: Mesh, specs: Any) -> Any:
 def robot_numbers(count: int) -> jax.Array:
     """Return the numbers, among all robots, of the `count` ones on this device, (count,)."""
     return jax.lax.axis_index(ROBOTS) * count + jnp.arange(count)
+
+
+def may_share(engine: str) -> bool:
+    """Whether several devices may run physics by themselves: not the cores of a CPU if it is XLA's.
+
+    With MJX and 128 Go1s on two of them, XLA of JAX 0.10.2 waits forever; one device has threads on all cores anyway.
+    """
+    return engine == "native" or jax.default_backend() != "cpu"
