@@ -152,9 +152,11 @@ def test_an_error_in_the_environment_s_own_code_is_one_line_with_its_place():
 
 
 @pytest.mark.slow
-def test_a_foreign_environment_with_a_privileged_critic_is_learned_and_exported(tmp_path):
+@pytest.mark.parametrize("kind", ["mlp", "gru"])
+def test_a_foreign_environment_with_a_privileged_critic_is_learned_and_exported(tmp_path, kind):
     """The best policy walks to zero, so the return per step must come near it, and the bundle must be that policy."""
     config = foreign_config(WalkTask("Walk"), iterations=40)
+    config = replace(config, network=replace(config.network, kind=kind, rnn_hidden_size=8))
     train(config, tmp_path / "run")
     metrics = read_metrics(RunFolder(tmp_path / "run"))
     assert metrics["reward/total"][0] < -0.2 and metrics["reward/total"][-1] > -0.1

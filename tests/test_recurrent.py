@@ -1,6 +1,7 @@
 """Policies with a memory: cells, sequences with resets, learning from them, and the same on the robot."""
 
 from dataclasses import replace
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -16,7 +17,7 @@ from jaxloco.learning.recurrent import GATES, Memory, cell_sequence, cell_step, 
 from jaxloco.onboard.network import Mlp, Recurrent
 from jaxloco.onboard.spec import CellSpec
 from jaxloco.reflections import Reflection, Symmetry
-from jaxloco.training import loop
+from jaxloco.training import evaluation, loop
 from jaxloco.training.program import compile_program
 from jaxloco.training.rollout import collect
 
@@ -150,6 +151,27 @@ def test_kinds_mini_batches_and_mirrors_that_do_not_fit_are_refused():
     mirror = Reflection((0,), (1.0,))
     with pytest.raises(ConfigError, match=r"a memory has no mirror image; write --ppo\.symmetry none"):
         make_actor_critic(1, 1, 1, NetworkConfig(kind="lstm"), Symmetry(mirror, mirror, mirror))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_evaluation_hands_the_memory_on_from_step_to_step(kind):
+    config = recurrent(kind)
+    env = config.task.spec().build("native")
+    agent = loop.make_agent(env, config)
+    learner = agent.algorithm.init(jax.random.PRNGKey(1), env.observation_sizes)
+    played = evaluation.evaluate(env, agent, loop.Trained(learner, jnp.int32(0)), 2, seed=3)
+    robots, carry = jax.jit(lambda: evaluation._begin_evaluation(env, 2, 3))(), agent.initial_carry(2)
+    act, step = jax.jit(partial(agent.act_deterministic, learner)), jax.jit(jax.vmap(env.step))
+    poses, actions, forgetful = [], [], []
+    for _ in range(int(played.lengths.min())):
+        forgetful.append(act(agent.initial_carry(2), robots.observation)[1])
+        carry, action = act(carry, robots.observation)
+        before, robots = robots, step(robots, action)
+        poses.append(jax.vmap(env.pose)(before, robots).qpos)
+        actions.append(action)
+    np.testing.assert_allclose(played.qpos[:, : len(poses)], np.stack(poses, axis=1), atol=1e-5)
+    assert np.abs(np.array(actions) - np.array(forgetful)).max() > 1e-4
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from training_helpers import Recorder, assert_equal_trees, tiny
 
 from jaxloco import cli, runs
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
+from jaxloco.learning.networks import NetworkConfig
 from jaxloco.onboard import Policy
 from jaxloco.statistics import bootstrap, interquartile_mean
 from jaxloco.training import loop, trainer
@@ -105,11 +106,13 @@ def finished(tmp_path_factory) -> tuple[RunFolder, dict, Recorder]:
 
 
 @pytest.mark.slow
-def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tmp_path):
+@pytest.mark.parametrize("kind", ["mlp", "gru"])
+def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tmp_path, kind):
     """Bit for bit as if nothing had happened, though a kill left one seed without its last checkpoint."""
+    network = NetworkConfig(net_arch_pi=(8,), net_arch_vf=(8,), kind=kind, rnn_hidden_size=6)
 
     def run(name: str, iterations: int, resume: bool = False) -> tuple[RunFolder, Recorder]:
-        config = tiny(n_envs=8, seed=4, seeds=2)
+        config = tiny(n_envs=8, seed=4, seeds=2, network=network)
         steps = config.steps_per_iteration
         config = replace(config, total_timesteps=iterations * steps, checkpoint_every=2 * steps)
         folder, recorder = RunFolder(tmp_path / name), Recorder()
@@ -125,6 +128,7 @@ def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tm
     for seed in (4, 5):
         a, b = (runs.load_run(folder.seed(seed))[3] for folder in (straight, broken))
         assert_equal_trees(a, b)
+        assert Policy.load(broken.seed(seed).policy).verify() < 1e-5
         found, wanted = (read_metrics(folder.seed(seed)) for folder in (broken, straight))
         np.testing.assert_array_equal(found["time/iterations"], np.arange(1, 7))
         np.testing.assert_array_equal(found["train/loss"], wanted["train/loss"])

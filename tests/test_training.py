@@ -286,6 +286,73 @@ def test_a_folder_has_one_run_and_who_is_refused_takes_nothing_away(tmp_path, sh
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
 
 
+# Callbacks of one's own
+
+
+class Diary(callbacks.Callback):
+    """Writes down what it is told, and stops the training after some chunks."""
+
+    def __init__(self, chunks: int) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.rows: list[list[dict[str, float]]] = []
+        self._chunks = chunks
+
+    def on_begin(self, run, state) -> None:
+        self.told.append(("begin", int(state.iteration)))
+
+    def on_chunk(self, run, chunk) -> None:
+        self.told.append(("chunk", chunk.done))
+        self.rows.append(chunk.rows)
+        if len(self.rows) == self._chunks:
+            run.stop()
+
+    def on_checkpoint(self, run, chunk) -> None:
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(chunk.state))
+        self.told.append(("checkpoint", int(chunk.state.iteration)))
+
+    def on_end(self, run, state) -> None:
+        self.told.append(("end", int(state.iteration)))
+
+
+def test_callbacks_of_one_s_own_see_each_chunk_and_checkpoint_and_may_stop_the_training(tmp_path, shared):
+    path, diary, later = tmp_path / "run", Diary(chunks=3), Diary(chunks=100)
+    summary = Trainer(tiny(), RunFolder.at(path), Recorder(), callbacks=[diary]).run()
+    assert summary["interrupted"] is True and summary["env_steps"] == 3 * 32
+    chunks = [("chunk", 1), ("chunk", 2), ("checkpoint", 2), ("chunk", 3), ("checkpoint", 3)]
+    assert diary.told == [("begin", 0), *chunks, ("end", 3)]
+    assert [rows[0]["train/loss"] for rows in diary.rows] == read_metrics(path)["train/loss"].tolist()
+    Trainer(tiny(iterations=4), RunFolder(path), Recorder(), resume=True, callbacks=[later]).run()
+    assert later.told == [("begin", 3), ("chunk", 4), ("checkpoint", 4), ("end", 4)]
+
+
+def test_callbacks_of_one_s_own_see_every_seed_and_the_mean_over_them(tmp_path):
+    class Means(callbacks.Callback):
+        def on_chunk(self, run, chunk) -> None:
+            assert [seed.config.seed for seed in run.seeds] == [0, 1] and run.config.seeds == 2
+            told.append((chunk.metrics["train/loss"], [row["train/loss"] for row in chunk.rows]))
+
+    told: list[tuple[float, list[float]]] = []
+    Trainer(tiny(iterations=2, seeds=2), RunFolder.at(tmp_path / "run"), Recorder(), callbacks=[Means()]).run()
+    assert [mean for mean, _ in told] == [pytest.approx(np.mean(each)) for _, each in told]
+    for seed in (0, 1):
+        losses = read_metrics(RunFolder(tmp_path / "run").seed(seed))["train/loss"]
+        assert [each[seed] for _, each in told] == losses.tolist()
+
+
+def test_an_error_in_a_callback_ends_the_training_and_the_run_can_be_resumed(tmp_path, shared):
+    class Faulty(callbacks.Callback):
+        def on_chunk(self, run, chunk) -> None:
+            if chunk.done == 3:
+                raise ZeroDivisionError("a fault of its own")
+
+    path = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError, match="a fault of its own"):
+        Trainer(tiny(), RunFolder.at(path), Recorder(), callbacks=[Faulty()]).run()
+    summary, recorder = train(tiny(), path, resume=True)
+    assert recorder.messages == ["resuming after iteration 2 of 12"] and summary["env_steps"] == 384
+    assert read_metrics(path)["time/iterations"].tolist() == list(range(1, 13))
+
+
 # What goes wrong
 
 

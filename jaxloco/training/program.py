@@ -1,4 +1,4 @@
-"""The compiled pieces of a training, and the devices that run them."""
+"""The compiled pieces of a training."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs.interface import Environment
-from jaxloco.errors import ConfigError
 from jaxloco.learning.agent import Agent
 from jaxloco.training import hosts, loop, memory, sharding
 from jaxloco.training.config import TrainConfig
@@ -56,7 +55,7 @@ def compile_program(
     Raises:
         ConfigError: The training would not fit into the memory.
     """
-    n_devices, processes = count_devices(config, env.engine), jax.process_count()
+    n_devices, processes = sharding.count_devices(config, env.engine), jax.process_count()
     mesh = sharding.make_mesh(n_devices, hosts.share_of_devices(n_devices))
     start = sharding.compiled(partial(loop.init_train_state, env, agent, config), "once")
     shapes = jax.eval_shape(start)
@@ -95,40 +94,3 @@ def compile_program(
         return jax.block_until_ready(compiled(*hosts.place(given, sharding.placed(mesh, places))))
 
     return Program(state, go_on)
-
-
-def count_devices(config: TrainConfig, engine: str) -> int:
-    """Return how many devices of all hosts a run uses: those asked for, or as many as can share its robots evenly.
-
-    Raises:
-        ConfigError: There are not so many, or they cannot share the robots evenly, or the hosts cannot.
-    """
-    available, processes = jax.device_count(), jax.process_count()
-    if config.n_devices > available:
-        cores = (
-            f"; JAX_NUM_CPU_DEVICES={config.n_devices} makes so many of a CPU" if jax.default_backend() == "cpu" else ""
-        )
-        raise ConfigError(f"n_devices {config.n_devices}: there are {available} here; 0 takes what fits{cores}")
-    if config.n_devices % processes:
-        raise ConfigError(f"n_devices {config.n_devices}: must be a multiple of the {processes} hosts, or 0")
-    if config.n_devices:
-        config.check_robots(config.n_devices)
-        return config.n_devices
-    numbers = range(processes, available + 1, processes)
-    fitting = [n for n in numbers if config.can_share(n)]
-    if not fitting:
-        config.check_robots(processes)  # says why
-    return max(fitting) if sharding.may_share(engine) else min(fitting)
-
-
-def warning_of_devices(config: TrainConfig, engine: str, n_devices: int) -> str | None:
-    """Return what the user should know of the devices: that some stay idle unasked, or may wait forever; or None."""
-    available = jax.device_count()
-    if not sharding.may_share(engine):
-        return f"warning: with {engine} on a CPU, several devices can wait forever" if n_devices > 1 else None
-    if config.n_devices or n_devices == available:
-        return None
-    return (
-        f"warning: {available - n_devices} of {available} devices stay idle: they cannot share {config.n_envs} robots "
-        f"evenly; a multiple of {available} robots would use them all"
-    )

@@ -2,21 +2,19 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import JaxlocoError
 from jaxloco.learning.agent import Agent
-from jaxloco.training import hosts
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.metrics import MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
 from jaxloco.training.run_folder import RunFolder, write_json
-from jaxloco.training.run_lock import RunLock
 
 
 @dataclass
@@ -87,16 +85,6 @@ class Run:
         self.course.signals.requested = True
 
     @contextmanager
-    def open_checkpoints(self, keep: int) -> Iterator[None]:
-        """Open the checkpoints, of which the last `keep` stay, within a block; of several hosts on the first one."""
-        self.checkpoints = hosts.on_first("checkpoints opened", lambda: Checkpoints(self.folder.checkpoints, keep=keep))
-        if self.checkpoints is None:
-            yield
-            return
-        with self.checkpoints:
-            yield
-
-    @contextmanager
     def open_metrics(self, resume_step: int | None) -> Iterator[None]:
         """Write metrics within a block; rows that are not written by its end are lost."""
         with MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as self.writer:
@@ -114,7 +102,7 @@ class Run:
             self.lost[what] = error.strerror or str(error)
             self.warn(f"{what} cannot be written: {self.lost[what]}; the run goes on")
 
-    def stage(self, text: str, name: str) -> Any:
+    def stage(self, text: str, name: str) -> AbstractContextManager[None]:
         """Show what is done within a block, and measure it under a name."""
         return self.course.stage(self.progress, text, name)
 
@@ -144,23 +132,3 @@ class Run:
         known = [*(read_metrics(metrics)["time/iterations"] if metrics.exists() else ())]
         known += checkpoints.iterations() if checkpoints else ()
         return self.folder.has_results() or any(number > iteration for number in known)
-
-
-@contextmanager
-def holding(folder: RunFolder, stop: Interrupt, *, resume: bool) -> Iterator[None]:
-    """Let nobody else write into a run's folder; of a new run that is refused, nothing is left."""
-    lock = RunLock(folder)
-    hosts.on_first("run folder locked", lock.acquire)
-    discard = folder.discard_if_unused if hosts.is_first() and not resume else lambda: None
-    try:
-        if not resume:
-            hosts.on_first("run folder free", folder.check_free)
-            stop.at_end.append(discard)
-        stop.at_end.append(lock.release)
-        try:
-            yield
-        except JaxlocoError:
-            discard()
-            raise
-    finally:
-        lock.release()

@@ -20,10 +20,11 @@ from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.loop import TrainState
-from jaxloco.training.program import Program, compile_program, count_devices, warning_of_devices
+from jaxloco.training.program import Program, compile_program
 from jaxloco.training.progress import Progress
-from jaxloco.training.run import Course, Run, holding
+from jaxloco.training.run import Course, Run
 from jaxloco.training.run_folder import RunFolder
+from jaxloco.training.run_lock import holding
 
 CALL_SECONDS = 1.0
 """How long a call of the compiled program takes at most, about; one iteration may take longer."""
@@ -113,7 +114,7 @@ class Trainer:
             env = config.task.spec().build(config.physics)
             agent = loop.make_agent(env, config)
             policy_spec(env, agent, config.task.name, {})  # what cannot be exported is not trained
-            memory.check_all(None, env, config, count_devices(config, env.engine))
+            memory.check_all(None, env, config, sharding.count_devices(config, env.engine))
         run = Run(config, self._folder, self._progress, env, agent, self._course)
         run.seeds = seeds.split(run, resume=self._resume)
         return run
@@ -127,8 +128,10 @@ class Trainer:
             if not self._resume or not each.folder.config.exists():
                 each.write_config()
         _show_header(run)
-        for seed in run.seeds:  # two of each of several seeds: where a kill leaves one without its last, all have that
-            held.enter_context(seed.open_checkpoints(keep=2 if below else 1))
+        keep = 2 if below else 1  # where a kill leaves one of several seeds without its last one, all have that before
+        for seed in run.seeds:
+            opened = hosts.on_first("checkpoints opened", partial(Checkpoints, seed.folder.checkpoints, keep=keep))
+            seed.checkpoints = None if opened is None else held.enter_context(opened)
 
     def _train(self, run: Run) -> TrainState:
         restored = self._restore(run) if self._resume else None
@@ -223,12 +226,15 @@ class Trainer:
                     callback.on_chunk(run, chunk)
                 self._course.interrupted = self._must_stop()
                 if chunk.due or self._course.interrupted:
-                    on_host = replace(chunk, state=jax.device_get(hosts.whole(state)))
-                    for callback in self._callbacks:
-                        callback.on_checkpoint(run, on_host)
+                    self._checkpoint(run, chunk)
         for callback in self._callbacks:
             callback.on_end(run, state)
         return state
+
+    def _checkpoint(self, run: Run, chunk: Chunk) -> None:
+        chunk = replace(chunk, state=jax.device_get(hosts.whole(chunk.state)))
+        for callback in self._callbacks:
+            callback.on_checkpoint(run, chunk)
 
     def _chunks(self, run: Run, program: Program, state: TrainState) -> Iterator[Chunk]:
         """Do some iterations at a time, up to the next row of metrics or checkpoint."""
@@ -286,7 +292,8 @@ def _rows(run: Run, totals: loop.Totals, count: int, done: int, fps: float) -> l
 
 def _show_header(run: Run) -> None:
     config, device, processes = run.config, jax.devices()[0], jax.process_count()
-    n_devices, on_hosts = count_devices(config, run.env.engine), f" on {processes} hosts" if processes > 1 else ""
+    n_devices = sharding.count_devices(config, run.env.engine)
+    on_hosts = f" on {processes} hosts" if processes > 1 else ""
     run.progress.header(
         {
             "task": config.task.name,
@@ -300,7 +307,7 @@ def _show_header(run: Run) -> None:
             "run folder": str(run.folder),
         }
     )
-    if warning := warning_of_devices(config, run.env.engine, n_devices):
+    if warning := sharding.warning_of_devices(config, run.env.engine, n_devices):
         run.progress.message(warning)
 
 
