@@ -90,12 +90,12 @@ def run(own: Sb3Options) -> dict[str, Any]:
 
 def train_here(config: Any, episodes: int) -> dict[str, float]:
     """Train with our loop, compilation not counted, in episodes like those of Gymnasium, and evaluate."""
-    from jaxloco.training import evaluation, trainer
+    from jaxloco.training import evaluation
 
     training = common.Training(replace(config, physics="auto"), as_evaluated(config.task.spec()))
     training.state = training.state._replace(robots=begun_as_evaluated(training))
     wall = common.seconds(lambda: training(config.iterations))
-    played = trainer.evaluate(training.env, training.agent, training.state, episodes, seed=1)
+    played = evaluation.evaluate(training.env, training.agent, training.state, episodes, seed=1)
     assert played is not None
     figures = evaluation.summarize(training.env, played)
     return _figures(config.iterations * config.steps_per_iteration / wall, figures["return_mean"])

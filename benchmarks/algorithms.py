@@ -47,7 +47,7 @@ def _train(own: common.SeedOptions, algorithm: str, robots: int, options: Mappin
     from jaxloco.tasks import recipe
     from jaxloco.training import loop
     from jaxloco.training.config import with_algorithm
-    from jaxloco.training.trainer import compile_program
+    from jaxloco.training.program import compile_program
 
     config = replace(with_algorithm(recipe("cartpole"), algorithm), n_envs=robots, seeds=own.seeds)
     config = replace(config, algorithm=replace(config.algorithm, **options), seed=own.first_seed)

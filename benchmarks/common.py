@@ -316,10 +316,10 @@ def mean_returns(env: Any, agent: Any, state: Any, episodes: int = 100) -> list[
     import numpy as np
 
     from jaxloco.training import loop
-    from jaxloco.training.trainer import evaluate
+    from jaxloco.training.evaluation import evaluate
 
     state, single = jax.device_get(state), replace(agent, seeds=None)
-    played = [evaluate(env, single, loop.state_of_seed(state, seed), episodes, 0) for seed in range(agent.seeds)]
+    played = [evaluate(env, single, loop.of_seed(state, seed), episodes, 0) for seed in range(agent.seeds)]
     return [float(np.mean(each.returns)) for each in played if each is not None]
 
 
@@ -348,7 +348,8 @@ class Training:
     def __init__(self, config: Any, spec: Any = None, total: int = 0) -> None:
         import jax
 
-        from jaxloco.training import loop, sharding, trainer
+        from jaxloco.training import loop, sharding
+        from jaxloco.training.program import compile_program
 
         sharding.use_all_cores()
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
@@ -356,7 +357,7 @@ class Training:
         self.env = (config.task.spec() if spec is None else spec).build(config.physics)
         self.agent = loop.make_agent(self.env, config)
         began = time.perf_counter()
-        self._program = trainer.compile_program(self.env, self.agent, config)
+        self._program = compile_program(self.env, self.agent, config)
         self.compile_seconds = time.perf_counter() - began
         self.state = self._program.initial_state
 

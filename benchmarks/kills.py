@@ -170,7 +170,7 @@ def import_everything() -> None:
 
     import jaxloco.cli
     import jaxloco.tasks.cartpole
-    import jaxloco.training.seeds  # noqa: F401
+    import jaxloco.training.trainer  # noqa: F401
 
 
 def problems(folder: Path) -> list[str]:

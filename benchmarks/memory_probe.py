@@ -67,7 +67,7 @@ def _train(own: common.SeedOptions, kind: str, told: bool) -> list[float]:
     """Train all seeds of one kind in one program; the mean return of each without noise, of 500."""
     from jaxloco.tasks import recipe
     from jaxloco.training import loop
-    from jaxloco.training.trainer import compile_program
+    from jaxloco.training.program import compile_program
 
     config = recipe("cartpole")
     network = replace(config.network, kind=kind, rnn_hidden_size=32)

@@ -127,14 +127,15 @@ def _compiled(training: common.Training, function: Callable[..., Any], *, with_t
     """Compile a function of a device's share of the state, and of the tape, for the devices of the training."""
     import jax
 
-    from jaxloco.training import loop, sharding, trainer
+    from jaxloco.training import loop, sharding
+    from jaxloco.training.program import effort_of
     from jaxloco.training.sharding import SPLIT, SPLIT_SECOND
 
-    mesh = sharding.make_mesh(trainer.count_devices(training.config, training.env.engine))
+    mesh = sharding.make_mesh(sharding.count_devices(training.config, training.env.engine))
     places = (loop.PLACES, SPLIT_SECOND) if with_tape else (loop.PLACES,)
-    effort = trainer.effort_of(training.config)
-    program = sharding.over_robots(function, mesh, places, (SPLIT, SPLIT_SECOND), effort=effort)
-    return lambda *arguments: jax.block_until_ready(program(*arguments))
+    effort = effort_of(training.config)
+    compiled = sharding.over_robots(function, mesh, places, (SPLIT, SPLIT_SECOND), effort=effort)
+    return lambda *arguments: jax.block_until_ready(compiled(*arguments))
 
 
 def _begin(agent: Any, total: int, state: Any) -> tuple[Any, Any]:

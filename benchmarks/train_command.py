@@ -129,7 +129,7 @@ def _check_same(run: Path, words: Sequence[str]) -> None:
     """Refuse a run that did not finish, or that these words of `train.py` would not give."""
     from jaxloco import options
     from jaxloco.tasks import DEFAULT_TASK, recipe
-    from jaxloco.training.trainer import plain_config
+    from jaxloco.training.config import plain_config
 
     task, own = (DEFAULT_TASK, words) if words[0].startswith("-") else (words[0], words[1:])
     asked = options.parse(recipe(task), own, prog="train.py", description="")

@@ -228,8 +228,8 @@ def _train(
     from jaxloco import runs
     from jaxloco.export import versions
     from jaxloco.training import hosts
-    from jaxloco.training.seeds import SeedsTrainer
-    from jaxloco.training.trainer import Trainer, plain_config
+    from jaxloco.training.config import plain_config
+    from jaxloco.training.trainer import Trainer
 
     def read() -> "tuple[TrainConfig, RunFolder | None]":
         return _resumed(own, arguments) if own.resume is not None else (_located(_new(own, arguments)), None)
@@ -248,8 +248,7 @@ def _train(
     if nowhere is not None and not hosts.is_first():
         folder = RunFolder(nowhere)
     assert folder is not None
-    trainer = SeedsTrainer if config.seeds > 1 else Trainer
-    trainer(config, folder, progress, resume=own.resume is not None, complete=runs.completed, stop=stop).run()
+    Trainer(config, folder, progress, resume=own.resume is not None, complete=runs.completed, stop=stop).run()
     _flush()  # what a terminal or a log file does not take any more is not a result that is lost
     return 0
 
@@ -436,11 +435,11 @@ def _bundle_of(path: str) -> Path:
 
 def _evaluate_run(path: str, own: EvaluateOptions) -> dict[str, Any]:
     from jaxloco import runs
-    from jaxloco.training import evaluation, trainer
+    from jaxloco.training import evaluation
 
     prepare_jax()
     _, env, agent, state = runs.load_run(RunFolder.open(path), own.physics, own.checkpoint, own.level)
-    episodes = trainer.evaluate(env, agent, state, own.episodes or 200, own.seed)
+    episodes = evaluation.evaluate(env, agent, state, own.episodes or 200, own.seed)
     assert episodes is not None
     figures = evaluation.summarize(env, episodes)
     print(json.dumps(figures, indent=2))
@@ -483,7 +482,7 @@ def export(arguments: list[str]) -> int:
     from jaxloco import runs
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.onboard import Policy
-    from jaxloco.training import trainer
+    from jaxloco.training.results import export_state
     from jaxloco.training.run_folder import read_json
 
     folder = RunFolder.open(run)
@@ -491,7 +490,7 @@ def export(arguments: list[str]) -> int:
     figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
     figures = figures if isinstance(figures, dict) else None
     with _writing_into(folder, own.out):
-        path = trainer.export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
+        path = export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
     error = Policy.load(path).verify()
     print(f"{path}: verified against the trained policy, largest relative error {error:.1e}")
     return 0
@@ -537,15 +536,16 @@ def render(arguments: list[str]) -> int:
     )
     from jaxloco import runs
     from jaxloco.envs.interface import ANY_ENGINE
-    from jaxloco.training import trainer
+    from jaxloco.training.evaluation import evaluate as play
+    from jaxloco.training.results import make_video
 
     folder = RunFolder.open(run)
     _, env, agent, state = runs.load_run(folder, ANY_ENGINE, own.checkpoint, own.level)
-    episodes = trainer.evaluate(env, agent, state, 1, own.seed)
+    episodes = play(env, agent, state, 1, own.seed)
     if episodes is None:
         return 2
     with _writing_into(folder, own.out):
-        path = trainer.make_video(env, episodes, Path(own.out or folder.video), own.seconds, print)
+        path = make_video(env, episodes, Path(own.out or folder.video), own.seconds, print)
     print(path if path is not None else "no video was made")
     return 0 if path is not None else 1
 

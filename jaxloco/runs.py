@@ -14,9 +14,9 @@ from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
 from jaxloco.tasks import recipe
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
-from jaxloco.training.config import TrainConfig, at_level, with_algorithm
+from jaxloco.training.config import TrainConfig, at_level, plain_config, with_algorithm
+from jaxloco.training.loop import Trained
 from jaxloco.training.run_folder import RunFolder, read_json
-from jaxloco.training.trainer import Trained, plain_config
 
 
 def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:

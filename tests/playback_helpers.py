@@ -10,7 +10,7 @@ from jaxloco.envs.env import Env
 from jaxloco.export import export
 from jaxloco.tasks import recipe
 from jaxloco.training import loop
-from jaxloco.training.trainer import plain_config
+from jaxloco.training.config import plain_config
 
 
 def untrained_bundle(task: str, folder: Path, robot: str | None = None, **network: Any) -> Path:

@@ -22,7 +22,7 @@ from jaxloco.physics import engines
 from jaxloco.streams import never_fail
 from jaxloco.tasks import TASKS, recipe
 from jaxloco.training import trainer
-from jaxloco.training.config import TrainConfig
+from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.run_folder import RunFolder, write_json
 
 
@@ -62,7 +62,7 @@ def call(*words: str) -> int:
 def a_run(path: Path) -> Path:
     """A run folder with a configuration and nothing else."""
     folder = RunFolder.at(path)
-    write_json(folder.config, trainer.plain_config(tiny()))
+    write_json(folder.config, plain_config(tiny()))
     return folder.path
 
 
@@ -356,7 +356,7 @@ def test_resume_takes_the_configuration_of_the_run_and_options_over_it(trained, 
 def test_a_configuration_survives_the_run_folder(tmp_path):
     for name in TASKS:
         folder = RunFolder.at(tmp_path / name)
-        write_json(folder.config, trainer.plain_config(recipe(name)))
+        write_json(folder.config, plain_config(recipe(name)))
         assert runs.load_config(folder) == recipe(name)
         assert json.loads(folder.config.read_text())["task_name"] == name
 

@@ -31,8 +31,8 @@ from jaxloco.interop.foreign import BraxTask, ForeignEnv, ForeignSpec, Playgroun
 from jaxloco.onboard import Policy
 from jaxloco.robot import robots_dir
 from jaxloco.tasks import TASKS, recipe
-from jaxloco.training import loop, trainer
-from jaxloco.training.config import TrainConfig
+from jaxloco.training import loop
+from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder
 
@@ -152,9 +152,11 @@ def test_an_error_in_the_environment_s_own_code_is_one_line_with_its_place():
 
 
 @pytest.mark.slow
-def test_a_foreign_environment_with_a_privileged_critic_is_learned_and_exported(tmp_path):
+@pytest.mark.parametrize("kind", ["mlp", "gru"])
+def test_a_foreign_environment_with_a_privileged_critic_is_learned_and_exported(tmp_path, kind):
     """The best policy walks to zero, so the return per step must come near it, and the bundle must be that policy."""
     config = foreign_config(WalkTask("Walk"), iterations=40)
+    config = replace(config, network=replace(config.network, kind=kind, rnn_hidden_size=8))
     train(config, tmp_path / "run")
     metrics = read_metrics(RunFolder(tmp_path / "run"))
     assert metrics["reward/total"][0] < -0.2 and metrics["reward/total"][-1] > -0.1
@@ -310,7 +312,7 @@ def test_the_configuration_of_a_foreign_run_is_read_back(tmp_path):
     folder = RunFolder.at(tmp_path / "run")
     from jaxloco.training.run_folder import write_json
 
-    write_json(folder.config, trainer.plain_config(config))
+    write_json(folder.config, plain_config(config))
     assert runs.load_config(folder) == config
 
 

@@ -22,8 +22,9 @@ from jaxloco.learning.ppo import PPOConfig
 from jaxloco.learning.reinforce import Reinforce, ReinforceConfig
 from jaxloco.learning.tabular import MDP
 from jaxloco.learning.vpg import VPG, VPGConfig
-from jaxloco.training import loop, trainer
-from jaxloco.training.config import with_algorithm
+from jaxloco.training import loop
+from jaxloco.training.config import plain_config, with_algorithm
+from jaxloco.training.program import compile_program
 
 # Tabular
 
@@ -250,7 +251,7 @@ def test_a_training_with_another_algorithm_learns_stops_and_goes_on(name, tmp_pa
     config = replace(config, algorithm=replace(config.algorithm, n_steps=15))
     env = config.task.spec().build("native")
     agent = loop.make_agent(env, config)
-    program = trainer.compile_program(env, agent, config)
+    program = compile_program(env, agent, config)
     state, totals = program.iterate(program.initial_state, 2, 4)
     metrics = loop.named_metrics(env, jax.device_get(totals), 2)
     assert {"train/policy_gradient_loss", "train/value_loss", "train/approx_kl", "train/std"} <= set(metrics)
@@ -279,11 +280,11 @@ def test_training_with_another_algorithm_is_the_same_on_two_devices(changes):
 
 def test_configurations_say_which_algorithm_and_come_back():
     config = replace(with_algorithm(tiny(), "vpg"), seed=3)
-    plain = trainer.plain_config(config)
+    plain = plain_config(config)
     assert plain["algorithm"] == "vpg" and plain["vpg"]["gae_lambda"] == 0.97 and "ppo" not in plain
     back = runs.config_from_plain(plain, "here")
     assert back == config
-    old = trainer.plain_config(tiny())
+    old = plain_config(tiny())
     assert "algorithm" not in old and runs.config_from_plain(old, "here").algorithm == tiny().algorithm
 
 

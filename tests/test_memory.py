@@ -12,7 +12,9 @@ import pytest
 from training_helpers import tiny
 
 from jaxloco.errors import ConfigError
-from jaxloco.training import loop, memory, sharding, trainer
+from jaxloco.learning.networks import NetworkConfig
+from jaxloco.training import loop, memory, sharding
+from jaxloco.training.program import compile_program
 from jaxloco.training.sharding import SHARED, SPLIT
 
 
@@ -21,9 +23,19 @@ def test_the_size_of_a_tree_is_that_of_its_arrays():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_the_estimate_is_near_what_xla_says_of_the_compiled_program(seeds):
-    config = tiny(n_envs=512, seeds=seeds)
+@pytest.mark.parametrize(
+    ("kind", "changes", "ppo"),
+    [
+        ("mlp", {}, {}),
+        ("mlp", {"seeds": 3}, {}),
+        ("gru", {}, {}),
+        ("lstm", {"seeds": 2}, {}),
+        ("gru", {"n_envs": 509}, {"n_minibatches": 1, "learning_rate_schedule": "constant"}),  # not cut into pieces
+    ],
+)
+def test_the_estimate_is_near_what_xla_says_of_the_compiled_program(kind, changes, ppo):
+    network = NetworkConfig(net_arch_pi=(8,), net_arch_vf=(8,), kind=kind, rnn_hidden_size=64)
+    config = tiny(network=network, ppo=ppo, **({"n_envs": 512} | changes))
     env = config.task.spec().build("native")
     agent = loop.make_agent(env, config)
     shapes = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
@@ -46,7 +58,7 @@ def test_a_training_that_does_not_fit_is_refused_before_it_is_compiled(monkeypat
     needed = memory.estimate(shapes, env, config)
     monkeypatch.setattr(memory, "available", lambda _: needed // 3)  # times 0.9: a quarter fits
     with compilations() as compiled, pytest.raises(ConfigError, match=r"n_envs 64: .* the host has .* --n-envs 16,"):
-        trainer.compile_program(env, agent, config)
+        compile_program(env, agent, config)
     assert not {"init_train_state", "iterate"} & set(compiled)
 
 

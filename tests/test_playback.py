@@ -230,6 +230,16 @@ def test_the_nominal_simulation_shows_what_training_shows(bundles, task):
     assert playback.difference(playback.scenarios(1, 1)[0], 5.0) is None
 
 
+def test_a_policy_with_a_memory_begins_each_episode_without_it(tmp_path):
+    playback = Playback.load(
+        untrained_bundle("cartpole", tmp_path / "policy", kind="gru", rnn_hidden_size=6), Conditions()
+    )
+    scenario = playback.scenarios(1, 1)[0]
+    first, again = (playback.play(scenario)[2] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert playback.difference(scenario, 1.0) is None
+
+
 @pytest.mark.slow
 def test_a_robot_that_starts_and_stops_shows_what_training_shows(bundles):
     """The gait clock, and with it the steps on the spot, starts and rests in the same control step on both sides."""

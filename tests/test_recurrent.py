@@ -1,6 +1,7 @@
 """Policies with a memory: cells, sequences with resets, learning from them, and the same on the robot."""
 
 from dataclasses import replace
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -17,9 +18,9 @@ from jaxloco.onboard.cells import CELLS
 from jaxloco.onboard.network import Mlp, Recurrent
 from jaxloco.onboard.spec import CellSpec
 from jaxloco.reflections import Reflection, Symmetry
-from jaxloco.training import loop
+from jaxloco.training import evaluation, loop
+from jaxloco.training.program import compile_program
 from jaxloco.training.rollout import collect
-from jaxloco.training.trainer import compile_program
 
 KINDS = tuple(CELLS)
 INPUTS, SIZE = 3, 5
@@ -156,6 +157,27 @@ def test_kinds_mini_batches_and_mirrors_that_do_not_fit_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_evaluation_hands_the_memory_on_from_step_to_step(kind):
+    config = recurrent(kind)
+    env = config.task.spec().build("native")
+    agent = loop.make_agent(env, config)
+    learner = agent.algorithm.init(jax.random.PRNGKey(1), env.observation_sizes)
+    played = evaluation.evaluate(env, agent, loop.Trained(learner, jnp.int32(0)), 2, seed=3)
+    robots, carry = jax.jit(lambda: evaluation._begin_evaluation(env, 2, 3))(), agent.initial_carry(2)
+    act, step = jax.jit(partial(agent.act_deterministic, learner)), jax.jit(jax.vmap(env.step))
+    poses, actions, forgetful = [], [], []
+    for _ in range(int(played.lengths.min())):
+        forgetful.append(act(agent.initial_carry(2), robots.observation)[1])
+        carry, action = act(carry, robots.observation)
+        before, robots = robots, step(robots, action)
+        poses.append(jax.vmap(env.pose)(before, robots).qpos)
+        actions.append(action)
+    np.testing.assert_allclose(played.qpos[:, : len(poses)], np.stack(poses, axis=1), atol=1e-5)
+    assert np.abs(np.array(actions) - np.array(forgetful)).max() > 1e-4
+
+
+@pytest.mark.slow
 def test_several_seeds_train_as_each_alone():
     config = recurrent("gru", seeds=2)
     env = config.task.spec().build("native")
@@ -165,6 +187,6 @@ def test_several_seeds_train_as_each_alone():
         single = replace(config, seeds=1, seed=config.seed + index)
         program = compile_program(env, loop.make_agent(env, single), single)
         state = jax.device_get(program.iterate(program.initial_state, 4, 4)[0])
-        one = loop.state_of_seed(joint, index)
+        one = loop.of_seed(joint, index)
         for a, b in zip(jax.tree.leaves(one.learner.params), jax.tree.leaves(state.learner.params), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

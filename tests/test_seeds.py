@@ -14,13 +14,13 @@ from training_helpers import Recorder, assert_equal_trees, tiny
 
 from jaxloco import cli, runs
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
+from jaxloco.learning.networks import NetworkConfig
 from jaxloco.onboard import Policy
 from jaxloco.statistics import bootstrap, interquartile_mean
 from jaxloco.training import loop, trainer
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json
-from jaxloco.training.seeds import SeedsTrainer
 from jaxloco.visual.plots import plot_seeds
 
 ITERATIONS = 6
@@ -42,7 +42,7 @@ def test_each_seed_learns_what_it_would_learn_alone(three):
     """Spares may be drawn earlier, when another seed's robots need one; what robots meet is the same."""
     state, totals = three
     alone, totals_alone = train(tiny(n_envs=8, seed=6))
-    one = loop.state_of_seed(state, 2)
+    one = loop.of_seed(state, 2)
     a, b = (np.asarray(ravel_pytree(s.learner.params)[0]) for s in (alone, one))
     assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(a)
     np.testing.assert_array_equal(alone.robots.robots.step, one.robots.robots.step)
@@ -54,7 +54,7 @@ def test_each_seed_learns_what_it_would_learn_alone(three):
 
 
 def test_seeds_differ(three):
-    parameters = [np.asarray(ravel_pytree(loop.state_of_seed(three[0], k).learner.params)[0]) for k in range(3)]
+    parameters = [np.asarray(ravel_pytree(loop.of_seed(three[0], k).learner.params)[0]) for k in range(3)]
     assert np.abs(parameters[0] - parameters[1]).max() > 0.01 and np.abs(parameters[1] - parameters[2]).max() > 0.01
 
 
@@ -102,20 +102,22 @@ def finished(tmp_path_factory) -> tuple[RunFolder, dict, Recorder]:
 
     compiled = trainer.compile_program
     with mock.patch.object(trainer, "compile_program", compile_program):
-        return folder, SeedsTrainer(config, folder, recorder).run(), recorder
+        return folder, trainer.Trainer(config, folder, recorder).run(), recorder
 
 
 @pytest.mark.slow
-def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tmp_path):
+@pytest.mark.parametrize("kind", ["mlp", "gru"])
+def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tmp_path, kind):
     """Bit for bit as if nothing had happened, though a kill left one seed without its last checkpoint."""
+    network = NetworkConfig(net_arch_pi=(8,), net_arch_vf=(8,), kind=kind, rnn_hidden_size=6)
 
     def run(name: str, iterations: int, resume: bool = False) -> tuple[RunFolder, Recorder]:
-        config = tiny(n_envs=8, seed=4, seeds=2)
+        config = tiny(n_envs=8, seed=4, seeds=2, network=network)
         steps = config.steps_per_iteration
         config = replace(config, total_timesteps=iterations * steps, checkpoint_every=2 * steps)
         folder, recorder = RunFolder(tmp_path / name), Recorder()
         folder.path.mkdir(exist_ok=True)
-        SeedsTrainer(config, folder, recorder, resume=resume).run()
+        trainer.Trainer(config, folder, recorder, resume=resume).run()
         return folder, recorder
 
     straight, _ = run("straight", 6)
@@ -126,6 +128,7 @@ def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tm
     for seed in (4, 5):
         a, b = (runs.load_run(folder.seed(seed))[3] for folder in (straight, broken))
         assert_equal_trees(a, b)
+        assert Policy.load(broken.seed(seed).policy).verify() < 1e-5
         found, wanted = (read_metrics(folder.seed(seed)) for folder in (broken, straight))
         np.testing.assert_array_equal(found["time/iterations"], np.arange(1, 7))
         np.testing.assert_array_equal(found["train/loss"], wanted["train/loss"])
@@ -147,7 +150,7 @@ def test_seeds_that_were_killed_before_all_had_a_checkpoint_start_from_the_begin
         config = tiny(iterations=1, seed=4, seeds=2)
         folder, recorder = RunFolder(tmp_path / name), Recorder()
         folder.path.mkdir(exist_ok=True)
-        SeedsTrainer(config, folder, recorder, resume=resume).run()
+        trainer.Trainer(config, folder, recorder, resume=resume).run()
         return folder, recorder
 
     straight, _ = run("straight")
@@ -213,7 +216,7 @@ def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, c
     folder = RunFolder.at(tmp_path / "joint")
     folder.summary.write_text("{}")
     with pytest.raises(ConfigError, match="has no run of seed 0"):
-        SeedsTrainer(tiny(seeds=2), folder, Recorder(), resume=True).run()
+        trainer.Trainer(tiny(seeds=2), folder, Recorder(), resume=True).run()
     monkeypatch.setattr(runs, "load_config", lambda _: tiny(seeds=1))
     folder.config.write_text("{}")
     with pytest.raises(JaxlocoError, match="is a run of one seed"):

@@ -15,8 +15,9 @@ from jaxloco.envs.env import Env
 from jaxloco.errors import ConfigError
 from jaxloco.learning.minibatches import minibatch_orders, shuffle_groups
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.training import loop, sharding, trainer
+from jaxloco.training import loop, sharding
 from jaxloco.training.config import TrainConfig
+from jaxloco.training.program import compile_program
 
 ITERATIONS = 10
 
@@ -30,8 +31,8 @@ def config(n_devices: int) -> TrainConfig:
 def train(n_devices: int) -> tuple[loop.TrainState, loop.Totals]:
     settings = config(n_devices)
     env = Env(settings.task.spec(), "native")
-    program = trainer.compile_program(env, loop.make_agent(env, settings), settings)
-    return jax.device_get(program.iterate(program.initial_state, ITERATIONS, ITERATIONS))
+    compiled = compile_program(env, loop.make_agent(env, settings), settings)
+    return jax.device_get(compiled.iterate(compiled.initial_state, ITERATIONS, ITERATIONS))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_what_xla_flags_say_counts_more_than_how_long_a_program_runs(monkeypatch
 
 def test_importing_everything_leaves_the_number_of_devices_open():
     """An array made while a module is imported would settle it, so that a CPU's cores count as one device."""
-    program = """
+    script = """
 import contextlib, importlib, pkgutil
 import jax, jaxloco
 from jaxloco.tasks import TASKS, recipe
@@ -64,7 +65,7 @@ jax.config.update("jax_num_cpu_devices", 3)  # refused once they are settled
 assert jax.local_device_count("cpu") == 3
 """
     environment = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=600)
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=600)
 
 
 @pytest.mark.slow
@@ -99,10 +100,10 @@ def test_every_mini_batch_takes_the_same_share_of_each_group_and_every_sample_on
 
 def test_devices_that_cannot_share_the_robots_are_refused():
     with pytest.raises(ConfigError, match="n_devices 99: there are"):
-        trainer.count_devices(config(99), "native")
+        sharding.count_devices(config(99), "native")
     with pytest.raises(ConfigError, match=r"3 devices cannot share 8 robots .* use 2, or .* multiple of 3"):
         PPOConfig(n_steps=8, n_minibatches=2).check_robots(8, 3)
-    assert trainer.count_devices(replace(config(0), n_envs=1), "native") == 1
+    assert sharding.count_devices(replace(config(0), n_envs=1), "native") == 1
 
 
 @pytest.mark.parametrize(("n_envs", "n_devices", "groups"), [(64, 16, 16), (96, 6, 6), (64, 8, 8), (96, 2, 8)])
@@ -114,18 +115,18 @@ def test_as_many_devices_as_can_share_the_robots_are_used_and_idle_ones_are_name
     monkeypatch.setattr(jax, "device_count", lambda: 16)
     for n_envs, expected in ((64, 16), (96, 16), (40, 10), (17, 1)):
         settings = replace(config(0), n_envs=n_envs)
-        n_devices = trainer.count_devices(settings, "native")
+        n_devices = sharding.count_devices(settings, "native")
         assert n_devices == expected
-        idle = trainer._warning_of_devices(settings, "native", n_devices)
+        idle = sharding.warning_of_devices(settings, "native", n_devices)
         assert idle is None if expected == 16 else f"{16 - expected} of 16 devices stay idle" in str(idle)
     monkeypatch.setattr(jax, "process_count", lambda: 16)
     with pytest.raises(ConfigError, match=r"16 devices cannot share 40 robots .* multiple of 16"):
-        trainer.count_devices(replace(config(0), n_envs=40), "native")
+        sharding.count_devices(replace(config(0), n_envs=40), "native")
 
 
 def test_on_a_cpu_physics_of_xla_is_not_shared_among_devices_unless_asked_for():
-    assert trainer.count_devices(config(0), "native") > 1
-    assert trainer.count_devices(config(0), "mjx") == 1
-    assert trainer.count_devices(config(2), "mjx") == 2
-    assert trainer._warning_of_devices(config(0), "mjx", 1) is None
-    assert "can wait forever" in str(trainer._warning_of_devices(config(2), "mjx", 2))
+    assert sharding.count_devices(config(0), "native") > 1
+    assert sharding.count_devices(config(0), "mjx") == 1
+    assert sharding.count_devices(config(2), "mjx") == 2
+    assert sharding.warning_of_devices(config(0), "mjx", 1) is None
+    assert "can wait forever" in str(sharding.warning_of_devices(config(2), "mjx", 2))

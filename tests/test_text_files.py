@@ -15,8 +15,8 @@ from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.robot import load_robot, robots_dir
 from jaxloco.runs import load_config
 from jaxloco.text_files import parse_json, parse_toml, read_text
+from jaxloco.training.config import plain_config
 from jaxloco.training.run_folder import RunFolder, write_json
-from jaxloco.training.trainer import plain_config
 
 TEXT = 'name = "Füße"\nrate = 50\n'
 

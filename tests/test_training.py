@@ -35,12 +35,13 @@ from jaxloco.envs.observations import ObservationTerm
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.tasks import TASKS, recipe
-from jaxloco.training import evaluation, loop, metrics, trainer
+from jaxloco.training import callbacks, evaluation, loop, metrics, results, trainer
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.metrics import read_metrics
+from jaxloco.training.program import Program
 from jaxloco.training.run_folder import RunFolder, read_json
 from jaxloco.training.run_lock import RunLock
-from jaxloco.training.trainer import Program, Trainer
+from jaxloco.training.trainer import Trainer
 
 EPISODE = 15
 """Longest episode of `tiny`, in steps."""
@@ -285,6 +286,73 @@ def test_a_folder_has_one_run_and_who_is_refused_takes_nothing_away(tmp_path, sh
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
 
 
+# Callbacks of one's own
+
+
+class Diary(callbacks.Callback):
+    """Writes down what it is told, and stops the training after some chunks."""
+
+    def __init__(self, chunks: int) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.rows: list[list[dict[str, float]]] = []
+        self._chunks = chunks
+
+    def on_begin(self, run, state) -> None:
+        self.told.append(("begin", int(state.iteration)))
+
+    def on_chunk(self, run, chunk) -> None:
+        self.told.append(("chunk", chunk.done))
+        self.rows.append(chunk.rows)
+        if len(self.rows) == self._chunks:
+            run.stop()
+
+    def on_checkpoint(self, run, chunk) -> None:
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(chunk.state))
+        self.told.append(("checkpoint", int(chunk.state.iteration)))
+
+    def on_end(self, run, state) -> None:
+        self.told.append(("end", int(state.iteration)))
+
+
+def test_callbacks_of_one_s_own_see_each_chunk_and_checkpoint_and_may_stop_the_training(tmp_path, shared):
+    path, diary, later = tmp_path / "run", Diary(chunks=3), Diary(chunks=100)
+    summary = Trainer(tiny(), RunFolder.at(path), Recorder(), callbacks=[diary]).run()
+    assert summary["interrupted"] is True and summary["env_steps"] == 3 * 32
+    chunks = [("chunk", 1), ("chunk", 2), ("checkpoint", 2), ("chunk", 3), ("checkpoint", 3)]
+    assert diary.told == [("begin", 0), *chunks, ("end", 3)]
+    assert [rows[0]["train/loss"] for rows in diary.rows] == read_metrics(path)["train/loss"].tolist()
+    Trainer(tiny(iterations=4), RunFolder(path), Recorder(), resume=True, callbacks=[later]).run()
+    assert later.told == [("begin", 3), ("chunk", 4), ("checkpoint", 4), ("end", 4)]
+
+
+def test_callbacks_of_one_s_own_see_every_seed_and_the_mean_over_them(tmp_path):
+    class Means(callbacks.Callback):
+        def on_chunk(self, run, chunk) -> None:
+            assert [seed.config.seed for seed in run.seeds] == [0, 1] and run.config.seeds == 2
+            told.append((chunk.metrics["train/loss"], [row["train/loss"] for row in chunk.rows]))
+
+    told: list[tuple[float, list[float]]] = []
+    Trainer(tiny(iterations=2, seeds=2), RunFolder.at(tmp_path / "run"), Recorder(), callbacks=[Means()]).run()
+    assert [mean for mean, _ in told] == [pytest.approx(np.mean(each)) for _, each in told]
+    for seed in (0, 1):
+        losses = read_metrics(RunFolder(tmp_path / "run").seed(seed))["train/loss"]
+        assert [each[seed] for _, each in told] == losses.tolist()
+
+
+def test_an_error_in_a_callback_ends_the_training_and_the_run_can_be_resumed(tmp_path, shared):
+    class Faulty(callbacks.Callback):
+        def on_chunk(self, run, chunk) -> None:
+            if chunk.done == 3:
+                raise ZeroDivisionError("a fault of its own")
+
+    path = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError, match="a fault of its own"):
+        Trainer(tiny(), RunFolder.at(path), Recorder(), callbacks=[Faulty()]).run()
+    summary, recorder = train(tiny(), path, resume=True)
+    assert recorder.messages == ["resuming after iteration 2 of 12"] and summary["env_steps"] == 384
+    assert read_metrics(path)["time/iterations"].tolist() == list(range(1, 13))
+
+
 # What goes wrong
 
 
@@ -409,16 +477,15 @@ def test_a_diverged_update_stops_the_run_with_the_last_good_checkpoint(tmp_path)
 def test_actions_that_become_noise_are_told_once_with_the_option_to_lower():
     recorder = Recorder()
     config = tiny(ppo={"ent_coef": 0.5})
-    one = Trainer(config, RunFolder(Path("run")), recorder)
+    one = SimpleNamespace(config=config, warnings=[], warn=recorder.message)
     for step, std in enumerate((1.0, 9.9, 10.5, 8e34)):
-        one._check_health(None, {"sim/nan_resets": 0.0, "train/std": std, "time/total_timesteps": 32 * step})
+        callbacks.check_std(one, {"train/std": std, "time/total_timesteps": 32 * step})
     (message,) = recorder.messages
     assert "standard deviation of actions" in message and "was 10.5 after 64 env steps" in message
     assert "Lower --ppo.ent-coef (now 0.5), or --ppo.learning-rate" in message
     wide = replace(config, network=replace(config.network, log_std_init=2.0))  # e² times as wide from the start
-    Trainer(wide, RunFolder(Path("run")), recorder)._check_health(
-        None, {"sim/nan_resets": 0.0, "train/std": 70.0, "time/total_timesteps": 32}
-    )
+    one = SimpleNamespace(config=wide, warnings=[], warn=recorder.message)
+    callbacks.check_std(one, {"train/std": 70.0, "time/total_timesteps": 32})
     assert len(recorder.messages) == 1
 
 
@@ -428,10 +495,9 @@ def test_an_actor_that_reads_what_the_robot_cannot_measure_is_refused_before_tra
     terms = (*spec.observations["actor"].terms, ObservationTerm("action_delay"))
     unmeasured = replace(spec, observations={"actor": replace(spec.observations["actor"], terms=terms)})
     task = SimpleNamespace(name="cartpole", spec=lambda: unmeasured)
-    one = Trainer(config, RunFolder.at(tmp_path / "run"), Recorder())
-    one.config = replace(config, task=task)
+    one = Trainer(replace(config, task=task), RunFolder.at(tmp_path / "run"), Recorder())
     with compilations() as compiled, pytest.raises(ConfigError, match="the actor reads 'action_delay', which robot"):
-        one._load()
+        one.run()
     assert not {"init_train_state", "iterate"} & set(compiled)
 
 
@@ -445,7 +511,7 @@ def test_an_actor_that_reads_what_the_robot_cannot_measure_is_refused_before_tra
 )
 def test_an_export_that_fails_loses_nothing_and_says_how_to_export_again(tmp_path, shared, problem, message):
     path = tmp_path / "run"
-    with mock.patch.object(trainer, "export", side_effect=problem), pytest.raises(JaxlocoError, match=message):
+    with mock.patch.object(results, "export", side_effect=problem), pytest.raises(JaxlocoError, match=message):
         train(tiny(eval_episodes=4), path)
     summary = read_json(path / "summary.json")
     assert summary["env_steps"] == 384 and summary["evaluation"]["episodes"] == 4
@@ -465,8 +531,8 @@ def test_an_evaluation_adds_up_each_episode_to_its_own_end():
     agent = loop.make_agent(env, config)
     learner = jax.jit(lambda: loop.init_train_state(env, agent, config).learner)()
     learner = learner._replace(params=jax.tree.map(jnp.zeros_like, learner.params))  # no force
-    state = trainer.Trained(learner, jnp.int32(0))
-    episodes = trainer.evaluate(env, agent, state, 40, seed=3)
+    state = loop.Trained(learner, jnp.int32(0))
+    episodes = evaluation.evaluate(env, agent, state, 40, seed=3)
     lengths = np.asarray(episodes.lengths)
     survived = np.asarray(episodes.survived)
     assert 5 < np.sum(survived) < 35 and (lengths[survived] == EPISODE).all()
@@ -482,7 +548,7 @@ def test_an_evaluation_adds_up_each_episode_to_its_own_end():
     path = np.asarray(episodes.qpos[0])
     assert np.abs(path[: lengths[0]]).min(axis=0)[1] > 0.0 and not path[lengths[0] :].any()
     assert json.dumps(figures)
-    assert trainer.evaluate(env, agent, state, 0, seed=3) is None
+    assert evaluation.evaluate(env, agent, state, 0, seed=3) is None
 
 
 # Tasks with known answers

@@ -42,7 +42,7 @@ def state_hash(task: str, n_devices: int) -> str:
 
     from jaxloco.tasks import recipe
     from jaxloco.training import loop
-    from jaxloco.training.trainer import compile_program
+    from jaxloco.training.program import compile_program
 
     config = replace(recipe(task), n_envs=ROBOTS, n_devices=n_devices)
     config = replace(config, total_timesteps=ITERATIONS * config.steps_per_iteration)

@@ -22,8 +22,8 @@ from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
 from jaxloco.statistics import bootstrap, interquartile_mean
 from jaxloco.tasks import recipe
+from jaxloco.training.config import plain_config
 from jaxloco.training.run_folder import RunFolder, read_json, write_json
-from jaxloco.training.trainer import plain_config
 from jaxloco.visual.render import rendering_available
 from jaxloco.zoo import Entry, command, publish
 

@@ -22,9 +22,10 @@ from jaxloco.runs import completed
 from jaxloco.tasks import recipe
 from jaxloco.training import trainer
 from jaxloco.training.config import TrainConfig
+from jaxloco.training.program import Program, compile_program
 from jaxloco.training.progress import Progress
 from jaxloco.training.run_folder import RunFolder
-from jaxloco.training.trainer import Program, Trainer, compile_program
+from jaxloco.training.trainer import Trainer
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -35,12 +36,11 @@ def tiny(iterations: int = 12, **changes: Any) -> TrainConfig:
     Changes of anything but the length need a compilation of their own.
     """
     base = recipe("cartpole")
-    adaptive = {"learning_rate": 1e-3, "learning_rate_schedule": "adaptive"}
-    ppo = replace(base.algorithm, n_steps=8, n_minibatches=2, n_epochs=2, **(adaptive | changes.pop("ppo", {})))
+    ppo = {"n_steps": 8, "n_minibatches": 2, "n_epochs": 2, "learning_rate": 1e-3, "learning_rate_schedule": "adaptive"}
     config = replace(
         base,
         task=replace(base.task, episode_seconds=0.3),  # type: ignore[type-var]
-        algorithm=ppo,
+        algorithm=replace(base.algorithm, **(ppo | changes.pop("ppo", {}))),
         network=NetworkConfig(net_arch_pi=(8,), net_arch_vf=(8,)),
         n_envs=4,
         eval_episodes=0,

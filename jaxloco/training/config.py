@@ -1,15 +1,15 @@
 """The configuration of a training run: a task, an algorithm and how long."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from jaxloco.checks import MOST_EPISODES, check_at_most, check_finite, check_not_negative
 from jaxloco.envs.interface import EnvironmentSpec
 from jaxloco.errors import ConfigError
-from jaxloco.learning.algorithm import AlgorithmConfig, algorithm_config
+from jaxloco.learning.algorithm import DEFAULT_ALGORITHM, AlgorithmConfig, algorithm_config
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.options import CALLED
+from jaxloco.options import CALLED, to_dict
 from jaxloco.terrain import Terrain
 
 
@@ -124,3 +124,10 @@ def with_algorithm(config: TrainConfig, algorithm: str) -> TrainConfig:
         ConfigError: The module of one's own cannot be imported, or holds no such options.
     """
     return config if config.algorithm.place == algorithm else replace(config, algorithm=algorithm_config(algorithm))
+
+
+def plain_config(config: TrainConfig) -> dict[str, Any]:
+    """Return a configuration as plain data that names its task and its algorithm; `jaxloco.runs` reads it back."""
+    algorithm = config.algorithm.place
+    named = {} if algorithm == DEFAULT_ALGORITHM else {"algorithm": algorithm}
+    return {"task_name": config.task.name, **named, **to_dict(config)}

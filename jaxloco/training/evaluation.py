@@ -1,8 +1,9 @@
 """Deterministic evaluation: each of many randomized robots plays one episode, without exploration noise."""
 
 from collections.abc import Iterable
-from functools import partial
-from typing import Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,9 @@ from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.recurrent import CellCarry
 from jaxloco.terrain import Terrain
+from jaxloco.training import hosts, memory, sharding
+from jaxloco.training.loop import Trained, TrainState
+from jaxloco.training.sharding import SHARED, SPLIT
 
 RECORDED = 16
 """Robots of each device whose positions are kept: the first for a video, all for how parts pass through each other."""
@@ -51,6 +55,38 @@ class Episodes(NamedTuple):
     qpos: jax.Array
     lived: jax.Array
     push: jax.Array
+
+
+def evaluate(env: Environment, agent: Agent, state: TrainState | Trained, episodes: int, seed: int) -> Episodes | None:
+    """Play evaluation episodes with the policy of a training state, as host arrays; None for no episodes."""
+    if not episodes:
+        return None
+    begin, play, places = compile_players(env, agent, episodes)
+    return cast(Episodes, jax.device_get(play(*hosts.place((state.learner, begin(np.int32(seed))), places))))
+
+
+@lru_cache(maxsize=1)
+def compile_players(env: Environment, agent: Agent, episodes: int) -> tuple[Any, Any, Any]:
+    """Compile what begins and what plays episodes, once for all seeds of a run.
+
+    Returns:
+        seed → robots, (learner, robots) → episodes, and where the latter's arguments have to be.
+    """
+    available = jax.local_device_count() if sharding.may_share(env.engine) else 1
+    mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
+    begin = sharding.compiled(partial(_begin_evaluation, env, episodes), "once")
+    player = sharding.over_robots(partial(play, env, agent), mesh, (SHARED, SPLIT), SPLIT, effort="evaluation")
+    learner = partial(agent.algorithm.init, observation_dims=env.observation_sizes)
+    shapes = jax.eval_shape(learner, jax.ShapeDtypeStruct((2,), np.uint32)), jax.eval_shape(begin, np.int32(0))
+    memory.check_episodes(episodes, memory.size_of(shapes[1]) // episodes)
+    with ThreadPoolExecutor(1) as beside:  # XLA mostly uses one core for each
+        compiled = beside.submit(player.lower(*shapes).compile)
+        return begin.lower(np.int32(0)).compile(), compiled.result(), sharding.placed(mesh, (SHARED, SPLIT))
+
+
+def _begin_evaluation(env: Environment, episodes: int, seed: jax.Array) -> EpisodeState:
+    key = jax.random.fold_in(jax.random.PRNGKey(seed), 1_000_003)
+    return batch.reset(env, key, episodes, full=True).robots
 
 
 _Carry = tuple[jax.Array, EpisodeState, CellCarry, jax.Array, Episodes]

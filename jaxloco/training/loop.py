@@ -6,7 +6,7 @@ On several devices each runs this loop for its share of the robots: see `jaxloco
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,13 @@ class TrainState(NamedTuple):
     carry: CellCarry
     crash: Crash
     key: jax.Array
+    iteration: jax.Array
+
+
+class Trained(NamedTuple):
+    """What a policy needs of a `TrainState`: the same on all engines, whichever it was trained on."""
+
+    learner: LearnerState
     iteration: jax.Array
 
 
@@ -120,11 +127,14 @@ def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> Tra
     return TrainState(learner, robots, carry, agent.each(partial(no_crash, env))(robots), key, jnp.int32(0))
 
 
-def state_of_seed(state: TrainState, index: int) -> TrainState:
-    """Take one seed out of several, on the host: the state of the run that this seed alone would be."""
-    of_seeds = state._replace(iteration=())  # type: ignore[arg-type]  # all but that has an axis over seeds
-    taken: TrainState = jax.tree.map(lambda x: x[index], of_seeds)
-    return taken._replace(iteration=state.iteration)
+def of_seed(tree: Any, index: int) -> Any:
+    """Take one seed out of several, of a state or of totals on the host; what has no axes is that of all of them."""
+    return jax.tree.map(lambda x: x[index] if np.ndim(x) else x, tree)
+
+
+def by_seed(agent: Agent, tree: Any) -> list[Any]:
+    """Return each seed's part of a state or of totals on the host; all of it if there is one seed."""
+    return [tree] if agent.seeds is None else [of_seed(tree, index) for index in range(agent.seeds)]
 
 
 def state_of_seeds(states: Sequence[TrainState]) -> TrainState:

@@ -1,7 +1,8 @@
 """How much memory a training will take, before anything is compiled, and whether it is there.
 
-The estimate counts what grows with the robots: their states, of which a rollout holds a few at a time, and the rollout,
-of which an update holds a few copies (normalized, robot by robot, shuffled). A test holds it against what XLA says of
+The estimate counts what grows with the robots: their states, of which a rollout holds a few at a time, the rollout, of
+which an update holds a few copies (normalized, robot by robot, shuffled), and of a policy with a memory its gates and
+states at each step, without which there is no gradient. A test holds it against what XLA says of
 the compiled program, which is checked too, before it runs. What an engine keeps for itself on a GPU, where JAX takes
 three quarters of the memory at once and leaves it the rest, is checked apart; what MuJoCo keeps on a host is not.
 """
@@ -15,8 +16,11 @@ import numpy as np
 
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
+from jaxloco.learning.minibatches import pieces
+from jaxloco.learning.ppo import PPOConfig
+from jaxloco.learning.recurrent import GATES
 from jaxloco.training.config import TrainConfig
-from jaxloco.training.loop import TrainState
+from jaxloco.training.loop import TrainState, make_agent
 
 ROBOT_COPIES = 3
 """States before and after a step, and the fresh ones that some of them are replaced by."""
@@ -26,6 +30,9 @@ ROLLOUT_COPIES = 4
 
 SCALARS_PER_STEP = 12
 """Reward, value, advantage, return, log-probability, endings … of one robot's step."""
+
+SEEN, LEARNED_FROM = 2, 6
+"""How often a pass through a sequence keeps each gate of a cell, without a gradient and with one."""
 
 SHARE = 0.9
 """Of the free memory that may be used."""
@@ -43,9 +50,30 @@ def estimate(shapes: TrainState | None, env: Environment, config: TrainConfig) -
     rollout = 4 * config.algorithm.n_steps * config.n_envs * config.seeds * numbers
     if config.algorithm.symmetry == "augmentation":
         rollout *= 2
+    needed = ROLLOUT_COPIES * rollout + _sequences(env, config)
     if shapes is None:
-        return ROLLOUT_COPIES * rollout
-    return ROBOT_COPIES * size_of(shapes.robots) + ROLLOUT_COPIES * rollout + 2 * size_of(shapes.learner)
+        return needed
+    return ROBOT_COPIES * size_of(shapes.robots) + needed + 2 * size_of(shapes.learner)
+
+
+def _sequences(env: Environment, config: TrainConfig) -> int:
+    """Return what a recurrent update keeps of its sequences at most, bytes.
+
+    That is of a mini-batch (on a CPU of the piece that a core's cache holds), or of all robots where the KL divergence
+    sets the learning rate, as that takes the policy of the whole rollout.
+    """
+    network, algorithm = config.network, config.algorithm
+    if not network.recurrent:
+        return 0
+    robots, compared = config.n_envs, 0
+    if isinstance(algorithm, PPOConfig):
+        robots //= algorithm.split_batch(config.n_envs)[0]
+        if jax.default_backend() == "cpu":
+            robots //= pieces(robots, make_agent(env, config).networks, algorithm.n_steps)
+        compared = config.n_envs if algorithm.learning_rate_schedule == "adaptive" else 0
+    gates = GATES[network.kind]
+    kept = max(robots * (LEARNED_FROM * gates + 1), compared * (SEEN * gates + 1))
+    return 4 * config.seeds * algorithm.n_steps * network.rnn_hidden_size * kept
 
 
 def size_of(tree: Any) -> int:
@@ -116,6 +144,19 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
         f"{_asked(config)}: training would take about {_gib(needed)}, but {where} has {_gib(free)} free; "
         f"try --n-envs {fitting}, or a smaller --{config.algorithm.name}.n-steps (now {config.algorithm.n_steps}){more}"
     )
+
+
+def check_all(shapes: TrainState | None, env: Environment, config: TrainConfig, n_devices: int) -> None:
+    """Refuse a training that does not fit; without the shapes of its state, only one that cannot by far.
+
+    Raises:
+        ConfigError: Training, evaluation or the physics engine's robots do not fit; says what would.
+    """
+    processes = jax.process_count()
+    check(estimate(shapes, env, config) // processes, n_devices // processes, config)
+    if shapes is not None:
+        check_episodes(config.eval_episodes, size_of(shapes.robots) // config.n_envs // config.seeds)
+    check_engine(env, n_devices, config)
 
 
 def check_episodes(episodes: int, state: int) -> None:

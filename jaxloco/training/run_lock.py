@@ -4,12 +4,15 @@ import fcntl
 import json
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.training import hosts
+from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.run_folder import RunFolder
 
 
@@ -105,3 +108,23 @@ def _runs(pid: Any) -> bool:
     except OSError:  # another user's
         return True
     return True
+
+
+@contextmanager
+def holding(folder: RunFolder, stop: Interrupt, *, resume: bool) -> Iterator[None]:
+    """Let nobody else write into a run's folder; of a new run that is refused, nothing is left."""
+    lock = RunLock(folder)
+    hosts.on_first("run folder locked", lock.acquire)
+    discard = folder.discard_if_unused if hosts.is_first() and not resume else lambda: None
+    try:
+        if not resume:
+            hosts.on_first("run folder free", folder.check_free)
+            stop.at_end.append(discard)
+        stop.at_end.append(lock.release)
+        try:
+            yield
+        except JaxlocoError:
+            discard()
+            raise
+    finally:
+        lock.release()

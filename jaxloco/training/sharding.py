@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxloco.cores import count_cores
+from jaxloco.errors import ConfigError
+from jaxloco.training.config import TrainConfig
 
 ROBOTS = "robots"
 """Name of the mesh axis."""
@@ -141,3 +143,48 @@ def placed(mesh: Mesh, specs: Any) -> Any:
 def robot_numbers(count: int) -> jax.Array:
     """Return the numbers, among all robots, of the `count` ones on this device, (count,)."""
     return jax.lax.axis_index(ROBOTS) * count + jnp.arange(count)
+
+
+def count_devices(config: TrainConfig, engine: str) -> int:
+    """Return how many devices of all hosts a run uses: those asked for, or as many as can share its robots evenly.
+
+    Raises:
+        ConfigError: There are not so many, or they cannot share the robots evenly, or the hosts cannot.
+    """
+    available, processes = jax.device_count(), jax.process_count()
+    if config.n_devices > available:
+        cores = (
+            f"; JAX_NUM_CPU_DEVICES={config.n_devices} makes so many of a CPU" if jax.default_backend() == "cpu" else ""
+        )
+        raise ConfigError(f"n_devices {config.n_devices}: there are {available} here; 0 takes what fits{cores}")
+    if config.n_devices % processes:
+        raise ConfigError(f"n_devices {config.n_devices}: must be a multiple of the {processes} hosts, or 0")
+    if config.n_devices:
+        config.check_robots(config.n_devices)
+        return config.n_devices
+    numbers = range(processes, available + 1, processes)
+    fitting = [n for n in numbers if config.can_share(n)]
+    if not fitting:
+        config.check_robots(processes)  # says why
+    return max(fitting) if may_share(engine) else min(fitting)
+
+
+def warning_of_devices(config: TrainConfig, engine: str, n_devices: int) -> str | None:
+    """Return what the user should know of the devices: that some stay idle unasked, or may wait forever; or None."""
+    available = jax.device_count()
+    if not may_share(engine):
+        return f"warning: with {engine} on a CPU, several devices can wait forever" if n_devices > 1 else None
+    if config.n_devices or n_devices == available:
+        return None
+    return (
+        f"warning: {available - n_devices} of {available} devices stay idle: they cannot share {config.n_envs} robots "
+        f"evenly; a multiple of {available} robots would use them all"
+    )
+
+
+def may_share(engine: str) -> bool:
+    """Whether several devices may run physics by themselves: not the cores of a CPU if it is XLA's.
+
+    With MJX and 128 Go1s on two of them, XLA of JAX 0.10.2 waits forever; one device has threads on all cores anyway.
+    """
+    return engine == "native" or jax.default_backend() != "cpu"
