@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxloco import __version__, options
+from jaxloco import __version__, options, registry
 from jaxloco.bench import bench
 from jaxloco.checks import MOST_EPISODES, check_at_most, check_not_negative
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
 from jaxloco.streams import never_fail, widen_terminal
-from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
+from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe, recorded_recipe
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, write_json
@@ -108,7 +108,7 @@ def _check_python(command: str) -> None:
 def _usage() -> str:
     lines = [f"jaxloco {__version__}", "", "usage: jaxloco COMMAND …   (jaxloco COMMAND --help tells more)", ""]
     lines += [f"  {name:10}{_first_line(function)}" for name, function in COMMANDS.items()]
-    return "\n".join([*lines, "", f"tasks: {', '.join(TASKS)}"])
+    return "\n".join([*lines, "", f"tasks: {', '.join(registry.names('task', TASKS))}"])
 
 
 def _first_line(function: Callable[..., Any]) -> str:
@@ -262,12 +262,15 @@ def _new(own: RunOptions, arguments: list[str]) -> "TrainConfig":
     """
     from jaxloco.training.config import with_algorithm
 
-    files = [options.read_config_file(path) for path in options.config_files(arguments)]
-    said = {key: value for file in files for key, value in file.items() if isinstance(value, str)}
-    task = _positional(arguments, "TASK", said.get("task_name", DEFAULT_TASK))
+    said: dict[str, Any] = {}
+    for path in options.config_files(arguments):
+        said |= options.read_config_file(path)
+    task = _positional(arguments, "TASK", "")
+    default = recipe(task) if task else recorded_recipe({"task_name": DEFAULT_TASK, **said}, "--config")
     algorithm = own.algorithm or said.get("algorithm")
-    default = with_algorithm(recipe(task), algorithm) if algorithm else recipe(task)
-    return _parse(default, arguments, f"train.py {task}")
+    if algorithm is not None:
+        default = with_algorithm(default, str(algorithm))
+    return _parse(default, arguments, f"train.py {task or default.task.name}")
 
 
 def _located(config: "TrainConfig") -> "TrainConfig":
@@ -285,11 +288,8 @@ def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunF
     assert own.resume is not None
     folder = RunFolder.open(own.resume)
     before = load_config(folder)
-    task = _positional(arguments, "TASK", before.task.name)
-    if task != before.task.name:
-        raise JaxlocoError(f"{folder} is a run of {before.task.name!r}, not of {task!r}")
-    if own.algorithm not in (None, before.algorithm.place):
-        raise JaxlocoError(f"{folder} is a run of {before.algorithm.place!r}, not of {own.algorithm!r}")
+    _check_still("task", _positional(arguments, "TASK", before.task.name), _task_names(before), folder)
+    _check_still("algorithm", own.algorithm or before.algorithm.name, _algorithm_names(before), folder)
     config = _parse(before, arguments, f"train.py --resume {shlex.quote(own.resume)}")
     if config.seeds != before.seeds:
         seeds = "one seed" if before.seeds == 1 else f"{before.seeds} seeds"
@@ -297,9 +297,22 @@ def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunF
     return config, folder
 
 
-def _parse(default: Any, arguments: list[str], prog: str) -> Any:
-    description = f"Train a policy. Tasks: {', '.join(TASKS)}."
-    stamps = {"task_name": default.task.name, "algorithm": default.algorithm.place}
+def _check_still(kind: str, given: str, names: Sequence[str], folder: RunFolder) -> None:
+    if given not in names:
+        raise JaxlocoError(f"{folder} is a run of {names[0]!r}, not of {given!r}; leave the {kind} out")
+
+
+def _task_names(config: "TrainConfig") -> list[str]:
+    return [config.task.name, *([config.origin.module] if config.origin else [])]
+
+
+def _algorithm_names(config: "TrainConfig") -> list[str]:
+    return [config.algorithm.place, config.algorithm.name]
+
+
+def _parse(default: "TrainConfig", arguments: list[str], prog: str) -> "TrainConfig":
+    description = f"Train a policy. Tasks: {', '.join(registry.names('task', TASKS))}."
+    stamps = {"task_name": _task_names(default), "algorithm": _algorithm_names(default)}
     return options.parse(default, arguments, prog=prog, description=description, stamps=stamps, beside=RunOptions())
 
 

@@ -24,6 +24,7 @@ from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
 from jaxloco.onboard.spec import CellSpec, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.registry import registered
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
 
@@ -78,13 +79,13 @@ _standard_deviation = jax.jit(standard_deviation)
 
 
 def versions(task: str = "") -> dict[str, str]:
-    """Return the versions of the packages that decide what a policy is; for "brax:ant", Brax's too."""
+    """Return the versions of the packages that decide what a policy is, the one that the task comes from among them."""
     names = ("jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
     found = {"jaxloco": jaxloco.__version__, **{name: metadata.version(name) for name in names}}
-    package, colon, _ = task.partition(":")
-    if colon:
+    package, colon, _ = task.partition(":")  # "brax:ant"
+    for name in [package] if colon else [place.package for place in registered("jaxloco.tasks").get(task, ())]:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
+            found[name] = metadata.version(name)
     return found
 
 

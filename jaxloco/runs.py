@@ -11,7 +11,7 @@ from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
-from jaxloco.tasks import recipe
+from jaxloco.tasks import recorded_recipe
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, at_level, with_algorithm
@@ -25,11 +25,8 @@ def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
     Raises:
         ConfigError: Something in it is missing or wrong.
     """
-    given = dict(data)
-    name, algorithm = given.pop("task_name", None), given.pop("algorithm", DEFAULT_ALGORITHM)
-    if not isinstance(name, str):
-        raise ConfigError(f"{source}: 'task_name' is missing; it must name the task")
-    default = with_algorithm(recipe(name), algorithm)
+    default = with_algorithm(recorded_recipe(data, source), data.get("algorithm", DEFAULT_ALGORITHM))
+    given = {key: value for key, value in data.items() if key not in ("task_name", "algorithm", "origin")}
     return options.from_dict(TrainConfig, given, source=source, default=default)
 
 
