@@ -40,7 +40,12 @@ def load_config(folder: RunFolder) -> TrainConfig:
 
 
 def load_run(
-    folder: RunFolder, physics: str | None = None, which: str = "last", level: int | None = None
+    folder: RunFolder,
+    physics: str | None = None,
+    which: str = "last",
+    level: int | None = None,
+    *,
+    config: TrainConfig | None = None,
 ) -> tuple[TrainConfig, Environment, Agent, Trained]:
     """Load a run's environment and policy.
 
@@ -49,13 +54,14 @@ def load_run(
         physics: Engine; the run's own setting if None.
         which: Checkpoint: "last" or "best".
         level: Level of terrain to evaluate at, -1 for a random one each; the run's own setting if None.
+        config: The run's configuration; what its folder says if None.
 
     Raises:
         ConfigError: The run's configuration is missing or wrong, it has several seeds, or there is no such level.
         CheckpointError: It has no complete checkpoint, or one from another configuration.
     """
     folder.check_one_seed()
-    config = load_config(folder)
+    config = config or load_config(folder)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     task = config.task if level is None else at_level(config.task, level)
     env = task.spec().build(physics or config.physics)

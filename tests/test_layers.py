@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tasks",),
     ("interop", "runs", "zoo"),
     ("doctor", "model_import", "playback"),
-    ("bench",),
+    ("bench", "library"),
     ("cli",),
     ("__main__",),
 )

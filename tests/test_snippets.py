@@ -11,9 +11,11 @@ import argparse
 import ast
 import importlib
 import inspect
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ from jaxloco.bench import BENCHMARKS
 from jaxloco.registry import Place
 from jaxloco.robot import SCHEMA
 from jaxloco.tasks import DEFAULT_TASK, recipe
+from jaxloco.training import preparation
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -192,7 +195,7 @@ def surroundings(a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.filterwarnings("ignore")  # of the packages that the pages use
 def test_the_snippets_of_a_page_work_as_printed(page, surroundings, monkeypatch):
     monkeypatch.syspath_prepend(surroundings)
-    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
     scope: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         if block.language == "python":
@@ -224,6 +227,27 @@ def load(block: Block) -> None:
     elif "joints" not in table:
         Path("settings.toml").write_text(block.code)
         options.parse(recipe(DEFAULT_TASK), ["--config", "settings.toml"], prog=str(block), description="")
+
+
+@pytest.mark.slow
+def test_the_first_python_of_each_page_passes_the_type_checker(tmp_path):
+    firsts = {page.stem: next((b for b in blocks(page) if b.language == "python"), None) for page in PAGES}
+    files = {f"{name.lower()}_snippet.py": block.code for name, block in firsts.items() if block is not None}
+    assert {"readme_snippet.py", "from_python_snippet.py", "learning_snippet.py"} <= set(files)
+    for name, code in files.items():
+        Path(name).write_text(code)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+        "--cache-dir",
+        "cache",
+        *files,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MYPYPATH": str(ROOT)})
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @each_page
