@@ -5,11 +5,11 @@ loaded and acts with NumPy alone.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,22 @@ if TYPE_CHECKING:
     from jaxloco.training.config import TaskConfig, TrainConfig
 
 Checkpoint = Literal["last", "best"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _training(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function say what to install where the training packages are missing."""
+
+    @wraps(function)
+    def call(*args: P.args, **named: P.kwargs) -> R:
+        try:
+            return function(*args, **named)
+        except ModuleNotFoundError as error:
+            raise JaxlocoError(f"{error}. Install the training packages: pip install 'jaxloco[train]'") from error
+
+    return call
 
 
 class Loaded(Protocol):
@@ -129,6 +145,7 @@ class Trained:
         return agent, state.learner, jax.jit(agent.act_deterministic)
 
 
+@_training
 def make(task: "str | TaskConfig | TrainConfig", /, *, physics: str = "auto", **settings: Any) -> "Environment":
     """Make the environment of a task, for one robot: pure functions `reset(key)` and `step(state, action)`.
 
@@ -147,6 +164,7 @@ def make(task: "str | TaskConfig | TrainConfig", /, *, physics: str = "auto", **
     return made
 
 
+@_training
 def recipe(task: str, /, **settings: Any) -> "TrainConfig":
     """Return the training recipe of a task, with changes.
 
@@ -168,6 +186,7 @@ def recipe(task: str, /, **settings: Any) -> "TrainConfig":
     return options.from_dict(TrainConfig, settings, source=f"recipe {task!r}", default=default)
 
 
+@_training
 def train(
     config: "str | TrainConfig",
     *,
@@ -239,7 +258,7 @@ def _warn_of_strangers(config: "TrainConfig") -> None:
         warnings.warn(
             f"the task {config.task.name!r} is trained, but no other process will find it again from its run: write "
             "RECIPE = TrainConfig(…) in a module, and take jaxloco.recipe('module:RECIPE')",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -270,6 +289,7 @@ def load(path: str | Path) -> Loaded:
     return trained
 
 
+@_training
 def evaluate(
     policy: str | Path | Trained,
     *,
@@ -341,6 +361,7 @@ def _run(run: str | Path | Trained) -> Trained:
     return run if isinstance(run, Trained) else Trained(run)
 
 
+@_training
 def export(run: str | Path | Trained, out: str | Path | None = None, *, checkpoint: Checkpoint | None = None) -> Path:
     """Write a run's policy as a bundle that NumPy alone runs, and check that it is the same policy.
 
