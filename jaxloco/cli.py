@@ -139,7 +139,8 @@ class RunOptions:
         out: Folder of the run; runs/<date>/<word>_<n> if not given.
         name: First part of the folder's name, instead of a random word.
         resume: Folder of a run to go on with; its configuration is used.
-        algorithm: What learns: ppo, vpg, reinforce, or options of your own, module:NAME. The recipe's if not given.
+        algorithm: What learns: ppo, vpg, reinforce, a name of an installed package, or options of your own,
+            module:NAME. The recipe's if not given.
         quiet: Print nothing but errors.
         distributed: Train on several hosts; started once on each, with the same options.
         coordinator: Address and port of the first host; known under SLURM, Kubernetes and Open MPI.

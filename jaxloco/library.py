@@ -7,6 +7,7 @@ loaded and acts with NumPy alone.
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
@@ -62,7 +63,7 @@ class Trained:
     A policy with a memory remembers from one `act` to the next, so `reset` it where an episode begins.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, or a folder of runs, for the newest.
         checkpoint: Which policy: "last" or "best".
         config: The run's configuration; what the folder says if not given.
     """
@@ -127,11 +128,9 @@ class Trained:
         if ended is None or self._memory is None:
             self._memory = None
             return
-        first = self._policy[0].initial_carry(len(np.asarray(ended)))
         rows = np.asarray(ended, bool)[:, None]
-        self._memory = type(self._memory)(
-            np.where(rows, new, old) for new, old in zip(first, self._memory, strict=True)
-        )
+        first = self._policy[0].initial_carry(len(rows))
+        self._memory = tuple(np.where(rows, new, old) for new, old in zip(first, self._memory, strict=True))
 
     @cached_property
     def _policy(self) -> tuple[Any, Any, Any]:
@@ -212,14 +211,14 @@ def train(
         JaxlocoError: Training diverged, or something could not be written.
     """
     preparation.prepare_jax()
-    config = recipe(config) if isinstance(config, str) else config
+    config = located(recipe(config) if isinstance(config, str) else config)
     _warn_of_strangers(config)
     if resume is not None:
         folder = RunFolder.open(resume)
     else:
         folder = RunFolder.at(out) if out is not None else RunFolder.create(name=name)
     with make_progress(quiet=quiet) as progress:
-        run_training(located(config), folder, progress, resume=resume is not None)
+        run_training(config, folder, progress, resume=resume is not None)
     return Trained(folder.path, config=config)
 
 
@@ -237,8 +236,6 @@ def run_training(
 
 def located(config: "TrainConfig") -> "TrainConfig":
     """Return a configuration that names its robot so that other working directories find it."""
-    from dataclasses import replace
-
     from jaxloco.robot import lasting_name
 
     task: Any = config.task
