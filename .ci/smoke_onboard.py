@@ -54,9 +54,9 @@ def check_import() -> None:
 
 def check_policy(bundle: Path) -> None:
     """Check that the policy is the one that was trained, and that it acts within its bounds."""
-    from jaxloco.onboard import Policy
+    import jaxloco
 
-    policy = Policy.load(bundle)
+    policy = jaxloco.load(bundle)
     print(f"{policy.spec.task}: largest difference from the golden answers {policy.verify():.1e}")
     given = [item for item in policy.spec.inputs if item.source != "policy"]
     inputs = {item.name: 0.0 if item.size == 1 else [0.0] * item.size for item in given}

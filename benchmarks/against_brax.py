@@ -54,8 +54,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: BraxOptions) -> dict[str, Any]:
     """Let both take turns; plain JSON values."""
-    from jaxloco.cli import prepare_jax
     from jaxloco.physics.engines import choose_engine
+    from jaxloco.training.preparation import prepare_jax
 
     prepare_jax()
     config = configured(own)

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: GpuOptions) -> dict[str, Any]:
     """Measure everything; plain JSON values. Programs come from the user's cache, if they are there."""
-    from jaxloco.cli import prepare_jax
+    from jaxloco.training.preparation import prepare_jax
 
     prepare_jax()
     turns, engine = measure(own)

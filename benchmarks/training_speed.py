@@ -251,7 +251,7 @@ def compile_in_fresh_process(engine: str, own: SpeedOptions, cache: str) -> floa
 
 def print_compile_seconds(engine: str, own: SpeedOptions) -> None:
     """Compile a task's training program as the trainer does, and print the seconds."""
-    from jaxloco.cli import prepare_jax
+    from jaxloco.training.preparation import prepare_jax
 
     prepare_jax()
     config = replace(configured(own), physics=engine)

@@ -55,8 +55,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: PrecisionOptions) -> dict[str, Any]:
     """Train with each precision; plain JSON values."""
-    from jaxloco.cli import prepare_jax
     from jaxloco.learning.ppo import PRECISIONS
+    from jaxloco.training.preparation import prepare_jax
 
     prepare_jax()
     with emulated() if own.emulate else nullcontext():

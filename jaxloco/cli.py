@@ -1,7 +1,6 @@
 """`jaxloco train | evaluate | export | run | render | bench`."""
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -11,19 +10,20 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxloco import __version__, options
+from jaxloco import __version__, library, options, registry
 from jaxloco.bench import bench
-from jaxloco.checks import MOST_EPISODES, check_at_most, check_not_negative
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
+from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
 from jaxloco.streams import never_fail, widen_terminal
-from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
+from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe, recorded_recipe
+from jaxloco.training import preparation
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, write_json
@@ -108,7 +108,7 @@ def _check_python(command: str) -> None:
 def _usage() -> str:
     lines = [f"jaxloco {__version__}", "", "usage: jaxloco COMMAND …   (jaxloco COMMAND --help tells more)", ""]
     lines += [f"  {name:10}{_first_line(function)}" for name, function in COMMANDS.items()]
-    return "\n".join([*lines, "", f"tasks: {', '.join(TASKS)}"])
+    return "\n".join([*lines, "", f"tasks: {', '.join(registry.names('task', TASKS))}"])
 
 
 def _first_line(function: Callable[..., Any]) -> str:
@@ -139,7 +139,8 @@ class RunOptions:
         out: Folder of the run; runs/<date>/<word>_<n> if not given.
         name: First part of the folder's name, instead of a random word.
         resume: Folder of a run to go on with; its configuration is used.
-        algorithm: What learns: ppo, vpg, reinforce, or options of your own, module:NAME. The recipe's if not given.
+        algorithm: What learns: ppo, vpg, reinforce, a name of an installed package, or options of your own,
+            module:NAME. The recipe's if not given.
         quiet: Print nothing but errors.
         distributed: Train on several hosts; started once on each, with the same options.
         coordinator: Address and port of the first host; known under SLURM, Kubernetes and Open MPI.
@@ -167,13 +168,13 @@ def train(arguments: list[str]) -> int:
         with make_progress(quiet=own.quiet) as progress:
             stop.at_end.append(progress.close)
             with progress.stage("starting (importing JAX)"):
-                prepare_jax()
+                preparation.prepare_jax()
             return _train(own, arguments, progress, stop)
 
 
 def _train_on_hosts(own: RunOptions, arguments: list[str], stop: Interrupt) -> int:
     """Train as one of several processes; only the first one shows and keeps anything."""
-    prepare_jax(alone=False)
+    preparation.prepare_jax(alone=False)
     from jaxloco.training import hosts
 
     hosts.initialize(own.coordinator, own.num_processes, own.process_id)
@@ -225,14 +226,12 @@ def _train(
     nowhere: Path | None = None,
 ) -> int:
     """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
-    from jaxloco import runs
     from jaxloco.export import versions
     from jaxloco.training import hosts
     from jaxloco.training.config import plain_config
-    from jaxloco.training.trainer import Trainer
 
     def read() -> "tuple[TrainConfig, RunFolder | None]":
-        return _resumed(own, arguments) if own.resume is not None else (_located(_new(own, arguments)), None)
+        return _resumed(own, arguments) if own.resume is not None else (library.located(_new(own, arguments)), None)
 
     config, folder = hosts.everywhere("options read", read)
     if config.seeds > 1 and own.distributed:
@@ -248,7 +247,7 @@ def _train(
     if nowhere is not None and not hosts.is_first():
         folder = RunFolder(nowhere)
     assert folder is not None
-    Trainer(config, folder, progress, resume=own.resume is not None, complete=runs.completed, stop=stop).run()
+    library.run_training(config, folder, progress, resume=own.resume is not None, stop=stop)
     _flush()  # what a terminal or a log file does not take any more is not a result that is lost
     return 0
 
@@ -261,20 +260,15 @@ def _new(own: RunOptions, arguments: list[str]) -> "TrainConfig":
     """
     from jaxloco.training.config import with_algorithm
 
-    files = [options.read_config_file(path) for path in options.config_files(arguments)]
-    said = {key: value for file in files for key, value in file.items() if isinstance(value, str)}
-    task = _positional(arguments, "TASK", said.get("task_name", DEFAULT_TASK))
+    said: dict[str, Any] = {}
+    for path in options.config_files(arguments):
+        said |= options.read_config_file(path)
+    task = _positional(arguments, "TASK", "")
+    default = recipe(task) if task else recorded_recipe({"task_name": DEFAULT_TASK, **said}, "--config")
     algorithm = own.algorithm or said.get("algorithm")
-    default = with_algorithm(recipe(task), algorithm) if algorithm else recipe(task)
-    return _parse(default, arguments, f"train.py {task}")
-
-
-def _located(config: "TrainConfig") -> "TrainConfig":
-    """Return a configuration that names its robot so that other working directories find it."""
-    from jaxloco.robot import lasting_name
-
-    task: Any = config.task
-    return replace(config, task=replace(task, robot=lasting_name(task.robot))) if hasattr(task, "robot") else config
+    if algorithm is not None:
+        default = with_algorithm(default, str(algorithm))
+    return _parse(default, arguments, f"train.py {task or default.task.name}")
 
 
 def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunFolder]:
@@ -284,11 +278,8 @@ def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunF
     assert own.resume is not None
     folder = RunFolder.open(own.resume)
     before = load_config(folder)
-    task = _positional(arguments, "TASK", before.task.name)
-    if task != before.task.name:
-        raise JaxlocoError(f"{folder} is a run of {before.task.name!r}, not of {task!r}")
-    if own.algorithm not in (None, before.algorithm.place):
-        raise JaxlocoError(f"{folder} is a run of {before.algorithm.place!r}, not of {own.algorithm!r}")
+    _check_still("task", _positional(arguments, "TASK", before.task.name), _task_names(before), folder)
+    _check_still("algorithm", own.algorithm or before.algorithm.name, _algorithm_names(before), folder)
     config = _parse(before, arguments, f"train.py --resume {shlex.quote(own.resume)}")
     if config.seeds != before.seeds:
         seeds = "one seed" if before.seeds == 1 else f"{before.seeds} seeds"
@@ -296,55 +287,23 @@ def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunF
     return config, folder
 
 
-def _parse(default: Any, arguments: list[str], prog: str) -> Any:
-    description = f"Train a policy. Tasks: {', '.join(TASKS)}."
-    stamps = {"task_name": default.task.name, "algorithm": default.algorithm.place}
+def _check_still(kind: str, given: str, names: Sequence[str], folder: RunFolder) -> None:
+    if given not in names:
+        raise JaxlocoError(f"{folder} is a run of {names[0]!r}, not of {given!r}; leave the {kind} out")
+
+
+def _task_names(config: "TrainConfig") -> list[str]:
+    return [config.task.name, *([config.origin.module] if config.origin else [])]
+
+
+def _algorithm_names(config: "TrainConfig") -> list[str]:
+    return [config.algorithm.place, config.algorithm.name]
+
+
+def _parse(default: "TrainConfig", arguments: list[str], prog: str) -> "TrainConfig":
+    description = f"Train a policy. Tasks: {', '.join(registry.names('task', TASKS))}."
+    stamps = {"task_name": _task_names(default), "algorithm": _algorithm_names(default)}
     return options.parse(default, arguments, prog=prog, description=description, stamps=stamps, beside=RunOptions())
-
-
-def prepare_jax(*, alone: bool = True) -> None:
-    """Use every core, and keep compiled programs between runs.
-
-    Args:
-        alone: Look for the devices now; among several hosts, JAX must meet the others first.
-
-    Raises:
-        JaxlocoError: JAX does not start with what the environment asks of it.
-    """
-    import os
-
-    try:
-        import jax
-
-        from jaxloco.training.compilation_cache import keep_whole
-        from jaxloco.training.sharding import use_all_cores
-
-        keep_whole()
-        use_all_cores()
-        if alone:
-            jax.devices()
-    except (ValueError, RuntimeError, AssertionError) as error:
-        asked = "".join(f" {key}={value}" for key, value in os.environ.items() if key.startswith("JAX_"))
-        why = f": {str(error).splitlines()[0]}" if str(error) else ""
-        raise JaxlocoError(
-            f"JAX cannot start{' with' if asked else ''}{asked}{why}. For an NVIDIA GPU install 'jaxloco[train,cuda]'; "
-            "without one, unset JAX_PLATFORMS"
-        ) from error
-
-    cache = _cache_folder("compiled")
-    if cache is not None and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def _cache_folder(name: str) -> Path | None:
-    """Return the folder of a cache, in $XDG_CACHE_HOME or ~/.cache; None where nobody may write there."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxloco", name)
-    with contextlib.suppress(OSError):
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
-        if folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-            return folder
-    return None
 
 
 # evaluate, export, render
@@ -374,20 +333,6 @@ class EvaluateOptions(Conditions):
     level: int | None = None
     out: str | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_not_negative(self, "compare_seconds")
-        check_at_most(self, MOST_SECONDS, "compare_seconds")
-        _check_seed(self.seed)
-        if self.episodes is not None and not 1 <= self.episodes <= MOST_EPISODES:
-            least = "at least 1" if self.episodes < 1 else f"at most {MOST_EPISODES}"
-            raise ConfigError(f"--episodes {self.episodes}: must be {least}")
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**31:
-        raise ConfigError(f"--seed {seed}: must be between 0 and {2**31 - 1}")
-
 
 def evaluate(arguments: list[str]) -> int:
     """Play a policy in many episodes, as trained or sim-to-sim: jaxloco evaluate RUN_OR_BUNDLE [options]."""
@@ -395,69 +340,29 @@ def evaluate(arguments: list[str]) -> int:
     own = options.parse(
         EvaluateOptions(), arguments, prog=f"jaxloco evaluate {shlex.quote(path)}", description=evaluate.__doc__ or ""
     )
-    plain = own.engine == "native" or _conditions(own) != Conditions() or _is_bundle(path) or _is_published(path)
-    if plain and (own.physics is not None or own.checkpoint != "last"):
-        option = "--checkpoint" if own.physics is None else "--physics"
-        raise JaxlocoError(
-            f"{option}: has no effect in plain MuJoCo, where a bundle is played, and a run with --engine or with "
-            f"conditions; leave it out, or evaluate a run folder in its training's environment: jaxloco evaluate RUN"
-        )
-    figures = _evaluate_bundle(path, own) if plain else _evaluate_run(path, own)
+    conditions = Conditions(**{entry.name: getattr(own, entry.name) for entry in fields(Conditions)})
+    plain = own.engine == "native" or conditions != Conditions()
+    figures = library.evaluate(
+        path,
+        episodes=own.episodes,
+        seed=own.seed,
+        conditions=conditions if plain else None,
+        physics=own.physics,
+        checkpoint=own.checkpoint,
+        level=own.level,
+        compare_seconds=own.compare_seconds,
+    )
+    print(_report(figures, own.compare_seconds) if "simulator" in figures else json.dumps(figures, indent=2))
     if own.out:
         write_json(own.out, figures)
     return 0
 
 
-def _conditions(own: Conditions) -> Conditions:
-    return Conditions(**{entry.name: getattr(own, entry.name) for entry in fields(Conditions)})
+def _report(figures: dict[str, Any], compared: float) -> str:
+    """Return the figures of episodes in plain MuJoCo as text."""
+    from jaxloco.playback.play import describe, remarks, table
 
-
-def _is_bundle(path: str) -> bool:
-    return (Path(path) / "policy.json").is_file()
-
-
-def _is_published(path: str) -> bool:
-    return (Path(path) / "evaluation.json").is_file() and _is_bundle(str(Path(path) / "policy"))
-
-
-def _bundle_of(path: str) -> Path:
-    """Return the bundle that `path` is, or that a run or a policy of the zoo holds."""
-    if _is_bundle(path):
-        return Path(path)
-    if _is_published(path):
-        return Path(path) / "policy"
-    folder = RunFolder.open(path)
-    folder.check_one_seed()
-    if not _is_bundle(str(folder.policy)):
-        raise JaxlocoError(f"{folder} has no exported policy yet; write it: jaxloco export {folder}")
-    return folder.policy
-
-
-def _evaluate_run(path: str, own: EvaluateOptions) -> dict[str, Any]:
-    from jaxloco import runs
-    from jaxloco.training import evaluation
-
-    prepare_jax()
-    _, env, agent, state = runs.load_run(RunFolder.open(path), own.physics, own.checkpoint, own.level)
-    episodes = evaluation.evaluate(env, agent, state, own.episodes or 200, own.seed)
-    assert episodes is not None
-    figures = evaluation.summarize(env, episodes)
-    print(json.dumps(figures, indent=2))
-    return figures
-
-
-def _evaluate_bundle(path: str, own: EvaluateOptions) -> dict[str, Any]:
-    from jaxloco.playback.play import describe, evaluate_bundle, remarks, table
-
-    bundle = _bundle_of(path)
-    prepare_jax()
-    figures = evaluate_bundle(
-        bundle, _conditions(own), own.episodes or 20, own.seed, level=own.level, compare_seconds=own.compare_seconds
-    )
-    print(remarks(figures) + table(figures))
-    if own.compare_seconds > 0.0:
-        print(f"\n{describe(figures)}")
-    return figures
+    return remarks(figures) + table(figures) + (f"\n\n{describe(figures)}" if compared > 0.0 else "")
 
 
 @dataclass(frozen=True)
@@ -479,28 +384,10 @@ def export(arguments: list[str]) -> int:
     own = options.parse(
         ExportOptions(), arguments, prog=f"jaxloco export {shlex.quote(run)}", description=export.__doc__ or ""
     )
-    from jaxloco import runs
-    from jaxloco.envs.interface import ANY_ENGINE
-    from jaxloco.onboard import Policy
-    from jaxloco.training.results import export_state
-    from jaxloco.training.run_folder import read_json
-
-    folder = RunFolder.open(run)
-    config, env, agent, state = runs.load_run(folder, ANY_ENGINE, own.checkpoint)
-    figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
-    figures = figures if isinstance(figures, dict) else None
-    with _writing_into(folder, own.out):
-        path = export_state(Path(own.out or folder.policy), env, agent, config, state, figures)
+    path = library.export(run, own.out, checkpoint=own.checkpoint)
     error = Policy.load(path).verify()
     print(f"{path}: verified against the trained policy, largest relative error {error:.1e}")
     return 0
-
-
-def _writing_into(folder: RunFolder, out: str | None) -> AbstractContextManager[object]:
-    """Hold the run's folder while something is written into it, unless it goes elsewhere."""
-    from jaxloco.training.run_lock import RunLock
-
-    return nullcontext() if out else RunLock(folder)
 
 
 @dataclass(frozen=True)
@@ -522,7 +409,7 @@ class RenderOptions:
     level: int | None = None
 
     def __post_init__(self) -> None:
-        _check_seed(self.seed)
+        library.check_seed(self.seed)
         if not 0.0 < self.seconds <= MOST_SECONDS:
             least = f"at most {MOST_SECONDS:g}" if self.seconds > MOST_SECONDS else "above 0"
             raise ConfigError(f"--seconds {self.seconds}: must be {least}")
@@ -544,7 +431,7 @@ def render(arguments: list[str]) -> int:
     episodes = play(env, agent, state, 1, own.seed)
     if episodes is None:
         return 2
-    with _writing_into(folder, own.out):
+    with library.writing_into(folder, own.out):
         path = make_video(env, episodes, Path(own.out or folder.video), own.seconds, print)
     print(path if path is not None else "no video was made")
     return 0 if path is not None else 1
@@ -583,7 +470,7 @@ def run(arguments: list[str]) -> int:
         print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
 
     results = run_bundle(
-        _bundle_of(own.bundle) if Path(own.bundle).exists() else own.bundle,
+        library.bundle_of(own.bundle) if Path(own.bundle).exists() else own.bundle,
         own.env,
         seconds=own.seconds,
         episodes=1 if own.episodes is None else own.episodes,
@@ -601,8 +488,8 @@ def _show(own: argparse.Namespace) -> int:
 
     command = None if own.command is None else tuple(own.command)
     conditions = Conditions(robot=own.robot, seconds=own.seconds, command=command)
-    bundle, seed = _bundle_of(own.bundle), own.seed or 0
-    _check_seed(seed)
+    bundle, seed = library.bundle_of(own.bundle), own.seed or 0
+    library.check_seed(seed)
     if own.view:
         result, path = show.view(bundle, conditions, seed, own.level), None
     else:

@@ -5,9 +5,12 @@ verifies is the policy that was trained.
 """
 
 import contextlib
+import importlib
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -25,8 +28,20 @@ from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
 from jaxloco.onboard.cells import Cell
 from jaxloco.onboard.spec import CellSpec, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.registry import registered
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
+
+
+class _AlsoFunction(ModuleType):
+    """This module. Once imported it takes the place of the function `jaxloco.export`, so it is called like that."""
+
+    def __call__(self, *args: Any, **named: Any) -> Path:
+        path: Path = importlib.import_module("jaxloco.library").export(*args, **named)
+        return path
+
+
+sys.modules[__name__].__class__ = _AlsoFunction
 
 
 def export(
@@ -79,13 +94,13 @@ _standard_deviation = jax.jit(standard_deviation)
 
 
 def versions(task: str = "") -> dict[str, str]:
-    """Return the versions of the packages that decide what a policy is; for "brax:ant", Brax's too."""
+    """Return the versions of the packages that decide what a policy is, the one that the task comes from among them."""
     names = ("jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
     found = {"jaxloco": jaxloco.__version__, **{name: metadata.version(name) for name in names}}
-    package, colon, _ = task.partition(":")
-    if colon:
+    package, colon, _ = task.partition(":")  # "brax:ant"
+    for name in [package] if colon else [place.package for place in registered("jaxloco.tasks").get(task, ())]:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
+            found[name] = metadata.version(name)
     return found
 
 

@@ -25,6 +25,9 @@ T = TypeVar("T")
 CALLED = "called"
 """Metadata of a field whose key depends on what it holds: a function of that. Its own name is for Python only."""
 
+RECORDED = "recorded"
+"""Metadata of a field that is no option: files keep it, the command line does not have it."""
+
 CONFIG_OPTION = "--config"
 CONFIG_HELP = "JSON or TOML file with settings; it comes over the defaults, and the options here over it."
 
@@ -35,7 +38,7 @@ def parse(
     *,
     prog: str,
     description: str,
-    stamps: Mapping[str, str] | None = None,
+    stamps: Mapping[str, Sequence[str]] | None = None,
     beside: Any = None,
 ) -> T:
     """Read options from a command line.
@@ -45,7 +48,7 @@ def parse(
         argv: The arguments after the program's name; those of this process if absent.
         prog: The program's name in messages.
         description: One or two sentences for `--help`.
-        stamps: Keys that a file may have besides the settings, and what they must say.
+        stamps: Keys that a file may have besides the settings, and what they may say.
         beside: A dataclass with options that were taken out of the arguments before; for `--help` and suggestions.
 
     Returns:
@@ -61,8 +64,8 @@ def parse(
         for path in config_files(arguments):
             data = read_config_file(path)
             for key, expected in (stamps or {}).items():
-                if (found := data.pop(key, expected)) != expected:
-                    raise ConfigError(f"{path}: {key} is {found!r}, expected {expected!r}")
+                if (found := data.pop(key, expected[0])) not in expected:
+                    raise ConfigError(f"{path}: {key} is {found!r}, expected {expected[0]!r}")
             default = from_dict(type_, data, source=path, default=default)
         return _parse_options(type_, default, arguments, prog, description, beside)
     except ConfigError as error:
@@ -208,7 +211,7 @@ def _rules(constructors: Any) -> Any:
         being_named.append(narrowed)  # the rule that is asked for comes after this one
         spec = constructors.ConstructorRegistry.get_struct_spec(dataclasses.replace(info, type=narrowed))
         being_named.remove(narrowed)
-        return _renamed(spec, {field.name: key for key, field in _keys(narrowed, info.default).items()})
+        return _renamed(spec, _keys(narrowed, info.default), info.default)
 
     registry.primitive_rule(primitive)
     registry.struct_rule(struct)
@@ -220,13 +223,16 @@ def _is_renamed(type_: Any) -> bool:
     return dataclasses.is_dataclass(type_) and any(CALLED in field.metadata for field in dataclasses.fields(type_))
 
 
-def _renamed(spec: Any, keys: Mapping[str, str]) -> Any:
-    """Return tyro's description of a dataclass with its fields called by their keys."""
-    names = {key: name for name, key in keys.items()}
-    fields = tuple(dataclasses.replace(field, name=keys[field.name]) for field in spec.fields)
+def _renamed(spec: Any, keys: Mapping[str, Any], default: Any) -> Any:
+    """Return tyro's description of a dataclass with its fields called by their keys, and without `RECORDED` ones."""
+    options = {field.name: key for key, field in keys.items() if RECORDED not in field.metadata}
+    recorded = {field.name: getattr(default, field.name) for field in keys.values() if field.name not in options}
+    fields = tuple(
+        dataclasses.replace(field, name=options[field.name]) for field in spec.fields if field.name in options
+    )
 
     def instantiate(**values: Any) -> Any:
-        return spec.instantiate(**{names[key]: value for key, value in values.items()})
+        return spec.instantiate(**recorded, **{name: values[key] for name, key in options.items() if key in values})
 
     return dataclasses.replace(spec, fields=fields, instantiate=instantiate)
 

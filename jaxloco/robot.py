@@ -4,6 +4,7 @@ See docs/robots.md for the folder. Imports MuJoCo and NumPy, not JAX.
 """
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from jaxloco import registry
 from jaxloco.errors import JaxlocoError, RobotError, unknown_name
 from jaxloco.joint_entries import JointEntry, is_pattern, resolve
 from jaxloco.joint_entries import matching as matching
@@ -456,8 +458,12 @@ def robots_dir() -> Path:
 
 
 def known_robots() -> tuple[str, ...]:
-    """Return the names of the robots that come with jaxloco, sorted."""
-    return tuple(sorted(file.parent.name for file in robots_dir().glob("*/robot.toml")))
+    """Return the names of the robots that come with jaxloco and of those that installed packages register, sorted."""
+    return tuple(sorted(registry.names("robot", _own_robots())))
+
+
+def _own_robots() -> dict[str, str]:
+    return {file.parent.name: str(file.parent) for file in robots_dir().glob("*/robot.toml")}
 
 
 def lasting_name(robot: str) -> str:
@@ -480,7 +486,8 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
     """Load a robot by name, or from any folder by path.
 
     Args:
-        name_or_path: A name of `known_robots()`, or the path of a folder with a robot.toml.
+        name_or_path: A name of `known_robots()`, the path of a folder with a robot.toml, or `module:NAME` of such a
+            path.
         variant: One of the folder's `[variants.<name>]`; None for the model that is trained on.
         ground: Heights to put in the place of the level floor, if any.
 
@@ -627,7 +634,7 @@ class _Draft:
 def _find_folder(name_or_path: str | Path) -> Path:
     text = os.fspath(name_or_path)
     if isinstance(name_or_path, str) and text in known_robots():
-        return robots_dir() / text
+        return robot_folder(text)
     folder = expanded(text)
     try:
         if folder.is_dir():
@@ -641,7 +648,26 @@ def _find_folder(name_or_path: str | Path) -> Path:
             f"{folder}: no such folder; expected a folder with robot.toml and its MJCF. Where the robot has moved "
             "since, name its folder: --robot FOLDER of evaluate and run, --task.robot FOLDER of train"
         )
+    if _MODULE.fullmatch(text):
+        return robot_folder(text)
     raise unknown_name("robot", text, known_robots())
+
+
+_MODULE = re.compile(r"[\w.]{2,}:[\w.]+")
+"""module:NAME, and no drive of Windows."""
+
+
+def robot_folder(name: str) -> Path:
+    """Return the folder of a robot by name, or by `module:NAME`: a path, or a package that is the folder."""
+    own = _own_robots()
+    place = registry.find("robot", name, own)
+    if name in own:
+        return Path(place.module)
+    found = registry.load("robot", place)
+    folder = next(iter(getattr(found, "__path__", ())), found)
+    if not isinstance(folder, str | os.PathLike):
+        raise RobotError(f"robot {name!r}: {place.module} is neither a path nor a package with a robot.toml")
+    return Path(folder)
 
 
 def _check_version(file: TomlFile) -> None:

@@ -11,7 +11,7 @@ from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
-from jaxloco.tasks import recipe
+from jaxloco.tasks import recorded_recipe
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, at_level, plain_config, with_algorithm
@@ -25,11 +25,8 @@ def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
     Raises:
         ConfigError: Something in it is missing or wrong.
     """
-    given = dict(data)
-    name, algorithm = given.pop("task_name", None), given.pop("algorithm", DEFAULT_ALGORITHM)
-    if not isinstance(name, str):
-        raise ConfigError(f"{source}: 'task_name' is missing; it must name the task")
-    default = with_algorithm(recipe(name), algorithm)
+    default = with_algorithm(recorded_recipe(data, source), data.get("algorithm", DEFAULT_ALGORITHM))
+    given = {key: value for key, value in data.items() if key not in ("task_name", "algorithm", "origin")}
     return options.from_dict(TrainConfig, given, source=source, default=default)
 
 
@@ -43,7 +40,12 @@ def load_config(folder: RunFolder) -> TrainConfig:
 
 
 def load_run(
-    folder: RunFolder, physics: str | None = None, which: str = "last", level: int | None = None
+    folder: RunFolder,
+    physics: str | None = None,
+    which: str = "last",
+    level: int | None = None,
+    *,
+    config: TrainConfig | None = None,
 ) -> tuple[TrainConfig, Environment, Agent, Trained]:
     """Load a run's environment and policy.
 
@@ -52,13 +54,14 @@ def load_run(
         physics: Engine; the run's own setting if None.
         which: Checkpoint: "last" or "best".
         level: Level of terrain to evaluate at, -1 for a random one each; the run's own setting if None.
+        config: The run's configuration; what its folder says if None.
 
     Raises:
         ConfigError: The run's configuration is missing or wrong, it has several seeds, or there is no such level.
         CheckpointError: It has no complete checkpoint, or one from another configuration.
     """
     folder.check_one_seed()
-    config = load_config(folder)
+    config = config or load_config(folder)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     task = config.task if level is None else at_level(config.task, level)
     env = task.spec().build(physics or config.physics)

@@ -11,7 +11,8 @@ from jaxloco import options
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 from jaxloco.statistics import bootstrap
-from jaxloco.tasks import recipe
+from jaxloco.tasks import recorded_recipe
+from jaxloco.training.config import with_algorithm
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json, write_json, write_text
 from jaxloco.visual.plots import Metrics, plot_curves, plot_seeds
@@ -172,13 +173,22 @@ def _statistics(values: Sequence[float]) -> dict[str, Any]:
 
 def command(config: Mapping[str, Any], seed: int) -> str:
     """Return the command that trains with a run's configuration: the task, and what differs from its recipe."""
-    task = config["task_name"]
-    usual, own = _flat(options.to_dict(recipe(task))), _flat(config)
-    words = ["python train.py", task]
+    default = recorded_recipe(config, "config.json")
+    words = ["jaxloco train" if default.origin else "python train.py", _task_word(config)]
+    if "algorithm" in config:
+        default = with_algorithm(default, config["algorithm"])
+        words.append(f"--algorithm {config['algorithm']}")
+    usual, own = _flat(options.to_dict(default)), _flat(config)
     for key, value in own.items():
         if key not in ("seed", "task_name") and key in usual and usual[key] != value:
             words.append(_option(key, value))
     return " ".join([*words, f"--seed {seed}"])
+
+
+def _task_word(config: Mapping[str, Any]) -> str:
+    """Return how a task is named on the command line: by its name, or module:NAME where no package registers it."""
+    origin = config.get("origin")
+    return str(origin["module"] if origin and not origin["package"] else config["task_name"])
 
 
 def _option(key: str, value: Any) -> str:

@@ -21,7 +21,7 @@ from jaxloco.errors import RobotError
 from jaxloco.model_import.new_robot import new_robot
 from jaxloco.robot import Robot, load_robot, robots_dir
 from jaxloco.tasks import recipe
-from jaxloco.training import trainer
+from jaxloco.training import preparation, trainer
 from jaxloco.training.run_folder import read_json
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "add_your_robot.md"
@@ -79,7 +79,7 @@ def correct_height(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_following_the_page_ends_in_a_training(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
     precision = jax.config.jax_default_matmul_precision
     Path("my_quadruped.urdf").write_text(quadruped_urdf())
     examine, make, train, ask, _, evaluate = commands()
@@ -124,7 +124,7 @@ def test_a_run_keeps_its_robots_folder_as_an_absolute_path_and_known_robots_by_n
         def run(self) -> None:
             pass
 
-    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
     monkeypatch.setattr(trainer, "Trainer", Kept)
     shutil.copytree(robots_dir() / "go1", "my_robots/rover")
     for robot in ("my_robots/rover", "go2"):

@@ -21,7 +21,7 @@ from jaxloco.learning.algorithm import algorithm_config
 from jaxloco.physics import engines
 from jaxloco.streams import never_fail
 from jaxloco.tasks import TASKS, recipe
-from jaxloco.training import trainer
+from jaxloco.training import preparation, trainer
 from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.run_folder import RunFolder, write_json
 
@@ -29,7 +29,7 @@ from jaxloco.training.run_folder import RunFolder, write_json
 @pytest.fixture(autouse=True)
 def _jax_settings(monkeypatch) -> None:
     """The commands may set the matmul precision and the compilation cache for their process."""
-    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
     precision = jax.config.jax_default_matmul_precision
     yield
     jax.config.update("jax_default_matmul_precision", precision)
@@ -397,7 +397,9 @@ def test_what_jax_cannot_start_with_is_one_line(variable, problem):
 
 
 def test_the_flag_for_devices_of_a_cpu_is_heeded():
-    program = "from jaxloco.cli import prepare_jax; prepare_jax(); import jax; print(jax.device_count())"
+    program = (
+        "from jaxloco.training.preparation import prepare_jax; prepare_jax(); import jax; print(jax.device_count())"
+    )
     found = in_environment({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, "-c", program)
     assert found.stdout.strip() == "3", found.stderr
 
@@ -465,16 +467,16 @@ def test_caches_go_where_the_environment_says_and_nowhere_without_a_home(monkeyp
     monkeypatch.setattr(os.path, "expanduser", lambda path: path.replace("~", home))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     home = str(tmp_path)
-    assert cli._cache_folder("compiled") == tmp_path / ".cache" / "jaxloco" / "compiled"
+    assert preparation.cache_folder("compiled") == tmp_path / ".cache" / "jaxloco" / "compiled"
     home = "~"  # what Python leaves where nobody knows the user
-    assert cli._cache_folder("compiled") is None
+    assert preparation.cache_folder("compiled") is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
-    assert cli._cache_folder("compiled") == tmp_path / "there" / "jaxloco" / "compiled"
+    assert preparation.cache_folder("compiled") == tmp_path / "there" / "jaxloco" / "compiled"
     (tmp_path / "there").write_text("no folder")
-    assert cli._cache_folder("compiled") is None
+    assert preparation.cache_folder("compiled") is None
     (tmp_path / "there").unlink()
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert cli._cache_folder("compiled") is None
+    assert preparation.cache_folder("compiled") is None
 
 
 def test_a_home_that_nobody_knows_stops_no_command(monkeypatch, capsys):

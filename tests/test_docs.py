@@ -113,12 +113,11 @@ def run_example(page: str, name: str) -> dict[str, Any]:
     return scope
 
 
-def test_the_example_task_works(monkeypatch):
+def test_the_example_task_works():
     import jax
 
     from jaxloco.envs.env import Env
 
-    monkeypatch.setattr("jaxloco.tasks.TASKS", dict(TASKS))
     recipe = run_example("environments.md", "task")["RECIPE"]
     env = Env(recipe.task.spec(), "native")
     state = jax.eval_shape(
@@ -136,11 +135,11 @@ def test_the_example_task_stands(monkeypatch, tmp_path):
 
     page = text_of(ROOT / "docs" / "environments.md")
     example = re.search(r"<!-- test: task -->\n```python\n(.*?)```", page, re.DOTALL)
-    line = re.search(r"^\$ python stand\.py (train .*)$", page, re.MULTILINE)
+    line = re.search(r"^\$ jaxloco (train stand:.*)$", page, re.MULTILINE)
     assert example and line
     (tmp_path / "stand.py").write_text(example[1])
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("jaxloco.tasks.TASKS", {**TASKS, "stand": "stand"})
+    monkeypatch.delitem(sys.modules, "stand", raising=False)
     precision = jax.config.jax_default_matmul_precision
     try:
         assert cli.main([*line[1].split(), "--video-seconds", "0", "--quiet", "--out", "run"]) == 0
@@ -173,17 +172,21 @@ def test_the_example_of_an_environment_of_one_s_own_works(own_environment):
 
 
 @pytest.mark.slow
-def test_an_environment_of_one_s_own_is_trained_and_evaluated_by_the_script_that_registers_it(
+def test_an_environment_of_one_s_own_is_trained_and_evaluated_by_its_recipe(
     own_environment, tmp_path, monkeypatch, capsys
 ):
     import jax
 
-    monkeypatch.chdir(tmp_path)
+    example = re.search(r"<!-- test: own -->\n```python\n(.*?)```", text_of(ROOT / "docs" / "interop.md"), re.DOTALL)
+    assert example
+    (tmp_path / "slide.py").write_text(example[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "slide", raising=False)
     precision = jax.config.jax_default_matmul_precision
     short = "--n-envs 8 --total-timesteps 256 --ppo.n-minibatches 2 --eval-episodes 2 --quiet"
     try:
-        assert own_environment["main"](["train", "brax:slide", "--task.episode-steps", "20", *short.split()]) == 0
-        assert own_environment["main"](["evaluate", "runs", "--episodes", "4"]) == 0
+        assert cli.main(["train", "slide:RECIPE", "--task.episode-steps", "20", *short.split()]) == 0
+        assert cli.main(["evaluate", "runs", "--episodes", "4"]) == 0
     finally:
         jax.config.update("jax_default_matmul_precision", precision)
     assert json.loads(capsys.readouterr().out)["episodes"] == 4

@@ -26,7 +26,7 @@ from jaxloco.tasks import TASKS, recipe
 from jaxloco.tasks.upkie_balance import UpkieBalance
 from jaxloco.training import loop
 from jaxloco.training.config import TrainConfig
-from jaxloco.training.trainer import compile_program
+from jaxloco.training.program import compile_program
 
 NOISELESS = UpkieBalance(noise=0.0, pitch_bias=0.0, sensor_latency=(0.0, 0.0))
 

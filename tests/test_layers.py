@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxloco"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("checks", "cores", "reflections", "statistics", "streams", "terrain", "text_files", "whole_files"),
+    ("checks", "cores", "reflections", "registry", "statistics", "streams", "terrain", "text_files", "whole_files"),
     ("onboard", "options", "toml_schema"),
     ("joint_entries", "joint_guesses", "legs", "loops", "self_contact"),
     ("robot",),
@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tasks",),
     ("interop", "runs", "zoo"),
     ("doctor", "model_import", "playback"),
-    ("bench",),
+    ("bench", "library"),
     ("cli",),
     ("__main__",),
 )

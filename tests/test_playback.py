@@ -27,6 +27,7 @@ from jaxloco.playback.scenario import Scenario
 from jaxloco.playback.simulator import Simulator
 from jaxloco.robot import load_robot, robots_dir
 from jaxloco.tasks import recipe
+from jaxloco.training import preparation
 
 FORGED = [
     (("robot",), [1], "robot: expected an object"),
@@ -72,7 +73,7 @@ def under(playback: Playback, **changes: Any) -> Playback:
 
 @pytest.fixture(autouse=True)
 def _no_jax_settings(monkeypatch):
-    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
 
 
 def standing(playback: Playback, steps: int = 20) -> Scenario:

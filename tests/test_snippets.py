@@ -11,9 +11,12 @@ import argparse
 import ast
 import importlib
 import inspect
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,10 +27,12 @@ from unittest import mock
 import pytest
 from training_helpers import tiny, train
 
-from jaxloco import cli, options
+from jaxloco import cli, options, registry
 from jaxloco.bench import BENCHMARKS
+from jaxloco.registry import Place
 from jaxloco.robot import SCHEMA
-from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
+from jaxloco.tasks import DEFAULT_TASK, recipe
+from jaxloco.training import preparation
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,6 +42,13 @@ BLOCK = re.compile(
 )
 SHELLS = ("sh", "shell", "bash", "console")
 PLACEHOLDERS = {"RUN": "runs", "RUN/policy": "policy", "policies/NAME": "policies/upkie-balance", "K": "1"}
+PROJECT = tomllib.loads((ROOT / "examples" / "package" / "pyproject.toml").read_text())["project"]
+EXAMPLE = {
+    group: {name: (Place(place, PROJECT["name"]),) for name, place in entries.items()}
+    for group, entries in PROJECT["entry-points"].items()
+}
+"""What the example package registers, as if it were installed."""
+
 OTHERS = ("scp", "ssh", "apt-get")
 """Programs whose options are not ours to check."""
 
@@ -84,8 +96,6 @@ def parse(words: list[str], where: str) -> None:
         program, rest = "jaxloco", ["train", *rest[1:]]
     if program == "python" and rest[0].endswith(".py") and rest[1:2] != ["train"] and (ROOT / rest[0]).exists():
         return
-    if program == "python" and rest[0] in ("stand.py", "slide.py"):  # blocks of the same page
-        program, rest = "jaxloco", rest[1:]
     if program == "jaxloco":
         parse_ours(rest, where)
     elif program == "srun":
@@ -168,7 +178,10 @@ def surroundings(a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(ROOT / "policies" / "upkie-balance" / "policy", tmp_path / "policy")
     shutil.copytree(ROOT / "robots" / "upkie", tmp_path / "my_robots" / "walker")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("jaxloco.tasks.TASKS", dict(TASKS))
+    for module in ("stand", "slide"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(registry, "registered", lambda group: EXAMPLE.get(group, {}))
+    monkeypatch.syspath_prepend(ROOT / "examples" / "package")
     monkeypatch.setattr(
         "jaxloco.onboard.clients.registry._MAPPINGS",
         [*importlib.import_module("jaxloco.onboard.clients.registry")._MAPPINGS],
@@ -182,7 +195,7 @@ def surroundings(a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.filterwarnings("ignore")  # of the packages that the pages use
 def test_the_snippets_of_a_page_work_as_printed(page, surroundings, monkeypatch):
     monkeypatch.syspath_prepend(surroundings)
-    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
     scope: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         if block.language == "python":
@@ -205,12 +218,36 @@ def test_the_snippets_of_a_page_work_as_printed(page, surroundings, monkeypatch)
 
 
 def load(block: Block) -> None:
-    """Check a block of settings, or of the joints in a robot.toml."""
-    for joint in tomllib.loads(block.code).get("joints", ()):
+    """Check a block of settings, of the joints in a robot.toml, or of the example's pyproject.toml."""
+    table = tomllib.loads(block.code)
+    for joint in table.get("joints", ()):
         assert set(joint) <= set(SCHEMA["joints"].keys), block  # type: ignore[union-attr]
-    if "[[joints]]" not in block.code:
+    if "project" in table:
+        assert table["project"]["entry-points"] == PROJECT["entry-points"], block
+    elif "joints" not in table:
         Path("settings.toml").write_text(block.code)
         options.parse(recipe(DEFAULT_TASK), ["--config", "settings.toml"], prog=str(block), description="")
+
+
+@pytest.mark.slow
+def test_the_first_python_of_each_page_passes_the_type_checker(tmp_path):
+    firsts = {page.stem: next((b for b in blocks(page) if b.language == "python"), None) for page in PAGES}
+    files = {f"{name.lower()}_snippet.py": block.code for name, block in firsts.items() if block is not None}
+    assert {"readme_snippet.py", "from_python_snippet.py", "learning_snippet.py"} <= set(files)
+    for name, code in files.items():
+        Path(name).write_text(code)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+        "--cache-dir",
+        "cache",
+        *files,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MYPYPATH": str(ROOT)})
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @each_page

@@ -22,6 +22,7 @@ from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
 from jaxloco.statistics import bootstrap, interquartile_mean
 from jaxloco.tasks import recipe
+from jaxloco.training import preparation
 from jaxloco.training.config import plain_config
 from jaxloco.training.run_folder import RunFolder, read_json, write_json
 from jaxloco.visual.render import rendering_available
@@ -83,7 +84,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def _no_jax_settings(monkeypatch):
-    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
 
 
 def published(runs: list[Path], out: Path) -> Entry:

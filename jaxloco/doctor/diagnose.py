@@ -21,7 +21,7 @@ from jaxloco.model_import.new_robot import draft_robot
 from jaxloco.model_import.reading import read_model
 from jaxloco.model_import.standing import STANDING_SECONDS, Stance, fault, on_the_floor, standing_poses, stands
 from jaxloco.physics.motors import corners, motors_of
-from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_robot, robot_problems, robots_dir
+from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_robot, robot_folder, robot_problems
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror, side_pattern
 from jaxloco.text_files import read_text
 from jaxloco.toml_schema import line_of, read_toml
@@ -60,7 +60,7 @@ def diagnose(path: str | Path) -> list[Finding]:
     """
     place = expanded(path)
     if str(path) in known_robots():
-        place = robots_dir() / str(path)
+        place = robot_folder(str(path))
     if place.name == "robot.toml":
         place = place.parent
     if place.is_dir():

@@ -2,10 +2,9 @@
 
 An algorithm is a frozen dataclass of its options and the networks: a static argument under `jit`. Its options are a
 frozen dataclass too, derived from `AlgorithmConfig`, and make it (`make`). `--algorithm NAME` chooses one of
-`ALGORITHMS`, or options of your own by `module:NAME`.
+`ALGORITHMS`, one of an installed package, or options of your own by `module:NAME` (`jaxloco.registry`).
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloco import registry
 from jaxloco.checks import check_finite
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning import distributions
@@ -228,22 +228,19 @@ class ActorCriticAlgorithm(Generic[C]):
 
 
 def algorithm_config(name: str) -> AlgorithmConfig:
-    """Return the default options of an algorithm: one of `ALGORITHMS`, or `module:NAME` of a class of options.
+    """Return the default options of an algorithm.
+
+    Args:
+        name: a name of `ALGORITHMS` or of an installed package, or `module:NAME` of a class of options.
 
     Raises:
         UnknownNameError: there is no such algorithm; names the closest one.
         ConfigError: the module cannot be imported, or holds no such options.
     """
-    place = ALGORITHMS.get(name, name)
-    module, _, variable = place.partition(":")
-    if not variable:
-        raise unknown_name("algorithm", name, ALGORITHMS)
-    try:
-        found = getattr(importlib.import_module(module), variable)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"algorithm {name!r}: {error}; write module:NAME of a class of options") from None
+    place = registry.find("algorithm", name, ALGORITHMS)
+    found = registry.load("algorithm", place)
     if not (isinstance(found, type) and issubclass(found, AlgorithmConfig)):
-        raise ConfigError(f"algorithm {name!r}: {variable} is not a subclass of AlgorithmConfig")
+        raise ConfigError(f"algorithm {name!r}: {place.module} is no class of options, derived from AlgorithmConfig")
     return found()
 
 

@@ -26,7 +26,7 @@ from jaxloco.playback.scenario import Scenario, draw_scenarios
 from jaxloco.playback.simulator import Record, Simulator, trained_pose
 from jaxloco.playback.standing import stand_figures
 from jaxloco.robot import Robot, known_robots, load_robot
-from jaxloco.tasks import recipe
+from jaxloco.tasks import recorded_recipe
 from jaxloco.training.config import at_level
 
 OnStep = Callable[[mujoco.MjModel, mujoco.MjData], None]
@@ -178,15 +178,19 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None, robo
             f"{folder}: provenance.config: expected the configuration of the training, found none; "
             "export the policy again from its run: jaxloco export RUN"
         )
+    source = f"{folder}: provenance.config"
     try:
-        default = recipe(config["task_name"]).task
-        source = f"{folder}: provenance.config.task"
-        task: Any = options.from_dict(type(default), config["task"], source=source, default=default)
+        default = recorded_recipe(config, source).task
+        given: Any = config.get("task")
+        task: Any = options.from_dict(type(default), given, source=f"{source}.task", default=default)
+    except ConfigError as error:
+        raise BundleError(str(error)) from error
+    try:
         if robot is not None and hasattr(task, "robot"):
             task = replace(task, robot=robot)
         spec = task.spec()
-    except (ConfigError, KeyError, OSError) as error:
-        raise BundleError(f"{folder}: provenance.config: {error}") from error
+    except (ConfigError, OSError) as error:
+        raise BundleError(f"{source}: {error}") from error
     if level is not None:
         spec = at_level(task, level).spec()
     if not isinstance(spec, EnvSpec):

@@ -9,7 +9,8 @@ from jaxloco.errors import ConfigError
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM, AlgorithmConfig, algorithm_config
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.options import CALLED, to_dict
+from jaxloco.options import CALLED, RECORDED, to_dict
+from jaxloco.registry import Place
 from jaxloco.terrain import Terrain
 
 
@@ -58,6 +59,7 @@ class TrainConfig:
         checkpoint_every: Environment steps between checkpoints; 0 for about every fifth of the run.
         eval_episodes: Episodes of the final evaluation.
         video_seconds: Length of the video; 0 for none.
+        origin: Where the task's recipe is, if it is not jaxloco's; `jaxloco.tasks.recipe` fills it in.
     """
 
     task: TaskConfig
@@ -74,6 +76,7 @@ class TrainConfig:
     checkpoint_every: int = 0
     eval_episodes: int = 100
     video_seconds: float = 6.0
+    origin: Place | None = field(default=None, metadata={RECORDED: True})
 
     def __post_init__(self) -> None:
         check_finite(self, "max_grad_norm", "total_timesteps", "metrics_every", "checkpoint_every")
@@ -123,7 +126,8 @@ def with_algorithm(config: TrainConfig, algorithm: str) -> TrainConfig:
         UnknownNameError: There is no such algorithm; names the closest one.
         ConfigError: The module of one's own cannot be imported, or holds no such options.
     """
-    return config if config.algorithm.place == algorithm else replace(config, algorithm=algorithm_config(algorithm))
+    found = algorithm_config(algorithm)
+    return config if type(config.algorithm) is type(found) else replace(config, algorithm=found)
 
 
 def plain_config(config: TrainConfig) -> dict[str, Any]:

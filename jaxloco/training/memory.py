@@ -18,7 +18,6 @@ from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
 from jaxloco.learning.minibatches import pieces
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.learning.recurrent import GATES
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.loop import TrainState, make_agent
 
@@ -63,7 +62,7 @@ def _sequences(env: Environment, config: TrainConfig) -> int:
     sets the learning rate, as that takes the policy of the whole rollout.
     """
     network, algorithm = config.network, config.algorithm
-    if not network.recurrent:
+    if network.cell is None:
         return 0
     robots, compared = config.n_envs, 0
     if isinstance(algorithm, PPOConfig):
@@ -71,7 +70,7 @@ def _sequences(env: Environment, config: TrainConfig) -> int:
         if jax.default_backend() == "cpu":
             robots //= pieces(robots, make_agent(env, config).networks, algorithm.n_steps)
         compared = config.n_envs if algorithm.learning_rate_schedule == "adaptive" else 0
-    gates = GATES[network.kind]
+    gates = network.cell.gates
     kept = max(robots * (LEARNED_FROM * gates + 1), compared * (SEEN * gates + 1))
     return 4 * config.seeds * algorithm.n_steps * network.rnn_hidden_size * kept
 

@@ -1,0 +1,435 @@
+"""What `import jaxloco` offers: make, train, load, evaluate and export. The command line is made of it too.
+
+Importing this module imports no training package; what trains or simulates does so when it is called. A bundle is
+loaded and acts with NumPy alone.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
+
+import numpy as np
+
+from jaxloco import options
+from jaxloco.checks import MOST_EPISODES
+from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.onboard import Policy
+from jaxloco.playback.conditions import MOST_SECONDS, Conditions
+from jaxloco.training import preparation
+from jaxloco.training.interrupt import Interrupt
+from jaxloco.training.progress import Progress, make_progress
+from jaxloco.training.run_folder import RunFolder, read_json
+
+if TYPE_CHECKING:
+    from jaxloco.envs.interface import Environment
+    from jaxloco.training.callbacks import Callback
+    from jaxloco.training.config import TaskConfig, TrainConfig
+
+Checkpoint = Literal["last", "best"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _training(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function say what to install where the training packages are missing."""
+
+    @wraps(function)
+    def call(*args: P.args, **named: P.kwargs) -> R:
+        try:
+            return function(*args, **named)
+        except ModuleNotFoundError as error:
+            raise JaxlocoError(f"{error}. Install the training packages: pip install 'jaxloco[train]'") from error
+
+    return call
+
+
+class Loaded(Protocol):
+    """A policy that acts: an `onboard.Policy` of a bundle, or what was `Trained`."""
+
+    def act(self, inputs: Any, /) -> Any:
+        """Do one control step."""
+
+    def reset(self) -> None:
+        """Begin a new episode."""
+
+
+class Trained:
+    """A training run, and its policy as it was trained: from what its environment shows to actions in [-1, 1].
+
+    A policy with a memory remembers from one `act` to the next, so `reset` it where an episode begins.
+
+    Args:
+        folder: The run's folder, or a folder of runs, for the newest.
+        checkpoint: Which policy: "last" or "best".
+        config: The run's configuration; what the folder says if not given.
+    """
+
+    def __init__(
+        self, folder: str | Path, checkpoint: Checkpoint = "last", config: "TrainConfig | None" = None
+    ) -> None:
+        self.folder = RunFolder.open(folder)
+        self.checkpoint, self._config = checkpoint, config
+        self._memory: Any = None
+
+    @cached_property
+    def config(self) -> "TrainConfig":
+        """What was trained, and how."""
+        from jaxloco.runs import load_config
+
+        return load_config(self.folder) if self._config is None else self._config
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` holds: the evaluation at the end of the training, versions and times."""
+        return read_json(self.folder.summary)
+
+    @property
+    def seeds(self) -> list["Trained"]:
+        """The runs of several seeds that were trained together; itself if there is one."""
+        return [Trained(seed.path, self.checkpoint) for seed in self.folder.seeds] or [self]
+
+    def act(self, observation: Any, /) -> np.ndarray:
+        """Return actions without exploration noise.
+
+        Args:
+            observation: What the policy sees, (n,) of one robot or (N, n) of several; or a mapping with that under
+                "actor", such as an environment's `state.observation`.
+
+        Returns:
+            Actions in [-1, 1], float32, (A,) or (N, A).
+
+        Raises:
+            ConfigError: The observation has another shape, or is of other robots than those that are remembered.
+            CheckpointError: The run has no complete checkpoint.
+        """
+        agent, learner, step = self._policy
+        seen = np.asarray(observation["actor"] if isinstance(observation, Mapping) else observation, np.float32)
+        rows, size = np.atleast_2d(seen), agent.networks.actor_dim
+        if seen.ndim not in (1, 2) or rows.shape[1] != size:
+            raise ConfigError(f"an observation of shape {seen.shape}: the policy sees ({size},), or (N, {size})")
+        if self._memory is None:
+            self._memory = agent.initial_carry(len(rows))
+        remembered = {len(part) for part in self._memory}
+        if remembered - {len(rows)}:
+            raise ConfigError(f"{len(rows)} robots, but the policy remembers {remembered.pop()}; call reset() before")
+        self._memory, actions = step(learner, self._memory, {"actor": rows})
+        return np.array(actions if seen.ndim == 2 else actions[0])
+
+    def reset(self, ended: Any = None) -> None:
+        """Forget what a policy with a memory remembers, before a new episode.
+
+        Args:
+            ended: Which of N robots begin anew, bool (N,); all if not given.
+        """
+        if ended is None or self._memory is None:
+            self._memory = None
+            return
+        rows = np.asarray(ended, bool)[:, None]
+        first = self._policy[0].initial_carry(len(rows))
+        self._memory = tuple(np.where(rows, new, old) for new, old in zip(first, self._memory, strict=True))
+
+    @cached_property
+    def _policy(self) -> tuple[Any, Any, Any]:
+        """The agent, its parameters, and the compiled (parameters, memory, observation) → (memory, action)."""
+        import jax
+
+        from jaxloco.envs.interface import ANY_ENGINE
+        from jaxloco.runs import load_run
+
+        _, _, agent, state = load_run(self.folder, ANY_ENGINE, self.checkpoint, config=self.config)
+        return agent, state.learner, jax.jit(agent.act_deterministic)
+
+
+@_training
+def make(task: "str | TaskConfig | TrainConfig", /, *, physics: str = "auto", **settings: Any) -> "Environment":
+    """Make the environment of a task, for one robot: pure functions `reset(key)` and `step(state, action)`.
+
+    Args:
+        task: A task's name or `module:NAME`, its options, or a configuration with them.
+        physics: Engine: "auto", "native", "mjx" or "warp".
+        settings: Options of the task by name, such as `episode_seconds=5.0`.
+
+    Raises:
+        UnknownNameError: No such task, option or engine; names the closest one.
+        ConfigError: The environment cannot be built; says what to write instead.
+    """
+    config: Any = recipe(task).task if isinstance(task, str) else getattr(task, "task", task)
+    changed = options.from_dict(type(config), settings, source=config.name, default=config)
+    made: Environment = changed.spec().build(physics)
+    return made
+
+
+@_training
+def recipe(task: str, /, **settings: Any) -> "TrainConfig":
+    """Return the training recipe of a task, with changes.
+
+    Args:
+        task: A task's name, or `module:NAME`.
+        settings: Settings by name as in a configuration file, such as `total_timesteps=1e6`,
+            `ppo={"learning_rate": 1e-3}` or `algorithm="vpg"`.
+
+    Raises:
+        UnknownNameError: No such task or setting; names the closest one.
+        ConfigError: A value is of the wrong kind, or refused.
+    """
+    from jaxloco import tasks
+    from jaxloco.training.config import TrainConfig, with_algorithm
+
+    default = tasks.recipe(task)
+    if "algorithm" in settings:
+        default = with_algorithm(default, settings.pop("algorithm"))
+    return options.from_dict(TrainConfig, settings, source=f"recipe {task!r}", default=default)
+
+
+@_training
+def train(
+    config: "str | TrainConfig",
+    *,
+    out: str | Path | None = None,
+    name: str | None = None,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+    callbacks: "Sequence[Callback]" = (),
+) -> Trained:
+    """Train a policy, evaluate it, and leave a run folder with its bundle.
+
+    Args:
+        config: A `recipe`, or the name of one.
+        out: Folder of the run; runs/<date>/<word>_<n> if not given.
+        name: First part of the folder's name, instead of a random word.
+        resume: Folder of a run to go on with, in place of a new one.
+        quiet: Print nothing.
+        callbacks: What takes part in it beside metrics, display, health checks and checkpoints.
+
+    Returns:
+        The run, whose policy acts.
+
+    Raises:
+        ConfigError: Something in the configuration cannot work; nothing has been compiled.
+        JaxlocoError: Training diverged, or something could not be written.
+    """
+    preparation.prepare_jax()
+    config = located(recipe(config) if isinstance(config, str) else config)
+    _warn_of_strangers(config)
+    if resume is not None:
+        folder = RunFolder.open(resume)
+    else:
+        folder = RunFolder.at(out) if out is not None else RunFolder.create(name=name)
+    with make_progress(quiet=quiet) as progress:
+        run_training(config, folder, progress, resume=resume is not None, callbacks=callbacks)
+    return Trained(folder.path, config=config)
+
+
+def run_training(
+    config: "TrainConfig",
+    folder: RunFolder,
+    progress: Progress,
+    *,
+    resume: bool,
+    stop: Interrupt | None = None,
+    callbacks: "Sequence[Callback]" = (),
+) -> None:
+    """Train in a folder; see `jaxloco.training.trainer.Trainer`."""
+    from jaxloco.runs import completed
+    from jaxloco.training.trainer import Trainer
+
+    Trainer(config, folder, progress, resume=resume, complete=completed, stop=stop, callbacks=callbacks).run()
+
+
+def located(config: "TrainConfig") -> "TrainConfig":
+    """Return a configuration that names its robot so that other working directories find it."""
+    from jaxloco.robot import lasting_name
+
+    task: Any = config.task
+    return replace(config, task=replace(task, robot=lasting_name(task.robot))) if hasattr(task, "robot") else config
+
+
+def _warn_of_strangers(config: "TrainConfig") -> None:
+    """Say that a task of a configuration that was not made by `recipe` is not found again from its run."""
+    from jaxloco.tasks import recorded_recipe
+
+    named = {"task_name": config.task.name, "origin": config.origin and options.to_dict(config.origin)}
+    try:
+        known = type(recorded_recipe(named, "run").task) is type(config.task)
+    except ConfigError:
+        known = False
+    if not known:
+        warnings.warn(
+            f"the task {config.task.name!r} is trained, but no other process will find it again from its run: write "
+            "RECIPE = TrainConfig(…) in a module, and take jaxloco.recipe('module:RECIPE')",
+            stacklevel=4,
+        )
+
+
+def load(path: str | Path) -> Loaded:
+    """Load a policy that acts.
+
+    Args:
+        path: A bundle or a policy of the zoo, which needs NumPy alone, and acts on named readings in SI units; or a run
+            folder, which needs the training packages, and acts on what the training's environment shows.
+
+    Raises:
+        ConfigError: There is nothing of that kind.
+        BundleError: The bundle is damaged, changed, incomplete or from another version.
+        CheckpointError: The run has no complete checkpoint, or one from another configuration.
+        JaxlocoError: The training packages are missing.
+    """
+    bundle = bundle_at(path)
+    if bundle is not None:
+        return Policy.load(bundle)
+    trained = Trained(path)
+    try:
+        trained._policy  # noqa: B018  what cannot be loaded is told here
+    except ModuleNotFoundError as error:
+        raise JaxlocoError(
+            f"{error}: a run needs the training packages, pip install 'jaxloco[train]'. Its bundle needs NumPy alone: "
+            f"{trained.folder.policy}"
+        ) from error
+    return trained
+
+
+@_training
+def evaluate(
+    policy: str | Path | Trained,
+    *,
+    episodes: int | None = None,
+    seed: int = 1,
+    conditions: Conditions | None = None,
+    physics: str | None = None,
+    checkpoint: Checkpoint | None = None,
+    level: int | None = None,
+    compare_seconds: float = 20.0,
+) -> dict[str, Any]:
+    """Play a policy in many episodes, without exploration noise.
+
+    Args:
+        policy: A run, which is played in the environment of its training; or a bundle or a policy of the zoo, which is
+            played in plain MuJoCo.
+        episodes: How many; 200 in the training's environment and 20 in plain MuJoCo, which plays one robot.
+        seed: Seed of the episodes.
+        conditions: Play in plain MuJoCo under these; a run's bundle then.
+        physics: Engine of the training's environment; the run's own if not given.
+        checkpoint: Which one to play in the training's environment; the last, or that of a `Trained`, if not given.
+        level: Level of terrain, -1 for a random one each; the run's own setting if not given.
+        compare_seconds: How much of an episode in plain MuJoCo is compared with training, s; 0 for nothing.
+
+    Returns:
+        Figures, as plain values: see `jaxloco.training.evaluation.summarize`, and for plain MuJoCo
+        `jaxloco.playback.play.evaluate_bundle`.
+
+    Raises:
+        ConfigError: An option is out of its range or has no effect there, or there is no such run.
+    """
+    check_seed(seed)
+    if episodes is not None and not 1 <= episodes <= MOST_EPISODES:
+        least = "at least 1" if episodes < 1 else f"at most {MOST_EPISODES}"
+        raise ConfigError(f"--episodes {episodes}: must be {least}")
+    if not 0.0 <= compare_seconds <= MOST_SECONDS:
+        raise ConfigError(f"--compare-seconds {compare_seconds}: must be between 0 and {MOST_SECONDS:g}")
+    if conditions is None and (isinstance(policy, Trained) or bundle_at(policy) is None):
+        return _evaluate_run(_run(policy), physics, checkpoint, level, episodes or 200, seed)
+    if physics is not None or checkpoint not in (None, "last"):
+        raise ConfigError(
+            f"{'--checkpoint' if physics is None else '--physics'}: has no effect in plain MuJoCo, where a bundle is "
+            "played, and a run with --engine or with conditions; leave it out, or evaluate a run folder in its "
+            "training's environment: jaxloco evaluate RUN"
+        )
+    preparation.prepare_jax()
+    from jaxloco.playback.play import evaluate_bundle
+
+    bundle = bundle_of(policy.folder.path if isinstance(policy, Trained) else policy)
+    given = (bundle, conditions or Conditions(), episodes or 20, seed)
+    return evaluate_bundle(*given, level=level, compare_seconds=compare_seconds)
+
+
+def _evaluate_run(
+    run: Trained, physics: str | None, checkpoint: Checkpoint | None, level: int | None, episodes: int, seed: int
+) -> dict[str, Any]:
+    preparation.prepare_jax()
+    from jaxloco.runs import load_run
+    from jaxloco.training import evaluation
+
+    which = checkpoint or run.checkpoint
+    _, env, agent, state = load_run(run.folder, physics, which, level, config=run.config)
+    played = evaluation.evaluate(env, agent, state, episodes, seed)
+    assert played is not None
+    return evaluation.summarize(env, played)
+
+
+def _run(run: str | Path | Trained) -> Trained:
+    return run if isinstance(run, Trained) else Trained(run)
+
+
+@_training
+def export(run: str | Path | Trained, out: str | Path | None = None, *, checkpoint: Checkpoint | None = None) -> Path:
+    """Write a run's policy as a bundle that NumPy alone runs, and check that it is the same policy.
+
+    Args:
+        run: The run.
+        out: Folder of the bundle; the run's policy/ if not given.
+        checkpoint: Which one to export; the last, or that of a `Trained`, if not given.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        ConfigError: There is no such run, or the policy reads something that the robot cannot measure.
+        BundleError: The bundle gives other answers than the trained policy.
+    """
+    from jaxloco.envs.interface import ANY_ENGINE
+    from jaxloco.runs import load_run
+    from jaxloco.training.results import export_state
+
+    run = _run(run)
+    folder, which = run.folder, checkpoint or run.checkpoint
+    config, env, agent, state = load_run(folder, ANY_ENGINE, which, config=run.config)
+    figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
+    with writing_into(folder, out):
+        bundle = Path(out or folder.policy)
+        path = export_state(bundle, env, agent, config, state, figures if isinstance(figures, dict) else None)
+    Policy.load(path).verify()
+    return path
+
+
+def bundle_at(path: str | Path) -> Path | None:
+    """Return the bundle that a path is, or that a policy of the zoo holds; None of anything else."""
+    path = Path(path)
+    if (path / "policy.json").is_file():
+        return path
+    published = (path / "evaluation.json").is_file() and (path / "policy" / "policy.json").is_file()
+    return path / "policy" if published else None
+
+
+def bundle_of(path: str | Path) -> Path:
+    """Return the bundle that a path is, or that a run or a policy of the zoo holds.
+
+    Raises:
+        ConfigError: There is no run, or one of several seeds.
+        JaxlocoError: The run has no bundle yet.
+    """
+    bundle = bundle_at(path)
+    if bundle is not None:
+        return bundle
+    folder = RunFolder.open(path)
+    folder.check_one_seed()
+    if bundle_at(folder.policy) is None:
+        raise JaxlocoError(f"{folder} has no exported policy yet; write it: jaxloco export {folder}")
+    return folder.policy
+
+
+def writing_into(folder: RunFolder, out: str | Path | None) -> AbstractContextManager[object]:
+    """Hold the run's folder while something is written into it, unless it goes elsewhere."""
+    from jaxloco.training.run_lock import RunLock
+
+    return nullcontext() if out else RunLock(folder)
+
+
+def check_seed(seed: int) -> None:
+    """Raise ConfigError if this is no seed."""
+    if not 0 <= seed < 2**31:
+        raise ConfigError(f"--seed {seed}: must be between 0 and {2**31 - 1}")

@@ -1,0 +1,50 @@
+"""What is set before JAX is used: every core, and a place for compiled programs. Imports JAX only when called."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from jaxloco.errors import JaxlocoError
+
+
+def prepare_jax(*, alone: bool = True) -> None:
+    """Use every core, and keep compiled programs between runs.
+
+    Args:
+        alone: Look for the devices now; among several hosts, JAX must meet the others first.
+
+    Raises:
+        JaxlocoError: JAX does not start with what the environment asks of it.
+    """
+    try:
+        import jax
+
+        from jaxloco.training.compilation_cache import keep_whole
+        from jaxloco.training.sharding import use_all_cores
+
+        keep_whole()
+        use_all_cores()
+        if alone:
+            jax.devices()
+    except (ValueError, RuntimeError, AssertionError) as error:
+        asked = "".join(f" {key}={value}" for key, value in os.environ.items() if key.startswith("JAX_"))
+        why = f": {str(error).splitlines()[0]}" if str(error) else ""
+        raise JaxlocoError(
+            f"JAX cannot start{' with' if asked else ''}{asked}{why}. For an NVIDIA GPU install 'jaxloco[train,cuda]'; "
+            "without one, unset JAX_PLATFORMS"
+        ) from error
+
+    cache = cache_folder("compiled")
+    if cache is not None and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def cache_folder(name: str) -> Path | None:
+    """Return the folder of a cache, in $XDG_CACHE_HOME or ~/.cache; None where nobody may write there."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxloco", name)
+    with contextlib.suppress(OSError):
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+            return folder
+    return None
