@@ -226,7 +226,7 @@ def _train(
     nowhere: Path | None = None,
 ) -> int:
     """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
-    from jaxloco.export import versions
+    from jaxloco.exporting import versions
     from jaxloco.training import hosts
     from jaxloco.training.config import plain_config
 

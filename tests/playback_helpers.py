@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxloco.envs.env import Env
-from jaxloco.export import export
+from jaxloco.exporting import export
 from jaxloco.tasks import recipe
 from jaxloco.training import loop
 from jaxloco.training.config import plain_config

@@ -14,7 +14,7 @@ import pytest
 from jaxloco.envs.env import Env
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.errors import BundleError, ConfigError
-from jaxloco.export import export, policy_spec, versions
+from jaxloco.exporting import export, policy_spec, versions
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.networks import NetworkConfig
@@ -230,7 +230,7 @@ def test_a_large_network_gets_shorter_golden_sequences(tmp_path, upkie, monkeypa
     agent, learner = learned(upkie, config)
     policy = write(tmp_path / "policy", upkie, config, agent, learner)
     # Ten steps in all, shared among four sequences, are two each.
-    monkeypatch.setattr("jaxloco.export.MAX_REPLAY", 10 * step_cost(policy.spec, policy.arrays))
+    monkeypatch.setattr("jaxloco.exporting.MAX_REPLAY", 10 * step_cost(policy.spec, policy.arrays))
     write(tmp_path / "short", upkie, config, agent, learner)
     shapes = [read_bundle(tmp_path / name).golden["action"].shape for name in ("policy", "short")]
     assert shapes == [(4, 64, 1), (4, 2, 1)]

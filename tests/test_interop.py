@@ -25,7 +25,7 @@ from jaxloco.envs import batch
 from jaxloco.envs.curriculum import Curriculum
 from jaxloco.envs.interface import ANY_ENGINE
 from jaxloco.errors import ConfigError
-from jaxloco.export import versions
+from jaxloco.exporting import versions
 from jaxloco.interop import foreign
 from jaxloco.interop.foreign import BraxTask, ForeignEnv, ForeignSpec, PlaygroundTask
 from jaxloco.onboard import Policy

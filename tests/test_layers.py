@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("robot",),
     ("physics", "symmetry"),
     ("envs", "learning"),  # neither knows the other
-    ("export", "visual"),
+    ("exporting", "visual"),
     ("training",),
     ("tasks",),
     ("interop", "runs", "zoo"),

@@ -81,9 +81,7 @@ def test_names_are_listed_and_a_mistyped_one_is_suggested():
     assert done.stderr.endswith("has no attribute 'trian'. Did you mean: 'train'?\n")
 
 
-def test_the_function_export_stays_one_when_the_module_is_imported(run, tmp_path):
-    import jaxloco.export
-
+def test_a_run_is_exported_again(run, tmp_path):
     assert jaxloco.export(run, tmp_path / "again") == tmp_path / "again"
     assert Policy.load(tmp_path / "again").verify() < 1e-5
 

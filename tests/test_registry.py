@@ -20,9 +20,8 @@ from jaxloco.learning.algorithm import ALGORITHMS, algorithm_config
 from jaxloco.registry import MissingModuleError, Place
 from jaxloco.robot import known_robots, lasting_name, load_robot
 from jaxloco.tasks import FOREIGN, TASKS, recipe, recorded_recipe
-from jaxloco.training.config import with_algorithm
+from jaxloco.training.config import plain_config, with_algorithm
 from jaxloco.training.run_folder import RunFolder, write_json
-from jaxloco.training.config import plain_config
 
 EXAMPLE = REPOSITORY / "examples" / "package"
 
@@ -78,7 +77,7 @@ def test_a_task_of_a_package_is_found_by_name_and_a_run_says_where_it_is_from(in
 
 
 def test_the_version_of_a_tasks_package_is_kept(install):
-    from jaxloco.export import versions
+    from jaxloco.exporting import versions
 
     install("robots-of-mine", {"tasks": ["mine = mine_task:RECIPE"]})
     assert versions("mine")["robots-of-mine"] == "1.5"

@@ -507,18 +507,26 @@ ANYMAL_C = replace(
         max_velocity=(1.0, 0.8, 1.0),
         gait_frequency=2.0,
         swing_height=0.1,
-        step_height=0.1,
+        step_height=0.18,
+        step_lead=0.1,
+        weights=Weights(action_change=-0.03),
         payload=(-4.0, 4.0),
     ),
     network=WIDER,
     total_timesteps=6_000_000,
 )
-"""ANYbotics ANYmal C. It is larger than a Go1 and steps slower; at 1.5 Hz it sways more, and follows less closely."""
+"""ANYbotics ANYmal C. It is larger than a Go1 and steps slower; at 1.5 Hz it sways more, and follows less closely.
+
+Its rotors are heavy for its gains: joints follow their targets some 0.1 s late, and less far. With higher steps that lead
+by as much it learns to follow its command in a fifth of the time; with the usual price of a change of the action it drives
+its motors from one end to the other, and sways when it should stand.
+"""
 
 BIPED = Velocity(
     recipe="berkeley-humanoid-velocity",
     robot="berkeley_humanoid",
-    max_velocity=(0.8, 0.8, 0.8),
+    max_velocity=(0.8, 0.4, 0.8),
+    standing_share=0.2,
     gait_frequency=2.0,
     rest_tilt=0.12,
     swing_height=0.08,
@@ -531,7 +539,10 @@ BIPED = Velocity(
     grow=("kicks",),
     grow_with="success",
 )
-"""Bipeds that are held upright at first; lengths are those of the Berkeley Humanoid."""
+"""Bipeds that are held upright at first; lengths are those of the Berkeley Humanoid.
+
+Sideways, the inner foot comes as much closer to the other one as the robot goes in a step: faster, they would meet.
+"""
 
 BERKELEY_HUMANOID = replace(
     GO1,

@@ -13,7 +13,7 @@ import numpy as np
 from jaxloco.envs.ground import GridGround
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError, JaxlocoError
-from jaxloco.export import export, versions
+from jaxloco.exporting import export, versions
 from jaxloco.learning.agent import Agent
 from jaxloco.self_contact import in_words
 from jaxloco.training import evaluation

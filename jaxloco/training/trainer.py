@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxloco.errors import CheckpointError, JaxlocoError
-from jaxloco.export import policy_spec
+from jaxloco.exporting import policy_spec
 from jaxloco.training import evaluation, hosts, loop, memory, results, seeds, sharding
 from jaxloco.training.callbacks import Callback, Checkpointing, Chunk, Display, Health, Metrics
 from jaxloco.training.checkpoint import Checkpoints

@@ -5,12 +5,9 @@ verifies is the policy that was trained.
 """
 
 import contextlib
-import importlib
-import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -31,17 +28,6 @@ from jaxloco.onboard.spec import CellSpec, InputSpec, LayerSpec, NetworkSpec, No
 from jaxloco.registry import registered
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
-
-
-class _AlsoFunction(ModuleType):
-    """This module. Once imported it takes the place of the function `jaxloco.export`, so it is called like that."""
-
-    def __call__(self, *args: Any, **named: Any) -> Path:
-        path: Path = importlib.import_module("jaxloco.library").export(*args, **named)
-        return path
-
-
-sys.modules[__name__].__class__ = _AlsoFunction
 
 
 def export(
