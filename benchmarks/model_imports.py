@@ -239,11 +239,14 @@ class Facts:
 def _urdf_facts(file: Path) -> Facts:
     root = read_xml(file)
     turning = [joint for joint in root.children if joint.attributes.get("type") in ("revolute", "prismatic")]
+    followers = {
+        joint.attributes["name"] for joint in turning if joint.child("mimic") is not None
+    }  # of another's motor
     limits = {joint.attributes["name"]: limit for joint in turning if (limit := joint.child("limit")) is not None}
     return Facts(
         sum(sum(mass.numbers("value")) for mass in root.walk("mass")),
         {name: (sum(limit.numbers("lower")), sum(limit.numbers("upper"))) for name, limit in limits.items()},
-        {name: sum(limit.numbers("effort")) for name, limit in limits.items()},
+        {name: sum(limit.numbers("effort")) for name, limit in limits.items() if name not in followers},
     )
 
 
@@ -258,8 +261,25 @@ def _mjcf_facts(file: Path, robot: Robot) -> Facts:
     return Facts(
         float(model.body_mass[model.body_rootid == root].sum()),
         ranges,
-        {name: model.jnt_actfrcrange[joint, 1] for name, joint in named.items() if model.jnt_actfrclimited[joint]},
+        {name: min(limits) for name, joint in named.items() if (limits := _torque_limits(model, joint))},
     )
+
+
+def _torque_limits(model: mujoco.MjModel, joint: int) -> list[float]:
+    """Return all limits that a model gives for the torque of a joint, N m: its own, and that of its one actuator."""
+    found = [float(model.jnt_actfrcrange[joint, 1])] if model.jnt_actfrclimited[joint] else []
+    moves = model.actuator_trntype == int(mujoco.mjtTrn.mjTRN_JOINT)
+    actuators = np.flatnonzero(moves & (model.actuator_trnid[:, 0] == joint))
+    if len(actuators) != 1:
+        return found
+    (actuator,) = actuators
+    gear = abs(float(model.actuator_gear[actuator, 0]))
+    if model.actuator_forcelimited[actuator]:
+        found.append(gear * float(model.actuator_forcerange[actuator, 1]))
+    if model.actuator_ctrllimited[actuator] and model.actuator_biastype[actuator] == int(mujoco.mjtBias.mjBIAS_NONE):
+        gain = float(model.actuator_gainprm[actuator, 0])
+        found.append(gear * gain * float(model.actuator_ctrlrange[actuator, 1]))
+    return found
 
 
 def counted(result: Mapping[str, Any]) -> dict[str, int]:
