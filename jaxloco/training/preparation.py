@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxloco.errors import JaxlocoError
@@ -16,16 +17,27 @@ def prepare_jax(*, alone: bool = True) -> None:
     Raises:
         JaxlocoError: JAX does not start with what the environment asks of it.
     """
-    try:
+    with _starting_jax():
         import jax
+    from jaxloco.training.compilation_cache import keep_whole
+    from jaxloco.training.sharding import use_all_cores
 
-        from jaxloco.training.compilation_cache import keep_whole
-        from jaxloco.training.sharding import use_all_cores
-
+    with _starting_jax():
         keep_whole()
         use_all_cores()
         if alone:
             jax.devices()
+    cache = cache_folder("compiled")
+    if cache is not None and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@contextlib.contextmanager
+def _starting_jax() -> Iterator[None]:
+    """Say what JAX does not start with."""
+    try:
+        yield
     except (ValueError, RuntimeError, AssertionError) as error:
         asked = "".join(f" {key}={value}" for key, value in os.environ.items() if key.startswith("JAX_"))
         why = f": {str(error).splitlines()[0]}" if str(error) else ""
@@ -33,11 +45,6 @@ def prepare_jax(*, alone: bool = True) -> None:
             f"JAX cannot start{' with' if asked else ''}{asked}{why}. For an NVIDIA GPU install 'jaxloco[train,cuda]'; "
             "without one, unset JAX_PLATFORMS"
         ) from error
-
-    cache = cache_folder("compiled")
-    if cache is not None and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def cache_folder(name: str) -> Path | None:
