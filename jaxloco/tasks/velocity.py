@@ -518,7 +518,7 @@ ANYMAL_C = replace(
 """ANYbotics ANYmal C. It is larger than a Go1 and steps slower; at 1.5 Hz it sways more, and follows less closely.
 
 Its rotors are heavy for its gains: joints follow their targets some 0.1 s late, and less far. With higher steps that
-lead by as much it learns to follow its command in a fifth of the time. With the usual price of a change of the action
+lead by as much it learns to follow its command in half the time. With the usual price of a change of the action
 it drives its motors from one end to the other, and sways when it should stand.
 """
 
