@@ -36,7 +36,7 @@ WEIGHTS = Weights(gait=0.0, landing=0.0, orientation=-1.0)
 
 @dataclass(frozen=True)
 class Rolling(Velocity):
-    """Options of the task; those of `Velocity` that speak of feet, gait and steps have no effect.
+    """Options of the task. Those of `Velocity` for gait and steps have no effect; weights of feet are refused.
 
     Attributes:
         wheel_speed: Ground speed that an action of 1 asks of each wheel, m/s.

@@ -1,8 +1,7 @@
 """Motor models, one file each: see `jaxloco.physics.actuators.contract`, and docs/robots.md, "Motors"."""
 
-import importlib
-
-from jaxloco.errors import RobotError, unknown_name
+from jaxloco import registry
+from jaxloco.errors import ConfigError, RobotError
 from jaxloco.physics.actuators.contract import (
     ActuatedJoints,
     Actuator,
@@ -26,21 +25,20 @@ ACTUATORS = {
 
 
 def actuator_class(kind: str) -> type[Actuator]:
-    """Return the class of an actuator: one of `ACTUATORS`, or `module:NAME` of your own.
+    """Return the class of an actuator: of `ACTUATORS`, of an installed package, or `module:NAME`.
 
     Raises:
         UnknownNameError: There is no such actuator; names the closest one.
         RobotError: The module cannot be imported, or holds no actuator.
     """
-    module, _, variable = ACTUATORS.get(kind, kind).partition(":")
-    if not variable:
-        raise unknown_name("actuator", kind, ACTUATORS)
+    place = registry.find("actuator", kind, ACTUATORS)
     try:
-        found = getattr(importlib.import_module(module), variable)
-    except (ImportError, AttributeError) as error:
-        raise RobotError(f"actuator {kind!r}: {error}; write module:NAME of a class") from None
+        found = registry.load("actuator", place)
+    except ConfigError as error:
+        raise RobotError(f"actuator {kind!r}: {error.__cause__ or error}; write module:NAME of a class") from error
     if not (isinstance(found, type) and issubclass(found, Actuator)):
-        raise RobotError(f"actuator {kind!r}: {variable} is not a subclass of {__name__}.Actuator")
+        name = place.module.partition(":")[2]
+        raise RobotError(f"actuator {kind!r}: {name} is not a subclass of {__name__}.Actuator")
     return found
 
 
