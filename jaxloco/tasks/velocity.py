@@ -77,6 +77,7 @@ class Weights:
         air_time: Swings longer than `min_air_time`.
         contact_force: Feet pushed harder than `max_foot_load`.
         body_collisions: Shapes other than feet that touch the ground; needs a variant in which they can.
+        self_contact: Pairs of the robot's own shapes that touch, of those that robot.toml lets touch.
         joint_deviation: Distance from the default pose.
         foot_smoothness: Targets of the feet that leave a straight line.
         termination: The step in which the robot falls; needs a lower `reward_floor`, or none.
@@ -106,6 +107,7 @@ class Weights:
     air_time: float = 0.0
     contact_force: float = 0.0
     body_collisions: float = 0.0
+    self_contact: float = 0.0
     joint_deviation: float = 0.0
     foot_smoothness: float = 0.0
     termination: float = 0.0
@@ -389,6 +391,7 @@ class Velocity(LeggedTask):
             RewardTerm("air_time", loco.air_time, weights.air_time, constants={"threshold": self.min_air_time}),
             RewardTerm("contact_force", loco.contact_force, weights.contact_force, constants=load),
             RewardTerm("body_collisions", loco.body_collisions, weights.body_collisions),
+            RewardTerm("self_contact", loco.self_contact, weights.self_contact),
             RewardTerm("joint_deviation", loco.joint_deviation, weights.joint_deviation, constants=pose),
             RewardTerm("foot_smoothness", loco.foot_target_smoothness, weights.foot_smoothness),
             RewardTerm("termination", rewards.termination, weights.termination),
@@ -532,6 +535,7 @@ BIPED = Velocity(
     swing_height=0.08,
     step_height=0.05,
     loose_joints=("*HFE", "*KFE", "*FFE"),
+    weights=Weights(self_contact=-1.0),
     history=4,
     noise=0.5,
     kick=0.25,
