@@ -481,7 +481,7 @@ LEARNING = PPOConfig(
     learning_rate_schedule="linear",
     learning_rate_final=1e-4,
     max_grad_norm=1.0,
-    reward_scale=0.1,
+    reward_scale=5.0,
     symmetry="network",
 )
 """How velocity tasks are learned: PPO with few epochs and large mini-batches, on mirrored networks."""
