@@ -308,7 +308,10 @@ def _algorithm_names(config: "TrainConfig") -> list[str]:
 def _parse(default: "TrainConfig", arguments: list[str], prog: str) -> "TrainConfig":
     from jaxloco.training.config import VERSION
 
-    description = f"Train a policy. Tasks: {', '.join(registry.names('task', TASKS))}."
+    description = (
+        f"Train a policy. Tasks: {', '.join(registry.names('task', TASKS))}. What a task is put together from has "
+        "options by name: --task.rewards.NAME.weight, --task.rewards.NAME.CONSTANT, --task.terminations.NAME.CONSTANT."
+    )
     stamps: dict[str, list[Any]] = {
         "version": [VERSION],
         "task_name": _task_names(default),

@@ -28,6 +28,12 @@ CALLED = "called"
 RECORDED = "recorded"
 """Metadata of a field that is no option: files keep it, the command line does not have it."""
 
+NAMED = "named"
+"""Metadata of a mapping from names to tables of settings: its options are `--FIELD.NAME.SETTING VALUES`, any names."""
+
+IN_SHORT = "IN_SHORT"
+"""Attribute of a dataclass with the names of the fields that a list of values stands for."""
+
 CONFIG_OPTION = "--config"
 CONFIG_HELP = "JSON or TOML file with settings; it comes over the defaults, and the options here over it."
 
@@ -168,14 +174,71 @@ def _parse_options(type_: type[T], default: T, arguments: Sequence[str], prog: s
     if beside is not None:
         others = Annotated[type(beside), tyro.conf.arg(name="")]  # type: ignore[valid-type]
         fields.insert(1, ("beside", others, dataclasses.field(default=beside)))
+    words, named = _without_named(arguments, _named_keys(type_, default))
     parsed: Any = tyro.cli(
         dataclasses.make_dataclass("Options", fields),
-        args=list(arguments),
+        args=words,
         prog=prog,
         description=description,
         registry=_rules(tyro.constructors),
     )
-    return cast(T, parsed.options)
+    given = cast(T, parsed.options)
+    return from_dict(type_, named, source="options", default=given) if named else given
+
+
+def _named_keys(type_: Any, default: Any, prefix: str = "") -> list[str]:
+    """Return the dotted keys of all fields that are `NAMED`."""
+    found, hints = [], _type_hints(type_)
+    for name, field in _keys(type_, default).items():
+        value = getattr(default, field.name, None)
+        hint = _narrowed(_bare(hints[field.name]), value)
+        if NAMED in field.metadata:
+            found.append(_join(prefix, name))
+        elif dataclasses.is_dataclass(hint):
+            found += _named_keys(hint, value, _join(prefix, name))
+    return found
+
+
+def _without_named(arguments: Sequence[str], keys: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Take the options of `NAMED` fields out of the arguments; return the others, and what those said, nested."""
+    others: list[str] = []
+    data: dict[str, Any] = {}
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        option, equals, given = word.partition("=")
+        key = option.removeprefix("--").replace("-", "_")
+        if not option.startswith("--") or not any(key == named or key.startswith(f"{named}.") for named in keys):
+            others.append(word)
+            continue
+        values = [given] if equals else []
+        while not equals and words and not words[0].startswith("--"):
+            values.append(words.pop(0))
+        if not values:
+            raise ConfigError(f"{option}: a value is missing")
+        plain = [_plain_from_text(text) for text in values]
+        _put(data, key, plain[0] if len(plain) == 1 else plain)
+    return others, data
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value into nested tables under a dotted key."""
+    *path, last = key.split(".")
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{option_name(key)}: {part} is {table!r} by another option; leave one of them out")
+    table[last] = value
+
+
+def _plain_from_text(text: str) -> Any:
+    """Return a number, true, false, none or a list as JSON has it, or the text itself."""
+    if text.lower() == "none":
+        return None
+    try:
+        return parse_json(text, Path("option"), ConfigError)
+    except ConfigError:
+        return text
 
 
 def _rules(constructors: Any) -> Any:
@@ -206,7 +269,7 @@ def _rules(constructors: Any) -> Any:
         narrowed = _narrowed(info.type, info.default)
         if narrowed is not info.type and not dataclasses.is_dataclass(info.type):
             return constructors.ConstructorRegistry.get_struct_spec(dataclasses.replace(info, type=narrowed))
-        if narrowed in being_named or not _is_renamed(narrowed):
+        if narrowed in being_named or not _has_own_keys(narrowed):
             return None
         being_named.append(narrowed)  # the rule that is asked for comes after this one
         spec = constructors.ConstructorRegistry.get_struct_spec(dataclasses.replace(info, type=narrowed))
@@ -218,14 +281,15 @@ def _rules(constructors: Any) -> Any:
     return registry
 
 
-def _is_renamed(type_: Any) -> bool:
-    """Whether fields of a dataclass have keys that are not their names."""
-    return dataclasses.is_dataclass(type_) and any(CALLED in field.metadata for field in dataclasses.fields(type_))
+def _has_own_keys(type_: Any) -> bool:
+    """Whether fields of a dataclass have keys that are not their names, or are no options."""
+    own = {CALLED, RECORDED, NAMED}
+    return dataclasses.is_dataclass(type_) and any(own & field.metadata.keys() for field in dataclasses.fields(type_))
 
 
 def _renamed(spec: Any, keys: Mapping[str, Any], default: Any) -> Any:
-    """Return tyro's description of a dataclass with its fields called by their keys, and without `RECORDED` ones."""
-    options = {field.name: key for key, field in keys.items() if RECORDED not in field.metadata}
+    """Return tyro's description of a dataclass with its options called by their keys."""
+    options = {field.name: key for key, field in keys.items() if not {RECORDED, NAMED} & field.metadata.keys()}
     recorded = {field.name: getattr(default, field.name) for field in keys.values() if field.name not in options}
     fields = tuple(
         dataclasses.replace(field, name=options[field.name]) for field in spec.fields if field.name in options
@@ -287,6 +351,9 @@ class _Reader:
         self.default = default
 
     def dataclass(self, type_: Any, data: Any, key: str, default: Any) -> Any:
+        short = getattr(type_, IN_SHORT, ())
+        if isinstance(data, list | tuple) and len(data) == len(short):
+            data = dict(zip(short, data, strict=True))
         if not isinstance(data, Mapping):
             raise self.wrong(key, "a table of settings", data)
         fields = {name: field for name, field in _keys(type_, default).items() if field.init}
@@ -318,7 +385,7 @@ class _Reader:
         if origin in (Union, types.UnionType):
             return self.union(hint, value, key, default)
         if origin in (tuple, list) or hint in (tuple, list):
-            return self.sequence(hint, value, key)
+            return self.sequence(hint, value, key, default)
         if _is_mapping(hint):
             return self.mapping(hint, value, key, default)
         try:
@@ -331,6 +398,8 @@ class _Reader:
         if value is None and type(None) in members:
             return None
         members = tuple(member for member in members if member is not type(None))
+        if isinstance(value, Mapping):
+            members = tuple(member for member in members if _is_mapping(member)) or members
         if len(members) == 1:
             return self.value(members[0], value, key, default)
         for member in sorted(members, key=lambda member: type(value) is not member):
@@ -340,7 +409,7 @@ class _Reader:
                 continue
         raise self.wrong(key, _name_of(hint), value)
 
-    def sequence(self, hint: Any, value: Any, key: str) -> Any:
+    def sequence(self, hint: Any, value: Any, key: str, default: Any) -> Any:
         kind = get_origin(hint) or hint
         members = get_args(hint) or (Any, ...)
         if isinstance(value, str) or not isinstance(value, Sequence):
@@ -349,8 +418,9 @@ class _Reader:
             members = (members[0],) * len(value)
         if len(value) != len(members):
             raise self.wrong(key, _name_of(hint), value)
-        items = zip(members, value, strict=True)
-        return kind(self.value(member, item, f"{key}[{i}]", None) for i, (member, item) in enumerate(items))
+        same = isinstance(default, Sequence) and len(default) == len(value)
+        items = zip(members, value, default if same else [None] * len(value), strict=True)
+        return kind(self.value(member, item, f"{key}[{i}]", old) for i, (member, item, old) in enumerate(items))
 
     def mapping(self, hint: Any, value: Any, key: str, default: Any) -> Any:
         if not isinstance(value, Mapping):

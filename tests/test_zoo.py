@@ -60,8 +60,10 @@ def plain(config: Any) -> Any:
 
 
 def known(values: Any, keys: Any) -> Any:
-    """Leave out the settings that came after the configuration `keys` was written."""
-    return {key: known(values[key], keys[key]) for key in keys} if isinstance(keys, dict) else values
+    """Leave out the settings that came after the configuration `keys` was written, and one that became two others."""
+    if not isinstance(keys, dict):
+        return values
+    return {key: known(values[key], keys[key]) for key in keys if key != "far_velocity"}
 
 
 @pytest.fixture(scope="module")

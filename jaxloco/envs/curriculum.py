@@ -6,7 +6,7 @@ The curriculum is part of the environment's state, so it lives inside the compil
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +145,8 @@ class Range:
     nominal: float | None = None
     start: float = 0.0
     training: tuple[float, float] | None = None
+
+    IN_SHORT: ClassVar = ("low", "high")
 
     def __post_init__(self) -> None:
         check_finite(self)

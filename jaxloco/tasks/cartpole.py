@@ -18,11 +18,12 @@ from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import OutputSpec, Scale
 from jaxloco.robot import load_robot
+from jaxloco.tasks.task import Task
 from jaxloco.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Cartpole:
+class Cartpole(Task):
     """Options of the task.
 
     Attributes:

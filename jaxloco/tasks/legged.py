@@ -21,6 +21,7 @@ from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import Clip, OutputSpec, Scale, Stage
 from jaxloco.robot import Robot
 from jaxloco.symmetry import joint_mirror
+from jaxloco.tasks.task import Task
 
 Span = tuple[float, float]
 
@@ -48,7 +49,7 @@ _TIMES = ("action_delay", "sensor_latency", "kick_interval")
 
 
 @dataclass(frozen=True)
-class LeggedTask:
+class LeggedTask(Task):
     """Options of a task of a legged robot. Pairs are the two ends of a range drawn per episode.
 
     Attributes:
@@ -109,6 +110,7 @@ class LeggedTask:
     grow_from: float = 0.3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_finite(self)
         check_positive(self, "episode_seconds", "training_seconds", "action_scale", "history")
         check_positive(self, *_FACTORS)

@@ -7,7 +7,9 @@ lies must learn what to do about it. Rewards follow MuJoCo Playground's getup ta
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,32 +40,18 @@ from jaxloco.tasks.velocity import GO1 as VELOCITY
 from jaxloco.tasks.velocity import LEARNING, WIDER
 from jaxloco.training.config import TrainConfig
 
-
-@dataclass(frozen=True)
-class RecoveryWeights:
-    """Weights of the reward terms; see `jaxloco.envs.locomotion_rewards` for what each measures.
-
-    Attributes:
-        upright: Being upright.
-        rising: Being high, as far as upright.
-        pose: Being near the default pose, once upright.
-        standing: Being upright and at the height of standing.
-        joint_limits: Joints beyond 95 % of their range.
-        action_change: Change of the action.
-        torques: Torques.
-        acceleration: Joint accelerations.
-        fast_joints: Joints faster than `max_joint_velocity`.
-    """
-
-    upright: float = 1.0
-    rising: float = 1.0
-    pose: float = 1.0
-    standing: float = 1.0
-    joint_limits: float = -0.1
-    action_change: float = -0.005
-    torques: float = -2e-5
-    acceleration: float = -2.5e-8
-    fast_joints: float = -2e-4
+TERMS = (
+    RewardTerm("upright", loco.uprightness, 1.0),
+    RewardTerm("rising", loco.rising, 1.0),
+    RewardTerm("pose", loco.standing_pose, 1.0),
+    RewardTerm("standing", loco.standing, 1.0),
+    RewardTerm("joint_limits", loco.joint_limits, -0.1),
+    RewardTerm("action_change", rewards.action_change, -0.005),
+    RewardTerm("torques", loco.torques, -2e-5),
+    RewardTerm("acceleration", loco.acceleration, -2.5e-8),
+    RewardTerm("fast_joints", loco.fast_joints, -2e-4),
+)
+"""Reward terms with their usual weights. Robot and options give constants."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +61,7 @@ class Recovery(LeggedTask):
     Attributes:
         recipe: The task's name on the command line, which its defaults come from.
         drops: How many robots are dropped to find first states.
-        weights: Weights of the reward terms.
+        weights: Weights of the reward terms, 1/s; see `jaxloco.envs.locomotion_rewards` for what each measures.
         pose_tilt: Tilt below which the pose counts, rad.
         standing_tilt: Tilt below which the robot stands, rad.
         standing_band: Distance from the height of standing within which it stands, as a share of that height.
@@ -83,7 +71,7 @@ class Recovery(LeggedTask):
     recipe: str = "go1-recovery"
     variant: str | None = "full"
     drops: int = 256
-    weights: RecoveryWeights = RecoveryWeights()
+    weights: Mapping[str, float] = field(default_factory=dict, hash=False)
     pose_tilt: float = 0.6
     standing_tilt: float = 0.3
     standing_band: float = 0.2
@@ -95,6 +83,8 @@ class Recovery(LeggedTask):
     friction: Span = (0.5, 1.0)
     restitution: Span = (0.1, 0.3)
     imu_tilt: float = 0.02
+
+    default_weights: ClassVar[Mapping[str, float]] = {term.name: term.weight for term in TERMS}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,21 +135,15 @@ class Recovery(LeggedTask):
         return {"tilt": self.standing_tilt, "height": height, "band": self.standing_band * height}
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
-        weights = self.weights
-        height = standing_height(robot)
-        pose = {"weights": (0.3,) * len(robot.joints), "tilt": self.pose_tilt}
-        return (
-            RewardTerm("upright", loco.uprightness, weights.upright),
-            RewardTerm("rising", loco.rising, weights.rising, constants={"height": height}),
-            RewardTerm("pose", loco.standing_pose, weights.pose, constants=pose),
-            RewardTerm("standing", loco.standing, weights.standing, constants=self._stands(robot)),
-            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=soft_limits(robot)),
-            RewardTerm("action_change", rewards.action_change, weights.action_change),
-            RewardTerm("torques", loco.torques, weights.torques),
-            RewardTerm("acceleration", loco.acceleration, weights.acceleration),
-            RewardTerm(
-                "fast_joints", loco.fast_joints, weights.fast_joints, constants={"limit": self.max_joint_velocity}
-            ),
+        constants: dict[str, dict[str, Any]] = {
+            "rising": {"height": standing_height(robot)},
+            "pose": {"weights": (0.3,) * len(robot.joints), "tilt": self.pose_tilt},
+            "standing": self._stands(robot),
+            "joint_limits": soft_limits(robot),
+            "fast_joints": {"limit": self.max_joint_velocity},
+        }
+        return tuple(
+            replace(term, weight=self.weights[term.name], constants=constants.get(term.name, {})) for term in TERMS
         )
 
 

@@ -4,8 +4,10 @@ Wheels take velocity targets and legs position targets. The robot is data: a whe
 wheel at the end of each of four legs. Its wheels stand on the ground as feet do, but there is no gait.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import jax
 import mujoco
@@ -23,15 +25,11 @@ from jaxloco.learning.networks import NetworkConfig
 from jaxloco.robot import Robot, Wheel
 from jaxloco.symmetry import joint_mirror
 from jaxloco.tasks.legged import Span, check_positions, held_joints, hidden_quantities, position_targets
-from jaxloco.tasks.velocity import COMMAND, LEARNING, Velocity, Weights
+from jaxloco.tasks.velocity import COMMAND, LEARNING, Velocity
 from jaxloco.training.config import TrainConfig
 
 LEG_OFFSETS = "leg_offsets"
 """Distance of the joints that take position targets from the default pose, rad: a wheel's angle says nothing."""
-
-
-WEIGHTS = Weights(gait=0.0, landing=0.0, orientation=-1.0)
-"""Without the terms that speak of feet."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,14 @@ class Rolling(Velocity):
     wheel_speed: float = 2.0
     action_scale: float = 0.3
     payload: Span = (-0.5, 0.5)
-    weights: Weights = WEIGHTS
     loose_joints: tuple[str, ...] = ()
+
+    default_weights: ClassVar[Mapping[str, float]] = {
+        **Velocity.default_weights,
+        "gait": 0.0,  # no gait and no feet
+        "landing": 0.0,
+        "orientation": -1.0,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

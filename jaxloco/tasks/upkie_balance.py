@@ -26,13 +26,14 @@ from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import Integrate, OutputSpec, Scale
 from jaxloco.robot import load_robot
+from jaxloco.tasks.task import Task
 from jaxloco.training.config import TrainConfig
 
 Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class UpkieBalance:
+class UpkieBalance(Task):
     """Options of the task. Pairs are the two ends of a range drawn per episode.
 
     Attributes:

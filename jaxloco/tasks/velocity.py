@@ -5,8 +5,10 @@ so gives joint-position targets at the control rate. The critic also sees what o
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
 from jaxloco.envs.actuators import Actuation
+from jaxloco.envs.changes import Changes
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
@@ -29,6 +32,7 @@ from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import GAIT_CLOCK, Rest
+from jaxloco.options import NAMED
 from jaxloco.robot import Robot, load_robot
 from jaxloco.tasks.legged import (
     LeggedTask,
@@ -47,77 +51,44 @@ from jaxloco.tasks.legged import (
 from jaxloco.terrain import SOLID_KINDS, Terrain
 from jaxloco.training.config import TrainConfig
 
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of the reward terms; see `jaxloco.envs.locomotion_rewards` for what each measures.
-
-    Attributes:
-        linear_velocity: Following the horizontal velocity.
-        yaw_rate: Following the yaw rate.
-        far_velocity: Following both from afar, where the sharper terms above are flat.
-        gait: Keeping to the gait clock.
-        pose: Staying near the default pose.
-        orientation: Tilt.
-        vertical_velocity: Bouncing.
-        roll_pitch_rate: Wobbling.
-        joint_limits: Joints beyond 95 % of their range.
-        action_change: Change of the action.
-        landing: Hard landings.
-        slip: Feet that slide on the ground.
-        torques: Torques.
-        power: Mechanical power.
-        acceleration: Joint accelerations.
-        stand_still: Distance from the default pose when asked to stand.
-        stumble: Feet against a wall.
-        body_terrain: Bodies close to the ground, such as knees on stairs.
-        height: Distance of the base from its height in the default pose.
-        foot_clearance: Fast feet that are not at the height of a swing.
-        swing_height: Swings that did not reach that height, or went beyond.
-        air_time: Swings longer than `min_air_time`.
-        contact_force: Feet pushed harder than `max_foot_load`.
-        body_collisions: Shapes other than feet that touch the ground; needs a variant in which they can.
-        self_contact: Pairs of the robot's own shapes that touch, of those that robot.toml lets touch.
-        joint_deviation: Distance from the default pose.
-        foot_smoothness: Targets of the feet that leave a straight line.
-        termination: The step in which the robot falls; needs a lower `reward_floor`, or none.
-    """
-
-    linear_velocity: float = 2.0
-    yaw_rate: float = 1.0
-    far_velocity: float = 1.0
-    gait: float = 2.0
-    pose: float = 0.5
-    orientation: float = -5.0
-    vertical_velocity: float = -0.5
-    roll_pitch_rate: float = -0.05
-    joint_limits: float = -1.0
-    action_change: float = -0.01
-    landing: float = -1.0
-    slip: float = 0.0
-    torques: float = 0.0
-    power: float = 0.0
-    acceleration: float = 0.0
-    stand_still: float = 0.0
-    stumble: float = 0.0
-    body_terrain: float = 0.0
-    height: float = 0.0
-    foot_clearance: float = 0.0
-    swing_height: float = 0.0
-    air_time: float = 0.0
-    contact_force: float = 0.0
-    body_collisions: float = 0.0
-    self_contact: float = 0.0
-    joint_deviation: float = 0.0
-    foot_smoothness: float = 0.0
-    termination: float = 0.0
-
+TERMS = (
+    RewardTerm("linear_velocity", loco.track_linear_velocity, 2.0),
+    RewardTerm("yaw_rate", loco.track_yaw_rate, 1.0),
+    RewardTerm("far_linear_velocity", loco.track_linear_velocity, 1.0),  # where the sharper terms above are flat
+    RewardTerm("far_yaw_rate", loco.track_yaw_rate, 0.5),
+    RewardTerm("gait", loco.gait_tracking, 2.0),
+    RewardTerm("pose", loco.pose, 0.5),
+    RewardTerm("orientation", loco.orientation, -5.0),
+    RewardTerm("vertical_velocity", loco.vertical_velocity, -0.5),
+    RewardTerm("roll_pitch_rate", loco.roll_pitch_rate, -0.05),
+    RewardTerm("joint_limits", loco.joint_limits, -1.0),
+    RewardTerm("action_change", rewards.action_change, -0.01),
+    RewardTerm("landing", loco.landing, -1.0),
+    RewardTerm("slip", loco.slip, 0.0),
+    RewardTerm("torques", loco.torques, 0.0),
+    RewardTerm("power", loco.power, 0.0),
+    RewardTerm("acceleration", loco.acceleration, 0.0),
+    RewardTerm("stand_still", loco.stand_still, 0.0),
+    RewardTerm("stumble", loco.stumble, 0.0),
+    RewardTerm("body_terrain", loco.body_terrain, 0.0),
+    RewardTerm("height", loco.height_error, 0.0),
+    RewardTerm("foot_clearance", loco.foot_clearance, 0.0),
+    RewardTerm("swing_height", loco.swing_height, 0.0),
+    RewardTerm("air_time", loco.air_time, 0.0),
+    RewardTerm("contact_force", loco.contact_force, 0.0),
+    RewardTerm("body_collisions", loco.body_collisions, 0.0),
+    RewardTerm("self_contact", loco.self_contact, 0.0),
+    RewardTerm("joint_deviation", loco.joint_deviation, 0.0),
+    RewardTerm("foot_smoothness", loco.foot_target_smoothness, 0.0),
+    RewardTerm("termination", rewards.termination, 0.0),  # needs a lower reward_floor, or none
+)
+"""Reward terms with their usual weights; those of weight 0 are left out. Robot and options give constants."""
 
 COMMAND = "velocity_command"
 """Name of the command that a robot of this task follows."""
 
 OWN_WEIGHTS = "weights"
-"""Name of the rewards that `Weights` weighs."""
+"""The preset of rewards that is none: `TERMS` with the weights of the options."""
 
 
 KNEES = ("*calf*", "*KFE*")
@@ -144,10 +115,11 @@ class Velocity(LeggedTask):
         step_lead: How far these targets run ahead of the clock, s.
         tracking_sigma: Error at which tracking is worth 0.37, m/s and rad/s.
         far_sigma: The same of the terms that reach further.
-        rewards: What the robot is rewarded for: weights, the terms below; or lee-2020, the seven terms of Lee et al.
+        rewards: Changes of reward terms by name; a preset's name, as older versions wrote it here, chooses that.
+        preset: What the robot is rewarded for: weights, the terms below; or lee-2020, the seven terms of Lee et al.
             2020 with their own weights and no floor below their sum.
         reward_floor: What a step is worth at least, by `weights`; with 0, no less than the end of the episode.
-        weights: Weights of the reward terms.
+        weights: Weights of the reward terms, 1/s; see `jaxloco.envs.locomotion_rewards` for what each measures.
         min_air_time: Time in the air from which a swing is worth something by `air_time`, s.
         max_foot_load: Force on a foot above which it counts for `contact_force`, in weights of the robot.
         loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth. The default is
@@ -178,9 +150,10 @@ class Velocity(LeggedTask):
     step_lead: float = 0.0
     tracking_sigma: float = 0.5
     far_sigma: float = 1.2
-    rewards: str = OWN_WEIGHTS
+    rewards: Changes | str = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})  # type: ignore[assignment]
+    preset: str = OWN_WEIGHTS
     reward_floor: float | None = 0.0
-    weights: Weights = Weights()
+    weights: Mapping[str, float] = field(default_factory=dict, hash=False)
     min_air_time: float = 0.1
     max_foot_load: float = 1.0
     loose_joints: tuple[str, ...] = KNEES
@@ -195,7 +168,10 @@ class Velocity(LeggedTask):
     actor_scan: bool = False
     scan_noise: float = 0.05
 
+    default_weights: ClassVar[Mapping[str, float]] = {term.name: term.weight for term in TERMS}
+
     def __post_init__(self) -> None:
+        self._read_older()
         super().__post_init__()
         check_positive(self, "command_seconds", "gait_frequency", "swing_height", "tracking_sigma", "far_sigma")
         check_positive(self, "fall_tilt")
@@ -209,13 +185,27 @@ class Velocity(LeggedTask):
         check_below(self, self.fall_tilt, "initial_tilt")
         check_ordered(self, "command_seconds")
         self._check_distance()
-        if self.rewards not in (OWN_WEIGHTS, *loco.PRESETS):
-            raise unknown_name("rewards", self.rewards, (OWN_WEIGHTS, *loco.PRESETS))
-        if self.weights.termination < 0.0 and self.reward_floor == 0.0:
+        if self.preset not in (OWN_WEIGHTS, *loco.PRESETS):
+            raise unknown_name("preset", self.preset, (OWN_WEIGHTS, *loco.PRESETS))
+        if self.weights["termination"] < 0.0 and self.reward_floor == 0.0:
             raise ConfigError(
-                f"weights.termination = {self.weights.termination}: has no effect where no step is worth less than "
+                f"weights.termination = {self.weights['termination']}: has no effect where no step is worth less than "
                 "reward_floor 0; write --task.reward-floor none as well"
             )
+
+    def _read_older(self) -> None:
+        """Take what older versions wrote: a preset's name as `rewards`, one weight for both terms that reach far."""
+        if isinstance(self.rewards, str):
+            object.__setattr__(self, "preset", self.rewards)
+            object.__setattr__(self, "rewards", {})
+        if "far_velocity" in self.weights:
+            weights = dict(self.weights)
+            far = weights.pop("far_velocity")
+            object.__setattr__(self, "weights", {**weights, "far_linear_velocity": far, "far_yaw_rate": 0.5 * far})
+
+    @property
+    def _uses_weights(self) -> bool:
+        return self.preset == OWN_WEIGHTS
 
     @property
     def name(self) -> str:
@@ -244,7 +234,7 @@ class Velocity(LeggedTask):
             ),
             episode_seconds=self.episode_seconds,
             training_seconds=self.training_seconds,
-            reward_floor=self.reward_floor if self.rewards == OWN_WEIGHTS else None,
+            reward_floor=self.reward_floor if self._uses_weights else None,
             quantities=self._quantities(robot),
             gait=self._gait(robot),
             motor_curves=True,
@@ -347,7 +337,7 @@ class Velocity(LeggedTask):
         return ObservationGroup(tuple(ObservationTerm(name) for name in names))
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
-        known = self._weighed(robot) if self.rewards == OWN_WEIGHTS else loco.PRESETS[self.rewards]
+        known = self._weighed(robot) if self._uses_weights else loco.PRESETS[self.preset]
         terms = tuple(term for term in known if term.weight != 0.0)
         if any(term.function is loco.body_collisions for term in terms):
             check_bodies_touch(robot, "body_collisions would always be 0")
@@ -359,42 +349,26 @@ class Velocity(LeggedTask):
         return (*terms, *measured)
 
     def _weighed(self, robot: Robot) -> tuple[RewardTerm, ...]:
-        """Return every term that `weights` has a weight for."""
-        weights = self.weights
+        """Return `TERMS` with the weights of the options and with what follows from the robot and other options."""
         sigma, far = {"sigma": self.tracking_sigma}, {"sigma": self.far_sigma}
-        gait = {"height": self.swing_height, "ceiling": 1.25 * self.swing_height}
         swing, pose = {"height": self.swing_height}, {"weights": self._pose_weights(robot)}
-        load = {"limit": self.max_foot_load * weight_of(robot)}
-        return (
-            RewardTerm("linear_velocity", loco.track_linear_velocity, weights.linear_velocity, constants=sigma),
-            RewardTerm("yaw_rate", loco.track_yaw_rate, weights.yaw_rate, constants=sigma),
-            RewardTerm("far_linear_velocity", loco.track_linear_velocity, weights.far_velocity, constants=far),
-            RewardTerm("far_yaw_rate", loco.track_yaw_rate, 0.5 * weights.far_velocity, constants=far),
-            RewardTerm("gait", loco.gait_tracking, weights.gait, constants=gait),
-            RewardTerm("pose", loco.pose, weights.pose, constants=pose),
-            RewardTerm("orientation", loco.orientation, weights.orientation),
-            RewardTerm("vertical_velocity", loco.vertical_velocity, weights.vertical_velocity),
-            RewardTerm("roll_pitch_rate", loco.roll_pitch_rate, weights.roll_pitch_rate),
-            RewardTerm("joint_limits", loco.joint_limits, weights.joint_limits, constants=soft_limits(robot)),
-            RewardTerm("action_change", rewards.action_change, weights.action_change),
-            RewardTerm("landing", loco.landing, weights.landing),
-            RewardTerm("slip", loco.slip, weights.slip),
-            RewardTerm("torques", loco.torques, weights.torques),
-            RewardTerm("power", loco.power, weights.power),
-            RewardTerm("acceleration", loco.acceleration, weights.acceleration),
-            RewardTerm("stand_still", loco.stand_still, weights.stand_still),
-            RewardTerm("stumble", loco.stumble, weights.stumble),
-            RewardTerm("body_terrain", loco.body_terrain, weights.body_terrain),
-            RewardTerm("height", loco.height_error, weights.height, constants={"height": standing_height(robot)}),
-            RewardTerm("foot_clearance", loco.foot_clearance, weights.foot_clearance, constants=swing),
-            RewardTerm("swing_height", loco.swing_height, weights.swing_height, constants=swing),
-            RewardTerm("air_time", loco.air_time, weights.air_time, constants={"threshold": self.min_air_time}),
-            RewardTerm("contact_force", loco.contact_force, weights.contact_force, constants=load),
-            RewardTerm("body_collisions", loco.body_collisions, weights.body_collisions),
-            RewardTerm("self_contact", loco.self_contact, weights.self_contact),
-            RewardTerm("joint_deviation", loco.joint_deviation, weights.joint_deviation, constants=pose),
-            RewardTerm("foot_smoothness", loco.foot_target_smoothness, weights.foot_smoothness),
-            RewardTerm("termination", rewards.termination, weights.termination),
+        constants: dict[str, dict[str, Any]] = {
+            "linear_velocity": sigma,
+            "yaw_rate": sigma,
+            "far_linear_velocity": far,
+            "far_yaw_rate": far,
+            "gait": {**swing, "ceiling": 1.25 * self.swing_height},
+            "pose": pose,
+            "joint_limits": soft_limits(robot),
+            "height": {"height": standing_height(robot)},
+            "foot_clearance": swing,
+            "swing_height": swing,
+            "air_time": {"threshold": self.min_air_time},
+            "contact_force": {"limit": self.max_foot_load * weight_of(robot)},
+            "joint_deviation": pose,
+        }
+        return tuple(
+            replace(term, weight=self.weights[term.name], constants=constants.get(term.name, {})) for term in TERMS
         )
 
     def _pose_weights(self, robot: Robot) -> tuple[float, ...]:
@@ -512,7 +486,7 @@ ANYMAL_C = replace(
         swing_height=0.1,
         step_height=0.18,
         step_lead=0.1,
-        weights=Weights(action_change=-0.03),
+        weights={"action_change": -0.03},
         payload=(-4.0, 4.0),
     ),
     network=WIDER,
@@ -535,7 +509,7 @@ BIPED = Velocity(
     swing_height=0.08,
     step_height=0.05,
     loose_joints=("*HFE", "*KFE", "*FFE"),
-    weights=Weights(self_contact=-1.0),
+    weights={"self_contact": -1.0},
     history=4,
     noise=0.5,
     kick=0.25,
@@ -608,7 +582,14 @@ ROUGH = Velocity(
     swing_height=0.08,
     step_height=0.08,
     initial_yaw=math.pi,
-    weights=Weights(orientation=-1.0, vertical_velocity=-0.2, pose=0.3, landing=-0.3, stumble=-0.05, body_terrain=-0.1),
+    weights={
+        "orientation": -1.0,
+        "vertical_velocity": -0.2,
+        "pose": 0.3,
+        "landing": -0.3,
+        "stumble": -0.05,
+        "body_terrain": -0.1,
+    },
     terrain=Terrain(SOLID_KINDS),
 )
 """Rough ground for robots of the size of a Go1. They are blind, only the critic sees the ground; so it has no holes."""

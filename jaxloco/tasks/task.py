@@ -1,0 +1,81 @@
+"""What every task has: changes, by name, of the terms and processes that it is put together from."""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from jaxloco.envs.changes import Changes, changed
+from jaxloco.envs.env import EnvSpec
+from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.options import NAMED
+
+
+@dataclass(frozen=True)
+class Task:
+    """Base of the options of a task; whatever `spec` of the class itself returns is changed as these say.
+
+    Attributes:
+        rewards: Changes of reward terms: name → `weight` or a constant of the function → value.
+        terminations: Changes of termination terms: name → a constant of the function → value.
+    """
+
+    rewards: Changes = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})
+    terminations: Changes = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})
+
+    default_weights: ClassVar[Mapping[str, float]] = {}
+    """Name → weight of every reward term, of tasks that have a field `weights`."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = vars(cls).get("spec")
+        if own is None:
+            return
+
+        @functools.wraps(own)
+        def spec(self: Task) -> EnvSpec:
+            built: EnvSpec = own(self)
+            return built if type(self).spec is not spec else self._changed(built)  # not where it is called by super()
+
+        cls.spec = spec  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        if self.default_weights:
+            self._complete_weights()
+
+    def _complete_weights(self) -> None:
+        """Keep all weights in `weights`, whichever way they are given."""
+        weights = {**self.default_weights, **getattr(self, "weights", {})}
+        rewards = {name: dict(change) for name, change in self.rewards.items()}
+        for name in rewards.keys() & self.default_weights.keys() if self._uses_weights else ():
+            weights[name] = rewards[name].pop("weight", weights[name])
+        for name, weight in weights.items():
+            if name not in self.default_weights:
+                raise unknown_name("weight", name, self.default_weights)
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise ConfigError(f"weights.{name} = {weight}: must be a finite number")
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "rewards", {name: change for name, change in rewards.items() if change})
+
+    @property
+    def _uses_weights(self) -> bool:
+        """Whether rewards have the weights in `weights`."""
+        return bool(self.default_weights)
+
+    def spec(self) -> EnvSpec:
+        """Build the environment's description."""
+        raise NotImplementedError(f"{type(self).__name__} needs spec()")
+
+    def _changed(self, spec: EnvSpec) -> EnvSpec:
+        built = {term.name for term in spec.rewards}
+        known = built | (self.default_weights.keys() if self._uses_weights else set())
+        for name in self.rewards.keys() - built:
+            if name not in known:
+                raise unknown_name("reward", name, known)
+            raise ConfigError(f"reward {name!r} has weight 0; write --task.rewards.{name}.weight as well")
+        return replace(
+            spec,
+            rewards=changed("reward", spec.rewards, self.rewards),
+            terminations=changed("termination", spec.terminations, self.terminations),
+        )
