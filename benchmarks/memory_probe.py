@@ -42,7 +42,8 @@ class Hidden(Cartpole):
         names = (*positions, *(velocities if self.told else ()), "last_action")
         actor = ObservationGroup(tuple(map(ObservationTerm, names)), history=4 if self.told else 1)
         critic = ObservationGroup(tuple(map(ObservationTerm, (*positions, *velocities, "last_action"))), history=4)
-        return replace(spec, observations={"actor": actor, "critic": critic}, actuation=Actuation(Range(DELAY, DELAY)))
+        delayed = spec.with_processes(Actuation(Range(DELAY, DELAY)))
+        return replace(delayed, observations={"actor": actor, "critic": critic})
 
 
 OPTIONS = common.SeedOptions(seeds=5, total_timesteps=400_000)

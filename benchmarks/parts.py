@@ -158,21 +158,18 @@ def _record(env: Any, agent: Any, state: Any) -> tuple[Any, Tape]:
     def step(robots: Any, given: Any) -> tuple[Any, Any]:
         after, ended = batch.step(env, robots, *given)
         refill = jnp.any((ended.terminated | ended.truncated) & robots.spare_used)
-        controls = jax.vmap(partial(_controls, env))(robots.robots, ended)
+        controls = jax.vmap(partial(_controls, env))(ended)
         return after, (robots.robots.physics, controls, refill[None])
 
     recorded = jax.lax.scan(step, state.robots, (actions, _numbers(env, agent, state)))[1]
     return (), Tape(trajectory, actions, *recorded)
 
 
-def _controls(env: Any, before: Any, after: Any) -> Any:
+def _controls(env: Any, after: Any) -> Any:
     """Return what acted on one robot's simulation in a step."""
-    import jax.numpy as jnp
-
     from jaxloco.physics import Controls
 
-    wrench = jnp.concatenate([env.pose(before, after).push, env._supporting(before)])
-    return Controls(env._drive(after.actuation.output), wrench)
+    return Controls(env._drive(after.processes["actuation"].output), after.wrench)
 
 
 def _keys(state: Any) -> Any:

@@ -310,7 +310,8 @@ def _parse(default: "TrainConfig", arguments: list[str], prog: str) -> "TrainCon
 
     description = (
         f"Train a policy. Tasks: {', '.join(registry.names('task', TASKS))}. What a task is put together from has "
-        "options by name: --task.rewards.NAME.weight, --task.rewards.NAME.CONSTANT, --task.terminations.NAME.CONSTANT."
+        "options by name: --task.rewards.NAME.weight, --task.rewards.NAME.CONSTANT, --task.terminations.NAME.CONSTANT, "
+        "--task.processes.NAME.SETTING."
     )
     stamps: dict[str, list[Any]] = {
         "version": [VERSION],

@@ -169,7 +169,7 @@ def _answer(
     observer, stages = interface.observer, interface.pipeline
     size, dt = spec.action_size, 1.0 / interface.control_frequency
     still = jnp.zeros(size)
-    draws = observer.noiseless()
+    errors = observer.noiseless()
 
     frequency = interface.clock_frequency or 0.0
 
@@ -177,8 +177,8 @@ def _answer(
         state, step, remembered, pipeline, action, target, ticking = carry
         clock = None if ticking is None else clocks.show(ticking, dt, frequency)
         known = {**values, **interface.feedback(action, target, clock)}
-        first = observer.start(known, draws, None)
-        following = observer.step(state, known, draws, None)
+        first = observer.start(known, errors, None)
+        following = observer.step(state, known, None)
         state = jax.tree.map(lambda a, b: jnp.where(step > 0, b, a), first, following)
         observation = {"actor": observer.observation(state)}
         remembered, output = agent.algorithm.mode(learner, remembered, observation)
@@ -188,7 +188,7 @@ def _answer(
         return (state, step + 1, remembered, pipeline, action, target, ticking), (output, action, target)
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
-    state = observer.start(zeros, draws, None)
+    state = observer.start(zeros, errors, None)
     ticking = None if interface.clock_frequency is None else clocks.start(interface.rest)
     remembered = agent.networks.initial_carry()
     carry = (state, jnp.int32(0), remembered, actions.initial_state(stages, size), still, still, ticking)

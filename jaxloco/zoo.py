@@ -179,10 +179,8 @@ def command(config: Mapping[str, Any], seed: int) -> str:
     if "algorithm" in config:
         default = with_algorithm(default, config["algorithm"])
         words.append(f"--algorithm {config['algorithm']}")
-    usual, meant = _flat(options.to_dict(default)), _flat(plain_config(config_from_plain(config, "config.json")))
-    for key in _flat(config):  # what came later is not in it
-        if key not in ("seed", "task_name") and key in usual and usual[key] != meant[key]:
-            words.append(_option(key, meant[key]))
+    usual, meant = _flat(plain_config(default)), _flat(plain_config(config_from_plain(config, "config.json")))
+    words += [_option(key, value) for key, value in meant.items() if key != "seed" and usual.get(key) != value]
     return " ".join([*words, f"--seed {seed}"])
 
 

@@ -759,7 +759,8 @@ def test_against_stable_baselines3_ours_trains_in_episodes_like_gymnasiums():
     assert env.training_steps == (env.max_steps, env.max_steps) and np.all(np.asarray(robots.robots.limit) == 2000)
     for curriculum in (robots.robots.curriculum, robots.spare_level):
         assert not np.any(curriculum.training)
-    force = env.spec.pushes.force.bounds(training_curriculum(robots), env.spec.curriculum.progress_until)
+    (pushes,) = (process for process in env.spec.processes if process.name == "pushes")
+    force = pushes.force.bounds(training_curriculum(robots), env.spec.curriculum.progress_until)
     np.testing.assert_allclose(force[1], config.task.push_force[1])
 
 

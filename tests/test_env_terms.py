@@ -143,17 +143,17 @@ def test_buffers_are_long_enough():
 
 def test_a_lag_responds_exponentially():
     actuation = Actuation(time_constant=Range(0.05, 0.05))
-    draws = actuation.draw(sampler())
-    state = actuation.start(jnp.zeros(1), 0.005)
+    state = actuation.start(jnp.zeros(1), sampler=sampler(), control_dt=0.005)
     for _ in range(10):
-        state, out = actuation.step(state, jnp.ones(1), draws, 0.005)
-    assert float(out[0]) == pytest.approx(1.0 - np.exp(-1.0), abs=1e-5)  # after one time constant
+        state, acts = actuation.act(state, jnp.ones(1), control_dt=0.005)
+    assert float(acts.target[0]) == pytest.approx(1.0 - np.exp(-1.0), abs=1e-5)  # after one time constant
 
 
 def test_no_delay_and_no_lag_pass_targets_on():
     actuation = Actuation()
-    _, out = actuation.step(actuation.start(jnp.zeros(1), 0.005), jnp.array([2.0]), actuation.draw(sampler()), 0.005)
-    assert float(out[0]) == 2.0
+    state = actuation.start(jnp.zeros(1), sampler=sampler(), control_dt=0.005)
+    _, acts = actuation.act(state, jnp.array([2.0]), control_dt=0.005)
+    assert float(acts.target[0]) == 2.0
 
 
 # Action pipeline
@@ -187,15 +187,15 @@ def test_wheel_drive_turns_wheels_forward():
 
 def observer(history: int = 1, **options) -> Observer:
     terms = (ObservationTerm("a", scale=2.0, clip=(-1.0, 1.0)), ObservationTerm("b", **options))
-    return Observer("actor", ObservationGroup(terms, history), {"a": 1, "b": 2}, 0.01)
+    return Observer(ObservationGroup(terms, history), {"a": 1, "b": 2}, 0.01)
 
 
 def seen(obs: Observer, *readings: tuple) -> list:
-    draws = obs.draw(sampler())
+    errors = obs.draw(sampler())
     values = [{"a": jnp.float32(a), "b": jnp.asarray(b, jnp.float32)} for a, b in readings]
-    state = obs.start(values[0], draws, sampler(1))
+    state = obs.start(values[0], errors, sampler(1))
     for index, value in enumerate(values[1:]):
-        state = obs.step(state, value, draws, sampler(2 + index))
+        state = obs.step(state, value, sampler(2 + index))
     return np.asarray(obs.observation(state)).tolist()
 
 
@@ -221,16 +221,16 @@ def test_bias_is_constant_within_an_episode_and_differs_between_episodes():
     obs = observer(3, bias=0.5)
     biased = np.array(seen(obs, *[(0.0, (0.0, 0.0))] * 3)).reshape(3, 3)
     assert np.all(biased == biased[0]) and biased[0, 1] != 0.0
-    assert not np.array_equal(obs.draw(sampler(0))["actor_bias"], obs.draw(sampler(1))["actor_bias"])
+    assert not np.array_equal(obs.draw(sampler(0)).bias, obs.draw(sampler(1)).bias)
 
 
 def test_latency_delays_readings_but_not_what_the_policy_computed():
     group = ObservationGroup((ObservationTerm("a"), ObservationTerm("mine")), latency=Range(0.02, 0.02))
-    obs = Observer("actor", group, {"a": 1, "mine": 1}, 0.01, {"mine"})
-    draws = obs.draw(sampler())
-    state = obs.start({"a": jnp.float32(1.0), "mine": jnp.float32(1.0)}, draws, sampler())
+    obs = Observer(group, {"a": 1, "mine": 1}, 0.01, {"mine"})
+    errors = obs.draw(sampler())
+    state = obs.start({"a": jnp.float32(1.0), "mine": jnp.float32(1.0)}, errors, sampler())
     for value in (2.0, 3.0):
-        state = obs.step(state, {"a": jnp.float32(value), "mine": jnp.float32(value)}, draws, sampler())
+        state = obs.step(state, {"a": jnp.float32(value), "mine": jnp.float32(value)}, sampler())
     assert np.asarray(obs.observation(state)).tolist() == [1.0, 3.0]
 
 
@@ -244,14 +244,14 @@ def test_an_imu_that_sits_askew_turns_all_that_it_measures_alike():
 
 def test_the_misalignment_is_drawn_per_episode_and_only_the_imu_feels_it():
     terms = (ObservationTerm("gyro", imu=True), ObservationTerm("joints"), ObservationTerm("gravity", imu=True))
-    obs = Observer("actor", ObservationGroup(terms, misalignment=0.1), {"gyro": 3, "joints": 2, "gravity": 3}, 0.01)
+    obs = Observer(ObservationGroup(terms, misalignment=0.1), {"gyro": 3, "joints": 2, "gravity": 3}, 0.01)
     values = {
         "gyro": jnp.array([0.0, 0.0, 1.0]),
         "joints": jnp.array([5.0, 6.0]),
         "gravity": jnp.array([0.0, 0.0, -1.0]),
     }
     first, second = (obs.draw(sampler(seed)) for seed in (0, 1))
-    frames = [np.asarray(obs.observation(obs.start(values, draws, sampler()))) for draws in (first, second)]
+    frames = [np.asarray(obs.observation(obs.start(values, errors, sampler()))) for errors in (first, second)]
     for frame in frames:
         assert frame[3:5].tolist() == [5.0, 6.0]
         np.testing.assert_allclose(frame[:3], -frame[5:], atol=1e-6)
@@ -263,7 +263,7 @@ def test_the_misalignment_is_drawn_per_episode_and_only_the_imu_feels_it():
 
 def test_an_imu_measures_vectors():
     with pytest.raises(ConfigError, match="imu means a vector of 3, but it has 2 components"):
-        Observer("actor", ObservationGroup((ObservationTerm("a", imu=True),)), {"a": 2}, 0.01)
+        Observer(ObservationGroup((ObservationTerm("a", imu=True),)), {"a": 2}, 0.01)
 
 
 # Commands and pushes
@@ -271,7 +271,7 @@ def test_an_imu_measures_vectors():
 
 def test_a_command_is_held_then_drawn_anew():
     command = Command("velocity", "m/s", (Range(0.5, 1.0), Range(-1.0, -0.5)), Range(0.105, 0.105))
-    state = command.draw(sampler(100))
+    state = command.start(sampler(100))
     first = np.asarray(state.value)
     assert 0.5 <= first[0] < 1.0 and -1.0 <= first[1] < -0.5
     values = []
@@ -284,15 +284,15 @@ def test_a_command_is_held_then_drawn_anew():
 
 def test_zero_share_makes_commands_zero():
     command = Command("velocity", "m/s", (Range(0.5, 1.0),), Range(1.0, 1.0), zero_share=1.0)
-    assert float(command.draw(sampler()).value[0]) == 0.0
+    assert float(command.start(sampler()).value[0]) == 0.0
 
 
 def test_a_push_lasts_as_long_as_it_should():
     pushes = Pushes(Range(20.0, 20.0), Range(0.1, 0.1), Range(0.5, 0.5), lateral=0.0)
     state, forces = pushes.start(sampler()), []
     for step in range(260):
-        state, force = pushes.step(state, sampler(step), 0.005)
-        forces.append(np.asarray(force))
+        state, acts = pushes.act(state, sampler(step), 0.005)
+        forces.append(np.asarray(acts.force))
     active = np.abs(np.array(forces)[:, 0]) > 0.0
     np.testing.assert_allclose(np.abs(np.array(forces)[active]), [[20.0, 0.0, 0.0]] * active.sum(), atol=1e-4)
     edges = np.flatnonzero(np.diff(active.astype(int)))
@@ -318,10 +318,10 @@ def test_a_support_rights_the_base_and_fades_with_progress():
     np.testing.assert_allclose(left, [0.0, 1.0, 0.0], atol=1e-6)
     np.testing.assert_allclose(support.torque(about(2, np.pi / 2), rolling), [0.0, -6.0, 0.0], atol=1e-5)
     for progress, share in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
-        assert float(support.share(level(progress=progress, success=0.3), 0.5)) == pytest.approx(share)
+        assert float(support.share(sampler(0, level(progress=progress, success=0.3), 0.5))) == pytest.approx(share)
     by_success = replace(support, fades="success")
-    assert float(by_success.share(level(progress=1.0, success=0.3), 0.5)) == pytest.approx(0.7)
-    assert float(by_success.share(level(success=0.3, training=False), 0.5)) == 0.0
+    assert float(by_success.share(sampler(0, level(progress=1.0, success=0.3), 0.5))) == pytest.approx(0.7)
+    assert float(by_success.share(sampler(0, level(success=0.3, training=False), 0.5))) == 0.0
     with pytest.raises(ConfigError, match="stiffness"):
         Support(-1.0, 1.0)
 

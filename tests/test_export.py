@@ -261,9 +261,9 @@ def test_numpy_and_the_environment_agree_at_every_step_of_an_episode(tmp_path, u
     def step(state, _):
         after = upkie.step(state, agent.act_deterministic(learner, (), state.observation)[1])
         return after, (
-            state.observers["actor"].readings[0],
+            upkie.measure(state),
             after.action,
-            after.observers["actor"].readings[0],
+            upkie.measure(after),
         )
 
     start = jax.jit(upkie.reset)(jax.random.PRNGKey(2))

@@ -151,7 +151,7 @@ def test_terms_see_what_was_remembered_until_the_step_before():
     count = Remembered("count", "", "", lambda time: time, lambda count, dt: count + dt)
     base = Cartpole().spec()
     reward = RewardTerm("count", lambda count: count, 1.0)
-    env = Env(replace(base, memories=(count,), rewards=(reward,)), "native")
+    env = Env(replace(base.with_processes(count), rewards=(reward,)), "native")
     state, seen = env.reset(jax.random.PRNGKey(0)), []
     for _ in range(3):
         state = env.step(state, jnp.zeros(1))
@@ -160,8 +160,9 @@ def test_terms_see_what_was_remembered_until_the_step_before():
 
 
 def test_memories_that_no_term_uses_are_not_kept():
-    env = Env(Cartpole().spec(), "native")
-    assert env.reset(jax.random.PRNGKey(0)).memories == {}
+    count = Remembered("count", "", "", lambda time: time, lambda count, dt: count + dt)
+    env = Env(Cartpole().spec().with_processes(count), "native")
+    assert env.reset(jax.random.PRNGKey(0)).processes.keys() == {"actuation", "actor"}
 
 
 def test_the_reward_is_never_below_its_floor():
@@ -223,7 +224,7 @@ def test_mirrored_feet_that_do_not_take_turns_are_named(monkeypatch):
 def test_a_trot_has_a_mirror_and_a_bound_has_none():
     for name in (*QUADRUPEDS, "berkeley_humanoid"):
         trot(load_robot(name), 2.0).check_mirror(load_robot(name))
-    bound = Env(replace(Velocity().spec(), gait=Gait(2.0, (0.0, 0.0, 0.5, 0.5))), "native")
+    bound = Env(Velocity().spec().with_processes(Gait(2.0, (0.0, 0.0, 0.5, 0.5))), "native")
     with pytest.raises(ConfigError, match=r"'FR' and 'FL' mirror each other, but .* \(--ppo.symmetry none"):
         symmetry_of(bound)
 
@@ -242,7 +243,7 @@ def test_phases_of_feet_by_hand(go1):
 def test_each_component_of_a_command_is_drawn_with_its_own_probability():
     spans = (Range(0.5, 1.0),) * 3
     command = Command("velocity", "m/s", spans, Range(1.0, 1.0), nonzero_shares=(1.0, 0.0, 0.5))
-    values = np.array([command.draw(Sampler(jax.random.PRNGKey(i), FULL, 1.0)).value for i in range(200)])
+    values = np.array([command.start(Sampler(jax.random.PRNGKey(i), FULL, 1.0)).value for i in range(200)])
     shares = (values > 0.0).mean(axis=0)
     assert shares[0] == 1.0 and shares[1] == 0.0 and 0.4 < shares[2] < 0.6
     with pytest.raises(ConfigError, match="nonzero_shares"):

@@ -9,6 +9,7 @@ import pytest
 
 from jaxloco.envs.curriculum import FULL
 from jaxloco.envs.env import Env
+from jaxloco.envs.gaits import Gait
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig, make_actor_critic
@@ -54,19 +55,20 @@ class Situation:
         image.qvel[robot.joint_qvel_indices] = joints(self.qvel[robot.joint_qvel_indices])
         image.action, image.command = joints(self.action), np.array([1, -1, -1]) * self.command
         image.push = polar * self.push
-        image.time = self.time + 0.5 / env.spec.gait.frequency  # left and right are half a cycle apart
+        image.time = self.time + 0.5 / env.spec.process(Gait).frequency  # left and right are half a cycle apart
         return image
 
     def observations(self, env: Env) -> dict[str, np.ndarray]:
         snapshot = env._first_snapshot(env._sampler(jax.random.PRNGKey(0), FULL))[0]
         params = {name: jnp.asarray(value) for name, value in env.physics.spec.nominal().items()}
         physics, readings = env.physics.reset(params, jnp.float32(self.qpos), jnp.float32(self.qvel))
+        command = snapshot.processes["velocity_command"]._replace(value=jnp.float32(self.command))
         snapshot = snapshot._replace(
             physics=physics,
             readings=readings,
             params=params,
             action=jnp.float32(self.action),
-            commands={"velocity_command": jnp.float32(self.command)},
+            processes={**snapshot.processes, "velocity_command": command},
             push=jnp.float32(self.push),
             time=jnp.float32(self.time),
         )

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -16,7 +15,7 @@ from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.batch import BatchState
 from jaxloco.envs.curriculum import FULL, Range, Sampler
-from jaxloco.envs.env import Env
+from jaxloco.envs.env import Env, EnvState
 from jaxloco.envs.quantities import pitch_angle, roll_angle
 from jaxloco.envs.randomization import InitialState, RandomizedModel, Randomizer
 from jaxloco.physics import PhysicsSpec
@@ -375,10 +374,25 @@ def test_after_fifty_episodes_models_are_still_around_the_nominal_one(played, fi
     assert spread[1] < 1.5 * spread[0] + 1e-6  # draws that compound spread more and more
 
 
+def drawn_values(robots: EnvState) -> dict[str, np.ndarray]:
+    motors, errors = robots.processes["actuation"], robots.processes["actor"].errors
+    return {
+        "delay": motors.delay,
+        "time_constant": motors.time_constant,
+        "latency": errors.latency,
+        "noise_level": errors.noise_level,
+    }
+
+
+def with_delay(state: EnvState, delay: float) -> EnvState:
+    motors = state.processes["actuation"]._replace(delay=jnp.float32(delay), time_constant=jnp.float32(0.0))
+    return state._replace(processes={**state.processes, "actuation": motors})
+
+
 def test_every_episode_of_every_robot_has_draws_of_its_own(played):
     robots = played.robots
-    for name in ("action_delay", "actuator_time_constant", "actor_latency", "actor_noise_level"):
-        assert len(np.unique(robots.draws[name])) == EPISODES * ROBOTS, name
+    for name, drawn in drawn_values(robots).items():
+        assert len(np.unique(drawn)) == EPISODES * ROBOTS, name
     varied = {
         "body_mass": 1,
         "body_inertia": (1, 0),
@@ -393,12 +407,9 @@ def test_every_episode_of_every_robot_has_draws_of_its_own(played):
 
 
 def test_draws_of_an_episode_are_within_the_ranges_of_the_task(played):
-    for name, (low, high) in {
-        "action_delay": TASK.action_delay,
-        "actuator_time_constant": TASK.bandwidth_lag,
-        "actor_latency": TASK.sensor_latency,
-    }.items():
-        draws = played.robots.draws[name]
+    limits = {"delay": TASK.action_delay, "time_constant": TASK.bandwidth_lag, "latency": TASK.sensor_latency}
+    for name, (low, high) in limits.items():
+        draws = drawn_values(played.robots)[name]
         assert low <= draws.min() and draws.max() <= high
         assert np.ptp(draws) > 0.8 * (high - low), name
 
@@ -406,14 +417,12 @@ def test_draws_of_an_episode_are_within_the_ranges_of_the_task(played):
 def test_the_model_that_is_simulated_is_the_one_that_was_drawn():
     """An episode with everything randomized, against MuJoCo itself with the drawn fields in its model."""
     env = Env(UpkieBalance(push_force=(0.0, 0.0)).spec(), "native")
-    state = jax.jit(env.reset)(jax.random.PRNGKey(5))
-    draws = {**state.draws, "action_delay": jnp.float32(0.0), "actuator_time_constant": jnp.float32(0.0)}
-    state = state._replace(draws=draws)
+    state = with_delay(jax.jit(env.reset)(jax.random.PRNGKey(5)), 0.0)
     model, data = simulated(env, state)
     step = jax.jit(env.step)
     for _ in range(40):
         state = step(state, jnp.array([0.5]))
-        speed = float(state.actuation.output[0]) / 0.05  # ground velocity target over nominal radius
+        speed = float(state.processes["actuation"].output[0]) / 0.05  # ground velocity target over nominal radius
         data.ctrl[:] = np.asarray(env.robot.default_ctrl) + np.array([0, 0, speed, 0, 0, -speed])
         mujoco.mj_step(model, data, env.robot.substeps)
     assert data.ncon > 0 or abs(data.qvel[4]) > 0.1
@@ -477,13 +486,13 @@ def horizontal_speed(env: Env, state) -> float:
 def test_a_delayed_action_acts_that_many_steps_later():
     # From rest, with the pole exactly upright, nothing moves before the force does.
     task = Cartpole(initial=0.0)
-    env = Env(replace(task.spec(), actuation=Actuation(delay=Range(0.06, 0.06))), "native")
+    env = Env(task.spec().with_processes(Actuation(delay=Range(0.06, 0.06))), "native")
     state = jax.jit(env.reset)(jax.random.PRNGKey(0))
-    assert float(state.draws["action_delay"]) == pytest.approx(0.06)  # three periods of 50 Hz
+    assert float(state.processes["actuation"].delay) == pytest.approx(0.06)  # three periods of 50 Hz
     step = jax.jit(env.step)
 
     def velocities(delay: float) -> list[float]:
-        now = state._replace(draws={**state.draws, "action_delay": jnp.float32(delay)})
+        now = with_delay(state, delay)
         found = []
         for index in range(8):
             now = step(now, jnp.array([0.5 if index == 0 else 0.1]))

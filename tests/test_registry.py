@@ -227,17 +227,22 @@ def test_the_example_package_is_installed_and_used_by_the_command(tmp_path):
 
     run("pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "-e", str(tmp_path / "package"))
     short = ["--n-envs", "8", "--total-timesteps", "1024", "--eval-episodes", "2", "--video-seconds", "0"]
-    run("jaxloco", "train", "long-pole", "--algorithm", "clipped", "--task.middle=-0.2", *short, "--out", "run")
+    changes = ["--task.rewards.follow.weight=-2.5", "--task.processes.wanted_position.frequency", "0.2", "0.4"]
+    run("jaxloco", "train", "long-pole", "--algorithm", "clipped", *changes, *short, "--out", "run")
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["versions"]["jaxloco-example"] == "0.1.0"
     policy = json.loads((tmp_path / "run" / "policy" / "policy.json").read_text())
     assert policy["provenance"]["config"]["origin"]["package"] == "jaxloco-example"
+    assert {item["name"]: item["source"] for item in policy["inputs"]}["wanted_position"] == "command"
     run("jaxloco", "train", "--resume", "run", "--total-timesteps", "2048", "--quiet")
     assert "verified" in run("jaxloco", "export", "run", "--out", "again")
-    assert '"middle"' in run("jaxloco", "evaluate", "run", "--episodes", "2")
+    assert '"follow"' in run("jaxloco", "evaluate", "run", "--episodes", "2")
     assert "survived" in run("jaxloco", "evaluate", "again", "--episodes", "1", "--compare-seconds", "0.2")
     run("jaxloco", "publish", "run", "--out", "policies/long-pole")
     readme = (tmp_path / "policies" / "long-pole" / "README.md").read_text()
-    assert "jaxloco train long-pole --algorithm jaxloco_example.algorithm:ClippedConfig --task.middle -0.2" in readme
+    words = (
+        "jaxloco train long-pole --algorithm jaxloco_example.algorithm:ClippedConfig --task.rewards.follow.weight -2.5"
+    )
+    assert f"{words} --task.processes.wanted_position.frequency 0.2 0.4" in readme
     for words in (["evaluate", "run"], ["evaluate", "again"], ["export", "run"], ["render", "run"]):
         said = run("jaxloco", *words, interpreter=sys.executable, status=2)
         assert "there is no module 'jaxloco_example' here; install the package 'jaxloco-example'" in said

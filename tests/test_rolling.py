@@ -10,6 +10,7 @@ import pytest
 from quadruped_urdf import wheeled_urdf
 
 from jaxloco.envs.actuators import Actuation
+from jaxloco.envs.commands import Command
 from jaxloco.envs.env import Env
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.envs.randomization import InitialState
@@ -57,8 +58,9 @@ def wheel_place(robot: Robot, qpos: np.ndarray) -> float:
 def test_wheels_that_turn_forward_roll_forward(task):
     """A quarter of a second at 0.2 m/s; the base of a biped tilts back meanwhile."""
     spec = task.spec()
-    easy = {"initial_state": InitialState(), "randomization": spec.randomization[:2], "pushes": None}
-    env = Env(replace(spec, **easy, actuation=Actuation()), "native")
+    processes = (Actuation(), spec.process(Command))
+    easy = {"initial_state": InitialState(), "randomization": spec.randomization[:2], "processes": processes}
+    env = Env(replace(spec, **easy), "native")
     signs = {wheel.joint: wheel.forward_sign for wheel in env.robot.wheels}
     positions, velocities = spec.action.outputs
     action = jnp.array([0.0] * positions.size + [0.1 * signs[name] for name in velocities.components])

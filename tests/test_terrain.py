@@ -490,25 +490,25 @@ def test_a_robot_that_walks_as_far_as_asked_meets_harder_tiles(begun, step):
     """Two robots for each kind: the first walked all of 10 m, the second nothing. The next episode is drawn by then."""
     count = len(KINDS) * 2
     state = begun
-    assert not state.robots.draws[LEVEL].any()
+    assert not state.robots.tile[LEVEL].any()
     walked = jnp.asarray(np.where(np.arange(count) < len(KINDS), 10.0, 0.0), jnp.float32)
     seen = []
     for _ in range(3):
         robots = state.robots
-        memories = {
-            **robots.memories,
+        processes = {
+            **robots.processes,
             "distance_walked": walked,
             "distance_commanded": jnp.full(count, 10.0, jnp.float32),
         }
-        state = state._replace(robots=robots._replace(memories=memories, step=robots.limit - 1))
+        state = state._replace(robots=robots._replace(processes=processes, step=robots.limit - 1))
         state, ended = step(state)
         assert ended.info.grade.tolist() == [1] * len(KINDS) + [-1] * len(KINDS)
-        seen.append(state.robots.draws[LEVEL].tolist())
+        seen.append(state.robots.tile[LEVEL].tolist())
     assert seen[1] == [1] * len(KINDS) + [0] * len(KINDS)
-    np.testing.assert_array_equal(state.robots.draws[KIND], jnp.arange(count) % len(KINDS))
+    np.testing.assert_array_equal(state.robots.tile[KIND], jnp.arange(count) % len(KINDS))
     tiles = np.round((np.asarray(state.robots.physics.qpos[:, :2]) - SMALL.centre(0, 0)) / SMALL.tile).astype(int)
-    np.testing.assert_array_equal(tiles[:, 0], state.robots.draws[LEVEL])
-    np.testing.assert_array_equal(tiles[:, 1], state.robots.draws[KIND])
+    np.testing.assert_array_equal(tiles[:, 0], state.robots.tile[LEVEL])
+    np.testing.assert_array_equal(tiles[:, 1], state.robots.tile[KIND])
 
 
 def test_a_grade_of_ones_own_takes_quantities_and_the_outcome():
@@ -544,8 +544,8 @@ def test_all_episodes_of_an_evaluation_on_terrain_have_their_full_length(rough):
 def test_level_ground_costs_nothing_and_a_blind_actor_reads_what_it_read_before(rough):
     flat = Env(Velocity().spec(), "native")
     shapes = [jax.eval_shape(env.reset, jax.random.PRNGKey(0)) for env in (flat, rough)]
-    assert [{"distance_walked", "distance_commanded"} <= shape.memories.keys() for shape in shapes] == [False, True]
-    assert [LEVEL in shape.draws for shape in shapes] == [False, True]
+    assert [{"distance_walked", "distance_commanded"} <= shape.processes.keys() for shape in shapes] == [False, True]
+    assert [LEVEL in shape.tile for shape in shapes] == [False, True]
     names = [[term.quantity for term in env.spec.observations["actor"].terms] for env in (flat, rough)]
     assert names[0] == names[1]
     assert rough.observation_sizes["critic"] == flat.observation_sizes["critic"] + len(rough.spec.scan.points)

@@ -16,11 +16,14 @@ import pytest
 from jaxloco import options
 from jaxloco.envs import actions, batch
 from jaxloco.envs import locomotion_rewards as loco
+from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import CurriculumState, Range
 from jaxloco.envs.env import Env
+from jaxloco.envs.gaits import Gait
 from jaxloco.envs.kinematics import foot_chains
 from jaxloco.envs.levels import DISTANCES
 from jaxloco.envs.locomotion_rewards import LEE_2020
+from jaxloco.envs.perturbations import Pushes, Support
 from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.onboard import Policy
 from jaxloco.robot import load_robot, robots_dir
@@ -68,7 +71,7 @@ def test_steps_lift_the_feet_on_the_clock(go1):
     raised = np.asarray(feet(jnp.float32(highest)) - feet(jnp.float32(env.robot.default_ctrl)))
     np.testing.assert_allclose(raised, [[0.0, 0.0, 0.05]] * 4, atol=1e-4)
     offsets = np.array(stage.offset).reshape(4, 3)
-    np.testing.assert_allclose(offsets, np.repeat(np.array(env.spec.gait.offsets)[:, None], 3, axis=1))
+    np.testing.assert_allclose(offsets, np.repeat(np.array(env.spec.process(Gait).offsets)[:, None], 3, axis=1))
 
 
 @pytest.mark.slow
@@ -78,7 +81,7 @@ def test_commands_stay_within_the_box_and_are_drawn_anew():
     step, seen = jax.jit(partial(batch.step, env)), []
     for _ in range(30):
         state, _ = step(state, jnp.zeros((64, 12)))
-        seen.append(np.asarray(state.robots.commands["velocity_command"].value))
+        seen.append(np.asarray(state.robots.processes["velocity_command"].value))
     commands = np.array(seen)
     assert (np.abs(commands) <= np.array([1.5, 0.8, 1.2])).all()
     assert (np.abs(np.diff(commands, axis=0)).max(axis=(0, 2)) > 0.0).all()
@@ -210,8 +213,8 @@ def bounds(span: Range, progress: float = 0.0, success: float = 0.0) -> list[flo
 def ranges(task: Velocity) -> dict[str, Range]:
     """Ranges of the commands, of kicks and of the model by what they are of."""
     spec = task.spec()
-    found = dict(zip(("forward", "leftward", "yaw rate"), spec.commands[0].ranges, strict=True))
-    found["kicks"] = spec.pushes.force
+    found = dict(zip(("forward", "leftward", "yaw rate"), spec.process(Command).ranges, strict=True))
+    found["kicks"] = spec.process(Pushes).force
     for randomizer in spec.randomization:
         for value in randomizer.constants.values():
             if isinstance(value, Range):
@@ -257,14 +260,15 @@ def test_ranges_widen_for_robots_that_walk_and_narrow_for_those_that_only_surviv
     assert [0.0, spans["kicks"].high * (0.4 + 0.6 * 0.1)] == bounds(spans["kicks"], success=float(state.success))
     begun = curriculum.begin(jax.random.split(key, 4), full=True)
     assert begun.success.tolist() == [1.0] * 4  # evaluations use full ranges
-    assert Env(spec, "native").spec.memories == DISTANCES  # and the grade binds
+    kept = jax.eval_shape(Env(spec, "native").reset, key).processes.keys()
+    assert {memory.name for memory in DISTANCES} <= kept  # and the grade binds
 
 
 @pytest.mark.slow
 def test_a_support_keeps_a_biped_from_toppling_in_training_alone():
     """With targets of the default pose the Berkeley Humanoid falls within two seconds."""
     task = replace(recipe("berkeley-humanoid-velocity").task, support=1.0, kick=0.0)
-    assert replace(task, support=0.0).spec().support is None
+    assert replace(task, support=0.0).spec().process(Support) is None
     env = task.spec().build("native")
     step = jax.jit(partial(batch.step, env))
     for full, falls in ((False, 0), (True, 8)):
@@ -278,7 +282,7 @@ def test_a_support_keeps_a_biped_from_toppling_in_training_alone():
 def test_on_terrain_success_is_the_level():
     task = replace(recipe("go1-rough").task, grow=("commands",), grow_with="success")
     assert task.spec().curriculum == recipe("go1-rough").task.spec().curriculum
-    assert task.spec().commands[0].ranges[0].grows == "success"
+    assert task.spec().process(Command).ranges[0].grows == "success"
 
 
 @pytest.mark.parametrize(

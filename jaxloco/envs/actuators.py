@@ -12,55 +12,60 @@ import numpy as np
 
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
+from jaxloco.envs.processes import Acts, Process
+from jaxloco.envs.quantities import Quantity
 from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
 
 
 @dataclass(frozen=True)
-class Actuation:
+class Actuation(Process):
     """How commanded targets reach the joints.
 
     Attributes:
         delay: Time until a target has effect, s, drawn per episode.
         time_constant: Time constant of a first-order lag (bandwidth 1 / (2π τ) Hz), s, drawn per episode; 0 for none.
+        name: Of the process.
     """
 
     delay: Range = Range(0.0, 0.0)
     time_constant: Range = Range(0.0, 0.0)
+    name: str = "actuation"
 
     def __post_init__(self) -> None:
         for name in ("delay", "time_constant"):
             if getattr(self, name).low < 0.0:
                 raise ConfigError(f"{name} from {getattr(self, name).low} s: must not be negative")
 
-    def draw(self, sampler: Sampler) -> dict[str, jax.Array]:
-        """Draw the values of an episode, by quantity name."""
-        return {
-            "action_delay": sampler.draw(self.delay),
-            "actuator_time_constant": sampler.draw(self.time_constant),
-        }
+    def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
+        """Return what is drawn per episode."""
+        return (
+            Quantity("action_delay", "s", "", False, lambda s: s.delay, mirror="even"),
+            Quantity("actuator_time_constant", "s", "", False, lambda s: s.time_constant, mirror="even"),
+        )
 
-    def start(self, target: jax.Array, dt: float) -> "ActuationState":
+    def start(self, target: jax.Array, *, sampler: Sampler, control_dt: float) -> "ActuationState":
         """Return the state after a reset, with `target` (n,) held since long before."""
-        return ActuationState(jnp.tile(target, (buffer_length(self.delay.high, dt), 1)), target)
+        buffer = jnp.tile(target, (buffer_length(self.delay.high, control_dt), 1))
+        return ActuationState(buffer, target, sampler.draw(self.delay), sampler.draw(self.time_constant))
 
-    def step(
-        self, state: "ActuationState", target: jax.Array, draws: dict[str, jax.Array], dt: float
-    ) -> tuple["ActuationState", jax.Array]:
+    def act(self, state: "ActuationState", target: jax.Array, *, control_dt: float) -> tuple["ActuationState", Acts]:
         """Return the new state and what acts during this control period, (n,)."""
         buffer = push(state.buffer, target)
-        late = delayed(buffer, draws["action_delay"], dt)
+        late = delayed(buffer, state.delay, control_dt)
         # Exact response of the lag to a held input; without lag the factor is 1.
-        factor = 1.0 - jnp.exp(-dt / jnp.maximum(draws["actuator_time_constant"], 1e-6))
+        factor = 1.0 - jnp.exp(-control_dt / jnp.maximum(state.time_constant, 1e-6))
         output = state.output + factor * (late - state.output)
-        return ActuationState(buffer, output), output
+        return state._replace(buffer=buffer, output=output), Acts(target=output)
 
 
 class ActuationState(NamedTuple):
-    """Recent targets, newest first, (K, n), and what acts on the joints now, (n,)."""
+    """Recent targets, newest first, (K, n), what acts on the joints now, (n,), delay and time constant, s, ()."""
 
     buffer: jax.Array
     output: jax.Array
+    delay: jax.Array
+    time_constant: jax.Array
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxloco.envs.curriculum import Range, Sampler
+from jaxloco.envs.processes import Process
+from jaxloco.envs.quantities import Quantity
 from jaxloco.errors import ConfigError
+from jaxloco.robot import Robot
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(Process):
     """A vector of targets, each drawn from its own range.
 
     Attributes:
@@ -43,18 +46,22 @@ class Command:
                 f"{len(self.ranges)} components is needed, such as {(1.0,) * len(self.ranges)}"
             )
 
-    def draw(self, sampler: Sampler) -> "CommandState":
-        """Draw a new target and the time until the next draw."""
+    def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
+        """Return the command itself."""
+        return (Quantity(self.name, self.unit, "", True, lambda s: s.value, mirror=self.mirror, source="command"),)
+
+    def start(self, sampler: Sampler) -> "CommandState":
+        """Draw a target and the time until the next draw."""
         value = jnp.stack([sampler.draw(span) for span in self.ranges])
         if self.nonzero_shares is not None:
             value = jnp.where(sampler.unit(value.shape) < jnp.array(self.nonzero_shares, jnp.float32), value, 0.0)
         value = jnp.where(sampler.unit() < self.zero_share, 0.0, value)
         return CommandState(value, sampler.draw(self.interval))
 
-    def step(self, state: "CommandState", sampler: Sampler, dt: float) -> "CommandState":
+    def step(self, state: "CommandState", sampler: Sampler, dt: jax.Array | float) -> "CommandState":
         """Count down by `dt` seconds, and draw anew when the time has come."""
         left = state.time_left - dt
-        fresh = self.draw(sampler)
+        fresh = self.start(sampler)
         due = left <= 0.0
         return CommandState(jnp.where(due, fresh.value, state.value), jnp.where(due, fresh.time_left, left))
 

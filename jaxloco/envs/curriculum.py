@@ -210,9 +210,13 @@ class Sampler:
         taken, self._left = self._left[:count], self._left[count:]
         return taken.reshape(shape)
 
+    def bounds(self, span: Range) -> tuple[jax.Array, jax.Array]:
+        """Return the two ends of a range at this stage."""
+        return span.bounds(self.curriculum, self._progress_until)
+
     def draw(self, span: Range, shape: tuple[int, ...] = ()) -> jax.Array:
         """Draw values of the given shape from a range, float32."""
-        low, high = span.bounds(self.curriculum, self._progress_until)
+        low, high = self.bounds(span)
         unit = self.unit(shape)
         if span.log:
             return jnp.exp(jnp.log(low) + unit * (jnp.log(high) - jnp.log(low)))

@@ -1,13 +1,11 @@
 """The environment of ONE robot, put together from terms; `jaxloco.envs.batch` makes many of it.
 
-One control period goes: action → pipeline (what the robot runs too) → delay and bandwidth of the motors → joints →
-physics → quantities → reward, termination, observation.
+One control period goes: action → pipeline (what the robot runs too) → processes that act (delays, pushes) → joints →
+physics → quantities → reward, termination → processes that follow (commands, memories) → observation.
 """
 
 from collections import ChainMap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,33 +13,28 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jaxloco.envs import actions, clocks
-from jaxloco.envs.actuators import Actuation, ActuationState, Drive
-from jaxloco.envs.clocks import Clock, ClockState
-from jaxloco.envs.commands import Command, CommandState
-from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
+from jaxloco.envs import actions
+from jaxloco.envs.clocks import Clock
+from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
 from jaxloco.envs.gaits import Gait, clock_reading, standing_feet
-from jaxloco.envs.ground import FLAT, KIND, LEVEL, GridGround, Ground, Tile
-from jaxloco.envs.height_scan import HeightScan, ground_quantities
-from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
-from jaxloco.envs.memories import Memories, Remembered
-from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer, ObserverState
-from jaxloco.envs.perturbations import Pushes, PushState, Support
-from jaxloco.envs.quantities import Quantity, QuantityTable, Snapshot, Values, standard_quantities
-from jaxloco.envs.randomization import InitialState, RandomizedModel, Randomizer
-from jaxloco.envs.rewards import RewardTerm
-from jaxloco.envs.terminations import TerminationTerm
+from jaxloco.envs.ground import FLAT, GridGround, Ground, Tile
+from jaxloco.envs.height_scan import ground_quantities
+from jaxloco.envs.interface import Info, PolicyInterface, Pose
+from jaxloco.envs.observations import ObservationTerm, Observer
+from jaxloco.envs.processes import Processes, States, quantities_of
+from jaxloco.envs.quantities import QuantityTable, Snapshot, Values, standard_quantities
+from jaxloco.envs.randomization import RandomizedModel
+from jaxloco.envs.spec import ActionSpec, EnvSpec  # noqa: F401  both are also imported from here
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, OutputSpec, Stage
+from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
 from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 from jaxloco.self_contact import Overlaps
-from jaxloco.symmetry import MirrorOf
-from jaxloco.terrain import Terrain, make_grid
+from jaxloco.terrain import make_grid
 
 OUTCOME = ("terminated", "elapsed")
 """What the curriculum's grade may take beside quantities."""
@@ -55,106 +48,37 @@ IN_SIGHT = 5.0
 _KEY = jax.ShapeDtypeStruct((2,), np.uint32)
 """Shape of a random key."""
 
-NO_PUSHES = Pushes(Range(0.0, 0.0), Range(1.0, 1.0), Range(1e6, 1e6))
-
-
-@dataclass(frozen=True)
-class ActionSpec:
-    """From actions in [-1, 1] to joints.
-
-    Attributes:
-        outputs: What the pipeline gives, by name, with unit, limits and safe value.
-        pipeline: Stages, run by the simulator and by the robot.
-        drive: From the pipeline's result to actuator inputs, for a robot.
-        mirror: How actions change when left and right swap; see `Quantity`.
-    """
-
-    outputs: tuple[OutputSpec, ...]
-    pipeline: tuple[Stage, ...]
-    drive: Callable[[Robot], Drive]
-    mirror: str | MirrorOf = ""
-
-    @property
-    def size(self) -> int:
-        """Number of action components."""
-        return sum(output.size for output in self.outputs)
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """A task, as data.
-
-    Attributes:
-        robot: Name of a robot, or path of its folder.
-        variant: Which of the robot's variants; None for the one that is trained on.
-        action: From actions to joints.
-        observations: Groups "actor" and, if the critic sees something else, "critic".
-        rewards: Summands of the reward per second.
-        terminations: Reasons to end an episode in failure.
-        episode_seconds: Time after which an episode is truncated.
-        training_seconds: The same in training, if shorter: a policy that survives would else meet few first states.
-            Each training episode then lasts between half of it and all of it, lest the robots march in step.
-        reward_floor: Least sum of the weighted terms, 1/s: with 0, no step is worth less than the end of the episode.
-        quantities: Entries that this task adds to the table.
-        memories: Entries that depend on the past, beside those of feet and joints.
-        gait: Clock that tells when each foot should swing.
-        motor_curves: Hold the motors to their torque–speed curves, beside their torque limits, where robot.toml names
-            no actuator.
-        commands: What the robot is asked to do.
-        actuation: Delay and bandwidth of the motors.
-        initial_state: Distribution of the first state.
-        randomization: How the model differs from episode to episode.
-        pushes: External forces.
-        support: What holds the base upright early in a training.
-        curriculum: How ranges grow, and levels of terrain.
-        terrain: What the robot stands on.
-        scan: Where the heights of the ground are measured, for whoever reads `height_scan`.
-    """
-
-    robot: str
-    action: ActionSpec
-    observations: Mapping[str, ObservationGroup]
-    rewards: tuple[RewardTerm, ...]
-    terminations: tuple[TerminationTerm, ...]
-    episode_seconds: float
-    variant: str | None = None
-    training_seconds: float | None = None
-    reward_floor: float | None = None
-    quantities: tuple[Quantity, ...] = ()
-    memories: tuple[Remembered, ...] = ()
-    gait: Gait | None = None
-    motor_curves: bool = False
-    commands: tuple[Command, ...] = ()
-    actuation: Actuation = field(default_factory=Actuation)
-    initial_state: InitialState = field(default_factory=InitialState)
-    randomization: tuple[Randomizer, ...] = ()
-    pushes: Pushes | None = None
-    support: Support | None = None
-    curriculum: Curriculum = field(default_factory=Curriculum)
-    terrain: Terrain = field(default_factory=Terrain)
-    scan: HeightScan = field(default_factory=HeightScan)
-
-    def build(self, engine: str = "auto") -> "Env":
-        """Build the environment on a physics engine."""
-        return Env(self, "native" if engine == ANY_ENGINE else engine)  # native runs anywhere and compiles fastest
-
 
 class EnvState(NamedTuple):
-    """Everything that one robot's episode needs to go on, and what the last step gave."""
+    """Everything that one robot's episode needs to go on, and what the last step gave.
+
+    Attributes:
+        physics: State of the engine.
+        params: Model fields of this episode.
+        tile: Row and column of the terrain; empty where there is none.
+        pipeline: State of each stage of the action pipeline.
+        processes: States by name: those of the processes, and of the observers by the name of their group.
+        wrench: Force and torque that acted on the base in the last step, world frame, (6,), N and N m.
+        curriculum: How far this robot has come.
+        action: The last one, clipped to [-1, 1], (n_action,).
+        step: Steps since the reset, ().
+        limit: Steps after which the episode is truncated, ().
+        key: Random key of the episode, (2,).
+        observation: Group → vector.
+        reward: Of the last step, ().
+        terminated: Whether the episode ended in failure, ().
+        truncated: Whether time or terrain ran out, ().
+        info: What is logged.
+    """
 
     physics: PhysicsState
     params: Params
-    draws: dict[str, jax.Array]
+    tile: Tile
     pipeline: tuple[jax.Array, ...]
-    actuation: ActuationState
-    push: PushState
-    commands: dict[str, CommandState]
-    clock: ClockState | None
-    memories: dict[str, jax.Array]
-    observers: dict[str, ObserverState]
+    processes: States
+    wrench: jax.Array
     curriculum: CurriculumState
     action: jax.Array
-    previous_action: jax.Array
     step: jax.Array
     limit: jax.Array
     key: jax.Array
@@ -178,20 +102,19 @@ class Env:
         if spec.training_seconds is not None:
             longest = min(self.max_steps, self._steps("training_seconds", spec.training_seconds))
             self.training_steps = (max(1, longest // 2), longest)
-        _check_names(spec)
+        spec.check_names()
         self._motors = motors_of(self.robot, spec.motor_curves)
         self._randomized = RandomizedModel(self.robot, spec.randomization, self._motors)
-        self._drive = spec.action.drive(self.robot)
-        _check_sizes(spec.action, self._drive)
-        remembered = (*foot_memories(self.robot), *spec.memories)
+        self._drive = spec.action.drive_of(self.robot)
+        self._gait = spec.process(Gait)
+        processes = (*foot_memories(self.robot), *spec.processes)
         self.quantities = QuantityTable(
             (
                 *standard_quantities(self.robot, self.ground),
                 *foot_quantities(self.robot, self.ground),
                 *ground_quantities(self.robot, self.ground, spec.scan),
-                *(spec.gait.quantities(self.robot) if spec.gait else ()),
-                *self._own_quantities(),
-                *(memory.quantity() for memory in remembered),
+                *spec.action.quantities(),
+                *quantities_of(processes, self.robot),
                 *spec.quantities,
             )
         )
@@ -200,7 +123,7 @@ class Env:
         self._terminations = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.terminations]
         self._grade = self._bind("curriculum grade", spec.curriculum.grade, {}, spec.curriculum.constants, OUTCOME)
         self._check_observations()
-        self._memories = Memories(remembered, self.quantities, self._used())
+        self._processes = Processes(processes, self.robot, self.quantities, self._used(), self.dt)
         self.physics = make_physics(self._physics_spec(), engine)
         self._nominal = {name: jax.device_put(value) for name, value in self.physics.spec.nominal().items()}
         self.observers = self._make_observers()
@@ -271,15 +194,16 @@ class Env:
 
     def tile(self, state: EnvState) -> Tile:
         """Return row and column of the robot's tile."""
-        return {name: state.draws[name] for name in (LEVEL, KIND) if name in state.draws}
+        return state.tile
 
     def measure(self, state: EnvState) -> jax.Array:
         """Return what the actor reads, before noise and delay, (frame_size,)."""
-        return state.observers["actor"].readings[0]
+        readings: jax.Array = state.processes["actor"].readings
+        return readings[0]
 
     def pose(self, before: EnvState, after: EnvState) -> Pose:
         """Return positions after a step and the force during it."""
-        return Pose(after.physics.qpos, before.push.force * (before.push.wait <= 0.0))
+        return Pose(after.physics.qpos, after.wrench[:3])
 
     def record(self, state: EnvState) -> dict[str, Any]:
         """Return the state before a step that broke down, the model and the action."""
@@ -295,14 +219,8 @@ class Env:
 
     # What the policy knows of itself
 
-    @property
-    def fed_back(self) -> frozenset[str]:
-        """Quantities that the policy computed itself in the last step: its action and its outputs."""
-        clock = {GAIT_CLOCK} if self.spec.gait else set()
-        return frozenset({"last_action", *(output.name for output in self.spec.action.outputs), *clock})
-
     def feedback(self, action: jax.Array, target: jax.Array, clock: Clock | None) -> dict[str, jax.Array]:
-        """Return the quantities in `fed_back` by name.
+        """Return the quantities that the policy computes itself, by name.
 
         Args:
             action: The last one, (n_action,).
@@ -337,8 +255,8 @@ class Env:
             pipeline=self.spec.action.pipeline,
             observer=observer,
             feedback=self.feedback,
-            clock_frequency=self.spec.gait.frequency if self.spec.gait else None,
-            rest=self.spec.gait.rest if self.spec.gait else None,
+            clock_frequency=self._gait.frequency if self._gait else None,
+            rest=self._gait.rest if self._gait else None,
         )
 
     def _input(self, term: ObservationTerm, size: int) -> InputSpec:
@@ -348,8 +266,6 @@ class Env:
                 f"the actor reads {term.quantity!r}, which robot {self.robot.name!r} cannot measure; "
                 'move it to the group "critic"'
             )
-        source = "policy" if term.quantity in self.fed_back else "sensor"
-        commands = {command.name for command in self.spec.commands}
         of_joints = quantity.frame == "joint" and size == len(self.robot.joints)
         return InputSpec(
             name=term.quantity,
@@ -359,9 +275,9 @@ class Env:
             clip=term.clip,
             low=term.low,
             high=term.high,
-            source="command" if term.quantity in commands else source,
+            source=quantity.source,
             components=self.robot.joint_names if of_joints else (),
-            frequency=self.spec.gait.frequency if self.spec.gait and term.quantity == GAIT_CLOCK else None,
+            frequency=self._gait.frequency if self._gait and term.quantity == GAIT_CLOCK else None,
         )
 
     # Construction
@@ -373,19 +289,6 @@ class Env:
         if steps < 1:
             raise ConfigError(f"{name} {seconds}: shorter than one control period ({self.dt} s)")
         return steps
-
-    def _own_quantities(self) -> tuple[Quantity, ...]:
-        entries, start = [], 0
-        for output in self.spec.action.outputs:
-            part = start if output.size == 1 else slice(start, start + output.size)
-            entries.append(Quantity(output.name, output.unit, "", True, partial(_target_part, part)))
-            start += output.size
-        for command in self.spec.commands:
-            value = partial(_command, command.name)
-            entries.append(Quantity(command.name, command.unit, "", True, value, mirror=command.mirror))
-        for name in ("action_delay", "actuator_time_constant"):
-            entries.append(Quantity(name, "s", "", False, partial(_draw, name), mirror="even"))
-        return tuple(entries)
 
     def _bind(
         self, name: str, function: Callable, inputs: Mapping, constants: Mapping, more: tuple[str, ...] = ()
@@ -414,27 +317,8 @@ class Env:
     def _first_target(self) -> jax.Array:
         """Return what the pipeline makes of no action after a reset, (n_action,)."""
         stages, still = self.spec.action.pipeline, jnp.zeros(self.action_size)
-        start = actions.initial_state(stages, self.action_size)
-        return actions.apply(stages, start, still, self._show(self._first_clock()))[1]
-
-    # The gait clock
-
-    def _first_clock(self) -> ClockState | None:
-        return clocks.start(self.spec.gait.rest) if self.spec.gait else None
-
-    def next_clock(self, state: EnvState) -> ClockState | None:
-        """Return the clock in the next step, by the command in this one and, without noise, how the robot is tilted."""
-        if self.spec.gait is None or state.clock is None:
-            return None
-        rest, inputs = self.spec.gait.rest, {name: command.value for name, command in state.commands.items()}
-        if rest is not None and rest.gravity is not None:
-            inputs[rest.gravity] = self.quantities[rest.gravity].function(state)
-        return clocks.step(state.clock, self.dt, self.spec.gait.frequency, rest, inputs)
-
-    def _show(self, state: ClockState | None) -> Clock | None:
-        if self.spec.gait is None or state is None:
-            return None
-        return clocks.show(state, self.dt, self.spec.gait.frequency)
+        clock = None if self._gait is None else self._gait.show(self._gait.start(), self.dt)
+        return actions.apply(stages, actions.initial_state(stages, self.action_size), still, clock)[1]
 
     def _used(self) -> set[str]:
         """Return the quantities that observations, rewards, terminations and the curriculum take."""
@@ -450,7 +334,7 @@ class Env:
             model=self.robot.model,
             substeps=self.robot.substeps,
             fields=self._randomized.fields,
-            readings=self.quantities.readings(self._used() | self._memories.sources),
+            readings=self.quantities.readings(self._used() | self._processes.reads),
             push_body=push_body,
             motors=self._motors,
         )
@@ -459,14 +343,13 @@ class Env:
         used = {term.quantity for group in self.spec.observations.values() for term in group.terms}
 
         def evaluate(key: jax.Array) -> dict[str, jax.Array]:
-            snapshot = self._first_snapshot(self._sampler(key, FULL))[0]
-            values = self.quantities.at(snapshot)
+            values = self.quantities.at(self._first_snapshot(self._sampler(key, FULL))[0])
             return {name: values[name] for name in used}
 
         shapes = jax.eval_shape(evaluate, _KEY)
         sizes = {name: int(np.prod(value.shape)) for name, value in shapes.items()}
-        groups = self.spec.observations.items()
-        return {name: Observer(name, group, sizes, self.dt, self.fed_back) for name, group in groups}
+        own = {name for name in used if self.quantities[name].source == "policy"}
+        return {name: Observer(group, sizes, self.dt, own) for name, group in self.spec.observations.items()}
 
     def _count_step_numbers(self) -> int:
         """Return how many random numbers a step takes."""
@@ -496,27 +379,20 @@ class Env:
         """
         key, key_draws = jax.random.split(key)
         sampler = self._sampler(key_draws, curriculum)
-        snapshot, push, commands = self._first_snapshot(sampler)
-        draws = dict(snapshot.draws)
-        for observer in self.observers.values():
-            draws |= observer.draw(sampler)
-        values = self.quantities.at(snapshot._replace(draws=draws))
-        observers = {name: observer.start(values, draws, sampler) for name, observer in self.observers.items()}
+        snapshot, tile = self._first_snapshot(sampler)
+        errors = {name: observer.draw(sampler) for name, observer in self.observers.items()}
+        values = self.quantities.at(snapshot)
+        observers = {name: o.start(values, errors[name], sampler) for name, o in self.observers.items()}
         zero = jnp.float32(0.0)
         return EnvState(
             physics=snapshot.physics,
             params=snapshot.params,
-            draws=draws,
+            tile=tile,
             pipeline=actions.initial_state(self.spec.action.pipeline, self.action_size),
-            actuation=self.spec.actuation.start(snapshot.target, self.dt),
-            push=push,
-            commands=commands,
-            clock=self._first_clock(),
-            memories=dict(snapshot.memories),
-            observers=observers,
+            processes={**snapshot.processes, **observers},
+            wrench=jnp.zeros(6),
             curriculum=curriculum,
             action=snapshot.action,
-            previous_action=snapshot.action,
             step=jnp.int32(0),
             limit=jnp.int32(self.max_steps if limit is None else limit),
             key=key,
@@ -553,52 +429,37 @@ class Env:
         return self._step(state, jnp.clip(action, -1.0, 1.0), self._sampler(key, state.curriculum, numbers=numbers))
 
     def _step(self, state: EnvState, action: jax.Array, sampler: Sampler) -> EnvState:
-        push, force = (self.spec.pushes or NO_PUSHES).step(state.push, sampler, self.dt)
-        stages, clock = self.spec.action.pipeline, self.next_clock(state)
-        pipeline, target = actions.apply(stages, state.pipeline, action, self._show(state.clock))
-        actuation, acting = self.spec.actuation.step(state.actuation, target, state.draws, self.dt)
-        controls = Controls(self._drive(acting), jnp.concatenate([force, self._supporting(state)]))
-        physics, readings, finite = self._advance(state, controls)
-        commands = {
-            command.name: command.step(state.commands[command.name], sampler, self.dt) for command in self.spec.commands
-        }
-        step = state.step + 1
-        snapshot = Snapshot(
-            physics=physics,
-            readings=readings,
+        clock = None if self._gait is None else self._gait.show(state.processes[self._gait.name], self.dt)
+        pipeline, target = actions.apply(self.spec.action.pipeline, state.pipeline, action, clock)
+        before = Snapshot(
+            physics=state.physics,
+            readings={},
             params=state.params,
-            draws=state.draws,
             action=action,
             previous_action=state.action,
             target=target,
-            push=force,
-            commands={name: command.value for name, command in state.commands.items()},
-            memories=state.memories,
-            time=step.astype(jnp.float32) * self.dt,
-            clock=self._show(clock),
+            push=state.wrench[:3],
+            processes=state.processes,
+            time=self._time(state.step),
         )
-        values = self.quantities.at(snapshot)
+        processes, acting, wrench = self._processes.act(self.quantities.at(before), sampler)
+        physics, readings, finite = self._advance(state, Controls(self._drive(acting), wrench))
+        step = state.step + 1
+        after = before._replace(
+            physics=physics, readings=readings, push=wrench[:3], processes=processes, time=self._time(step)
+        )
+        values = self.quantities.at(after)
         terms, reward, ends = self._judge(values, finite)
-        seen = self._with_commands(values, commands)
-        observers = {
-            name: observer.step(state.observers[name], seen, state.draws, sampler)
-            for name, observer in self.observers.items()
-        }
+        processes, seen = self._processes.step(values, sampler)
+        observers = {name: o.step(state.processes[name], seen, sampler) for name, o in self.observers.items()}
         terminated = jnp.any(ends) | ~finite
         left = self.ground.left(physics.qpos[self._base])
-        outcome = {"terminated": terminated, "elapsed": step / state.limit}
-        grade = _scalar("curriculum grade", self._grade(ChainMap(outcome, values)), jnp.int32)  # type: ignore[arg-type]
         return state._replace(
             physics=physics,
             pipeline=pipeline,
-            actuation=actuation,
-            push=push,
-            commands=commands,
-            clock=clock,
-            memories=self._memories.update(values),
-            observers=observers,
+            processes={**processes, **observers},
+            wrench=wrench,
             action=action,
-            previous_action=state.action,
             step=step,
             observation=self._observation(observers),
             reward=reward,
@@ -609,58 +470,44 @@ class Env:
                 terminations=ends,
                 nonfinite=~finite,
                 left=left,
-                grade=grade,
+                grade=self._graded(values, terminated, step / state.limit),
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,
                 overflow=readings.get(OVERFLOW),
             ),
         )
 
-    def _with_commands(self, values: Values, commands: Mapping[str, CommandState]) -> Values:
-        """Return the quantities with the commands that the policy sees next, and is judged by from then on."""
-        if not commands:
-            return values
-        following = {name: command.value for name, command in commands.items()}
-        return self.quantities.at(values.snapshot._replace(commands=following))
+    def _time(self, step: jax.Array) -> jax.Array:
+        return step.astype(jnp.float32) * self.dt
 
-    def _supporting(self, state: EnvState) -> jax.Array:
-        """Return the torque that holds the base upright, world frame, (3,), N m."""
-        support = self.spec.support
-        if support is None:
-            return jnp.zeros(3)
-        orientation = state.physics.qpos[self.robot.base_qpos_indices[3:]]
-        angular_velocity = state.physics.qvel[self.robot.base_qvel_indices[3:]]
-        share = support.share(state.curriculum, self.spec.curriculum.progress_until)
-        return share * support.torque(orientation, angular_velocity)
+    def _graded(self, values: Values, terminated: jax.Array, elapsed: jax.Array) -> jax.Array:
+        """Return what an episode that ends here means for the robot's level, ()."""
+        outcome = {"terminated": terminated, "elapsed": elapsed}
+        return _scalar("curriculum grade", self._grade(ChainMap(outcome, values)), jnp.int32)  # type: ignore[arg-type]
 
     def _sampler(self, key: jax.Array, curriculum: CurriculumState, numbers: jax.Array | None = None) -> Sampler:
         block = 128 if numbers is None else numbers.shape[0]
         return Sampler(key, curriculum, self.spec.curriculum.progress_until, block=block, numbers=numbers)
 
-    def _first_snapshot(self, sampler: Sampler) -> tuple[Snapshot, PushState, dict[str, CommandState]]:
-        """Draw the model, the state and all else of a new episode but the observers' share."""
+    def _first_snapshot(self, sampler: Sampler) -> tuple[Snapshot, Tile]:
+        """Draw the model, the initial state and the processes of a new episode, and its tile of the terrain."""
         params = self.physics.complete(self._randomized.draw(self._nominal, sampler))
         tile = self.ground.tile(sampler.curriculum)
         qpos, qvel = self.spec.initial_state.draw_on(self.robot, self.ground, tile, sampler)
         physics, readings = self.physics.reset(params, qpos, qvel)
-        commands = {command.name: command.draw(sampler) for command in self.spec.commands}
         still = jnp.zeros(self.action_size)
         snapshot = Snapshot(
             physics=physics,
             readings=readings,
             params=params,
-            draws={**self.spec.actuation.draw(sampler), **tile},
             action=still,
             previous_action=still,
             target=self._first_target(),
             push=jnp.zeros(3),
-            commands={name: command.value for name, command in commands.items()},
-            memories={},
+            processes={},
             time=jnp.float32(0.0),
-            clock=self._show(self._first_clock()),
         )
-        snapshot = snapshot._replace(memories=self._memories.start(self.quantities.at(snapshot)))
-        return snapshot, (self.spec.pushes or NO_PUSHES).start(sampler), commands
+        return snapshot._replace(processes=self._processes.start(snapshot, sampler)), tile
 
     def _advance(self, state: EnvState, controls: Controls) -> tuple[PhysicsState, Readings, jax.Array]:
         """Step the physics; a robot whose state is no longer finite keeps its last one and is reported."""
@@ -685,7 +532,7 @@ class Env:
             rate = jnp.maximum(rate, jnp.float32(self.spec.reward_floor))
         return terms, rate * jnp.float32(self.dt), ends
 
-    def _observation(self, observers: dict[str, ObserverState]) -> dict[str, jax.Array]:
+    def _observation(self, observers: States) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}
 
 
@@ -712,46 +559,8 @@ def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
     return load_robot(spec.robot, spec.variant, grid), GridGround(spec.terrain, grid, footprint)
 
 
-def _check_names(spec: EnvSpec) -> None:
-    """Metrics go by these names, so each may stand once."""
-    if not spec.rewards:
-        raise ConfigError("a task needs at least one reward term; RewardTerm('alive', constant, 1.0) is the simplest")
-    for kind in ("rewards", "terminations", "commands"):
-        names = [term.name for term in getattr(spec, kind)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ConfigError(f"{kind} {twice}: each name may stand once; rename all but one")
-
-
-def _check_sizes(action: ActionSpec, drive: Drive) -> None:
-    """Every vector of the action pipeline must have one entry per action component, or a single one for all."""
-    size = action.size
-    for stage in action.pipeline:
-        for name, entry in vars(stage).items():
-            if isinstance(entry, tuple) and len(entry) not in (1, size):
-                what = f"{type(stage).__name__}.{name}"
-                raise ConfigError(f"{what} has {len(entry)} entries, but the outputs have {size} components")
-    if drive.matrix.shape != (len(drive.offset), size):
-        raise ConfigError(
-            f"the drive's matrix has shape {drive.matrix.shape}, but there are {len(drive.offset)} joints and the "
-            f"outputs have {size} components: it must be {(len(drive.offset), size)}"
-        )
-
-
 def _scalar(what: str, value: jax.Array, dtype: Any) -> jax.Array:
     array = jnp.asarray(value, dtype)
     if array.shape != ():
         raise ConfigError(f"{what} gives an array of shape {array.shape}, but must give one number: sum it, or any()")
     return array
-
-
-def _target_part(part: int | slice, snapshot: Snapshot) -> jax.Array:
-    return snapshot.target[part]
-
-
-def _command(name: str, snapshot: Snapshot) -> jax.Array:
-    return snapshot.commands[name]
-
-
-def _draw(name: str, snapshot: Snapshot) -> jax.Array:
-    return snapshot.draws[name]

@@ -1,14 +1,17 @@
 """A gait clock: which feet should swing when. The robot runs the same clock, so a policy may read it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.envs.clocks import Clock
+from jaxloco.envs import clocks
+from jaxloco.envs.clocks import Clock, ClockState
 from jaxloco.envs.kinematics import feet_at
-from jaxloco.envs.quantities import Quantity, Snapshot
+from jaxloco.envs.processes import Acts, Process
+from jaxloco.envs.quantities import Quantity
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.spec import GAIT_CLOCK, Cycle, Rest
 from jaxloco.robot import Robot
@@ -19,18 +22,20 @@ STANCE = 0.75
 
 
 @dataclass(frozen=True)
-class Gait:
+class Gait(Process):
     """A periodic gait. During the first half of its cycle a foot swings, then it stands.
 
     Attributes:
         frequency: Cycles per second, Hz.
         offsets: By how much of a cycle each foot is ahead, 0 to 1, in the order of the robot's feet.
         rest: When all feet stand; None for a gait that always goes on.
+        name: Of the process.
     """
 
     frequency: float
     offsets: tuple[float, ...]
     rest: Rest | None = None
+    name: str = "gait"
 
     def __post_init__(self) -> None:
         if not self.frequency > 0.0:
@@ -45,10 +50,42 @@ class Gait:
         if len(self.offsets) != len(robot.required_feet()):
             raise ConfigError(f"gait offsets {self.offsets}: robot {robot.name!r} has {len(robot.feet)} feet")
 
+        def reading(state: ClockState) -> jax.Array:
+            return clock_reading(self.show(state, robot.control_dt))
+
+        def phases(state: ClockState) -> jax.Array:
+            return self.phases(self.show(state, robot.control_dt))
+
         return (
-            Quantity(GAIT_CLOCK, "", "", True, lambda s: clock_reading(_clock_of(s)), mirror="odd"),
-            Quantity("gait_phases", "", "", True, lambda s: self.phases(_clock_of(s))),
+            Quantity(GAIT_CLOCK, "", "", True, reading, mirror="odd", source="policy"),
+            Quantity("gait_phases", "", "", True, phases),
         )
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Return what the rest depends on."""
+        rest = self.rest
+        return {} if rest is None else {"command": rest.command, **({"gravity": rest.gravity} if rest.gravity else {})}
+
+    def start(self) -> ClockState:
+        """Return the clock after a reset."""
+        return clocks.start(self.rest)
+
+    def act(
+        self,
+        state: ClockState,
+        command: jax.Array | None = None,
+        gravity: jax.Array | None = None,
+        *,
+        control_dt: float,
+    ) -> tuple[ClockState, Acts]:
+        """Return the clock in the next step, by the command in this one and, without noise, how the robot is tilted."""
+        seen: dict[Any, Any] = {self.rest.command: command, self.rest.gravity: gravity} if self.rest else {}
+        return clocks.step(state, control_dt, self.frequency, self.rest, seen), Acts()
+
+    def show(self, state: ClockState, control_dt: float) -> Clock:
+        """Return what the clock shows."""
+        return clocks.show(state, control_dt, self.frequency)
 
     def check_mirror(self, robot: Robot) -> None:
         """Check that left and right feet swap when half a cycle goes by, which the mirror image of the clock means.
@@ -77,11 +114,6 @@ def clock_reading(clock: Clock) -> jax.Array:
     """Return what a policy reads of a clock: sine and cosine of the cycle, (0, 0) at rest, (2,)."""
     angle = 2.0 * jnp.pi * clock.cycle
     return clock.moving * jnp.stack([jnp.sin(angle), jnp.cos(angle)])
-
-
-def _clock_of(snapshot: Snapshot) -> Clock:
-    assert snapshot.clock is not None
-    return snapshot.clock
 
 
 def trot(robot: Robot, frequency: float, rest: Rest | None = None) -> Gait:

@@ -28,8 +28,8 @@ def commanded_after(distance_commanded: jax.Array, velocity_command: jax.Array, 
     return distance_commanded + dt * jnp.sqrt(jnp.sum(jnp.square(velocity_command[:2])))
 
 
-def _none(dt: jax.Array) -> jax.Array:
-    return jnp.zeros_like(dt)
+def _none() -> jax.Array:
+    return jnp.float32(0.0)
 
 
 DISTANCES = (

@@ -5,21 +5,21 @@ During a step, terms see what was remembered until the step before; afterwards t
 step in which a foot lands.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import ClassVar
 
 import jax
 
-from jaxloco.envs.quantities import Quantity, QuantityTable, Snapshot, Values
-from jaxloco.envs.terms import Bound, bind
-from jaxloco.errors import ConfigError
+from jaxloco.envs.processes import Process
+from jaxloco.envs.quantities import Quantity
+from jaxloco.robot import Robot
 
 Memory = jax.Array
 
 
 @dataclass(frozen=True)
-class Remembered:
+class Remembered(Process):
     """One quantity with a memory; part of an episode's state.
 
     Attributes:
@@ -27,7 +27,7 @@ class Remembered:
         unit: SI unit, "" for none.
         frame: Frame it is expressed in, "" where there is none.
         start: Pure function of quantities that gives the value after a reset.
-        update: Pure function of quantities, this one among them, that gives the next value.
+        step: Pure function of quantities, this one among them, that gives the next value.
         mirror: How left and right swap; see `Quantity`.
     """
 
@@ -35,47 +35,11 @@ class Remembered:
     unit: str
     frame: str
     start: Callable[..., Memory]
-    update: Callable[..., Memory]
+    step: Callable[..., Memory]
     mirror: str = ""
 
-    def quantity(self) -> Quantity:
+    memory: ClassVar[bool] = True
+
+    def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         """Return its entry of the table."""
-        return Quantity(self.name, self.unit, self.frame, False, partial(_recall, self.name), mirror=self.mirror)
-
-
-class Memories:
-    """The memories that a task's terms use, bound to its quantities: pure functions of a dictionary by name."""
-
-    def __init__(self, known: Sequence[Remembered], table: QuantityTable, used: set[str]) -> None:
-        self._start: dict[str, Bound] = {}
-        self._update: dict[str, Bound] = {}
-        by_name = {memory.name: memory for memory in known}
-        waiting = table.needed(used) & by_name.keys()
-        while waiting:  # what one memory takes in may be another memory
-            # In the order of `known`: that of a set differs between processes, and the compiled program with it.
-            memory = next(memory for memory in known if memory.name in waiting)
-            waiting.remove(memory.name)
-            what = f"memory {memory.name!r}"
-            self._start[memory.name] = bind(memory.start, table.names, what=what)
-            self._update[memory.name] = bind(memory.update, table.names, what=what)
-            waiting |= (table.needed(self.sources) & by_name.keys()) - self._start.keys()
-            if table.needed(set(self._start[memory.name].sources.values())) & by_name.keys():
-                raise ConfigError(f"{what}: its first value must not depend on a memory")
-
-    @property
-    def sources(self) -> set[str]:
-        """Quantities that the memories are computed from."""
-        bounds = (*self._start.values(), *self._update.values())
-        return {source for bound in bounds for source in bound.sources.values()}
-
-    def start(self, values: Values) -> dict[str, Memory]:
-        """Return the memories after a reset."""
-        return {name: bound(values) for name, bound in self._start.items()}
-
-    def update(self, values: Values) -> dict[str, Memory]:
-        """Return the memories after a step."""
-        return {name: bound(values) for name, bound in self._update.items()}
-
-
-def _recall(name: str, snapshot: Snapshot) -> Memory:
-    return snapshot.memories[name]
+        return (Quantity(self.name, self.unit, self.frame, False, lambda state: state, mirror=self.mirror),)

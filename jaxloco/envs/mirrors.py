@@ -63,8 +63,8 @@ def symmetry_of(env: Environment) -> Symmetry:
         )
     action = _vector("action", env.spec.action.mirror, env, env.action_size)
     _check_default_pose(env.robot)
-    if env.spec.gait is not None:
-        env.spec.gait.check_mirror(env.robot)
+    for process in env.spec.processes:
+        process.check_mirror(env.robot)
     observations = {}
     for group, observer in env.observers.items():
         parts = []

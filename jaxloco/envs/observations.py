@@ -94,9 +94,32 @@ def turned(misalignment: jax.Array, vectors: jax.Array) -> jax.Array:
     return jax.vmap(rotate_inverse, (None, 0))(quaternion, vectors)
 
 
-class ObserverState(NamedTuple):
-    """Recent readings before noise, newest first, (K, frame), and recent frames, oldest first, (history, frame)."""
+class Errors(NamedTuple):
+    """What is drawn per episode.
 
+    Attributes:
+        bias: (frame,), in the quantities' units.
+        latency: Age of the readings, s, ().
+        noise_level: Factor on the noise, ().
+        misalignment: Rotation vector of the IMU in the base, rad, (3,); zero where there is none.
+    """
+
+    bias: jax.Array
+    latency: jax.Array
+    noise_level: jax.Array
+    misalignment: jax.Array
+
+
+class ObserverState(NamedTuple):
+    """State of an observer.
+
+    Attributes:
+        errors: Of this episode.
+        readings: Recent ones before noise, newest first, (K, frame).
+        frames: Recent ones, oldest first, (history, frame).
+    """
+
+    errors: Errors
     readings: jax.Array
     frames: jax.Array
 
@@ -105,13 +128,13 @@ class Observer:
     """An observation group with its sizes known: pure functions of a state."""
 
     def __init__(
-        self, name: str, group: ObservationGroup, sizes: Mapping[str, int], dt: float, prompt: Collection[str] = ()
+        self, group: ObservationGroup, sizes: Mapping[str, int], dt: float, prompt: Collection[str] = ()
     ) -> None:
         self.group = group
         self.sizes = tuple(sizes[term.quantity] for term in group.terms)
         self.frame_size = sum(self.sizes)
         self.size = self.frame_size * group.history
-        self._name, self._dt = name, dt
+        self._dt = dt
         self._scale = self._spread([term.scale for term in group.terms])
         self._noise = self._spread([term.noise for term in group.terms])
         self._bias = self._spread([term.bias for term in group.terms])
@@ -136,60 +159,39 @@ class Observer:
                 columns.append(np.arange(start, start + 3))
         return np.array(columns, int).reshape(-1, 3)
 
-    def draw(self, sampler: Sampler) -> dict[str, jax.Array]:
-        """Draw the values of an episode, by name."""
+    def draw(self, sampler: Sampler) -> Errors:
+        """Draw the errors of an episode."""
         unit = 2.0 * sampler.unit((self.frame_size,)) - 1.0
-        draws = {
-            f"{self._name}_bias": unit * self._bias,
-            f"{self._name}_latency": sampler.draw(self.group.latency),
-            f"{self._name}_noise_level": sampler.draw(self.group.noise_level),
-        }
-        if self._turned.size:
-            limit = self.group.misalignment
-            draws[f"{self._name}_misalignment"] = sampler.draw(Range(-limit, limit), (3,))
-        return draws
+        latency, level = sampler.draw(self.group.latency), sampler.draw(self.group.noise_level)
+        limit = self.group.misalignment
+        askew = sampler.draw(Range(-limit, limit), (3,)) if self._turned.size else jnp.zeros(3)
+        return Errors(unit * self._bias, latency, level, askew)
 
-    def noiseless(self) -> dict[str, jax.Array]:
-        """Return values of an episode without bias, latency and noise."""
+    def noiseless(self) -> Errors:
+        """Return no errors."""
         zero = jnp.float32(0.0)
-        bias = jnp.zeros(self.frame_size)
-        straight = {f"{self._name}_misalignment": jnp.zeros(3)} if self._turned.size else {}
-        return {
-            **straight,
-            f"{self._name}_bias": bias,
-            f"{self._name}_latency": zero,
-            f"{self._name}_noise_level": zero,
-        }
+        return Errors(jnp.zeros(self.frame_size), zero, zero, jnp.zeros(3))
 
-    def start(
-        self, values: Mapping[str, jax.Array], draws: Mapping[str, jax.Array], sampler: Sampler | None
-    ) -> ObserverState:
-        """Return the state after a reset; see `step` for the arguments."""
-        reading = self._read(values)
-        readings = jnp.tile(reading, (buffer_length(self.group.latency.high, self._dt), 1))
-        frame = self._frame(reading, draws, sampler)
-        return ObserverState(readings, jnp.tile(frame, (self.group.history, 1)))
-
-    def step(
-        self,
-        state: ObserverState,
-        values: Mapping[str, jax.Array],
-        draws: Mapping[str, jax.Array],
-        sampler: Sampler | None,
-    ) -> ObserverState:
-        """Take in a new set of quantities.
+    def start(self, values: Mapping[str, jax.Array], errors: Errors, sampler: Sampler | None) -> ObserverState:
+        """Return the state after a reset.
 
         Args:
-            state: As returned before.
             values: Quantities by name.
-            draws: Values of the episode by name.
+            errors: Of the episode.
             sampler: For the noise; None for none.
         """
         reading = self._read(values)
+        readings = jnp.tile(reading, (buffer_length(self.group.latency.high, self._dt), 1))
+        frame = self._frame(reading, errors, sampler)
+        return ObserverState(errors, readings, jnp.tile(frame, (self.group.history, 1)))
+
+    def step(self, state: ObserverState, values: Mapping[str, jax.Array], sampler: Sampler | None) -> ObserverState:
+        """Take in a new set of quantities; see `start`."""
+        reading = self._read(values)
         readings = push(state.readings, reading)
-        late = delayed(readings, draws[f"{self._name}_latency"], self._dt)
-        frame = self._frame(jnp.where(self._prompt, reading, late), draws, sampler)
-        return ObserverState(readings, jnp.concatenate([state.frames[1:], frame[None]]))
+        late = delayed(readings, state.errors.latency, self._dt)
+        frame = self._frame(jnp.where(self._prompt, reading, late), state.errors, sampler)
+        return ObserverState(state.errors, readings, jnp.concatenate([state.frames[1:], frame[None]]))
 
     def observation(self, state: ObserverState) -> jax.Array:
         """Return the vector that the network gets, (size,)."""
@@ -198,12 +200,11 @@ class Observer:
     def _read(self, values: Mapping[str, jax.Array]) -> jax.Array:
         return jnp.concatenate([jnp.ravel(values[term.quantity]).astype(jnp.float32) for term in self.group.terms])
 
-    def _frame(self, reading: jax.Array, draws: Mapping[str, jax.Array], sampler: Sampler | None) -> jax.Array:
+    def _frame(self, reading: jax.Array, errors: Errors, sampler: Sampler | None) -> jax.Array:
         if self._turned.size:
-            vectors = turned(draws[f"{self._name}_misalignment"], reading[self._turned])
-            reading = reading.at[self._turned].set(vectors)
-        measured = reading + draws[f"{self._name}_bias"]
+            reading = reading.at[self._turned].set(turned(errors.misalignment, reading[self._turned]))
+        measured = reading + errors.bias
         if sampler is not None and self._noise.any():
             unit = 2.0 * sampler.unit((self.frame_size,)) - 1.0
-            measured = measured + draws[f"{self._name}_noise_level"] * self._noise * unit
+            measured = measured + errors.noise_level * self._noise * unit
         return jnp.clip(measured, self._low, self._high) * self._scale

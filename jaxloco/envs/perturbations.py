@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxloco.checks import check_finite, check_not_negative
-from jaxloco.envs.curriculum import CurriculumState, Range, Sampler
+from jaxloco.envs.curriculum import Range, Sampler
+from jaxloco.envs.processes import Acts, Process
 from jaxloco.envs.quantities import rotate, rotate_inverse
 from jaxloco.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Pushes:
+class Pushes(Process):
     """Horizontal forces at the centre of mass of the base.
 
     Attributes:
@@ -21,12 +22,14 @@ class Pushes:
         duration: How long each lasts, s.
         interval: Time from the end of one to the start of the next, s.
         lateral: Ratio of the sideways to the forward component, from 0 (fore and aft only) to 1 (any direction).
+        name: Of the process.
     """
 
     force: Range
     duration: Range
     interval: Range
     lateral: float = 1.0
+    name: str = "pushes"
 
     def __post_init__(self) -> None:
         for name, span in (("force", self.force), ("duration", self.duration), ("interval", self.interval)):
@@ -46,12 +49,8 @@ class Pushes:
         force = sampler.draw(self.force) * direction / jnp.linalg.norm(direction)
         return PushState(force, sampler.draw(self.duration), sampler.draw(self.interval))
 
-    def step(self, state: "PushState", sampler: Sampler, dt: float) -> tuple["PushState", jax.Array]:
-        """Advance by `dt` seconds.
-
-        Returns:
-            The state after, and the force during the step, world frame, (3,), N.
-        """
+    def act(self, state: "PushState", sampler: Sampler, dt: jax.Array | float) -> tuple["PushState", Acts]:
+        """Advance by `dt` seconds; return the state after, and the force during them."""
         waiting = state.wait > 0.0
         force = jnp.where(waiting, 0.0, state.force)
         wait = state.wait - dt
@@ -59,7 +58,7 @@ class Pushes:
         fresh = self._next(sampler)
         running = PushState(state.force, left, wait)
         over = left <= 0.5 * dt
-        return jax.tree.map(lambda new, old: jnp.where(over, new, old), fresh, running), force
+        return jax.tree.map(lambda new, old: jnp.where(over, new, old), fresh, running), Acts(force=force)
 
 
 class PushState(NamedTuple):
@@ -71,7 +70,7 @@ class PushState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Support:
+class Support(Process):
     """A torque on the base that holds it upright, and fades while a policy learns: no robot has it in an evaluation.
 
     A robot that falls whenever it lifts a foot learns not to lift it. Held, it first learns how to walk, then to do so
@@ -82,20 +81,32 @@ class Support:
         stiffness: Torque per tilt, N m/rad.
         damping: Torque per roll and pitch rate, N m s/rad.
         fades: With what it fades: "progress" of the training, or "success" of the robot.
+        name: Of the process.
     """
 
     stiffness: float
     damping: float
     fades: Literal["progress", "success"] = "progress"
+    name: str = "support"
 
     def __post_init__(self) -> None:
         check_finite(self)
         check_not_negative(self, "stiffness", "damping")
 
-    def share(self, curriculum: CurriculumState, progress_until: float) -> jax.Array:
-        """Return what is left of it at a stage of the curriculum, 1 to 0, ()."""
-        left = Range(0.0, 0.0, grows=self.fades, nominal=1.0).bounds(curriculum, progress_until)[0]
-        return jnp.where(curriculum.training, left, 0.0)
+    def start(self) -> tuple[()]:
+        """Return no state."""
+        return ()
+
+    def act(
+        self, state: tuple[()], base_orientation: jax.Array, base_angular_velocity: jax.Array, sampler: Sampler
+    ) -> tuple[tuple[()], Acts]:
+        """Hold the base upright during a control period."""
+        return state, Acts(torque=self.share(sampler) * self.torque(base_orientation, base_angular_velocity))
+
+    def share(self, sampler: Sampler) -> jax.Array:
+        """Return what is left of it at the sampler's stage of the curriculum, 1 to 0, ()."""
+        left = sampler.bounds(Range(0.0, 0.0, grows=self.fades, nominal=1.0))[0]
+        return jnp.where(sampler.curriculum.training, left, 0.0)
 
     def torque(self, orientation: jax.Array, angular_velocity: jax.Array) -> jax.Array:
         """Return the whole torque.

@@ -6,14 +6,13 @@ Tasks add entries of their own, computed from named ones.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jaxloco.envs.clocks import Clock
 from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError
@@ -30,29 +29,23 @@ class Snapshot(NamedTuple):
         physics: State after the step.
         readings: Derived fields after the step.
         params: Model fields of this episode.
-        draws: Other values drawn for this episode (delays, biases, …) by name.
         action: The action applied, clipped to [-1, 1], (n_action,).
         previous_action: The one before, (n_action,).
         target: What the action pipeline made of the action, (n_action,), SI.
         push: External force on the base, world frame, (3,), N.
-        commands: Command name → (n,).
-        memories: What was remembered until the step before, by name; empty while a first value is computed.
+        processes: States by name of those processes that have begun; see `jaxloco.envs.processes`.
         time: Seconds since the episode began, ().
-        clock: What the gait clock shows; None without a gait.
     """
 
     physics: PhysicsState
     readings: Readings
     params: Params
-    draws: Mapping[str, jax.Array]
     action: jax.Array
     previous_action: jax.Array
     target: jax.Array
     push: jax.Array
-    commands: Mapping[str, jax.Array]
-    memories: Mapping[str, jax.Array]
+    processes: Mapping[str, Any]
     time: jax.Array
-    clock: Clock | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +62,8 @@ class Quantity:
         readings: Derived MuJoCo fields that the engine must read back for it.
         mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.KINDS`, or what makes the
             mirror; "" where nobody has said.
+        source: Where the robot's program gets it: a "sensor", a "command" from outside, or "policy" for what the
+            policy computes itself (its last action, its outputs, the gait clock).
     """
 
     name: str
@@ -79,6 +74,7 @@ class Quantity:
     derived: bool = False
     readings: tuple[str, ...] = ()
     mirror: str | MirrorOf = ""
+    source: Literal["sensor", "command", "policy"] = "sensor"
 
 
 class QuantityTable:
@@ -191,7 +187,7 @@ def _general_quantities(control_dt: float) -> list[Quantity]:
     return [
         Quantity("action", "", "", True, lambda s: s.action, mirror="action"),
         Quantity("previous_action", "", "", True, lambda s: s.previous_action, mirror="action"),
-        Quantity("last_action", "", "", True, lambda s: s.action, mirror="action"),
+        Quantity("last_action", "", "", True, lambda s: s.action, mirror="action", source="policy"),
         Quantity("target", "SI", "", True, lambda s: s.target, mirror="action"),
         Quantity("time", "s", "", True, lambda s: s.time, mirror="even"),
         Quantity("dt", "s", "", True, lambda s: jnp.float32(control_dt), mirror="even"),

@@ -105,12 +105,8 @@ class ForeignEnv:
         self.observation_sizes = {group: _vector_size(name, group, shape) for group, shape in groups.items()}
         terms = [key for key, value in metrics.items() if _is_reward(key) and value.shape == ()]
         self._terms = tuple(sorted(terms))
-        self._observer = Observer(
-            "actor",
-            ObservationGroup((ObservationTerm(OBSERVATION),)),
-            {OBSERVATION: self.observation_sizes["actor"]},
-            self.dt,
-        )
+        group = ObservationGroup((ObservationTerm(OBSERVATION),))
+        self._observer = Observer(group, {OBSERVATION: self.observation_sizes["actor"]}, self.dt)
 
     # What is static
 

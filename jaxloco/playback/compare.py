@@ -6,7 +6,7 @@ what the policy would read there is compared with what it was given, before nois
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,16 @@ import numpy as np
 from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.env import Env, EnvSpec, EnvState
+from jaxloco.envs.gaits import Gait
 from jaxloco.envs.ground import Ground, Tile
-from jaxloco.envs.perturbations import PushState
+from jaxloco.envs.processes import Acts, Process, alone
+from jaxloco.envs.quantities import Quantity
 from jaxloco.envs.randomization import InitialState
 from jaxloco.onboard.policy import Policy
 from jaxloco.onboard.spec import expand
 from jaxloco.physics.contract import model_field
 from jaxloco.physics.motors import motors_of
-from jaxloco.playback.scenario import Scenario, with_command
+from jaxloco.playback.scenario import Scenario, commands_of
 from jaxloco.playback.simulator import Record
 from jaxloco.robot import Robot, load_robot
 
@@ -82,6 +84,53 @@ class GivenState(InitialState):
         return jnp.asarray(self.qpos, jnp.float32), jnp.asarray(self.qvel, jnp.float32)
 
 
+class Scripted(NamedTuple):
+    """A command now, and in the next step, (n,) each."""
+
+    now: jax.Array
+    following: jax.Array
+
+
+@dataclass(frozen=True)
+class GivenCommand(Process):
+    """A command that is not drawn.
+
+    Attributes:
+        name: Its name.
+        first: Its value after the reset.
+    """
+
+    name: str
+    first: tuple[float, ...]
+
+    def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
+        """Return the command."""
+        return (Quantity(self.name, "", "", True, lambda state: state.now, source="command"),)
+
+    def start(self) -> Scripted:
+        """Return the first value."""
+        return Scripted(jnp.float32(self.first), jnp.float32(self.first))
+
+    def step(self, state: Scripted) -> Scripted:
+        """Return the next one."""
+        return Scripted(state.following, state.following)
+
+
+@dataclass(frozen=True)
+class GivenForce(Process):
+    """A force that is not drawn: its state, (3,), N."""
+
+    name: str = "force of the scenario"
+
+    def start(self) -> jax.Array:
+        """Return none."""
+        return jnp.zeros(3)
+
+    def act(self, state: jax.Array) -> tuple[jax.Array, Acts]:
+        """Push with it."""
+        return state, Acts(force=state)
+
+
 def beginning(scenario: Scenario, seconds: float, control_dt: float) -> Scenario:
     """Return the first seconds of a scenario."""
     steps = max(1, round(seconds / control_dt))
@@ -112,14 +161,16 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
     Returns:
         Readings by name, (T + 1, size) each: the first is that of the first state.
     """
-    for values in scenario.commands.values():
-        spec = with_command(spec, tuple(float(value) for value in values[0]))
+    robot, force = load_robot(spec.robot, spec.variant), GivenForce()
+    given = [GivenCommand(name, tuple(map(float, values[0]))) for name, values in scenario.commands.items()]
+    commands = [process for process, _ in commands_of(spec, robot).values()]
+    pushing = [p for p in spec.processes if hasattr(p, "act") and alone(p) and not isinstance(p, Gait)]
+    kept = [p for p in spec.processes if p not in (*commands, *pushing)]
     spec = replace(
         spec,
         initial_state=GivenState(qpos=scenario.qpos, qvel=scenario.qvel),
-        actuation=Actuation(),
+        processes=(*given, force, *(Actuation() if isinstance(p, Actuation) else p for p in kept)),
         randomization=spec.randomization if scenario.fields else (),
-        pushes=None,
         observations={"actor": replace(spec.observations["actor"], latency=Range(0.0, 0.0))},
     )
     env = Env(spec, "native")
@@ -128,19 +179,15 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
         first = first._replace(params=env.physics.complete(jax.tree.map(_float32, dict(scenario.fields))))
 
     def advance(state: EnvState, moment: dict[str, Any]) -> tuple[EnvState, jax.Array]:
-        push = PushState(moment["push"], left=jnp.float32(1e6), wait=jnp.float32(0.0))
-        seen, next_seen = (
-            {name: entry._replace(value=moment[when][name]) for name, entry in state.commands.items()}
-            for when in ("commands", "next_commands")
-        )
         physics = state.physics._replace(qpos=moment["qpos"], qvel=moment["qvel"])
-        clock = env.next_clock(state._replace(physics=physics, commands=seen))
-        state = env.step(state._replace(physics=physics, push=push, commands=next_seen), moment["action"])
-        return state._replace(clock=clock), state.observers["actor"].readings[0]
+        now = {name: Scripted(value, moment["next_commands"][name]) for name, value in moment["commands"].items()}
+        processes = {**state.processes, **now, force.name: moment["push"]}
+        state = env.step(state._replace(physics=physics, processes=processes), moment["action"])
+        return state, env.measure(state)
 
     moments = jax.tree.map(_float32, _moments(scenario, record, actions))
     _, rows = jax.jit(lambda: jax.lax.scan(advance, first, moments))()
-    rows = np.concatenate([np.asarray(first.observers["actor"].readings[:1]), np.asarray(rows)])
+    rows = np.concatenate([np.asarray(env.measure(first))[None], np.asarray(rows)])
     observer = env.observers["actor"]
     names = [term.quantity for term in observer.group.terms]
     return dict(zip(names, np.split(rows, np.cumsum(observer.sizes)[:-1], axis=1), strict=True))

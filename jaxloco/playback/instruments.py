@@ -187,7 +187,7 @@ def _from_quantity(quantity: Quantity) -> Instrument:
         state = PhysicsState(jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32), still, still)
         nothing: dict[str, jax.Array] = {}
         moment = jnp.float32(0.0)
-        snapshot = Snapshot(state, nothing, nothing, nothing, still, still, still, still, nothing, nothing, moment)
+        snapshot = Snapshot(state, nothing, nothing, still, still, still, still, nothing, moment)
         return np.asarray(quantity.function(snapshot))
 
     return read

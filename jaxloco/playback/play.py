@@ -318,7 +318,7 @@ def evaluate_bundle(
         "survived": float(np.mean([result.survived for result in results])),
         **share_passed(playback.spec.curriculum, instruments, results, records),
         "seconds_mean": float(np.mean([result.seconds for result in results])),
-        "reward_raw": reward_terms(playback.spec, instruments, records),
+        "reward_raw": reward_terms(playback, records),
         **_saturation(playback.robot, records),
         **_self_overlap(playback.robot, records),
         **_standing(playback, records),
@@ -346,11 +346,12 @@ def share_passed(
     return {"passed": float(np.mean(passed))}
 
 
-def reward_terms(spec: EnvSpec, instruments: Instruments, records: Sequence[Record]) -> dict[str, float]:
+def reward_terms(playback: Playback, records: Sequence[Record]) -> dict[str, float]:
     """Return the mean over time of the reward terms that depend on nothing but instruments and commands."""
-    commands = [command.name for command in spec.commands]
+    commands = [item.name for item in playback.policy.spec.inputs if item.source == "command"]
+    instruments = playback.instruments
     bound: dict[str, Bound] = {}
-    for term in spec.rewards:
+    for term in playback.spec.rewards:
         reads = _bind(term.name, term.function, (*instruments.names, *commands), term.inputs, term.constants)
         if reads is not None:
             bound[term.name] = reads

@@ -3,7 +3,7 @@
 All of it is drawn by the functions that training draws it with, before the episode is played.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,9 +14,10 @@ import numpy as np
 
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import CurriculumState, Range, Sampler
-from jaxloco.envs.env import NO_PUSHES, EnvSpec
+from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.ground import Ground
-from jaxloco.envs.perturbations import Pushes
+from jaxloco.envs.processes import Process, alone, given
+from jaxloco.envs.quantities import Quantity
 from jaxloco.envs.randomization import RandomizedModel
 from jaxloco.errors import ConfigError
 from jaxloco.physics.contract import model_field
@@ -65,18 +66,18 @@ def draw_scenarios(
         seed: The same seed gives the same scripts.
 
     Raises:
-        ConfigError: The task has no command, or not one of this size, or the policy was not trained on it.
+        ConfigError: The task has no command, or not one of this size, or the policy was not trained on it; or it has
+            one that depends on the robot's state.
     """
     if conditions.command is not None:
-        _check_command(spec.commands, conditions.command)
-        spec = with_command(spec, conditions.command)
-    pushes = _scaled(spec.pushes, conditions.push_scale)
+        spec = _with_command(spec, conditions.command, robot)
+    _check_beforehand(spec, robot)
     seconds = spec.episode_seconds if conditions.seconds is None else conditions.seconds
     steps = max(1, round(seconds / robot.control_dt))
     motors = motors_of(robot, spec.motor_curves)
     randomized = RandomizedModel(robot, spec.randomization if conditions.randomize else (), motors)
     nominal = {name: jnp.asarray(model_field(robot.model, name, motors), jnp.float32) for name in randomized.fields}
-    draw = partial(_draw, spec, pushes, robot, ground, randomized, nominal, steps)
+    draw = partial(_draw, spec, conditions.push_scale, robot, ground, randomized, nominal, steps)
     key = jax.random.PRNGKey(seed)
     keys = jax.random.split(key, count)
     levels = spec.curriculum.begin(keys, full=True)
@@ -85,21 +86,29 @@ def draw_scenarios(
     return [replace(Scenario(*episode), seed=seed + i) for i, episode in enumerate(episodes)]
 
 
-def with_command(spec: EnvSpec, command: tuple[float, ...]) -> EnvSpec:
-    """Return a task that has one command with that fixed."""
-    ranges = tuple(Range(value, value) for value in command)
-    forever = Range(1e6, 1e6)
-    fixed = replace(spec.commands[0], ranges=ranges, interval=forever, zero_share=0.0, nonzero_shares=None)
-    return replace(spec, commands=(fixed,))
+def commands_of(spec: EnvSpec, robot: Robot) -> dict[str, tuple[Process, Quantity]]:
+    """Return by name the quantities that are commands from outside, each with the process that gives it."""
+    every = [(process, quantity) for process in spec.processes for quantity in process.quantities(robot)]
+    return {quantity.name: (process, quantity) for process, quantity in every if quantity.source == "command"}
 
 
-def _check_command(commands: Sequence[Command], command: tuple[float, ...]) -> None:
-    """Refuse a command of another size, or outside the box that was trained on, where a policy means nothing."""
-    sizes = {entry.name: len(entry.ranges) for entry in commands}
+def _with_command(spec: EnvSpec, command: tuple[float, ...], robot: Robot) -> EnvSpec:
+    """Return a task that has one command with that fixed, of the size and in the box that it was trained on."""
+    known = commands_of(spec, robot)
+    sizes = {name: len(p.ranges) if isinstance(p, Command) else len(command) for name, (p, _) in known.items()}
     if list(sizes.values()) != [len(command)]:
         wants = ", ".join(f"{name} has {size} components" for name, size in sizes.items()) or "this task has none"
         raise ConfigError(f"command {command}: {wants}; leave --command out, or give as many numbers")
-    trained = commands[0]
+    ((process, quantity),) = known.values()
+    if isinstance(process, Command):
+        _check_trained(process, command)
+    ranges = tuple(Range(value, value) for value in command)
+    fixed = Command(quantity.name, quantity.unit, ranges, Range(1e6, 1e6))
+    return replace(spec, processes=tuple(fixed if other is process else other for other in spec.processes))
+
+
+def _check_trained(trained: Command, command: tuple[float, ...]) -> None:
+    """Refuse a command outside the box that was trained on, where a policy means nothing."""
     spans = [(span.low, span.high, *(span.training or ())) for span in trained.ranges]
     box = [(min(ends), max(ends)) for ends in spans]
     if not all(low <= value <= high for value, (low, high) in zip(command, box, strict=True)):
@@ -110,16 +119,19 @@ def _check_command(commands: Sequence[Command], command: tuple[float, ...]) -> N
         )
 
 
-def _scaled(pushes: Pushes | None, factor: float) -> Pushes:
-    if pushes is None or factor == 0.0:
-        return NO_PUSHES
-    force = Range(factor * pushes.force.low, factor * pushes.force.high)
-    return replace(pushes, force=force)
+def _check_beforehand(spec: EnvSpec, robot: Robot) -> None:
+    """Refuse commands that cannot be drawn before an episode is played."""
+    for name, (process, _) in commands_of(spec, robot).items():
+        if not alone(process):
+            raise ConfigError(
+                f"command {name!r} depends on the robot's state, and plain MuJoCo plays commands drawn beforehand; "
+                "give a fixed one with --command, or evaluate the run in its training environment"
+            )
 
 
 def _draw(
     spec: EnvSpec,
-    pushes: Pushes,
+    push_scale: float,
     robot: Robot,
     ground: Ground,
     randomized: RandomizedModel,
@@ -128,7 +140,10 @@ def _draw(
     key: jax.Array,
     level: CurriculumState,
 ) -> tuple[Any, ...]:
-    """Draw one episode; traceable."""
+    """Draw one episode; traceable. Of the processes it has those that depend on nothing but chance and time."""
+    now = {"control_dt": robot.control_dt, "dt": jnp.float32(robot.control_dt)}
+    drawn = [process for process in spec.processes if not process.memory and alone(process)]
+    commands = {name: entry for name, entry in commands_of(spec, robot).items() if not entry[1].derived}
 
     def sampler(number: jax.Array | int) -> Sampler:
         return Sampler(jax.random.fold_in(key, number), level, spec.curriculum.progress_until)
@@ -136,15 +151,19 @@ def _draw(
     first = sampler(0)
     fields = randomized.draw(nominal, first)
     qpos, qvel = spec.initial_state.draw_on(robot, ground, ground.tile(level), first)
-    start = ({command.name: command.draw(first) for command in spec.commands}, pushes.start(first))
+    start = {p.name: given(p.start, sampler=first, **now) if hasattr(p, "start") else () for p in drawn}
 
-    def advance(carry: Any, number: jax.Array) -> Any:
-        commands, push = carry
-        seen = {name: state.value for name, state in commands.items()}
-        stream = sampler(number)
-        push, force = pushes.step(push, stream, robot.control_dt)
-        commands = {c.name: c.step(commands[c.name], stream, robot.control_dt) for c in spec.commands}
-        return (commands, push), (seen, force)
+    def advance(states: Any, number: jax.Array) -> Any:
+        seen = {name: entry.function(states[process.name]) for name, (process, entry) in commands.items()}
+        states, force, stream = dict(states), jnp.zeros(3), sampler(number)
+        for p in drawn:
+            if hasattr(p, "act"):
+                states[p.name], acts = given(p.act, state=states[p.name], sampler=stream, **now)
+                force = force if acts.force is None else force + push_scale * acts.force
+        for p in drawn:
+            if hasattr(p, "step"):
+                states[p.name] = given(p.step, state=states[p.name], sampler=stream, **now)
+        return states, (seen, force)
 
-    _, (commands, forces) = jax.lax.scan(advance, start, jnp.arange(1, steps + 1))
-    return qpos, qvel, commands, forces, fields
+    _, (seen, forces) = jax.lax.scan(advance, start, jnp.arange(1, steps + 1))
+    return qpos, qvel, seen, forces, fields

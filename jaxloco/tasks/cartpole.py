@@ -6,7 +6,7 @@ A policy that solves it keeps the pole up to the end: a return of 500, one for e
 from dataclasses import dataclass
 
 from jaxloco.envs import rewards
-from jaxloco.envs.actuators import joint_drive
+from jaxloco.envs.actuators import Actuation, joint_drive
 from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
@@ -66,6 +66,7 @@ class Cartpole(Task):
             ),
             episode_seconds=self.episode_seconds,
             quantities=QUANTITIES,
+            processes=(Actuation(),),
             initial_state=InitialState(
                 joint_positions=start,
                 joint_velocities=start,

@@ -11,11 +11,12 @@ import numpy as np
 
 from jaxloco.checks import check_at_most, check_finite, check_not_negative, check_ordered, check_positive
 from jaxloco.envs import randomization as rand
-from jaxloco.envs.actuators import target_drive
+from jaxloco.envs.actuators import Actuation, target_drive
 from jaxloco.envs.curriculum import GROWTHS, Range
 from jaxloco.envs.env import ActionSpec
 from jaxloco.envs.observations import Limit, ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes, Support
+from jaxloco.envs.processes import Process
 from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import Clip, OutputSpec, Scale, Stage
@@ -191,19 +192,16 @@ class LeggedTask(Task):
             make("torques", rand.scale_torques, self._factor(self.torque_scale)),
         )
 
-    def _support(self, robot: Robot) -> Support | None:
-        """The torque is held for a control period, so its damping is what a stiff one can have in so much time."""
-        if not self.support:
-            return None
-        stiffness = self.support * weight_of(robot) * standing_height(robot)
-        return Support(stiffness, 2.0 * robot.control_dt * stiffness, self.grow_with)
-
-    def _pushes(self, robot: Robot) -> Pushes:
-        """A kick is a force during one control period that changes the velocity of the nominal robot by so much."""
-        mass = float(np.sum(robot.model.body_mass))
-        dt = robot.control_dt
+    def _disturbances(self, robot: Robot) -> tuple[Process, ...]:
+        """Return the delay of the motors, the kicks and, if there is one, the support."""
+        mass, dt = float(np.sum(robot.model.body_mass)), robot.control_dt
+        # A kick is a force during one control period that changes the velocity of the nominal robot by so much.
         force = self._growing("kicks", Range(0.0, self.kick * mass / dt, nominal=0.0))
-        return Pushes(force, Range(dt, dt), Range(*self.kick_interval))
+        kicks = Pushes(force, Range(dt, dt), Range(*self.kick_interval))
+        # The support's torque is held for a control period, so its damping is what a stiff one can have in that time.
+        stiffness = self.support * weight_of(robot) * standing_height(robot)
+        support = (Support(stiffness, 2.0 * dt * stiffness, self.grow_with),) if self.support else ()
+        return Actuation(Range(*self.action_delay)), kicks, *support
 
 
 def plausible_readings(robot: Robot) -> tuple[tuple[Limit, Limit], ...]:

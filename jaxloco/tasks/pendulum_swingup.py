@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxloco.envs.actuators import joint_drive
+from jaxloco.envs.actuators import Actuation, joint_drive
 from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
@@ -63,6 +63,7 @@ class PendulumSwingup(Task):
             terminations=(),
             episode_seconds=self.episode_seconds,
             quantities=QUANTITIES,
+            processes=(Actuation(),),
             initial_state=InitialState(
                 joint_positions=Range(-jnp.pi, jnp.pi),
                 joint_velocities=Range(-1.0, 1.0),

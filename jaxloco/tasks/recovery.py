@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jaxloco.checks import check_at_most, check_not_negative, check_positive
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import rewards
-from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.drops import Dropped
 from jaxloco.envs.env import EnvSpec
@@ -117,7 +116,7 @@ class Recovery(LeggedTask):
             training_seconds=self.training_seconds,
             quantities=hidden_quantities(robot),
             motor_curves=True,
-            actuation=Actuation(Range(*self.action_delay)),
+            processes=self._disturbances(robot),
             initial_state=Dropped(
                 drops=self.drops,
                 joint_positions=around_zero(0.05),
@@ -125,8 +124,6 @@ class Recovery(LeggedTask):
                 height=Range(0.0, 0.02),
             ),
             randomization=self._randomizers(robot),
-            pushes=self._pushes(robot) if self.kick else None,
-            support=self._support(robot),
             curriculum=Curriculum(grade=stood_up, constants=self._stands(robot)),
         )
 

@@ -19,10 +19,12 @@ class Task:
     Attributes:
         rewards: Changes of reward terms: name → `weight` or a constant of the function → value.
         terminations: Changes of termination terms: name → a constant of the function → value.
+        processes: Changes of processes: name → one of its fields → value; two numbers are the ends of a range.
     """
 
     rewards: Changes = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})
     terminations: Changes = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})
+    processes: Changes = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})
 
     default_weights: ClassVar[Mapping[str, float]] = {}
     """Name → weight of every reward term, of tasks that have a field `weights`."""
@@ -78,4 +80,5 @@ class Task:
             spec,
             rewards=changed("reward", spec.rewards, self.rewards),
             terminations=changed("termination", spec.terminations, self.terminations),
+            processes=changed("process", spec.processes, self.processes),
         )

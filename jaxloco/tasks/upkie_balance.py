@@ -137,7 +137,21 @@ class UpkieBalance(Task):
             episode_seconds=self.episode_seconds,
             training_seconds=self.training_seconds,
             quantities=_quantities(self.robot),
-            actuation=Actuation(Range(*self.action_delay, grows="progress", nominal=0.0), Range(*self.bandwidth_lag)),
+            processes=(
+                Actuation(Range(*self.action_delay, grows="progress", nominal=0.0), Range(*self.bandwidth_lag)),
+                Pushes(
+                    force=Range(
+                        *self.push_force,
+                        grows="progress",
+                        nominal=0.0,
+                        start=0.2,
+                        training=_both(self.push_force, self.training_push_force),
+                    ),
+                    duration=Range(*self.push_duration),
+                    interval=Range(*self.push_interval),
+                    lateral=0.2,
+                ),
+            ),
             initial_state=rand.InitialState(
                 height=Range(*self.initial_height),
                 pitch=replace(
@@ -149,18 +163,6 @@ class UpkieBalance(Task):
                 pitch_velocity=_around_zero(self.initial_pitch_velocity),
             ),
             randomization=self._randomizers(),
-            pushes=Pushes(
-                force=Range(
-                    *self.push_force,
-                    grows="progress",
-                    nominal=0.0,
-                    start=0.2,
-                    training=_both(self.push_force, self.training_push_force),
-                ),
-                duration=Range(*self.push_duration),
-                interval=Range(*self.push_interval),
-                lateral=0.2,
-            ),
             curriculum=Curriculum(progress_until=0.7),
         )
 

@@ -16,7 +16,6 @@ from jaxloco.checks import check_at_most, check_below, check_not_negative, check
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
-from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.changes import Changes
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Curriculum, Range
@@ -25,6 +24,7 @@ from jaxloco.envs.gaits import Gait, standing_feet, stepping, trot
 from jaxloco.envs.height_scan import HeightScan
 from jaxloco.envs.levels import DISTANCES, SHORTEST, distance_grade, terrain_curriculum
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.envs.processes import Process
 from jaxloco.envs.quantities import Quantity
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
@@ -236,25 +236,10 @@ class Velocity(LeggedTask):
             training_seconds=self.training_seconds,
             reward_floor=self.reward_floor if self._uses_weights else None,
             quantities=self._quantities(robot),
-            gait=self._gait(robot),
+            processes=self._processes(robot),
             motor_curves=True,
-            commands=(
-                Command(
-                    COMMAND,
-                    "m/s, rad/s",
-                    tuple(self._growing("commands", around_zero(limit)) for limit in self.max_velocity),
-                    Range(*self.command_seconds),
-                    zero_share=self.standing_share,
-                    nonzero_shares=self.nonzero_shares,
-                    mirror="planar",
-                ),
-            ),
-            actuation=Actuation(Range(*self.action_delay)),
             initial_state=self._initial_state(),
             randomization=self._randomizers(robot),
-            pushes=self._pushes(robot),
-            support=self._support(robot),
-            memories=DISTANCES if self.terrain.kinds or self._graded else (),
             curriculum=self._curriculum(),
             terrain=self.terrain,
             scan=self.scan,
@@ -266,6 +251,19 @@ class Velocity(LeggedTask):
         check_positions(robot)
         _check_steps(robot, self)
         _check_speed(robot, self)
+
+    def _processes(self, robot: Robot) -> tuple[Process, ...]:
+        command = Command(
+            COMMAND,
+            "m/s, rad/s",
+            tuple(self._growing("commands", around_zero(limit)) for limit in self.max_velocity),
+            Range(*self.command_seconds),
+            zero_share=self.standing_share,
+            nonzero_shares=self.nonzero_shares,
+            mirror="planar",
+        )
+        gait = self._gait(robot)
+        return command, *self._disturbances(robot), *((gait,) if gait else ()), *DISTANCES
 
     def _quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         return hidden_quantities(robot)

@@ -1,30 +1,27 @@
-"""A cart keeps a long pole upright, and stays near the middle of its track."""
+"""A cart keeps a long pole upright in the wind, and follows a place that goes to and fro."""
 
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloco.envs.env import EnvSpec
+from jaxloco.envs.observations import ObservationTerm
 from jaxloco.envs.rewards import RewardTerm
+from jaxloco.envs.spec import EnvSpec
 from jaxloco.tasks import cartpole
+from jaxloco_example.processes import Sway, Wind
 
 
-def distance_squared(position: Array) -> Array:
-    """Square of the distance from the middle of the track, m²."""
-    return jnp.square(position)
+def distance_squared(cart_position: Array, wanted_position: Array) -> Array:
+    """Square of the distance from the wanted position, m²."""
+    return jnp.square(cart_position - wanted_position)
 
 
 @dataclass(frozen=True)
 class LongPole(cartpole.Cartpole):
-    """Options of the task: those of the cart and pole, and one more.
-
-    Attributes:
-        middle: Weight of the squared distance from the middle of the track, 1/m².
-    """
+    """Options of the task: those of the cart and pole; its terms and processes have options by name."""
 
     robot: str = "long-pole"
-    middle: float = -0.1
 
     @property
     def name(self) -> str:
@@ -33,9 +30,11 @@ class LongPole(cartpole.Cartpole):
 
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
-        spec = super().spec()
-        term = RewardTerm("middle", distance_squared, self.middle, {"position": "cart_position"})
-        return replace(spec, rewards=(*spec.rewards, term))
+        spec = super().spec().with_processes(Sway(), Wind())
+        actor = spec.observations["actor"]
+        seen = replace(actor, terms=(*actor.terms, ObservationTerm("wanted_position")))
+        follow = RewardTerm("follow", distance_squared, -5.0)
+        return replace(spec, rewards=(*spec.rewards, follow), observations={"actor": seen})
 
 
 RECIPE = replace(cartpole.RECIPE, task=LongPole())
