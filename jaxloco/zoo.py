@@ -1,5 +1,6 @@
 """The zoo: trained policies in `policies/NAME/`, each with what is needed to believe it and to train it again."""
 
+import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -196,7 +197,8 @@ def _option(key: str, value: Any) -> str:
         before, dot, last = name.removeprefix("--").rpartition(".")
         return name if value else f"--{before}{dot}no-{last}"
     words = value if isinstance(value, list) else ["none" if value is None else value]
-    return " ".join([name, *map(str, words)])
+    plain = (json.dumps(word, separators=(",", ":")) if isinstance(word, list) else str(word) for word in words)
+    return " ".join([name, *plain])
 
 
 def _plot(runs: Sequence[Metrics], path: Path, task: str) -> None:

@@ -227,8 +227,8 @@ def test_the_example_package_is_installed_and_used_by_the_command(tmp_path):
 
     run("pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "-e", str(tmp_path / "package"))
     short = ["--n-envs", "8", "--total-timesteps", "1024", "--eval-episodes", "2", "--video-seconds", "0"]
-    changes = ["--task.rewards.follow.weight=-2.5", "--task.processes.wanted_position.frequency", "0.2", "0.4"]
-    run("jaxloco", "train", "long-pole", "--algorithm", "clipped", *changes, *short, "--out", "run")
+    named = ["--task.rewards.follow.weight=-2.5", "--task.processes.wanted_position.frequency", "0.2", "0.4"]
+    run("jaxloco", "train", "long-pole", "--algorithm", "clipped", *named, *short, "--out", "run")
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["versions"]["jaxloco-example"] == "0.1.0"
     policy = json.loads((tmp_path / "run" / "policy" / "policy.json").read_text())
     assert policy["provenance"]["config"]["origin"]["package"] == "jaxloco-example"
@@ -239,10 +239,9 @@ def test_the_example_package_is_installed_and_used_by_the_command(tmp_path):
     assert "survived" in run("jaxloco", "evaluate", "again", "--episodes", "1", "--compare-seconds", "0.2")
     run("jaxloco", "publish", "run", "--out", "policies/long-pole")
     readme = (tmp_path / "policies" / "long-pole" / "README.md").read_text()
-    words = (
-        "jaxloco train long-pole --algorithm jaxloco_example.algorithm:ClippedConfig --task.rewards.follow.weight -2.5"
-    )
-    assert f"{words} --task.processes.wanted_position.frequency 0.2 0.4" in readme
+    command = "jaxloco train long-pole --algorithm jaxloco_example.algorithm:ClippedConfig"
+    changes = "--task.rewards.follow.weight -2.5 --task.processes.wanted-position.frequency 0.2 0.4"
+    assert f"{command} {changes}" in readme
     for words in (["evaluate", "run"], ["evaluate", "again"], ["export", "run"], ["render", "run"]):
         said = run("jaxloco", *words, interpreter=sys.executable, status=2)
         assert "there is no module 'jaxloco_example' here; install the package 'jaxloco-example'" in said

@@ -85,13 +85,13 @@ class GivenState(InitialState):
 
 
 class Scripted(NamedTuple):
-    """A command now, and in the next step, (n,) each."""
+    """A command now, and in the next step, of one shape."""
 
     now: jax.Array
     following: jax.Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GivenCommand(Process):
     """A command that is not drawn.
 
@@ -101,7 +101,7 @@ class GivenCommand(Process):
     """
 
     name: str
-    first: tuple[float, ...]
+    first: np.ndarray
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         """Return the command."""
@@ -162,7 +162,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
         Readings by name, (T + 1, size) each: the first is that of the first state.
     """
     robot, force = load_robot(spec.robot, spec.variant), GivenForce()
-    given = [GivenCommand(name, tuple(map(float, values[0]))) for name, values in scenario.commands.items()]
+    given = [GivenCommand(name, values[0]) for name, values in scenario.commands.items()]
     commands = [process for process, _ in commands_of(spec, robot).values()]
     pushing = [p for p in spec.processes if hasattr(p, "act") and alone(p) and not isinstance(p, Gait)]
     kept = [p for p in spec.processes if p not in (*commands, *pushing)]
