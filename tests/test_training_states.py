@@ -3,6 +3,10 @@
 A rebuild must not change what is learned. What compilers make of a program differs between CPUs and versions of JAX
 and MuJoCo, so hashes are kept by these, beside this file; where there are none, write them from the revision to compare
 with: `python tests/test_training_states.py`. A change that is meant writes them anew, in a commit that says why.
+
+The last bits also depend on which operations XLA fuses and on which kernels LLVM gets together. A rebuild that moves
+these compares both revisions, each with XLA_FLAGS="--xla_backend_optimization_level=0
+--xla_cpu_use_fusion_emitters=false --xla_disable_hlo_passes=fusion": then equal arithmetic gives equal hashes.
 """
 
 import hashlib
