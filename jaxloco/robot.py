@@ -811,9 +811,9 @@ def _check_locked(draft: _Draft) -> None:
     held = {entry.name for entry in draft.locked}
     for body in draft.spec.bodies:
         names = [joint.name for joint in body.joints]
-        left = [name for name in names if name not in held]
-        if left and len(left) < len(names):
-            problem = f"holds a joint of body {body.name!r}, but not its joint {left[0]!r}; write both, or neither"
+        movable = [name for name in names if name not in held]
+        if movable and len(movable) < len(names):
+            problem = f"holds a joint of body {body.name!r}, but not its joint {movable[0]!r}; write both, or neither"
             raise draft.file.fail(("robot", "locked"), problem)
     if not draft.joints:
         raise draft.file.fail(("robot", "locked"), "holds every joint; leave out those that a policy is to move")

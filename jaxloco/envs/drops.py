@@ -18,7 +18,7 @@ from jaxloco.robot import Robot, load_robot
 from jaxloco.symmetry import mirror_qpos
 
 FALLING_SECONDS = 1.5
-STILL = 5.0
+SETTLED = 5.0
 """Velocities below which a limp robot has come to rest, m/s and rad/s."""
 MOST_DROPS = 10
 """How often a robot is dropped for each one that must come to rest."""
@@ -76,7 +76,7 @@ def fallen_poses(folder: Path, variant: str | None, count: int) -> np.ndarray:
         data.qpos[robot.base_qpos_indices[2]] += DROP_CLEARANCE - _lowest_point(model, data)
         for _ in range(round(FALLING_SECONDS / model.opt.timestep)):
             mujoco.mj_step(model, data)
-        if np.isfinite(data.qpos).all() and np.abs(data.qvel).max() < STILL:
+        if np.isfinite(data.qpos).all() and np.abs(data.qvel).max() < SETTLED:
             pose = data.qpos.copy()
             pose[robot.base_qpos_indices[:2]] = 0.0
             poses.append(pose)

@@ -36,7 +36,7 @@ from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, OutputSpec, Stage
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
-from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, Readings
+from jaxloco.physics.contract import OVERFLOW, ModelParams, OnDevice, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 from jaxloco.self_contact import Overlaps
@@ -143,7 +143,7 @@ class EnvState(NamedTuple):
     """Everything that one robot's episode needs to go on, and what the last step gave."""
 
     physics: PhysicsState
-    params: Params
+    params: ModelParams
     draws: dict[str, jax.Array]
     pipeline: tuple[jax.Array, ...]
     actuation: ActuationState
@@ -528,7 +528,7 @@ class Env:
                 reward_terms=jnp.zeros(len(self._rewards)),
                 terminations=jnp.zeros(len(self._terminations), bool),
                 nonfinite=jnp.bool_(False),
-                left=jnp.bool_(False),
+                off_terrain=jnp.bool_(False),
                 grade=jnp.int32(0),
                 episode_return=zero,
                 episode_length=jnp.int32(0),
@@ -584,7 +584,7 @@ class Env:
             for name, observer in self.observers.items()
         }
         terminated = jnp.any(ends) | ~finite
-        left = self.ground.left(physics.qpos[self._base])
+        off_terrain = self.ground.is_off(physics.qpos[self._base])
         outcome = {"terminated": terminated, "elapsed": step / state.limit}
         grade = _scalar("curriculum grade", self._grade(ChainMap(outcome, values)), jnp.int32)  # type: ignore[arg-type]
         return state._replace(
@@ -602,12 +602,12 @@ class Env:
             observation=self._observation(observers),
             reward=reward,
             terminated=terminated,
-            truncated=((step >= state.limit) | left) & ~terminated,
+            truncated=((step >= state.limit) | off_terrain) & ~terminated,
             info=Info(
                 reward_terms=terms,
                 terminations=ends,
                 nonfinite=~finite,
-                left=left,
+                off_terrain=off_terrain,
                 grade=grade,
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,

@@ -33,7 +33,7 @@ class Ground(Protocol):
         """Return the mean height below a robot with this position and orientation of its base, m, (). Pose (7,)."""
         ...
 
-    def left(self, position: jax.Array) -> jax.Array:
+    def is_off(self, position: jax.Array) -> jax.Array:
         """Return whether a robot with its base at this position, (3,), has left the ground that there is, ()."""
         ...
 
@@ -59,7 +59,7 @@ class LevelGround:
         """Return zero."""
         return jnp.float32(0.0)
 
-    def left(self, position: jax.Array) -> jax.Array:
+    def is_off(self, position: jax.Array) -> jax.Array:
         """Return that nobody leaves it."""
         return jnp.bool_(False)
 
@@ -121,7 +121,7 @@ class GridGround:
         """Return the mean height over nine points between the feet of the default pose, m, ()."""
         return jnp.mean(around(self, pose, self._underside))
 
-    def left(self, position: jax.Array) -> jax.Array:
+    def is_off(self, position: jax.Array) -> jax.Array:
         """Return whether the base is beyond the middle of the border, or below all ground, ()."""
         edge = 0.5 * (jnp.array(self.terrain.extent, jnp.float32) - self.terrain.border)
         lowest = jnp.float32(float(self.grid.heights.min()))

@@ -33,7 +33,7 @@ class Info(NamedTuple):
         reward_terms: Raw value of each reward term, in order, (n_terms,).
         terminations: Which termination terms held, in order, (n_terms,).
         nonfinite: Whether the simulation broke down in this step, ().
-        left: Whether the robot has left the terrain, ().
+        off_terrain: Whether the robot has left the terrain, ().
         grade: What an episode that ends here means for the robot's level: 1, 0 or -1, int32, ().
         episode_return: Sum of rewards so far, ().
         episode_length: Steps so far, ().
@@ -43,7 +43,7 @@ class Info(NamedTuple):
     reward_terms: jax.Array
     terminations: jax.Array
     nonfinite: jax.Array
-    left: jax.Array
+    off_terrain: jax.Array
     grade: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array

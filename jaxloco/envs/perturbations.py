@@ -55,18 +55,18 @@ class Pushes:
         waiting = state.wait > 0.0
         force = jnp.where(waiting, 0.0, state.force)
         wait = state.wait - dt
-        left = jnp.where(waiting, state.left, state.left - dt)
+        remaining = jnp.where(waiting, state.remaining, state.remaining - dt)
         fresh = self._next(sampler)
-        running = PushState(state.force, left, wait)
-        over = left <= 0.5 * dt
+        running = PushState(state.force, remaining, wait)
+        over = remaining <= 0.5 * dt
         return jax.tree.map(lambda new, old: jnp.where(over, new, old), fresh, running), force
 
 
 class PushState(NamedTuple):
-    """The next or running push: force (3,), N; seconds left of it, (); seconds until it starts, ()."""
+    """The next or running push: force (3,), N; its remaining duration, s, (); time until it starts, s, ()."""
 
     force: jax.Array
-    left: jax.Array
+    remaining: jax.Array
     wait: jax.Array
 
 
@@ -93,9 +93,9 @@ class Support:
         check_not_negative(self, "stiffness", "damping")
 
     def share(self, curriculum: CurriculumState, progress_until: float) -> jax.Array:
-        """Return what is left of it at a stage of the curriculum, 1 to 0, ()."""
-        left = Range(0.0, 0.0, grows=self.fades, nominal=1.0).bounds(curriculum, progress_until)[0]
-        return jnp.where(curriculum.training, left, 0.0)
+        """Return the factor on the torque at a stage of the curriculum, 1 to 0, ()."""
+        share = Range(0.0, 0.0, grows=self.fades, nominal=1.0).bounds(curriculum, progress_until)[0]
+        return jnp.where(curriculum.training, share, 0.0)
 
     def torque(self, orientation: jax.Array, angular_velocity: jax.Array) -> jax.Array:
         """Return the whole torque.

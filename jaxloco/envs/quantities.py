@@ -18,7 +18,7 @@ from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError
 from jaxloco.physics import PhysicsState
-from jaxloco.physics.contract import Params, Readings
+from jaxloco.physics.contract import ModelParams, Readings
 from jaxloco.robot import Robot
 from jaxloco.symmetry import MirrorOf
 
@@ -43,7 +43,7 @@ class Snapshot(NamedTuple):
 
     physics: PhysicsState
     readings: Readings
-    params: Params
+    params: ModelParams
     draws: Mapping[str, jax.Array]
     action: jax.Array
     previous_action: jax.Array
@@ -67,7 +67,7 @@ class Quantity:
         function: From a `Snapshot`, or, with `derived`, from other quantities by parameter name.
         derived: See `function`.
         readings: Derived MuJoCo fields that the engine must read back for it.
-        mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.KINDS`, or what makes the
+        mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.MIRRORS`, or what makes the
             mirror; "" where nobody has said.
     """
 

@@ -18,7 +18,7 @@ from jaxloco.checks import check_finite
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning import distributions
 from jaxloco.learning.learner import LearnerState, Metrics, Observation, Trajectory, critic_group, normalized
-from jaxloco.learning.networks import ActorCritic, Params
+from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.normalization import init_statistics
 from jaxloco.learning.recurrent import CellCarry
 
@@ -34,7 +34,7 @@ DEFAULT_ALGORITHM = "ppo"
 Rule = tuple[Callable[[Any], bool], str]
 POSITIVE: Rule = (lambda value: value > 0, "must be positive")
 NOT_NEGATIVE: Rule = (lambda value: value >= 0, "must not be negative")
-SHARE: Rule = (lambda value: 0 <= value <= 1, "must be between 0 and 1")
+FRACTION: Rule = (lambda value: 0 <= value <= 1, "must be between 0 and 1")
 COUNT: Rule = (lambda value: value >= 1, "must be at least 1")
 
 
@@ -58,7 +58,7 @@ class AlgorithmConfig:
     bootstraps: ClassVar[bool] = True
 
     n_steps: int = option(32, "control steps per robot and update", COUNT)
-    gamma: float = option(0.99, "discount per control step", SHARE)
+    gamma: float = option(0.99, "discount per control step", FRACTION)
     normalize_observation: bool = option(True, "normalize by the running mean and variance (norm_obs)")
     observation_clip: float = option(10.0, "normalized observations are clipped to this (clip_obs)", POSITIVE)
     reward_scale: float = option(1.0, "rewards are multiplied by this before learning (+)", POSITIVE)
@@ -192,7 +192,7 @@ class ActorCriticAlgorithm(Generic[C]):
             progress_remaining=jnp.ones(()),
         )
 
-    def init_optimizers(self, params: Params) -> Any:
+    def init_optimizers(self, params: NetworkParams) -> Any:
         """Return what the optimizers keep, before the first step."""
         raise NotImplementedError
 

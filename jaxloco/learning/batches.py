@@ -9,7 +9,7 @@ from jax import Array
 from jaxloco.learning.advantages import gae
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.learner import LearnerState, Trajectory, critic_group, normalized
-from jaxloco.learning.networks import ActorCritic, Params
+from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.recurrent import Memory
 from jaxloco.learning.symmetry import with_mirror_images
 
@@ -94,7 +94,7 @@ def prepare(
     return jax.tree.map(_turned, batch)._replace(memory=Memory(carry, started.T))
 
 
-def policy_of(networks: ActorCritic, params: Params, batch: Batch) -> Gaussian:
+def policy_of(networks: ActorCritic, params: NetworkParams, batch: Batch) -> Gaussian:
     """The policy of a mini-batch, [B, (T,) A], for `learner_params`."""
     if batch.memory is None:
         return networks.policy(params, batch.actor, learner=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloco.learning import collectives
-from jaxloco.learning.networks import Params
+from jaxloco.learning.networks import NetworkParams
 from jaxloco.learning.normalization import (
     RunningStatistics,
     batch_statistics,
@@ -66,7 +66,7 @@ class LearnerState(NamedTuple):
         progress_remaining: float32 [], from 1 at the start to 0 at the end; see `set_progress`.
     """
 
-    params: Params
+    params: NetworkParams
     opt_state: Any
     learning_rate: Array
     normalizers: dict[str, RunningStatistics]

@@ -86,14 +86,14 @@ CELLS: dict[str, Cell] = {"gru": GRU(), "lstm": LSTM()}
 MLP = "mlp"
 """The kind without a memory."""
 
-KINDS = (MLP, *CELLS)
+NETWORK_KINDS = (MLP, *CELLS)
 
 
 def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
     """Return the cell of a kind of policy; None for "mlp".
 
     Args:
-        kind: One of `KINDS`, or module:NAME of a subclass of `Cell`.
+        kind: One of `NETWORK_KINDS`, or module:NAME of a subclass of `Cell`.
         importing: Import the module; else only one that has been imported counts.
 
     Raises:
@@ -104,7 +104,7 @@ def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
     module, _, name = kind.partition(":")
     if not name:
         if kind not in CELLS:
-            raise unknown_name("kind", kind, KINDS)
+            raise unknown_name("kind", kind, NETWORK_KINDS)
         return CELLS[kind]
     if importing:
         try:

@@ -17,7 +17,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
 from jaxloco.errors import BundleError, JaxlocoError
-from jaxloco.onboard.cells import KINDS, Cell, find_cell
+from jaxloco.onboard.cells import NETWORK_KINDS, Cell, find_cell
 
 SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
@@ -382,7 +382,7 @@ class NetworkSpec:
 
 def _cell(kind: object) -> Cell | None:
     if not isinstance(kind, str) or ":" not in kind:
-        _choice("kind", kind, KINDS)
+        _choice("kind", kind, NETWORK_KINDS)
     try:
         return find_cell(str(kind))
     except JaxlocoError as error:

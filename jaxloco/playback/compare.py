@@ -128,7 +128,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
         first = first._replace(params=env.physics.complete(jax.tree.map(_float32, dict(scenario.fields))))
 
     def advance(state: EnvState, moment: dict[str, Any]) -> tuple[EnvState, jax.Array]:
-        push = PushState(moment["push"], left=jnp.float32(1e6), wait=jnp.float32(0.0))
+        push = PushState(moment["push"], remaining=jnp.float32(1e6), wait=jnp.float32(0.0))
         seen, next_seen = (
             {name: entry._replace(value=moment[when][name]) for name, entry in state.commands.items()}
             for when in ("commands", "next_commands")

@@ -295,7 +295,7 @@ def _terrain_metrics(env: Environment, totals: Totals, minutes: float) -> dict[s
     for kind, (count, level, past) in zip(env.ground.terrain.kinds, levels.tolist(), strict=True):
         if count:
             metrics |= {f"terrain/level_{kind}": level / count, f"terrain/past_middle_{kind}": past / count}
-    return {**metrics, "terrain/left_per_minute": float(totals.rollout.left) / minutes}
+    return {**metrics, "terrain/left_per_minute": float(totals.rollout.off_terrain) / minutes}
 
 
 def float_or_array(x: jax.Array):  # type: ignore[no-untyped-def]

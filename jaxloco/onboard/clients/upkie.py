@@ -42,7 +42,7 @@ class Kind:
 _BALANCE = {"pitch": "rad", "ground_position": "m", "pitch_velocity": "rad/s", "ground_velocity": "m/s"}
 _VELOCITIES = {"ground_velocity_target": "m/s", "yaw_velocity_target": "rad/s"}
 
-KINDS = {
+ENVIRONMENTS = {
     "Pendulum": Kind(_BALANCE, {"ground_velocity_target": "m/s"}, limits=_PLANAR),
     "Gyropod": Kind(
         {
@@ -86,7 +86,7 @@ class UpkieClient:
         kind: What it gives and takes, as vectors.
     """
 
-    def __init__(self, env: Any, seed: int | None = None, kind: Kind = KINDS["Pendulum"]):
+    def __init__(self, env: Any, seed: int | None = None, kind: Kind = ENVIRONMENTS["Pendulum"]):
         self.env = env
         self._seed = seed
         self._kind = kind
@@ -140,7 +140,7 @@ class ServosClient(UpkieClient):
     """
 
     def __init__(self, env: Any, seed: int | None, outputs: tuple[OutputSpec, ...]):
-        super().__init__(env, seed, KINDS["Servos"])
+        super().__init__(env, seed, ENVIRONMENTS["Servos"])
         self._joints = list(env.action_space.spaces)
         self._targets = {item.name: item.components for item in outputs}
         named = [joint for item in outputs for joint in item.components]
@@ -235,7 +235,7 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
     if env_id not in gymnasium.registry:
         known = sorted(name for name in gymnasium.registry if name.startswith(("Upkie-", "Cookie-")))
         raise ConfigError(f"the upkie package has no environment {env_id!r}; it has: {', '.join(known)}")
-    kind = KINDS[env_id.rpartition("-")[2]]
+    kind = ENVIRONMENTS[env_id.rpartition("-")[2]]
     kwargs = {
         "frequency": spec.control_frequency,
         "regulate_frequency": False,
@@ -255,7 +255,7 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
         raise ConfigError(f"{env_id}: {error}") from None
     except ImportError as error:  # BaseVelocity's own balancer needs a solver
         raise ConfigError(f"{env_id} needs {error.name}: pip install {error.name}") from None
-    return ServosClient(env, seed, spec.outputs) if kind is KINDS["Servos"] else UpkieClient(env, seed, kind)
+    return ServosClient(env, seed, spec.outputs) if kind is ENVIRONMENTS["Servos"] else UpkieClient(env, seed, kind)
 
 
 def _limits(spec: PolicySpec, kind: Kind) -> dict[str, float]:
