@@ -1,4 +1,4 @@
-"""Guesses of what nobody has said of a joint's motor, from the robot's weight, its legs and its torque limits.
+"""Guesses of missing motor figures of a joint, from the robot's weight, its legs and its torque limits.
 
 docs/robots.md has the formulas in words. A guess starts a training; it says nothing of the real robot.
 Imports MuJoCo and NumPy, not JAX.
@@ -31,7 +31,7 @@ DAMPING_TIME = 0.02
 DAMPING_RATIO = 0.2
 """Least damping of a link that swings freely on its position gain."""
 SPEED_ERROR = 10.0
-"""Error of the speed at which a joint that is told its velocity gives its full torque, rad/s."""
+"""Error of the speed at which a joint with velocity targets gives its full torque, rad/s."""
 ROTOR_SHARE = 2e-4
 """Reflected rotor inertia over torque limit, s²: 1e-4 to 3e-4 with motors of legs."""
 STABLE = 0.5
@@ -84,7 +84,7 @@ def build_of(model: mujoco.MjModel, feet: Sequence[str]) -> Build:
 def guesses(build: Build, joint: str, known: Mapping[str, Any]) -> dict[str, float]:
     """Return a guess for each of `GUESSED` that is not known; an armature that the model has is known.
 
-    Gains count on the armature, so whoever leaves a joint without one says that it is 0.
+    Gains are guessed with the armature; a joint without one has 0.
 
     Args:
         build: The robot's.

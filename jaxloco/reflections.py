@@ -33,7 +33,7 @@ class Reflection:
         return jnp.take(x, np.array(self.permutation), axis=axis) * sign
 
     def swap(self, x: Array) -> Array:
-        """Swap left and right without changing signs, [..., n] (standard deviations)."""
+        """Swap left and right without changing signs, (..., n) (standard deviations)."""
         return jnp.take(x, np.array(self.permutation), axis=-1)
 
 

@@ -5,7 +5,7 @@ Tasks, algorithms, actuators and robots are found in the same way. A package reg
     [project.entry-points."jaxloco.tasks"]
     kneel = "my_package.kneel:RECIPE"
 
-Nothing is imported until its name is asked for, so a package that cannot be imported hinders nothing else.
+Nothing is imported until its name is looked up, so a package that cannot be imported affects nothing else.
 """
 
 import importlib

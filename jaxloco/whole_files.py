@@ -20,7 +20,7 @@ def temporary(path: str | Path) -> Path:
 
 
 def sweep(folder: str | Path) -> None:
-    """Remove the temporaries that killed processes have left in a folder; nobody else may write there meanwhile."""
+    """Remove temporary files of killed processes from a folder; no other process may write there at that time."""
     for entry in Path(folder).iterdir():
         if _TEMPORARY.fullmatch(entry.name):
             remove(entry)

@@ -1,4 +1,4 @@
-"""Commands: what the robot is asked to do, drawn anew within the episode."""
+"""Commands that the robot is to follow, drawn anew within the episode."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""First states of robots that have fallen: dropped limp in any orientation, with any joint angles, and come to rest."""
+"""Initial states of fallen robots: dropped limp in any orientation, with any joint angles, until they are at rest."""
 
 import copy
 import functools
@@ -31,7 +31,7 @@ class Dropped(InitialState):
     """An episode begins with a robot that lies where it fell, turned about the vertical at random.
 
     `drops` robots are let fall once, when the task is built, each with its mirror image. What `InitialState` adds on
-    top makes no two first states the same.
+    top makes all initial states different.
 
     Attributes:
         drops: How many robots are dropped.

@@ -92,23 +92,23 @@ class EnvSpec:
         rewards: Summands of the reward.
         terminations: Reasons to end an episode in failure.
         episode_seconds: Time after which an episode is truncated.
-        training_seconds: The same in training, if shorter: a policy that survives would else meet few first states.
-            Each training episode then lasts between half of it and all of it, lest the robots march in step.
+        training_seconds: Episode length in training, s, if shorter: then a good policy meets more initial states.
+            Each training episode then lasts between half of it and all of it, so that resets are spread over time.
         reward_floor: The sum of the terms is at least this: with 0, no step is worth less than the end of the episode.
         quantities: Entries that this task adds to the table.
         memories: Entries that depend on the past, beside those of feet and joints.
         gait: Clock that tells when each foot should swing.
         motor_curves: Hold the motors to their torque–speed curves, beside their torque limits, where robot.toml names
             no actuator.
-        commands: What the robot is asked to do.
+        commands: Commands that the robot is to follow.
         actuation: Delay and bandwidth of the motors.
-        initial_state: Distribution of the first state.
+        initial_state: Distribution of the initial state.
         randomization: How the model differs from episode to episode.
         pushes: External forces.
         support: What holds the base upright early in a training.
         curriculum: How ranges grow, and levels of terrain.
         terrain: What the robot stands on.
-        scan: Where the heights of the ground are measured, for whoever reads `height_scan`.
+        scan: Where the heights of the ground are measured, for the quantity `height_scan`.
     """
 
     robot: str

@@ -34,7 +34,7 @@ class Ground(Protocol):
         ...
 
     def is_off(self, position: jax.Array) -> jax.Array:
-        """Return whether a robot with its base at this position, (3,), has left the ground that there is, ()."""
+        """Return whether a robot with its base at this position, (3,), is beyond the ground, ()."""
         ...
 
     def tile(self, curriculum: CurriculumState) -> Tile:
@@ -60,7 +60,7 @@ class LevelGround:
         return jnp.float32(0.0)
 
     def is_off(self, position: jax.Array) -> jax.Array:
-        """Return that nobody leaves it."""
+        """Return False: it has no end."""
         return jnp.bool_(False)
 
     def tile(self, curriculum: CurriculumState) -> Tile:

@@ -20,10 +20,10 @@ class HeightScan:
     """A grid of points around the base, turned with its yaw.
 
     Attributes:
-        behind: How far it reaches backward, m.
-        ahead: How far it reaches forward, m.
-        aside: How far it reaches to each side, m.
-        spacing: Largest distance of neighbours, m.
+        behind: Reach backward, m.
+        ahead: Reach forward, m.
+        aside: Reach to each side, m.
+        spacing: Largest distance between neighbouring points, m.
     """
 
     behind: float = 0.6

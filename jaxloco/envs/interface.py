@@ -51,7 +51,7 @@ class Info(NamedTuple):
 
 
 class EpisodeState(Protocol):
-    """A named tuple with everything that one robot's episode needs to go on; what everybody reads of it is below."""
+    """A named tuple with the state of one robot's episode; the fields that trainers read are below."""
 
     @property
     def curriculum(self) -> CurriculumState:
@@ -75,11 +75,11 @@ class EpisodeState(Protocol):
 
     @property
     def terminated(self) -> jax.Array:
-        """Whether the episode ended by itself, ()."""
+        """Whether the episode ended in failure, ()."""
 
     @property
     def truncated(self) -> jax.Array:
-        """Whether it was cut short, ()."""
+        """Whether the episode was truncated, by its time limit for example, ()."""
 
     @property
     def info(self) -> Info:

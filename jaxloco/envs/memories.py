@@ -60,7 +60,7 @@ class Memories:
             self._update[memory.name] = bind(memory.update, table.names, what=what)
             waiting |= (table.needed(self.sources) & by_name.keys()) - self._start.keys()
             if table.needed(set(self._start[memory.name].sources.values())) & by_name.keys():
-                raise ConfigError(f"{what}: its first value must not depend on a memory")
+                raise ConfigError(f"{what}: its initial value must not depend on a memory")
 
     @property
     def sources(self) -> set[str]:

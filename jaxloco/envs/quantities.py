@@ -36,7 +36,7 @@ class Snapshot(NamedTuple):
         target: What the action pipeline made of the action, (n_action,), SI.
         push: External force on the base, world frame, (3,), N.
         commands: Command name → (n,).
-        memories: What was remembered until the step before, by name; empty while a first value is computed.
+        memories: Values of memories after the step before, by name; empty while an initial value is computed.
         time: Seconds since the episode began, ().
         clock: What the gait clock shows; None without a gait.
     """
@@ -68,7 +68,7 @@ class Quantity:
         derived: See `function`.
         readings: Derived MuJoCo fields that the engine must read back for it.
         mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.MIRRORS`, or what makes the
-            mirror; "" where nobody has said.
+            mirror; "" if unknown.
     """
 
     name: str
@@ -116,7 +116,7 @@ class QuantityTable:
         return tuple(sorted({reading for name in self.needed(names) for reading in self._entries[name].readings}))
 
     def at(self, snapshot: Snapshot) -> "Values":
-        """Return the quantities of a snapshot, each computed when first asked for."""
+        """Return the quantities of a snapshot, each computed when first read."""
         return Values(self, snapshot)
 
     def compute(self, name: str, values: "Values") -> jax.Array:

@@ -195,7 +195,7 @@ def scale_torques(
     draw: Callable[..., jax.Array],
     factor: Range,
 ) -> ModelParams:
-    """Each motor gives (1 ± ε) times the torque that is asked of it, limits included: (nu, 10), (nu, 10), (nu, 2)."""
+    """Each motor gives (1 ± ε) times its commanded torque, limits included: (nu, 10), (nu, 10), (nu, 2)."""
     scale = draw(factor, actuator_gainprm.shape[:1])[:, None]
     return {
         "actuator_gainprm": actuator_gainprm * scale,

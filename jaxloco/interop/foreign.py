@@ -1,7 +1,7 @@
 """Environments of Brax and MuJoCo Playground as input of our trainer: `python train.py brax:ant`.
 
 Both packages have `reset(rng) -> state` and `step(state, action) -> state` of ONE robot, with `obs`, `reward`, `done`,
-`metrics` and `info` in the state; nothing else is used here, so neither package is imported until one is asked for.
+`metrics` and `info` in the state; nothing else is used here, so neither package is imported before it is used.
 """
 
 import importlib
@@ -72,7 +72,7 @@ class ForeignEnv:
         critic_key: What the critic sees, where the dictionary has it.
 
     Raises:
-        ConfigError: An observation is not a vector, the dictionary lacks a key that is asked for, or the environment's
+        ConfigError: An observation is not a vector, the dictionary lacks a key that is needed, or the environment's
             own code fails (then from `reset` and `step` too).
     """
 
@@ -356,7 +356,7 @@ class ForeignSpec:
         """Build it; its physics is its own.
 
         Raises:
-            ConfigError: An engine is asked for by name.
+            ConfigError: An engine is named.
         """
         if engine not in ("auto", ANY_ENGINE):
             raise ConfigError(f"{self.name} brings its own physics: leave out --physics {engine}")

@@ -100,7 +100,7 @@ class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
         self._pictures = _Pictures(self.env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
-        """Begin an episode; the same seed gives the same one."""
+        """Begin an episode; deterministic for a given seed."""
         _refuse_fork()
         super().reset(seed=seed)
         self._state = self._reset(_key(self.np_random))
@@ -193,7 +193,7 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
 
         Args:
             seed: Draws all robots; or a seed for each robot, which alone says what that robot meets, its kind of
-                terrain too. None goes on drawing.
+                terrain too. None: draw on from the current state.
             options: May have "reset_mask", the robots that begin, (N,) of bool; the others stay where they are (at
                 the first reset all begin).
 

@@ -27,7 +27,7 @@ ALGORITHMS = {
     "vpg": "jaxloco.learning.vpg:VPGConfig",
     "reinforce": "jaxloco.learning.reinforce:ReinforceConfig",
 }
-"""Name → module:NAME of its options. Nothing is imported until an algorithm is asked for."""
+"""Name → module:NAME of its options. Options are imported when they are looked up."""
 
 DEFAULT_ALGORITHM = "ppo"
 
@@ -45,12 +45,12 @@ def option(default: Any, text: str, rule: Rule | tuple[str, ...] | None = None) 
 
 @dataclass(frozen=True)
 class AlgorithmConfig:
-    """Options that every algorithm has; those that Stable-Baselines3 has not are marked (+).
+    """Options that every algorithm has; (+) marks those that Stable-Baselines3 does not have.
 
     Class attributes of a subclass:
-        name: what its options begin with on the command line.
-        fresh_start: each rollout begins with fresh episodes.
-        bootstraps: it reads `Trajectory.truncation_value`.
+        name: What its options begin with on the command line.
+        fresh_start: Each rollout begins with fresh episodes.
+        bootstraps: It reads `Trajectory.truncation_value`.
     """
 
     name: ClassVar[str]
@@ -135,13 +135,13 @@ class Algorithm(Protocol):
     def act(
         self, state: LearnerState, carry: CellCarry, observation: Observation, noise: Array
     ) -> tuple[CellCarry, Array, Array]:
-        """Draw samples for raw observations, with normal noise [..., A]; and their log-probabilities, [...]."""
+        """Draw samples for raw observations, with normal noise (..., A); and their log-probabilities, (...)."""
 
     def mode(self, state: LearnerState, carry: CellCarry, observation: Observation) -> tuple[CellCarry, Array]:
-        """The sample without noise, [..., A]."""
+        """The sample without noise, (..., A)."""
 
     def value(self, state: LearnerState, observation: Observation) -> Array:
-        """V, [...], of raw observations."""
+        """V, (...), of raw observations."""
 
     def update(
         self, state: LearnerState, trajectory: Trajectory, *, axis_name: str | None = None
@@ -157,8 +157,8 @@ class ActorCriticAlgorithm(Generic[C]):
     """What algorithms with a Gaussian actor and a critic have in common: all but the update.
 
     Attributes:
-        config: options.
-        networks: from `make_actor_critic`.
+        config: Options.
+        networks: From `make_actor_critic`.
     """
 
     config: C
@@ -168,8 +168,8 @@ class ActorCriticAlgorithm(Generic[C]):
         """Draw the initial state.
 
         Args:
-            key: raw PRNG key, uint32 [2].
-            observation_dims: observation group → size; "actor", and "critic" where the critic sees more.
+            key: Raw PRNG key, uint32 (2,).
+            observation_dims: Observation group → size; "actor", and "critic" where the critic sees more.
 
         Raises:
             ConfigError: the groups are not those of the networks.
@@ -203,23 +203,23 @@ class ActorCriticAlgorithm(Generic[C]):
     def act(
         self, state: LearnerState, carry: CellCarry, observation: Observation, noise: Array
     ) -> tuple[CellCarry, Array, Array]:
-        """Draw actions for raw observations; `noise` holds standard normal numbers, [..., A].
+        """Draw actions for raw observations; `noise` holds standard normal numbers, (..., A).
 
         Returns:
-            The next carry. The sample, [..., A], for the `Trajectory`; the environment gets `environment_action` of it.
-            And its log-probability, [...].
+            The next carry. The sample, (..., A), for the `Trajectory`; the environment gets `environment_action` of it.
+            And its log-probability, (...).
         """
         carry, policy = self.networks.apply(state.params, carry, self._normalized(state, "actor", observation))
         action = distributions.sample(policy, noise)
         return carry, action, self.networks.log_prob(policy, action)
 
     def mode(self, state: LearnerState, carry: CellCarry, observation: Observation) -> tuple[CellCarry, Array]:
-        """The next carry, and the network's output, [..., A]: the mean of the Gaussian, before clip or tanh."""
+        """The next carry, and the network's output, (..., A): the mean of the Gaussian, before clip or tanh."""
         carry, policy = self.networks.apply(state.params, carry, self._normalized(state, "actor", observation))
         return carry, distributions.mode(policy)
 
     def value(self, state: LearnerState, observation: Observation) -> Array:
-        """V, [...], of raw observations: of group "critic" if there is one, else of "actor"."""
+        """V, (...), of raw observations: of group "critic" if there is one, else of "actor"."""
         group = critic_group(observation)
         return self.networks.value(state.params, self._normalized(state, group, observation))
 

@@ -2,10 +2,10 @@
 
 The parameters are a plain dictionary, the same for training, checkpoints and export:
 
-    {"actor":   {"params": {"Dense_0": {"kernel": [in, out], "bias": [out]}, "Dense_1": …},
+    {"actor":   {"params": {"Dense_0": {"kernel": (in, out), "bias": (out,)}, "Dense_1": …},
                  "cell": …},               # of a recurrent actor; see `jaxloco.learning.recurrent`
      "critic":  {"params": {"Dense_0": …}},
-     "log_std": [A]}                       # absent when `state_dependent_std`
+     "log_std": (A,)}                       # absent when `state_dependent_std`
 
 The activation stands between layers, with none after the last. With `state_dependent_std` the actor's last
 layer has 2A outputs: the mean, then log σ. `actor_layers` reads the layers of the mean, for the exporter.
@@ -52,7 +52,7 @@ class NetworkConfig:
     state_dependent_std: bool = field(default=False, metadata={"help": "the actor outputs log σ for each state"})
     squash_output: bool = field(default=False, metadata={"help": "bound actions by tanh instead of clipping them"})
     ortho_init: bool = field(default=True, metadata={"help": "orthogonal initial weights"})
-    kind: str = field(default=MLP_KIND, metadata={"help": f"of the actor: {', '.join(NETWORK_KINDS)}, or module:NAME"})
+    kind: str = field(default=MLP_KIND, metadata={"help": f"kind of actor: {', '.join(NETWORK_KINDS)}, or module:NAME"})
     rnn_hidden_size: int = field(default=128, metadata={"help": "size of a recurrent actor's memory"})
 
     def __post_init__(self) -> None:
@@ -88,10 +88,10 @@ class MLP(nn.Module):
     """Dense layers `Dense_0` … with an activation between them.
 
     Attributes:
-        widths: outputs of each layer, the last one included.
-        activation_fn: name in `ACTIVATIONS`.
-        output_gain: gain of the last layer's orthogonal weights.
-        ortho_init: orthogonal weights; False: Flax's default (LeCun normal). Biases start at zero either way.
+        widths: Outputs of each layer, the last one included.
+        activation_fn: Name in `ACTIVATIONS`.
+        output_gain: Gain of the last layer's orthogonal weights.
+        ortho_init: Orthogonal weights; False: Flax's default (LeCun normal). Biases start at zero either way.
     """
 
     widths: tuple[int, ...]
@@ -101,7 +101,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Map [..., in] to [..., widths[-1]]."""
+        """Map (..., in) to (..., widths[-1])."""
         activation = ACTIVATIONS[self.activation_fn]
         for width in self.widths[:-1]:
             x = activation(self._dense(width, HIDDEN_GAIN)(x))
@@ -119,12 +119,12 @@ class ActorCritic:
     """The two networks, as pure functions of their parameters. Hashable, so `jit` takes it as static.
 
     Attributes:
-        actor_dim: size of the actor's observation.
-        critic_dim: size of the critic's observation.
-        action_dim: number of actions, A.
-        config: widths, activation and spread.
-        symmetry: how observations and actions mirror, where training uses that.
-        equivariant: policy and value are symmetric, as long as every change of the parameters is `symmetric`.
+        actor_dim: Size of the actor's observation.
+        critic_dim: Size of the critic's observation.
+        action_dim: Number of actions, A.
+        config: Widths, activation and spread.
+        symmetry: How observations and actions mirror, where training uses that.
+        equivariant: Policy and value are symmetric, as long as every change of the parameters is `symmetric`.
     """
 
     actor_dim: int
@@ -136,13 +136,13 @@ class ActorCritic:
 
     @property
     def actor(self) -> MLP:
-        """The actor's module: [..., actor_dim], or what a cell gives, to [..., A]; 2A if `state_dependent_std`."""
+        """The actor's module: (..., actor_dim), or what a cell gives, to (..., A); 2A if `state_dependent_std`."""
         outputs = self.action_dim * (2 if self.config.state_dependent_std else 1)
         return self._mlp((*self.config.net_arch_pi, outputs), POLICY_GAIN)
 
     @property
     def critic(self) -> MLP:
-        """The critic's module: [..., critic_dim] to [..., 1]."""
+        """The critic's module: (..., critic_dim) to (..., 1)."""
         return self._mlp((*self.config.net_arch_vf, 1), VALUE_GAIN)
 
     def init(self, key: Array) -> NetworkParams:
@@ -198,12 +198,12 @@ class ActorCritic:
         return () if cell is None else zero_carry(cell, self.config.rnn_hidden_size)
 
     def apply(self, params: NetworkParams, carry: CellCarry, observation: Array) -> tuple[CellCarry, Gaussian]:
-        """One step of the actor: the next carry, and the distribution over actions, [..., A].
+        """One step of the actor: the next carry, and the distribution over actions, (..., A).
 
         Args:
-            params: from `init`.
-            carry: arrays [..., H], or ().
-            observation: normalized, [..., actor_dim].
+            params: From `init`.
+            carry: Arrays (..., H), or ().
+            observation: Normalized, (..., actor_dim).
         """
         if (cell := self.config.cell) is None:
             return carry, self.policy(params, observation)
@@ -213,10 +213,10 @@ class ActorCritic:
     def policy(
         self, params: NetworkParams, observation: Array, *, learner: bool = False, memory: Memory | None = None
     ) -> Gaussian:
-        """Distribution over actions, [..., A], for normalized observations [..., actor_dim].
+        """Distribution over actions, (..., A), for normalized observations (..., actor_dim).
 
         With `learner`, for `learner_params` and `learner_observation`s. A recurrent actor takes the observations of a
-        rollout, [T, N, actor_dim], and its memory.
+        rollout, (T, N, actor_dim), and its memory.
         """
         if (cell := self.config.cell) is not None:
             assert memory is not None
@@ -240,19 +240,19 @@ class ActorCritic:
         return jnp.mean(jnp.square(images.mean - self.symmetry.action(policy.mean)))
 
     def value(self, params: NetworkParams, observation: Array, *, learner: bool = False) -> Array:
-        """Value of normalized observations [..., critic_dim], [...]; `learner` as in `policy`."""
+        """Value of normalized observations (..., critic_dim), (...); `learner` as in `policy`."""
         return self._output(self.critic, "critic", params, observation, learner)[..., 0]
 
     def log_prob(self, policy: Gaussian, sample: Array) -> Array:
-        """Log-density of the actions that samples [..., A] stand for, [...]."""
+        """Log-density of the actions that samples (..., A) stand for, (...)."""
         return distributions.log_prob(policy, sample, squash_output=self.config.squash_output)
 
     def entropy(self, policy: Gaussian) -> Array:
-        """Differential entropy of the actions, [...]."""
+        """Differential entropy of the actions, (...)."""
         return distributions.entropy(policy, squash_output=self.config.squash_output)
 
     def environment_action(self, sample: Array) -> Array:
-        """Bring samples [..., A] into [-1, 1]: by tanh with `squash_output`, else by clipping."""
+        """Bring samples (..., A) into [-1, 1]: by tanh with `squash_output`, else by clipping."""
         return jnp.tanh(sample) if self.config.squash_output else jnp.clip(sample, -1.0, 1.0)
 
     def _output(self, module: MLP, group: str, params: NetworkParams, observation: Array, learner: bool) -> Array:
@@ -289,12 +289,12 @@ def make_actor_critic(
     """Describe an actor and a critic.
 
     Args:
-        actor_dim: size of the actor's observation, history included.
-        critic_dim: size of the critic's; that of the actor where the critic has no group of its own.
-        action_dim: number of actions, A.
-        config: widths, activation and spread; default: `NetworkConfig()`.
-        symmetry: how observations and actions mirror.
-        equivariant: build the symmetry into the networks, whose hidden units then come in pairs.
+        actor_dim: Size of the actor's observation, history included.
+        critic_dim: Size of the critic's; that of the actor where the critic has no group of its own.
+        action_dim: Number of actions, A.
+        config: Widths, activation and spread; default: `NetworkConfig()`.
+        symmetry: How observations and actions mirror.
+        equivariant: Build the symmetry into the networks, whose hidden units then come in pairs.
 
     Raises:
         ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none, or a memory.
@@ -315,7 +315,7 @@ def make_actor_critic(
 
 
 def actor_layers(params: NetworkParams) -> list[tuple[Array, Array]]:
-    """Kernels [in, out] and biases [out] of the actor's mean, first layer first.
+    """Kernels (in, out) and biases (out,) of the actor's mean, first layer first.
 
     With state-dependent σ, the last layer is cut to its mean half.
     """

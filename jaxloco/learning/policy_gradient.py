@@ -57,11 +57,11 @@ class PolicyGradientConfig(AlgorithmConfig):
 
 
 class Estimate(NamedTuple):
-    """What an update makes of a rollout, [T, N] each.
+    """What an update makes of a rollout, (T, N) each.
 
     Attributes:
-        weight: of each sample's log-likelihood; their sum over all devices is the gradient's.
-        returns: what the critic should say.
+        weight: Of each sample's log-likelihood; their sum over all devices is the gradient's.
+        returns: What the critic should say.
         counted: 1 where a sample counts, 0 where not; in an update then its share of all that count.
     """
 
@@ -78,7 +78,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
     """An algorithm that says what weights and returns are."""
 
     def estimate(self, trajectory: Trajectory, values: Array, last_value: Array, axis_name: str | None) -> Estimate:
-        """Return weights and returns of a rollout with scaled rewards; values [T, N], and of what follows, [N]."""
+        """Return weights and returns of a rollout with scaled rewards; values (T, N), and of what follows, (N,)."""
         raise NotImplementedError
 
     def init_optimizers(self, params: NetworkParams) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
     def policy_loss(
         self, params: NetworkParams, *, observation: Array, trajectory: Trajectory, estimate: Estimate
     ) -> tuple[Array, Metrics]:
-        """-Σ w log π(a | o) - ent_coef mean H, for normalized observations [T, N, dim]."""
+        """-Σ w log π(a | o) - ent_coef mean H, for normalized observations (T, N, dim)."""
         policy = self.networks.policy(params, observation, memory=trajectory.memory)
         loss = -jnp.sum(estimate.weight * self.networks.log_prob(policy, trajectory.action))
         entropy_loss = -_mean(self.networks.entropy(policy), estimate.counted)

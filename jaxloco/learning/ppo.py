@@ -37,7 +37,7 @@ TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
 @dataclass(frozen=True)
 class PPOConfig(MinibatchConfig, ScheduledRateConfig):
-    """Options of PPO under Stable-Baselines3's names; those it has not are marked (+).
+    """Options of PPO, named as in Stable-Baselines3; (+) marks those that it does not have.
 
     Raises:
         ConfigError: a value is out of its range; the message says what to write instead.
@@ -46,7 +46,7 @@ class PPOConfig(MinibatchConfig, ScheduledRateConfig):
     name: ClassVar[str] = "ppo"
 
     gae_lambda: float = option(0.95, "bias-variance trade-off of the advantages, 0 to 1", FRACTION)
-    clip_range: float = option(0.2, "largest useful change of an action's probability ratio", POSITIVE)
+    clip_range: float = option(0.2, "epsilon of the clipped objective, for the probability ratio", POSITIVE)
     clip_range_schedule: str = option("constant", "constant, or linear in training progress (+)", SCHEDULES[:2])
     clip_range_final: float = option(0.0, "clip_range at the end of a linear schedule (+)", NOT_NEGATIVE)
     clip_range_vf: float | None = option(None, "largest change of a value per update; None: unbounded", POSITIVE)
@@ -54,7 +54,7 @@ class PPOConfig(MinibatchConfig, ScheduledRateConfig):
     ent_coef: float = option(0.0, "weight of the entropy bonus", NOT_NEGATIVE)
     vf_coef: float = option(0.5, "weight of the value loss", NOT_NEGATIVE)
     max_grad_norm: float = option(0.5, "longer gradients are scaled down to this norm; inf: never", POSITIVE)
-    target_kl: float | None = option(None, "stop an update when the policy has moved 1.5 times this far", POSITIVE)
+    target_kl: float | None = option(None, "stop an update when the KL divergence exceeds 1.5 times this", POSITIVE)
     update_precision: str = option(
         "tensorfloat32", "of matrix products while learning on GPUs: tensorfloat32 or float32 (+)", PRECISIONS
     )
@@ -75,8 +75,8 @@ class PPOConfig(MinibatchConfig, ScheduledRateConfig):
 class _Chosen(NamedTuple):
     """Which samples of a `Batch` form a mini-batch, or a piece of one."""
 
-    order: Array  # int32 [B]
-    scalars: Array  # [B, 4]: of these samples, advantages normalized
+    order: Array  # int32 (B,)
+    scalars: Array  # (B, 4): of these samples, advantages normalized
 
 
 class _Carry(NamedTuple):
@@ -112,9 +112,9 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         of devices that divides the groups; gradients are averaged over the devices.
 
         Args:
-            state: the learner, the same on every device.
-            trajectory: the rollout it collected.
-            axis_name: name of the mapped axis over devices; None on one.
+            state: The learner, the same on every device.
+            trajectory: The rollout it collected.
+            axis_name: Name of the mapped axis over devices; None on one.
 
         Returns:
             The next state, and float32 scalars under Stable-Baselines3's names (docs/learning.md explains each).
@@ -177,7 +177,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
     def _epoch(
         self, carry: _Carry, order: Array, *, batch: Batch, clip_range: Array, axis_name: str | None
     ) -> tuple[_Carry, Any]:
-        """One pass over the samples; `order` [n_minibatches, batch_size] says which form each mini-batch."""
+        """One pass over the samples; `order` (n_minibatches, batch_size) says which form each mini-batch."""
         scalars = batch.scalars[order]
         if self.config.normalize_advantage:
             advantage = normalized_advantage(scalars[..., ADVANTAGE], axis_name)

@@ -19,7 +19,7 @@ class ScheduledRateConfig(AlgorithmConfig):
     learning_rate: float = option(3e-4, "step size of Adam, at the start", POSITIVE)
     learning_rate_schedule: str = option("constant", "constant, linear in progress, or KL-adaptive (+)", SCHEDULES)
     learning_rate_final: float = option(0.0, "learning_rate at the end of a linear schedule (+)", NOT_NEGATIVE)
-    desired_kl: float = option(0.01, "what the adaptive schedule steers each step's KL divergence to (+)", POSITIVE)
+    desired_kl: float = option(0.01, "KL divergence that the adaptive schedule aims at (+)", POSITIVE)
     learning_rate_min: float = option(1e-5, "lower bound of the adaptive schedule (+)")
     learning_rate_max: float = option(1e-2, "upper bound of the adaptive schedule (+)")
     adam_eps: float = option(1e-5, "Adam's epsilon", POSITIVE)

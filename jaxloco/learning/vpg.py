@@ -21,7 +21,7 @@ from jaxloco.learning.policy_gradient import Estimate, PolicyGradient, PolicyGra
 
 @dataclass(frozen=True)
 class VPGConfig(PolicyGradientConfig):
-    """Options of the vanilla policy gradient; those that Stable-Baselines3's A2C has not are marked (+)."""
+    """Options of the vanilla policy gradient; (+) marks those that Stable-Baselines3's A2C does not have."""
 
     name: ClassVar[str] = "vpg"
 

@@ -52,7 +52,7 @@ class Clock:
         """Go on by a control period.
 
         Args:
-            command: What the robot was asked to do in this step, (n,) float32; of no use to a clock that never rests.
+            command: Command in this step, (n,) float32; unused by a clock that never rests.
             gravity: Direction of gravity in the base frame, (3,) float32; of no use to a clock for which tilt does not
                 count.
         """

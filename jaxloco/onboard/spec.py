@@ -416,7 +416,7 @@ class Stage:
 
         Args:
             size: Number of components of the action.
-            control_frequency: Steps per second [Hz].
+            control_frequency: Steps per second, Hz.
 
         Raises:
             BundleError: A list has another length than the action, or `dt` is not the control period.
@@ -576,7 +576,7 @@ class PolicySpec:
     Attributes:
         robot: Name of the robot.
         task: Name of the task it was trained on.
-        control_frequency: Steps per second [Hz].
+        control_frequency: Steps per second, Hz.
         inputs: The inputs, in the order of the frame.
         network: The network; its first layer reads `history` frames.
         outputs: The outputs, in the order of the action vector.

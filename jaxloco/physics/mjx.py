@@ -69,7 +69,7 @@ class MjxPhysics:
         return {**params, **self._derive(params)}
 
     def reset(self, params: ModelParams, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
-        """Return the state at `qpos` and `qvel`; runs `mjx.forward` only if readings are asked for."""
+        """Return the state at `qpos` and `qvel`; runs `mjx.forward` only if there are readings."""
         state = self.spec.initial_state(qpos, qvel)
         if not self.spec.readings:
             return state, {}

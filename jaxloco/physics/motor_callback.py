@@ -350,7 +350,7 @@ _IN_DATA = ("qpos", "qvel", "ctrl", "userdata")
 
 
 def _check_layout(model_type: Any, data_type: Any) -> None:
-    """Compare with what Python's own objects say of a model: a wrong place would be somebody else's memory."""
+    """Compare with what Python's own objects say of a model: a wrong offset would write into other memory."""
     model = mujoco.MjModel.from_xml_string(
         "<mujoco><size nuserdata='3'/><worldbody><body><joint name='a'/><geom size='1'/></body></worldbody>"
         "<actuator><motor joint='a'/></actuator></mujoco>"

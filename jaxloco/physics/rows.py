@@ -44,7 +44,7 @@ class RowPhysics(ABC):
         """Run one robot: (n_in,) and its model fields → (n_out,); traceable."""
 
     def reset(self, params: ModelParams, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
-        """Return the state at `qpos` and `qvel`; calls the engine only if readings are asked for."""
+        """Return the state at `qpos` and `qvel`; calls the engine only if there are readings."""
         state = self.spec.initial_state(qpos, qvel)
         if not self.spec.readings:
             return state, {}

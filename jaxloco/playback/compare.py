@@ -1,4 +1,4 @@
-"""Where a simulation first shows a policy something else than training does.
+"""Where readings in a simulation first differ from those in training.
 
 The training environment makes each control step from the state that the simulation has come to, with the same action;
 what the policy would read there is compared with what it was given, before noise.
@@ -105,12 +105,12 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
 
     Args:
         spec: The task, in its training model.
-        scenario: First state, commands, pushes and model.
+        scenario: Initial state, commands, pushes and model.
         record: What happened.
         actions: What the policy did, in [-1, 1], (T, n_action).
 
     Returns:
-        Readings by name, (T + 1, size) each: the first is that of the first state.
+        Readings by name, (T + 1, size) each: the first is that of the initial state.
     """
     for values in scenario.commands.values():
         spec = with_command(spec, tuple(float(value) for value in values[0]))
@@ -195,7 +195,7 @@ def first_difference(
 
 
 def _tolerances(policy: Policy) -> dict[str, np.ndarray]:
-    """Return the largest difference to bear by input, (size,): a share of the normalizer's standard deviation."""
+    """Return the tolerance by input, (size,): a share of the normalizer's standard deviation."""
     spec = policy.spec
     frame = np.ones(spec.frame_size)
     if spec.normalizer is not None:

@@ -71,7 +71,7 @@ class Instruments:
 
 
 class Panel(Mapping[str, Any]):
-    """The readings at one state: a read-only mapping that computes each when it is asked for."""
+    """The readings at one state: a read-only mapping that computes each when it is read."""
 
     def __init__(self, instruments: Mapping[str, Instrument], qpos: np.ndarray, qvel: np.ndarray) -> None:
         self._instruments, self._qpos, self._qvel = instruments, qpos, qvel

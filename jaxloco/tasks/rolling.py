@@ -31,15 +31,15 @@ LEG_OFFSETS = "leg_offsets"
 
 
 WEIGHTS = Weights(gait=0.0, landing=0.0, orientation=-1.0)
-"""Without the terms that speak of feet."""
+"""Without the terms of feet."""
 
 
 @dataclass(frozen=True)
 class Rolling(Velocity):
-    """Options of the task. Those of `Velocity` for gait and steps have no effect; weights of feet are refused.
+    """Options of the task. Those of `Velocity` for gait and steps have no effect; weights of terms of feet are errors.
 
     Attributes:
-        wheel_speed: Ground speed that an action of 1 asks of each wheel, m/s.
+        wheel_speed: Ground speed of each wheel commanded by an action of 1, m/s.
     """
 
     recipe: str = "upkie-velocity"

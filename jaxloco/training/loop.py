@@ -36,7 +36,7 @@ OVERFLOWS = "sim/buffer_overflows"
 """Robot steps in which the engine had no room for all contacts; only of engines whose room is limited."""
 
 SPARE_STEPS = 256
-"""Control steps, about, after which spare first states expire; drawing them costs as much as a few steps."""
+"""Control steps, about, after which the reset pool expires."""
 
 
 class TrainState(NamedTuple):
@@ -205,7 +205,7 @@ def beginning(agent: Agent, state: TrainState, total: jax.Array) -> BatchState:
 
 
 def spare_iterations(n_steps: int) -> int:
-    """Return after how many iterations of `n_steps` control steps spare first states expire."""
+    """Return after how many iterations of `n_steps` control steps the reset pool expires."""
     return max(1, SPARE_STEPS // n_steps)
 
 
@@ -288,7 +288,7 @@ def named_metrics(env: Environment, totals: Totals, iterations: int) -> dict[str
 
 
 def _terrain_metrics(env: Environment, totals: Totals, minutes: float) -> dict[str, float]:
-    """Return the mean level, the share of robots past the middle level, both also by kind, and who left per minute."""
+    """Return the mean level and the share past the middle, both also by kind, and how many robots left per minute."""
     levels = jax.device_get(totals.levels)
     count, level, past = levels.sum(axis=0).tolist()
     metrics = {"terrain/level": level / count, "terrain/past_middle": past / count}

@@ -91,7 +91,7 @@ def of_program(compiled: Any) -> int | None:
 
 
 def available(device: Any) -> int | None:
-    """Return the free memory of a device, bytes: of the host for a CPU; None where nobody says."""
+    """Return the free memory of a device, bytes: of the host for a CPU; None if unknown."""
     if device.platform == "cpu":
         return _host_memory()
     found = device.memory_stats() or {}

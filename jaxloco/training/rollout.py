@@ -20,7 +20,7 @@ class RolloutSums(NamedTuple):
 
     Attributes:
         steps: Robot steps.
-        episodes: Episodes that ended (those cut short on purpose at the start of training not counted).
+        episodes: Episodes that ended (those shortened on purpose at the start of training not counted).
         returns: Sum of their returns.
         squared_returns: Sum of the squares of their returns.
         lengths: Sum of their lengths, in steps.

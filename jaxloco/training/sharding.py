@@ -146,7 +146,7 @@ def robot_numbers(count: int) -> jax.Array:
 
 
 def count_devices(config: TrainConfig, engine: str) -> int:
-    """Return how many devices of all hosts a run uses: those asked for, or as many as can share its robots evenly.
+    """Return how many devices of all hosts a run uses: those requested, or as many as can share its robots evenly.
 
     Raises:
         ConfigError: There are not so many, or they cannot share the robots evenly, or the hosts cannot.
