@@ -97,7 +97,7 @@ def _flush() -> None:
 
 
 def _check_python(command: str) -> None:
-    """Check that this is no Python of a robot, which has only what `jaxloco run --env` needs."""
+    """Check the Python version: an older one, as on robots, can only do `jaxloco run --env`."""
     if sys.version_info < (3, 11):
         raise JaxlocoError(
             f"jaxloco {command} needs Python 3.11 to 3.13; this is {platform.python_version()}, for robots, "
@@ -225,7 +225,7 @@ def _train(
     stop: Interrupt | None = None,
     nowhere: Path | None = None,
 ) -> int:
-    """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
+    """Train; hosts other than the first write into the folder `nowhere`."""
     from jaxloco.exporting import versions
     from jaxloco.training import hosts
     from jaxloco.training.config import plain_config

@@ -19,7 +19,7 @@ GUESSED = ("torque_limit", "velocity_limit", "kp", "kd", "armature")
 LEG_SHARE = 0.5
 """Torque of a leg's joint over weight × leg length; 0.3 to 0.6 on the robots that come with jaxloco."""
 LIMB_SHARE = 3.0
-"""Torque of any other joint over what holds its limb out level."""
+"""Torque of any other joint over that which holds its limb horizontal."""
 SWING_RATE, FASTEST = 4.0, 20.0
 """Velocity limit over √(g / leg length), and the largest one that is guessed, rad/s."""
 STIFFNESS, STIFFEST = 2.0, 10.0
@@ -132,5 +132,5 @@ def _stiffness(build: Build, joint: int, torque: float, lever: float) -> float:
 
 
 def _rounded(value: float) -> float:
-    """Return two digits of a guess, rounded: more would look like knowledge."""
+    """Return a guess rounded to two digits."""
     return float(f"{value:.2g}")

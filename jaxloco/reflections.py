@@ -1,4 +1,4 @@
-"""Mirrors of vectors, as data: what training and environments both need to know of left and right."""
+"""Mirrors of vectors, as data, for training and environments."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a name stands for: one of jaxloco's own, one that an installed package registers, or `module:NAME`.
+"""Names: jaxloco's own, those that installed packages register, and `module:NAME`.
 
 Tasks, algorithms, actuators and robots are found in the same way. A package registers what it has by entry points:
 

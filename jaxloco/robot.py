@@ -1268,7 +1268,7 @@ def _cannot_touch(draft: _Draft, geom: str) -> str:
 
 
 def _check_base_of_legs(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
-    """Refuse a robot with feet whose base is but a name, or below the floor."""
+    """Refuse a robot with feet whose base has no mass, or is below the floor."""
     base = draft.table["robot"]["base_body"]
     if base is None or not draft.table["feet"]:
         return
@@ -1432,7 +1432,7 @@ def _joint(model: mujoco.MjModel, entry: dict[str, Any]) -> Joint:
 
 
 def _actuator_fact(joint: Joint) -> dict[str, str]:
-    """Return what robot.toml says of a joint's actuators, in words."""
+    """Return a joint's actuators in robot.toml, in words."""
     parts = [" ".join(f"{k} = {v}" if k != "kind" else v for k, v in part) for part in joint.actuator]
     return {"actuator": ", ".join(parts)} if parts else {}
 

@@ -98,7 +98,7 @@ def renew(env: Environment, state: BatchState, robots: EpisodeState, done: jax.A
 
 
 def expire(state: BatchState, due: jax.Array) -> BatchState:
-    """If `due`, (), let all spares be drawn anew, at the curriculum that their robots have reached now.
+    """If `due`, (), mark all spares as used, so that they are drawn anew with the present curriculum.
 
     To be called at the same step for all robots, on whichever device they are.
     """
@@ -109,7 +109,7 @@ def expire(state: BatchState, due: jax.Array) -> BatchState:
 
 
 def begin_anew(env: Environment, state: BatchState) -> BatchState:
-    """Let all robots begin a fresh episode, wherever they are in theirs."""
+    """Let all robots begin a new episode."""
     state = _refill(env, state)
     curriculum = state.robots.curriculum
     robots = state.spare._replace(curriculum=curriculum)

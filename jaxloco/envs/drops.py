@@ -21,7 +21,7 @@ FALLING_SECONDS = 1.5
 SETTLED = 5.0
 """Velocities below which a limp robot has come to rest, m/s and rad/s."""
 MOST_DROPS = 10
-"""How often a robot is dropped for each one that must come to rest."""
+"""Most drops for each initial state."""
 DROP_CLEARANCE = 0.02
 """Distance of the lowest shape from the floor when a robot is let go, m."""
 

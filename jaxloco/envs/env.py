@@ -50,7 +50,7 @@ MOST_STEPS = 1_000_000
 """Of an episode; a video of its robots keeps every one."""
 
 IN_SIGHT = 5.0
-"""How far terrain is drawn around a robot, m: drawing all of it takes seconds per picture."""
+"""How far terrain is drawn around a robot, m: drawing all of it is slow."""
 
 _KEY = jax.ShapeDtypeStruct((2,), np.uint32)
 """Shape of a random key."""
@@ -140,7 +140,7 @@ class EnvSpec:
 
 
 class EnvState(NamedTuple):
-    """Everything that one robot's episode needs to go on, and what the last step gave."""
+    """The state of one robot's episode, and the results of the last step."""
 
     physics: PhysicsState
     params: ModelParams
@@ -297,7 +297,7 @@ class Env:
 
     @property
     def fed_back(self) -> frozenset[str]:
-        """Quantities that the policy computed itself in the last step: its action and its outputs."""
+        """Quantities that the policy computed in the last step: its action and its outputs."""
         clock = {GAIT_CLOCK} if self.spec.gait else set()
         return frozenset({"last_action", *(output.name for output in self.spec.action.outputs), *clock})
 
@@ -705,7 +705,7 @@ def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
 
 
 def _check_names(spec: EnvSpec) -> None:
-    """Metrics go by these names, so each may stand once."""
+    """Check that names are unique: metrics are named after them."""
     if not spec.rewards:
         raise ConfigError("a task needs at least one reward term; RewardTerm('alive', constant, 1.0) is the simplest")
     for kind in ("rewards", "terminations", "commands"):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import mujoco
 
 ANY_ENGINE = "any"
-"""Instead of an engine's name: whichever compiles fastest, where only the policy is of interest."""
+"""Instead of an engine's name: the one that compiles fastest, where only the policy is needed."""
 
 
 class Info(NamedTuple):
@@ -209,7 +209,7 @@ class Environment(Protocol):
         """Return what to keep of a robot whose simulation broke down, by name."""
 
     def robot_facts(self) -> Mapping[str, Any]:
-        """Return what a policy takes for granted about its robot, to be kept in its bundle; empty if unknown."""
+        """Return the properties of the robot that a policy depends on, for its bundle; empty if unknown."""
 
     def interface(self) -> PolicyInterface:
         """Describe the policy's inputs and outputs.

@@ -1,4 +1,4 @@
-"""How observations and actions change when left and right swap, from what each quantity says of itself.
+"""The mirror of observations and actions, from the mirror that each quantity declares.
 
 A robot that is its own mirror image may do, mirrored, in the mirrored situation what it does here. Every quantity names
 its kind of mirror image; joints and feet pair by name (`jaxloco.symmetry`), so no index is ever written by hand.

@@ -1,4 +1,4 @@
-"""What acts on the base from outside: pushes at random times, and a support that fades while a policy learns."""
+"""Forces on the base: pushes at random times, and a support that fades with the curriculum."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -36,7 +36,7 @@ class Pushes:
                     raise ConfigError(f"pushes: {name} from {low:g}: must be {wanted}")
 
     def start(self, sampler: Sampler) -> "PushState":
-        """Return the state at the beginning of an episode: somewhere between two pushes."""
+        """Return the initial state: at a random time between two pushes."""
         state = self._next(sampler)
         return state._replace(wait=state.wait * sampler.unit())
 
@@ -72,11 +72,10 @@ class PushState(NamedTuple):
 
 @dataclass(frozen=True)
 class Support:
-    """A torque on the base that holds it upright, and fades while a policy learns: no robot has it in an evaluation.
+    """A torque on the base that holds it upright, and fades with the curriculum; evaluations have none.
 
-    A robot that falls whenever it lifts a foot learns not to lift it. Held, it first learns how to walk, then to do so
-    with ever less help. Source: Yu, Turk and Liu 2018, "Learning symmetric and low-energy locomotion"
-    (arXiv:1801.08093); theirs also holds the robot back and sideways.
+    Without it, a robot that falls whenever it lifts a foot learns not to lift it. Source: Yu, Turk and Liu 2018,
+    "Learning symmetric and low-energy locomotion" (arXiv:1801.08093); theirs also holds the robot back and sideways.
 
     Attributes:
         stiffness: Torque per tilt, N m/rad.

@@ -1,4 +1,4 @@
-"""One table of everything that can be known about a robot now.
+"""The table of named quantities of a robot.
 
 Each entry has a name, a unit, a frame and whether the robot itself can measure it. Scalars have shape (), vectors (n,).
 Tasks add entries of their own, computed from named ones.

@@ -38,7 +38,7 @@ BACKENDS = ("generalized", "spring", "positional", "mjx")
 """Brax's physics."""
 
 PRIVILEGED = "privileged_state"
-"""What MuJoCo Playground calls what the critic sees; need not be there."""
+"""MuJoCo Playground's key of the critic's observation (optional)."""
 
 RETURN = "total"
 """The reward itself, among the terms that the package reports in its metrics."""
@@ -141,11 +141,11 @@ class ForeignEnv:
         return self.origin.replace(":", "-")
 
     def robot_facts(self) -> dict[str, Any]:
-        """Only the package knows."""
+        """Unknown: they are in the package."""
         return {}
 
     def interface(self) -> PolicyInterface:
-        """Describe the policy: one vector in, one vector in [-1, 1] out. What they mean, only the package knows."""
+        """Describe the policy: one vector in, one vector in [-1, 1] out. Their meaning is defined by the package."""
         return PolicyInterface(
             robot=self.robot_name,
             control_frequency=1.0 / self.dt,
@@ -222,7 +222,7 @@ class ForeignEnv:
         )
 
     def tile(self, state: ForeignState) -> Tile:
-        """Return nothing: what the ground is like, only the package knows."""
+        """Return nothing: there are no tiles."""
         return {}
 
     def measure(self, state: ForeignState) -> jax.Array:
@@ -287,7 +287,7 @@ class ForeignEnv:
 
 @contextmanager
 def _blaming(name: str) -> Iterator[None]:
-    """Make one line of an error in an environment's own code.
+    """Turn an error in an environment's own code into one line.
 
     Raises:
         ConfigError: It says what went wrong and in which line of the package.
@@ -517,7 +517,7 @@ def _registry() -> Any:
 
 
 PACKAGES: dict[str, Callable[..., BraxTask | PlaygroundTask]] = {"brax": BraxTask, "playground": PlaygroundTask}
-"""What stands before the colon of a task's name."""
+"""Prefixes of task names."""
 
 RECIPE = TrainConfig(
     task=BraxTask(),
@@ -536,7 +536,7 @@ RECIPE = TrainConfig(
     total_timesteps=5_000_000,
     n_envs=256,
 )
-"""A start for any of them; each deserves settings of its own."""
+"""A recipe for any of them; adapt it to each."""
 
 
 SUITES = ("dm_control_suite", "locomotion", "manipulation")

@@ -371,7 +371,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def _refuse_fork() -> None:
-    """Raise where JAX would wait forever."""
+    """Refuse forked processes, in which JAX would wait forever."""
     if _forked:
         raise ConfigError(
             "this process was forked from one in which JAX runs, and JAX would wait forever here; write "

@@ -1,4 +1,4 @@
-"""What the training loop asks of an algorithm, what policy-gradient algorithms have in common, and how one is found.
+"""The interface of algorithms, the common part of policy-gradient algorithms, and how an algorithm is found.
 
 An algorithm is a frozen dataclass of its options and the networks: a static argument under `jit`. Its options are a
 frozen dataclass too, derived from `AlgorithmConfig`, and make it (`make`). `--algorithm NAME` chooses one of
@@ -83,7 +83,7 @@ class AlgorithmConfig:
 
     @property
     def place(self) -> str:
-        """What finds these options again: a name of `ALGORITHMS`, or module:NAME."""
+        """The name of these options in files: a name of `ALGORITHMS`, or module:NAME."""
         own = f"{type(self).__module__}:{type(self).__qualname__}"
         return self.name if ALGORITHMS.get(self.name) == own else own
 
@@ -119,7 +119,7 @@ class AlgorithmConfig:
 
 
 class Algorithm(Protocol):
-    """What the training loop asks of an algorithm. Hashable, so `jit` takes it as static."""
+    """The interface of an algorithm for the training loop. Hashable, so `jit` takes it as static."""
 
     @property
     def config(self) -> AlgorithmConfig:
@@ -154,7 +154,7 @@ C = TypeVar("C", bound=AlgorithmConfig)
 
 @dataclass(frozen=True)
 class ActorCriticAlgorithm(Generic[C]):
-    """What algorithms with a Gaussian actor and a critic have in common: all but the update.
+    """The common part of algorithms with a Gaussian actor and a critic: all but the update.
 
     Attributes:
         config: Options.

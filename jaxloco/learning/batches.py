@@ -95,7 +95,7 @@ def prepare(
 
 
 def policy_of(networks: ActorCritic, params: NetworkParams, batch: Batch) -> Gaussian:
-    """The policy of a mini-batch, [B, (T,) A], for `learner_params`."""
+    """The policy of a mini-batch, (B, A) or (B, T, A), for `learner_params`."""
     if batch.memory is None:
         return networks.policy(params, batch.actor, learner=True)
     memory = batch.memory._replace(started=batch.memory.started.T)

@@ -1,4 +1,4 @@
-"""What learns: the state of a learner and what every algorithm does with observations."""
+"""The state of a learner, and the normalization of observations of every algorithm."""
 
 import operator
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class Trajectory(NamedTuple):
 
 
 class LearnerState(NamedTuple):
-    """Everything that learning needs to go on.
+    """The whole state of a learner.
 
     Attributes:
         params: See `jaxloco.learning.networks`.
@@ -76,7 +76,7 @@ class LearnerState(NamedTuple):
 
 
 def set_progress(state: LearnerState, progress_remaining: Array | float) -> LearnerState:
-    """Tell the schedules where training stands: 1 - env_steps / total_env_steps, clipped to [0, 1]."""
+    """Set the progress for the schedules: 1 - env_steps / total_env_steps, clipped to [0, 1]."""
     remaining = jnp.clip(jnp.asarray(progress_remaining, jnp.float32), 0.0, 1.0)
     return state._replace(progress_remaining=remaining)
 
@@ -108,7 +108,7 @@ def updated_normalizers(
 def over_devices(
     logs: Metrics, observation: Observation, returns: Array, values: Array, axis_name: str | None
 ) -> tuple[Metrics, dict[str, RunningStatistics], Array]:
-    """What all devices know together, in one exchange.
+    """Combine statistics of all devices, in one exchange.
 
     Args:
         logs: Of this device.

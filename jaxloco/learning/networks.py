@@ -1,4 +1,4 @@
-"""Actor and critic: two multilayer perceptrons that share nothing; the actor's may stand on a recurrent cell.
+"""Actor and critic: two multilayer perceptrons without shared layers; the actor may begin with a recurrent cell.
 
 The parameters are a plain dictionary, the same for training, checkpoints and export:
 
@@ -80,7 +80,7 @@ class NetworkConfig:
 
     @property
     def cell(self) -> Cell | None:
-        """The cell that the actor stands on; None without a memory."""
+        """The actor's recurrent cell; None without a memory."""
         return find_cell(self.kind)
 
 

@@ -21,7 +21,7 @@ class RunningStatistics(NamedTuple):
 
 
 def init_statistics(dim: int) -> RunningStatistics:
-    """Statistics of nothing: mean 0, and `standard_deviation` is 1."""
+    """Statistics of no samples: mean 0, and `standard_deviation` is 1."""
     return RunningStatistics(jnp.zeros((dim,)), jnp.zeros((dim,)), jnp.zeros(()))
 
 

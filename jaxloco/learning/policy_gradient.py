@@ -75,7 +75,7 @@ C = TypeVar("C", bound=PolicyGradientConfig)
 
 @dataclass(frozen=True)
 class PolicyGradient(ActorCriticAlgorithm[C]):
-    """An algorithm that says what weights and returns are."""
+    """An algorithm that defines weights and returns."""
 
     def estimate(self, trajectory: Trajectory, values: Array, last_value: Array, axis_name: str | None) -> Estimate:
         """Return weights and returns of a rollout with scaled rewards; values (T, N), and of what follows, (N,)."""

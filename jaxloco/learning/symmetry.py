@@ -105,7 +105,7 @@ def symmetrized(statistics: RunningStatistics, mirror: Reflection) -> RunningSta
 
 
 def with_mirror_images(batch: B, mirrors: Symmetry | None) -> B:
-    """Add each sample's mirror image, [T, …] to [2T, …]; it is as good and was as likely as the sample itself.
+    """Add each sample's mirror image, (T, …) to (2 T, …); it is as good and was as likely as the sample itself.
 
     Args:
         batch: a named tuple; of its fields, actor, critic (or None) and action have mirror images.

@@ -111,7 +111,7 @@ def expected_return(mdp: MDP, policy: np.ndarray, horizon: int | None = None) ->
 
 
 def values_to_go(mdp: MDP, policy: np.ndarray, horizon: int) -> np.ndarray:
-    """V_t, [horizon + 1, S], with horizon - t steps to go."""
+    """V_t, (horizon + 1, S), with horizon - t steps to go."""
     values = np.zeros((horizon + 1, len(mdp.start)))
     for t in reversed(range(horizon)):
         values[t] = np.sum(policy * action_values(mdp, values[t + 1]), axis=1)

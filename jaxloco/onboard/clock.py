@@ -11,7 +11,7 @@ NEAR = 1e-4
 
 
 class Clock:
-    """A clock that runs from reset to reset, or rests as `jaxloco.onboard.spec.Rest` says.
+    """A clock that runs from reset to reset, or rests, see `jaxloco.onboard.spec.Rest`.
 
     Args:
         dt: Control period, s.
@@ -49,7 +49,7 @@ class Clock:
         return (0.5 * self._half + self._steps * self._dt * frequency) % 1.0
 
     def tick(self, command: np.ndarray | None = None, gravity: np.ndarray | None = None) -> None:
-        """Go on by a control period.
+        """Advance by a control period.
 
         Args:
             command: Command in this step, (n,) float32; unused by a clock that never rests.

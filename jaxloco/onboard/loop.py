@@ -32,7 +32,7 @@ class Client(Protocol):
         """Send the outputs of the policy and return the next reading; the loop does the waiting, not this."""
 
     def close(self) -> None:
-        """Stop the robot and let go of it."""
+        """Stop the robot and disconnect."""
 
 
 OnStep = Callable[[Reading, Mapping[str, Output]], None]

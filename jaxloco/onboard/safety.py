@@ -1,4 +1,4 @@
-"""Stand between robot and policy: a reading not to be trusted gets the safe action at once, and a count."""
+"""A guard between robot and policy: a faulty reading gets the safe action in the same step, and is counted."""
 
 import math
 from collections.abc import Mapping
@@ -172,7 +172,7 @@ class _Freshness:
 
 
 class Guard(Uncopied):
-    """A policy that only sees readings that can be trusted.
+    """A policy that gets plausible readings only.
 
     Args:
         policy: The policy.
@@ -252,7 +252,7 @@ class Guard(Uncopied):
             self._level += 1.0
 
     def _distrust(self, reading: Reading, now: float | None, inputs: dict[str, Any]) -> Cause | None:
-        """Return why `reading` cannot be trusted, or None if it can; fill `inputs` with what the policy reads."""
+        """Return what is wrong with `reading`, or None; fill `inputs` with what the policy reads."""
         try:
             fresh = self._is_fresh(reading.timestamp, now)
             for name, size, low, high in self._ranges:
@@ -279,7 +279,7 @@ class Guard(Uncopied):
         return self._freshness.check(timestamp, now)
 
     def _limit(self, outputs: dict[str, Output]) -> Cause | None:
-        """Bring outputs back to their limits, in place; return a cause if one is not finite."""
+        """Clip outputs to their limits, in place; return a cause if one is not finite."""
         clipped = False
         for name, low, high in self._limits:
             value = outputs[name]

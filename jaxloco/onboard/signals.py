@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: what a robot runs is ended in order before the signal has its effect."""
+"""Ctrl-C, SIGTERM and SIGHUP: the loop ends in order before the signal has its effect."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 PATIENCE = 1.0
-"""How long an end in order may take, s; a client that hangs is interrupted then."""
+"""How long an orderly end may take, s; a client that hangs is interrupted then."""
 
 _NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 

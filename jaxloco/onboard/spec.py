@@ -1,4 +1,4 @@
-"""What a policy is, as data: inputs, history, normalizer, network, action pipeline, outputs.
+"""The description of a policy: inputs, history, normalizer, network, action pipeline, outputs.
 
 This is the one schema of the policy bundle. The robot's side (`jaxloco.onboard.policy`) and the training side
 (environment and exporter) use the same dataclasses. Everything is checked at construction: a wrong value
@@ -23,7 +23,7 @@ SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
-"""What policies without memory are written as: every jaxloco reads it."""
+"""Schema of policies without memory; every jaxloco reads it."""
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
@@ -503,7 +503,7 @@ class Delay(Stage):
 
 @dataclass(frozen=True)
 class Cycle(Stage):
-    """`y = x + amplitude · max(sin(2π (cycle + offset)), 0)`: a gait that the policy only has to adjust.
+    """`y = x + amplitude · max(sin(2π (cycle + offset)), 0)`: a gait, to which the policy's action is added.
 
     The cycle is that of the policy's clock: `frequency`, Hz, times the time since the reset, or as its `Rest` says;
     while the clock rests, y = x. `offset` is in cycles. After the open-loop leg motions of Iscen et al. 2018 and Lee et

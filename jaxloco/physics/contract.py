@@ -1,4 +1,4 @@
-"""What every physics engine takes and gives, for one robot.
+"""The interface of physics engines, for one robot.
 
 The state is the same small tuple on all engines: what MuJoCo needs to go on. Everything else (contacts, inertias,
 body positions) is recomputed by each step, so a reset is a `where` over a few short arrays on every engine.
@@ -47,7 +47,7 @@ class PhysicsState(NamedTuple):
 
 
 class Controls(NamedTuple):
-    """What acts on one robot during one control period.
+    """Targets and forces on one robot during one control period.
 
     Attributes:
         ctrl: Actuator targets in the order of the robot's joints, (nu,), rad, rad/s or N m by actuator.

@@ -287,7 +287,7 @@ def _for_joints(group: Group, nu: int, chain: Any, otherwise: Any) -> Any:
 
 @cache
 def _teach(function: Callable[..., Any]) -> None:
-    """Let Numba compile the plain functions that a function calls, too."""
+    """Let Numba compile the plain functions that a function calls."""
     for name in function.__code__.co_names:
         helper = function.__globals__.get(name)
         if isinstance(helper, FunctionType) and helper not in (namespace, choose):

@@ -1,4 +1,4 @@
-"""MuJoCo's own batch stepping behind a JAX call: the fast engine on a CPU.
+"""MuJoCo's own batch stepping, called from JAX: the fast engine on a CPU.
 
 `mujoco.batch.Batch` is one mutable object; the call around it is pure because the whole state is written before a step
 and read whole after it. Model fields are kept between calls. A digest of them, drawn up once per episode, tells the

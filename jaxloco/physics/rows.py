@@ -1,4 +1,4 @@
-"""What engines outside XLA have in common: a robot's inputs and results are a row of numbers each.
+"""The common part of engines outside XLA: a robot's inputs and results are a row of numbers each.
 
 A row's inputs are its state, its controls and the parameters of its motors that differ between robots; its results are
 the state after and the readings. Each is in the order of `PhysicsState`, `Controls` and `PhysicsSpec`.

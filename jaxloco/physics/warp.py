@@ -1,4 +1,4 @@
-"""MuJoCo-Warp behind a JAX call: the fast engine on an NVIDIA GPU. On a CPU it is slow, and right.
+"""MuJoCo-Warp, called from JAX: the fast engine on an NVIDIA GPU. On a CPU it works, but is slow.
 
 All robots of a call live in one `Data` of MuJoCo-Warp, which is scratch memory: a call writes their states, controls
 and model fields into it, makes the substeps and reads the states back, so that it is pure. On a GPU all of that is
@@ -225,7 +225,7 @@ class _World:
         wp.copy(out, self._out)
 
     def _load_kernels(self) -> None:
-        """Compile and load all kernels side by side: each at its first launch, they take a minute on a GPU.
+        """Compile and load all kernels in parallel, instead of each at its first launch.
 
         Those of the other kind of call too, which is needed next.
         """

@@ -1,4 +1,4 @@
-"""How a simulation differs from the one of training, as data."""
+"""Conditions in which a simulation differs from that of the training."""
 
 import copy
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What a robot's instruments read in plain MuJoCo, by the names that policies use.
+"""Readings of a robot in plain MuJoCo, by the names that policies use.
 
 These are written from MuJoCo's own state with NumPy, apart from `jaxloco.envs.quantities` on purpose: where both give
 the same stream of readings, neither has a wrong sign, order or frame.

@@ -1,4 +1,4 @@
-"""Play a bundle for many episodes and say how it went."""
+"""Play a bundle for many episodes and report the figures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -87,7 +87,7 @@ class Playback:
         return Instruments(self.robot, self.spec.quantities, self.spec.scan, trained_pose(self.policy.spec))
 
     def remarks(self, asked: Conditions) -> list[str]:
-        """Return what is otherwise than one may think: another robot, or delays in whole simulation steps."""
+        """Return remarks on the conditions: another robot, or delays rounded to whole simulation steps."""
         found, own = [], self.policy.spec.robot
         if self.robot.name != own:
             found.append(f"a policy for the robot {own!r}, played on {self.robot.name!r}")

@@ -94,7 +94,7 @@ def with_command(spec: EnvSpec, command: tuple[float, ...]) -> EnvSpec:
 
 
 def _check_command(commands: Sequence[Command], command: tuple[float, ...]) -> None:
-    """Refuse a command of another size, or outside the box that was trained on, where a policy means nothing."""
+    """Refuse a command of another size, or outside the range of the training."""
     sizes = {entry.name: len(entry.ranges) for entry in commands}
     if list(sizes.values()) != [len(command)]:
         wants = ", ".join(f"{name} has {size} components" for name, size in sizes.items()) or "this task has none"

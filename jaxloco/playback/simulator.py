@@ -138,7 +138,7 @@ class Simulator:
         return self._reading()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to close."""
 
     def _substep(self, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Step once; return which motors are at their torque limit, and which are held back by their curve, (nu,)."""

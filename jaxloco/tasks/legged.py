@@ -129,7 +129,7 @@ class LeggedTask:
         return "kicks", "randomization"
 
     def _growing(self, what: str, span: Range) -> Range:
-        """Return a range as it is in training: it grows if `what` does."""
+        """Return a range as it is in training: the curriculum widens it if `what` is in `grow`."""
         return replace(span, grows=self.grow_with, start=self.grow_from) if what in self.grow else span
 
     def _randomized(self, span: Span, nominal: float | None = None) -> Range:
@@ -144,7 +144,7 @@ class LeggedTask:
         return {"factor": replace(self._randomized(span, 1.0), log=True)}
 
     def _proprioception(self, robot: Robot, *more: ObservationTerm, offsets: str = "joint_offsets") -> ObservationGroup:
-        """What the robot can measure of itself and did last, then `more`; with what it should not believe.
+        """Measurable quantities of the robot and its last action, then `more`; with ranges of plausible readings.
 
         Args:
             robot: The robot.
@@ -205,7 +205,7 @@ class LeggedTask:
 
 
 def plausible_readings(robot: Robot) -> tuple[tuple[Limit, Limit], ...]:
-    """Return the lowest and highest readings to believe: turn rate, gravity's direction, joint offsets, velocities.
+    """Return the lowest and highest plausible readings: turn rate, gravity's direction, joint offsets, velocities.
 
     They are wider than what a robot that works can do: joints half a radian beyond their ranges, and three times as
     fast as their motors turn.
@@ -330,7 +330,7 @@ def check_positions(robot: Robot, wheels: tuple[str, ...] = ()) -> None:
 
 
 def hidden_quantities(robot: Robot) -> tuple[Quantity, ...]:
-    """Return what only a simulation knows of a model: friction and mass."""
+    """Return quantities that cannot be measured: friction and mass."""
 
     def friction(snapshot: Snapshot) -> jax.Array:
         return snapshot.params["pair_friction"][0, 0]

@@ -27,7 +27,7 @@ from jaxloco.tasks.velocity import COMMAND, LEARNING, Velocity, Weights
 from jaxloco.training.config import TrainConfig
 
 LEG_OFFSETS = "leg_offsets"
-"""Distance of the joints that take position targets from the default pose, rad: a wheel's angle says nothing."""
+"""Distance of the joints that take position targets from the default pose, rad; wheels have none."""
 
 
 WEIGHTS = Weights(gait=0.0, landing=0.0, orientation=-1.0)

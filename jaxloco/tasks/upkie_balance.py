@@ -267,7 +267,7 @@ def _quantities(robot_name: str) -> tuple[Quantity, ...]:
 
 
 def _critic() -> ObservationGroup:
-    """Everything, noiseless: the critic exists in simulation only."""
+    """All quantities, without noise: the critic is not exported."""
     names = (
         "pitch",
         "ground_position",

@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax: everything that training needs to go on, written in the background.
+"""Checkpoints with Orbax: the whole training state, written in the background.
 
 The last and the best one are kept.
 """
@@ -100,7 +100,7 @@ class Checkpoints:
         self._close_file()
 
     def _sweep(self) -> None:
-        """Remove what killed or failed saves have left: on a full disk it would take the room of all that follows."""
+        """Remove incomplete checkpoints of killed or failed saves."""
         for partial_save in self.folder.glob("*.orbax-checkpoint-tmp*"):
             remove(partial_save)
 

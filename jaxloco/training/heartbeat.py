@@ -1,4 +1,4 @@
-"""Hosts that tell one another that they still run.
+"""Heartbeats between hosts.
 
 An exchange of arrays fails at once where a host has died, but waits for one that hangs or is cut off, until JAX aborts
 the process. A process that listens here notices earlier.
@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 BEAT_SECONDS = 5.0
-"""How often hosts tell one another that they run."""
+"""How often hosts send a heartbeat."""
 
 SILENT_BEATS = 12
 """How many beats without a word make a host a lost one: a minute, before `hosts.JAX_SILENCE_SECONDS`."""

@@ -97,7 +97,7 @@ def _listening_address(host: str, port: int) -> str | None:
 
 
 def _announce(coordinator: str, num_processes: int | None, process_id: int | None) -> str | None:
-    """Say who is waited for; any host but the first waits until the first one answers.
+    """Print which hosts are waited for; any host but the first waits until the first one answers.
 
     Returns:
         Where the first one listens, see `_listening_address`; None for the others.
@@ -226,7 +226,7 @@ def on_first(what: str, function: Callable[[], T]) -> T | None:
 
 
 def check_same(given: Mapping[str, Any]) -> None:
-    """Refuse to go on where processes were started with different options, or have different packages.
+    """Refuse processes with different options or packages.
 
     Args:
         given: Plain values, nested.

@@ -40,7 +40,7 @@ SPARE_STEPS = 256
 
 
 class TrainState(NamedTuple):
-    """Everything that training needs to go on; what a checkpoint holds.
+    """The whole training state; what a checkpoint holds.
 
     Attributes:
         learner: Parameters, optimizer, normalizers.

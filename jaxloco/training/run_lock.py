@@ -51,7 +51,7 @@ class RunLock:
         self._folder.sweep()
 
     def release(self) -> None:
-        """Let go of it; a second call does nothing."""
+        """Release it; a second call does nothing."""
         file, self._file = self._file, -1
         if file >= 0:
             with suppress(OSError):

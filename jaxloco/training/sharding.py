@@ -105,7 +105,7 @@ def over_robots(
 
 
 def compiled(function: Callable[..., Any], effort: Effort, **options: Any) -> Any:
-    """Return `jax.jit` of a whole program, with less effort: on a CPU a training compiles in two thirds of the time.
+    """Return `jax.jit` of a whole program, with less compilation effort on a CPU.
 
     What takes long when it runs there, physics and matrix products, is not LLVM's to optimize.
 
@@ -170,7 +170,7 @@ def count_devices(config: TrainConfig, engine: str) -> int:
 
 
 def warning_of_devices(config: TrainConfig, engine: str, n_devices: int) -> str | None:
-    """Return what the user should know of the devices: that some stay idle unasked, or may wait forever; or None."""
+    """Return a warning: that some devices stay idle, or may wait forever; or None."""
     available = jax.device_count()
     if not may_share(engine):
         return f"warning: with {engine} on a CPU, several devices can wait forever" if n_devices > 1 else None

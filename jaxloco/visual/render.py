@@ -52,7 +52,7 @@ context.free()
 
 @functools.cache
 def rendering_available() -> tuple[bool, str]:
-    """Find an OpenGL library that renders without a display; the first call takes about half a second.
+    """Find an OpenGL library that renders without a display; the first call tries them in a process of its own.
 
     `MUJOCO_GL` decides if it is set. Otherwise EGL, then OSMesa, then (with a display) GLFW are tried.
 
@@ -211,7 +211,7 @@ class Renderer:
             return None
 
     def close(self) -> None:
-        """Give the OpenGL context back; another picture opens one again."""
+        """Close the OpenGL context; another picture opens one again."""
         screen, self._screen, self._model = self._screen, None, None
         if screen is not None:
             screen.close()

@@ -1,4 +1,4 @@
-"""Run a policy bundle in an environment and say how it went."""
+"""Run a policy bundle in an environment and report the result."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -24,7 +24,7 @@ _PLANAR = {"ground_velocity_target": "max_ground_velocity", "yaw_velocity_target
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of environment: what it gives and takes.
+    """A kind of environment: its readings and outputs.
 
     Attributes:
         inputs: Name → unit of its observation, in the order of the vector if it is one.
@@ -78,7 +78,7 @@ ENVIRONMENTS = {
 
 
 class UpkieClient:
-    """An environment of the upkie package, spoken to in names and SI units.
+    """An environment of the upkie package, with named values in SI units.
 
     Args:
         env: The Gymnasium environment; it must not regulate its frequency, the loop does.
@@ -116,7 +116,7 @@ class UpkieClient:
         return self._action
 
     def _reading(self, observation: Any, info: Mapping[str, Any], terminated: bool, truncated: bool) -> Reading:
-        """A spine stamps its observations. The simulators do not: theirs are as fresh as the call."""
+        """Observations of a spine have timestamps. Those of simulators get the time of the call."""
         timestamp = info.get("spine_observation", {}).get("time", time.perf_counter())
         return Reading(self._inputs(observation, info), timestamp, terminated, truncated)
 
@@ -259,7 +259,7 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
 
 
 def _limits(spec: PolicySpec, kind: Kind) -> dict[str, float]:
-    """Return the environment's limits: the largest magnitudes that the policy may send [m/s, rad/s]."""
+    """Return the environment's limits: the largest magnitudes that the policy may send, m/s and rad/s."""
     limits = kind.limits or {}
     return {
         limits[item.name]: max(abs(value) for value in (*expand(item.low, 1), *expand(item.high, 1)))
