@@ -482,7 +482,7 @@ def lasting_name(robot: str) -> str:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path whose ~ is the user's home; unchanged if there is none."""
+    """Return a path whose ~ is the user's home; unchanged where nobody knows that."""
     return Path(os.path.expanduser(path))
 
 
@@ -815,9 +815,9 @@ def _check_locked(draft: _Draft) -> None:
     held = {entry.name for entry in draft.locked}
     for body in draft.spec.bodies:
         names = [joint.name for joint in body.joints]
-        movable = [name for name in names if name not in held]
-        if movable and len(movable) < len(names):
-            problem = f"holds a joint of body {body.name!r}, but not its joint {movable[0]!r}; write both, or neither"
+        left = [name for name in names if name not in held]
+        if left and len(left) < len(names):
+            problem = f"holds a joint of body {body.name!r}, but not its joint {left[0]!r}; write both, or neither"
             raise draft.file.fail(("robot", "locked"), problem)
     if not draft.joints:
         raise draft.file.fail(("robot", "locked"), "holds every joint; leave out those that a policy is to move")
@@ -1277,7 +1277,7 @@ def _cannot_touch(draft: _Draft, geom: str) -> str:
 
 
 def _check_base_of_legs(draft: _Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
-    """Refuse a robot with feet whose base has no mass, or is below the floor."""
+    """Refuse a robot with feet whose base is but a name, or below the floor."""
     base = draft.table["robot"]["base_body"]
     if base is None or not draft.table["feet"]:
         return
@@ -1341,7 +1341,7 @@ def _add_foot_sensors(spec: mujoco.MjSpec, feet: tuple[Foot, ...], most_contacts
 
     Names: <foot>_sole_position, <foot>_sole_velocity, <geom>_force for a geom of a foot (for each contact its force in
     the contact's frame, then the first two axes of that frame: 9 numbers), and <geom>_touch (the number of contacts)
-    for any other geom of a contact pair. MJX cannot sum forces; the reader of the sensor does.
+    for any other geom of a contact pair. MJX cannot sum forces, so whoever reads them does.
 
     `most_contacts` of a foot's geom are measured; by default as many as it has with a level floor.
     """
@@ -1441,7 +1441,7 @@ def _joint(model: mujoco.MjModel, entry: dict[str, Any]) -> Joint:
 
 
 def _actuator_fact(joint: Joint) -> dict[str, str]:
-    """Return a joint's actuators in robot.toml, in words."""
+    """Return what robot.toml says of a joint's actuators, in words."""
     parts = [" ".join(f"{k} = {v}" if k != "kind" else v for k, v in part) for part in joint.actuator]
     return {"actuator": ", ".join(parts)} if parts else {}
 

@@ -1,4 +1,4 @@
-"""Interquartile mean and bootstrap interval over runs that differ in their seed.
+"""Figures of several runs that differ in their seed: the interquartile mean, and how far it can be trusted.
 
 After Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv:2108.13264).
 """

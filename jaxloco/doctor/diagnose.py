@@ -336,7 +336,7 @@ def _self_contact_findings(robot: Robot, toml: Path, text: str) -> Iterator[Find
 
 
 class _Joints:
-    """The joints of a robot that loads, with their lines in robot.toml."""
+    """The joints of a robot that loads, with the lines of its robot.toml that speak of them."""
 
     def __init__(self, robot: Robot, toml: Path, text: str) -> None:
         names = (*robot.joint_names, *robot.locked)

@@ -156,7 +156,7 @@ def _check_moments(inertial: Element, owner: str, mass: float, matrix: np.ndarra
 
 
 def impossible(matrix: np.ndarray) -> bool:
-    """Return whether an inertia about the centre of mass, (3, 3), is physically impossible."""
+    """Return whether no body has an inertia, (3, 3), about its centre of mass."""
     moments = np.sort(np.linalg.eigvalsh(matrix))
     return bool(moments[0] <= 0.0 or moments[2] > 1.001 * (moments[0] + moments[1]))
 

@@ -287,7 +287,7 @@ class ForeignEnv:
 
 @contextmanager
 def _blaming(name: str) -> Iterator[None]:
-    """Turn an error in an environment's own code into one line.
+    """Make one line of an error in an environment's own code.
 
     Raises:
         ConfigError: It says what went wrong and in which line of the package.

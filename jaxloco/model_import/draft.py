@@ -48,7 +48,7 @@ class Notes:
     bare: dict[str, str] = field(default_factory=dict)
 
     def add(self, problem: str, done: str, severity: Severity = "note", line: int | None = None) -> None:
-        """Note what was found and how it was repaired."""
+        """Note what was found and what became of it."""
         finding = Finding(severity, "all", self.file, line, problem, done)
         if finding not in self.findings:
             self.findings.append(finding)

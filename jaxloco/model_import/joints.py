@@ -1,4 +1,4 @@
-"""The `[[joints]]` of a draft: figures of the model, and guesses of the rest, marked as such."""
+"""The `[[joints]]` of a draft: what the model says of each motor, and guesses of the rest, marked as such."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -21,7 +21,7 @@ ORDER = ("kp", "kd", "torque_limit", "velocity_limit", "armature", "damping", "f
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of a joint's motor in robot.toml: kind of target, key → value, and which keys are guesses."""
+    """What robot.toml says of a joint's motor: what its target is, key → value, and which keys are guesses."""
 
     control: str
     values: dict[str, float]

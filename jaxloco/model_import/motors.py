@@ -76,7 +76,7 @@ def _arms(model: mujoco.MjModel, tendon: int) -> list[tuple[str, float]]:
 
 
 def _both(one: Motor, other: Motor) -> Motor:
-    """Combine two motors of one joint: gains add up, and the smallest limit counts."""
+    """Return what two that drive the same joint do together: gains add up, and the smallest limit counts."""
 
     def total(a: float | None, b: float | None) -> float | None:
         return b if a is None else a if b is None else a + b

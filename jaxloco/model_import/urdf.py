@@ -145,7 +145,7 @@ def _hold_empty_ends(robot: Element, still: set[str], notes: Notes) -> None:
 
 
 def _drop_empty_inertias(robot: Element, notes: Notes) -> None:
-    """Take the <inertial> with a mass of 0 from links: they are frames of the link that they are fixed to."""
+    """Take the <inertial> with a mass of 0 from links: they are but frames on what they are fixed to."""
     empty = []
     for link in robot.findall("link"):
         inertial = link.find("inertial")

@@ -287,7 +287,7 @@ def _for_joints(group: Group, nu: int, chain: Any, otherwise: Any) -> Any:
 
 @cache
 def _teach(function: Callable[..., Any]) -> None:
-    """Let Numba compile the plain functions that a function calls."""
+    """Let Numba compile the plain functions that a function calls, too."""
     for name in function.__code__.co_names:
         helper = function.__globals__.get(name)
         if isinstance(helper, FunctionType) and helper not in (namespace, choose):
@@ -350,7 +350,7 @@ _IN_DATA = ("qpos", "qvel", "ctrl", "userdata")
 
 
 def _check_layout(model_type: Any, data_type: Any) -> None:
-    """Compare with what Python's own objects say of a model: a wrong offset would write into other memory."""
+    """Compare with what Python's own objects say of a model: a wrong place would be somebody else's memory."""
     model = mujoco.MjModel.from_xml_string(
         "<mujoco><size nuserdata='3'/><worldbody><body><joint name='a'/><geom size='1'/></body></worldbody>"
         "<actuator><motor joint='a'/></actuator></mujoco>"

@@ -225,7 +225,7 @@ class _World:
         wp.copy(out, self._out)
 
     def _load_kernels(self) -> None:
-        """Compile and load all kernels in parallel, instead of each at its first launch.
+        """Compile and load all kernels side by side: each at its first launch, they take a minute on a GPU.
 
         Those of the other kind of call too, which is needed next.
         """

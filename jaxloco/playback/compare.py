@@ -105,7 +105,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
 
     Args:
         spec: The task, in its training model.
-        scenario: Initial state, commands, pushes and model.
+        scenario: First state, commands, pushes and model.
         record: What happened.
         actions: What the policy did, in [-1, 1], (T, n_action).
 

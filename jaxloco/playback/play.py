@@ -401,7 +401,7 @@ def _self_overlap(robot: Robot, records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _standing(playback: Playback, records: Sequence[Record]) -> dict[str, Any]:
-    """Return how robots stand under a zero command, see `jaxloco.playback.standing`; nothing for other commands."""
+    """Return how robots stand that are told to, see `jaxloco.playback.standing`; nothing for other commands."""
     command, robot = playback.conditions.command, playback.robot
     if command is None or not robot.feet or np.linalg.norm(command) > STILL:
         return {}

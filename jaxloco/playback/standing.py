@@ -17,7 +17,7 @@ LIFTED = 0.005
 
 
 def stand_figures(robot: Robot, instruments: Instruments, records: Sequence[Record]) -> dict[str, Any]:
-    """Return figures of episodes with a zero command.
+    """Return how episodes went in which a robot was told to stand.
 
     Args:
         robot: The robot; it has feet.

@@ -1,4 +1,4 @@
-"""JAX's compilation cache, with entries that are written atomically."""
+"""JAX's compilation cache, whose entries a kill cannot tear."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from jaxloco.whole_files import write_bytes
 
 
 def keep_whole() -> None:
-    """Let JAX write each entry of its cache atomically.
+    """Let JAX write each entry of its cache in one go.
 
     JAX itself writes into the final file. What a kill or a full disk leaves of it is never replaced: each later start
     would warn that it cannot be read, and compile again.

@@ -103,7 +103,7 @@ def _announce(coordinator: str, num_processes: int | None, process_id: int | Non
         Where the first one listens, see `_listening_address`; None for the others.
 
     Raises:
-        ConfigError: It is no address, or no process answers there.
+        ConfigError: It is no address, or nobody answers there.
     """
     match = ADDRESS.fullmatch(coordinator)
     if match is None:
@@ -226,7 +226,7 @@ def on_first(what: str, function: Callable[[], T]) -> T | None:
 
 
 def check_same(given: Mapping[str, Any]) -> None:
-    """Refuse processes with different options or packages.
+    """Refuse to go on where processes were started with different options, or have different packages.
 
     Args:
         given: Plain values, nested.

@@ -122,7 +122,7 @@ class Interrupt:
 
     @contextmanager
     def noticing(self, longest: Callable[[], float]) -> Iterator[None]:
-        """Within the block `requested` must be read again and again; where it is not, the run hangs.
+        """Within the block somebody looks at `requested` again and again; where nobody does, something hangs.
 
         Then the process ends, if it is ours.
 

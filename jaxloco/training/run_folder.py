@@ -100,7 +100,7 @@ class RunFolder:
         return self.summary.exists() or self.policy.exists()
 
     def sweep(self) -> None:
-        """Remove incomplete files of killed processes; no other process may write here at that time."""
+        """Remove what killed processes have left half written; nobody else may write here meanwhile."""
         sweep(self.path)
 
     def discard_if_unused(self) -> None:
@@ -190,7 +190,7 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """`run.lock`: the process that writes here, while it does."""
+        """`run.lock`: who writes here, while somebody does."""
         return self.path / "run.lock"
 
     @property

@@ -165,7 +165,7 @@ def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
 
 
 def _write(figure: Any, path: str | Path) -> Path:
-    """Write a picture atomically."""
+    """Write a picture in one go."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_bytes(path, picture.getvalue())

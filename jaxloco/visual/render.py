@@ -52,7 +52,7 @@ context.free()
 
 @functools.cache
 def rendering_available() -> tuple[bool, str]:
-    """Find an OpenGL library that renders without a display; the first call tries them in a process of its own.
+    """Find an OpenGL library that renders without a display; the first call takes about half a second.
 
     `MUJOCO_GL` decides if it is set. Otherwise EGL, then OSMesa, then (with a display) GLFW are tried.
 
@@ -506,7 +506,7 @@ def _shadow_light(model: "mujoco.MjModel") -> int | None:
 
 
 def _is_software() -> bool:
-    """Return whether the current OpenGL context draws on the processor; assume so if unknown."""
+    """Return whether the current OpenGL context draws on the processor; assume so where nobody can tell."""
     import ctypes
     import importlib
 
