@@ -487,7 +487,7 @@ LEARNING = PPOConfig(
 """How velocity tasks are learned: PPO with few epochs and large mini-batches, on mirrored networks."""
 
 GO1 = TrainConfig(
-    task=Velocity(step_lead=0.03, rest_tilt=0.1),
+    task=Velocity(step_lead=0.03, rest_tilt=0.15),
     algorithm=LEARNING,
     network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
     total_timesteps=6_000_000,
@@ -503,7 +503,7 @@ step: its gait runs while it is tilted.
 WIDER = replace(GO1.network, net_arch_pi=(256, 128), net_arch_vf=(256, 128))
 """Networks for rough ground, bipeds and recovery."""
 
-GO2 = replace(GO1, task=Velocity(recipe="go2-velocity", robot="go2", step_height=0.08, step_lead=0.03, rest_tilt=0.1))
+GO2 = replace(GO1, task=Velocity(recipe="go2-velocity", robot="go2", step_height=0.08, step_lead=0.03, rest_tilt=0.15))
 """Unitree Go2."""
 
 ANYMAL_C = replace(
@@ -516,7 +516,7 @@ ANYMAL_C = replace(
         swing_height=0.1,
         step_height=0.18,
         step_lead=0.1,
-        rest_tilt=0.1,
+        rest_tilt=0.15,
         weights=Weights(action_change=-0.03),
         payload=(-4.0, 4.0),
     ),
