@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxloco"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("checks", "cores", "reflections", "registry", "statistics", "streams", "terrain", "text_files", "whole_files"),
-    ("onboard", "options", "toml_schema"),
+    ("internals", "onboard", "options", "toml_schema"),
     ("joint_entries", "joint_guesses", "legs", "loops", "self_contact"),
     ("robot",),
     ("physics", "symmetry"),
