@@ -14,8 +14,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from numba import njit
-from numba.core.errors import NumbaError
+from numba import NumbaError, njit
 from numba.extending import overload, register_jitable
 
 from jaxloco.internals import control_callback
