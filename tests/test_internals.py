@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from jaxloco import internals
 from jaxloco.doctor.engine_checks import unsupported
 from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.internals import (
@@ -38,7 +39,7 @@ needs_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CP
 CHECKS = (
     *(host_call.works, timers._clock, control_callback.works, control_callback._callback, mujoco_structs.places),
     *(mujoco_structs._layout, kept_traces.works, kept_traces._primitive, compilation_cache.keep_whole),
-    *(mujoco_warp.load, engine_tables.warp, native_motors._numba_is_there),
+    *(mujoco_warp.load, engine_tables.warp, native_motors._numba_is_there, internals._say),
 )
 
 

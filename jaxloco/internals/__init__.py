@@ -6,6 +6,7 @@ them, and has another way, slower and with the same results, for where they do n
 
 import logging
 from collections.abc import Callable
+from functools import cache
 
 
 def intact(what: str, otherwise: str, check: Callable[[], object]) -> bool:
@@ -19,7 +20,12 @@ def intact(what: str, otherwise: str, check: Callable[[], object]) -> bool:
     try:
         check()
     except Exception as error:  # whatever a change in another package makes it raise
-        reason = f"{type(error).__name__}: {error}"
-        logging.getLogger(__name__).warning("%s: not as expected (%s); %s", what, reason, otherwise)
+        _say(f"{what}: not as expected ({type(error).__name__}: {error}); {otherwise}")
         return False
     return True
+
+
+@cache
+def _say(text: str) -> None:
+    """Say something once."""
+    logging.getLogger(__name__).warning(text)

@@ -45,36 +45,6 @@ _FRAME_WORDS, _BUFFER_WORDS = 20, 6
 
 _Handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 
-
-class _ErrorCreate(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
-        ("message", ctypes.c_char_p),
-        ("code", ctypes.c_int),
-    )
-
-
-class _DeviceOrdinalGet(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
-        ("context", ctypes.c_void_p),
-        ("ordinal", ctypes.c_int32),
-    )
-
-
-class _Metadata(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", ctypes.c_size_t),
-        ("version_struct_size", ctypes.c_size_t),
-        ("version_extension_start", ctypes.c_void_p),
-        ("major_version", ctypes.c_int),
-        ("minor_version", ctypes.c_int),
-        ("traits", ctypes.c_uint32),
-    )
-
-
 _registered: dict[str, tuple[HostFunction, object]] = {}
 """Every function by name, for as long as the process lives: a compiled program may call it at any time."""
 
@@ -185,9 +155,8 @@ def _is_metadata(extension: int) -> bool:
 
 
 def _answer_metadata(extension: int) -> None:
-    metadata = _Metadata.from_address(_words(extension, 4)[3])
-    metadata.major_version, metadata.minor_version = _API_VERSION
-    metadata.traits = 0
+    metadata = _words(_words(extension, 4)[3], 5)
+    metadata[3], metadata[4] = _API_VERSION[0] | _API_VERSION[1] << 32, 0  # two numbers of 4 bytes; no traits
 
 
 def _arrays(frame: ctypes.Array, place: int, *, writeable: bool) -> list[np.ndarray]:
@@ -211,16 +180,22 @@ def _array(address: int, writeable: bool) -> np.ndarray:
 
 def _device(frame: ctypes.Array) -> int:
     """Return the number of the device that the program runs on."""
-    request = _DeviceOrdinalGet(ctypes.sizeof(_DeviceOrdinalGet), None, frame[_FRAME_CONTEXT], 0)
+    request = _request(frame[_FRAME_CONTEXT], 0)
     get = _api_function(frame[_FRAME_API], _API_DEVICE_ORDINAL)
-    return int(request.ordinal) if get is not None and not get(ctypes.byref(request)) else 0
+    return int(request[3]) & 0xFFFFFFFF if get is not None and not get(ctypes.byref(request)) else 0
 
 
 def _error(api: int, message: str) -> int | None:
-    request = _ErrorCreate(ctypes.sizeof(_ErrorCreate), None, message.encode(), _INTERNAL)
+    text = ctypes.create_string_buffer(message.encode())
+    request = _request(ctypes.addressof(text), _INTERNAL)
     create = _api_function(api, _API_ERROR_CREATE)
     assert create is not None
     return create(ctypes.byref(request))
+
+
+def _request(*words: int) -> ctypes.Array:
+    """Return the struct that a function of XLA's table takes: its size, no extension, its fields."""
+    return (ctypes.c_int64 * (2 + len(words)))(8 * (2 + len(words)), 0, *words)
 
 
 def _api_function(api: int, place: int) -> Callable[..., int | None] | None:

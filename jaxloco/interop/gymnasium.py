@@ -363,7 +363,7 @@ _forked = False
 def _note_fork() -> None:
     """Find out by a setting that JAX refuses to change once it runs."""
     global _forked
-    before = jax.config.jax_num_cpu_devices
+    before = getattr(jax.config, "jax_num_cpu_devices", -1)
     try:
         jax.config.update("jax_num_cpu_devices", before + 1)
         jax.config.update("jax_num_cpu_devices", before)

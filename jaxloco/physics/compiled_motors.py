@@ -61,50 +61,56 @@ def compiled(motors: Motors) -> Any:
 
 
 def _compile(motors: Motors) -> Any:
-    nu, timestep = len(motors.rest), motors.timestep
-    q_places, v_places = (np.asarray(places, np.int64) for places in (motors.qpos, motors.qvel))
-    gains, biases, target_of = mujoco.mjNGAIN, mujoco.mjNBIAS, _every_joint(motors)
-
-    @njit  # pragma: no cover, it is not Python that runs
-    def step(now: Any) -> None:
-        inputs, u = now.ctrl, now.userdata
-        g, b, limit = now.actuator_gainprm, now.actuator_biasprm, now.actuator_forcerange
-        if now.begins:
-            for j in range(nu):
-                u[j] = inputs[j]
-        for j in range(nu):
-            k = j * biases
-            servo = Servo(g[j * gains], b[k], b[k + 1], b[k + 2], limit[2 * j + 1], timestep)
-            inputs[j] = target_of(u, j, servo, u[j], now.qpos[q_places[j]], now.qvel[v_places[j]])
-
-    return control_callback.c_function(step)
-
-
-def _every_joint(motors: Motors) -> Any:
-    """Return a function for Numba: the user's numbers, joint, servo, target, position, velocity → the servo's target.
-
-    Actuators read and write their state and parameters among the user's numbers.
-    """
-    nu = len(motors.rest)
-    start = nu
+    """Compile a function that replaces the inputs; actuators' state and parameters are among the user's numbers."""
+    start = nu = len(motors.rest)
     first_parameter = len(user_numbers(motors)) - nu * len(motors.parameters)
     columns = {name: first_parameter + nu * i for i, name in enumerate(motors.parameters)}
-
-    @njit  # pragma: no cover
-    def whole(u: Any, j: Any, servo: Any, target: Any, position: Any, velocity: Any) -> Any:
-        return target
-
+    whole = None
     for group, states in zip(motors.groups, motors.init(), strict=True):
-        chain = None
+        chain, joints = None, len(group.joints)
         for one, state in zip(group.chain, states, strict=True):
-            joints = len(group.joints)
             parameters = tuple(columns[name] for name in parameter_names(one))
             stage = _stage(one, parameters, tuple(start + joints * k for k in range(len(state))))
             chain = stage if chain is None else _then(chain, stage)
             start += joints * len(state)
-        if chain is not None:
-            whole = _for_joints(group, nu, chain, whole)
-    return whole
+        step = _group(motors, group, _unchanged if chain is None else chain)
+        whole = step if whole is None else _after(whole, step)
+    return control_callback.c_function(whole)
+
+
+@njit  # pragma: no cover, as all that follow: it is not Python that runs
+def _unchanged(u: Any, j: Any, i: Any, servo: Any, target: Any, position: Any, velocity: Any) -> Any:
+    """Of the user's numbers, joint, its place in the group, servo, target, position, velocity: the servo's target."""
+    return target
+
+
+def _after(first: Any, second: Any) -> Any:
+    @njit  # pragma: no cover
+    def both(now: Any) -> None:
+        first(now)
+        second(now)
+
+    return both
+
+
+def _group(motors: Motors, group: Group, chain: Any) -> Any:
+    """Return a function for Numba that steps the joints of a group."""
+    joints, timestep = np.asarray(group.joints, np.int64), motors.timestep
+    q_places, v_places = (np.asarray(places, np.int64) for places in (motors.qpos, motors.qvel))
+    gains, biases = mujoco.mjNGAIN, mujoco.mjNBIAS
+
+    @njit  # pragma: no cover
+    def step(now: Any) -> None:
+        u, g, b, limit = now.userdata, now.actuator_gainprm, now.actuator_biasprm, now.actuator_forcerange
+        for i in range(len(joints)):
+            j = joints[i]
+            if now.begins:
+                u[j] = now.ctrl[j]  # held for the control period
+            k = j * biases
+            servo = Servo(g[j * gains], b[k], b[k + 1], b[k + 2], limit[2 * j + 1], timestep)
+            now.ctrl[j] = chain(u, j, i, servo, u[j], now.qpos[q_places[j]], now.qvel[v_places[j]])
+
+    return step
 
 
 def _stage(one: Actuator, parameters: tuple[int, ...], state: tuple[int, ...]) -> Any:
@@ -165,20 +171,6 @@ def _then(first: Any, second: Any) -> Any:
         return second(u, j, i, servo, between, position, velocity)
 
     return both
-
-
-def _for_joints(group: Group, nu: int, chain: Any, otherwise: Any) -> Any:
-    """Return a function of any joint: `chain` for those of a group."""
-    places = np.full(nu, -1)
-    places[group.joints] = np.arange(len(group.joints))
-
-    @njit  # pragma: no cover
-    def one(u: Any, j: Any, servo: Any, target: Any, position: Any, velocity: Any) -> Any:
-        if places[j] >= 0:
-            return chain(u, j, places[j], servo, target, position, velocity)
-        return otherwise(u, j, servo, target, position, velocity)
-
-    return one
 
 
 @cache
