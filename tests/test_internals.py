@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import importlib.metadata
 import logging
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from jaxloco import internals
 from jaxloco.doctor.engine_checks import unsupported
 from jaxloco.errors import ConfigError, UnknownNameError
+from jaxloco.exporting import versions
 from jaxloco.internals import (
     brax_names,
     compilation_cache,
@@ -32,6 +34,7 @@ from jaxloco.interop import foreign
 from jaxloco.physics import Controls, PhysicsSpec, compiled_motors, make_physics, native_motors
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import load_robot
+from jaxloco.training import trainer
 
 ROBOTS, STEPS = 3, 10
 needs_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CPU backend")
@@ -202,7 +205,7 @@ def test_another_compilation_cache_of_jax_keeps_entries_as_jax_does(anew, monkey
 # Warp
 
 
-def copies(monkeypatch, versions: dict[str, str]) -> list[str]:
+def copies(monkeypatch, installed: dict[str, str]) -> list[str]:
     """Let packages have other versions; return the modules that are tried."""
     tried = []
 
@@ -211,9 +214,9 @@ def copies(monkeypatch, versions: dict[str, str]) -> list[str]:
         return SimpleNamespace(copy=copy)
 
     def version(package: str) -> str:
-        if package not in versions:
+        if package not in installed:
             raise importlib.metadata.PackageNotFoundError(package)
-        return versions[package]
+        return installed[package]
 
     monkeypatch.setattr(mujoco_warp, "_get", get)
     monkeypatch.setattr(mujoco_warp, "version", version)
@@ -225,6 +228,8 @@ def test_the_package_of_mujoco_warp_is_taken_before_the_copy_within_mjx(anew, mo
     tried = copies(monkeypatch, both)
     assert mujoco_warp.load().copy.versions == {"mujoco-warp": "4.0.1", "warp-lang": "1.18.0"}
     assert set(tried) == {"mujoco_warp"}
+    assert versions(engine="warp")["mujoco-warp"] == "4.0.1" and "mujoco-warp" not in versions(engine="mjx")
+    assert trainer._engine("warp") == "warp (mujoco-warp 4.0.1, warp-lang 1.18.0)" and trainer._engine("mjx") == "mjx"
     for other in ({"mujoco-warp": "5.0"}, {"mujoco-warp": "3.9.2"}):
         mujoco_warp.load.cache_clear()
         copies(monkeypatch, both | other)
