@@ -438,9 +438,9 @@ def _load_brax(name: str, backend: str) -> Any:
     known = environments()
     if known and name not in known:
         raise _not_there("Brax", name, known, "brax.envs.register_environment")
+    if known and not _takes_backend(known[name]):
+        return _without_backend(name, backend)
     try:
-        if known and not _takes_backend(known[name]):
-            return _without_backend(name, backend)
         return envs.get_environment(name, backend=backend)
     except (KeyError, TypeError) as error:
         if known:
