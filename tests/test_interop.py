@@ -629,7 +629,11 @@ def test_asynchronous_vector_environments_work_when_spawned_and_are_refused_when
 
 def test_a_forked_process_makes_no_environment_unless_jax_was_idle(monkeypatch):
     monkeypatch.setattr(ours, "_last", None)
-    monkeypatch.setattr(ours, "_forked", True)
+    monkeypatch.setattr(ours, "_forked", False)
+    jax.devices()
+    before = jax.config.jax_num_cpu_devices
+    ours._note_fork()  # as in the child of a fork
+    assert ours._forked and jax.config.jax_num_cpu_devices == before
     with pytest.raises(ConfigError, match="forked"):
         ours.GymEnv("cartpole", "native")
     with pytest.raises(ConfigError, match="forked"):

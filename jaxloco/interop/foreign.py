@@ -7,7 +7,6 @@ Both packages have `reset(rng) -> state` and `step(state, action) -> state` of O
 import importlib
 import inspect
 import subprocess
-import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +25,7 @@ from jaxloco.envs.ground import FLAT, Tile
 from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
 from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError, unknown_name
+from jaxloco.internals.brax_names import environments
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import InputSpec, OutputSpec
@@ -344,6 +344,7 @@ class ForeignSpec:
         episode_steps: Steps after which an episode is truncated; 0 for what the package says.
         actor_key: Part of a dictionary observation that the policy sees.
         critic_key: Part that the critic sees.
+        default_steps: What the package says; Brax's trainers all use 1000.
     """
 
     load: Callable[[], Any]
@@ -351,6 +352,7 @@ class ForeignSpec:
     episode_steps: int
     actor_key: str
     critic_key: str
+    default_steps: Callable[[], int] = lambda: 1000
 
     def build(self, engine: str = "auto") -> ForeignEnv:
         """Build it; its physics is its own.
@@ -364,13 +366,8 @@ class ForeignSpec:
             warnings.simplefilter("ignore")
             with _blaming(self.name):
                 env = self.load()
-            steps = self.episode_steps or _episode_steps(env)
+                steps = self.episode_steps or self.default_steps()
             return ForeignEnv(env, self.name, steps, actor_key=self.actor_key, critic_key=self.critic_key)
-
-
-def _episode_steps(env: Any) -> int:
-    """What Playground keeps in its configuration; Brax's trainers all use 1000."""
-    return int(getattr(getattr(env, "_config", None), "episode_length", 1000))
 
 
 @dataclass(frozen=True)
@@ -431,28 +428,40 @@ class PlaygroundTask:
 
     def spec(self) -> ForeignSpec:
         """Describe the environment."""
-        load = partial(_load_playground, self.env)
-        return ForeignSpec(load, self.name, self.episode_steps, self.actor_key, self.critic_key)
+        load, steps = partial(_load_playground, self.env), partial(_playground_steps, self.env)
+        return ForeignSpec(load, self.name, self.episode_steps, self.actor_key, self.critic_key, steps)
 
 
 def _load_brax(name: str, backend: str) -> Any:
     from brax import envs
 
-    known = [known for known in envs._envs if known != "fast"]  # Brax's own tests use that; it has no physics
-    if name not in known:
+    known = environments()
+    if known and name not in known:
         raise _not_there("Brax", name, known, "brax.envs.register_environment")
-    if not _takes_backend(envs._envs[name]):
-        if backend != BraxTask.backend:
-            raise ConfigError(f"brax:{name} takes no backend: leave out --task.backend {backend}")
-        return envs.get_environment(name)
+    if known and not _takes_backend(known[name]):
+        return _without_backend(name, backend)
     try:
         return envs.get_environment(name, backend=backend)
+    except (KeyError, TypeError) as error:
+        if known:
+            raise
+        if isinstance(error, TypeError):
+            return _without_backend(name, backend)
+        raise _not_there("Brax", name, (), "brax.envs.register_environment") from None
     except ValueError as error:
         if "backend" not in str(error):
             raise
         others = " or ".join(other for other in BACKENDS if other != backend and _can_be_made(name, other))
         advice = f"write --task.backend {others}" if others else "none of Brax's can make it"
         raise ConfigError(f"brax:{name} has no backend {backend}: {advice}") from None
+
+
+def _without_backend(name: str, backend: str) -> Any:
+    from brax import envs
+
+    if backend != BraxTask.backend:
+        raise ConfigError(f"brax:{name} takes no backend: leave out --task.backend {backend}")
+    return envs.get_environment(name)
 
 
 def _can_be_made(name: str, backend: str) -> bool:
@@ -494,11 +503,15 @@ def _load_playground(name: str) -> Any:
         command = getattr(error, "cmd", error.filename if isinstance(error, FileNotFoundError) else None)
         if "git" not in (command or ()):
             raise
-        folder = getattr(sys.modules.get("mujoco_playground._src.mjx_env"), "MENAGERIE_PATH", "external_deps/")
         raise ConfigError(
             f"playground:{name} needs the models of mujoco_menagerie, which Playground clones with git at first use; "
-            f"that failed: start it once where there are a network and git, or put a clone at {folder}"
+            f"that failed: start it once where there are a network and git, or put a clone at "
+            "external_deps/mujoco_menagerie in its folder"
         ) from None
+
+
+def _playground_steps(name: str) -> int:
+    return int(_registry().get_default_config(name).get("episode_length", 1000))
 
 
 def _registry() -> Any:

@@ -18,7 +18,6 @@ from gymnasium.envs.registration import EnvSpec, register, registry
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jax._src import xla_bridge
 
 from jaxloco.envs import batch
 from jaxloco.envs.interface import Environment, EpisodeState
@@ -362,8 +361,14 @@ _forked = False
 
 
 def _note_fork() -> None:
+    """Find out by a setting that JAX refuses to change once it runs."""
     global _forked
-    _forked = xla_bridge.backends_are_initialized()
+    before = getattr(jax.config, "jax_num_cpu_devices", -1)
+    try:
+        jax.config.update("jax_num_cpu_devices", before + 1)
+        jax.config.update("jax_num_cpu_devices", before)
+    except RuntimeError:
+        _forked = True
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -18,9 +18,9 @@ import mujoco
 import numpy as np
 
 from jaxloco.errors import RobotError
+from jaxloco.internals.kept_traces import Kept
 from jaxloco.physics import motors
 from jaxloco.physics.contract import Controls, ModelParams, PhysicsSpec, PhysicsState, Readings
-from jaxloco.physics.kept_traces import Kept
 
 with redirect_stdout(io.StringIO()):  # it prints, where commands write JSON, that the optional Warp is missing
     from mujoco import mjx

@@ -11,8 +11,6 @@ Contacts and constraints have room for what a probe meets, and more; where that 
 Torque–speed curves are in the graph. Other actuators are stepped by XLA between calls of a single physics step each.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import is_dataclass, replace
 from typing import Any
 
@@ -21,11 +19,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import warp as wp
-from mujoco.mjx.third_party import mujoco_warp as mjw
-from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
 from jaxloco.cores import count_cores
 from jaxloco.errors import JaxlocoError, RobotError
+from jaxloco.internals import mujoco_warp
+from jaxloco.internals.warp_kernels import load_kernels
 from jaxloco.physics.actuators.curve import Curve
 from jaxloco.physics.contract import (
     OVERFLOW,
@@ -43,14 +41,10 @@ from jaxloco.physics.rows import Kind, RowPhysics, state_sizes
 
 wp.config.log_level = wp.LOG_WARNING  # beside a live display of progress
 
-LOST = (
-    OverflowType.NEFC
-    | OverflowType.NJMAX_NNZ
-    | OverflowType.BROADPHASE
-    | OverflowType.NARROWPHASE
-    | OverflowType.CCD
-    | OverflowType.HFIELD
-)
+_loaded = mujoco_warp.load()
+mjw: Any = _loaded.module
+
+LOST = sum(int(_loaded.overflow[name]) for name in mujoco_warp.NEEDED["OverflowType"])
 """Overflows by which contacts or constraints are lost."""
 
 PAIRS = 128
@@ -225,16 +219,13 @@ class _World:
         wp.copy(out, self._out)
 
     def _load_kernels(self) -> None:
-        """Compile and load all kernels side by side: each at its first launch, they take a minute on a GPU.
+        """Compile and load all kernels side by side, those of the other kind of call too, which is needed next."""
 
-        Those of the other kind of call too, which is needed next.
-        """
-        with _noted_launches() as noted:
+        def launch() -> None:
             self._launch("step")
             self._launch("forward")
-        for block_dim in {block_dim for _, block_dim in noted}:
-            modules = list({module: None for module, dim in noted if dim == block_dim})
-            wp.force_load(wp.get_device(), modules, block_dim, max_workers=count_cores())
+
+        load_kernels(launch, count_cores())
         self._loaded = True
 
     def _launch(self, kind: Kind) -> None:
@@ -256,7 +247,7 @@ class _World:
         for array in (*self._state, *self._readings):
             self._copy(array, 0, self._out, end, array.shape[1])
             end += array.shape[1]
-        wp.launch(_lost, self._size, [self._data.overflow, int(LOST), self._out, end])
+        wp.launch(_lost, self._size, [self._data.overflow, LOST, self._out, end])
 
     def _write(self, arrays: list[Any], rows: Any, start: int) -> int:
         """Fill arrays from columns of rows, from `start` on; return where the next one begins."""
@@ -281,32 +272,6 @@ def _bytes(tree: Any) -> int:
         return int(tree.capacity)
     parts = vars(tree).values() if is_dataclass(tree) else tree if isinstance(tree, list | tuple) else ()
     return sum(map(_bytes, parts))
-
-
-@contextmanager
-def _noted_launches() -> Iterator[dict[tuple[Any, int], None]]:
-    """Note the modules of kernels that would be launched, with their numbers of threads per block, instead."""
-    noted: dict[tuple[Any, int], None] = {}
-
-    def note(kernel: Any, *_: Any, block_dim: int = 256, **__: Any) -> None:
-        noted[kernel.module, block_dim] = None
-
-    def once(_: Any, while_body: Any, stream: Any = None, **more: Any) -> None:
-        while_body(**more)
-
-    def both(_: Any, on_true: Any = None, on_false: Any = None, stream: Any = None, **more: Any) -> None:
-        for branch in filter(None, (on_true, on_false)):
-            branch(**more)
-
-    instead = {"launch": note, "launch_tiled": note, "capture_while": once, "capture_if": both}
-    kept = {name: getattr(wp, name) for name in instead}
-    for name, function in instead.items():
-        setattr(wp, name, function)
-    try:
-        yield noted
-    finally:
-        for name, function in kept.items():
-            setattr(wp, name, function)
 
 
 class _Curves:

@@ -19,7 +19,7 @@ def prepare_jax(*, alone: bool = True) -> None:
     """
     with _starting_jax():
         import jax
-    from jaxloco.training.compilation_cache import keep_whole
+    from jaxloco.internals.compilation_cache import keep_whole
     from jaxloco.training.sharding import use_all_cores
 
     with _starting_jax():

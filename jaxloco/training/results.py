@@ -77,7 +77,7 @@ def _summary(run: Run, state: TrainState) -> dict[str, Any]:
         "compile_seconds": run.course.seconds["compile"],
         "on_device": None if (kept := run.env.on_device()) is None else kept._asdict(),
         "seed": run.config.seed,
-        "versions": versions(run.config.task.name),
+        "versions": versions(run.config.task.name, run.env.engine),
     }
 
 

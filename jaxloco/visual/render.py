@@ -507,12 +507,11 @@ def _shadow_light(model: "mujoco.MjModel") -> int | None:
 
 def _is_software() -> bool:
     """Return whether the current OpenGL context draws on the processor; assume so where nobody can tell."""
-    import ctypes
     import importlib
 
     try:
-        GL = importlib.import_module("OpenGL.raw.GL.VERSION.GL_1_0")
-        name = ctypes.string_at(GL.glGetString(GL.GL_RENDERER)).decode().lower()
+        GL = importlib.import_module("OpenGL.GL")
+        name = GL.glGetString(GL.GL_RENDERER).decode().lower()
     except Exception:
         return True
     return any(word in name for word in SOFTWARE_RENDERERS)
