@@ -175,15 +175,15 @@ def _mapping(key: str, value: object) -> Mapping[str, Any]:
     return value
 
 
-def _instance(cls: type, key: str, value: object) -> Any:
+def _instance(cls: type, article: str, key: str, value: object) -> Any:
     if not isinstance(value, cls):
-        raise _fail(key, f"a {cls.__name__}", value)
+        raise _fail(key, f"{article} {cls.__name__}", value)
     return value
 
 
-def _instances(cls: type, key: str, value: object) -> tuple[Any, ...]:
+def _instances(cls: type, article: str, key: str, value: object) -> tuple[Any, ...]:
     items = _sequence(key, value, f"{cls.__name__}s", MAX_ITEMS)
-    return tuple(_instance(cls, f"{key}[{i}]", item) for i, item in enumerate(items))
+    return tuple(_instance(cls, article, f"{key}[{i}]", item) for i, item in enumerate(items))
 
 
 Positive = Annotated[float, _positive]
@@ -218,7 +218,8 @@ def _read_fields(cls: type) -> dict[str, _Field]:
         else:  # a dataclass, or a tuple of such
             many = get_origin(hint) is tuple
             inner = get_args(hint)[0] if many else hint
-            found[item.name] = _Field(partial(_instances if many else _instance, inner), optional, inner, many)
+            check = partial(_instances if many else _instance, inner, "null or a" if optional else "a")
+            found[item.name] = _Field(check, optional, inner, many)
     return found
 
 
