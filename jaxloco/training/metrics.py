@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -67,7 +66,7 @@ class MetricsWriter:
         self._waiting: list[dict[str, str]] = []
         self._told = self._closed = False
         self._file: FileIO | None = self._write_anew(rows)
-        self._events = _open_events(run.log, resume_step, note) if tensorboard else None
+        self._events = _open_events(run.path, resume_step, note) if tensorboard else None
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """Add one row.
@@ -144,13 +143,11 @@ class MetricsWriter:
     def _line(self, row: Mapping[str, str]) -> str:
         return _line([row.get(name, "") for name in self._columns])
 
-    def __enter__(self) -> "MetricsWriter":
+    def __enter__(self) -> Self:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the files."""
         self.close()
 
