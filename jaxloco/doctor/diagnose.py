@@ -183,16 +183,9 @@ def _element_of(problem: Problem, root: Element) -> Element:
     """Return the element that a problem is about, or the one around where it would be."""
     kind, name, _ = problem
     if kind == "option":
-        options = list(root.walk("option"))
-        return options[0] if options else root
-    for element in root.walk():
-        if (
-            name
-            and element.attributes.get("name") == name
-            and kind in (element.tag, getattr(element.parent, "tag", ""))
-        ):
-            return element
-    return root
+        return next(root.walk("option"), root)
+    named = (element for element in root.walk() if name and element.attributes.get("name") == name)
+    return next((e for e in named if kind in (e.tag, getattr(e.parent, "tag", ""))), root)
 
 
 # A robot folder

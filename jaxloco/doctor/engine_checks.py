@@ -47,20 +47,17 @@ def _mjx_tables(model: mujoco.MjModel) -> Iterator[Problem]:
     for first, second, _ in collision_driver.geom_pairs(model):
         kinds = model.geom_type[[first, second]]
         if not collision_driver.has_collision_fn(*kinds):
-            names = [_label(model, mujoco.mjtObj.mjOBJ_GEOM, geom) for geom in (first, second)]
-            shapes = " and ".join(_geom(kind) for kind in kinds)
-            yield "geom", model.geom(second).name, f"contact of {names[0]} and {names[1]}: no {shapes}"
-    known = {name: {int(value) for value in getattr(types, name)} for name in _FIELDS if hasattr(types, name)}
-    yield from _by_type(model, known)
-    yield from _by_option(model, {name: {int(v) for v in getattr(types, name)} for name in _OPTIONS})
+            one, other = (repr(model.geom(geom).name or f"number {geom}") for geom in (first, second))
+            shapes = " and ".join(_word("mjtGeom", kind) for kind in kinds)
+            yield "geom", model.geom(second).name, f"contact of {one} and {other}: no {shapes}"
+    tables = {name: {int(value) for value in getattr(types, name)} for name in _TABLES if hasattr(types, name)}
+    yield from _by_table(model, tables)
     if model.nflex:
         yield "option", "", "flexible bodies"
 
 
 def _warp(model: mujoco.MjModel) -> Iterator[Problem]:
-    known = warp_tables()
-    yield from _by_type(model, {name: known[name] for name in _FIELDS if name in known})
-    yield from _by_option(model, {name: known[name] for name in _OPTIONS if name in known})
+    yield from _by_table(model, warp_tables())
     for field in ("body", "actuator", "sensor"):
         if (getattr(model, f"{field}_plugin") != -1).any():
             yield "option", "", f"{field} plugins"
@@ -69,7 +66,7 @@ def _warp(model: mujoco.MjModel) -> Iterator[Problem]:
         yield "sensor", model.sensor(int(sensor)).name, "velocities of a contact sensor"
 
 
-_FIELDS = {
+_TABLES = {
     "GeomType": ("geom", "geom_type", "mjtGeom"),
     "SensorType": ("sensor", "sensor_type", "mjtSensor"),
     "BiasType": ("actuator", "actuator_biastype", "mjtBias"),
@@ -78,29 +75,25 @@ _FIELDS = {
     "TrnType": ("actuator", "actuator_trntype", "mjtTrn"),
     "EqType": ("equality", "eq_type", "mjtEq"),
     "WrapType": ("tendon", "wrap_type", "mjtWrap"),
+    "IntegratorType": ("option", "integrator", "mjtIntegrator"),
+    "ConeType": ("option", "cone", "mjtCone"),
+    "SolverType": ("option", "solver", "mjtSolver"),
 }
-_OPTIONS = {
-    "IntegratorType": ("integrator", "mjtIntegrator"),
-    "ConeType": ("cone", "mjtCone"),
-    "SolverType": ("solver", "mjtSolver"),
-}
+"""Enumeration of an engine → kind of element, field of the model or its options, and MuJoCo's enumeration."""
 
 
-def _by_type(model: mujoco.MjModel, known: dict[str, set[int]]) -> Iterator[Problem]:
-    for table, supported in known.items():
-        kind, field, enum = _FIELDS[table]
-        values = np.asarray(getattr(model, field))
-        for i in np.flatnonzero(~np.isin(values, list(supported))):
-            name = "" if kind == "tendon" else getattr(model, kind)(int(i)).name
-            yield kind, name, f"{kind} {name!r} of type {_word(enum, int(values[i]))}"
-
-
-def _by_option(model: mujoco.MjModel, known: dict[str, set[int]]) -> Iterator[Problem]:
-    for table, supported in known.items():
-        option, enum = _OPTIONS[table]
-        value = int(getattr(model.opt, option))
-        if value not in supported:
-            yield "option", option, f"{option} {_word(enum, value)}"
+def _by_table(model: mujoco.MjModel, known: dict[str, set[int]]) -> Iterator[Problem]:
+    """Yield what has a type that an engine's enumerations, name → values, lack."""
+    for table, (kind, field, enum) in _TABLES.items():
+        supported = known.get(table)
+        values = np.atleast_1d(getattr(model.opt if kind == "option" else model, field))
+        for i in np.flatnonzero(~np.isin(values, list(supported))) if supported is not None else ():
+            word = _word(enum, values[i])
+            if kind == "option":
+                yield kind, field, f"{field} {word}"
+            else:
+                name = "" if kind == "tendon" else getattr(model, kind)(int(i)).name
+                yield kind, name, f"{kind} {name!r} of type {word}"
 
 
 @functools.cache
@@ -111,7 +104,7 @@ def warp_tables() -> dict[str, set[int]]:
         return {}
     tables = {}
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name in (*_FIELDS, *_OPTIONS):
+        if isinstance(node, ast.ClassDef) and node.name in _TABLES:
             assigned = [line.value for line in node.body if isinstance(line, ast.Assign)]
             values = [_constant(value) for value in assigned]
             tables[node.name] = {value for value in values if value is not None}
@@ -128,12 +121,4 @@ def _constant(node: ast.expr) -> int | None:
 
 
 def _word(enum: str, value: int) -> str:
-    return str(getattr(mujoco, enum)(value).name).split("_", 1)[1].lower()
-
-
-def _geom(kind: int) -> str:
-    return _word("mjtGeom", int(kind))
-
-
-def _label(model: mujoco.MjModel, kind: mujoco.mjtObj, index: int) -> str:
-    return repr(mujoco.mj_id2name(model, kind, int(index)) or f"number {index}")
+    return str(getattr(mujoco, enum)(int(value)).name).split("_", 1)[1].lower()

@@ -4,7 +4,7 @@ import filecmp
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -38,7 +38,12 @@ def find_files(spec: mujoco.MjSpec, source: Path, folders: Iterable[Path], notes
     textures = [texture for texture in spec.textures if not _locate(texture, spec, places, "texturedir")]
     if textures:
         notes.add(f"the textures {few(t.name or t.file for t in textures)} are not there", "they are left out")
-    _drop_textures(spec, textures)
+    names = {texture.name for texture in textures}
+    for material in spec.materials:
+        for role, texture in enumerate(material.textures):
+            material.textures[role] = "" if texture in names else texture
+    for texture in textures:
+        spec.delete(texture)
     for skin in list(spec.skins):
         spec.delete(skin)
     for asset in [*spec.meshes, *spec.hfields, *spec.textures]:  # of attached models too
@@ -100,21 +105,6 @@ def _read_ascii(mesh: Any) -> None:
             mesh.uservert, mesh.userface, mesh.file = points.ravel(), faces.ravel(), ""
 
 
-def _drop_textures(spec: mujoco.MjSpec, lost: Sequence[Any]) -> None:
-    names = {texture.name for texture in lost}
-    for material in spec.materials:
-        for role in range(len(material.textures)):
-            if material.textures[role] in names:
-                material.textures[role] = ""
-    for texture in lost:
-        spec.delete(texture)
-
-
-def _files(spec: mujoco.MjSpec) -> Iterator[tuple[str, Any]]:
-    yield from (("meshes", asset) for asset in [*spec.meshes, *spec.hfields])
-    yield from (("textures", asset) for asset in spec.textures)
-
-
 def copy_files(spec: mujoco.MjSpec, place: Path, folder: Path) -> None:
     """Copy the files of a model, below `place`, and let the model name those.
 
@@ -124,7 +114,8 @@ def copy_files(spec: mujoco.MjSpec, place: Path, folder: Path) -> None:
         folder: The folder that they will be in, whose own files are not touched.
     """
     taken: dict[Path, Path] = {}
-    for kind, asset in _files(spec):
+    assets = [("meshes", asset) for asset in [*spec.meshes, *spec.hfields]]
+    for kind, asset in [*assets, *(("textures", asset) for asset in spec.textures)]:
         if asset.file:
             asset.file = _copy(Path(asset.file), kind, place, folder, taken)
         for i in range(_FACES if hasattr(asset, "cubefiles") else 0):

@@ -1,6 +1,7 @@
 """The `[[joints]]` of a draft: what the model says of each motor, and guesses of the rest, marked as such."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -8,7 +9,6 @@ import numpy as np
 from jaxloco.joint_entries import matching
 from jaxloco.joint_guesses import GUESSED, build_of, guesses
 from jaxloco.model_import.draft import MOVABLE, Draft, Motor
-from jaxloco.model_import.toml_strings import text
 from jaxloco.robot import coupled_joints
 from jaxloco.symmetry import side_pattern
 
@@ -17,6 +17,11 @@ TIMESTEP = 0.004
 
 ORDER = ("kp", "kd", "torque_limit", "velocity_limit", "armature", "damping", "frictionloss")
 """Keys of `[[joints]]` in the order in which they are written."""
+
+
+def text(value: str) -> str:
+    """Return a string as TOML writes it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -76,14 +81,14 @@ def joint_lines(draft: Draft) -> list[str]:
     for name, own in figures.items():
         common = shared.get(side_pattern(name), {})
         rest = {key: value for key, value in own.values.items() if key not in common}
-        guessed = [key for key in own.guessed if key in rest]
+        # With as many digits as the range in robot.xml has: fewer could be beyond it.
+        default = f"default = {draft.pose[draft.model.joint(name).qposadr[0]] + 0.0:.6g}"
         control = [] if own.control == "position" else [f"control = {text(own.control)}"]
-        lines += ["", "[[joints]]", *_entry(name, guessed), _default(draft, name), *control, *_figures(rest)]
+        lines += _entry(name, own.guessed, rest, default, *control)
     if shared:
         lines += ["", "# What the joints of a group have in common."]
     for pattern, common in shared.items():
-        guessed = [key for key in figures[groups[pattern][0]].guessed if key in common]
-        lines += ["", "[[joints]]", *_entry(pattern, guessed), *_figures(common)]
+        lines += _entry(pattern, figures[groups[pattern][0]].guessed, common)
     return lines
 
 
@@ -98,16 +103,9 @@ def _shared(figures: Sequence[Figures]) -> dict[str, float]:
     }
 
 
-def _entry(name: str, guessed: Sequence[str]) -> Iterator[str]:
-    yield f"name = {text(name)}" + (f"  # guess: {', '.join(guessed)}" if guessed else "")
-
-
-def _default(draft: Draft, name: str) -> str:
-    """Return a position with as many digits as the range in robot.xml has: fewer could be beyond it."""
-    model = draft.model
-    return f"default = {draft.pose[model.joint(name).qposadr[0]] + 0.0:.6g}"
-
-
-def _figures(values: Mapping[str, float]) -> Iterator[str]:
-    for key, value in values.items():
-        yield f"{key} = {value:.6g}"
+def _entry(name: str, guessed: Sequence[str], values: Mapping[str, float], *lines: str) -> list[str]:
+    """Return a `[[joints]]` with these lines and figures; which of them are guesses is said beside its name."""
+    guesses = ", ".join(key for key in guessed if key in values)
+    remark = f"  # guess: {guesses}" if guesses else ""
+    figures = [f"{key} = {value:.6g}" for key, value in values.items()]
+    return ["", "[[joints]]", f"name = {text(name)}{remark}", *lines, *figures]

@@ -1,9 +1,14 @@
 """The robot.toml of a draft."""
 
+from collections.abc import Iterable
+
 from jaxloco.model_import.draft import Draft
-from jaxloco.model_import.joints import TIMESTEP, joint_lines
-from jaxloco.model_import.toml_strings import text, texts
+from jaxloco.model_import.joints import TIMESTEP, joint_lines, text
 from jaxloco.robot import SCHEMA_VERSION, coupled_joints
+
+
+def _texts(values: Iterable[str]) -> str:
+    return "[" + ", ".join(map(text, values)) + "]"
 
 
 def toml_text(draft: Draft) -> str:
@@ -31,7 +36,7 @@ def toml_text(draft: Draft) -> str:
         f"base_orientation = [{orientation}]",
     ]
     if draft.hulls:
-        hulls = f"floor_contacts = {texts(draft.hulls)}"
+        hulls = f"floor_contacts = {_texts(draft.hulls)}"
         lines += ["", "[variants.full]", hulls, "iterations = 20", "ls_iterations = 20"]
     for name in coupled_joints(model):
         lines += ["", f"# {text(name)} has no motor: the model's <equality> couples it to another joint."]
@@ -39,7 +44,7 @@ def toml_text(draft: Draft) -> str:
         lines += ["", f"# {text(name)} has no motor: the model has no actuator for it."]
     lines += joint_lines(draft)
     for body, geoms in draft.feet.items():
-        lines += ["", "[[feet]]", f"name = {text(body)}", f"geoms = {texts(geoms)}", f"body = {text(body)}"]
+        lines += ["", "[[feet]]", f"name = {text(body)}", f"geoms = {_texts(geoms)}", f"body = {text(body)}"]
     for body, wheel in draft.wheels.items():
         lines += ["", "[[wheels]]", f"name = {text(body)}", f"joint = {text(wheel.joint)}"]
         lines += [f"geom = {text(wheel.geom)}", f"radius = {wheel.radius:.6g}", f"forward_sign = {wheel.forward_sign}"]

@@ -48,18 +48,13 @@ def take_robot(spec: mujoco.MjSpec, model: mujoco.MjModel, source: Path, urdf: b
     return str(base.name)
 
 
-def _moving(body: Any) -> int:
-    """Return how many hinges and slides a body and those below it have."""
-    bodies = [body, *body.find_all("body")]
-    return sum(joint.type in MOVABLE for inner in bodies for joint in inner.joints)
-
-
 def _robot_root(spec: mujoco.MjSpec, source: Path, notes: Notes) -> Any:
     """Return the body at the root of the robot, the one with the most joints; the other ones of the world go."""
     roots = list(spec.worldbody.bodies)
     if not roots:
         raise RobotError(f"{source}: there is no body in it, so no robot; add the robot's bodies")
-    best = max(roots, key=_moving)
+    moving = {body.name: [j for inner in (body, *body.find_all("body")) for j in inner.joints] for body in roots}
+    best = max(roots, key=lambda body: sum(joint.type in MOVABLE for joint in moving[body.name]))
     limbs = [body for body in roots if len(body.joints) == 1 and body.joints[0].type in MOVABLE]
     if len(limbs) > 1 and best in limbs:
         raise RobotError(
@@ -83,7 +78,7 @@ def _explicit_inertias(spec: mujoco.MjSpec, model: mujoco.MjModel, urdf: bool) -
     for body in spec.bodies[1:]:
         there = model.body(body.name)
         if not body.explicitinertial and ((urdf and not from_geoms) or there.mass[0] == 0.0):
-            _set_inertia(body, 0.0, np.zeros(3), np.array([1.0, 0, 0, 0]), np.zeros(3))
+            _set_inertia(body)
         elif (changed or not body.explicitinertial) and there.mass[0] > 0.0:
             _set_inertia(body, float(there.mass[0]), there.ipos, there.iquat, there.inertia)
     compiler.inertiafromgeom = _FROM_GEOM.mjINERTIAFROMGEOM_AUTO
@@ -91,8 +86,10 @@ def _explicit_inertias(spec: mujoco.MjSpec, model: mujoco.MjModel, urdf: bool) -
     compiler.boundmass = compiler.boundinertia = 0.0
 
 
-def _set_inertia(body: Any, mass: float, ipos: np.ndarray, iquat: np.ndarray, inertia: np.ndarray) -> None:
-    """Give a body a mass, kg, and principal inertias, kg m², and its geoms none."""
+def _set_inertia(
+    body: Any, mass: float = 0.0, ipos: Any = (0, 0, 0), iquat: Any = (1, 0, 0, 0), inertia: Any = (0, 0, 0)
+) -> None:
+    """Give a body a mass, kg, and principal inertias, kg m²; if these are none, its geoms none either."""
     body.mass, body.ipos, body.iquat, body.inertia = mass, ipos, iquat, inertia
     body.fullinertia = [np.nan, 0, 0, 0, 0, 0]
     body.ialt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
@@ -162,7 +159,7 @@ def gather_mass(spec: mujoco.MjSpec, model: mujoco.MjModel, base: str, notes: No
     mujoco.mju_mat2Quat(quaternion, axes.ravel())
     names = [model.body(i).name for i in welded if model.body_mass[i] > 0.0 and model.body(i).name != base]
     for name in names:
-        _set_inertia(spec.body(name), 0.0, np.zeros(3), np.array([1.0, 0, 0, 0]), np.zeros(3))
+        _set_inertia(spec.body(name))
     _set_inertia(spec.body(base), float(masses.sum()), turn.T @ (center - place), quaternion, moments)
     notes.add(f"body {base!r} has hardly a mass of its own", f"it has that of {few(names)}, fixed to it")
     return True
@@ -181,8 +178,7 @@ def move_base(spec: mujoco.MjSpec, base: str, offset: np.ndarray, turn: np.ndarr
     back, place, quaternion = np.zeros(4), np.zeros(3), np.zeros(4)
     mujoco.mju_negQuat(back, turn)
     mujoco.mju_rotVecQuat(place, -offset, back)
-    inner = [*body.geoms, *body.sites, *body.cameras, *body.lights, *body.frames]
-    inner += list(body.bodies)
+    inner = [*body.geoms, *body.sites, *body.cameras, *body.lights, *body.frames, *body.bodies]
     frame = body.add_frame(pos=place, quat=back)
     for element in inner:
         if element.frame is None:
