@@ -31,7 +31,7 @@ def scalar(name: str, value: Any) -> float:
         InputError: It is something else, or masked.
     """
     try:
-        if isinstance(value, Real) and not isinstance(value, bool):
+        if not isinstance(value, bool) and isinstance(value, Real):
             return float(value)
         if not hasattr(value, "__array__"):
             raise InputError(f"input {name!r}: expected a number, found {show(value)}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.policy import Output, Policy, scalar, vector
-from jaxloco.onboard.spec import FLOAT32_MAX, InputSpec, expand
+from jaxloco.onboard.spec import FLOAT32_MAX, InputSpec, Values, expand
 from jaxloco.onboard.uncopied import Uncopied
 
 
@@ -189,10 +189,8 @@ class Guard(Uncopied):
         spec = policy.spec
         self._period = 1.0 / spec.control_frequency
         self._ranges = [_range_of(item) for item in spec.inputs if item.source != "policy"]
-        self._limits = [  # rounded to float32 as the policy's own clip is
-            (item.name, *(np.array(expand(end, item.size), np.float32) for end in (item.low, item.high)))
-            for item in spec.outputs
-        ]
+        outputs = spec.outputs
+        self._limits = [(o.name, _float32(o.low, o.size), _float32(o.high, o.size)) for o in outputs]
         self.counts: dict[Cause, int] = {}
         self.clipped = 0
         self.reset()
@@ -213,8 +211,8 @@ class Guard(Uncopied):
 
     def safe_action(self) -> dict[str, Output]:
         """Return the safe value of every output, by name."""
-        safe = {item.name: np.array(expand(item.safe, item.size)) for item in self.policy.spec.outputs}
-        return {name: value.item() if value.size == 1 else value.astype(np.float32) for name, value in safe.items()}
+        outputs = self.policy.spec.outputs
+        return {o.name: expand(o.safe, 1)[0] if o.size == 1 else _float32(o.safe, o.size) for o in outputs}
 
     def act(self, reading: Reading, now: float | None = None) -> dict[str, Output]:
         """Do one control step. Never raises, whatever the reading holds.
@@ -295,6 +293,11 @@ class Guard(Uncopied):
             outputs[name] = limited
         self.clipped += clipped
         return None
+
+
+def _float32(values: Values, size: int) -> np.ndarray:
+    """Return one number per component, (size,), rounded as the policy's own are."""
+    return np.array(expand(values, size), np.float32)
 
 
 def _range_of(item: InputSpec) -> tuple[str, int, Any, Any]:

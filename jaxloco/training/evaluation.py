@@ -113,13 +113,12 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         push=jnp.zeros((1, env.max_steps, 3)),
     )
     carry = (jnp.int32(0), robots, agent.initial_carry(count), jnp.ones(count, bool), start)
-    unfinished = partial(_unfinished, env.max_steps)
+
+    def unfinished(carry: _Carry) -> jax.Array:
+        step, _, _, alive, _ = carry
+        return (step < env.max_steps) & jnp.any(alive)
+
     return jax.lax.while_loop(unfinished, partial(_step, env, agent, learner), carry)[-1]
-
-
-def _unfinished(max_steps: int, carry: _Carry) -> jax.Array:
-    step, _, _, alive, _ = carry
-    return (step < max_steps) & jnp.any(alive)
 
 
 def _step(env: Environment, agent: Agent, learner: LearnerState, carry: _Carry) -> _Carry:

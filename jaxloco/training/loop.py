@@ -265,7 +265,7 @@ def named_metrics(env: Environment, totals: Totals, iterations: int) -> dict[str
     `rollout/*` describes the episodes that ended and is absent if none did; `reward/<term>` is the mean per step,
     weighted, and `reward_raw/<term>` without the weight. `terrain/*` is absent on level ground.
     """
-    sums = jax.tree.map(float_or_array, totals.rollout)
+    sums = jax.tree.map(lambda x: x if x.ndim else float(x), jax.device_get(totals.rollout))
     metrics = {name: float(value) / iterations for name, value in totals.update.items()}
     if sums.episodes:
         mean = sums.returns / sums.episodes
@@ -296,8 +296,3 @@ def _terrain_metrics(env: Environment, totals: Totals, minutes: float) -> dict[s
         if count:
             metrics |= {f"terrain/level_{kind}": level / count, f"terrain/past_middle_{kind}": past / count}
     return {**metrics, "terrain/left_per_minute": float(totals.rollout.left) / minutes}
-
-
-def float_or_array(x: jax.Array):  # type: ignore[no-untyped-def]
-    """Bring an array to the host: a float if it has no axes."""
-    return float(x) if x.ndim == 0 else jax.device_get(x)

@@ -113,8 +113,13 @@ class MetricsWriter:
         """Write the rows that wait, as far as that is possible."""
         new = [name for row in self._waiting for name in row if name not in self._columns]
         try:
-            if new or self._file is None:
-                self._add_columns(list(dict.fromkeys(new)))
+            if new or self._file is None:  # rewrite the file with more columns
+                if self._file is not None:
+                    self._file.close()
+                    self._file = None
+                rows = _read_cells(self._path)[1]
+                self._columns += dict.fromkeys(new)
+                self._file = self._write_anew([*rows, *self._waiting])
             elif self._waiting:
                 _append(self._file, "".join(map(self._line, self._waiting)))
             self._waiting.clear()
@@ -125,15 +130,6 @@ class MetricsWriter:
                     "rows are written as soon as that is possible"
                 )
             self._told = True
-
-    def _add_columns(self, new: list[str]) -> None:
-        """Rewrite the file with more columns, and what waits."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        rows = _read_cells(self._path)[1]
-        self._columns += new
-        self._file = self._write_anew([*rows, *self._waiting])
 
     def _write_anew(self, rows: Sequence[Mapping[str, str]]) -> FileIO:
         """Put the header and these rows in place of the file, and return it open for more."""

@@ -62,14 +62,8 @@ def compile_program(
     hosts.everywhere("memory estimated", lambda: memory.check_all(shapes, env, config, mesh.size))
     of_state = loop.places(agent.seeds)
     places = (of_state, SPLIT, SHARED, SHARED)
-    iterate = sharding.over_robots(
-        partial(loop.iterate, env, agent),
-        mesh,
-        places,
-        (of_state, SPLIT, SHARED),
-        donate=(0,),
-        effort=effort_of(config),
-    )
+    body, results = partial(loop.iterate, env, agent), (of_state, SPLIT, SHARED)
+    iterate = sharding.over_robots(body, mesh, places, results, donate=(0,), effort=effort_of(config))
     number = jax.ShapeDtypeStruct((), jnp.int32)
     nothing = sharding.over_robots(partial(loop.no_totals, env, agent), mesh, (of_state, SHARED), SPLIT)
     reset = start.lower()

@@ -30,15 +30,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def finish(run: Run, state: TrainState) -> dict[str, Any]:
-    """Evaluate, export and draw what one seed has learned.
-
-    Args:
-        run: The seed's run.
-        state: Its state.
-
-    Returns:
-        What its `summary.json` holds.
-    """
+    """Evaluate, export and draw what one seed has learned; return what its `summary.json` holds."""
     summary, episodes, signals = _summary(run, state), None, run.course.signals
     signals.listen()
     with ThreadPoolExecutor(1) as beside:
