@@ -6,6 +6,7 @@ Both packages have `reset(rng) -> state` and `step(state, action) -> state` of O
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import traceback
@@ -42,6 +43,10 @@ PRIVILEGED = "privileged_state"
 
 RETURN = "total"
 """The reward itself, among the terms that the package reports in its metrics."""
+
+
+_REWARD = re.compile("^reward/(reward_)?|^reward_")
+"""How the package's names for parts of the reward begin."""
 
 
 class ForeignState(NamedTuple):
@@ -103,21 +108,16 @@ class ForeignEnv:
             metrics, observation = self._shapes.metrics, self._shapes.obs
         groups = self._groups(observation)
         self.observation_sizes = {group: _vector_size(name, group, shape) for group, shape in groups.items()}
-        terms = [key for key, value in metrics.items() if _is_reward(key) and value.shape == ()]
-        self._terms = tuple(sorted(terms))
-        self._observer = Observer(
-            "actor",
-            ObservationGroup((ObservationTerm(OBSERVATION),)),
-            {OBSERVATION: self.observation_sizes["actor"]},
-            self.dt,
-        )
+        self._terms = sorted(key for key, value in metrics.items() if _REWARD.match(key) and value.shape == ())
+        group = ObservationGroup((ObservationTerm(OBSERVATION),))
+        self._observer = Observer("actor", group, self.measured, self.dt)
 
     # What is static
 
     @property
     def reward_weights(self) -> dict[str, float]:
         """The reward, and the parts of it that the environment reports; all of weight 1."""
-        return {RETURN: 1.0, **{_short(term): 1.0 for term in self._terms}}
+        return {RETURN: 1.0, **{_REWARD.sub("", term): 1.0 for term in self._terms}}
 
     @property
     def measured(self) -> dict[str, int]:
@@ -200,12 +200,10 @@ class ForeignEnv:
         done = inner.done > 0.0
         step = state.step + 1
         terminated = done | ~finite
-        return ForeignState(
+        return state._replace(
             inner=inner,
-            curriculum=state.curriculum,
             action=action,
             step=step,
-            limit=state.limit,
             observation=observation,
             reward=reward,
             terminated=terminated,
@@ -287,11 +285,7 @@ class ForeignEnv:
 
 @contextmanager
 def _blaming(name: str) -> Iterator[None]:
-    """Make one line of an error in an environment's own code.
-
-    Raises:
-        ConfigError: It says what went wrong and in which line of the package.
-    """
+    """Make one line of an error in an environment's own code: what went wrong, and in which line of the package."""
     try:
         yield
     except JaxlocoError:
@@ -321,14 +315,6 @@ def _vector_size(name: str, group: str, shape: Any) -> int:
             "nested dictionaries)"
         )
     return int(size[0])
-
-
-def _is_reward(metric: str) -> bool:
-    return metric.startswith(("reward/", "reward_"))
-
-
-def _short(metric: str) -> str:
-    return metric.removeprefix("reward/").removeprefix("reward_")
 
 
 # As tasks
@@ -364,13 +350,9 @@ class ForeignSpec:
             warnings.simplefilter("ignore")
             with _blaming(self.name):
                 env = self.load()
-            steps = self.episode_steps or _episode_steps(env)
+            # Playground keeps it in its configuration; Brax's trainers all use 1000.
+            steps = self.episode_steps or int(getattr(getattr(env, "_config", None), "episode_length", 1000))
             return ForeignEnv(env, self.name, steps, actor_key=self.actor_key, critic_key=self.critic_key)
-
-
-def _episode_steps(env: Any) -> int:
-    """What Playground keeps in its configuration; Brax's trainers all use 1000."""
-    return int(getattr(getattr(env, "_config", None), "episode_length", 1000))
 
 
 @dataclass(frozen=True)
@@ -441,7 +423,8 @@ def _load_brax(name: str, backend: str) -> Any:
     known = [known for known in envs._envs if known != "fast"]  # Brax's own tests use that; it has no physics
     if name not in known:
         raise _not_there("Brax", name, known, "brax.envs.register_environment")
-    if not _takes_backend(envs._envs[name]):
+    parameters = inspect.signature(envs._envs[name]).parameters.values()
+    if not any(p.name == "backend" or p.kind is p.VAR_KEYWORD for p in parameters):
         if backend != BraxTask.backend:
             raise ConfigError(f"brax:{name} takes no backend: leave out --task.backend {backend}")
         return envs.get_environment(name)
@@ -450,25 +433,17 @@ def _load_brax(name: str, backend: str) -> Any:
     except ValueError as error:
         if "backend" not in str(error):
             raise
-        others = " or ".join(other for other in BACKENDS if other != backend and _can_be_made(name, other))
+        others = " or ".join(other for other in BACKENDS if other != backend and _can_be_made(envs, name, other))
         advice = f"write --task.backend {others}" if others else "none of Brax's can make it"
         raise ConfigError(f"brax:{name} has no backend {backend}: {advice}") from None
 
 
-def _can_be_made(name: str, backend: str) -> bool:
-    from brax import envs
-
+def _can_be_made(envs: Any, name: str, backend: str) -> bool:
     try:
         envs.get_environment(name, backend=backend)
     except Exception:
         return False
     return True
-
-
-def _takes_backend(make: Callable[..., Any]) -> bool:
-    """Whether what makes an environment has a parameter "backend", or takes any."""
-    parameters = inspect.signature(make).parameters.values()
-    return any(parameter.name == "backend" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _not_there(package: str, name: str, known: Iterable[str], register: str) -> UnknownNameError:
@@ -502,11 +477,7 @@ def _load_playground(name: str) -> Any:
 
 
 def _registry() -> Any:
-    """Return Playground's registry.
-
-    Raises:
-        ConfigError: Playground, or what it needs, is not installed.
-    """
+    """Return Playground's registry, or say what is not installed."""
     try:
         return importlib.import_module("mujoco_playground").registry
     except ModuleNotFoundError as error:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import jax
@@ -90,7 +90,7 @@ class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
     ) -> None:
         self.render_mode = _checked_mode(render_mode)
         self.env = _environment(task, physics, env, options)
-        self.metadata = {**type(self).metadata, "render_fps": _frames_per_second(self.env)}
+        self.metadata = _metadata(self.env)
         self.observation_space = _observation_space(self.env, privileged)
         self.action_space = _action_space(self.env)
         self._privileged = privileged
@@ -125,8 +125,8 @@ class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
         self._pictures.close()
 
     def _info(self) -> Info:
-        terms = np.asarray(self._state.info.reward_terms)
-        return {"reward_terms": _weighted(self.env, terms)}
+        terms = zip(self.env.reward_weights.items(), np.asarray(self._state.info.reward_terms), strict=True)
+        return {"reward_terms": {name: weight * float(term) for (name, weight), term in terms}}
 
 
 class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
@@ -170,17 +170,14 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.render_mode = _checked_mode(render_mode)
         self.env = _environment(task, physics, env, options)
         self.num_envs, self._privileged = num_envs, privileged
-        self.metadata = {
-            "autoreset_mode": self._mode,
-            "render_modes": RENDER_MODES,
-            "render_fps": _frames_per_second(self.env),
-        }
+        self.metadata = {"autoreset_mode": self._mode, **_metadata(self.env)}
         self.single_observation_space = _observation_space(self.env, privileged)
         self.single_action_space = _action_space(self.env)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._reset = jax.jit(partial(batch.reset, self.env, n_envs=num_envs, full=True))
-        self._begin = jax.jit(self._begin_alone)
+        alone = jax.vmap(self.env.curriculum.alone)
+        self._begin = jax.jit(lambda keys: batch.begin(self.env, keys, alone(keys)))  # each as if it were alone
         self._step = jax.jit(partial(_STEPS[self._mode], self.env))
         self._select = jax.jit(batch.select)
         self._state: Any = None
@@ -277,10 +274,6 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
             raise ConfigError(f"{len(seeds)} seeds for {self.num_envs} robots: give one seed, or one for each")
         return jnp.stack([_key(self.np_random if seed is None else np_random(seed)[0]) for seed in seeds])
 
-    def _begin_alone(self, keys: jax.Array) -> batch.BatchState:
-        """Begin with each robot as if it were alone. Random keys (N, 2)."""
-        return batch.begin(self.env, keys, jax.vmap(self.env.curriculum.alone)(keys))
-
     def _infos(self, ended: Any, done: np.ndarray) -> Info:
         if not done.any():
             return {}
@@ -293,7 +286,7 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
         last = _seen(ended.observation, self._privileged)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for index in np.flatnonzero(done):
-            final_obs[index] = _row(last, int(index))
+            final_obs[index] = jax.tree.map(lambda x, i=index: x[i], last)
         return {**infos, "final_obs": final_obs, "_final_obs": done}
 
 
@@ -348,8 +341,7 @@ class _Pictures:
             from jaxloco.visual.render import Renderer
 
             self._renderer = Renderer()
-        picture: np.ndarray | None = self._renderer.draw(model, qpos)
-        return picture
+        return cast(np.ndarray | None, self._renderer.draw(model, qpos))
 
     def close(self) -> None:
         """Close the context."""
@@ -385,12 +377,7 @@ _last: tuple[str, Environment] | None = None
 
 
 def _environment(task: str, physics: str, env: Environment | None, options: dict[str, Any]) -> Environment:
-    """Make an environment, or take the one that is there.
-
-    Raises:
-        UnknownNameError: No such task, engine or option.
-        ConfigError: An option of the task has a wrong value, or goes with a task only.
-    """
+    """Make an environment, or take the one that is there."""
     if env is not None:
         if options:
             raise ConfigError(f"{', '.join(options)}: options of a task; an environment of your own has its own")
@@ -419,8 +406,8 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
         raise ConfigError(f"autoreset_mode {mode!r}: must be one of {known}") from None
 
 
-def _frames_per_second(env: Environment) -> int:
-    return max(1, round(1.0 / env.dt))
+def _metadata(env: Environment) -> dict[str, Any]:
+    return {"render_modes": RENDER_MODES, "render_fps": max(1, round(1.0 / env.dt))}
 
 
 def _observation_space(env: Environment, privileged: bool) -> spaces.Space[Any]:
@@ -435,11 +422,7 @@ def _action_space(env: Environment) -> spaces.Box:
 
 
 def _checked(action: np.ndarray, space: spaces.Space[Any]) -> jax.Array:
-    """Return the action of one robot, (n_action,), or of many, (N, n_action).
-
-    Raises:
-        ConfigError: The shape is another, or a component is not finite.
-    """
+    """Return the action of one robot, (n_action,), or of many, (N, n_action), if its shape and numbers can be."""
     action = np.asarray(action)
     if action.shape != space.shape:
         raise ConfigError(f"an action of shape {action.shape}: the action space has {space.shape}")
@@ -462,16 +445,6 @@ def _key(random: np.random.Generator) -> jax.Array:
 def _seen(groups: dict[str, jax.Array], privileged: bool) -> Observation:
     """Return observations that belong to the caller (a view of JAX's memory could not be written to)."""
     return {group: np.array(value) for group, value in groups.items()} if privileged else np.array(groups["actor"])
-
-
-def _row(observation: Observation, index: int) -> Observation:
-    if isinstance(observation, dict):
-        return {group: value[index] for group, value in observation.items()}
-    return observation[index]
-
-
-def _weighted(env: Environment, terms: np.ndarray) -> dict[str, float]:
-    return {name: weight * float(term) for (name, weight), term in zip(env.reward_weights.items(), terms, strict=True)}
 
 
 def _register_all() -> None:
