@@ -309,26 +309,43 @@ def evaluate_bundle(
             on_episode(result)
     worst = next((i for i, result in enumerate(results) if not result.survived), 0)
     difference = playback.difference(scenarios[worst], compare_seconds) if compare_seconds > 0.0 else None
-    instruments = playback.instruments
     return {
         "simulator": f"MuJoCo {mujoco.__version__}, mj_step",
         "conditions": asdict(playback.conditions),
         "remarks": playback.remarks(conditions),
-        "episodes": episodes,
-        "survived": float(np.mean([result.survived for result in results])),
-        **share_passed(playback.spec.curriculum, instruments, results, records),
-        "seconds_mean": float(np.mean([result.seconds for result in results])),
-        "reward_raw": reward_terms(playback.spec, instruments, records),
-        **_saturation(playback.robot, records),
-        **_self_overlap(playback.robot, records),
-        **_standing(playback, records),
-        "safety": {name: sum(r.report.safety[name] for r in results) for name in results[0].report.safety},
+        **_figures(playback, results, records),
         "compared_episode": worst,
         "compared_seconds": min(compare_seconds, results[worst].seconds),
         "not_compared": playback.not_compared(),
         "first_difference": difference.to_dict() if difference else None,
         "training": dict(playback.policy.spec.provenance.get("evaluation") or {}),
     }
+
+
+def _figures(playback: Playback, results: Sequence[EpisodeResult], records: Sequence[Record]) -> dict[str, Any]:
+    """Return what `evaluate_bundle` tells of the episodes themselves."""
+    instruments, robot = playback.instruments, playback.robot
+    figures: dict[str, Any] = {
+        "episodes": len(results),
+        "survived": float(np.mean([result.survived for result in results])),
+        **share_passed(playback.spec.curriculum, instruments, results, records),
+        "seconds_mean": float(np.mean([result.seconds for result in results])),
+        "reward_raw": reward_terms(playback.spec, instruments, records),
+        "safety": {name: sum(r.report.safety[name] for r in results) for name in results[0].report.safety},
+    }
+    for kind in ("torque", "speed"):
+        shares = np.mean(np.concatenate([getattr(record, kind) for record in records]), axis=0)
+        worst = int(np.argmax(shares))
+        joint = robot.joint_names[worst] if shares[worst] > 0.0 else ""
+        saturation = {"mean": float(np.mean(shares)), "largest": float(shares[worst]), "joint": joint}
+        figures[f"{kind}_saturation"] = saturation
+    if len(robot.collision_geoms) > 1:
+        poses = np.concatenate([np.array(record.qpos)[: _leading_finite(record)] for record in records])
+        figures |= {"self_overlap": robot.self_contacts.overlaps(poses).figures()} if len(poses) else {}
+    command = playback.conditions.command
+    if command is not None and robot.feet and np.linalg.norm(command) <= STILL:
+        figures["standing"] = stand_figures(robot, instruments, records)
+    return figures
 
 
 def share_passed(
@@ -377,35 +394,6 @@ def _bind(
         return bind(function, known, what=what, inputs=inputs, constants=constants)
     except (ConfigError, UnknownNameError):
         return None
-
-
-def _saturation(robot: Robot, records: Sequence[Record]) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    for kind in ("torque", "speed"):
-        shares = np.mean(np.concatenate([getattr(record, kind) for record in records]), axis=0)
-        worst = int(np.argmax(shares))
-        figures[f"{kind}_saturation"] = {
-            "mean": float(np.mean(shares)),
-            "largest": float(shares[worst]),
-            "joint": robot.joint_names[worst] if shares[worst] > 0.0 else "",
-        }
-    return figures
-
-
-def _self_overlap(robot: Robot, records: Sequence[Record]) -> dict[str, Any]:
-    """Return how parts of the robot pass through each other; nothing for a robot of one part."""
-    if len(robot.collision_geoms) < 2:
-        return {}
-    poses = np.concatenate([np.array(record.qpos)[: _leading_finite(record)] for record in records])
-    return {"self_overlap": robot.self_contacts.overlaps(poses).figures()} if len(poses) else {}
-
-
-def _standing(playback: Playback, records: Sequence[Record]) -> dict[str, Any]:
-    """Return how robots stand that are told to, see `jaxloco.playback.standing`; nothing for other commands."""
-    command, robot = playback.conditions.command, playback.robot
-    if command is None or not robot.feet or np.linalg.norm(command) > STILL:
-        return {}
-    return {"standing": stand_figures(robot, playback.instruments, records)}
 
 
 def table(figures: Mapping[str, Any]) -> str:
