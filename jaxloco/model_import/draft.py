@@ -47,9 +47,9 @@ class Notes:
     findings: list[Finding] = field(default_factory=list)
     bare: dict[str, str] = field(default_factory=dict)
 
-    def add(self, problem: str, done: str, severity: Severity = "note", line: int | None = None) -> None:
+    def add(self, problem: str, done: str, severity: Severity = "note") -> None:
         """Note what was found and what became of it."""
-        finding = Finding(severity, "all", self.file, line, problem, done)
+        finding = Finding(severity, "all", self.file, None, problem, done)
         if finding not in self.findings:
             self.findings.append(finding)
 

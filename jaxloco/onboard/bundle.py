@@ -395,7 +395,7 @@ class _Entry:
     offset: int
 
 
-def _unpack(content: bytes, limit: int = LIMITS[POLICY_NPZ]) -> dict[str, np.ndarray]:
+def _unpack(content: bytes, limit: int) -> dict[str, np.ndarray]:
     """Return the arrays of a .npz file, `limit` bytes at most, without pickle."""
     try:
         entries = list(_zip_entries(content))

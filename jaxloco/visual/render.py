@@ -131,8 +131,6 @@ def render_image(
     height: int = 360,
     camera: str = "track",
     overlay: str | None = None,
-    push: np.ndarray | None = None,
-    push_point: np.ndarray | None = None,
     report: Callable[[str], None] = print,
 ) -> np.ndarray | None:
     """Render one configuration, at the model's best quality.
@@ -145,8 +143,6 @@ def render_image(
         height: Height in pixels.
         camera: As for `render_video`.
         overlay: Text in the top left corner.
-        push: Force of a push, in N in the world frame, shape (3,).
-        push_point: Where it acts, in m in the world frame, shape (3,).
         report: Told why there is no picture, if there is none.
 
     Returns:
@@ -156,7 +152,7 @@ def render_image(
         ConfigError: An array has the wrong shape, or the camera does not exist.
     """
     with contextlib.closing(Renderer(width=width, height=height, camera=camera, report=report)) as renderer:
-        picture = renderer.draw(model, qpos, overlay=overlay, push=push, push_point=push_point)
+        picture = renderer.draw(model, qpos, overlay)
     if picture is None:
         return None
     if path is not None:
@@ -185,20 +181,11 @@ class Renderer:
         self._model: mujoco.MjModel | None = None
         self._screen: Screen | None = None
 
-    def draw(
-        self,
-        model: "mujoco.MjModel",
-        qpos: np.ndarray,
-        *,
-        overlay: str | None = None,
-        push: np.ndarray | None = None,
-        push_point: np.ndarray | None = None,
-    ) -> np.ndarray | None:
+    def draw(self, model: "mujoco.MjModel", qpos: np.ndarray, overlay: str | None = None) -> np.ndarray | None:
         """Return a picture, or None where nothing can be rendered here; arguments as for `render_image`."""
         from jaxloco.visual.screen import ERRORS, frames, make_film
 
-        single = [None if value is None else np.asarray(value)[None] for value in (qpos, push, push_point)]
-        film = make_film(model, single[0], 1.0, self._camera, overlay, single[1], single[2])
+        film = make_film(model, np.asarray(qpos)[None], 1.0, self._camera, overlay, None, None)
         try:
             screen = self._opened(model)
             return None if screen is None else next(frames(film, screen))[::-1].copy()
