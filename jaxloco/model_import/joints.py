@@ -33,21 +33,16 @@ class Figures:
     guessed: tuple[str, ...]
 
 
-def driven_joints(draft: Draft) -> list[str]:
-    """Return the names of the joints that get a motor, in the order of the model."""
-    model, movable = draft.model, [int(kind) for kind in MOVABLE]
-    still = {*coupled_joints(model), *draft.passive}
-    names = [model.joint(joint).name for joint in range(model.njnt) if model.jnt_type[joint] in movable]
-    return [name for name in names if name not in still]
-
-
 def joint_figures(draft: Draft) -> dict[str, Figures]:
     """Return the figures of each joint that gets a motor, by name."""
     model = draft.model
     model.opt.timestep = TIMESTEP
     build = build_of(model, [*draft.feet, *draft.wheels])
     wheels, found = {wheel.joint for wheel in draft.wheels.values()}, {}
-    for name in driven_joints(draft):
+    still, movable = {*coupled_joints(model), *draft.passive}, np.isin(model.jnt_type, [int(kind) for kind in MOVABLE])
+    for name in (model.joint(joint).name for joint in np.flatnonzero(movable)):
+        if name in still:
+            continue
         motor, dof = draft.motors.get(name, Motor()), int(model.joint(name).dofadr[0])
         control = "velocity" if name in wheels else "position"
         known = {field.name: getattr(motor, field.name) for field in fields(motor)}
@@ -55,14 +50,11 @@ def joint_figures(draft: Draft) -> dict[str, Figures]:
         guessed = guesses(build, name, {"control": control, **known})
         values = {key: value for key, value in known.items() if value is not None} | guessed
         values.setdefault("armature", float(model.dof_armature[dof]))
-        for key, friction in (("damping", model.dof_damping), ("frictionloss", model.dof_frictionloss)):
-            if value := float(np.ravel(friction[dof])[0]):
+        for key in ("damping", "frictionloss"):
+            if value := float(np.ravel(getattr(model, f"dof_{key}")[dof])[0]):
                 values[key] = value
-        found[name] = Figures(
-            control,
-            {key: float(f"{values[key]:.6g}") for key in ORDER if key in values},
-            tuple(key for key in GUESSED if key in guessed),
-        )
+        figures = {key: float(f"{values[key]:.6g}") for key in ORDER if key in values}
+        found[name] = Figures(control, figures, tuple(key for key in GUESSED if key in guessed))
     return found
 
 

@@ -123,7 +123,11 @@ def _draft(source: Path, name: str) -> Draft:
     draft = replace(draft, pose=on_the_floor(draft.model, base, draft.soles, draft.pose))
     draft = replace(draft, hulls=_only_feet_touch(draft))
     draft = with_standing_pose(replace(draft, model=compile_spec(spec, source)))
-    _furnish(draft)
+    if spec.site("imu") is None:
+        spec.body(base).add_site(name="imu")
+    if passive:  # with the positions of the joints that robot.toml does not speak of
+        spec.add_key(name=HOME, qpos=draft.pose)
+    spec.modelname = name
     return replace(draft, model=compile_spec(spec, source))
 
 
@@ -217,15 +221,6 @@ def _only_feet_touch(draft: Draft) -> tuple[str, ...]:
     for name in soles:
         spec.add_pair(geomname1=FLOOR, geomname2=name)
     return hulls
-
-
-def _furnish(draft: Draft) -> None:
-    """Add a site for the IMU, and a keyframe with the positions of the joints that robot.toml does not speak of."""
-    if draft.spec.site("imu") is None:
-        draft.spec.body(draft.base).add_site(name="imu")
-    if draft.passive:
-        draft.spec.add_key(name=HOME, qpos=draft.pose)
-    draft.spec.modelname = draft.name
 
 
 # Writing

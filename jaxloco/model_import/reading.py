@@ -1,6 +1,6 @@
 """A model file of any project becomes an `MjSpec` that compiles, with every part named."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,21 +166,13 @@ def free_name(find: Callable[[str], Any], wanted: str) -> str:
 
 def name_parts(spec: mujoco.MjSpec) -> None:
     """Name the bodies, joints and geoms that have no names."""
+    for body in (body for body in spec.bodies[1:] if not body.name):
+        joints = [joint.name.removesuffix("_joint") for joint in body.joints if joint.name]
+        own = f"{body.parent.name}_part" if body.parent.id else "base"
+        body.name = free_name(spec.body, joints[0] if joints else own)
     for body in spec.bodies[1:]:
-        if not body.name:
-            joints = [joint.name for joint in body.joints if joint.name]
-            own = (
-                joints[0].removesuffix("_joint") if joints else f"{body.parent.name}_part" if body.parent.id else "base"
-            )
-            body.name = free_name(spec.body, own)
-    for body in spec.bodies[1:]:
-        for joint in body.joints:
-            if not joint.name:
-                joint.name = free_name(spec.joint, f"{body.name}_joint")
-        _name_geoms(spec, body.name, [geom for geom in body.geoms if not geom.name])
-
-
-def _name_geoms(spec: mujoco.MjSpec, body: str, geoms: Sequence[Any]) -> None:
-    for number, geom in enumerate(geoms):
-        kind = "hull" if geom.contype or geom.conaffinity else "visual"
-        geom.name = free_name(spec.geom, f"{body}_{kind}_{number}")
+        for joint in (joint for joint in body.joints if not joint.name):
+            joint.name = free_name(spec.joint, f"{body.name}_joint")
+        for number, geom in enumerate(geom for geom in body.geoms if not geom.name):
+            kind = "hull" if geom.contype or geom.conaffinity else "visual"
+            geom.name = free_name(spec.geom, f"{body.name}_{kind}_{number}")

@@ -198,18 +198,14 @@ def _read_cells(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if not lines or STEP not in lines[0]:
         raise ConfigError(f"{path} has no metrics: its first line must name the columns, {STEP} among them")
     for number, cells in enumerate(lines[1:], start=2):
-        _check_row(path, number, lines[0], cells)
+        if len(cells) != len(lines[0]):
+            raise ConfigError(f"{path}, line {number}: {len(cells)} values for {len(lines[0])} columns")
+        for name, cell in zip(lines[0], cells, strict=True):
+            try:
+                float(cell or ("" if name == STEP else "nan"))
+            except ValueError:
+                raise ConfigError(f"{path}, line {number}: {name} is {short(repr(cell))}, expected a number") from None
     return lines[0], [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
-
-
-def _check_row(path: Path, number: int, columns: Sequence[str], cells: Sequence[str]) -> None:
-    if len(cells) != len(columns):
-        raise ConfigError(f"{path}, line {number}: {len(cells)} values for {len(columns)} columns")
-    for name, cell in zip(columns, cells, strict=True):
-        try:
-            float(cell or ("" if name == STEP else "nan"))
-        except ValueError:
-            raise ConfigError(f"{path}, line {number}: {name} is {short(repr(cell))}, expected a number") from None
 
 
 def _line(cells: Sequence[str]) -> str:

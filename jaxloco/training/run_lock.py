@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Self
 
 from jaxloco.errors import ConfigError, JaxlocoError
@@ -43,7 +42,8 @@ class RunLock:
             file = os.open(self._folder.lock, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 self._check_free(file)
-                self._file = file if _is_at(file, self._folder.lock) else -1  # else its holder has just removed it
+                with suppress(FileNotFoundError):  # its holder has just removed it
+                    self._file = file if os.path.samestat(os.fstat(file), os.stat(self._folder.lock)) else -1
             finally:
                 if self._file < 0:
                     os.close(file)
@@ -80,14 +80,6 @@ class RunLock:
         with suppress(OSError):  # a full disk; the lock holds without a name too
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, text.encode(), 0)
-
-
-def _is_at(file: int, path: Path) -> bool:
-    """Whether an open file is the one at a path."""
-    try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _owner(file: int) -> dict[str, Any]:
