@@ -36,8 +36,7 @@ def find_files(spec: mujoco.MjSpec, source: Path, folders: Iterable[Path], notes
     for mesh in spec.meshes:
         _read_ascii(mesh)
     textures = [texture for texture in spec.textures if not _locate(texture, spec, places, "texturedir")]
-    if textures:
-        notes.add(f"the textures {few(t.name or t.file for t in textures)} are not there", "they are left out")
+    notes.add("the textures {} are not there", "they are left out", of=[t.name or t.file for t in textures])
     names = {texture.name for texture in textures}
     for material in spec.materials:
         for role, texture in enumerate(material.textures):

@@ -54,12 +54,10 @@ def _drives(model: mujoco.MjModel, notes: Notes) -> Iterator[tuple[int, str, flo
     indirect = [(actuator, name, joint, gear) for actuator, name, joint, gear in through if joint not in moved]
     for actuator, _, joint, gear in indirect:
         yield actuator, joint, gear
-    if through:
-        done = f"instead, the joints {few(joint for _, _, joint, _ in indirect)} get motors of their own"
-        done = done if indirect else "they are left out: their joints have motors of their own"
-        notes.add(f"actuators {few(name for _, name, _, _ in through)} pull tendons", done, "warning")
-    if others:
-        notes.add(f"actuators {few(others)} drive no joint", "they are left out", "warning")
+    done = f"instead, the joints {few(joint for _, _, joint, _ in indirect)} get motors of their own"
+    done = done if indirect else "they are left out: their joints have motors of their own"
+    notes.add("actuators {} pull tendons", done, "warning", of=[name for _, name, _, _ in through])
+    notes.add("actuators {} drive no joint", "they are left out", "warning", of=others)
 
 
 def _arms(model: mujoco.MjModel, tendon: int) -> list[tuple[str, float]]:

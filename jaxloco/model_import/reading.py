@@ -11,7 +11,7 @@ from jaxloco.doctor.model_checks import LIGHT, TINY, impossible
 from jaxloco.doctor.xml_lines import Element
 from jaxloco.errors import RobotError
 from jaxloco.model_import.assets import find_files
-from jaxloco.model_import.draft import Notes, few
+from jaxloco.model_import.draft import Notes
 from jaxloco.model_import.urdf import urdf_spec
 from jaxloco.robot import MUJOCO_ERRORS, one_line, read_mjcf
 
@@ -83,8 +83,7 @@ def _drop_flat_geoms(spec: mujoco.MjSpec, notes: Notes) -> None:
         if not (geom.contype or geom.conaffinity) and (sizes == 0.0).any() and not geom.meshname:
             flat.append(geom.parent.name)
             spec.delete(geom)
-    if flat:
-        notes.add(f"bodies {few(flat)} have shapes of size 0", "they are left out")
+    notes.add("bodies {} have shapes of size 0", "they are left out", of=flat)
 
 
 def _drop_views(spec: mujoco.MjSpec, root: Element) -> None:
@@ -110,8 +109,7 @@ def _mend_inertias(spec: mujoco.MjSpec, notes: Notes) -> None:
         if 0.0 < body.mass <= (LIGHT if fixed else TINY) * total and impossible(matrix):
             body.inertia, body.fullinertia = np.full(3, body.mass * BALL**2), [np.nan, 0, 0, 0, 0, 0]
             mended.append(body.name)
-    if mended:
-        notes.add(f"no body has the inertias of {few(mended)}", "as light as they are, they count as small balls")
+    notes.add("no body has the inertias of {}", "as light as they are, they count as small balls", of=mended)
 
 
 def _drop_pairs(spec: mujoco.MjSpec, notes: Notes) -> None:
@@ -127,8 +125,7 @@ def _drop_pairs(spec: mujoco.MjSpec, notes: Notes) -> None:
     for exclude in list(spec.excludes):
         if spec.body(exclude.bodyname1) is None or spec.body(exclude.bodyname2) is None:
             spec.delete(exclude)
-    if absent:
-        notes.add(f"contact pairs name {few(absent)}, which another file brings", "taken as pairs with the floor")
+    notes.add("contact pairs name {}, which another file brings", "taken as pairs with the floor", of=absent)
 
 
 def let_touch(spec: mujoco.MjSpec, notes: Notes) -> None:
@@ -146,10 +143,9 @@ def _drop_keys(spec: mujoco.MjSpec, notes: Notes) -> None:
     sizes = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}
     nq = sum(sizes.get(joint.type, 1) for joint in spec.joints)
     other = [key for key in spec.keys if len(key.qpos) not in (0, nq)]
+    notes.add(f"keyframes {{}} have not {nq} positions", "they are left out", "warning", of=[key.name for key in other])
     for key in other:
         spec.delete(key)
-    if other:
-        notes.add(f"keyframes {few(key.name for key in other)} have not {nq} positions", "they are left out", "warning")
 
 
 # Names

@@ -62,8 +62,7 @@ def _robot_root(spec: mujoco.MjSpec, source: Path, notes: Notes) -> Any:
             '<body name="trunk"><freejoint/><inertial …/> around them, with the mass and inertia of the trunk'
         )
     others = [body for body in roots if body.name != best.name]
-    if others:
-        notes.add(f"bodies {few(body.name for body in others)} stand beside the robot", "they are left out")
+    notes.add("bodies {} stand beside the robot", "they are left out", of=[body.name for body in others])
     for body in others:
         spec.delete(body)
     return best
@@ -102,8 +101,7 @@ def _free_base(spec: mujoco.MjSpec, base: Any, notes: Notes) -> None:
     """Give the base a free joint, in the place of what moves it, without what joints inherit from defaults."""
     free = [joint for joint in base.joints if joint.type == _FREE]
     held = [joint for joint in base.joints if joint.type != _FREE]
-    if held:
-        notes.add(f"joints {few(joint.name for joint in held)} move the base", "a free joint takes their place")
+    notes.add("joints {} move the base", "a free joint takes their place", of=[joint.name for joint in held])
     for joint in held:
         spec.delete(joint)
     joint = free[0] if free else base.add_freejoint()
