@@ -5,7 +5,7 @@ import os
 import pytest
 from jax._src.lru_cache import LRUCache
 
-from jaxloco.training.compilation_cache import keep_whole
+from jaxloco.training.preparation import keep_whole
 
 
 @pytest.fixture

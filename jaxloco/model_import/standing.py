@@ -9,7 +9,7 @@ import numpy as np
 from jaxloco.legs import leg_joints
 from jaxloco.model_import.draft import Draft
 from jaxloco.model_import.feet import Posed
-from jaxloco.model_import.joints import TIMESTEP, joint_figures
+from jaxloco.model_import.robot_toml import TIMESTEP, joint_figures
 from jaxloco.robot import add_actuator, coupled_joints
 
 BENT = 0.85

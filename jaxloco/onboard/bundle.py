@@ -2,7 +2,7 @@
 
 A bundle comes from elsewhere, so nothing in it is believed: sizes are limited before anything is allocated, checksums
 are compared, arrays are read without pickle and must fit together. Whatever is wrong, the reader raises `BundleError`
-with what differs; it takes less than a second and 200 MiB, whatever the files hold.
+with what differs; it takes little time and memory, whatever the files hold.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from jaxloco.onboard.clients.run import EpisodeResult
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
 from jaxloco.playback.scenario import Scenario
-from jaxloco.visual.episode import render_episode
+from jaxloco.visual.render import render_episode
 
 
 class _ClosedError(Exception):

@@ -4,8 +4,10 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxloco.errors import JaxlocoError
+from jaxloco.whole_files import write_bytes
 
 
 def prepare_jax(*, alone: bool = True) -> None:
@@ -19,7 +21,6 @@ def prepare_jax(*, alone: bool = True) -> None:
     """
     with _starting_jax():
         import jax
-    from jaxloco.training.compilation_cache import keep_whole
     from jaxloco.training.sharding import use_all_cores
 
     with _starting_jax():
@@ -55,3 +56,26 @@ def cache_folder(name: str) -> Path | None:
         if folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
             return folder
     return None
+
+
+def keep_whole() -> None:
+    """Let JAX write each entry of its cache in one go.
+
+    JAX itself writes into the final file. What a kill or a full disk leaves of it is never replaced: each later start
+    would warn that it cannot be read, and compile again.
+    """
+    from jax._src import lru_cache
+
+    put, suffix = lru_cache.LRUCache.put, getattr(lru_cache, "_CACHE_SUFFIX", None)
+    if suffix is None or getattr(put, "whole", False):
+        return
+
+    def put_whole(self: Any, key: str, value: bytes) -> None:
+        path = Path(str(self.path)) / f"{key}{suffix}"
+        if not key or getattr(self, "eviction_enabled", True) or "://" in str(self.path):
+            put(self, key, value)
+        elif not path.exists():
+            write_bytes(path, value)
+
+    put_whole.whole = True  # type: ignore[attr-defined]
+    lru_cache.LRUCache.put = put_whole  # type: ignore[method-assign]

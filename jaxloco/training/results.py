@@ -22,8 +22,8 @@ from jaxloco.training.loop import Trained, TrainState
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run import Run
 from jaxloco.training.run_folder import RunFolder
-from jaxloco.visual.episode import render_episode
 from jaxloco.visual.plots import plot_curves, plot_terrain
+from jaxloco.visual.render import render_episode
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """What a disk says that does not take a file."""

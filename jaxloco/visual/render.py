@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxloco.visual.screen import Screen
 
 PROBE_SECONDS = 60
+VIDEO_FPS = 25
 
 _PROBE = """
 import importlib, sys
@@ -40,7 +41,7 @@ context.free()
 
 @functools.cache
 def rendering_available() -> tuple[bool, str]:
-    """Find an OpenGL library that renders without a display; the first call takes about half a second.
+    """Find an OpenGL library that renders without a display.
 
     `MUJOCO_GL` decides if it is set. Otherwise EGL, then OSMesa, then (with a display) GLFW are tried.
 
@@ -120,6 +121,37 @@ def render_video(
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def render_episode(
+    model: "mujoco.MjModel",
+    qpos: np.ndarray,
+    push: np.ndarray,
+    path: Path,
+    *,
+    dt: float,
+    floating: bool,
+    report: Callable[[str], None] = print,
+) -> Path | None:
+    """Render an episode.
+
+    Args:
+        model: What to draw: its visual model, perhaps on terrain.
+        qpos: Positions at each control step, (T, nq).
+        push: Force on its base in each step, world frame, (T, 3), N.
+        path: The MP4 file to write.
+        dt: Control period, s.
+        floating: Whether the positions begin with those of a free base, where pushes act.
+        report: Told why there is no video, if there is none.
+
+    Returns:
+        The file's path, or None where nothing can be rendered or encoded here.
+    """
+    rows = np.unique(np.arange(0, len(qpos), 1.0 / (dt * VIDEO_FPS)).astype(int))
+    qpos = qpos[rows]
+    point = qpos[:, :3] if floating else None
+    pushes = push[rows] if point is not None else None
+    return render_video(model, qpos, path, VIDEO_FPS, push=pushes, push_point=point, report=report)
 
 
 def render_image(
