@@ -42,11 +42,25 @@ def env_id(task: str) -> str:
     return f"{NAMESPACE}/{''.join(word.capitalize() for word in task.split('-'))}-v0"
 
 
-class _Described:
-    """The specification that Gymnasium attaches to what it makes, with the time limit that is this environment's."""
+class _Ours:
+    """What one robot and many have in common: an environment, the specification of Gymnasium, pictures.
+
+    They are drawn with one OpenGL context, which stays open until `close`.
+    """
 
     env: Environment
+    metadata: dict[str, Any]
     _spec: EnvSpec | None = None
+    _state: Any = None
+    _renderer: Any = None
+
+    def _take(
+        self, task: str, physics: str, env: Environment | None, options: dict[str, Any], render_mode: str | None
+    ) -> None:
+        if render_mode not in (None, *RENDER_MODES):
+            raise ConfigError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
+        self.render_mode, self.env = render_mode, _environment(task, physics, env, options)
+        self.metadata = {"render_modes": RENDER_MODES, "render_fps": max(1, round(1.0 / self.env.dt))}
 
     @property
     def spec(self) -> EnvSpec | None:
@@ -57,8 +71,23 @@ class _Described:
     def spec(self, spec: EnvSpec | None) -> None:
         self._spec = spec and replace(spec, max_episode_steps=self.env.max_steps)
 
+    def _draw(self, qpos: np.ndarray) -> np.ndarray | None:
+        """Return a picture of one configuration, (nq,); None where there is no model, or nothing can be rendered."""
+        model = self.env.scene(qpos[None])
+        if model is None:
+            return None
+        if self._renderer is None:
+            from jaxloco.visual.render import Renderer
 
-class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
+            self._renderer = Renderer()
+        return cast(np.ndarray | None, self._renderer.draw(model, qpos))
+
+    def _close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+
+
+class GymEnv(_Ours, gymnasium.Env[Observation, np.ndarray]):
     """One robot.
 
     The observation is the actor's, float32; with `privileged`, a dictionary with "actor" and, if the task has one,
@@ -88,16 +117,12 @@ class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
         env: Environment | None = None,
         **options: Any,
     ) -> None:
-        self.render_mode = _checked_mode(render_mode)
-        self.env = _environment(task, physics, env, options)
-        self.metadata = _metadata(self.env)
+        self._take(task, physics, env, options, render_mode)
         self.observation_space = _observation_space(self.env, privileged)
         self.action_space = _action_space(self.env)
         self._privileged = privileged
         self._reset = jax.jit(lambda key: self.env.reset(key, self.env.curriculum.alone(key)))
         self._step = jax.jit(self.env.step)
-        self._state: Any = None
-        self._pictures = _Pictures(self.env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Begin an episode; the same seed gives the same one."""
@@ -118,18 +143,18 @@ class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
         """Return a picture, (height, width, 3), with render_mode "rgb_array"."""
         if self.render_mode is None or self._state is None:
             return None
-        return self._pictures.draw(np.asarray(self.env.pose(self._state, self._state).qpos))
+        return self._draw(np.asarray(self.env.pose(self._state, self._state).qpos))
 
     def close(self) -> None:
         """Close what draws."""
-        self._pictures.close()
+        self._close()
 
     def _info(self) -> Info:
         terms = zip(self.env.reward_weights.items(), np.asarray(self._state.info.reward_terms), strict=True)
         return {"reward_terms": {name: weight * float(term) for (name, weight), term in terms}}
 
 
-class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
+class GymVectorEnv(_Ours, VectorEnv[Observation, np.ndarray, np.ndarray]):
     """Many robots in one compiled step.
 
     What follows where an episode ends is `autoreset_mode`. SAME_STEP: the same step returns the first observation of
@@ -167,10 +192,9 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
             raise ConfigError(f"num_envs {num_envs}: must be at least 1")
         _refuse_fork()
         self._mode = _autoreset_mode(autoreset_mode)
-        self.render_mode = _checked_mode(render_mode)
-        self.env = _environment(task, physics, env, options)
+        self._take(task, physics, env, options, render_mode)
         self.num_envs, self._privileged = num_envs, privileged
-        self.metadata = {"autoreset_mode": self._mode, **_metadata(self.env)}
+        self.metadata["autoreset_mode"] = self._mode
         self.single_observation_space = _observation_space(self.env, privileged)
         self.single_action_space = _action_space(self.env)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -180,8 +204,6 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._begin = jax.jit(lambda keys: batch.begin(self.env, keys, alone(keys)))  # each as if it were alone
         self._step = jax.jit(partial(_STEPS[self._mode], self.env))
         self._select = jax.jit(batch.select)
-        self._state: Any = None
-        self._pictures = _Pictures(self.env)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -225,7 +247,7 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
         if self.render_mode is None or self._state is None:
             return None
         robots = self._state.robots
-        return tuple(self._pictures.draw(qpos) for qpos in np.asarray(jax.vmap(self.env.pose)(robots, robots).qpos))
+        return tuple(self._draw(qpos) for qpos in np.asarray(jax.vmap(self.env.pose)(robots, robots).qpos))
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return an attribute for each robot: "render" its picture, anything else what they share.
@@ -250,7 +272,7 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close what draws."""
-        self._pictures.close()
+        self._close()
 
     def _reset_mask(self, options: dict[str, Any]) -> np.ndarray | None:
         """Return which robots begin; None for all."""
@@ -325,30 +347,6 @@ _STEPS: dict[AutoresetMode, Callable[..., tuple[batch.BatchState, EpisodeState]]
 """Functions of environment, states and actions, (N, n_action): states to go on from, and what the step reports."""
 
 
-class _Pictures:
-    """Draws the poses of an environment, with one OpenGL context for all of them."""
-
-    def __init__(self, env: Environment) -> None:
-        self._env = env
-        self._renderer: Any = None
-
-    def draw(self, qpos: np.ndarray) -> np.ndarray | None:
-        """Return a picture of one configuration, (nq,); None where there is no model, or nothing can be rendered."""
-        model = self._env.scene(qpos[None])
-        if model is None:
-            return None
-        if self._renderer is None:
-            from jaxloco.visual.render import Renderer
-
-            self._renderer = Renderer()
-        return cast(np.ndarray | None, self._renderer.draw(model, qpos))
-
-    def close(self) -> None:
-        """Close the context."""
-        if self._renderer is not None:
-            self._renderer.close()
-
-
 _forked = False
 """Whether this process was forked from one in which JAX runs, whose threads it lacks."""
 
@@ -392,22 +390,12 @@ def _environment(task: str, physics: str, env: Environment | None, options: dict
     return _last[1]
 
 
-def _checked_mode(render_mode: str | None) -> str | None:
-    if render_mode not in (None, *RENDER_MODES):
-        raise ConfigError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
-    return render_mode
-
-
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     try:
         return AutoresetMode(mode)
     except ValueError:
         known = ", ".join(repr(known.value) for known in AutoresetMode)
         raise ConfigError(f"autoreset_mode {mode!r}: must be one of {known}") from None
-
-
-def _metadata(env: Environment) -> dict[str, Any]:
-    return {"render_modes": RENDER_MODES, "render_fps": max(1, round(1.0 / env.dt))}
 
 
 def _observation_space(env: Environment, privileged: bool) -> spaces.Space[Any]:
