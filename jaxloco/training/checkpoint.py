@@ -54,6 +54,9 @@ class Checkpoints:
     def __init__(self, folder: Path, *, read_only: bool = False, keep: int = 1) -> None:
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder}: there are no checkpoints here")
+        own, alone = jax.process_index(), dict[str, Any]()
+        if jax.process_count() > 1:  # this process writes by itself, whatever other hosts do
+            alone = {"primary_host": own, "active_processes": {own}, "barrier_sync_key_prefix": "own"}
         best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(n=keep), best]),
@@ -61,7 +64,7 @@ class Checkpoints:
             create=False,  # Orbax does not where a process writes by itself
             read_only=read_only,
             enable_async_checkpointing=not read_only,
-            multiprocessing_options=_alone(),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(**alone),
         )
         self.folder, self._place, self._file = folder, folder, -1
         try:
@@ -218,7 +221,11 @@ class Checkpoints:
         if differences:
             raise CheckpointError(f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}")
         leaves = self._read_leaves(number, _flat(jax.tree.map(_shape, like)))
-        return number, _unflat(like, leaves)
+
+        def take(path: Any, leaf: Any) -> Any:
+            return leaves[jax.tree_util.keystr(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+
+        return number, jax.tree_util.tree_map_with_path(take, like)
 
     def _read_leaves(self, number: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
         folder = self.folder / str(number)
@@ -254,14 +261,6 @@ class Checkpoints:
         return line.replace(str(self._place), str(self.folder))
 
 
-def _alone() -> Any:
-    """Options for a process that writes by itself, whatever other hosts do."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    own = jax.process_index()
-    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix="own")
-
-
 def _score(metrics: Any) -> float:
     """Return what decides whether Orbax keeps a checkpoint; the least if its metrics are damaged."""
     score = metrics.get(BEST) if isinstance(metrics, Mapping) else None
@@ -291,15 +290,6 @@ def _flat(state: Any) -> dict[str, Any]:
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if leaf.size}
-
-
-def _unflat(like: Any, leaves: Mapping[str, Any]) -> Any:
-    """Undo `_flat`, with `like` for the structure."""
-
-    def take(path: Any, leaf: Any) -> Any:
-        return leaves[jax.tree_util.keystr(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(take, like)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -23,7 +23,6 @@ from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.recurrent import CellCarry, Memory
 from jaxloco.terrain import Terrain
-from jaxloco.training import sharding
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.rollout import Crash, RolloutSums, collect, no_crash
 from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT, SPLIT_SECOND
@@ -225,7 +224,8 @@ def _levels(terrain: Terrain, tile: Tile) -> jax.Array:
 
 def _robot_keys(count: int, key: jax.Array) -> jax.Array:
     """Return a key for each robot on this device, (count, 2)."""
-    return jax.vmap(partial(jax.random.fold_in, key))(sharding.robot_numbers(count))
+    numbers = jax.lax.axis_index(ROBOTS) * count + jnp.arange(count)  # among those of all devices
+    return jax.vmap(partial(jax.random.fold_in, key))(numbers)
 
 
 def _learn(

@@ -136,11 +136,6 @@ def placed(mesh: Mesh, specs: Any) -> Any:
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda s: isinstance(s, PartitionSpec))
 
 
-def robot_numbers(count: int) -> jax.Array:
-    """Return the numbers, among all robots, of the `count` ones on this device, (count,)."""
-    return jax.lax.axis_index(ROBOTS) * count + jnp.arange(count)
-
-
 def count_devices(config: TrainConfig, engine: str) -> int:
     """Return how many devices of all hosts a run uses: those asked for, or as many as can share its robots evenly.
 

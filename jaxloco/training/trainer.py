@@ -232,15 +232,12 @@ class Trainer:
                     callback.on_chunk(run, chunk)
                 self._course.interrupted = self._must_stop()
                 if chunk.due or self._course.interrupted:
-                    self._checkpoint(run, chunk)
+                    chunk = replace(chunk, state=jax.device_get(hosts.whole(chunk.state)))
+                    for callback in self._callbacks:
+                        callback.on_checkpoint(run, chunk)
         for callback in self._callbacks:
             callback.on_end(run, state)
         return state
-
-    def _checkpoint(self, run: Run, chunk: Chunk) -> None:
-        chunk = replace(chunk, state=jax.device_get(hosts.whole(chunk.state)))
-        for callback in self._callbacks:
-            callback.on_checkpoint(run, chunk)
 
     def _chunks(self, run: Run, program: Program, state: TrainState) -> Iterator[Chunk]:
         """Do some iterations at a time, up to the next row of metrics or checkpoint."""
