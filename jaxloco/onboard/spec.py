@@ -628,7 +628,11 @@ class PolicySpec(Checked):
             raise _fail("pipeline", f"delays of at most {MAX_DELAYED} numbers in all", delayed)
         own = {LAST_ACTION: self.action_size, **{output.name: output.size for output in self.outputs}, GAIT_CLOCK: 2}
         for i, item in enumerate(self.inputs):
-            _check_own(f"inputs[{i}]", item, own)
+            if (item.source == "policy") != (item.name in own):
+                expected = f'"policy" for {sorted(own)} and for nothing else'
+                raise _fail(f"inputs[{i}].source", expected, item.source)
+            if item.source == "policy" and item.size != own[item.name]:
+                raise _fail(f"inputs[{i}].size", f"the size of {item.name!r}, {own[item.name]}", item.size)
         for i, stage in enumerate(self.pipeline):
             try:
                 stage.check_fits(self.action_size, self.control_frequency)
@@ -687,14 +691,6 @@ class PolicySpec(Checked):
         check_schema(data)
         assert isinstance(data, dict)
         return _build(cls, {key: value for key, value in data.items() if key not in ("schema", "checksums")}, "")
-
-
-def _check_own(key: str, item: InputSpec, own: Mapping[str, int]) -> None:
-    """Check an input that may be the policy's own: its last action, its clock, or one of its outputs."""
-    if (item.source == "policy") != (item.name in own):
-        raise _fail(f"{key}.source", f'"policy" for {sorted(own)} and for nothing else', item.source)
-    if item.source == "policy" and item.size != own[item.name]:
-        raise _fail(f"{key}.size", f"the size of {item.name!r}, {own[item.name]}", item.size)
 
 
 def check_schema(data: object) -> None:

@@ -234,7 +234,9 @@ def check_same(given: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: On every process; names what differs.
     """
-    first, *others = [json.loads(text) for text in texts(json.dumps(_flat(given), sort_keys=True))]
+    leaves = jax.tree_util.tree_leaves_with_path(given, is_leaf=lambda value: not isinstance(value, Mapping))
+    flat = {jax.tree_util.keystr(path, simple=True, separator="."): value for path, value in leaves}
+    first, *others = [json.loads(text) for text in texts(json.dumps(flat, sort_keys=True))]
     for number, other in enumerate(others, 1):
         keys = [key for key in sorted({*first, *other}) if first.get(key) != other.get(key)]
         if keys:
@@ -245,14 +247,6 @@ def check_same(given: Mapping[str, Any]) -> None:
                 f"host {number} was started otherwise than the first: {differences}; give all hosts the same options "
                 "and packages"
             )
-
-
-def _flat(tree: Any, name: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by their paths."""
-    if not isinstance(tree, Mapping):
-        return {name: tree}
-    parts = ((f"{name}.{key}" if name else str(key), value) for key, value in tree.items())
-    return {key: value for part, below in parts for key, value in _flat(below, part).items()}
 
 
 @contextmanager
