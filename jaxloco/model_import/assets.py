@@ -19,13 +19,9 @@ _FACES = 6
 
 
 def find_files(spec: mujoco.MjSpec, source: Path, folders: Iterable[Path], notes: Notes) -> None:
-    """Write where each file of a model is; leave out those that only drawing needs and that are not there.
+    """Make the files of a model absolute paths; leave out those that only drawing needs and that are not there.
 
-    Args:
-        spec: The model; its files become absolute paths.
-        source: Its file.
-        folders: Where files are looked for beside its own folder: those of the files that it is made of.
-        notes: What is left out is noted here.
+    They are looked for in the model's folder and in `folders`, those of the files that it is made of.
     """
     places = list(dict.fromkeys([source.parent, *folders]))
     lost = {mesh.name: mesh for mesh in spec.meshes if not _locate(mesh, spec, places, "meshdir")}
@@ -105,13 +101,7 @@ def _read_ascii(mesh: Any) -> None:
 
 
 def copy_files(spec: mujoco.MjSpec, place: Path, folder: Path) -> None:
-    """Copy the files of a model, below `place`, and let the model name those.
-
-    Args:
-        spec: The model; its files become paths from that folder.
-        place: Where they are written.
-        folder: The folder that they will be in, whose own files are not touched.
-    """
+    """Copy the files of a model below `place`, and let the model name those; those of `folder` will stay."""
     taken: dict[Path, Path] = {}
     assets = [("meshes", asset) for asset in [*spec.meshes, *spec.hfields]]
     for kind, asset in [*assets, *(("textures", asset) for asset in spec.textures)]:

@@ -33,11 +33,6 @@ def read_model(source: Path, root: Element, notes: Notes) -> tuple[mujoco.MjSpec
     What keeps it from compiling and does not concern the robot is left out and noted: pictures that are not there,
     contacts with a floor that another file brings, keyframes of another scene. Bodies, joints and geoms get names.
 
-    Args:
-        source: The file.
-        root: The same, as elements.
-        notes: What was repaired is noted here.
-
     Raises:
         RobotError: MuJoCo does not take it; says why.
     """

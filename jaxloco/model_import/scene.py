@@ -22,12 +22,7 @@ ITERATIONS, LOOP_ITERATIONS = (4, 8), (20, 20)
 def take_robot(spec: mujoco.MjSpec, model: mujoco.MjModel, source: Path, urdf: bool, notes: Notes) -> str:
     """Make a model that of a robot alone, on a free base; return the name of that base.
 
-    Args:
-        spec: The model, which changes.
-        model: The same, compiled, before the change.
-        source: Its file.
-        urdf: Whether the file is a URDF, in which links without an <inertial> have no mass.
-        notes: What was changed is noted here.
+    `model` is the same, compiled, before the change. In a URDF, links without an <inertial> have no mass.
 
     Raises:
         RobotError: There is no body that could be the base.
@@ -164,14 +159,7 @@ def gather_mass(spec: mujoco.MjSpec, model: mujoco.MjModel, base: str, notes: No
 
 
 def move_base(spec: mujoco.MjSpec, base: str, offset: np.ndarray, turn: np.ndarray) -> None:
-    """Move the frame of the base, and leave all that it holds where it is.
-
-    Args:
-        spec: The model, which changes.
-        base: The body with the free joint.
-        offset: The new origin in the old frame, m, (3,).
-        turn: The new axes in the old frame, a quaternion, (4,).
-    """
+    """Move the frame of the base by an offset, m, (3,), and a quaternion, (4,); what it holds stays where it is."""
     body = spec.body(base)
     back, place, quaternion = np.zeros(4), np.zeros(3), np.zeros(4)
     mujoco.mju_negQuat(back, turn)

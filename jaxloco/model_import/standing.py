@@ -285,12 +285,7 @@ def _with_motors(draft: Draft) -> mujoco.MjModel:
 def stands(model: mujoco.MjModel, base: str, qpos: np.ndarray, ctrl: np.ndarray, seconds: float) -> float:
     """Return for how long a robot stands on its targets, s: `seconds` if it does not topple or sink.
 
-    Args:
-        model: The model, with its actuators and a floor.
-        base: Name of the body with the free joint.
-        qpos: Where it begins, (nq,).
-        ctrl: The targets, (nu,).
-        seconds: For how long it is watched.
+    The model has actuators and a floor; `qpos` (nq,) is where it begins, `ctrl` (nu,) its targets.
     """
     data = mujoco.MjData(model)
     data.qpos[:], data.ctrl[:] = qpos, ctrl

@@ -20,12 +20,7 @@ _OWN = ("balanceinertia", "boundmass", "boundinertia", "inertiafromgeom", "setto
 
 
 def urdf_spec(source: Path, root: Lines, notes: Notes) -> mujoco.MjSpec:
-    """Return a URDF as MuJoCo reads it, with all links, and the files of its meshes.
-
-    Args:
-        source: The file.
-        root: The same, as elements that know their lines.
-        notes: What was repaired is noted here.
+    """Return a URDF as MuJoCo reads it, with all links and the files of its meshes; note what was repaired.
 
     Raises:
         RobotError: It is not XML, or MuJoCo cannot read it.

@@ -90,16 +90,10 @@ class _Follows(Enum):
 
 
 class _Clock:
-    """The robot's clock compared with ours, from a reading on, without knowing how far they are apart.
+    """Compares the robot's clock [s] with ours [s], which is None where it is not known; their offset is not known.
 
-    The smallest difference seen is taken for a fresh reading. It is allowed to grow by `DRIFT` seconds per
-    second, more than two clocks ever drift apart, so that drift is not mistaken for age. A reading `NEVER` seconds
-    old is none: nothing keeps readings for so long, so that one of the clocks was set.
-
-    Args:
-        timestamp: Of the reading [s].
-        now: The time on our clock [s], or None.
-        max_age: Age from which a reading is too old [s].
+    The smallest difference seen is that of a fresh reading; it may grow by `DRIFT` seconds per second, more than two
+    clocks drift apart. A reading `NEVER` seconds old, or `max_age` [s] ahead, means that one of the clocks was set.
     """
 
     DRIFT = 1e-3
@@ -145,8 +139,7 @@ class _Clock:
 class _Freshness:
     """Tells fresh readings by their timestamps; a wrong one, or a clock that was set, costs one step.
 
-    A timestamp that does not follow is doubted, and kept: the next one follows either those before, and the doubted one
-    was wrong, or the doubted one, and the clock was set.
+    A timestamp that does not follow is kept: if the next one follows it, the clock was set; otherwise it was wrong.
     """
 
     def __init__(self, max_age: float):

@@ -54,15 +54,7 @@ class Scenario:
 def draw_scenarios(
     spec: EnvSpec, robot: Robot, ground: Ground, conditions: Conditions, count: int, seed: int
 ) -> list[Scenario]:
-    """Draw the scripts of `count` episodes.
-
-    Args:
-        spec: The task.
-        robot: The robot under the conditions that it is played in.
-        ground: What it stands on.
-        conditions: What is to be as in training, and what is not.
-        count: How many.
-        seed: The same seed gives the same scripts.
+    """Draw the scripts of `count` episodes of a task and a robot, which is one under the conditions already.
 
     Raises:
         ConfigError: The task has no command, or not one of this size, or the policy was not trained on it.

@@ -31,14 +31,7 @@ def _load(folder: Path, conditions: Conditions, seed: int, level: int | None) ->
 def film(
     folder: Path, conditions: Conditions, path: Path, seed: int, level: int | None = None
 ) -> tuple[EpisodeResult, Path | None]:
-    """Play one episode and make a video of it.
-
-    Args:
-        folder: The bundle.
-        conditions: How it is played.
-        path: The MP4 file to write.
-        seed: Of the episode.
-        level: Level of terrain; see `Playback.load`.
+    """Play one episode of a bundle and write an MP4 file; `level` as in `Playback.load`.
 
     Returns:
         How it went, and the file, or None where nothing can be rendered here.
@@ -56,13 +49,7 @@ def _no_window(reason: str) -> JaxlocoError:
 
 
 def view(folder: Path, conditions: Conditions, seed: int, level: int | None = None) -> EpisodeResult | None:
-    """Play one episode in real time in MuJoCo's viewer; its window needs a display.
-
-    Args:
-        folder: The bundle.
-        conditions: How it is played.
-        seed: Of the episode.
-        level: Level of terrain; see `Playback.load`.
+    """Play one episode of a bundle in real time in MuJoCo's viewer, on a display; `level` as in `Playback.load`.
 
     Returns:
         How it went; None if the window was closed before the end.

@@ -116,12 +116,7 @@ class Checkpoints:
             remove(left)
 
     def check(self, iteration: int, like: Any, config: Mapping[str, Any]) -> None:
-        """Read a complete checkpoint as another process would, and compare it with what was saved.
-
-        Args:
-            iteration: Its number.
-            like: What was saved, or its shapes.
-            config: The configuration that was saved.
+        """Read a complete checkpoint as another process would, and compare it with what was saved, or its shapes.
 
         Raises:
             CheckpointError: It cannot be read, or holds something else.

@@ -67,11 +67,7 @@ def evaluate(env: Environment, agent: Agent, state: TrainState | Trained, episod
 
 @lru_cache(maxsize=1)
 def compile_players(env: Environment, agent: Agent, episodes: int) -> tuple[Any, Any, Any]:
-    """Compile what begins and what plays episodes, once for all seeds of a run.
-
-    Returns:
-        seed → robots, (learner, robots) → episodes, and where the latter's arguments have to be.
-    """
+    """Compile seed → robots and (learner, robots) → episodes, once for all seeds; and the latter's shardings."""
     available = jax.local_device_count() if sharding.may_share(env.engine) else 1
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
     begin = sharding.compiled(partial(_begin_evaluation, env, episodes), "once")

@@ -44,13 +44,7 @@ def effort_of(config: TrainConfig) -> sharding.Effort:
 def compile_program(
     env: Environment, agent: Agent, config: TrainConfig, meanwhile: Callable[[], object] = lambda: None
 ) -> Program:
-    """Compile the training loop; beside that, compile and do the first reset, while the interpreter traces the loop.
-
-    Args:
-        env: The environment of one robot.
-        agent: The policy's static part.
-        config: The configuration.
-        meanwhile: Done while XLA compiles the loop.
+    """Compile the training loop; beside that, compile and do the first reset. `meanwhile` is called while XLA compiles.
 
     Raises:
         ConfigError: The training would not fit into the memory.

@@ -84,13 +84,13 @@ def over_robots(
     donate: tuple[int, ...] = (),
     effort: Effort = "training",
 ) -> Any:
-    """Compile a function of one device's share for all devices.
+    """Compile a function of one device's share for all devices of a mesh.
 
     Args:
         function: Takes and returns pytrees; on each device its share of what is `SPLIT`.
         mesh: From `make_mesh`.
-        inputs: `SHARED` or `SPLIT` for each argument, or for the parts of a pytree.
-        outputs: The same for the result.
+        inputs: `SHARED` or `SPLIT` for each argument, or for the parts of a pytree; so `outputs` for the result.
+        outputs: See `inputs`.
         donate: Arguments whose memory may be reused.
         effort: How long it runs; see `compiled`.
     """
@@ -103,12 +103,8 @@ def over_robots(
 def compiled(function: Callable[..., Any], effort: Effort, **options: Any) -> Any:
     """Return `jax.jit` of a whole program, with less effort, so that it compiles sooner.
 
-    What takes long when it runs there, physics and matrix products, is not LLVM's to optimize.
-
-    Args:
-        function: The program.
-        effort: How long it runs: as a training, a short one, an evaluation, or once, as what begins it.
-        options: Of `jax.jit`.
+    On a CPU, physics and matrix products take longest, which LLVM does not optimize anyway. `effort` says for how long
+    the program runs; `options` are those of `jax.jit`.
     """
     return jax.jit(function, compiler_options=compiler_options(effort) or None, **options)
 

@@ -58,14 +58,7 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
 def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float | None = None, title: str = "") -> Path:
     """Draw the learning curves of runs that differ in their seed: each, their interquartile mean, its 95 % interval.
 
-    Args:
-        runs: The metrics of each run, as for `plot_curves`.
-        path: The picture to write.
-        control_dt: Seconds per control step; with it, episode lengths are in seconds.
-        title: Shown above the panels.
-
-    Returns:
-        The picture's path.
+    `runs` are the metrics of each; the other arguments are as for `plot_curves`.
     """
     shared = [name for name in runs[0] if all(_has(run, name) for run in runs)] if runs else []
     length = "episode length (s)" if control_dt else "episode length (control steps)"
@@ -113,16 +106,7 @@ def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: st
 
 
 def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
-    """Draw a terrain from above into a PNG file: shaded by its slopes, coloured by its heights.
-
-    Args:
-        terrain: Its options.
-        grid: Its heights.
-        path: The picture to write.
-
-    Returns:
-        The picture's path.
-    """
+    """Draw a terrain from above into a PNG file, shaded by its slopes, coloured by its heights; return its path."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LightSource, SymLogNorm
