@@ -101,22 +101,16 @@ def _compiled_findings(path: Path, root: Element, fixes: Mapping[str, str], *, b
     try:
         _, model = read_model(path, root, Notes(path))
     except RobotError as error:
-        cause = _with_line(_from_error(error, path), root)
+        cause = _from_error(error, path)
+        match = re.search(r"Element name '([^']+)'", cause.problem)
+        named = (e for e in root.walk() if match is not None and e.attributes.get("name") == match[1])
+        if cause.line is None and (element := next(named, None)) is not None:  # the one that MuJoCo names
+            cause = replace(cause, file=element.file, line=element.line)
         if not broken:
             return [cause]
         problem = f"{cause.problem}; so what each engine can simulate is not examined"
         return [replace(cause, severity="note", problem=problem, fix="correct the errors above first")]
     return [*check_ranges(model, root), *_engine_findings(model, root, "", fixes)]
-
-
-def _with_line(finding: Finding, root: Element) -> Finding:
-    """Fill in the line of the element that MuJoCo names, where it names no line."""
-    match = re.search(r"Element name '([^']+)'", finding.problem)
-    if finding.line is not None or match is None:
-        return finding
-    named = (element for element in root.walk() if element.attributes.get("name") == match[1])
-    element = next(named, None)
-    return finding if element is None else replace(finding, file=element.file, line=element.line)
 
 
 def _from_error(error: Exception, file: Path) -> Finding:
@@ -130,15 +124,10 @@ def _from_error(error: Exception, file: Path) -> Finding:
         named, line = file, None
     if line is None and (found := re.search(r"\bline (\d+)", text)):
         line = int(found[1])
-    problem, fix = _split_fix(text)
-    return Finding("error", "all", named, line, problem, fix)
-
-
-def _split_fix(text: str) -> tuple[str, str]:
-    """Split a message where it begins to say what to do."""
     verbs = "add|write|remove|rename|give|take|install|correct|create|make|widen|use|Add|Write|Did"
     match = re.search(rf"(?:[;.,] )(?=(?:{verbs})\b)", text) or re.search(r"[;,] (?=expected\b)", text)
-    return (text[: match.start()], text[match.end() :]) if match else (text, "correct that")
+    problem, fix = (text[: match.start()], text[match.end() :]) if match else (text, "correct that")
+    return Finding("error", "all", named, line, problem, fix)
 
 
 # Engines
@@ -205,20 +194,18 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
     except RobotError:  # which is among the errors
         return errors
     found = _once_per_line([*errors, *_open_points(toml, text)])
-    model_file = _model_file(toml, text)
-    root = None
-    if model_file is not None:
-        try:
-            root = read_xml(model_file)
-            in_text = check_model(root)
-            if _broken(in_text):  # these know their lines
-                found = [finding for finding in found if finding.file != model_file]
-            found += in_text
-        except RobotError as error:
-            found = [finding for finding in found if finding.file != model_file]
-            found.append(_from_error(error, model_file))
-    if root is None or model_file is None:
+    match = re.search(r'^model\s*=\s*"([^"]+)"', text, re.MULTILINE)
+    model_file = toml.parent / match[1] if match else toml
+    if model_file == toml or not model_file.is_file():
         return found
+    try:
+        root = read_xml(model_file)
+        in_text = check_model(root)
+    except RobotError as error:
+        return [*(f for f in found if f.file != model_file), _from_error(error, model_file)]
+    if _broken(in_text):  # these know their lines
+        found = [finding for finding in found if finding.file != model_file]
+    found += in_text
     if _broken(found):
         return [*found, *_compiled_findings(model_file, root, {}, broken=True)]
     robot = load_robot(folder)
@@ -246,12 +233,6 @@ def _once_per_line(found: Sequence[Finding]) -> list[Finding]:
         return finding.engine != "all" or errors.get((finding.file, finding.line or 0), finding) == finding
 
     return list(dict.fromkeys(filter(counts, found)))
-
-
-def _model_file(toml: Path, text: str) -> Path | None:
-    match = re.search(r'^model\s*=\s*"([^"]+)"', text, re.MULTILINE)
-    file = toml.parent / match[1] if match else None
-    return file if file is not None and file.is_file() else None
 
 
 def _open_points(toml: Path, text: str) -> Iterator[Finding]:
