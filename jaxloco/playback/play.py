@@ -398,28 +398,22 @@ def _bind(
 
 def table(figures: Mapping[str, Any]) -> str:
     """Return the figures of `evaluate_bundle` as one table, with those of the training's evaluation beside them."""
-    training = figures["training"]
-    rows = [("", "here", "in training")]
-    rows.append(("episodes", str(figures["episodes"]), str(training.get("episodes", ""))))
-    rows.append(("survived", _percent(figures["survived"]), _percent(training.get("survived"))))
-    if "passed" in figures:
-        rows.append(("passed", _percent(figures["passed"]), _percent(training.get("passed"))))
-    rows.append(("mean length (s)", _number(figures["seconds_mean"]), _number(training.get("seconds_mean"))))
-    for name, value in figures["reward_raw"].items():
-        rows.append((name, _number(value), _number(training.get("reward_raw", {}).get(name))))
-    for name, here in _extra_rows(figures):
-        rows.append((name, here, ""))
-    for kind in ("torque", "speed"):
-        share = figures[f"{kind}_saturation"]
-        rows.append((f"{kind} saturation", _percent(share["mean"]), ""))
-        if share["joint"]:
-            rows.append((f"  {share['joint']}", _percent(share["largest"]), ""))
+    training, raw = figures["training"], figures["training"].get("reward_raw", {})
+    rows = [("", "here", "in training"), ("episodes", str(figures["episodes"]), str(training.get("episodes", "")))]
+    known = [
+        ("survived", "survived", _percent),
+        ("passed", "passed", _percent),
+        ("mean length (s)", "seconds_mean", _number),
+    ]
+    rows += [(name, show(figures[key]), show(training.get(key))) for name, key, show in known if key in figures]
+    rows += [(name, _number(value), _number(raw.get(name))) for name, value in figures["reward_raw"].items()]
+    rows += [(name, here, "") for name, here in _extra_rows(figures)]
     width = max(len(row[0]) for row in rows)
     return "\n".join(f"{name:{width}}  {here:>12}  {there:>12}".rstrip() for name, here, there in rows)
 
 
 def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the rows of a table that not every robot or command has."""
+    """Yield the rows of a table for which training has no figures; not every robot or command has all of them."""
     overlap, standing = figures.get("self_overlap"), figures.get("standing")
     if overlap is not None:
         yield "time inside itself", _percent(overlap["share"])
@@ -430,6 +424,11 @@ def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "drift, largest (m)", _number(standing["drift"]["largest"])
         yield "  from 1 s on", _number(standing["settled_drift"]["largest"])
         yield "steps after 1 s", str(standing["steps"])
+    for kind in ("torque", "speed"):
+        share = figures[f"{kind}_saturation"]
+        yield f"{kind} saturation", _percent(share["mean"])
+        if share["joint"]:
+            yield f"  {share['joint']}", _percent(share["largest"])
 
 
 def describe(figures: Mapping[str, Any]) -> str:
