@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxloco.errors import ConfigError, JaxlocoError, short
 from jaxloco.text_files import parse_json, read_text
-from jaxloco.whole_files import sweep, write_bytes
+from jaxloco.whole_files import write_bytes
 
 DEFAULT_ROOT = "runs"
 
@@ -123,10 +123,6 @@ class RunFolder:
     def has_results(self) -> bool:
         """Whether a training has ended here, with what comes after it."""
         return self.summary.exists() or self.policy.exists()
-
-    def sweep(self) -> None:
-        """Remove what killed processes have left half written; nobody else may write here meanwhile."""
-        sweep(self.path)
 
     def discard_if_unused(self) -> None:
         """Remove the folder, and that of its day, if nothing was learned there and nothing else is in it."""

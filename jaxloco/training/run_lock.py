@@ -13,6 +13,7 @@ from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.training import hosts
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.run_folder import RunFolder
+from jaxloco.whole_files import sweep
 
 
 class RunLock:
@@ -48,7 +49,7 @@ class RunLock:
                 if self._file < 0:
                     os.close(file)
         self._sign()
-        self._folder.sweep()
+        sweep(self._folder.path)  # what killed processes have left half written
 
     def release(self) -> None:
         """Let go of it; a second call does nothing."""
