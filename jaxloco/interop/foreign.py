@@ -88,13 +88,7 @@ class ForeignEnv:
     termination_names = ("done",)
 
     def __init__(
-        self,
-        env: Any,
-        name: str,
-        episode_steps: int,
-        *,
-        actor_key: str = "state",
-        critic_key: str = PRIVILEGED,
+        self, env: Any, name: str, episode_steps: int, *, actor_key: str = "state", critic_key: str = PRIVILEGED
     ) -> None:
         if episode_steps < 1:
             raise ConfigError(f"episode_steps {episode_steps}: must be at least 1")
