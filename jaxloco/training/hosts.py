@@ -139,10 +139,8 @@ def is_first() -> bool:
 def share_of_devices(n_devices: int) -> list[Any]:
     """Return `n_devices` devices, as many of each process."""
     each = n_devices // jax.process_count()
-    found = []
-    for process in range(jax.process_count()):
-        found += [device for device in jax.devices() if device.process_index == process][:each]
-    return found
+    of_each = ([d for d in jax.devices() if d.process_index == process] for process in range(jax.process_count()))
+    return [device for devices in of_each for device in devices[:each]]
 
 
 def place(tree: Any, shardings: Any) -> Any:
