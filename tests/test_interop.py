@@ -89,7 +89,7 @@ def test_a_foreign_robot_has_no_terrain_and_its_level_follows_whether_it_fell():
     step, grades = jax.jit(partial(batch.step, env)), []
     for _ in range(20):  # the first falls, the second stays until its time is over
         state, ended = step(state, jnp.array([[1.0], [0.0]]))
-        assert not ended.info.left.any()
+        assert not ended.info.off_terrain.any()
         done = np.asarray(ended.terminated | ended.truncated)
         grades += [(robot, int(ended.info.grade[robot])) for robot in np.flatnonzero(done)]
     assert set(grades) == {(0, -1), (1, 1)}

@@ -1,7 +1,7 @@
 """Environments of Brax and MuJoCo Playground as input of our trainer: `python train.py brax:ant`.
 
 Both packages have `reset(rng) -> state` and `step(state, action) -> state` of ONE robot, with `obs`, `reward`, `done`,
-`metrics` and `info` in the state; nothing else is used here, so neither package is imported until one is asked for.
+`metrics` and `info` in the state; nothing else is used here, so neither package is imported before it is used.
 """
 
 import importlib
@@ -39,7 +39,7 @@ BACKENDS = ("generalized", "spring", "positional", "mjx")
 """Brax's physics."""
 
 PRIVILEGED = "privileged_state"
-"""What MuJoCo Playground calls what the critic sees; need not be there."""
+"""MuJoCo Playground's key of the critic's observation (optional)."""
 
 RETURN = "total"
 """The reward itself, among the terms that the package reports in its metrics."""
@@ -77,7 +77,7 @@ class ForeignEnv:
         critic_key: What the critic sees, where the dictionary has it.
 
     Raises:
-        ConfigError: An observation is not a vector, the dictionary lacks a key that is asked for, or the environment's
+        ConfigError: An observation is not a vector, the dictionary lacks a key that is needed, or the environment's
             own code fails (then from `reset` and `step` too).
     """
 
@@ -135,11 +135,11 @@ class ForeignEnv:
         return self.origin.replace(":", "-")
 
     def robot_facts(self) -> dict[str, Any]:
-        """Only the package knows."""
+        """Unknown: they are in the package."""
         return {}
 
     def interface(self) -> PolicyInterface:
-        """Describe the policy: one vector in, one vector in [-1, 1] out. What they mean, only the package knows."""
+        """Describe the policy: one vector in, one vector in [-1, 1] out. Their meaning is defined by the package."""
         return PolicyInterface(
             robot=self.robot_name,
             control_frequency=1.0 / self.dt,
@@ -173,7 +173,7 @@ class ForeignEnv:
                 reward_terms=terms,
                 terminations=jnp.zeros(1, bool),
                 nonfinite=false,
-                left=false,
+                off_terrain=false,
                 grade=jnp.int32(0),
                 episode_return=zero,
                 episode_length=jnp.int32(0),
@@ -206,7 +206,7 @@ class ForeignEnv:
                 reward_terms=jnp.where(finite, terms, 0.0),
                 terminations=done[None],
                 nonfinite=~finite,
-                left=jnp.bool_(False),
+                off_terrain=jnp.bool_(False),
                 grade=survived(terminated),
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,
@@ -214,7 +214,7 @@ class ForeignEnv:
         )
 
     def tile(self, state: ForeignState) -> Tile:
-        """Return nothing: what the ground is like, only the package knows."""
+        """Return nothing: there are no tiles."""
         return {}
 
     def measure(self, state: ForeignState) -> jax.Array:
@@ -336,7 +336,7 @@ class ForeignSpec:
         """Build it; its physics is its own.
 
         Raises:
-            ConfigError: An engine is asked for by name.
+            ConfigError: An engine is named.
         """
         if engine not in ("auto", ANY_ENGINE):
             raise ConfigError(f"{self.name} brings its own physics: leave out --physics {engine}")
@@ -482,7 +482,7 @@ def _registry() -> Any:
 
 
 PACKAGES: dict[str, Callable[..., BraxTask | PlaygroundTask]] = {"brax": BraxTask, "playground": PlaygroundTask}
-"""What stands before the colon of a task's name."""
+"""Prefixes of task names."""
 
 RECIPE = TrainConfig(
     task=BraxTask(),
@@ -501,7 +501,7 @@ RECIPE = TrainConfig(
     total_timesteps=5_000_000,
     n_envs=256,
 )
-"""A start for any of them; each deserves settings of its own."""
+"""A recipe for any of them; adapt it to each."""
 
 
 SUITES = ("dm_control_suite", "locomotion", "manipulation")

@@ -125,7 +125,7 @@ class GymEnv(_Ours, gymnasium.Env[Observation, np.ndarray]):
         self._step = jax.jit(self.env.step)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
-        """Begin an episode; the same seed gives the same one."""
+        """Begin an episode; deterministic for a given seed."""
         _refuse_fork()
         super().reset(seed=seed)
         self._state = self._reset(_key(self.np_random))
@@ -212,7 +212,7 @@ class GymVectorEnv(_Ours, VectorEnv[Observation, np.ndarray, np.ndarray]):
 
         Args:
             seed: Draws all robots; or a seed for each robot, which alone says what that robot meets, its kind of
-                terrain too. None goes on drawing.
+                terrain too. None: draw on from the current state.
             options: May have "reset_mask", the robots that begin, (N,) of bool; the others stay where they are (at
                 the first reset all begin).
 
@@ -361,7 +361,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def _refuse_fork() -> None:
-    """Raise where JAX would wait forever."""
+    """Refuse forked processes, in which JAX would wait forever."""
     if _forked:
         raise ConfigError(
             "this process was forked from one in which JAX runs, and JAX would wait forever here; write "

@@ -93,7 +93,7 @@ class Mlp(Uncopied):
         self.output = buffer[:-1]
 
     def reset(self) -> None:
-        """Forget everything: nothing here."""
+        """Clear the memory: there is none."""
 
     def run(self) -> np.ndarray:
         """Compute `output` from `input`.
@@ -109,7 +109,7 @@ class Mlp(Uncopied):
 
 
 class Recurrent(Uncopied):
-    """A recurrent cell with a perceptron on it, used as `Mlp` is; it remembers until `reset()`.
+    """A recurrent cell with a perceptron on it, used as `Mlp` is; it keeps its memory until `reset()`.
 
     Args:
         cell: What it does; see `jaxloco.onboard.cells`.
@@ -135,7 +135,7 @@ class Recurrent(Uncopied):
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear the memory."""
         for part in self._carry:
             part.fill(0.0)
 

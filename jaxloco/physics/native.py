@@ -1,4 +1,4 @@
-"""MuJoCo's own batch stepping behind a JAX call: the fast engine on a CPU.
+"""MuJoCo's own batch stepping, called from JAX: the fast engine on a CPU.
 
 `mujoco.batch.Batch` is one mutable object; the call around it is pure because the whole state is written before a step
 and read whole after it. Model fields are kept between calls. A digest of them, drawn up once per episode, tells the
@@ -27,7 +27,7 @@ from mujoco.batch import Batch
 from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError
 from jaxloco.physics import host_call
-from jaxloco.physics.contract import Params, PhysicsSpec
+from jaxloco.physics.contract import ModelParams, PhysicsSpec
 from jaxloco.physics.motor_callback import FIRST_STEP, MOTORS_IN, NOT_STEPPING, compiled, with_motors
 from jaxloco.physics.native_motors import MotorsBetweenSteps, MotorsInC, NoMotors, failures, fill, state_columns
 from jaxloco.physics.rows import Kind, RowPhysics
@@ -63,11 +63,11 @@ class NativePhysics(RowPhysics):
     def most_robots(self) -> None:
         """It needs the host's memory, not a device's."""
 
-    def complete(self, params: Params) -> Params:
+    def complete(self, params: ModelParams) -> ModelParams:
         """Add `DIGEST`; derived constants are recomputed where that changes."""
         return {**params, DIGEST: _digest(self.ravelled(params))}
 
-    def run(self, kind: Kind, inputs: jax.Array, params: Params) -> jax.Array:
+    def run(self, kind: Kind, inputs: jax.Array, params: ModelParams) -> jax.Array:
         """Run one robot: (n_in,) and its model fields → (n_out,); traceable."""
         fields = self.ravelled(params)
         digest = params[DIGEST] if DIGEST in params else _digest(fields)

@@ -1,4 +1,4 @@
-"""How a batch of MuJoCo's steps with its robots' motors: in C, between single steps, or without any."""
+"""Stepping a batch of MuJoCo with its robots' motors: in C, between single steps, or without any."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""MuJoCo-Warp behind a JAX call: the fast engine on an NVIDIA GPU. On a CPU it is slow, and right.
+"""MuJoCo-Warp, called from JAX: the fast engine on an NVIDIA GPU. On a CPU it works, but is slow.
 
 All robots of a call live in one `Data` of MuJoCo-Warp, which is scratch memory: a call writes their states, controls
 and model fields into it, makes the substeps and reads the states back, so that it is pure. On a GPU all of that is
@@ -27,7 +27,16 @@ from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 from jaxloco.cores import count_cores
 from jaxloco.errors import JaxlocoError, RobotError
 from jaxloco.physics.actuators.curve import Curve
-from jaxloco.physics.contract import OVERFLOW, Controls, OnDevice, Params, Physics, PhysicsSpec, PhysicsState, Readings
+from jaxloco.physics.contract import (
+    OVERFLOW,
+    Controls,
+    ModelParams,
+    OnDevice,
+    Physics,
+    PhysicsSpec,
+    PhysicsState,
+    Readings,
+)
 from jaxloco.physics.mjx import MASS_FIELDS, MjxPhysics, derived_shapes
 from jaxloco.physics.motors import Motors
 from jaxloco.physics.rows import Kind, RowPhysics, state_sizes
@@ -50,7 +59,7 @@ PAIRS = 128
 UNROLLED = 4
 """Solver iterations up to which all of them are launched; beyond, the device decides after each whether to go on."""
 
-SHARE = 0.9
+MEMORY_SHARE = 0.9
 """Of the free memory that may be used."""
 
 MOST_WORLDS = 8
@@ -86,11 +95,11 @@ class WarpPhysics(RowPhysics):
         self._room = room(spec.model, _put_model(spec.model, self.fields))
         self._calls = {kind: self._callable(kind) for kind in ("step", "forward")}
 
-    def complete(self, params: Params) -> Params:
+    def complete(self, params: ModelParams) -> ModelParams:
         """Add the constants that depend on masses and geometry, if any of those is in `params`."""
         return self._constants.complete(params)
 
-    def run(self, kind: Kind, inputs: jax.Array, params: Params) -> jax.Array:
+    def run(self, kind: Kind, inputs: jax.Array, params: ModelParams) -> jax.Array:
         """Run one robot: (n_in,) and its model fields → (n_out,); traceable."""
         fields = self.ravelled(params) or [jnp.zeros(1)]
         return self._calls[kind](inputs[None], jnp.concatenate(fields)[None], output_dims=(1, self.n_out))[0][0]
@@ -107,7 +116,7 @@ class WarpPhysics(RowPhysics):
             return None
         with wp.ScopedDevice("cpu"):
             one, two = (_World(self, "step", size, self._room).memory for size in (1, 2))
-        return int(SHARE * device.free_memory / (len(self._calls) * (two - one)))
+        return int(MEMORY_SHARE * device.free_memory / (len(self._calls) * (two - one)))
 
     def _callable(self, kind: Kind) -> Any:
         """Return a function of rows that XLA calls by a name which always stands for the same computation."""
@@ -140,11 +149,11 @@ class WarpBetweenSteps(WarpPhysics):
         super().__init__(replace(spec, substeps=1, fields=spec.model_fields, motors=None))
         self._whole = spec
 
-    def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
+    def reset(self, params: ModelParams, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
         """Return the state at `qpos` and `qvel`."""
         return self._whole.initial_state(qpos, qvel), super().reset(params, qpos, qvel)[1]
 
-    def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
+    def step(self, params: ModelParams, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
         """Advance one control period; contacts are lost if they are in any of its physics steps."""
         motors = self._whole.motors
         assert motors is not None

@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax: everything that training needs to go on, written in the background.
+"""Checkpoints with Orbax: the whole training state, written in the background.
 
 The last and the best one are kept.
 """
@@ -111,9 +111,9 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}{what.format(self._reason(error))}") from error
 
     def _sweep(self) -> None:
-        """Remove what killed or failed saves have left: on a full disk it would take the room of all that follows."""
-        for left in self.folder.glob("*.orbax-checkpoint-tmp*"):
-            remove(left)
+        """Remove incomplete checkpoints of killed or failed saves."""
+        for partial_save in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            remove(partial_save)
 
     def check(self, iteration: int, like: Any, config: Mapping[str, Any]) -> None:
         """Read a complete checkpoint as another process would, and compare it with what was saved, or its shapes.
@@ -218,7 +218,7 @@ class Checkpoints:
         leaves = self._read_leaves(number, _flat(jax.tree.map(_shape, like)))
 
         def take(path: Any, leaf: Any) -> Any:
-            return leaves[jax.tree_util.keystr(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+            return leaves[_name(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
 
         return number, jax.tree_util.tree_map_with_path(take, like)
 
@@ -284,7 +284,19 @@ def _flat(state: Any) -> dict[str, Any]:
     Leaves without elements, which Orbax refuses, are left out.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if leaf.size}
+    return {_name(path): leaf for path, leaf in leaves if leaf.size}
+
+
+_STORED = {"].remaining": "].time_left", ".push.remaining": ".push.left", ".off_terrain": ".left"}
+"""Ending of a leaf's path → ending of its name in checkpoints, for fields renamed after checkpoints were written."""
+
+
+def _name(path: Any) -> str:
+    name = jax.tree_util.keystr(path)
+    for ending, stored in _STORED.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending) + stored
+    return name
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -46,7 +46,7 @@ class Pace:
     longest: float = 0.0
 
     def measured(self, count: int, seconds: float) -> None:
-        """Take note of how long a call took; `most` grows tenfold at most."""
+        """Record the time of a call; `most` grows tenfold at most."""
         self.longest = max(self.longest, seconds)
         self.most = max(1, min(int(CALL_SECONDS * count / max(seconds, 1e-9)), 10 * count))
 

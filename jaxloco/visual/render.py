@@ -226,7 +226,7 @@ class Renderer:
             return None
 
     def close(self) -> None:
-        """Give the OpenGL context back; another picture opens one again."""
+        """Close the OpenGL context; another picture opens one again."""
         screen, self._screen, self._model = self._screen, None, None
         if screen is not None:
             screen.close()
@@ -289,7 +289,7 @@ def _backend_or_reason(report: Callable[[str], None], product: str) -> str | Non
 
 
 def _one_line(text: str) -> str:
-    """Return the last line of an error, cut short."""
+    """Return the last line of an error, shortened."""
     lines = text.strip().splitlines()
     return lines[-1].strip()[:200] if lines else ""
 

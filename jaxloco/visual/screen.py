@@ -109,7 +109,7 @@ class Screen:
     """An offscreen OpenGL context for one model.
 
     Software OpenGL is slow in shadows, multisampling and reflections, so videos have shadows of flattened geoms there,
-    and smooth edges from drawing a little larger and scaling down.
+    and smooth edges from drawing a little larger and scaling down (docs/implementation.md has the times).
     """
 
     def __init__(self, model: mujoco.MjModel, size: tuple[int, int], backend: str, *, best: bool = False) -> None:
