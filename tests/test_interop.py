@@ -556,9 +556,9 @@ def test_a_vector_environment_shows_each_robot_and_one_renderer_is_kept():
     env.reset(seed=0)
     left, right = env.render()
     assert left.shape == (360, 640, 3) and (left != right).any()
-    kept = env._pictures._renderer._screen
+    kept = env._renderer._screen
     again = env.call("render")
-    assert env._pictures._renderer._screen is kept
+    assert env._renderer._screen is kept
     assert same_pictures(again, (left, right))
     alone = ours.GymEnv("cartpole", "native", render_mode="rgb_array")
     alone.reset(seed=0)
@@ -566,7 +566,7 @@ def test_a_vector_environment_shows_each_robot_and_one_renderer_is_kept():
     assert same_pictures(env.render(), again)  # with another context open
     alone.close()
     env.close()
-    assert env._pictures._renderer._screen is None
+    assert env._renderer._screen is None
     with pytest.raises(ConfigError, match="render_mode 'human': must be 'rgb_array' or None"):
         ours.GymVectorEnv(2, env=short_env(), render_mode="human")
 

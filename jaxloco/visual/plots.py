@@ -19,19 +19,11 @@ RAW_REWARD = "reward_raw/"
 RETURN = "rollout/ep_rew_mean"
 LENGTH = "rollout/ep_len_mean"
 TERRAIN_LEVEL = "terrain/level"
+KL = ("train/approx_kl", "train/clip_fraction")
 PAST_MIDDLE, PAST_MIDDLE_TITLE = "terrain/past_middle", "share past the middle level"
 COLORS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#8c564b",
-    "#666666",
-    "#b5a800",
-    "#7b4ab5",
-)
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#666666", "#b5a800", "#7b4ab5"
+)  # fmt: skip
 MAIN = COLORS[0]
 INK = "#333333"
 GRID = "#e6e6e6"
@@ -66,14 +58,7 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
 def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float | None = None, title: str = "") -> Path:
     """Draw the learning curves of runs that differ in their seed: each, their interquartile mean, its 95 % interval.
 
-    Args:
-        runs: The metrics of each run, as for `plot_curves`.
-        path: The picture to write.
-        control_dt: Seconds per control step; with it, episode lengths are in seconds.
-        title: Shown above the panels.
-
-    Returns:
-        The picture's path.
+    `runs` are the metrics of each; the other arguments are as for `plot_curves`.
     """
     shared = [name for name in runs[0] if all(_has(run, name) for run in runs)] if runs else []
     length = "episode length (s)" if control_dt else "episode length (control steps)"
@@ -121,16 +106,7 @@ def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: st
 
 
 def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
-    """Draw a terrain from above into a PNG file: shaded by its slopes, coloured by its heights.
-
-    Args:
-        terrain: Its options.
-        grid: Its heights.
-        path: The picture to write.
-
-    Returns:
-        The picture's path.
-    """
+    """Draw a terrain from above into a PNG file, shaded by its slopes, coloured by its heights; return its path."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LightSource, SymLogNorm
@@ -174,20 +150,24 @@ def _write(figure: Any, path: str | Path) -> Path:
 
 def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel]]:
     """Return the title and the drawing function of each panel that has data."""
+
+    def line(title: str, name: str, **how: Any) -> tuple[str, Panel, tuple[str, ...]]:
+        return title, partial(_draw_line, name=name, **how), (name,)
+
     scale = control_dt or 1.0
     length = "episode length (s)" if control_dt else "episode length (control steps)"
     candidates: list[tuple[str, Panel, tuple[str, ...]]] = [
-        ("episode return", _draw_return, ("rollout/ep_rew_mean", "eval/mean_reward")),
-        (length, _line("rollout/ep_len_mean", scale=scale, floor=0.0), ("rollout/ep_len_mean",)),
+        ("episode return", _draw_return, (RETURN,)),
+        line(length, LENGTH, scale=scale, floor=0.0),
         ("reward terms (weighted)", _draw_rewards, tuple(n for n in metrics if n.startswith(REWARD))),
         ("terrain level", _draw_levels, (TERRAIN_LEVEL,)),
-        (PAST_MIDDLE_TITLE, _line(PAST_MIDDLE, floor=0.0), (PAST_MIDDLE,)),
-        ("explained variance", _line("train/explained_variance", top=1.05), ("train/explained_variance",)),
-        ("value loss", _line("train/value_loss", log=True), ("train/value_loss",)),
-        ("approximate KL, clip fraction", _draw_kl, ("train/approx_kl", "train/clip_fraction")),
-        ("policy std", _line("train/std", floor=0.0), ("train/std",)),
-        ("learning rate", _line("train/learning_rate", floor=0.0), ("train/learning_rate",)),
-        ("env steps per second", _line("time/fps", floor=0.0, prefix=True), ("time/fps",)),
+        line(PAST_MIDDLE_TITLE, PAST_MIDDLE, floor=0.0),
+        line("explained variance", "train/explained_variance", top=1.05),
+        line("value loss", "train/value_loss", log=True),
+        ("approximate KL, clip fraction", partial(_draw_named, names=KL, prefix="train/"), KL),
+        line("policy std", "train/std", floor=0.0),
+        line("learning rate", "train/learning_rate", floor=0.0),
+        line("env steps per second", "time/fps", floor=0.0, prefix=True),
     ]
     return [(name, draw) for name, draw, needs in candidates if any(_has(metrics, key) for key in needs)]
 
@@ -209,49 +189,39 @@ def _style(steps: np.ndarray) -> dict[str, Any]:
     return {"linewidth": 1.6, "marker": "o" if len(steps) < 3 else None, "markersize": 4, "clip_on": True}
 
 
-def _line(
-    name: str,
+def _draw_line(
+    axis: Any,
+    metrics: Metrics,
     *,
+    name: str,
     scale: float = 1.0,
     floor: float | None = None,
     top: float | None = None,
     log: bool = False,
     prefix: bool = False,
-) -> Panel:
-    """Return a panel with one curve."""
+) -> None:
+    """Draw one curve."""
+    from matplotlib.ticker import EngFormatter
 
-    def draw(axis: Any, metrics: Metrics) -> None:
-        from matplotlib.ticker import EngFormatter
-
-        steps, values = _points(metrics, name)
-        axis.plot(steps, scale * values, color=MAIN, **_style(steps))
-        if log and (values > 0).all() and values.max() > 10 * values.min():
-            axis.set_yscale("log")
-        if floor is not None and (values >= floor).all():
-            axis.set_ylim(bottom=floor, top=None if values.any() else 1.0)
-        if top is not None:
-            axis.set_ylim(bottom=max(axis.get_ylim()[0], -1.0), top=top)
-        if prefix:
-            axis.yaxis.set_major_formatter(EngFormatter(sep=""))
-
-    return draw
+    steps, values = _points(metrics, name)
+    axis.plot(steps, scale * values, color=MAIN, **_style(steps))
+    if log and (values > 0).all() and values.max() > 10 * values.min():
+        axis.set_yscale("log")
+    if floor is not None and (values >= floor).all():
+        axis.set_ylim(bottom=floor, top=None if values.any() else 1.0)
+    if top is not None:
+        axis.set_ylim(bottom=max(axis.get_ylim()[0], -1.0), top=top)
+    if prefix:
+        axis.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _draw_return(axis: Any, metrics: Metrics) -> None:
-    """Draw the mean return with its spread over episodes, and evaluations as dots."""
-    if _has(metrics, "rollout/ep_rew_mean"):
-        steps, mean = _points(metrics, "rollout/ep_rew_mean")
-        if _has(metrics, "rollout/ep_rew_std"):
-            spread_steps, spread = _points(metrics, "rollout/ep_rew_std")
-            spread = np.interp(steps, spread_steps, spread)
-            axis.fill_between(steps, mean - spread, mean + spread, color=MAIN, alpha=0.18, linewidth=0)
-        axis.plot(steps, mean, color=MAIN, label="training: mean ± std of episodes", **_style(steps))
-    if _has(metrics, "eval/mean_reward"):
-        steps, mean = _points(metrics, "eval/mean_reward")
-        error = _points(metrics, "eval/std_reward")[1] if _has(metrics, "eval/std_reward") else None
-        error = error if error is not None and len(error) == len(mean) else None
-        dots = {"fmt": "o", "markersize": 4, "elinewidth": 1.2, "capsize": 2}
-        axis.errorbar(steps, mean, yerr=error, color=COLORS[1], label="evaluation", **dots)
+    """Draw the mean return with its spread over episodes."""
+    steps, mean = _points(metrics, RETURN)
+    if _has(metrics, "rollout/ep_rew_std"):
+        spread = np.interp(steps, *_points(metrics, "rollout/ep_rew_std"))
+        axis.fill_between(steps, mean - spread, mean + spread, color=MAIN, alpha=0.18, linewidth=0)
+    axis.plot(steps, mean, color=MAIN, label="training: mean ± std of episodes", **_style(steps))
     axis.legend(**_LEGEND)
 
 
@@ -273,12 +243,16 @@ def _draw_levels(axis: Any, metrics: Metrics) -> None:
 def _draw_all(axis: Any, metrics: Metrics, prefix: str) -> None:
     """Draw every metric whose name begins like this, the largest first in the legend."""
     names = [name for name in metrics if name.startswith(prefix) and _has(metrics, name)]
-    names.sort(key=lambda name: -float(_points(metrics, name)[1][-1]))
+    _draw_named(axis, metrics, sorted(names, key=lambda name: -float(_points(metrics, name)[1][-1])), prefix)
+
+
+def _draw_named(axis: Any, metrics: Metrics, names: Sequence[str], prefix: str) -> None:
+    """Draw those of some metrics that there are."""
+    names = [name for name in names if _has(metrics, name)]
     for index, name in enumerate(names):
         steps, values = _points(metrics, name)
-        dashes = ("-", "--", ":")[index // len(COLORS) % 3]
+        dashes, color = ("-", "--", ":")[index // len(COLORS) % 3], COLORS[index % len(COLORS)]
         label = name.removeprefix(prefix).replace("_", " ")
-        color = COLORS[index % len(COLORS)]
         axis.plot(steps, values, color=color, linestyle=dashes, label=label, **_style(steps))
     axis.legend(**_legend_of(len(names)))
 
@@ -287,24 +261,8 @@ def _legend_of(count: int) -> dict[str, Any]:
     """Where so many names go: into the panel, or below it where they would cover the curves."""
     if count <= MOST_NAMES_INSIDE:
         return {**_LEGEND, "ncols": 1 if count <= 5 else 2}
-    return {
-        **_LEGEND,
-        "fontsize": 6,
-        "ncols": 3,
-        "loc": "upper center",
-        "bbox_to_anchor": (0.5, -0.24),
-        "framealpha": 0.0,
-    }
-
-
-def _draw_kl(axis: Any, metrics: Metrics) -> None:
-    names = ("train/approx_kl", "train/clip_fraction")
-    for name, color in zip(names, (MAIN, COLORS[1]), strict=True):
-        if _has(metrics, name):
-            steps, values = _points(metrics, name)
-            label = name.removeprefix("train/").replace("_", " ")
-            axis.plot(steps, values, color=color, label=label, **_style(steps))
-    axis.legend(**_LEGEND)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.24), "framealpha": 0.0}
+    return {**_LEGEND, "fontsize": 6, "ncols": 3, **below}
 
 
 _LEGEND: dict[str, Any] = {
