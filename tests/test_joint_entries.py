@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import RobotError
-from jaxloco.joint_entries import matching, resolve
 from jaxloco.robot import Robot, load_robot, robots_dir
+from jaxloco.robot.entries import matching, resolve
 from jaxloco.tasks.velocity import Velocity
 
 WALKER = """

@@ -554,7 +554,7 @@ BROKEN_TOML = {
     "unknown joint": (
         'name = "left_hip"',
         'name = "left_hop"',
-        r"line 19: .*no joint 'left_hop' .*Did you .* 'left_hip'",
+        r"line 19: .*no joint matches 'left_hop' .*Did you .* 'left_hip'",
     ),
     "free joint": (
         'name = "left_hip"',

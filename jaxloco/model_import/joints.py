@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from jaxloco.joint_entries import matching
 from jaxloco.joint_guesses import GUESSED, build_of, guesses
 from jaxloco.model_import.draft import MOVABLE, Draft, Motor
 from jaxloco.model_import.toml_strings import text
 from jaxloco.robot import coupled_joints
+from jaxloco.robot.entries import matching
 from jaxloco.symmetry import side_pattern
 
 TIMESTEP = 0.004
