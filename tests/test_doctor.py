@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mujoco
 import pytest
+from long_robots import long_copy
 from quadruped_urdf import quadruped_urdf
 
 from jaxloco import cli
@@ -21,7 +22,7 @@ from jaxloco.toml_schema import problems, read_toml
 
 @pytest.fixture
 def go1(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(robots_dir() / "go1", tmp_path / "go1"))
+    return long_copy("go1", tmp_path / "go1")
 
 
 def change(file: Path, *pairs: tuple[str, str]) -> int:

@@ -87,31 +87,27 @@ def _check_joints(draft: Draft) -> None:
 
 def _check_figures(draft: Draft) -> None:
     """Refuse groups without a joint, and those of which it is not plain which one counts."""
-    found = figures(draft.table["joints"], movable_names(draft.spec))
+    entries, movable = draft.table["joints"], movable_names(draft.spec)
+
+    def where(figure: Figure) -> Where:
+        place = ("joints", figure.entry, figure.key)
+        return (*place, figure.pattern) if isinstance(entries[figure.entry][figure.key], dict) else place
+
+    found = figures(entries, movable)
     for figure in found:
         if not figure.joints:
-            entry = draft.table["joints"][figure.entry]["name"]
-            known = matching(movable_names(draft.spec), [entry])
-            problem = f"no joint of {entry!r} matches {figure.pattern!r}.{closest(figure.pattern, known)}"
-            raise draft.file.fail(_where(figure), problem)
-    for name, earlier, later in conflicts(found):
-        line = draft.file.line(_where(earlier))
-        says = f"{later.key} = {later.value!r} for {later.pattern!r}, which counts, but {earlier.value!r} for "
-        says += f"{earlier.pattern!r}" + (f" in line {line}" if line else "")
-        if set(later.joints) >= set(earlier.joints):
-            raise draft.file.fail(
-                _where(earlier if later.exact else later),
-                f"found {says}, so that has no effect; remove one, or write that of more joints first",
+            known = matching(movable, [entries[figure.entry]["name"]])
+            problem = f"no joint of this entry matches {figure.pattern!r}.{closest(figure.pattern, known)}"
+            raise draft.file.fail(where(figure), problem)
+    for name, first, last in conflicts(found):
+        other = f"{first.key} = {first.value!r} of {first.pattern!r} in line {draft.file.line(where(first))}"
+        problem = f"found {last.value!r}, so {other} has no effect; write that of more joints first, or remove one"
+        if set(first.joints) - set(last.joints):
+            problem = (
+                f"found {last.value!r}, but joint {name!r} has {other} too, and neither group is a part of the other; "
+                f'write its own as well: [[joints]] name = "{name}", {last.key} = {last.value!r}'
             )
-        raise draft.file.fail(
-            _where(later),
-            f"joint {name!r} is in two groups: found {says}, and neither is a part of the other; write after both what "
-            f'its {later.key} is: "{name}" = {later.value!r}',
-        )
-
-
-def _where(figure: Figure) -> Where:
-    return ("joints", figure.entry, figure.key, figure.pattern)
+        raise draft.file.fail(where(last), problem)
 
 
 def _check_locked(draft: Draft) -> None:
