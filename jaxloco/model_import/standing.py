@@ -286,7 +286,7 @@ def _with_motors(draft: Draft) -> mujoco.MjModel:
     spec = draft.spec.copy()
     spec.option.timestep = TIMESTEP
     for name, figures in joint_figures(draft).items():
-        add_actuator(spec, {"name": name, "control": figures.control, "kp": None, **figures.values})
+        add_actuator(spec, {"name": name, "control": "position", "kp": None, **figures.values})
         spec.joint(name).armature = figures.values["armature"]
     return spec.compile()
 
