@@ -486,7 +486,7 @@ def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
     line = line_of(text, ("feet", 0, "name"))
     if not robot.feet:
         if not robot.wheels:
-            fix = 'add for each foot: [[feet]] name = "FL", geoms = ["FL_foot"]; or for all: name = "*", geoms = ["*_foot"]'
+            fix = 'add for each foot: [[feet]] name = "FL", geoms = ["FL_foot"]; or one for all with *_foot'
             yield Finding("error", "all", toml, None, "no [[feet]] and no [[wheels]]: nothing to stand on", fix)
         return
     mirrors = []
