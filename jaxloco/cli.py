@@ -258,11 +258,16 @@ def _new(own: RunOptions, arguments: list[str]) -> "TrainConfig":
     Raises:
         JaxlocoError: There is no such task or algorithm.
     """
-    from jaxloco.training.config import with_algorithm
+    from jaxloco.training.config import VERSION, with_algorithm
 
     said: dict[str, Any] = {}
     for path in options.config_files(arguments):
         said |= options.read_config_file(path)
+    if "task_name" in said and "version" not in said and "reward_scale" in str(said):
+        raise JaxlocoError(
+            "--config: this configuration has rewards per control period; multiply its reward_scale by the control "
+            f'frequency of the robot, Hz, and add "version": {VERSION}'
+        )
     task = _positional(arguments, "TASK", "")
     default = recipe(task) if task else recorded_recipe({"task_name": DEFAULT_TASK, **said}, "--config")
     algorithm = own.algorithm or said.get("algorithm")
@@ -301,8 +306,14 @@ def _algorithm_names(config: "TrainConfig") -> list[str]:
 
 
 def _parse(default: "TrainConfig", arguments: list[str], prog: str) -> "TrainConfig":
+    from jaxloco.training.config import VERSION
+
     description = f"Train a policy. Tasks: {', '.join(registry.names('task', TASKS))}."
-    stamps = {"task_name": _task_names(default), "algorithm": _algorithm_names(default)}
+    stamps: dict[str, list[Any]] = {
+        "version": [VERSION],
+        "task_name": _task_names(default),
+        "algorithm": _algorithm_names(default),
+    }
     return options.parse(default, arguments, prog=prog, description=description, stamps=stamps, beside=RunOptions())
 
 

@@ -38,7 +38,7 @@ def parse(
     *,
     prog: str,
     description: str,
-    stamps: Mapping[str, Sequence[str]] | None = None,
+    stamps: Mapping[str, Sequence[Any]] | None = None,
     beside: Any = None,
 ) -> T:
     """Read options from a command line.

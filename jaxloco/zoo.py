@@ -10,9 +10,10 @@ from typing import Any
 from jaxloco import options
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
+from jaxloco.runs import config_from_plain
 from jaxloco.statistics import bootstrap
 from jaxloco.tasks import recorded_recipe
-from jaxloco.training.config import with_algorithm
+from jaxloco.training.config import plain_config, with_algorithm
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json, write_json, write_text
 from jaxloco.visual.plots import Metrics, plot_curves, plot_seeds
@@ -178,10 +179,10 @@ def command(config: Mapping[str, Any], seed: int) -> str:
     if "algorithm" in config:
         default = with_algorithm(default, config["algorithm"])
         words.append(f"--algorithm {config['algorithm']}")
-    usual, own = _flat(options.to_dict(default)), _flat(config)
-    for key, value in own.items():
-        if key not in ("seed", "task_name") and key in usual and usual[key] != value:
-            words.append(_option(key, value))
+    usual, meant = _flat(options.to_dict(default)), _flat(plain_config(config_from_plain(config, "config.json")))
+    for key in _flat(config):  # what came later is not in it
+        if key not in ("seed", "task_name") and key in usual and usual[key] != meant[key]:
+            words.append(_option(key, meant[key]))
     return " ".join([*words, f"--seed {seed}"])
 
 

@@ -89,12 +89,12 @@ class EnvSpec:
         variant: Which of the robot's variants; None for the one that is trained on.
         action: From actions to joints.
         observations: Groups "actor" and, if the critic sees something else, "critic".
-        rewards: Summands of the reward.
+        rewards: Summands of the reward per second.
         terminations: Reasons to end an episode in failure.
         episode_seconds: Time after which an episode is truncated.
         training_seconds: The same in training, if shorter: a policy that survives would else meet few first states.
             Each training episode then lasts between half of it and all of it, lest the robots march in step.
-        reward_floor: The sum of the terms is at least this: with 0, no step is worth less than the end of the episode.
+        reward_floor: Least sum of the weighted terms, 1/s: with 0, no step is worth less than the end of the episode.
         quantities: Entries that this task adds to the table.
         memories: Entries that depend on the past, beside those of feet and joints.
         gait: Clock that tells when each foot should swing.
@@ -572,15 +572,16 @@ class Env:
             previous_action=state.action,
             target=target,
             push=force,
-            commands={name: command.value for name, command in commands.items()},
+            commands={name: command.value for name, command in state.commands.items()},
             memories=state.memories,
             time=step.astype(jnp.float32) * self.dt,
             clock=self._show(clock),
         )
         values = self.quantities.at(snapshot)
         terms, reward, ends = self._judge(values, finite)
+        seen = self._with_commands(values, commands)
         observers = {
-            name: observer.step(state.observers[name], values, state.draws, sampler)
+            name: observer.step(state.observers[name], seen, state.draws, sampler)
             for name, observer in self.observers.items()
         }
         terminated = jnp.any(ends) | ~finite
@@ -614,6 +615,13 @@ class Env:
                 overflow=readings.get(OVERFLOW),
             ),
         )
+
+    def _with_commands(self, values: Values, commands: Mapping[str, CommandState]) -> Values:
+        """Return the quantities with the commands that the policy sees next, and is judged by from then on."""
+        if not commands:
+            return values
+        following = {name: command.value for name, command in commands.items()}
+        return self.quantities.at(values.snapshot._replace(commands=following))
 
     def _supporting(self, state: EnvState) -> jax.Array:
         """Return the torque that holds the base upright, world frame, (3,), N m."""
@@ -672,10 +680,10 @@ class Env:
         rewards = zip(self.spec.rewards, self._rewards, strict=True)
         terms = jnp.stack([_scalar(f"reward {spec.name!r}", term(judged), jnp.float32) for spec, term in rewards])
         terms = jnp.where(finite, terms, 0.0)
-        reward = terms @ self._weights
+        rate = terms @ self._weights
         if self.spec.reward_floor is not None:
-            reward = jnp.maximum(reward, jnp.float32(self.spec.reward_floor))
-        return terms, reward, ends
+            rate = jnp.maximum(rate, jnp.float32(self.spec.reward_floor))
+        return terms, rate * jnp.float32(self.dt), ends
 
     def _observation(self, observers: dict[str, ObserverState]) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}

@@ -179,6 +179,14 @@ def body_collisions(body_contacts: jax.Array) -> jax.Array:
     return jnp.sum(body_contacts.astype(jnp.float32))
 
 
+def self_contact(self_contacts: jax.Array) -> jax.Array:
+    """Return how many pairs of the robot's own shapes touch, of those that do in training (`self_contacts`).
+
+    Ours. A robot that leans one leg on the other falls where the real shapes are a little smaller.
+    """
+    return jnp.sum(self_contacts.astype(jnp.float32))
+
+
 def gait_tracking(
     gait_phases: jax.Array,
     foot_heights: jax.Array,

@@ -192,7 +192,7 @@ def _critic() -> ObservationGroup:
 GO1 = replace(
     VELOCITY,
     task=Recovery(),
-    algorithm=replace(LEARNING, gamma=0.97, ent_coef=0.005, reward_scale=0.3, symmetry="none"),
+    algorithm=replace(LEARNING, gamma=0.97, ent_coef=0.005, reward_scale=15.0, symmetry="none"),
     network=WIDER,
     total_timesteps=4_000_000,
 )

@@ -132,7 +132,7 @@ def _half_track(robot: Robot) -> float:
 
 RECIPE = TrainConfig(
     task=Rolling(),
-    algorithm=replace(LEARNING, n_steps=32, gamma=0.995),
+    algorithm=replace(LEARNING, n_steps=32, gamma=0.995, reward_scale=20.0),
     network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(64, 64), activation_fn="tanh", log_std_init=-0.7),
     total_timesteps=3_000_000,
     n_envs=256,

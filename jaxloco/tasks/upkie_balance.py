@@ -299,7 +299,7 @@ RECIPE = TrainConfig(
         max_grad_norm=2.0,
         learning_rate=2e-3,
         learning_rate_schedule="linear",
-        reward_scale=0.05,
+        reward_scale=10.0,
     ),
     network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(64, 64), activation_fn="tanh", log_std_init=-0.5),
     total_timesteps=800_000,

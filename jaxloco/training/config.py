@@ -13,6 +13,9 @@ from jaxloco.options import CALLED, RECORDED, to_dict
 from jaxloco.registry import Place
 from jaxloco.terrain import Terrain
 
+VERSION = 2
+"""Of what a configuration means. From 2 on rewards are per second; before, they were per control period."""
+
 
 class TaskConfig(Protocol):
     """The options of a task: a frozen dataclass that builds its environment's description."""
@@ -134,4 +137,4 @@ def plain_config(config: TrainConfig) -> dict[str, Any]:
     """Return a configuration as plain data that names its task and its algorithm; `jaxloco.runs` reads it back."""
     algorithm = config.algorithm.place
     named = {} if algorithm == DEFAULT_ALGORITHM else {"algorithm": algorithm}
-    return {"task_name": config.task.name, **named, **to_dict(config)}
+    return {"version": VERSION, "task_name": config.task.name, **named, **to_dict(config)}
