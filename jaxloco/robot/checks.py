@@ -116,9 +116,9 @@ def _check_locked(draft: Draft) -> None:
     held = {entry.name for entry in draft.locked}
     for body in draft.spec.bodies:
         joints = [joint.name for joint in body.joints]
-        left = [name for name in joints if name not in held]
-        if left and len(left) < len(joints):
-            problem = f"holds a joint of body {body.name!r}, but not its joint {left[0]!r}; write both, or neither"
+        movable = [name for name in joints if name not in held]
+        if movable and len(movable) < len(joints):
+            problem = f"holds a joint of body {body.name!r}, but not its joint {movable[0]!r}; write both, or neither"
             raise draft.file.fail(where, problem)
     if not draft.joints:
         raise draft.file.fail(where, "holds every joint; leave out those that a policy is to move")
@@ -330,7 +330,7 @@ def _require_contact(draft: Draft, model: mujoco.MjModel, where: Where, geom: st
 
 
 def _check_base_of_legs(draft: Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
-    """Refuse a robot with feet whose base is but a name, or below the floor."""
+    """Refuse a robot with feet whose base has no mass, or is below the floor."""
     base = draft.base
     if base is None or not draft.feet:
         return

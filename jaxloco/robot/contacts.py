@@ -146,7 +146,7 @@ def add_foot_sensors(draft: Draft, feet: tuple[Foot, ...], most_contacts: int | 
 
     Names: <foot>_sole_position, <foot>_sole_velocity, <geom>_force for a geom of a foot (for each contact its force in
     the contact's frame, then the first two axes of that frame: 9 numbers), and <geom>_touch (the number of contacts)
-    for any other geom of a contact pair. MJX cannot sum forces, so whoever reads them does.
+    for any other geom of a contact pair. MJX cannot sum forces; the reader of the sensor does.
 
     `most_contacts` of a foot's geom are measured; by default as many as it has with a level floor.
 

@@ -39,7 +39,7 @@ def lasting_name(robot: str) -> str:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path whose ~ is the user's home; unchanged where nobody knows that."""
+    """Return a path whose ~ is the user's home; unchanged if there is none."""
     return Path(os.path.expanduser(path))
 
 

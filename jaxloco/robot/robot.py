@@ -277,7 +277,7 @@ class Robot:
 
 
 def _actuator_fact(joint: Joint) -> dict[str, str]:
-    """Return what robot.toml says of a joint's actuators, in words."""
+    """Return a joint's actuators in robot.toml, in words."""
     parts = [" ".join(f"{k} = {v}" if k != "kind" else v for k, v in part) for part in joint.actuator]
     return {"actuator": ", ".join(parts)} if parts else {}
 
