@@ -1,4 +1,4 @@
-"""What touches what: the ground, contacts of variants and of the robot with itself, feet, and sensors of it all."""
+"""Contacts of variants, of the robot with itself and with uneven ground; feet, and the sensors of contacts."""
 
 import mujoco
 import numpy as np
@@ -84,11 +84,7 @@ def _apply_variant(draft: Draft, variant: str) -> None:
 
 
 def lay_ground(draft: Draft, ground: HeightGrid) -> None:
-    """Turn the floor into a height field; what touches it, and how, stays.
-
-    Raises:
-        RobotError: There is no floor.
-    """
+    """Turn the floor into a height field; its contacts stay. Without a floor it is an error."""
     spec, plane = draft.spec, mujoco.mjtGeom.mjGEOM_PLANE
     floor = spec.geom(FLOOR)
     if floor is None or floor.type != plane or floor.parent.name != spec.worldbody.name:
@@ -148,10 +144,8 @@ def add_foot_sensors(draft: Draft, feet: tuple[Foot, ...], most_contacts: int | 
     the contact's frame, then the first two axes of that frame: 9 numbers), and <geom>_touch (the number of contacts)
     for any other geom of a contact pair. MJX cannot sum forces; the reader of the sensor does.
 
-    `most_contacts` of a foot's geom are measured; by default as many as it has with a level floor.
-
-    Raises:
-        RobotError: A sensor has such a name already.
+    `most_contacts` of a foot's geom are measured; by default as many as it has with a level floor. A sensor of the
+    model with such a name is an error.
     """
     spec = draft.spec
     try:

@@ -109,11 +109,7 @@ class Draft:
 
 
 def read_robot_toml(folder: Path) -> TomlFile:
-    """Return a folder's robot.toml.
-
-    Raises:
-        RobotError: It cannot be read, or is of a newer jaxloco.
-    """
+    """Return a folder's robot.toml; refuse that of a newer jaxloco."""
     file = read_toml(folder / "robot.toml", RobotError)
     version = file.data.get("schema", SCHEMA_VERSION)
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -123,11 +119,7 @@ def read_robot_toml(folder: Path) -> TomlFile:
 
 
 def substeps(draft: Draft) -> int:
-    """Return how many physics steps a control period has.
-
-    Raises:
-        RobotError: They do not divide it, or are too many.
-    """
+    """Return the number of physics steps in a control period; refuse a timestep that does not divide it."""
     timing = draft.table["timing"]
     frequency, timestep = timing["control_frequency"], timing["simulation_timestep"]
     exact = 1.0 / (frequency * timestep)

@@ -1,4 +1,4 @@
-"""What the tables of a robot.toml say of whom: of one by its name, or of all whose names match a pattern."""
+"""Entries of a robot.toml by name or by pattern: which figure holds for which joint, and which feet there are."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -118,10 +118,7 @@ def conflicts(found: Sequence[Figure]) -> Iterator[tuple[str, Figure, Figure]]:
 def expand(entry: Mapping[str, Any], key: str, names: Iterable[str]) -> list[dict[str, Any]]:
     """Return an entry of `[[feet]]` or `[[wheels]]` once for each text that the * in its name stands for.
 
-    Args:
-        entry: The table. In all its texts * stands for the same.
-        key: The key whose text, or first text, is a pattern of names.
-        names: The names that there are.
+    The text of `key`, or its first one, is a pattern of names; in all texts of the entry * stands for the same.
 
     >>> expand({"name": "*", "geoms": ("*_foot",)}, "geoms", ["FR_foot", "FR_calf", "FL_foot"])
     [{'name': 'FR', 'geoms': ('FR_foot',)}, {'name': 'FL', 'geoms': ('FL_foot',)}]

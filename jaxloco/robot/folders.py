@@ -57,12 +57,7 @@ def robot_folder(name: str) -> Path:
 
 
 def find_folder(name_or_path: str | Path) -> Path:
-    """Return the folder of a robot by name or path.
-
-    Raises:
-        UnknownNameError: There is no robot of that name, and no such folder.
-        RobotError: The folder is not there.
-    """
+    """Return the folder of a robot by name or path; raise an error that says what to write if there is none."""
     text = os.fspath(name_or_path)
     if isinstance(name_or_path, str) and text in known_robots():
         return robot_folder(text)

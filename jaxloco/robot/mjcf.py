@@ -43,11 +43,7 @@ def read_mjcf(path: Path) -> mujoco.MjSpec:
 
 
 def compiled(spec: mujoco.MjSpec, path: Path) -> mujoco.MjModel:
-    """Compile what was read from `path`.
-
-    Raises:
-        RobotError: MuJoCo cannot.
-    """
+    """Compile what was read from `path`, or raise a `RobotError`."""
     try:
         return spec.compile()
     except MUJOCO_ERRORS as cause:

@@ -231,19 +231,11 @@ class Robot:
         return {"position": _rounded(axes @ (site.xpos - base.xpos)), "orientation": _rounded(quaternion)}
 
     def required_feet(self) -> tuple[Foot, ...]:
-        """Return `feet`, for code that cannot do without.
-
-        Raises:
-            RobotError: The robot has none; says what to add to its robot.toml.
-        """
+        """Return `feet`; without any raise a `RobotError` that says what to add to robot.toml."""
         return self._required("feet", "foot")
 
     def required_wheels(self) -> tuple[Wheel, ...]:
-        """Return `wheels`, for code that cannot do without.
-
-        Raises:
-            RobotError: The robot has none; says what to add to its robot.toml.
-        """
+        """Return `wheels`; without any raise a `RobotError` that says what to add to robot.toml."""
         return self._required("wheels", "wheel")
 
     def _required(self, table: str, one: str) -> Any:
