@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mujoco
 import pytest
+from long_robots import long_copy
 from quadruped_urdf import quadruped_urdf
 
 from jaxloco import cli
@@ -22,7 +23,7 @@ from jaxloco.toml_schema import problems, read_toml
 
 @pytest.fixture
 def go1(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(robots_dir() / "go1", tmp_path / "go1"))
+    return long_copy("go1", tmp_path / "go1")
 
 
 def change(file: Path, *pairs: tuple[str, str]) -> int:
@@ -139,6 +140,21 @@ def test_a_mirror_that_fails_points_to_the_line_of_the_joint(go1):
     (finding,) = findings(go1, "error")
     lines = (go1 / "robot.toml").read_text().splitlines()
     assert finding.file == go1 / "robot.toml" and lines[finding.line - 1] == 'name = "FL_hip_joint"'
+
+
+def test_findings_on_figures_and_feet_by_pattern_have_their_lines(tmp_path):
+    folder = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "go1"))
+    toml = folder / "robot.toml"
+    change(toml, ("armature = 0.005", "armature = 0.0"), ('"*_thigh_joint" = 0.9', '"*_thigh_joint" = 9.0'))
+    (finding,) = findings(folder, "error")
+    lines = toml.read_text().splitlines()
+    assert "joint 'FR_thigh_joint': found 9.0, outside the joint's range" in finding.problem
+    assert lines[finding.line - 1].startswith("default = ")
+    change(toml, ('"*_thigh_joint" = 9.0', '"*_thigh_joint" = 0.9'))
+    change(folder / "robot.xml", ('name="FL_thigh" pos="0 0.08 0"', 'name="FL_thigh" pos="0.01 0.08 0"'))
+    armature, foot = (f for f in findings(folder, "warning") if "armature" in f.problem or "foot 'FL'" in f.problem)
+    assert [lines[f.line - 1] for f in (armature, foot)] == ["armature = 0.0", 'name = "*"']
+    assert armature.problem.startswith("12 joints")
 
 
 UNDRIVEN = {

@@ -440,7 +440,7 @@ def test_one_robot_in_gymnasium_ends_as_the_task_says():
     first, _ = env.reset(seed=4)
     results = [env.step(np.zeros(1, np.float32)) for _ in range(5)]
     assert [r[3] for r in results] == [False] * 4 + [True] and not any(r[2] for r in results)
-    assert results[0][4] == {"reward_terms": {"alive": 1.0}} and results[0][1] == 1.0
+    assert results[0][4] == {"reward_terms": {"alive": 50.0}} and results[0][1] == 1.0  # per second, and per step
     again, _ = env.reset(seed=4)
     np.testing.assert_array_equal(first, again)
     assert (env.reset()[0] != again).any()

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("checks", "cores", "reflections", "registry", "statistics", "streams", "terrain", "text_files", "whole_files"),
     ("internals", "onboard", "options", "toml_schema"),
-    ("joint_entries", "joint_guesses", "legs", "loops", "self_contact"),
+    ("joint_guesses", "legs", "loops", "self_contact"),
     ("robot",),
     ("physics", "symmetry"),
     ("envs", "learning"),  # neither knows the other

@@ -11,6 +11,7 @@ import jax
 import mujoco
 import numpy as np
 import pytest
+from long_robots import long_copy
 from playback_helpers import untrained_bundle
 
 from jaxloco import cli
@@ -368,7 +369,7 @@ def test_what_a_legged_robot_cannot_read_gets_the_safe_command(bundles):
 
 
 def test_another_robot_and_rounded_delays_are_said_and_offsets_are_from_the_pose_of_the_training(bundles, tmp_path):
-    low = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "low"))
+    low = long_copy("go1", tmp_path / "low")
     text = (low / "robot.toml").read_text()
     (low / "robot.toml").write_text(
         text.replace('name = "go1"', 'name = "low"').replace("default = 0.9", "default = 1.0")
@@ -522,7 +523,7 @@ def test_a_robot_whose_gains_have_changed_since_is_refused(bundles, tmp_path):
     ],
 )
 def test_a_robot_folder_that_has_changed_since_is_refused(tmp_path, file, old, new, message):
-    own = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "mine"))
+    own = long_copy("go1", tmp_path / "mine")
     bundle = untrained_bundle("go1-velocity", tmp_path / "policy", robot=str(own))
     assert Playback.load(bundle, Conditions()).robot.name == "go1"
     text = (own / file).read_text()

@@ -14,7 +14,6 @@ from jaxloco.doctor.findings import Finding, Severity
 from jaxloco.doctor.model_checks import check_model, check_ranges
 from jaxloco.doctor.xml_lines import Element, read_xml
 from jaxloco.errors import JaxlocoError, RobotError
-from jaxloco.joint_entries import resolve
 from jaxloco.loops import looped
 from jaxloco.model_import.draft import Notes, few
 from jaxloco.model_import.new_robot import draft_robot
@@ -22,6 +21,7 @@ from jaxloco.model_import.reading import read_model
 from jaxloco.model_import.standing import STANDING_SECONDS, Stance, fault, on_the_floor, standing_poses, stands
 from jaxloco.physics.motors import corners, motors_of
 from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_robot, robot_folder, robot_problems
+from jaxloco.robot.entries import resolve
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror, side_pattern
 from jaxloco.text_files import read_text
 from jaxloco.toml_schema import Where, line_of, read_toml

@@ -1,110 +1,14 @@
-"""The robot.toml of a draft: what the model says, and guesses of the rest of each motor, marked as such."""
+"""The robot.toml of a draft."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict
+from typing import Any
 
-import numpy as np
-
-from jaxloco.joint_entries import matching
-from jaxloco.joint_guesses import GUESSED, build_of, guesses
-from jaxloco.model_import.draft import MOVABLE, Draft, Motor
+from jaxloco.model_import.draft import Draft
+from jaxloco.model_import.joints import TIMESTEP, joint_lines
+from jaxloco.model_import.toml_strings import text, texts
 from jaxloco.robot import SCHEMA_VERSION, coupled_joints
+from jaxloco.robot.entries import expand
 from jaxloco.symmetry import side_pattern
-
-TIMESTEP = 0.004
-"""Physics step of a new robot, s."""
-
-ORDER = ("kp", "kd", "torque_limit", "velocity_limit", "armature", "damping", "frictionloss")
-"""Keys of `[[joints]]` in the order in which they are written."""
-
-
-def text(value: str) -> str:
-    """Return a string as TOML writes it."""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _texts(values: Iterable[str]) -> str:
-    return "[" + ", ".join(map(text, values)) + "]"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What robot.toml says of a joint's motor: what its target is, key → value, and which keys are guesses."""
-
-    control: str
-    values: dict[str, float]
-    guessed: tuple[str, ...]
-
-
-def joint_figures(draft: Draft) -> dict[str, Figures]:
-    """Return the figures of each joint that gets a motor, by name."""
-    model = draft.model
-    model.opt.timestep = TIMESTEP
-    build = build_of(model, [*draft.feet, *draft.wheels])
-    wheels, found = {wheel.joint for wheel in draft.wheels.values()}, {}
-    still, movable = {*coupled_joints(model), *draft.passive}, np.isin(model.jnt_type, [int(kind) for kind in MOVABLE])
-    for name in (model.joint(joint).name for joint in np.flatnonzero(movable)):
-        if name in still:
-            continue
-        motor, dof = draft.motors.get(name, Motor()), int(model.joint(name).dofadr[0])
-        control = "velocity" if name in wheels else "position"
-        known = {field.name: getattr(motor, field.name) for field in fields(motor)}
-        known.pop("kp" if name in wheels else "", None)
-        guessed = guesses(build, name, {"control": control, **known})
-        values = {key: value for key, value in known.items() if value is not None} | guessed
-        values.setdefault("armature", float(model.dof_armature[dof]))
-        for key in ("damping", "frictionloss"):
-            if value := float(np.ravel(getattr(model, f"dof_{key}")[dof])[0]):
-                values[key] = value
-        figures = {key: float(f"{values[key]:.6g}") for key in ORDER if key in values}
-        found[name] = Figures(control, figures, tuple(key for key in GUESSED if key in guessed))
-    return found
-
-
-def joint_lines(draft: Draft) -> list[str]:
-    """Return the lines of all `[[joints]]`: each joint with its position, then what groups of them have in common."""
-    figures = joint_figures(draft)
-    groups: dict[str, list[str]] = {}
-    for name in figures:
-        groups.setdefault(side_pattern(name), []).append(name)
-    shared = {
-        pattern: _shared([figures[name] for name in names])
-        for pattern, names in groups.items()
-        if len(names) > 1 and set(matching(figures, [pattern])) == set(names)
-    }
-    lines = ["", "# Joints in their order, each with its default position."]
-    for name, own in figures.items():
-        common = shared.get(side_pattern(name), {})
-        rest = {key: value for key, value in own.values.items() if key not in common}
-        # With as many digits as the range in robot.xml has: fewer could be beyond it.
-        default = f"default = {draft.pose[draft.model.joint(name).qposadr[0]] + 0.0:.6g}"
-        control = [] if own.control == "position" else [f"control = {text(own.control)}"]
-        lines += _entry(name, own.guessed, rest, default, *control)
-    if shared:
-        lines += ["", "# What the joints of a group have in common."]
-    for pattern, common in shared.items():
-        lines += _entry(pattern, figures[groups[pattern][0]].guessed, common)
-    return lines
-
-
-def _shared(figures: Sequence[Figures]) -> dict[str, float]:
-    """Return the figures that all have, of which either all are guesses or none is."""
-    first, *others = figures
-    return {
-        key: value
-        for key, value in first.values.items()
-        if all(other.values.get(key) == value for other in others)
-        and all((key in other.guessed) == (key in first.guessed) for other in others)
-    }
-
-
-def _entry(name: str, guessed: Sequence[str], values: Mapping[str, float], *lines: str) -> list[str]:
-    """Return a `[[joints]]` with these lines and figures; which of them are guesses is said beside its name."""
-    guesses = ", ".join(key for key in guessed if key in values)
-    remark = f"  # guess: {guesses}" if guesses else ""
-    figures = [f"{key} = {value:.6g}" for key, value in values.items()]
-    return ["", "[[joints]]", f"name = {text(name)}{remark}", *lines, *figures]
 
 
 def toml_text(draft: Draft) -> str:
@@ -132,16 +36,45 @@ def toml_text(draft: Draft) -> str:
         f"base_orientation = [{orientation}]",
     ]
     if draft.hulls:
-        hulls = f"floor_contacts = {_texts(draft.hulls)}"
+        hulls = f"floor_contacts = {texts(draft.hulls)}"
         lines += ["", "[variants.full]", hulls, "iterations = 20", "ls_iterations = 20"]
     for name in coupled_joints(model):
         lines += ["", f"# {text(name)} has no motor: the model's <equality> couples it to another joint."]
     for name in sorted(draft.passive):
         lines += ["", f"# {text(name)} has no motor: the model has no actuator for it."]
     lines += joint_lines(draft)
-    for body, geoms in draft.feet.items():
-        lines += ["", "[[feet]]", f"name = {text(body)}", f"geoms = {_texts(geoms)}", f"body = {text(body)}"]
-    for body, wheel in draft.wheels.items():
-        lines += ["", "[[wheels]]", f"name = {text(body)}", f"joint = {text(wheel.joint)}"]
-        lines += [f"geom = {text(wheel.geom)}", f"radius = {wheel.radius:.6g}", f"forward_sign = {wheel.forward_sign}"]
+    feet = [{"name": body, "geoms": geoms} for body, geoms in draft.feet.items()]
+    wheels = [{"name": body, **asdict(wheel)} for body, wheel in draft.wheels.items()]
+    lines += _tables("feet", feet, "geoms", [model.geom(i).name for i in range(model.ngeom)])
+    lines += _tables("wheels", wheels, "joint", [model.joint(i).name for i in range(model.njnt)])
     return "\n".join(lines) + "\n"
+
+
+def _tables(header: str, entries: list[dict[str, Any]], key: str, known: list[str]) -> list[str]:
+    """Return the lines of tables; of one with a * in its name if that stands for them all."""
+    lines = []
+    for entry in _starred(entries, key, known) or entries:
+        lines += ["", f"[[{header}]]", *(f"{name} = {_value(value)}" for name, value in entry.items())]
+    return lines
+
+
+def _starred(entries: list[dict[str, Any]], key: str, known: list[str]) -> list[dict[str, Any]]:
+    """Return one table that stands for all of them, or none: the side in a name becomes a *."""
+    if len(entries) < 2:
+        return []
+    before, star, after = side_pattern(entries[0]["name"]).partition("*")
+    side = entries[0]["name"].removeprefix(before).removesuffix(after)
+
+    def starred(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(starred, value))
+        return value.replace(side, "*") if isinstance(value, str) else value
+
+    entry = {name: starred(value) for name, value in entries[0].items()}
+    return [entry] if star and expand(entry, key, known) == entries else []
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return text(value)
+    return texts(value) if isinstance(value, tuple) else f"{value:.6g}"

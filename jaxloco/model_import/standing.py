@@ -9,7 +9,7 @@ import numpy as np
 from jaxloco.legs import leg_joints
 from jaxloco.model_import.draft import Draft
 from jaxloco.model_import.feet import Posed
-from jaxloco.model_import.robot_toml import TIMESTEP, joint_figures
+from jaxloco.model_import.joints import TIMESTEP, joint_figures
 from jaxloco.robot import add_actuator, coupled_joints
 
 BENT = 0.85
@@ -277,7 +277,7 @@ def _with_motors(draft: Draft) -> mujoco.MjModel:
     spec = draft.spec.copy()
     spec.option.timestep = TIMESTEP
     for name, figures in joint_figures(draft).items():
-        add_actuator(spec, {"name": name, "control": figures.control, "kp": None, **figures.values})
+        add_actuator(spec, {"name": name, "control": "position", "kp": None, **figures.values})
         spec.joint(name).armature = figures.values["armature"]
     return spec.compile()
 
