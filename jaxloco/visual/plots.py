@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxloco.statistics import bootstrap
+from jaxloco.statistics import interquartile_mean
 from jaxloco.terrain import HeightGrid, Terrain
 from jaxloco.whole_files import write_bytes
 
@@ -64,7 +64,7 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
 
 
 def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float | None = None, title: str = "") -> Path:
-    """Draw the learning curves of runs that differ in their seed: each, their interquartile mean, its 95 % interval.
+    """Draw the learning curves of runs that differ in their seed: each of them, and their interquartile mean.
 
     Args:
         runs: The metrics of each run, as for `plot_curves`.
@@ -75,7 +75,7 @@ def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float |
     Returns:
         The picture's path.
     """
-    shared = [name for name in runs[0] if all(_has(run, name) for run in runs)] if runs else []
+    shared = [name for name in runs[0] if all(has(run, name) for run in runs)] if runs else []
     length = "episode length (s)" if control_dt else "episode length (control steps)"
     panels = [("episode return", RETURN, 1.0), (length, LENGTH, control_dt or 1.0)]
     panels += [("terrain level", TERRAIN_LEVEL, 1.0), (PAST_MIDDLE_TITLE, PAST_MIDDLE, 1.0)]
@@ -85,18 +85,30 @@ def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float |
 
 
 def _draw_seeds(axis: Any, runs: Sequence[Metrics], *, metric: str, scale: float) -> None:
-    """Draw one metric over the steps that all runs have, at the first run's steps."""
+    """Draw one metric of each run, and its interquartile mean."""
+    draw_arm(axis, runs, metric, scale=scale, label=f"interquartile mean (seeds: {len(runs)})")
+    axis.legend(**LEGEND)
+
+
+def draw_arm(
+    axis: Any,
+    runs: Sequence[Metrics],
+    metric: str,
+    *,
+    scale: float = 1.0,
+    color: str = MAIN,
+    label: str = "",
+    each: bool = True,
+) -> None:
+    """Draw one metric's interquartile mean over the steps that all runs have, at the first one's, and each run."""
     curves = [_points(run, metric) for run in runs]
+    for steps, values in curves if each else ():
+        axis.plot(steps, scale * values, color=color, linewidth=0.6, alpha=0.5)
     first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
     steps = curves[0][0]
     steps = steps[(steps >= first) & (steps <= last)]
-    values = scale * np.array([np.interp(steps, *curve) for curve in curves])
-    low, middle, high = bootstrap(values)
-    for row in values:
-        axis.plot(steps, row, color=MAIN, linewidth=0.6, alpha=0.35)
-    axis.fill_between(steps, low, high, color=MAIN, alpha=0.2, linewidth=0, label="95 % bootstrap interval")
-    axis.plot(steps, middle, color=MAIN, label=f"interquartile mean (seeds: {len(values)})", **_style(steps))
-    axis.legend(**_LEGEND)
+    middle = interquartile_mean([np.interp(steps, *curve) for curve in curves])
+    axis.plot(steps, scale * middle, color=color, label=label, **_style(steps))
 
 
 def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: str | Path, title: str) -> Path:
@@ -110,14 +122,14 @@ def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: st
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, draw) in zip(axes, panels, strict=False):
-        _dress(axis, name)
+        dress(axis, name)
         draw(axis, data)
         axis.set_xlim(left=0.0)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if not panels:
         axes[0].text(0.5, 0.5, "no metrics yet", ha="center", va="center", color=INK)
-    return _write(figure, path)
+    return write(figure, path)
 
 
 def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
@@ -161,10 +173,10 @@ def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
     scale.outline.set_visible(False)
     scale.set_label("height (m)", fontsize=9, color=INK)
     scale.ax.tick_params(labelsize=8, colors=INK)
-    return _write(figure, path)
+    return write(figure, path)
 
 
-def _write(figure: Any, path: str | Path) -> Path:
+def write(figure: Any, path: str | Path) -> Path:
     """Write a picture in one go."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
@@ -189,10 +201,11 @@ def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel
         ("learning rate", _line("train/learning_rate", floor=0.0), ("train/learning_rate",)),
         ("env steps per second", _line("time/fps", floor=0.0, prefix=True), ("time/fps",)),
     ]
-    return [(name, draw) for name, draw, needs in candidates if any(_has(metrics, key) for key in needs)]
+    return [(name, draw) for name, draw, needs in candidates if any(has(metrics, key) for key in needs)]
 
 
-def _has(metrics: Metrics, name: str) -> bool:
+def has(metrics: Metrics, name: str) -> bool:
+    """Whether a metric has a value anywhere."""
     return name in metrics and bool(np.isfinite(metrics[name]).any())
 
 
@@ -239,20 +252,20 @@ def _line(
 
 def _draw_return(axis: Any, metrics: Metrics) -> None:
     """Draw the mean return with its spread over episodes, and evaluations as dots."""
-    if _has(metrics, "rollout/ep_rew_mean"):
+    if has(metrics, "rollout/ep_rew_mean"):
         steps, mean = _points(metrics, "rollout/ep_rew_mean")
-        if _has(metrics, "rollout/ep_rew_std"):
+        if has(metrics, "rollout/ep_rew_std"):
             spread_steps, spread = _points(metrics, "rollout/ep_rew_std")
             spread = np.interp(steps, spread_steps, spread)
             axis.fill_between(steps, mean - spread, mean + spread, color=MAIN, alpha=0.18, linewidth=0)
         axis.plot(steps, mean, color=MAIN, label="training: mean ± std of episodes", **_style(steps))
-    if _has(metrics, "eval/mean_reward"):
+    if has(metrics, "eval/mean_reward"):
         steps, mean = _points(metrics, "eval/mean_reward")
-        error = _points(metrics, "eval/std_reward")[1] if _has(metrics, "eval/std_reward") else None
+        error = _points(metrics, "eval/std_reward")[1] if has(metrics, "eval/std_reward") else None
         error = error if error is not None and len(error) == len(mean) else None
         dots = {"fmt": "o", "markersize": 4, "elinewidth": 1.2, "capsize": 2}
         axis.errorbar(steps, mean, yerr=error, color=COLORS[1], label="evaluation", **dots)
-    axis.legend(**_LEGEND)
+    axis.legend(**LEGEND)
 
 
 def _draw_rewards(axis: Any, metrics: Metrics) -> None:
@@ -267,12 +280,12 @@ def _draw_levels(axis: Any, metrics: Metrics) -> None:
     steps, values = _points(metrics, TERRAIN_LEVEL)
     axis.plot(steps, values, color=INK, label="all", **{**_style(steps), "linewidth": 2.4})
     axis.set_ylim(bottom=0.0)
-    axis.legend(**{**_LEGEND, "ncols": 2})
+    axis.legend(**{**LEGEND, "ncols": 2})
 
 
 def _draw_all(axis: Any, metrics: Metrics, prefix: str) -> None:
     """Draw every metric whose name begins like this, the largest first in the legend."""
-    names = [name for name in metrics if name.startswith(prefix) and _has(metrics, name)]
+    names = [name for name in metrics if name.startswith(prefix) and has(metrics, name)]
     names.sort(key=lambda name: -float(_points(metrics, name)[1][-1]))
     for index, name in enumerate(names):
         steps, values = _points(metrics, name)
@@ -286,9 +299,9 @@ def _draw_all(axis: Any, metrics: Metrics, prefix: str) -> None:
 def _legend_of(count: int) -> dict[str, Any]:
     """Where so many names go: into the panel, or below it where they would cover the curves."""
     if count <= MOST_NAMES_INSIDE:
-        return {**_LEGEND, "ncols": 1 if count <= 5 else 2}
+        return {**LEGEND, "ncols": 1 if count <= 5 else 2}
     return {
-        **_LEGEND,
+        **LEGEND,
         "fontsize": 6,
         "ncols": 3,
         "loc": "upper center",
@@ -300,14 +313,14 @@ def _legend_of(count: int) -> dict[str, Any]:
 def _draw_kl(axis: Any, metrics: Metrics) -> None:
     names = ("train/approx_kl", "train/clip_fraction")
     for name, color in zip(names, (MAIN, COLORS[1]), strict=True):
-        if _has(metrics, name):
+        if has(metrics, name):
             steps, values = _points(metrics, name)
             label = name.removeprefix("train/").replace("_", " ")
             axis.plot(steps, values, color=color, label=label, **_style(steps))
-    axis.legend(**_LEGEND)
+    axis.legend(**LEGEND)
 
 
-_LEGEND: dict[str, Any] = {
+LEGEND: dict[str, Any] = {
     "fontsize": 7,
     "frameon": True,
     "framealpha": 0.8,
@@ -318,7 +331,7 @@ _LEGEND: dict[str, Any] = {
 }
 
 
-def _dress(axis: Any, name: str) -> None:
+def dress(axis: Any, name: str) -> None:
     """Give a panel its title, axis, grid and colours."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
