@@ -1,4 +1,4 @@
-"""`jaxloco train | evaluate | export | run | render | bench`."""
+"""`jaxloco train | evaluate | compare | export | run | render | bench`."""
 
 import argparse
 import json
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jaxloco import __version__, library, options, registry
 from jaxloco.bench import bench
+from jaxloco.checks import MOST_EPISODES
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
@@ -26,7 +27,7 @@ from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe, recorded_recipe
 from jaxloco.training import preparation
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
-from jaxloco.training.run_folder import RunFolder, write_json
+from jaxloco.training.run_folder import RunFolder, plain, write_json
 
 if TYPE_CHECKING:
     from jaxloco.training.config import TrainConfig
@@ -306,7 +307,7 @@ def _parse(default: "TrainConfig", arguments: list[str], prog: str) -> "TrainCon
     return options.parse(default, arguments, prog=prog, description=description, stamps=stamps, beside=RunOptions())
 
 
-# evaluate, export, render
+# evaluate
 
 
 @dataclass(frozen=True)
@@ -363,6 +364,57 @@ def _report(figures: dict[str, Any], compared: float) -> str:
     from jaxloco.playback.play import describe, remarks, table
 
     return remarks(figures) + table(figures) + (f"\n\n{describe(figures)}" if compared > 0.0 else "")
+
+
+# compare
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Options of `jaxloco compare`.
+
+    Attributes:
+        metric: What is compared: return, survived, passed or seconds at the end of training, a reward term, or
+            env_steps_to=X, the env steps to a mean training return of X.
+        margin: The smallest difference that matters, in the metric's unit; any does if not given.
+        threshold: What a seed must reach; half of the best arm's interquartile mean if not given, of survived 0.95.
+        evaluate: Play so many episodes with each seed's last checkpoint, in the first arm's environment, and compare
+            those; 0 to compare the evaluations at the end of the trainings.
+        figure: Picture to write; none for none.
+        json: Print the comparison as JSON.
+    """
+
+    metric: str = "return"
+    margin: float | None = None
+    threshold: float | None = None
+    evaluate: int = 0
+    figure: str | None = "comparison.png"
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.evaluate <= MOST_EPISODES:
+            raise ConfigError(f"--evaluate {self.evaluate}: must be between 0 and {MOST_EPISODES} episodes")
+
+
+def compare(arguments: list[str]) -> int:
+    """Tell effect from variance between runs of several seeds: jaxloco compare A B [C …] [options]."""
+    words = []
+    while arguments and not arguments[0].startswith("-"):
+        words.append(arguments.pop(0))
+    own = options.parse(CompareOptions(), arguments, prog="jaxloco compare", description=compare.__doc__ or "")
+    from jaxloco.comparison import report
+    from jaxloco.comparison.compare import compare as compare_runs
+
+    tell = partial(print, file=sys.stderr)
+    limits = {"margin": own.margin, "threshold": own.threshold}
+    found = compare_runs(words, own.metric, **limits, evaluate=own.evaluate, report=tell)
+    print(json.dumps(plain(report.as_json(found)), indent=2) if own.json else report.as_text(found))
+    if own.figure:
+        print(report.write_figure(found, own.figure), file=sys.stderr if own.json else sys.stdout)
+    return 0
+
+
+# export, render
 
 
 @dataclass(frozen=True)
@@ -613,6 +665,7 @@ def _json_object(text: str) -> dict[str, Any]:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "export": export,
     "publish": publish,
     "run": run,

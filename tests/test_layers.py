@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("interop", "runs", "zoo"),
     ("doctor", "model_import", "playback"),
     ("bench", "library"),
+    ("comparison",),
     ("cli",),
     ("__main__",),
 )
