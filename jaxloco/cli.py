@@ -1,4 +1,4 @@
-"""`jaxloco train | evaluate | compare | export | run | render | bench`."""
+"""`jaxloco train | evaluate | compare | sweep | export | run | render | bench`."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -366,7 +366,7 @@ def _report(figures: dict[str, Any], compared: float) -> str:
     return remarks(figures) + table(figures) + (f"\n\n{describe(figures)}" if compared > 0.0 else "")
 
 
-# compare
+# compare, sweep
 
 
 @dataclass(frozen=True)
@@ -412,6 +412,90 @@ def compare(arguments: list[str]) -> int:
     if own.figure:
         print(report.write_figure(found, own.figure), file=sys.stderr if own.json else sys.stdout)
     return 0
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Options of `jaxloco sweep`; those of `jaxloco train TASK` stand beside them.
+
+    Attributes:
+        vary: Settings and their values, such as ppo.learning_rate=1e-3,2e-3, or a range LOW..HIGH, LOW..HIGH:log.
+        draws: How many settings to draw at random, or the tuner may try; 0 for every combination of values.
+        tuner: What proposes settings: none, or optuna, which pip install 'jaxloco[tune]' brings.
+        metric: What is compared at the end, as in jaxloco compare.
+        margin: The smallest difference that matters, in the metric's unit; any does if not given.
+        evaluate: Compare by so many episodes of each policy in the first setting's environment; 0 to compare the
+            evaluations at the end of the trainings.
+        out: Folder of the sweep; runs/<date>/sweep_<n> if not given.
+        resume: Folder of a sweep to go on with, instead of a task and options.
+        quiet: Print nothing of the trainings.
+    """
+
+    vary: tuple[str, ...] = ()
+    draws: int = 0
+    tuner: Literal["none", "optuna"] = "none"
+    metric: str = "return"
+    margin: float | None = None
+    evaluate: int = 0
+    out: str | None = None
+    resume: str | None = None
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "evaluate"):
+            if not 0 <= getattr(self, name) <= MOST_EPISODES:
+                raise ConfigError(f"--{name} {getattr(self, name)}: must be between 0 and {MOST_EPISODES}")
+
+
+def sweep(arguments: list[str]) -> int:
+    """Train several settings, each with several seeds, and compare them: jaxloco sweep TASK --vary KEY=V1,V2."""
+    own, rest = _split_sweep_options(arguments)
+    preparation.prepare_jax()
+    from jaxloco.comparison import report
+    from jaxloco.comparison import sweep as sweeping
+
+    if own.resume is not None:
+        if rest or own != SweepOptions(resume=own.resume, quiet=own.quiet):
+            raise JaxlocoError(
+                f"--resume {own.resume}: goes on with the sweep as it was begun; leave other options out"
+            )
+        made = sweeping.Sweep.open(Path(own.resume))
+    else:
+        base = library.located(_swept(rest, own))
+        names = [entry.name for entry in fields(sweeping.Plan)]
+        plan = sweeping.Plan(**{name: getattr(own, name) for name in names})
+        made = sweeping.Sweep.begin(Path(own.out) if own.out else None, base, plan)
+    found = made.run(quiet=own.quiet)
+    if found is None:
+        print(f"interrupted; go on with: jaxloco sweep --resume {shlex.quote(str(made.folder))}")
+        return 0
+    print("\n".join(filter(None, [report.as_text(found), "", sweeping.confirmation(made, found), str(made.folder)])))
+    return 0
+
+
+def _split_sweep_options(arguments: list[str]) -> tuple[SweepOptions, list[str]]:
+    """Take out the options of `SweepOptions`; the rest is a task and its options."""
+    parser = argparse.ArgumentParser(prog="jaxloco sweep", add_help=False, allow_abbrev=False)
+    for entry in fields(SweepOptions):
+        several = {"vary": {"action": "append"}, "quiet": {"action": "store_const", "const": []}}
+        parser.add_argument(f"--{entry.name}", **several.get(entry.name, {}))  # type: ignore[arg-type]
+    given, rest = parser.parse_known_args(arguments)
+    words: list[str] = []
+    for name, value in vars(given).items():
+        if value is not None:
+            words += [f"--{name}", *([value] if isinstance(value, str) else value)]
+    return options.parse(SweepOptions(), words, prog="jaxloco sweep", description=sweep.__doc__ or ""), rest
+
+
+def _swept(arguments: list[str], own: SweepOptions) -> "TrainConfig":
+    """Return the configuration that a sweep varies."""
+    from jaxloco.comparison.sweep import SEEDS
+
+    task = _positional(arguments, "TASK", DEFAULT_TASK if _wants_help(arguments) else None)
+    default = replace(recipe(task), seeds=SEEDS, video_seconds=0.0)
+    return options.parse(
+        default, arguments, prog=f"jaxloco sweep {task}", description=sweep.__doc__ or "", beside=SweepOptions()
+    )
 
 
 # export, render
@@ -666,6 +750,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
+    "sweep": sweep,
     "export": export,
     "publish": publish,
     "run": run,
