@@ -479,6 +479,23 @@ def _tracking(whose: str, benchmark: str, command: str) -> tuple[Requirement, ..
     )
 
 
+def _equal_arms(document: Result) -> Measured:
+    most = max(share for shares in document["equal_arms"].values() for share in shares.values())
+    return Measured(f"{100 * most:.1f} %", most <= 0.065)
+
+
+def _found(document: Result) -> Measured:
+    rows = document["power"].values()
+    ours, welch = (", ".join(f"{100 * row[name]:.1f}" for row in rows) for name in ("power", "welch"))
+    return Measured(f"{ours} % (Welch's t-test: {welch} %)", all(abs(row["power"] - 0.8) <= 0.05 for row in rows))
+
+
+def _sweep(document: Result) -> Measured:
+    load = f"load {document['machine']['load']} at the start"
+    shown = f"{document['wall_seconds'] / 60:.1f} min, {document['cpu_seconds'] / 60:.1f} min of CPU ({load})"
+    return Measured(shown, document["wall_seconds"] <= 600)
+
+
 REQUIREMENTS = (
     Requirement(
         "`python train.py`, start to finished run folder, cold cache (slowest seed counts)",
@@ -674,6 +691,27 @@ REQUIREMENTS = (
         "memory_probe",
         "jaxloco bench memory-probe",
         _remembers,
+    ),
+    Requirement(
+        "1000 comparisons of equal arms of 5 and of 10 seeds, normal, skewed, some failing: verdict *effect*, most",
+        "≤ 6.5 %",
+        "comparisons",
+        "jaxloco bench comparisons",
+        _equal_arms,
+    ),
+    Requirement(
+        "differences of 2.2, 1.4 and 1.0 standard deviations with 5, 10 and 20 seeds: found",
+        "80 ± 5 %",
+        "comparisons",
+        "jaxloco bench comparisons",
+        _found,
+    ),
+    Requirement(
+        "2 × 20 trainings of cartpole, 400 k env steps each, and their comparison, from an empty cache",
+        "≤ 10 min",
+        "sweep_run",
+        "jaxloco bench sweep-run",
+        _sweep,
     ),
     Requirement(
         "public model files that become a folder; that start a training with at most 3 options",

@@ -1,6 +1,8 @@
 """What seeds say: worked examples, other implementations, and how often verdicts are wrong on seeds that are drawn."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,6 +146,16 @@ def test_what_arms_that_do_not_overlap_reach_is_what_can_be_detected(count):
 
 def test_more_seeds_detect_more():
     assert detectable(5, 20) < detectable(5, 5) and detectable(10, 10, 0.01) > detectable(10, 10)
+
+
+def test_the_page_has_the_same_numbers():
+    page = (Path(__file__).parents[1] / "docs" / "comparisons.md").read_text(encoding="utf-8")
+    counts = [5, 6, 8, 10, 20, 40]
+    found, covers = (
+        re.search(rf"\| {row}[^|]*((?:\| [\d.]+ )+)\|\n", page)[1] for row in ("difference that", "covers")
+    )
+    assert found.split("| ")[1:] == [f"{detectable(n, n):.1f} " for n in counts]
+    assert covers.split("| ")[1:] == [f"{coverage(n):.2f} " for n in counts]
 
 
 @pytest.mark.parametrize("count", [5, 10])

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxloco.comparison.arms import Arm, check_comparable, differing, read_arms
+from jaxloco.comparison.arms import Arm, read_arms
+from jaxloco.comparison.comparable import check_comparable, differing
 from jaxloco.comparison.evaluation import evaluated_alike
 from jaxloco.comparison.metric import Metric, find_metric, threshold_of, values_of
 from jaxloco.comparison.verdict import Verdict, judge

@@ -39,7 +39,7 @@ def draw(
     """
     from matplotlib.figure import Figure
 
-    height = 3.2 + 0.22 * max(0, len(names) - 4)
+    height = 3.2 + 0.3 * max(0, len(names) - 4)
     figure = Figure(figsize=(13.0, height), dpi=DOTS_PER_INCH, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.2, 1.0, 1.0))
@@ -53,11 +53,13 @@ def draw(
 def _curves(
     axis: Any, names: Sequence[str], curves: Sequence[Sequence[Metrics]], metric: Metric, colors: Sequence[str]
 ) -> None:
-    dress(axis, f"{metric.curve.rpartition('/')[2].replace('ep_rew_mean', 'return')} in training, all seeds")
+    each = len(names) <= MOST_CURVES
+    what = metric.curve.rpartition("/")[2].replace("ep_rew_mean", "return")
+    dress(axis, f"{what} in training, {'all seeds' if each else 'interquartile means'}")
     for name, runs, color in zip(names, curves, colors, strict=True):
         drawn = [run for run in runs if has(run, metric.curve)]
         if drawn:
-            draw_arm(axis, drawn, metric.curve, color=color, label=name, each=len(names) <= MOST_CURVES)
+            draw_arm(axis, drawn, metric.curve, color=color, label=name, each=each)
     if metric.goal is not None:
         axis.axhline(metric.goal, color=INK, linewidth=0.8, linestyle=":")
     axis.set_xlim(left=0.0)
@@ -95,10 +97,10 @@ def _strips(
 ) -> None:
     """Draw every seed as a dot, the interquartile mean as a line, and its interval where there is one."""
     covers = {arm["coverage"] for arm in described} - {None}
-    told = f", interval (covers {min(covers):.0%})" if covers else ""
-    dress(axis, f"each seed, interquartile mean{told}")
-    dotted = "" if threshold is None else f"; dotted: threshold {threshold:.4g}"
-    axis.set_xlabel(metric.words + dotted, fontsize=8, color=INK)
+    dress(axis, "each seed, interquartile mean")
+    better = f"{metric.name} ({'lower' if metric.lower_is_better else 'higher'} is better)"
+    told = [better, *([f"bars cover {min(covers):.0%}"] if covers else [])]
+    axis.set_xlabel("; ".join(told), fontsize=8, color=INK)
     for place, (arm, color) in enumerate(zip(described, colors, strict=True)):
         values = np.sort(arm["values"])
         spread = 0.16 * np.resize([-1.0, 0.0, 1.0], len(values))  # so that equal seeds do not hide one another
@@ -106,13 +108,17 @@ def _strips(
         if arm["interval"]:
             axis.plot(arm["interval"], [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
         axis.plot([arm["iqm"]] * 2, [place - 0.32, place + 0.32], color=color, linewidth=2.2)
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), [name.replace(" ", "\n") for name in names])
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.margins(x=0.06)
-    _mark(axis, threshold, *axis.get_xlim())
+    low, high = axis.get_xlim()
+    _mark(axis, threshold, low, high, named=True)
 
 
-def _mark(axis: Any, threshold: float | None, low: float, high: float) -> None:
+def _mark(axis: Any, threshold: float | None, low: float, high: float, named: bool = False) -> None:
     """Draw the threshold where it is in sight."""
     if threshold is not None and low <= threshold <= high:
-        axis.axvline(threshold, color=INK, linewidth=0.8, linestyle=":")
+        label = f"threshold {threshold:.4g}" if named else None
+        axis.axvline(threshold, color=INK, linewidth=0.8, linestyle=":", label=label)
+        if named:
+            axis.legend(**LEGEND)

@@ -16,7 +16,7 @@ from jaxloco.statistics import FEWEST, MOST_SEEDS, POWER
 def sentence(comparison: Comparison, index: int) -> str:
     """Return the verdict on an arm, from 1 on, as one line."""
     verdict, arm, first = comparison.verdicts[index - 1], comparison.arms[index], comparison.arms[0]
-    size = f"{abs(verdict.difference):.4g} {'higher' if verdict.difference > 0 else 'lower'} than {first.name}"
+    size = f"{_number(abs(verdict.difference))} {'higher' if verdict.difference > 0 else 'lower'} than {first.name}"
     if verdict.kind == "effect":
         better = (verdict.difference > 0) != comparison.metric.lower_is_better
         return f"effect: {arm.name} is {'better' if better else 'worse'}, {size}"
@@ -38,8 +38,10 @@ def _power(comparison: Comparison, index: int) -> str:
         seen = f"{seeds} an arm are too few to tell {len(comparison.arms)} arms apart"
     else:
         limit = verdict.detectable * verdict.deviation
-        seen = f"{seeds} see ≥ {verdict.detectable:.2g} standard deviations (≥ {limit:.3g}) with a power of {POWER:g}"
-    seen += f"; {found} is {size / verdict.deviation:.2g} ({size:.3g})"
+        seen = (
+            f"{seeds} see ≥ {verdict.detectable:.2g} standard deviations (≥ {_number(limit)}) with a power of {POWER:g}"
+        )
+    seen += f"; {found} is {size / verdict.deviation:.2g} ({_number(size)})"
     needed = verdict.seeds_needed
     if needed is None:
         return f"{seen}, for which more than {MOST_SEEDS} seeds an arm would be needed; say what matters with --margin"
@@ -81,11 +83,11 @@ def _arm_rows(comparison: Comparison) -> list[list[str]]:
     limit = "never reached" if comparison.metric.of_training else _beyond(comparison)
     rows = [["arm", "seeds", "interquartile mean", "interval", "covers", limit, "each seed"]]
     for index, (arm, found) in enumerate(zip(comparison.arms, comparison.described, strict=True)):
-        bounds = "{:.4g} to {:.4g}".format(*found["interval"]) if found["interval"] else "none"
+        bounds = " to ".join(map(_number, found["interval"])) if found["interval"] else "none"
         covers = f"{found['coverage']:.0%}" if found["interval"] else ""
-        each = ", ".join(f"{value:.4g}" for value in sorted(found["values"]))
+        each = "; ".join(map(_number, sorted(found["values"])))
         rows.append(
-            [arm.name, str(len(arm.seeds)), f"{found['iqm']:.4g}", bounds, covers, str(comparison.below(index)), each]
+            [arm.name, str(len(arm.seeds)), _number(found["iqm"]), bounds, covers, str(comparison.below(index)), each]
         )
     return rows
 
@@ -99,15 +101,16 @@ def _verdict_rows(comparison: Comparison) -> list[list[str]]:
     rows = [[f"against {first}", "difference", f"P(arm {sign} {first})", "95 % interval", "p", "p (Holm)"]]
     for arm, verdict in zip(comparison.arms[1:], comparison.verdicts, strict=True):
         probability, bounds = _better(comparison, verdict)
-        shown = "{:.2f} to {:.2f}".format(*bounds)
-        numbers = [
-            f"{verdict.difference:+.4g}",
-            f"{probability:.2f}",
-            shown,
-            f"{verdict.p:.2g}",
-            f"{verdict.p_holm:.2g}",
-        ]
-        rows.append([arm.name, *numbers])
+        chance = [f"{probability:.2f}", "{:.2f} to {:.2f}".format(*bounds)]
+        rows.append(
+            [
+                arm.name,
+                ("+" if verdict.difference > 0 else "") + _number(verdict.difference),
+                *chance,
+                f"{verdict.p:.2g}",
+                f"{verdict.p_holm:.2g}",
+            ]
+        )
     return rows
 
 
@@ -128,11 +131,15 @@ def _settings(comparison: Comparison) -> str:
     return "\n".join([f"settings that differ from {comparison.arms[0].name}'s:", *lines]) if lines else ""
 
 
+def _number(value: float) -> str:
+    """Return a number with four digits, a large one as a whole number."""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
 def _table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    lines = ("  ".join(map(str.ljust, row, widths)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

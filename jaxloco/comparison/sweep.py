@@ -8,7 +8,8 @@ from typing import Literal
 
 from jaxloco import library, options
 from jaxloco.comparison import tuner, variations
-from jaxloco.comparison.arms import Arm, check_comparable, read_arm
+from jaxloco.comparison.arms import Arm, read_arm
+from jaxloco.comparison.comparable import check_comparable
 from jaxloco.comparison.compare import Comparison, compare_arms
 from jaxloco.comparison.metric import early_metric, find_metric, values_of
 from jaxloco.comparison.report import as_json, write_figure
