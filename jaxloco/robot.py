@@ -152,6 +152,10 @@ HOME = "home"
 """Name of the keyframe with the positions of joints that robot.toml does not speak of; the first one if not there."""
 
 FLOOR = "floor"
+
+MEET = "_meet"
+"""End of the names of sensors that count the contacts between two shapes of the robot that touch in training."""
+
 """Name of the geom that `[variants.<name>]` adds contacts with."""
 
 GROUND_THICKNESS = 1.0
@@ -1103,7 +1107,12 @@ def _add_self_contacts(draft: _Draft, geoms: set[str]) -> None:
     default_qpos = _defaults(draft, _compile(draft))[0]
     met = SelfContacts(_locked_spec(draft), geoms, default_qpos).pairs
     known = {frozenset(pair) for pair in _pair_names(draft.spec)}
-    let_touch(draft.spec, [pair for pair in met if frozenset(pair) not in known], default_qpos)
+    added = [pair for pair in met if frozenset(pair) not in known]
+    in_training = _matching(draft, draft.table["robot"]["self_contacts"])
+    for pair, touching in zip(added, let_touch(draft.spec, added, default_qpos), strict=True):
+        if in_training.issuperset(pair):
+            found = (mujoco.mjtConDataField.mjCONDATA_FOUND,)
+            _add_contact_sensor(draft.spec, f"{'_'.join(pair)}{MEET}", *touching, found, 1)
 
 
 def _apply_variant(draft: _Draft, variant: str) -> None:

@@ -1,17 +1,22 @@
 """Runs that there are: their configuration, and the policy of a checkpoint with its environment."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
 
 from jaxloco import options
+from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
+from jaxloco.robot import load_robot
 from jaxloco.tasks import recorded_recipe
+from jaxloco.tasks.cartpole import Cartpole
+from jaxloco.tasks.pendulum_swingup import PendulumSwingup
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, at_level, plain_config, with_algorithm
@@ -26,8 +31,23 @@ def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
         ConfigError: Something in it is missing or wrong.
     """
     default = with_algorithm(recorded_recipe(data, source), data.get("algorithm", DEFAULT_ALGORITHM))
-    given = {key: value for key, value in data.items() if key not in ("task_name", "algorithm", "origin")}
-    return options.from_dict(TrainConfig, given, source=source, default=default)
+    stamps = ("version", "task_name", "algorithm", "origin")
+    given = {key: value for key, value in data.items() if key not in stamps}
+    config = options.from_dict(TrainConfig, given, source=source, default=default)
+    chosen = given.get(config.algorithm.name, {})
+    return config if "version" in data or "reward_scale" not in chosen else _with_rewards_per_second(config)
+
+
+def _with_rewards_per_second(config: TrainConfig) -> TrainConfig:
+    """Return a configuration of version 1, whose rewards were per control period, as what it is in version 2.
+
+    Of cartpole and pendulum, the weights of the tasks changed, and their returns did not.
+    """
+    spec = config.task.spec()
+    if not isinstance(spec, EnvSpec) or isinstance(config.task, Cartpole | PendulumSwingup):
+        return config
+    scale = config.algorithm.reward_scale * load_robot(spec.robot).control_frequency
+    return replace(config, algorithm=replace(config.algorithm, reward_scale=scale))
 
 
 def load_config(folder: RunFolder) -> TrainConfig:

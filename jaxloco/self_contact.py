@@ -1,4 +1,4 @@
-"""Which parts of a robot can touch each other, and how far they pass through each other where that is not simulated.
+"""Which parts of a robot can touch each other, and how deep they overlap without contacts.
 
 Imports MuJoCo and NumPy, not JAX.
 """
@@ -158,8 +158,8 @@ class SelfContacts:
         return self._model.geom(first).name, self._model.geom(second).name
 
 
-def let_touch(spec: mujoco.MjSpec, pairs: Sequence[tuple[str, str]], default_qpos: np.ndarray) -> None:
-    """Add contact pairs of a robot's shapes to its model.
+def let_touch(spec: mujoco.MjSpec, pairs: Sequence[tuple[str, str]], default_qpos: np.ndarray) -> list[tuple[str, str]]:
+    """Add contact pairs of a robot's shapes to its model; return the names of the shapes that touch, for each pair.
 
     MJX knows no contact of a cylinder or an ellipsoid with a box or a mesh. There a box around the round shape takes
     its place, unless that is inside the other shape in the default pose. Contacts are soft, so shapes push each other
@@ -178,6 +178,7 @@ def let_touch(spec: mujoco.MjSpec, pairs: Sequence[tuple[str, str]], default_qpo
     data = mujoco.MjData(model)
     data.qpos[:] = default_qpos
     mujoco.mj_kinematics(model, data)
+    touching = []
     for pair in pairs:
         replaced = _boxed(model, pair)
         first, second = (boxes[name] if name in replaced else name for name in pair)
@@ -187,6 +188,8 @@ def let_touch(spec: mujoco.MjSpec, pairs: Sequence[tuple[str, str]], default_qpo
             ids = model.geom(first).id, model.geom(second).id
         apart = max(mujoco.mj_geomDistance(model, data, *ids, TOLERANCE, None), 0.0)
         spec.add_pair(name=f"{first}_{second}", geomname1=first, geomname2=second, margin=apart)
+        touching.append((first, second))
+    return touching
 
 
 def _boxed(model: mujoco.MjModel, pair: tuple[str, str]) -> tuple[str, ...]:
@@ -197,7 +200,7 @@ def _boxed(model: mujoco.MjModel, pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def _add_box(spec: mujoco.MjSpec, model: mujoco.MjModel, name: str, box: str) -> None:
-    """Put a box around a cylinder or an ellipsoid."""
+    """Add a box around a cylinder or an ellipsoid."""
     geom = model.geom(name)
     cylinder = int(geom.type[0]) == int(_KIND.mjGEOM_CYLINDER)
     spec.geom(name).parent.add_geom(

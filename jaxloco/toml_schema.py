@@ -90,7 +90,7 @@ _SHOWN = 16  # how many known names an error lists
 
 @dataclass(frozen=True, eq=False)
 class TomlFile:
-    """A parsed TOML file that can say where in its text a value stands."""
+    """A parsed TOML file that knows the line of each value."""
 
     path: Path
     text: str

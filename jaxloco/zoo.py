@@ -1,4 +1,4 @@
-"""The zoo: trained policies in `policies/NAME/`, each with what is needed to believe it and to train it again."""
+"""The zoo: trained policies in `policies/NAME/`, each with its evaluation and the command that trained it."""
 
 import platform
 import shutil
@@ -10,9 +10,10 @@ from typing import Any
 from jaxloco import options
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
+from jaxloco.runs import config_from_plain
 from jaxloco.statistics import FEWEST, coverage, describe
 from jaxloco.tasks import recorded_recipe
-from jaxloco.training.config import with_algorithm
+from jaxloco.training.config import plain_config, with_algorithm
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json, write_json, write_text
 from jaxloco.visual.plots import Metrics, plot_curves, plot_seeds
@@ -170,10 +171,13 @@ def command(config: Mapping[str, Any], seed: int) -> str:
     if "algorithm" in config:
         default = with_algorithm(default, config["algorithm"])
         words.append(f"--algorithm {config['algorithm']}")
-    usual, own = options.flatten(options.to_dict(default)), options.flatten(config)
-    for key, value in own.items():
-        if key not in ("seed", "task_name") and key in usual and usual[key] != value:
-            words.append(_option(key, value))
+    usual, meant = (
+        options.flatten(options.to_dict(default)),
+        options.flatten(plain_config(config_from_plain(config, "config.json"))),
+    )
+    for key in options.flatten(config):  # what came later is not in it
+        if key not in ("seed", "task_name") and key in usual and usual[key] != meant[key]:
+            words.append(_option(key, meant[key]))
     return " ".join([*words, f"--seed {seed}"])
 
 

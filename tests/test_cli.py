@@ -97,8 +97,7 @@ def test_help_of_a_task_lists_its_options_and_what_they_mean(capsys):
     ):
         assert option in words
     assert (
-        "--resume none|STR Folder of a run to go on with" in words.replace("│ ", "")
-        and "{auto,native,mjx,warp}" in words
+        "--resume none|STR Run folder to resume from" in words.replace("│ ", "") and "{auto,native,mjx,warp}" in words
     )
 
 
@@ -359,6 +358,23 @@ def test_a_configuration_survives_the_run_folder(tmp_path):
         write_json(folder.config, plain_config(recipe(name)))
         assert runs.load_config(folder) == recipe(name)
         assert json.loads(folder.config.read_text())["task_name"] == name
+
+
+def test_a_configuration_with_rewards_per_step_is_read_as_what_it_meant(tmp_path):
+    for name, scale in (("go1-velocity", 0.1), ("upkie-balance", 0.05), ("cartpole", 0.1), ("pendulum-swingup", 0.1)):
+        wanted = recipe(name)
+        plain = {key: value for key, value in plain_config(wanted).items() if key != "version"}
+        assert runs.config_from_plain({**plain, "ppo": {**plain["ppo"], "reward_scale": scale}}, "here") == wanted
+
+
+def test_a_file_with_rewards_per_step_is_refused_for_a_new_training(tmp_path, capsys):
+    plain = {key: value for key, value in plain_config(recipe("go1-velocity")).items() if key != "version"}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(plain))
+    assert call("train", "--config", str(file), "--quiet") == 2
+    assert 'multiply its reward_scale by the control frequency of the robot, Hz, and add "version": 2' in (
+        capsys.readouterr().err
+    )
 
 
 def test_names_and_tasks_are_known_without_importing_jax():

@@ -10,10 +10,11 @@ from quadruped_urdf import quadruped_urdf
 
 from jaxloco import cli
 from jaxloco.doctor.diagnose import diagnose
-from jaxloco.doctor.engine_checks import unsupported, warp_tables
+from jaxloco.doctor.engine_checks import unsupported
 from jaxloco.doctor.findings import Finding
 from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
+from jaxloco.internals import engine_tables
 from jaxloco.model_import.new_robot import new_robot
 from jaxloco.robot import SCHEMA, Joint, known_robots, load_robot, robots_dir
 from jaxloco.toml_schema import problems, read_toml
@@ -228,7 +229,7 @@ def test_mjx_findings_are_what_put_model_refuses():
 
 
 def test_the_tables_of_warp_are_read_from_its_source():
-    tables = warp_tables()
+    tables = engine_tables.warp()
     assert int(mujoco.mjtGeom.mjGEOM_SPHERE) in tables["GeomType"]
     assert int(mujoco.mjtSensor.mjSENS_CONTACT) in tables["SensorType"]
     assert int(mujoco.mjtSensor.mjSENS_PLUGIN) not in tables["SensorType"]

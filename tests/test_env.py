@@ -10,6 +10,7 @@ import pytest
 
 from jaxloco.envs import batch, rewards
 from jaxloco.envs.batch import BatchState
+from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.env import Env, EnvSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
@@ -183,7 +184,7 @@ def test_the_reward_is_the_weighted_sum_of_its_terms(step, first):
     angle = np.asarray(ended.physics.qpos[:, POLE])
     terms = np.stack([np.ones(ROBOTS), angle**2, np.full(ROBOTS, 0.5)], axis=1)
     np.testing.assert_allclose(ended.info.reward_terms, terms, rtol=1e-6)
-    np.testing.assert_allclose(ended.reward, 1.0 - 2.0 * angle**2 - 0.25, rtol=1e-6)
+    np.testing.assert_allclose(ended.reward, 1.0 + DT * (-2.0 * angle**2 - 0.25), rtol=1e-6)  # cartpole: 1 per step
     np.testing.assert_allclose(ended.info.episode_return, ended.reward)
 
 
@@ -503,3 +504,33 @@ def test_unknown_engines_and_tasks_are_refused_with_the_closest_name():
         Env(spec(), "nativ")
     with pytest.raises(UnknownNameError, match="unknown task 'upkie-balanse'; did you mean 'upkie-balance'"):
         recipe("upkie-balanse")
+
+
+# Conventions
+
+
+def test_rewards_are_per_second_and_so_is_their_floor(first):
+    terms = (
+        RewardTerm("alive", rewards.constant, 3.0),
+        RewardTerm("force", rewards.absolute, -5.0, {"error": "action"}),
+    )
+    sim = Sim(spec(rewards=terms, reward_floor=0.25))
+    state = sim.begin()
+    _, idle = sim.step(state, still(0.2))
+    assert idle.reward == pytest.approx(np.full(ROBOTS, (3.0 - 5.0 * 0.2) * DT))
+    assert np.asarray(idle.info.reward_terms) == pytest.approx(np.tile([1.0, 0.2], (ROBOTS, 1)))  # raw: not times dt
+    _, busy = sim.step(state, still(1.0))
+    assert busy.reward == pytest.approx(np.full(ROBOTS, 0.25 * DT))
+
+
+def test_a_new_command_is_judged_from_the_step_in_which_the_policy_has_seen_it():
+    goal = Command("goal", "m", (Range(1.0, 2.0),), Range(DT, DT))  # another one in every step
+    base = spec(commands=(goal,), rewards=(RewardTerm("goal", lambda goal: goal[0], 1.0),))
+    env = Env(replace(base, observations={"actor": ObservationGroup((ObservationTerm("goal"),))}), "native")
+    state, step = env.reset(jax.random.PRNGKey(0)), jax.jit(env.step)
+    seen = []
+    for _ in range(3):
+        seen.append(float(state.observation["actor"][0]))
+        state = step(state, jnp.zeros(1))
+        assert float(state.info.reward_terms[0]) == pytest.approx(seen[-1])
+    assert len(set(seen)) == 3

@@ -166,6 +166,27 @@ def test_a_foot_that_touches_the_other_foot_does_not_stand():
     np.testing.assert_array_equal(forces.function(snapshot), np.zeros((2, 3)))
 
 
+def test_the_robot_knows_which_of_its_parts_touch():
+    """The soles pressed together, and nothing else; the sensors are those of the pairs that touch in training."""
+    for variant in (None, "full"):
+        robot = load_robot("berkeley_humanoid", variant)
+        data = mujoco.MjData(robot.model)
+        contacts = next(q for q in foot_quantities(robot) if q.name == "self_contacts")
+        inward = robot.joint_qpos_indices[robot.joint_indices(["LL_HAA", "LR_HAA"])]
+        for angle, touching in ((0.0, 0), (0.38, 1)):
+            data.qpos[:] = robot.default_qpos
+            data.qpos[2], data.qpos[inward] = 3.0, [angle, -angle]
+            mujoco.mj_forward(robot.model, data)
+            found = contacts.function(SimpleNamespace(readings={"sensordata": jnp.float32(data.sensordata)}))
+            assert found.shape == (15,) and found.sum() == touching
+    assert not len(foot_value(load_robot("go1", "full"), "self_contacts"))  # its legs do not meet in training
+
+
+def foot_value(robot, name):
+    contacts = next(q for q in foot_quantities(robot) if q.name == name)
+    return contacts.function(SimpleNamespace(readings={"sensordata": jnp.zeros(robot.model.nsensordata)}))
+
+
 # Standing
 
 

@@ -40,9 +40,9 @@ _ALIKE = (
 )
 """Figures that a joint has in common with its mirror image."""
 _MIRRORED = 2e-3
-"""Distance of a foot from the mirror image of its partner that is not worth a word, m."""
+"""Distance of a foot from the mirror image of its partner that is not reported, m."""
 FOOT_GAP = 0.02
-"""Distance of the lowest foot from the floor in the default pose that is not worth a word, m."""
+"""Distance of the lowest foot from the floor in the default pose that is not reported, m."""
 
 
 def diagnose(path: str | Path) -> list[Finding]:
@@ -185,7 +185,7 @@ _BARE_FIXES = {
     "sensor": "leave it: `jaxloco new-robot` drops it, and jaxloco adds the sensors that it needs",
     "actuator": "leave it: `jaxloco new-robot` makes a servo of it",
 }
-"""What to say of a model that is not yet in a robot folder."""
+"""Note on a model that is not yet in a robot folder."""
 
 
 def _element_of(problem: Problem, root: Element) -> Element:
@@ -434,7 +434,7 @@ def _curve_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
 
 
 def _passive_findings(robot: Robot, root: Element) -> Iterator[Finding]:
-    """Yield the joints of a robot with feet that nothing drives and nothing holds."""
+    """Yield the joints of a robot with feet that have neither an actuator nor a constraint."""
     model = robot.model
     coupled, in_loops = coupled_joints(model), looped(model, robot.default_qpos)
     for i in range(model.njnt if robot.feet else 0):

@@ -36,7 +36,7 @@ from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, OutputSpec, Stage
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
-from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, Readings
+from jaxloco.physics.contract import OVERFLOW, ModelParams, OnDevice, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 from jaxloco.self_contact import Overlaps
@@ -50,7 +50,7 @@ MOST_STEPS = 1_000_000
 """Of an episode; a video of its robots keeps every one."""
 
 IN_SIGHT = 5.0
-"""How far terrain is drawn around a robot, m: drawing all of it takes seconds per picture."""
+"""How far terrain is drawn around a robot, m: drawing all of it is slow."""
 
 _KEY = jax.ShapeDtypeStruct((2,), np.uint32)
 """Shape of a random key."""
@@ -89,26 +89,26 @@ class EnvSpec:
         variant: Which of the robot's variants; None for the one that is trained on.
         action: From actions to joints.
         observations: Groups "actor" and, if the critic sees something else, "critic".
-        rewards: Summands of the reward.
+        rewards: Summands of the reward per second.
         terminations: Reasons to end an episode in failure.
         episode_seconds: Time after which an episode is truncated.
-        training_seconds: The same in training, if shorter: a policy that survives would else meet few first states.
-            Each training episode then lasts between half of it and all of it, lest the robots march in step.
-        reward_floor: The sum of the terms is at least this: with 0, no step is worth less than the end of the episode.
+        training_seconds: Episode length in training, s, if shorter: then a good policy meets more initial states.
+            Each training episode then lasts between half of it and all of it, so that resets are spread over time.
+        reward_floor: Least sum of the weighted terms, 1/s: with 0, no step is worth less than the end of the episode.
         quantities: Entries that this task adds to the table.
         memories: Entries that depend on the past, beside those of feet and joints.
         gait: Clock that tells when each foot should swing.
         motor_curves: Hold the motors to their torque–speed curves, beside their torque limits, where robot.toml names
             no actuator.
-        commands: What the robot is asked to do.
+        commands: Commands that the robot is to follow.
         actuation: Delay and bandwidth of the motors.
-        initial_state: Distribution of the first state.
+        initial_state: Distribution of the initial state.
         randomization: How the model differs from episode to episode.
         pushes: External forces.
         support: What holds the base upright early in a training.
         curriculum: How ranges grow, and levels of terrain.
         terrain: What the robot stands on.
-        scan: Where the heights of the ground are measured, for whoever reads `height_scan`.
+        scan: Where the heights of the ground are measured, for the quantity `height_scan`.
     """
 
     robot: str
@@ -140,10 +140,10 @@ class EnvSpec:
 
 
 class EnvState(NamedTuple):
-    """Everything that one robot's episode needs to go on, and what the last step gave."""
+    """The state of one robot's episode, and the results of the last step."""
 
     physics: PhysicsState
-    params: Params
+    params: ModelParams
     draws: dict[str, jax.Array]
     pipeline: tuple[jax.Array, ...]
     actuation: ActuationState
@@ -297,7 +297,7 @@ class Env:
 
     @property
     def fed_back(self) -> frozenset[str]:
-        """Quantities that the policy computed itself in the last step: its action and its outputs."""
+        """Quantities that the policy computed in the last step: its action and its outputs."""
         clock = {GAIT_CLOCK} if self.spec.gait else set()
         return frozenset({"last_action", *(output.name for output in self.spec.action.outputs), *clock})
 
@@ -528,7 +528,7 @@ class Env:
                 reward_terms=jnp.zeros(len(self._rewards)),
                 terminations=jnp.zeros(len(self._terminations), bool),
                 nonfinite=jnp.bool_(False),
-                left=jnp.bool_(False),
+                off_terrain=jnp.bool_(False),
                 grade=jnp.int32(0),
                 episode_return=zero,
                 episode_length=jnp.int32(0),
@@ -572,19 +572,20 @@ class Env:
             previous_action=state.action,
             target=target,
             push=force,
-            commands={name: command.value for name, command in commands.items()},
+            commands={name: command.value for name, command in state.commands.items()},
             memories=state.memories,
             time=step.astype(jnp.float32) * self.dt,
             clock=self._show(clock),
         )
         values = self.quantities.at(snapshot)
         terms, reward, ends = self._judge(values, finite)
+        seen = self._with_commands(values, commands)
         observers = {
-            name: observer.step(state.observers[name], values, state.draws, sampler)
+            name: observer.step(state.observers[name], seen, state.draws, sampler)
             for name, observer in self.observers.items()
         }
         terminated = jnp.any(ends) | ~finite
-        left = self.ground.left(physics.qpos[self._base])
+        off_terrain = self.ground.is_off(physics.qpos[self._base])
         outcome = {"terminated": terminated, "elapsed": step / state.limit}
         grade = _scalar("curriculum grade", self._grade(ChainMap(outcome, values)), jnp.int32)  # type: ignore[arg-type]
         return state._replace(
@@ -602,18 +603,25 @@ class Env:
             observation=self._observation(observers),
             reward=reward,
             terminated=terminated,
-            truncated=((step >= state.limit) | left) & ~terminated,
+            truncated=((step >= state.limit) | off_terrain) & ~terminated,
             info=Info(
                 reward_terms=terms,
                 terminations=ends,
                 nonfinite=~finite,
-                left=left,
+                off_terrain=off_terrain,
                 grade=grade,
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,
                 overflow=readings.get(OVERFLOW),
             ),
         )
+
+    def _with_commands(self, values: Values, commands: Mapping[str, CommandState]) -> Values:
+        """Return the quantities with the commands that the policy sees next, and is judged by from then on."""
+        if not commands:
+            return values
+        following = {name: command.value for name, command in commands.items()}
+        return self.quantities.at(values.snapshot._replace(commands=following))
 
     def _supporting(self, state: EnvState) -> jax.Array:
         """Return the torque that holds the base upright, world frame, (3,), N m."""
@@ -672,10 +680,10 @@ class Env:
         rewards = zip(self.spec.rewards, self._rewards, strict=True)
         terms = jnp.stack([_scalar(f"reward {spec.name!r}", term(judged), jnp.float32) for spec, term in rewards])
         terms = jnp.where(finite, terms, 0.0)
-        reward = terms @ self._weights
+        rate = terms @ self._weights
         if self.spec.reward_floor is not None:
-            reward = jnp.maximum(reward, jnp.float32(self.spec.reward_floor))
-        return terms, reward, ends
+            rate = jnp.maximum(rate, jnp.float32(self.spec.reward_floor))
+        return terms, rate * jnp.float32(self.dt), ends
 
     def _observation(self, observers: dict[str, ObserverState]) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}
@@ -705,7 +713,7 @@ def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
 
 
 def _check_names(spec: EnvSpec) -> None:
-    """Metrics go by these names, so each may stand once."""
+    """Check that names are unique: metrics are named after them."""
     if not spec.rewards:
         raise ConfigError("a task needs at least one reward term; RewardTerm('alive', constant, 1.0) is the simplest")
     for kind in ("rewards", "terminations", "commands"):

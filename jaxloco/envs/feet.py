@@ -13,7 +13,7 @@ from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.kinematics import foot_chains
 from jaxloco.envs.memories import Remembered
 from jaxloco.envs.quantities import Quantity, Snapshot, rotate_inverse
-from jaxloco.robot import Robot
+from jaxloco.robot import MEET, Robot
 
 CONTACT_FORCE = 1.0
 """Force above which a foot counts as standing, N."""
@@ -31,7 +31,6 @@ def foot_quantities(robot: Robot, ground: Ground = FLAT) -> tuple[Quantity, ...]
     contacts = [np.concatenate([_sensors(robot, [name]).reshape(-1, 9) for name in names]) for names in geoms]
     owner = np.repeat(np.eye(feet, dtype=np.float32), [len(places) for places in contacts], axis=1)
     forces = np.concatenate(contacts)
-    touches = _sensors(robot, [name for name in _sensor_names(robot) if name.endswith("_touch")])
     base = int(robot.base_qpos_indices[0])
     chains = foot_chains(robot)
 
@@ -66,9 +65,8 @@ def foot_quantities(robot: Robot, ground: Ground = FLAT) -> tuple[Quantity, ...]
             mirror="feet",
         ),
         Quantity("foot_contacts", "", "", False, contact, derived=True, mirror="feet"),
-        Quantity("body_contacts", "", "", False, lambda s: s.readings["sensordata"][touches[:, 0]] > 0, readings=sensed)
-        if len(touches)
-        else Quantity("body_contacts", "", "", False, lambda s: jnp.zeros(0, bool)),
+        _touching(robot, "body_contacts", "_touch"),
+        _touching(robot, "self_contacts", MEET),
         Quantity("foot_targets", "m", "base", True, lambda target: chains(target), True, mirror="polar of feet"),
     )
 
@@ -131,6 +129,14 @@ def _two_targets(foot_targets: jax.Array) -> jax.Array:
 
 def _shift_targets(foot_targets: jax.Array, previous_foot_targets: jax.Array) -> jax.Array:
     return jnp.stack([foot_targets, previous_foot_targets[0]])
+
+
+def _touching(robot: Robot, name: str, ending: str) -> Quantity:
+    """Return which of the sensors with this ending of their names count a contact; no rows without such sensors."""
+    places = _sensors(robot, [sensor for sensor in _sensor_names(robot) if sensor.endswith(ending)])
+    if not len(places):
+        return Quantity(name, "", "", False, lambda s: jnp.zeros(0, bool))
+    return Quantity(name, "", "", False, lambda s: s.readings["sensordata"][places[:, 0]] > 0, readings=("sensordata",))
 
 
 def _sensor_names(robot: Robot) -> list[str]:

@@ -1,4 +1,6 @@
-"""Reward terms: functions of named quantities that return one number; the weight carries the sign.
+"""Reward terms: functions of named quantities that return one number; the weight, per second, carries the sign.
+
+A step is worth the sum of weights times terms, times the control period: so weights hold at any control rate.
 
 Three kernels cover most needs (motivation `exp(-e²/σ²)`, penalties `|e|` and `e²`); a term can be any other function.
 """
@@ -21,7 +23,7 @@ class RewardTerm:
     Attributes:
         name: Under which the term is logged.
         function: Returns the raw value, shape (); its parameters are quantities or `constants`.
-        weight: Factor; negative for a penalty.
+        weight: Factor, 1/s; negative for a penalty.
         inputs: Parameter → quantity, where the names differ.
         constants: Fixed parameters.
     """

@@ -17,6 +17,7 @@ from jaxloco.envs.terminations import TerminationTerm, beyond
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import OutputSpec, Scale
+from jaxloco.robot import load_robot
 from jaxloco.training.config import TrainConfig
 
 
@@ -27,10 +28,10 @@ class Cartpole:
     Attributes:
         robot: Robot name or folder.
         episode_seconds: Time after which an episode is truncated, s.
-        max_force: Force on the cart that an action of 1 asks for, N.
+        max_force: Force on the cart for an action of 1, N.
         track: Half-length of the track, m.
         max_angle: Angle beyond which the pole has fallen, rad (12 degrees).
-        initial: Half-width of the first positions and velocities, SI.
+        initial: Half-width of the initial positions and velocities, SI units.
     """
 
     robot: str = "cartpole"
@@ -48,6 +49,7 @@ class Cartpole:
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
         start = Range(-self.initial, self.initial)
+        once = load_robot(self.robot).control_frequency  # 1 per step, as in Gymnasium
         return EnvSpec(
             robot=self.robot,
             action=ActionSpec(
@@ -56,7 +58,7 @@ class Cartpole:
                 drive=joint_drive,
             ),
             observations={"actor": ObservationGroup(tuple(ObservationTerm(q.name) for q in QUANTITIES))},
-            rewards=(RewardTerm("alive", rewards.constant, 1.0),),
+            rewards=(RewardTerm("alive", rewards.constant, once),),
             terminations=(
                 TerminationTerm("fall", beyond, {"value": "pole_angle"}, {"limit": self.max_angle}),
                 TerminationTerm("off_track", beyond, {"value": "cart_position"}, {"limit": self.track}),

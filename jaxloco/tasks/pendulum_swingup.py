@@ -19,6 +19,7 @@ from jaxloco.envs.rewards import RewardTerm, squared
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import OutputSpec, Scale
+from jaxloco.robot import load_robot
 from jaxloco.training.config import TrainConfig
 
 
@@ -29,7 +30,7 @@ class PendulumSwingup:
     Attributes:
         robot: Robot name or folder.
         episode_seconds: Time after which an episode is truncated, s.
-        max_torque: Torque that an action of 1 asks for, N m.
+        max_torque: Torque for an action of 1, N m.
     """
 
     robot: str = "pendulum"
@@ -43,6 +44,7 @@ class PendulumSwingup:
 
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
+        rate = load_robot(self.robot).control_frequency  # Gymnasium's weights are per step
         seen = ("angle_cosine", "angle_sine", "angular_velocity")
         return EnvSpec(
             robot=self.robot,
@@ -53,9 +55,9 @@ class PendulumSwingup:
             ),
             observations={"actor": ObservationGroup(tuple(ObservationTerm(name) for name in seen))},
             rewards=(
-                RewardTerm("angle", squared, -1.0, {"error": "angle_from_upright"}),
-                RewardTerm("velocity", squared, -0.1, {"error": "angular_velocity"}),
-                RewardTerm("torque", squared, -0.001, {"error": "torque"}),
+                RewardTerm("angle", squared, -1.0 * rate, {"error": "angle_from_upright"}),
+                RewardTerm("velocity", squared, -0.1 * rate, {"error": "angular_velocity"}),
+                RewardTerm("torque", squared, -0.001 * rate, {"error": "torque"}),
             ),
             terminations=(),
             episode_seconds=self.episode_seconds,
