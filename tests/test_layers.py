@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("interop", "runs"),
     ("doctor", "model_import", "playback", "zoo"),
     ("bench", "library"),
+    ("comparison",),
     ("cli",),
     ("__main__",),
 )

@@ -213,7 +213,7 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         TypeError: Some value has no place in JSON.
     """
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(path, text)
 
 
@@ -245,12 +245,12 @@ def read_json(path: str | Path, error: type[JaxlocoError] = ConfigError) -> dict
     return data
 
 
-def _plain(value: Any) -> Any:
-    """Return `value` as JSON's own kinds."""
+def plain(value: Any) -> Any:
+    """Return `value` as JSON's own kinds; NaN and infinities, which JSON lacks, become null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -258,7 +258,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     raise TypeError(f"cannot write a {type(value).__name__} as JSON: {value!r}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxloco.statistics import bootstrap
+from jaxloco.statistics import interquartile_mean
 from jaxloco.terrain import HeightGrid, Terrain
 from jaxloco.whole_files import write_bytes
 
@@ -56,11 +56,11 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
 
 
 def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float | None = None, title: str = "") -> Path:
-    """Draw the learning curves of runs that differ in their seed: each, their interquartile mean, its 95 % interval.
+    """Draw the learning curves of runs that differ in their seed: each of them, and their interquartile mean.
 
     `runs` are the metrics of each; the other arguments are as for `plot_curves`.
     """
-    shared = [name for name in runs[0] if all(_has(run, name) for run in runs)] if runs else []
+    shared = [name for name in runs[0] if all(has(run, name) for run in runs)] if runs else []
     length = "episode length (s)" if control_dt else "episode length (control steps)"
     panels = [("episode return", RETURN, 1.0), (length, LENGTH, control_dt or 1.0)]
     panels += [("terrain level", TERRAIN_LEVEL, 1.0), (PAST_MIDDLE_TITLE, PAST_MIDDLE, 1.0)]
@@ -70,18 +70,30 @@ def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float |
 
 
 def _draw_seeds(axis: Any, runs: Sequence[Metrics], *, metric: str, scale: float) -> None:
-    """Draw one metric over the steps that all runs have, at the first run's steps."""
+    """Draw one metric of each run, and its interquartile mean."""
+    draw_arm(axis, runs, metric, scale=scale, label=f"interquartile mean (seeds: {len(runs)})")
+    axis.legend(**LEGEND)
+
+
+def draw_arm(
+    axis: Any,
+    runs: Sequence[Metrics],
+    metric: str,
+    *,
+    scale: float = 1.0,
+    color: str = MAIN,
+    label: str = "",
+    each: bool = True,
+) -> None:
+    """Draw one metric's interquartile mean over the steps that all runs have, at the first one's, and each run."""
     curves = [_points(run, metric) for run in runs]
+    for steps, values in curves if each else ():
+        axis.plot(steps, scale * values, color=color, linewidth=0.6, alpha=0.5)
     first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
     steps = curves[0][0]
     steps = steps[(steps >= first) & (steps <= last)]
-    values = scale * np.array([np.interp(steps, *curve) for curve in curves])
-    low, middle, high = bootstrap(values)
-    for row in values:
-        axis.plot(steps, row, color=MAIN, linewidth=0.6, alpha=0.35)
-    axis.fill_between(steps, low, high, color=MAIN, alpha=0.2, linewidth=0, label="95 % bootstrap interval")
-    axis.plot(steps, middle, color=MAIN, label=f"interquartile mean (seeds: {len(values)})", **_style(steps))
-    axis.legend(**_LEGEND)
+    middle = interquartile_mean([np.interp(steps, *curve) for curve in curves])
+    axis.plot(steps, scale * middle, color=color, label=label, **_style(steps))
 
 
 def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: str | Path, title: str) -> Path:
@@ -95,14 +107,14 @@ def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: st
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, draw) in zip(axes, panels, strict=False):
-        _dress(axis, name)
+        dress(axis, name)
         draw(axis, data)
         axis.set_xlim(left=0.0)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if not panels:
         axes[0].text(0.5, 0.5, "no metrics yet", ha="center", va="center", color=INK)
-    return _write(figure, path)
+    return write(figure, path)
 
 
 def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
@@ -137,10 +149,10 @@ def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
     scale.outline.set_visible(False)
     scale.set_label("height (m)", fontsize=9, color=INK)
     scale.ax.tick_params(labelsize=8, colors=INK)
-    return _write(figure, path)
+    return write(figure, path)
 
 
-def _write(figure: Any, path: str | Path) -> Path:
+def write(figure: Any, path: str | Path) -> Path:
     """Write a picture in one go."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
@@ -169,10 +181,11 @@ def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel
         line("learning rate", "train/learning_rate", floor=0.0),
         line("env steps per second", "time/fps", floor=0.0, prefix=True),
     ]
-    return [(name, draw) for name, draw, needs in candidates if any(_has(metrics, key) for key in needs)]
+    return [(name, draw) for name, draw, needs in candidates if any(has(metrics, key) for key in needs)]
 
 
-def _has(metrics: Metrics, name: str) -> bool:
+def has(metrics: Metrics, name: str) -> bool:
+    """Whether a metric has a value anywhere."""
     return name in metrics and bool(np.isfinite(metrics[name]).any())
 
 
@@ -218,11 +231,11 @@ def _draw_line(
 def _draw_return(axis: Any, metrics: Metrics) -> None:
     """Draw the mean return with its spread over episodes."""
     steps, mean = _points(metrics, RETURN)
-    if _has(metrics, "rollout/ep_rew_std"):
+    if has(metrics, "rollout/ep_rew_std"):
         spread = np.interp(steps, *_points(metrics, "rollout/ep_rew_std"))
         axis.fill_between(steps, mean - spread, mean + spread, color=MAIN, alpha=0.18, linewidth=0)
     axis.plot(steps, mean, color=MAIN, label="training: mean ± std of episodes", **_style(steps))
-    axis.legend(**_LEGEND)
+    axis.legend(**LEGEND)
 
 
 def _draw_rewards(axis: Any, metrics: Metrics) -> None:
@@ -237,18 +250,18 @@ def _draw_levels(axis: Any, metrics: Metrics) -> None:
     steps, values = _points(metrics, TERRAIN_LEVEL)
     axis.plot(steps, values, color=INK, label="all", **{**_style(steps), "linewidth": 2.4})
     axis.set_ylim(bottom=0.0)
-    axis.legend(**{**_LEGEND, "ncols": 2})
+    axis.legend(**{**LEGEND, "ncols": 2})
 
 
 def _draw_all(axis: Any, metrics: Metrics, prefix: str) -> None:
     """Draw every metric whose name begins like this, the largest first in the legend."""
-    names = [name for name in metrics if name.startswith(prefix) and _has(metrics, name)]
+    names = [name for name in metrics if name.startswith(prefix) and has(metrics, name)]
     _draw_named(axis, metrics, sorted(names, key=lambda name: -float(_points(metrics, name)[1][-1])), prefix)
 
 
 def _draw_named(axis: Any, metrics: Metrics, names: Sequence[str], prefix: str) -> None:
     """Draw those of some metrics that there are."""
-    names = [name for name in names if _has(metrics, name)]
+    names = [name for name in names if has(metrics, name)]
     for index, name in enumerate(names):
         steps, values = _points(metrics, name)
         dashes, color = ("-", "--", ":")[index // len(COLORS) % 3], COLORS[index % len(COLORS)]
@@ -260,12 +273,12 @@ def _draw_named(axis: Any, metrics: Metrics, names: Sequence[str], prefix: str) 
 def _legend_of(count: int) -> dict[str, Any]:
     """Where so many names go: into the panel, or below it where they would cover the curves."""
     if count <= MOST_NAMES_INSIDE:
-        return {**_LEGEND, "ncols": 1 if count <= 5 else 2}
+        return {**LEGEND, "ncols": 1 if count <= 5 else 2}
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.24), "framealpha": 0.0}
-    return {**_LEGEND, "fontsize": 6, "ncols": 3, **below}
+    return {**LEGEND, "fontsize": 6, "ncols": 3, **below}
 
 
-_LEGEND: dict[str, Any] = {
+LEGEND: dict[str, Any] = {
     "fontsize": 7,
     "frameon": True,
     "framealpha": 0.8,
@@ -276,7 +289,7 @@ _LEGEND: dict[str, Any] = {
 }
 
 
-def _dress(axis: Any, name: str) -> None:
+def dress(axis: Any, name: str) -> None:
     """Give a panel its title, axis, grid and colours."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
