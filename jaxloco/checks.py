@@ -8,7 +8,7 @@ from typing import Any
 from jaxloco.errors import ConfigError
 
 MOST_EPISODES = 100_000
-"""Of an evaluation: shares are known to a tenth of a percent then."""
+"""Most episodes of an evaluation."""
 
 LARGEST = 1e12
 """No option in SI units is larger, and steps, squares and products of such numbers can still be computed with."""
@@ -22,7 +22,7 @@ def check_finite(owner: Any, *but: str) -> None:
         but: Fields that may be larger, or infinite, though not NaN.
 
     Raises:
-        ConfigError: One is not; the message names the field and its value.
+        ConfigError: A number is not; the message names the field and its value.
     """
     for entry in fields(owner):
         value = getattr(owner, entry.name)
@@ -40,7 +40,7 @@ def check_positive(owner: Any, *names: str) -> None:
     """Check that all numbers in these fields are above 0.
 
     Raises:
-        ConfigError: One is not.
+        ConfigError: A number is not.
     """
     for name, value, number in _named(owner, names):
         if not number > 0.0:
@@ -51,7 +51,7 @@ def check_not_negative(owner: Any, *names: str) -> None:
     """Check that no number in these fields is below 0.
 
     Raises:
-        ConfigError: One is.
+        ConfigError: A number is.
     """
     for name, value, number in _named(owner, names):
         if not number >= 0.0:
@@ -62,7 +62,7 @@ def check_at_most(owner: Any, limit: float, *names: str) -> None:
     """Check that no number in these fields is above `limit`.
 
     Raises:
-        ConfigError: One is.
+        ConfigError: A number is.
     """
     for name, value, number in _named(owner, names):
         if not number <= limit:
@@ -73,7 +73,7 @@ def check_below(owner: Any, limit: float, *names: str) -> None:
     """Check that all numbers in these fields are below `limit`.
 
     Raises:
-        ConfigError: One is not.
+        ConfigError: A number is not.
     """
     for name, value, number in _named(owner, names):
         if not number < limit:
@@ -84,7 +84,7 @@ def check_ordered(owner: Any, *names: str) -> None:
     """Check that the two ends of the ranges in these fields are in order.
 
     Raises:
-        ConfigError: The low end of one is above its high end.
+        ConfigError: The low end of a range is above its high end.
     """
     for name in names:
         low, high = getattr(owner, name)

@@ -35,7 +35,7 @@ IN_SHORT = "IN_SHORT"
 """Attribute of a dataclass with the names of the fields that a list of values stands for."""
 
 CONFIG_OPTION = "--config"
-CONFIG_HELP = "JSON or TOML file with settings; it comes over the defaults, and the options here over it."
+CONFIG_HELP = "JSON or TOML file with settings; it overrides the defaults, and options override it."
 
 
 def parse(
@@ -144,6 +144,18 @@ def option_name(key: str) -> str:
     '--ppo.learning-rate'
     """
     return "--" + key.replace("_", "-")
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name.
+
+    >>> flatten({"ppo": {"gamma": 0.99}, "seed": 3})
+    {'ppo.gamma': 0.99, 'seed': 3}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 # Command line
@@ -555,7 +567,7 @@ def _name_of(hint: Any) -> str:
 
 
 def _describe(value: Any) -> str:
-    """Return a value for a message, cut short."""
+    """Return a value for a message, shortened."""
     if isinstance(value, Mapping):
         return "a table"
     return short(repr(value)) if value is not None else "null"

@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ class Key:
         at_most: Largest allowed number.
         length: Number of entries of "numbers".
         choices: The only allowed values; empty for no such limit.
+        grouped: Whether there may be a table in its place, of such a value for each pattern of names.
     """
 
     kind: Kind
@@ -53,6 +55,7 @@ class Key:
     at_most: float = MAX_NUMBER
     length: int | None = None
     choices: tuple[str | int | float, ...] = ()
+    grouped: bool = False
 
     def expectation(self) -> str:
         """Return in words what is expected, such as "a number > 0 (torque limit in N m)"."""
@@ -90,7 +93,7 @@ _SHOWN = 16  # how many known names an error lists
 
 @dataclass(frozen=True, eq=False)
 class TomlFile:
-    """A parsed TOML file that can say where in its text a value stands."""
+    """A parsed TOML file that knows the line of each value."""
 
     path: Path
     text: str
@@ -100,11 +103,15 @@ class TomlFile:
     def fail(self, where: Where, problem: str) -> JaxlocoError:
         """Return (not raise) an error about the value at `where`: ("joints", 0, "kp") or ("variants.full", "cone").
 
-        The line is found by reading the text, so it is left out for unusual notations (inline tables).
+        The line is found by reading the text, so it is left out for unusual notations (arrays of inline tables).
         """
-        line = line_of(self.text, where)
+        line = self.line(where)
         place = f"{self.path}, line {line}" if line else str(self.path)
         return self.error(f"{place}: {self._label(where)}: {problem}")
+
+    def line(self, where: Where) -> int | None:
+        """Return the line (from 1) of the value at `where`, or of the table that it belongs in."""
+        return line_of(self.text, where)
 
     def _label(self, where: Where) -> str:
         if len(where) == 1:
@@ -116,7 +123,8 @@ class TomlFile:
         entry = self.data[str(table)][rest[0]]
         name = entry.get("name") if isinstance(entry, dict) else None
         section = f"[[{table}]] {short(repr(name)) if isinstance(name, str) else f'number {rest[0] + 1}'}"
-        return f"{short(repr(rest[1]))} in {section}" if len(rest) > 1 else section
+        key = " of ".join(short(repr(part)) for part in reversed(rest[1:]))
+        return f"{key} in {section}" if key else section
 
 
 def read_toml(path: Path, error: type[JaxlocoError]) -> TomlFile:
@@ -194,7 +202,7 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def line_of(text: str, where: Where) -> int | None:
-    r"""Return the line (from 1) of a key, else of its table's header, else None.
+    r"""Return the line (from 1) of a key, else of its table's header, else None; of the last one of too few tables.
 
     >>> line_of("schema = 1\n[[joints]]\nname = 'hip'\nkp = 20.0\n", ("joints", 0, "kp"))
     4
@@ -204,14 +212,19 @@ def line_of(text: str, where: Where) -> int | None:
     if len(where) == 1:
         found = _line_of_key(lines, str(where[0]), 0, headers[0])
         return found or next((number + 1 for number in headers[:-1] if _header(lines[number]) == where[0]), None)
-    index = where[1] if isinstance(where[1], int) else None
+    index, keys = (where[1], where[2:]) if isinstance(where[1], int) else (0, where[1:])
     sections = [number for number in headers[:-1] if _header(lines[number]) == where[0]]
-    if (index or 0) >= len(sections):
+    if not sections:
         return None
-    start = sections[index or 0]
-    end = headers[headers.index(start) + 1]
-    key = where[-1] if isinstance(where[-1], str) else None
-    return (_line_of_key(lines, key, start + 1, end) if key else None) or start + 1
+    start, ends = sections[min(index, len(sections) - 1)], dict(pairwise(headers))
+    if not keys:
+        return start + 1
+    found = _line_of_key(lines, str(keys[0]), start + 1, ends[start])
+    below = [number for number in headers[:-1] if number > start and _header(lines[number]) == f"{where[0]}.{keys[0]}"]
+    if found is None and below and below[0] < min([n for n in sections if n > start], default=len(lines)):
+        inner = _line_of_key(lines, str(keys[-1]), below[0] + 1, ends[below[0]])
+        found = inner or below[0] + 1
+    return found or start + 1
 
 
 def _header(line: str) -> str:
@@ -265,13 +278,20 @@ def _check_key(file: TomlFile, where: Where, table: Mapping[str, Any], name: str
             raise file.fail((*where, name), problem)
         return rule.default
     value = table[name]
+    if rule.grouped and isinstance(value, dict) and value:
+        return {pattern: _converted(file, (*where, name, pattern), item, rule) for pattern, item in value.items()}
+    return _converted(file, (*where, name), value, rule)
+
+
+def _converted(file: TomlFile, where: Where, value: Any, rule: Key) -> Any:
     if not _fits(value, rule):
         problem = f"found {_describe(value)}, expected {rule.expectation()}."
         if isinstance(value, float) and (not _is_number(value) or 0.0 < abs(value) < LEAST):
             problem += f" Numbers are finite, at most {MAX_NUMBER:g} in size, and where above 0 at least {LEAST:g}."
         if rule.choices and isinstance(value, str):
             problem += closest(value, (str(choice) for choice in rule.choices)).split(" Known")[0]
-        raise file.fail((*where, name), f"{problem} Write for example: {name} = {rule.example}")
+        key = where[-1] if len(where) < 4 else f'"{where[-1]}"'
+        raise file.fail(where, f"{problem} Write for example: {key} = {rule.example}")
     return _convert(value, rule.kind)
 
 

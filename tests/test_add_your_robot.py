@@ -56,15 +56,12 @@ def commands() -> list[list[str]]:
 
 def fill_in(toml: Path) -> None:
     """Do what section 4 of the page says."""
-    text, joint = [], ""
+    text = []
     for line in toml.read_text().splitlines():
         value = re.split("# (?:TODO|guess): ", line)[0].rstrip()
         key = value.partition(" =")[0]
-        joint = value.split('"')[1] if key == "name" else joint
-        kind = next((kind for kind in DEFAULTS if kind in joint), "")
-        if key == "default":
-            value = f"default = {DEFAULTS[kind]}"
-        text.append(value)
+        kind = next((kind for kind in DEFAULTS if key.startswith('"') and kind in key), "")
+        text.append(f"{key} = {DEFAULTS[kind]}" if kind else value)
     toml.write_text("\n".join(text) + "\n")
 
 
@@ -153,6 +150,9 @@ def test_a_urdf_becomes_a_robot_with_its_own_figures(tmp_path):
     source = tmp_path / "rover.urdf"
     source.write_text(quadruped_urdf())
     robot = load_robot(new_robot(source, tmp_path / "rover"))
+    written = (robot.folder / "robot.toml").read_text()
+    assert len(written.splitlines()) <= 60 and '[[feet]]\nname = "*_foot"\ngeoms = ["*_foot_hull_0"]\n' in written
+    assert '[joints.default]\n"*_hip_joint" = 0\n"*_thigh_joint" = ' in written
     assert robot.model.body_mass.sum() == pytest.approx(5 + 4 * (0.6 + 0.8 + 0.2))
     assert [foot.name for foot in robot.feet] == ["FR_foot", "FL_foot", "RR_foot", "RL_foot"]
     calf = robot.joints[2]
@@ -225,7 +225,7 @@ def test_an_mjcf_gives_its_gains_limits_pose_and_masses(tmp_path):
     source.write_text(ARM.format(legs=legs))
     folder = new_robot(source, tmp_path / "walker")
     guessed = [finding.problem for finding in diagnose(folder) if finding.problem.startswith("guessed: ")]
-    assert guessed == ["guessed: kp, kd of 'right_leg'", 'guessed: velocity_limit of "*_leg"']  # no MJCF has that
+    assert guessed == ['guessed: velocity_limit of "*"', "guessed: kp, kd of 'right_leg'"]  # no MJCF has that
     robot = load_robot(folder)
     left, right = robot.joints
     assert (left.kp, left.kd, left.torque_limit, left.default, left.armature) == (30.0, 2.0, 12.0, 0.3, 0.01)
@@ -284,7 +284,7 @@ def test_a_pose_of_a_model_without_a_free_joint_is_kept(tmp_path):
     fixed = ARM.format(legs=legs).replace("<freejoint/>", "").replace("0 0 1 1 0 0 0 0.3 0.3", "0.3 0.2")
     source.write_text(fixed)
     text = (new_robot(source, tmp_path / "walker") / "robot.toml").read_text()
-    assert "default = 0.3\n" in text and "default = 0.2\n" in text
+    assert '[joints.default]\n"left_leg" = 0.3\n"right_leg" = 0.2\n' in text
 
 
 def test_a_joint_that_mimics_another_gets_no_motor_and_follows_it_in_the_default_pose(tmp_path):
@@ -361,8 +361,9 @@ def test_a_humanoid_of_29_joints_without_any_figure_is_a_robot_that_stands_in_a_
         assert cli.main(command) == 0
         printed.append(capsys.readouterr().out)
     assert [len(out.splitlines()) <= 40 for out in printed] == [True] * 3
-    groups = re.findall(r"guessed: torque_limit, velocity_limit, kp, kd, armature of (.+)", printed[2])
+    groups = re.findall(r"guessed: torque_limit, kp, kd, armature of (.+)", printed[2])
     assert len(groups) == 14 and {'"*_knee_joint"', '"*_wrist_yaw_joint"'} < set(groups)
+    assert 'guessed: velocity_limit of "*"' in printed[2]
     assert groups[0] == "'waist_yaw_joint', 'waist_roll_joint', 'waist_pitch_joint'"
     assert "in simulation it stands" in printed[2]
     robot = load_robot(folder)

@@ -18,6 +18,7 @@ from benchmarks import (
     against_sb3,
     algorithms,
     common,
+    comparisons,
     cost,
     go1_speed,
     gpu_run,
@@ -30,6 +31,7 @@ from benchmarks import (
     plots,
     raw_physics,
     self_contacts,
+    sweep_run,
     time_split,
     train_command,
     training_speed,
@@ -468,29 +470,35 @@ def results(folder: Path, baseline: dict[str, Any]) -> None:
         common.write_result(name, [], values, start=common.machine(), out=folder / f"{name}.json")
 
 
-def test_the_page_shows_requirement_result_and_command(tmp_path: Path, baseline: dict[str, Any]):
+def test_the_page_shows_requirements_results_and_commands(tmp_path: Path, baseline: dict[str, Any]):
     results(tmp_path, baseline)
     path = tmp_path / "page.md"
     path.write_text(f"# Title\n\n{page.BEGIN}\nformer tables\n{page.END}\n\nEnd.\n")
     page.write_page(path, tmp_path)
     text = path.read_text()
     assert text.startswith("# Title\n") and text.endswith("\n\nEnd.\n") and "former tables" not in text
-    lines = {line.split(" | ")[0].removeprefix("| "): line.strip("| ").split(" | ") for line in text.splitlines()}
+    begun, _, detailed = text.partition("## All figures")
+    rows = [line.strip("| ").split(" | ") for line in detailed.splitlines() if line.startswith("| ")]
 
     def line(start: str) -> list[str]:
-        return next(cells for what, cells in lines.items() if what.startswith(start))
+        """The row of what is required that begins so, its first one with a result if there is one."""
+        found = [cells for cells in rows if cells[0].startswith(start)]
+        return next((cells for cells in found if cells[2] != "not measured yet"), found[0])
 
     assert line("`python train.py`")[2:4] == ["54 s (median 52, 5 runs)", "yes"]
     assert line("training seeds")[2:4] == ["5 of 5", "yes"]
-    assert line("env steps per second of the training loop")[2:4] == [
-        "0.655 (0.65 to 0.66, 2 runs); without timers and islands there either: 0.555",
+    assert line("env steps per second of the training loop ÷ raw `mujoco.batch` (median")[2:4] == [
+        "0.655 (0.65 to 0.66, 2 runs); ÷ bare stepping: 0.555",
         "**no**",
     ]
-    assert line("compilation of Upkie's")[2:4] == ["11 s (median 5, 3 runs)", "**no**"]
-    assert line("the same from the cache, MJX")[2:4] == ["4.5 s", "yes"]  # of an older result
-    assert line("there, bears at least what")[2:4] == ["5 of 5 axes", "yes"]
-    assert line("there, bears at least twice")[2:4] == ["0 of 5 axes", "**no**"]
-    assert line("one onboard step")[2:4] == ["not measured yet", ""]
+    assert line("compilation of the training program")[2:4] == ["11 s (median 5, 3 runs)", "**no**"]
+    assert line("compilation, MJX")[2:4] == ["4.5 s", "yes"]  # of an older result
+    assert line("hardest level survived at least that")[2:4] == ["5 of 5 axes", "yes"]
+    assert line("hardest level survived at least twice")[2:4] == ["0 of 5 axes", "**no**"]
+    assert line("one onboard step")[2].startswith("not measured yet")
+    headlines = [line for line in begun.splitlines() if line.startswith("| ")][2:]
+    assert len(headlines) == 10 and "| 54 s (median 52, 5 runs) | " in headlines[0]
+    assert headlines[-1].endswith("| not measured yet |  | `jaxloco bench onboard RUN/policy` |")
     assert "physics, rollout and training" in text and "upkie-balance, 256 robots, CPU](images/speed.png)" in text
     for name in ("speed", "time"):
         assert f"](images/{name}.png)" in text and (tmp_path / "images" / f"{name}.png").stat().st_size > 1000
@@ -500,7 +508,7 @@ def test_the_page_shows_requirement_result_and_command(tmp_path: Path, baseline:
     assert path.read_text() == before
 
 
-def test_of_several_seeds_the_page_shows_the_bundle_that_bears_least():
+def test_of_several_seeds_the_page_shows_the_least_robust_bundle():
     def run(seed: int, **ratios: float | None) -> dict[str, Any]:
         return {"seed": seed, "transfer": {"comparison": {name: {"ratio": r} for name, r in ratios.items()}}}
 
@@ -914,7 +922,8 @@ def test_a_velocity_tasks_figures_are_judged_by_the_worst_seed():
     assert page._walks("yaw_rate", 0.93)(document).met and not page._walks("yaw_rate", 0.94)(document).met
     assert page._walks("yaw_rate", 0.94)(document).value == "0.93 (median 0.94, 2 runs)"
     over = {"over_seeds": {"yaw_rate": velocity_run._over_seeds([0.9, 0.94, 0.945, 0.95, 0.96])}}
-    assert page._over_seeds("yaw_rate")(over).value.startswith("0.945 (0.9")
+    shown = page._over_seeds("yaw_rate")(over).value
+    assert shown.startswith("0.945 (0.9") and shown.endswith("which covers 88%; 5 seeds)")
     few = {"over_seeds": {"yaw_rate": velocity_run._over_seeds([0.9, 0.94])}}
     assert page._over_seeds("yaw_rate")(few).value == "0.92 (2 seeds, too few for an interval)"
     assert page._walks("wall_seconds", 490.0, " s")(document) == page.Measured("490 s (median 480, 2 runs)", True)
@@ -1006,6 +1015,29 @@ def test_a_training_that_is_killed_goes_on_and_ends_as_one_that_nothing_disturbs
 
 
 @pytest.mark.slow
+def test_verdicts_on_drawn_seeds_are_counted():
+    own = comparisons.ComparisonOptions(comparisons=40)
+    result = json.loads(json.dumps(comparisons.run(own)))
+    assert all(share <= 0.2 for shares in result["equal_arms"].values() for share in shares.values())
+    assert list(result["power"]) == ["5", "10", "20"]
+    assert all(row["power"] > 0.5 for row in result["power"].values())
+    assert result["percentile_interval_covers"]["3"] < result["interval_covers"]["normal"]["10"]
+    assert "one seed in ten fails" in comparisons.show(result)
+    assert page._equal_arms({"equal_arms": {"normal": {"5": 0.05, "10": 0.06}}}) == page.Measured("6.0 %", True)
+    near = {"power": {"5": {"power": 0.8, "welch": 0.86}}}
+    assert page._found(near) == page.Measured("80.0 % (Welch's t-test: 86.0 %)", True)
+    assert page._sweep({"wall_seconds": 630.0, "cpu_seconds": 300.0}) == page.Measured(
+        "10.5 min, 5.0 min of CPU", False
+    )
+
+
+@pytest.mark.slow
+def test_a_sweep_is_measured_from_its_command_to_its_verdict():
+    result = sweep_run.run(sweep_run.SweepRunOptions(seeds=2, total_timesteps=4096))
+    assert [len(arm["values"]) for arm in result["arms"]] == [2, 2] and result["cpu_seconds"] > 1.0
+    assert "2 × 2 trainings of 4,096 env steps" in sweep_run.show(result) and "cannot tell" in result["verdict"]
+
+
 def test_algorithms_and_memories_are_compared_over_seeds():
     own = common.SeedOptions(seeds=2, total_timesteps=8192)
     result = algorithms.run(own)

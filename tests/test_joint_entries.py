@@ -2,16 +2,18 @@
 
 import re
 import shutil
+import tomllib
 import warnings
 from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
+from long_robots import long_copy
 
 from jaxloco.errors import RobotError
-from jaxloco.joint_entries import matching, resolve
-from jaxloco.robot import Robot, load_robot, robots_dir
+from jaxloco.robot import Robot, known_robots, load_robot, robots_dir
+from jaxloco.robot.entries import matching, resolve
 from jaxloco.tasks.velocity import Velocity
 
 WALKER = """
@@ -118,7 +120,116 @@ def test_the_last_pattern_counts_and_the_key_knows_its_entry():
     assert [a.source(key) for key in ("kp", "kd", "armature")] == [1, 2, 1] and ab.source("armature") == 0
 
 
+GROUPS = """[[joints]]
+name = "*"
+kp = { "*" = 30.0, "*_knee" = 40.0, left_knee = 50.0 }
+kd = 1.0
+torque_limit = 20.0
+velocity_limit = 15.0
+[joints.default]
+"*_knee" = 0.8
+right_hip = -0.1
+"""
+
+
+def test_a_figure_may_be_a_table_of_patterns_in_which_a_name_counts_first_and_then_the_last_pattern(tmp_path):
+    robot = load_robot(folder(tmp_path, GROUPS + '[[joints]]\nname = "arm*"\nkp = { arm_shoulder = 5.0 }\n'))
+    figures = {joint.name: (joint.kp, joint.default) for joint in robot.joints}
+    knees = {"left_knee": (50.0, 0.8), "right_knee": (40.0, 0.8)}
+    hips = {"left_hip": (30.0, 0.0), "right_hip": (30.0, -0.1)}
+    assert figures == knees | hips | {"arm_shoulder": (5.0, 0.0), "arm[wrist]": (30.0, 0.5)}
+
+
+def test_a_name_in_a_table_counts_before_later_patterns_and_the_own_entry_as_much(tmp_path):
+    later = '[[joints]]\nname = "left_*"\nkp = 60.0\n'
+    with pytest.raises(RobotError, match="neither group is a part"):  # of left_knee it is plain, of left_hip as well
+        load_robot(folder(tmp_path, GROUPS.replace('"*_knee" = 40.0', '"*t_knee" = 40.0, "*_hip" = 2.0') + later))
+    robot = load_robot(folder(tmp_path, GROUPS.replace('"*_knee" = 40.0, ', "") + later))
+    assert [joint.kp for joint in robot.joints][:4] == [60.0, 50.0, 30.0, 30.0]
+
+
+def saved(model: mujoco.MjModel) -> bytes:
+    buffer = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    return buffer.tobytes()
+
+
+@pytest.mark.parametrize("name", known_robots())
+def test_patterns_and_a_table_for_each_joint_are_the_same_robot(tmp_path, name):
+    long = long_copy(name, tmp_path / name)
+    variants = tomllib.loads((long / "robot.toml").read_text(encoding="utf-8")).get("variants", {})
+    assert name not in ("go1", "go2") or len((robots_dir() / name / "robot.toml").read_text().splitlines()) <= 40
+    for variant in (None, *variants):
+        robot, other = load_robot(name, variant), load_robot(long, variant)
+        assert saved(robot.model) == saved(other.model) and saved(robot.visual_model) == saved(other.visual_model)
+        assert robot.facts() == other.facts() and robot.joints == other.joints and robot.wheels == other.wheels
+        assert robot.collision_geoms == other.collision_geoms and not robot.guessed
+        np.testing.assert_array_equal(robot.default_qpos, other.default_qpos)
+        np.testing.assert_array_equal(robot.default_ctrl, other.default_ctrl)
+        for foot, same in zip(robot.feet, other.feet, strict=True):
+            assert (foot.name, foot.geoms, foot.body, foot.radius) == (same.name, same.geoms, same.body, same.radius)
+            np.testing.assert_array_equal(foot.position, same.position)
+
+
+def with_feet(tmp_path: Path, feet: str) -> Path:
+    place = folder(tmp_path)
+    file = place / "robot.toml"
+    file.write_text(file.read_text().partition("[[feet]]")[0] + feet)
+    return place
+
+
+def test_a_star_in_the_name_of_a_foot_stands_for_the_same_text_in_its_shapes(tmp_path):
+    written = load_robot(folder(tmp_path)).feet
+    robot = load_robot(with_feet(tmp_path, '[[feet]]\nname = "*"\ngeoms = ["*_foot"]\n'))
+    assert [(foot.name, foot.geoms, foot.body) for foot in robot.feet] == [
+        (foot.name, foot.geoms, foot.body) for foot in written
+    ]
+    robot = load_robot(with_feet(tmp_path, '[[feet]]\nname = "foot_*"\ngeoms = ["*_foot"]\nbody = "*_shank"\n'))
+    assert [foot.name for foot in robot.feet] == ["foot_left", "foot_right"]
+
+
+FEET_MISTAKES = {
+    "no match": ('name = "*"\ngeoms = ["*_fot"]', r"line 22: 'geoms' .*no geom matches '\*_fot', so the \* of name = "),
+    "no star": ('name = "*"\ngeoms = ["left_foot"]', r"line 22: .*'left_foot' has no \*, so the \* of name = '\*'"),
+    "star in geoms": ('name = "feet"\ngeoms = ["*_foot"]', r"line 22: .*no geom '\*_foot' .*write name = \"\*\"\)"),
+    "two bodies": ('name = "feet"\ngeoms = ["left_foot", "right_foot"]', r"to body 'right_shank'; a foot is one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FEET_MISTAKES)
+def test_a_mistake_in_a_foot_names_its_line(tmp_path, case):
+    feet, message = FEET_MISTAKES[case]
+    with pytest.raises(RobotError, match=message):
+        load_robot(with_feet(tmp_path, f"[[feet]]\n{feet}\n"))
+
+
 MISTAKES = {
+    "group without joints": (
+        GROUPS.replace('"*_knee" = 0.8', '"*_kne" = 0.8'),
+        "",
+        r"line 20: '\*_kne' of 'default' in \[\[joints\]\] '\*': no joint of this entry matches .* Did .*'left_knee'",
+    ),
+    "group of another entry": (
+        ALL + '[[joints]]\nname = "arm*"\nkp = { left_knee = 1.0 }\n',
+        "",
+        r"line 21: .*no joint of this entry matches 'left_knee'.*Known: arm_shoulder",
+    ),
+    "value of a group": (
+        GROUPS.replace('"*_knee" = 40.0', '"*_knee" = -40.0'),
+        "",
+        r"line 15: '\*_knee' of 'kp' in .*found -40.0 .*expected a number >= 0.*Write for example: \"\*_knee\" = 20.0",
+    ),
+    "two groups": (
+        ALL + '[[joints]]\nname = "*_knee"\nkp = 1.0\n[[joints]]\nname = "left_*"\nkp = 2.0\n',
+        "",
+        r"line 24: 'kp' in .*found 2.0, but joint 'left_knee' has kp = 1.0 of '\*_knee' in line 21 too, and neither "
+        r"group is a part of the other; write its own as well: \[\[joints\]\] name = \"left_knee\", kp = 2.0",
+    ),
+    "wider group later": (
+        '[[joints]]\nname = "*_knee"\nkp = 1.0\n' + ALL,
+        "",
+        r"line 18: .*found 30.0, so kp = 1.0 of '\*_knee' in line 15 has no effect; write that of more joints first",
+    ),
     "no match": ('[[joints]]\nname = "*_hop"\n' + ALL, "", r"line 14: .*no joint matches '\*_hop' .*Known: left_hip"),
     "twice": (ALL + ALL, "", r"line 20: .*'\*' is there twice"),
     "outside": (

@@ -12,6 +12,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from long_robots import long_copy
 
 from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.robot import Robot, load_robot, robots_dir
@@ -230,8 +231,7 @@ def test_biped_stands_with_trunk_feedback() -> None:
 
 
 def broken(tmp_path: Path, edit: Callable[[str], str], file: str = "robot.toml", name: str = "go1") -> Path:
-    folder = tmp_path / name
-    shutil.copytree(robots_dir() / name, folder)
+    folder = long_copy(name, tmp_path / name)
     text = (folder / file).read_text()
     edited = edit(text)
     assert edited != text
@@ -362,7 +362,7 @@ def test_engines_agree_after_one_control_period(name: str) -> None:
 
 
 def test_a_base_that_lies_on_its_side_by_its_own_frame_is_refused(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "go1"))
+    folder = long_copy("go1", tmp_path / "go1")
     toml = folder / "robot.toml"
     level = "base_orientation = [1.0, 0.0, 0.0, 0.0]"
     toml.write_text(toml.read_text().replace(level, "base_orientation = [0.7071068, 0.7071068, 0.0, 0.0]"))

@@ -11,6 +11,7 @@ import jax
 import mujoco
 import numpy as np
 import pytest
+from long_robots import long_copy
 from playback_helpers import untrained_bundle
 
 from jaxloco import cli
@@ -52,7 +53,7 @@ FORGED = [
 ]
 """Where in a provenance something else stands, what, and what is said of it."""
 
-STILL = Conditions(push_scale=0.0, command=(0.0, 0.0, 0.0))
+STANDING = Conditions(push_scale=0.0, command=(0.0, 0.0, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def go1(bundles: dict[str, Path]) -> Playback:
-    return Playback.load(bundles["go1-velocity"], STILL)
+    return Playback.load(bundles["go1-velocity"], STANDING)
 
 
 def under(playback: Playback, **changes: Any) -> Playback:
@@ -106,7 +107,7 @@ def test_a_forged_provenance_is_refused_in_one_line(bundles, tmp_path, path, val
     spec = replace(bundle.spec, provenance=provenance)
     folder = write_bundle(tmp_path / "forged", spec, bundle.arrays, bundle.golden)
     with pytest.raises((BundleError, RobotError), match=message) as caught:
-        Playback.load(folder, STILL)
+        Playback.load(folder, STANDING)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
@@ -312,7 +313,7 @@ def test_a_robot_with_other_gains_differs_from_the_one_trained_with_where_that_i
     soft = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "soft"))
     text = (soft / "robot.toml").read_text()
     (soft / "robot.toml").write_text(text.replace("kp = 35.0", "kp = 10.0"))
-    playback = Playback.load(bundles["go1-velocity"], replace(STILL, robot=str(soft)))
+    playback = Playback.load(bundles["go1-velocity"], replace(STANDING, robot=str(soft)))
     assert playback.not_compared() == ["--push-scale 0"]
     found = playback.difference(playback.scenarios(1, 0)[0], 0.5)
     assert found is not None and found.step >= 1
@@ -368,12 +369,12 @@ def test_what_a_legged_robot_cannot_read_gets_the_safe_command(bundles):
 
 
 def test_another_robot_and_rounded_delays_are_said_and_offsets_are_from_the_pose_of_the_training(bundles, tmp_path):
-    low = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "low"))
+    low = long_copy("go1", tmp_path / "low")
     text = (low / "robot.toml").read_text()
     (low / "robot.toml").write_text(
         text.replace('name = "go1"', 'name = "low"').replace("default = 0.9", "default = 1.0")
     )
-    asked = replace(STILL, robot=str(low), delay=10.0)
+    asked = replace(STANDING, robot=str(low), delay=10.0)
     playback = Playback.load(bundles["go1-velocity"], asked)
     assert playback.remarks(asked) == [
         "a policy for the robot 'go1', played on 'low'",
@@ -522,7 +523,7 @@ def test_a_robot_whose_gains_have_changed_since_is_refused(bundles, tmp_path):
     ],
 )
 def test_a_robot_folder_that_has_changed_since_is_refused(tmp_path, file, old, new, message):
-    own = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "mine"))
+    own = long_copy("go1", tmp_path / "mine")
     bundle = untrained_bundle("go1-velocity", tmp_path / "policy", robot=str(own))
     assert Playback.load(bundle, Conditions()).robot.name == "go1"
     text = (own / file).read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from long_robots import long_copy
 
 from jaxloco.errors import RobotError, UnknownNameError
 from jaxloco.robot import Robot, known_robots, load_robot, robots_dir
@@ -459,8 +460,7 @@ def test_missing_folder_says_so(path: str | Path) -> None:
 
 def broken(tmp_path: Path, name: str, toml: tuple[str, str] | None = None, xml: tuple[str, str] | None = None) -> Path:
     """Copy a robot's folder and replace a text, once, in one of its files."""
-    folder = tmp_path / name
-    shutil.copytree(robots_dir() / name, folder)
+    folder = long_copy(name, tmp_path / name)
     for edit, file in ((toml, folder / "robot.toml"), (xml, folder / "robot.xml")):
         if edit is not None:
             text = file.read_text()
@@ -470,8 +470,8 @@ def broken(tmp_path: Path, name: str, toml: tuple[str, str] | None = None, xml: 
 
 
 UPKIE_POSE = """[pose]
-base_position = [0.0, 0.0, 0.557]       # m: the wheels touch the floor
-base_orientation = [1.0, 0.0, 0.0, 0.0] # w x y z
+base_position = [0.0, 0.0, 0.557] # m: the wheels touch the floor
+base_orientation = [1.0, 0.0, 0.0, 0.0]
 """
 
 BROKEN_TOML = {
@@ -554,7 +554,7 @@ BROKEN_TOML = {
     "unknown joint": (
         'name = "left_hip"',
         'name = "left_hop"',
-        r"line 19: .*no joint 'left_hop' .*Did you .* 'left_hip'",
+        r"line 19: .*no joint matches 'left_hop' .*Did you .* 'left_hip'",
     ),
     "free joint": (
         'name = "left_hip"',
@@ -696,3 +696,8 @@ def test_a_line_is_found_in_the_right_table_of_an_array() -> None:
     assert line_of(text, ("a", 1, "z")) == 5  # the table's header
     assert line_of(text, ("b", "x")) == 9
     assert line_of(text, ("c", "x")) is None
+    text = '[[a]]\nx = 1\n[a.y]\n"*" = 2\n"b_*" = 3\n[[a]]\nx = 1\n[a.y]\n"*" = 2\n'
+    assert [line_of(text, ("a", i, "y", "*")) for i in (0, 1)] == [4, 9]
+    assert line_of(text, ("a", 0, "y", "b_*")) == 5
+    assert line_of(text, ("a", 0, "y", "c")) == line_of(text, ("a", 0, "y")) == 3
+    assert line_of(text, ("a", 0, "z")) == 1 and line_of(text, ("a", 0, "x", "c")) == 2

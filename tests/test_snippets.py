@@ -218,13 +218,14 @@ def test_the_snippets_of_a_page_work_as_printed(page, surroundings, monkeypatch)
 
 
 def load(block: Block) -> None:
-    """Check a block of settings, of the joints in a robot.toml, or of the example's pyproject.toml."""
+    """Check a block of settings, of joints and feet in a robot.toml, or of the example's pyproject.toml."""
     table = tomllib.loads(block.code)
-    for joint in table.get("joints", ()):
-        assert set(joint) <= set(SCHEMA["joints"].keys), block  # type: ignore[union-attr]
+    parts = [(name, part) for name in ("joints", "feet") for part in table.get(name, ())]
+    for name, part in parts:
+        assert set(part) <= set(SCHEMA[name].keys), block  # type: ignore[union-attr]
     if "project" in table:
         assert table["project"]["entry-points"] == PROJECT["entry-points"], block
-    elif "joints" not in table:
+    elif not parts:
         Path("settings.toml").write_text(block.code)
         options.parse(recipe(DEFAULT_TASK), ["--config", "settings.toml"], prog=str(block), description="")
 

@@ -144,7 +144,7 @@ def test_a_lying_keyframe_or_straight_knees_are_told_and_a_keyframe_to_stand_in_
 def test_the_doctor_tells_a_pose_to_lie_in_and_writes_one_to_stand_in(tmp_path):
     folder = new_robot(biped(tmp_path), tmp_path / "biped")
     toml, text = folder / "robot.toml", (folder / "robot.toml").read_text()
-    toml.write_text(re.sub(r"^default = .*", "default = 0.0", text, flags=re.M).replace("# guess: knees", "# knees"))
+    toml.write_text(re.sub(r'^("[^"]+") = .*', r"\1 = 0.0", text, flags=re.M).replace("# guess: knees", "# knees"))
     straight = load_robot(folder)
     robot_height = straight.default_qpos[2]
     (finding,) = (f for f in diagnose(folder) if "lowest foot" in f.problem)

@@ -1,14 +1,14 @@
 """The left–right mirror of every robot is an involution, and mirrored joints put mirrored feet."""
 
-import shutil
 from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
+from long_robots import long_copy
 
 from jaxloco.errors import RobotError
-from jaxloco.robot import Robot, load_robot, robots_dir
+from jaxloco.robot import Robot, load_robot
 from jaxloco.symmetry import foot_mirror, joint_mirror, mirror_qpos
 
 LEGGED = ("go1", "go2", "anymal_c", "berkeley_humanoid", "unitree_g1", "microduck")
@@ -78,8 +78,7 @@ def test_joint_in_the_middle_is_its_own_mirror_image() -> None:
 
 
 def renamed(tmp_path: Path, **names: str) -> Robot:
-    folder = tmp_path / "go1"
-    shutil.copytree(robots_dir() / "go1", folder)
+    folder = long_copy("go1", tmp_path / "go1")
     for file in ("robot.xml", "robot.toml"):
         text = (folder / file).read_text()
         for old, new in names.items():

@@ -1,18 +1,14 @@
 """What MJX and MJX-Warp cannot simulate of a compiled model, read from the installed versions' own tables.
 
-`mjx.put_model` raises at the first thing; here all are found. MJX-Warp's enumerations are read from its source text, so
-that they are known where Warp itself is not installed.
+`mjx.put_model` raises at the first thing; here all are found.
 """
 
-import ast
-import functools
-import io
 from collections.abc import Iterator
-from contextlib import redirect_stdout
-from pathlib import Path
 
 import mujoco
 import numpy as np
+
+from jaxloco.internals import engine_tables
 
 _CONTACT_VELOCITIES = (1 << 7) | (1 << 8)
 """Fields of a contact sensor that Warp lacks."""
@@ -42,25 +38,17 @@ def _mjx(model: mujoco.MjModel) -> Iterator[Problem]:
 
 
 def _mjx_tables(model: mujoco.MjModel) -> Iterator[Problem]:
-    with redirect_stdout(io.StringIO()):  # it says that Warp is missing
-        from mujoco.mjx._src import collision_driver, types
-    for first, second, _ in collision_driver.geom_pairs(model):
-        kinds = model.geom_type[[first, second]]
-        if not collision_driver.has_collision_fn(*kinds):
-            names = [_label(model, mujoco.mjtObj.mjOBJ_GEOM, geom) for geom in (first, second)]
-            shapes = " and ".join(_geom(kind) for kind in kinds)
-            yield "geom", model.geom(second).name, f"contact of {names[0]} and {names[1]}: no {shapes}"
-    known = {name: {int(value) for value in getattr(types, name)} for name in _FIELDS if hasattr(types, name)}
-    yield from _by_type(model, known)
-    yield from _by_option(model, {name: {int(v) for v in getattr(types, name)} for name in _OPTIONS})
+    for first, second in engine_tables.unknown_contacts(model):
+        one, other = (repr(model.geom(geom).name or f"number {geom}") for geom in (first, second))
+        shapes = " and ".join(_word("mjtGeom", kind) for kind in model.geom_type[[first, second]])
+        yield "geom", model.geom(second).name, f"contact of {one} and {other}: no {shapes}"
+    yield from _by_table(model, engine_tables.mjx(tuple(_TABLES)))
     if model.nflex:
         yield "option", "", "flexible bodies"
 
 
 def _warp(model: mujoco.MjModel) -> Iterator[Problem]:
-    known = warp_tables()
-    yield from _by_type(model, {name: known[name] for name in _FIELDS if name in known})
-    yield from _by_option(model, {name: known[name] for name in _OPTIONS if name in known})
+    yield from _by_table(model, engine_tables.warp())
     for field in ("body", "actuator", "sensor"):
         if (getattr(model, f"{field}_plugin") != -1).any():
             yield "option", "", f"{field} plugins"
@@ -69,7 +57,7 @@ def _warp(model: mujoco.MjModel) -> Iterator[Problem]:
         yield "sensor", model.sensor(int(sensor)).name, "velocities of a contact sensor"
 
 
-_FIELDS = {
+_TABLES = {
     "GeomType": ("geom", "geom_type", "mjtGeom"),
     "SensorType": ("sensor", "sensor_type", "mjtSensor"),
     "BiasType": ("actuator", "actuator_biastype", "mjtBias"),
@@ -78,62 +66,26 @@ _FIELDS = {
     "TrnType": ("actuator", "actuator_trntype", "mjtTrn"),
     "EqType": ("equality", "eq_type", "mjtEq"),
     "WrapType": ("tendon", "wrap_type", "mjtWrap"),
+    "IntegratorType": ("option", "integrator", "mjtIntegrator"),
+    "ConeType": ("option", "cone", "mjtCone"),
+    "SolverType": ("option", "solver", "mjtSolver"),
 }
-_OPTIONS = {
-    "IntegratorType": ("integrator", "mjtIntegrator"),
-    "ConeType": ("cone", "mjtCone"),
-    "SolverType": ("solver", "mjtSolver"),
-}
+"""Enumeration of an engine → kind of element, field of the model or its options, and MuJoCo's enumeration."""
 
 
-def _by_type(model: mujoco.MjModel, known: dict[str, set[int]]) -> Iterator[Problem]:
-    for table, supported in known.items():
-        kind, field, enum = _FIELDS[table]
-        values = np.asarray(getattr(model, field))
-        for i in np.flatnonzero(~np.isin(values, list(supported))):
-            name = "" if kind == "tendon" else getattr(model, kind)(int(i)).name
-            yield kind, name, f"{kind} {name!r} of type {_word(enum, int(values[i]))}"
-
-
-def _by_option(model: mujoco.MjModel, known: dict[str, set[int]]) -> Iterator[Problem]:
-    for table, supported in known.items():
-        option, enum = _OPTIONS[table]
-        value = int(getattr(model.opt, option))
-        if value not in supported:
-            yield "option", option, f"{option} {_word(enum, value)}"
-
-
-@functools.cache
-def warp_tables() -> dict[str, set[int]]:
-    """Return the enumerations of MJX-Warp, as the installed package's source text lists them."""
-    source = Path(mujoco.__file__).parent / "mjx/third_party/mujoco_warp/_src/types.py"
-    if not source.is_file():
-        return {}
-    tables = {}
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name in (*_FIELDS, *_OPTIONS):
-            assigned = [line.value for line in node.body if isinstance(line, ast.Assign)]
-            values = [_constant(value) for value in assigned]
-            tables[node.name] = {value for value in values if value is not None}
-    return tables
-
-
-def _constant(node: ast.expr) -> int | None:
-    """Return the value of `mujoco.mjtEnum.mjNAME`, or of a number."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return node.value
-    parts = ast.unparse(node).removesuffix(".value").split(".")
-    enum = getattr(mujoco, parts[1], None) if len(parts) == 3 else None
-    return int(getattr(enum, parts[2])) if hasattr(enum, parts[2] if len(parts) == 3 else "") else None
+def _by_table(model: mujoco.MjModel, known: dict[str, set[int]]) -> Iterator[Problem]:
+    """Yield what has a type that an engine's enumerations, name → values, lack."""
+    for table, (kind, field, enum) in _TABLES.items():
+        supported = known.get(table)
+        values = np.atleast_1d(getattr(model.opt if kind == "option" else model, field))
+        for i in np.flatnonzero(~np.isin(values, list(supported))) if supported is not None else ():
+            word = _word(enum, values[i])
+            if kind == "option":
+                yield kind, field, f"{field} {word}"
+            else:
+                name = "" if kind == "tendon" else getattr(model, kind)(int(i)).name
+                yield kind, name, f"{kind} {name!r} of type {word}"
 
 
 def _word(enum: str, value: int) -> str:
-    return str(getattr(mujoco, enum)(value).name).split("_", 1)[1].lower()
-
-
-def _geom(kind: int) -> str:
-    return _word("mjtGeom", int(kind))
-
-
-def _label(model: mujoco.MjModel, kind: mujoco.mjtObj, index: int) -> str:
-    return repr(mujoco.mj_id2name(model, kind, int(index)) or f"number {index}")
+    return str(getattr(mujoco, enum)(int(value)).name).split("_", 1)[1].lower()

@@ -30,7 +30,7 @@ from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
-from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, Readings
+from jaxloco.physics.contract import OVERFLOW, ModelParams, OnDevice, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 from jaxloco.self_contact import Overlaps
@@ -43,14 +43,14 @@ MOST_STEPS = 1_000_000
 """Of an episode; a video of its robots keeps every one."""
 
 IN_SIGHT = 5.0
-"""How far terrain is drawn around a robot, m: drawing all of it takes seconds per picture."""
+"""How far terrain is drawn around a robot, m: drawing all of it is slow."""
 
 _KEY = jax.ShapeDtypeStruct((2,), np.uint32)
 """Shape of a random key."""
 
 
 class EnvState(NamedTuple):
-    """Everything that one robot's episode needs to go on, and what the last step gave.
+    """The state of one robot's episode, and the results of the last step.
 
     Attributes:
         physics: State of the engine.
@@ -72,7 +72,7 @@ class EnvState(NamedTuple):
     """
 
     physics: PhysicsState
-    params: Params
+    params: ModelParams
     tile: Tile
     pipeline: tuple[jax.Array, ...]
     processes: States
@@ -404,7 +404,7 @@ class Env:
                 reward_terms=jnp.zeros(len(self._rewards)),
                 terminations=jnp.zeros(len(self._terminations), bool),
                 nonfinite=jnp.bool_(False),
-                left=jnp.bool_(False),
+                off_terrain=jnp.bool_(False),
                 grade=jnp.int32(0),
                 episode_return=zero,
                 episode_length=jnp.int32(0),
@@ -453,7 +453,7 @@ class Env:
         processes, seen = self._processes.step(values, sampler)
         observers = {name: o.step(state.processes[name], seen, sampler) for name, o in self.observers.items()}
         terminated = jnp.any(ends) | ~finite
-        left = self.ground.left(physics.qpos[self._base])
+        off_terrain = self.ground.is_off(physics.qpos[self._base])
         return state._replace(
             physics=physics,
             pipeline=pipeline,
@@ -464,12 +464,12 @@ class Env:
             observation=self._observation(observers),
             reward=reward,
             terminated=terminated,
-            truncated=((step >= state.limit) | left) & ~terminated,
+            truncated=((step >= state.limit) | off_terrain) & ~terminated,
             info=Info(
                 reward_terms=terms,
                 terminations=ends,
                 nonfinite=~finite,
-                left=left,
+                off_terrain=off_terrain,
                 grade=self._graded(values, terminated, step / state.limit),
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,

@@ -1,4 +1,4 @@
-"""Memories: quantities that depend on what was before, such as how long a foot has been in the air.
+"""Memories: quantities that depend on earlier steps, such as the time that a foot has been in the air.
 
 During a step, terms see what was remembered until the step before; afterwards the memory takes in this step. So
 `joint_velocities - previous_joint_velocities` is a change, and `air_times` still tells how long the flight was at the

@@ -1,4 +1,4 @@
-"""What acts on the base from outside: pushes at random times, and a support that fades while a policy learns."""
+"""Forces on the base: pushes at random times, and a support that fades with the curriculum."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -39,7 +39,7 @@ class Pushes(Process):
                     raise ConfigError(f"pushes: {name} from {low:g}: must be {wanted}")
 
     def start(self, sampler: Sampler) -> "PushState":
-        """Return the state at the beginning of an episode: somewhere between two pushes."""
+        """Return the initial state: at a random time between two pushes."""
         state = self._next(sampler)
         return state._replace(wait=state.wait * sampler.unit())
 
@@ -54,28 +54,27 @@ class Pushes(Process):
         waiting = state.wait > 0.0
         force = jnp.where(waiting, 0.0, state.force)
         wait = state.wait - dt
-        left = jnp.where(waiting, state.left, state.left - dt)
+        remaining = jnp.where(waiting, state.remaining, state.remaining - dt)
         fresh = self._next(sampler)
-        running = PushState(state.force, left, wait)
-        over = left <= 0.5 * dt
+        running = PushState(state.force, remaining, wait)
+        over = remaining <= 0.5 * dt
         return jax.tree.map(lambda new, old: jnp.where(over, new, old), fresh, running), Acts(force=force)
 
 
 class PushState(NamedTuple):
-    """The next or running push: force (3,), N; seconds left of it, (); seconds until it starts, ()."""
+    """The next or running push: force (3,), N; its remaining duration, s, (); time until it starts, s, ()."""
 
     force: jax.Array
-    left: jax.Array
+    remaining: jax.Array
     wait: jax.Array
 
 
 @dataclass(frozen=True)
 class Support(Process):
-    """A torque on the base that holds it upright, and fades while a policy learns: no robot has it in an evaluation.
+    """A torque on the base that holds it upright, and fades with the curriculum; evaluations have none.
 
-    A robot that falls whenever it lifts a foot learns not to lift it. Held, it first learns how to walk, then to do so
-    with ever less help. Source: Yu, Turk and Liu 2018, "Learning symmetric and low-energy locomotion"
-    (arXiv:1801.08093); theirs also holds the robot back and sideways.
+    Without it, a robot that falls whenever it lifts a foot learns not to lift it. Source: Yu, Turk and Liu 2018,
+    "Learning symmetric and low-energy locomotion" (arXiv:1801.08093); theirs also holds the robot back and sideways.
 
     Attributes:
         stiffness: Torque per tilt, N m/rad.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloco.learning.advantages import discounted_returns, gae, normalized_advantage
-from jaxloco.learning.algorithm import COUNT, SHARE, option
+from jaxloco.learning.algorithm import COUNT, FRACTION, option
 from jaxloco.learning.learner import Trajectory
 from jaxloco.learning.networks import ActorCritic
 from jaxloco.learning.policy_gradient import Estimate, PolicyGradient, PolicyGradientConfig
@@ -21,13 +21,13 @@ from jaxloco.learning.policy_gradient import Estimate, PolicyGradient, PolicyGra
 
 @dataclass(frozen=True)
 class VPGConfig(PolicyGradientConfig):
-    """Options of the vanilla policy gradient; those that Stable-Baselines3's A2C has not are marked (+)."""
+    """Options of the vanilla policy gradient; (+) marks those that Stable-Baselines3's A2C does not have."""
 
     name: ClassVar[str] = "vpg"
 
     n_steps: int = option(64, "control steps per robot and update", COUNT)
     advantage: str = option("gae", "gae, or reward-to-go: the return minus the value (+)", ("gae", "reward-to-go"))
-    gae_lambda: float = option(0.97, "bias-variance trade-off of gae, 0 to 1", SHARE)
+    gae_lambda: float = option(0.97, "bias-variance trade-off of gae, 0 to 1", FRACTION)
     normalize_advantage: bool = option(True, "zero mean and unit variance in each rollout")
 
     def make(self, networks: ActorCritic) -> "VPG":

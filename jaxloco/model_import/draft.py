@@ -1,4 +1,4 @@
-"""What is known of a model on its way to a robot folder."""
+"""A model while it is converted to a robot folder."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ MOVABLE = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
 
 @dataclass(frozen=True)
 class Motor:
-    """What a model file tells about the motor of a joint; None where it says nothing. Units as in robot.toml."""
+    """Figures of a joint's motor in a model file; None where it has none. Units as in robot.toml."""
 
     kp: float | None = None
     kd: float | None = None
@@ -47,16 +47,21 @@ class Notes:
     findings: list[Finding] = field(default_factory=list)
     bare: dict[str, str] = field(default_factory=dict)
 
-    def add(self, problem: str, done: str, severity: Severity = "note", line: int | None = None) -> None:
-        """Note what was found and what became of it."""
-        finding = Finding(severity, "all", self.file, line, problem, done)
+    def add(self, problem: str, done: str, severity: Severity = "note", *, of: Iterable[str] | None = None) -> None:
+        """Note what was found and what became of it; `of` names take the place of {}, and without any it is no note."""
+        names = None if of is None else list(of)
+        if names is not None:
+            problem = problem.format(few(names))
+        if names == []:
+            return
+        finding = Finding(severity, "all", self.file, None, problem, done)
         if finding not in self.findings:
             self.findings.append(finding)
 
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A model on its way to a robot folder.
+    """A model while it is converted to a robot folder.
 
     Attributes:
         name: Name of the robot.

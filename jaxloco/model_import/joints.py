@@ -1,39 +1,47 @@
 """The `[[joints]]` of a draft: what the model says of each motor, and guesses of the rest, marked as such."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from jaxloco.joint_entries import matching
 from jaxloco.joint_guesses import GUESSED, build_of, guesses
 from jaxloco.model_import.draft import MOVABLE, Draft, Motor
 from jaxloco.model_import.toml_strings import text
 from jaxloco.robot import coupled_joints
+from jaxloco.robot.entries import matching
 from jaxloco.symmetry import side_pattern
 
 TIMESTEP = 0.004
 """Physics step of a new robot, s."""
 
-ORDER = ("kp", "kd", "torque_limit", "velocity_limit", "armature", "damping", "frictionloss")
+ORDER = ("control", "kp", "kd", "torque_limit", "velocity_limit", "armature", "damping", "frictionloss")
 """Keys of `[[joints]]` in the order in which they are written."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What robot.toml says of a joint's motor: what its target is, key → value, and which keys are guesses."""
+    """What robot.toml says of a joint's motor, key → value, and which keys are guesses."""
 
-    control: str
-    values: dict[str, float]
+    values: dict[str, str | float]
     guessed: tuple[str, ...]
+
+    def without(self, *others: "Figures") -> "Figures":
+        """Return what others do not have."""
+        known = {key for other in others for key in other.values}
+        rest = {key: value for key, value in self.values.items() if key not in known}
+        return Figures(rest, tuple(key for key in self.guessed if key in rest))
 
 
 def driven_joints(draft: Draft) -> list[str]:
     """Return the names of the joints that get a motor, in the order of the model."""
-    model, movable = draft.model, [int(kind) for kind in MOVABLE]
-    still = {*coupled_joints(model), *draft.passive}
-    names = [model.joint(joint).name for joint in range(model.njnt) if model.jnt_type[joint] in movable]
-    return [name for name in names if name not in still]
+    still = {*coupled_joints(draft.model), *draft.passive}
+    return [name for name in _movable(draft) if name not in still]
+
+
+def _movable(draft: Draft) -> list[str]:
+    model, kinds = draft.model, [int(kind) for kind in MOVABLE]
+    return [model.joint(joint).name for joint in range(model.njnt) if model.jnt_type[joint] in kinds]
 
 
 def joint_figures(draft: Draft) -> dict[str, Figures]:
@@ -49,65 +57,69 @@ def joint_figures(draft: Draft) -> dict[str, Figures]:
         known.pop("kp" if name in wheels else "", None)
         guessed = guesses(build, name, {"control": control, **known})
         values = {key: value for key, value in known.items() if value is not None} | guessed
+        own: dict[str, str | float] = {"control": control} if control != "position" else {}
         values.setdefault("armature", float(model.dof_armature[dof]))
         for key, friction in (("damping", model.dof_damping), ("frictionloss", model.dof_frictionloss)):
             if value := float(np.ravel(friction[dof])[0]):
                 values[key] = value
-        found[name] = Figures(
-            control,
-            {key: float(f"{values[key]:.6g}") for key in ORDER if key in values},
-            tuple(key for key in GUESSED if key in guessed),
-        )
+        own |= {key: float(f"{values[key]:.6g}") for key in ORDER if key in values}
+        found[name] = Figures(own, tuple(key for key in GUESSED if key in guessed))
     return found
 
 
 def joint_lines(draft: Draft) -> list[str]:
-    """Return the lines of all `[[joints]]`: each joint with its position, then what groups of them have in common."""
-    figures = joint_figures(draft)
-    groups: dict[str, list[str]] = {}
-    for name in figures:
-        groups.setdefault(side_pattern(name), []).append(name)
-    shared = {
-        pattern: _shared([figures[name] for name in names])
-        for pattern, names in groups.items()
-        if len(names) > 1 and set(matching(figures, [pattern])) == set(names)
+    """Return the lines of all `[[joints]]`: positions, and each figure once for the joints that have it in common."""
+    found, movable = joint_figures(draft), _movable(draft)
+    by_side: dict[str, list[str]] = {}
+    for name in found:
+        by_side.setdefault(side_pattern(name), []).append(name)
+    groups = {
+        pattern: names
+        for pattern, names in by_side.items()
+        if len(names) > 1 and list(matching(movable, [pattern])) == names
     }
-    lines = ["", "# Joints in their order, each with its default position."]
-    for name, own in figures.items():
-        common = shared.get(side_pattern(name), {})
-        rest = {key: value for key, value in own.values.items() if key not in common}
-        guessed = [key for key in own.guessed if key in rest]
-        control = [] if own.control == "position" else [f"control = {text(own.control)}"]
-        lines += ["", "[[joints]]", *_entry(name, guessed), _default(draft, name), *control, *_figures(rest)]
-    if shared:
-        lines += ["", "# What the joints of a group have in common."]
+    shared = {pattern: _shared([found[name] for name in names]) for pattern, names in groups.items()}
+    every = _shared(list(found.values())) if movable == list(found) else Figures({}, ())
+    rest = {name: own.without(every, shared.get(side_pattern(name), every)) for name, own in found.items()}
+    if movable == list(found):
+        lines = ["", "# Joints are in the order of the model.", *_entry("*", every)[1:], "", "[joints.default]"]
+        lines += _positions(draft, groups, list(found))
+        for name, own in rest.items():
+            lines += _entry(name, own) if own.values else []
+    else:  # some have no motor
+        lines = ["", "# Joints in their order, each with its default position."]
+        for name, own in rest.items():
+            lines += _entry(name, own, f"default = {_position(draft, name)}")
     for pattern, common in shared.items():
-        guessed = [key for key in figures[groups[pattern][0]].guessed if key in common]
-        lines += ["", "[[joints]]", *_entry(pattern, guessed), *_figures(common)]
+        lines += _entry(pattern, common.without(every)) if common.without(every).values else []
     return lines
 
 
-def _shared(figures: Sequence[Figures]) -> dict[str, float]:
+def _shared(figures: Sequence[Figures]) -> Figures:
     """Return the figures that all have, of which either all are guesses or none is."""
     first, *others = figures
-    return {
+    values = {
         key: value
         for key, value in first.values.items()
         if all(other.values.get(key) == value for other in others)
         and all((key in other.guessed) == (key in first.guessed) for other in others)
     }
+    return Figures(values, tuple(key for key in first.guessed if key in values))
 
 
-def _entry(name: str, guessed: Sequence[str]) -> Iterator[str]:
-    yield f"name = {text(name)}" + (f"  # guess: {', '.join(guessed)}" if guessed else "")
+def _entry(name: str, figures: Figures, *more: str) -> list[str]:
+    lines = [f"{key} = {text(v) if isinstance(v, str) else f'{v:.6g}'}" for key, v in figures.values.items()]
+    guessed = f"  # guess: {', '.join(figures.guessed)}" if figures.guessed else ""
+    return ["", "[[joints]]", f"name = {text(name)}{guessed}", *more, *lines]
 
 
-def _default(draft: Draft, name: str) -> str:
+def _positions(draft: Draft, groups: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
+    """Return the lines of default positions: one for each group with one position, or for each joint."""
+    alike = {p: group for p, group in groups.items() if len({_position(draft, name) for name in group}) == 1}
+    patterns = dict.fromkeys(side_pattern(name) if side_pattern(name) in alike else name for name in names)
+    return [f"{text(pattern)} = {_position(draft, alike.get(pattern, [pattern])[0])}" for pattern in patterns]
+
+
+def _position(draft: Draft, name: str) -> str:
     """Return a position with as many digits as the range in robot.xml has: fewer could be beyond it."""
-    model = draft.model
-    return f"default = {draft.pose[model.joint(name).qposadr[0]] + 0.0:.6g}"
-
-
-def _figures(values: Mapping[str, float]) -> Iterator[str]:
-    for key, value in values.items():
-        yield f"{key} = {value:.6g}"
+    return f"{draft.pose[draft.model.joint(name).qposadr[0]] + 0.0:.6g}"

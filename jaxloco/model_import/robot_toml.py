@@ -1,13 +1,18 @@
 """The robot.toml of a draft."""
 
+from dataclasses import asdict
+from typing import Any
+
 from jaxloco.model_import.draft import Draft
 from jaxloco.model_import.joints import TIMESTEP, joint_lines
 from jaxloco.model_import.toml_strings import text, texts
 from jaxloco.robot import SCHEMA_VERSION, coupled_joints
+from jaxloco.robot.entries import expand
+from jaxloco.symmetry import side_pattern
 
 
 def toml_text(draft: Draft) -> str:
-    """Return the text of a robot.toml, with a TODO where the model says nothing."""
+    """Return the text of a robot.toml, with a TODO where the model has no figure."""
     model, start = draft.model, int(draft.model.jnt_qposadr[draft.model.body(draft.base).jntadr[0]])
     position = ", ".join(f"{value:.4f}" for value in draft.pose[start : start + 3])
     orientation = ", ".join(f"{value:.6g}" for value in draft.pose[start + 3 : start + 7])
@@ -38,9 +43,38 @@ def toml_text(draft: Draft) -> str:
     for name in sorted(draft.passive):
         lines += ["", f"# {text(name)} has no motor: the model has no actuator for it."]
     lines += joint_lines(draft)
-    for body, geoms in draft.feet.items():
-        lines += ["", "[[feet]]", f"name = {text(body)}", f"geoms = {texts(geoms)}", f"body = {text(body)}"]
-    for body, wheel in draft.wheels.items():
-        lines += ["", "[[wheels]]", f"name = {text(body)}", f"joint = {text(wheel.joint)}"]
-        lines += [f"geom = {text(wheel.geom)}", f"radius = {wheel.radius:.6g}", f"forward_sign = {wheel.forward_sign}"]
+    feet = [{"name": body, "geoms": geoms} for body, geoms in draft.feet.items()]
+    wheels = [{"name": body, **asdict(wheel)} for body, wheel in draft.wheels.items()]
+    lines += _tables("feet", feet, "geoms", [model.geom(i).name for i in range(model.ngeom)])
+    lines += _tables("wheels", wheels, "joint", [model.joint(i).name for i in range(model.njnt)])
     return "\n".join(lines) + "\n"
+
+
+def _tables(header: str, entries: list[dict[str, Any]], key: str, known: list[str]) -> list[str]:
+    """Return the lines of tables; of one with a * in its name if that stands for them all."""
+    lines = []
+    for entry in _starred(entries, key, known) or entries:
+        lines += ["", f"[[{header}]]", *(f"{name} = {_value(value)}" for name, value in entry.items())]
+    return lines
+
+
+def _starred(entries: list[dict[str, Any]], key: str, known: list[str]) -> list[dict[str, Any]]:
+    """Return one table that stands for all of them, or none: the side in a name becomes a *."""
+    if len(entries) < 2:
+        return []
+    before, star, after = side_pattern(entries[0]["name"]).partition("*")
+    side = entries[0]["name"].removeprefix(before).removesuffix(after)
+
+    def starred(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(starred, value))
+        return value.replace(side, "*") if isinstance(value, str) else value
+
+    entry = {name: starred(value) for name, value in entries[0].items()}
+    return [entry] if star and expand(entry, key, known) == entries else []
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return text(value)
+    return texts(value) if isinstance(value, tuple) else f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: what a robot runs is ended in order before the signal has its effect."""
+"""Ctrl-C, SIGTERM and SIGHUP: the loop ends in order before the signal has its effect."""
 
 import signal
 import threading
@@ -7,19 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 PATIENCE = 1.0
-"""How long an end in order may take [s]; a client that hangs is interrupted then."""
+"""How long an orderly end may take, s; a client that hangs is interrupted then."""
 
 _NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class EndingSignals:
-    """Takes the signals that end a program, within a `with` block of the main thread; elsewhere it does nothing.
+    """Handles the signals that end a program, within a `with` block of the main thread; elsewhere it does nothing.
 
-    The first signal calls `stop`, or raises if there is none. If the block has not ended after `PATIENCE`, it is
-    interrupted with an exception (at the next signal, if the program uses alarms itself), and so is what it does then,
-    `PATIENCE` later. At the end of the block the signal
-    has the effect that it had before the block, except that it ends the program by an exception too: KeyboardInterrupt
-    for Ctrl-C, otherwise SystemExit with 128 + its number. A signal that was ignored before stays so.
+    The first signal calls `stop`, or raises if there is none. A block that has not ended after `PATIENCE` is
+    interrupted with an exception, again and again (at the next signal, if the program uses alarms itself). After the
+    block the signal has its usual effect, by an exception: KeyboardInterrupt for Ctrl-C, otherwise SystemExit with 128
+    + its number. A signal that was ignored before stays ignored.
 
     Args:
         stop: Asks what is in the block to end; called by a signal handler.
@@ -85,7 +84,7 @@ class EndingSignals:
 
 
 def _alarm_is_free() -> bool:
-    """Whether nobody waits for an alarm; without one, a second signal interrupts a client that hangs."""
+    """Whether the alarm is free; otherwise, a second signal interrupts a client that hangs."""
     if not hasattr(signal, "setitimer"):
         return False
     return signal.getsignal(signal.SIGALRM) == signal.SIG_DFL and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""What a robot's instruments read in plain MuJoCo, by the names that policies use.
+"""Readings of a robot in plain MuJoCo, by the names that policies use.
 
 These are written from MuJoCo's own state with NumPy, apart from `jaxloco.envs.quantities` on purpose: where both give
 the same stream of readings, neither has a wrong sign, order or frame.
@@ -71,7 +71,7 @@ class Instruments:
 
 
 class Panel(Mapping[str, Any]):
-    """The readings at one state: a read-only mapping that computes each when it is asked for."""
+    """The readings at one state: a read-only mapping that computes each when it is read."""
 
     def __init__(self, instruments: Mapping[str, Instrument], qpos: np.ndarray, qvel: np.ndarray) -> None:
         self._instruments, self._qpos, self._qvel = instruments, qpos, qvel
@@ -108,13 +108,11 @@ class _Probe:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Return the height below each point, m, (n,), 0 beyond the height field; points x, y, m, (n, 2)."""
-        return np.array([0.0 if self._level else self._height(x, y) for x, y in points])
-
-    def _height(self, x: float, y: float) -> float:
-        top = float(self._data.geom_xpos[self._geom, 2] + self._model.hfield_size[0, 2]) + 1.0
-        start, down = np.array([x, y, top]), np.array([0.0, 0.0, -1.0])
-        distance = mujoco.mj_rayHfield(self._model, self._data, self._geom, start, down)
-        return top - distance if distance >= 0.0 else 0.0
+        if self._level:
+            return np.zeros(len(points))
+        top, down = float(self._data.geom_xpos[self._geom, 2] + self._model.hfield_size[0, 2]) + 1.0, [0.0, 0.0, -1.0]
+        distances = [mujoco.mj_rayHfield(self._model, self._data, self._geom, [x, y, top], down) for x, y in points]
+        return np.array([top - distance if distance >= 0.0 else 0.0 for distance in distances])
 
 
 def _base(robot: Robot, probe: _Probe, scan: HeightScan) -> dict[str, Instrument]:

@@ -1,4 +1,4 @@
-"""What happens to a robot in an episode: its first state, its commands, the pushes, and its own model.
+"""What is drawn for an episode: the initial state, commands, pushes, and the robot's model.
 
 All of it is drawn by the functions that training draws it with, before the episode is played.
 """
@@ -32,8 +32,8 @@ class Scenario:
 
     Attributes:
         qpos: First positions, (nq,).
-        qvel: First velocities, (nv,).
-        commands: What the robot is asked to do at each step, by name, (T, n).
+        qvel: Initial velocities, (nv,).
+        commands: Command at each step, by name, (T, n).
         pushes: Force on the base during each step, world frame, (T, 3), N.
         fields: Model fields of this episode, by MuJoCo name.
         seed: Of the noise.
@@ -55,15 +55,7 @@ class Scenario:
 def draw_scenarios(
     spec: EnvSpec, robot: Robot, ground: Ground, conditions: Conditions, count: int, seed: int
 ) -> list[Scenario]:
-    """Draw the scripts of `count` episodes.
-
-    Args:
-        spec: The task.
-        robot: The robot under the conditions that it is played in.
-        ground: What it stands on.
-        conditions: What is to be as in training, and what is not.
-        count: How many.
-        seed: The same seed gives the same scripts.
+    """Draw the scripts of `count` episodes of a task and a robot, which is one under the conditions already.
 
     Raises:
         ConfigError: The task has no command, or not one of this size, or the policy was not trained on it; or it has

@@ -119,7 +119,12 @@ class Simulator:
         ctrl = self._drive.offset + self._drive.matrix @ target
         push = self._scenario.pushes[min(self._steps, self._scenario.steps - 1)]
         self._data.xfrc_applied[self._push_body, :3] = push
-        self._round_state()
+        for values in (
+            self._data.qpos,
+            self._data.qvel,
+        ):  # to float32 as in training: on an edge the last digit decides
+            with np.errstate(over="ignore", invalid="ignore"):  # in a robot that has diverged
+                values[:] = values.astype(np.float32)
         torque, speed = np.zeros(len(ctrl)), np.zeros(len(ctrl))
         for _ in range(self._robot.substeps):
             self._sent.append(ctrl)
@@ -138,7 +143,7 @@ class Simulator:
         return self._reading()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to close."""
 
     def _substep(self, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Step once; return which motors are at their torque limit, and which are held back by their curve, (nu,)."""
@@ -153,12 +158,6 @@ class Simulator:
         at_torque = np.abs(data.actuator_force) >= SATURATED * limit
         return at_torque, (np.abs(cut) > (1.0 - SATURATED) * limit) & ~at_torque
 
-    def _round_state(self) -> None:
-        """Keep the state in float32 between control steps, as training does: on an edge the last digit decides."""
-        for values in (self._data.qpos, self._data.qvel):
-            with np.errstate(over="ignore", invalid="ignore"):  # in a robot that has diverged
-                values[:] = values.astype(np.float32)
-
     def _state(self) -> tuple[np.ndarray, np.ndarray]:
         return self._data.qpos.copy(), self._data.qvel.copy()
 
@@ -172,9 +171,13 @@ class Simulator:
         broken = not (np.isfinite(self._data.qpos).all() and np.isfinite(self._data.qvel).all())
         fallen = broken or any(bool(end(now)) for end in self._ends)
         seen = {name: self._noise(name, value) for name, value in inputs.items()}
-        left = bool(self._ground.left(jnp.asarray(self._data.qpos[self._robot.base_qpos_indices[:3]], jnp.float32)))
+        off_terrain = bool(
+            self._ground.is_off(jnp.asarray(self._data.qpos[self._robot.base_qpos_indices[:3]], jnp.float32))
+        )
         begun = self._steps > 0
-        return Reading(seen, self._data.time, terminated=fallen and begun, truncated=left and begun and not fallen)
+        return Reading(
+            seen, self._data.time, terminated=fallen and begun, truncated=off_terrain and begun and not fallen
+        )
 
 
 class _Noise:

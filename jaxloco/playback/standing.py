@@ -1,4 +1,4 @@
-"""How a robot stands that is told to: how far it drifts, and how often it steps."""
+"""How a robot stands under a zero command: how far it drifts, and how often it steps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,12 +17,7 @@ LIFTED = 0.005
 
 
 def stand_figures(robot: Robot, instruments: Instruments, records: Sequence[Record]) -> dict[str, Any]:
-    """Return how episodes went in which a robot was told to stand.
-
-    Args:
-        robot: The robot; it has feet.
-        instruments: Its instruments.
-        records: What happened in each episode.
+    """Return how episodes went in which a robot with feet was told to stand.
 
     Returns:
         "drift": largest horizontal distance of the base from where the episode began, m, its "mean" over episodes and

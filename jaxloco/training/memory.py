@@ -33,17 +33,14 @@ SCALARS_PER_STEP = 12
 SEEN, LEARNED_FROM = 2, 6
 """How often a pass through a sequence keeps each gate of a cell, without a gradient and with one."""
 
-SHARE = 0.9
+MEMORY_SHARE = 0.9
 """Of the free memory that may be used."""
 
 
 def estimate(shapes: TrainState | None, env: Environment, config: TrainConfig) -> int:
     """Return the memory of a training on all devices together, bytes.
 
-    Args:
-        shapes: The training state, as arrays or shapes; of all seeds. None where it is not known yet, and left out.
-        env: The environment.
-        config: The configuration.
+    `shapes` is the training state of all seeds, as arrays or shapes; None where it is not known yet, and left out.
     """
     numbers = sum(env.observation_sizes.values()) + 3 * env.action_size + env.step_numbers + SCALARS_PER_STEP
     rollout = 4 * config.algorithm.n_steps * config.n_envs * config.seeds * numbers
@@ -85,13 +82,12 @@ def of_program(compiled: Any) -> int | None:
     found = compiled.memory_analysis()
     if found is None:
         return None
-    return int(found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes) - int(
-        found.alias_size_in_bytes
-    )
+    own = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    return int(own - found.alias_size_in_bytes)
 
 
 def available(device: Any) -> int | None:
-    """Return the free memory of a device, bytes: of the host for a CPU; None where nobody says."""
+    """Return the free memory of a device, bytes: of the host for a CPU; None if unknown."""
     if device.platform == "cpu":
         return _host_memory()
     found = device.memory_stats() or {}
@@ -119,12 +115,7 @@ def _words(file: Path) -> list[str]:
 
 
 def check(needed: int, devices: int, config: TrainConfig) -> None:
-    """Refuse a training that does not fit.
-
-    Args:
-        needed: Bytes on all devices together.
-        devices: How many share them.
-        config: The configuration, for the suggestion.
+    """Refuse a training that needs so many bytes on so many devices together.
 
     Raises:
         ConfigError: It does not fit; says how many robots would.
@@ -134,9 +125,9 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
     if free is None:
         return
     free *= 1 if device.platform == "cpu" else devices  # the cores of a CPU share its memory
-    if needed <= SHARE * free:
+    if needed <= MEMORY_SHARE * free:
         return
-    fitting = shared_evenly(int(SHARE * free * config.n_envs / needed), devices * jax.process_count(), config)
+    fitting = shared_evenly(int(MEMORY_SHARE * free * config.n_envs / needed), devices * jax.process_count(), config)
     where = "the host" if device.platform == "cpu" else f"{devices} × {device.device_kind}"
     more = "" if device.platform == "cpu" else ", or more devices"
     raise ConfigError(
@@ -159,18 +150,14 @@ def check_all(shapes: TrainState | None, env: Environment, config: TrainConfig, 
 
 
 def check_episodes(episodes: int, state: int) -> None:
-    """Refuse an evaluation that does not fit.
-
-    Args:
-        episodes: How many robots play one each, all at once.
-        state: Bytes of one of them.
+    """Refuse an evaluation that does not fit: of so many robots at once, each with a state of so many bytes.
 
     Raises:
         ConfigError: It does not fit; says how many episodes would.
     """
     free = available(jax.devices()[0])
-    if free is not None and ROBOT_COPIES * state * episodes > SHARE * free:
-        fitting = int(SHARE * free / (ROBOT_COPIES * state))
+    if free is not None and ROBOT_COPIES * state * episodes > MEMORY_SHARE * free:
+        fitting = int(MEMORY_SHARE * free / (ROBOT_COPIES * state))
         raise ConfigError(
             f"{episodes} episodes: an evaluation of so many would take about {_gib(ROBOT_COPIES * state * episodes)}, "
             f"but {_gib(free)} are free; write at most {fitting}"

@@ -1,4 +1,4 @@
-"""What comes after a training: evaluation, policy, curves, video and summary of each seed."""
+"""The end of a training: evaluation, policy, curves, video and summary of each seed."""
 
 import errno
 import os
@@ -22,23 +22,15 @@ from jaxloco.training.loop import Trained, TrainState
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run import Run
 from jaxloco.training.run_folder import RunFolder
-from jaxloco.visual.episode import render_episode
 from jaxloco.visual.plots import plot_curves, plot_terrain
+from jaxloco.visual.render import render_episode
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """What a disk says that does not take a file."""
 
 
 def finish(run: Run, state: TrainState) -> dict[str, Any]:
-    """Evaluate, export and draw what one seed has learned.
-
-    Args:
-        run: The seed's run.
-        state: Its state.
-
-    Returns:
-        What its `summary.json` holds.
-    """
+    """Evaluate, export and draw what one seed has learned; return what its `summary.json` holds."""
     summary, episodes, signals = _summary(run, state), None, run.course.signals
     signals.listen()
     with ThreadPoolExecutor(1) as beside:
@@ -77,7 +69,7 @@ def _summary(run: Run, state: TrainState) -> dict[str, Any]:
         "compile_seconds": run.course.seconds["compile"],
         "on_device": None if (kept := run.env.on_device()) is None else kept._asdict(),
         "seed": run.config.seed,
-        "versions": versions(run.config.task.name),
+        "versions": versions(run.config.task.name, run.env.engine),
     }
 
 
@@ -111,7 +103,7 @@ def _draw_curves(run: Run) -> None:
 
 
 def _make_video(run: Run, episodes: evaluation.Episodes) -> None:
-    """Render a video; one that nothing here can draw is not lost, one that the disk does not take is."""
+    """Render a video; a disk that does not take it is an error, a missing renderer is not."""
 
     def report(text: str) -> None:
         run.progress.message(text)

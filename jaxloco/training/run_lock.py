@@ -7,13 +7,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Self
 
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.training import hosts
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.run_folder import RunFolder
+from jaxloco.whole_files import sweep
 
 
 class RunLock:
@@ -38,20 +38,21 @@ class RunLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock, or say who has it."""
+        """Take the lock, or report the process that holds it."""
         while self._file < 0:
             file = os.open(self._folder.lock, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 self._check_free(file)
-                self._file = file if _is_at(file, self._folder.lock) else -1  # else its holder has just removed it
+                with suppress(FileNotFoundError):  # its holder has just removed it
+                    self._file = file if os.path.samestat(os.fstat(file), os.stat(self._folder.lock)) else -1
             finally:
                 if self._file < 0:
                     os.close(file)
         self._sign()
-        self._folder.sweep()
+        sweep(self._folder.path)  # what killed processes have left half written
 
     def release(self) -> None:
-        """Let go of it; a second call does nothing."""
+        """Release it; a second call does nothing."""
         file, self._file = self._file, -1
         if file >= 0:
             with suppress(OSError):
@@ -82,14 +83,6 @@ class RunLock:
             os.pwrite(self._file, text.encode(), 0)
 
 
-def _is_at(file: int, path: Path) -> bool:
-    """Whether an open file is the one at a path."""
-    try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
 def _owner(file: int) -> dict[str, Any]:
     """Return what the file says; nothing if its owner has not written that yet."""
     try:
@@ -112,7 +105,7 @@ def _runs(pid: Any) -> bool:
 
 @contextmanager
 def holding(folder: RunFolder, stop: Interrupt, *, resume: bool) -> Iterator[None]:
-    """Let nobody else write into a run's folder; of a new run that is refused, nothing is left."""
+    """Lock a run's folder; remove the folder of a new run that is refused."""
     lock = RunLock(folder)
     hosts.on_first("run folder locked", lock.acquire)
     discard = folder.discard_if_unused if hosts.is_first() and not resume else lambda: None

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxloco.errors import CheckpointError, JaxlocoError
 from jaxloco.exporting import policy_spec
+from jaxloco.physics.engines import packages
 from jaxloco.training import evaluation, hosts, loop, memory, results, seeds, sharding
 from jaxloco.training.callbacks import Callback, Checkpointing, Chunk, Display, Health, Metrics
 from jaxloco.training.checkpoint import Checkpoints
@@ -46,7 +47,7 @@ class Pace:
     longest: float = 0.0
 
     def measured(self, count: int, seconds: float) -> None:
-        """Take note of how long a call took; `most` grows tenfold at most."""
+        """Record the time of a call; `most` grows tenfold at most."""
         self.longest = max(self.longest, seconds)
         self.most = max(1, min(int(CALL_SECONDS * count / max(seconds, 1e-9)), 10 * count))
 
@@ -138,7 +139,13 @@ class Trainer:
         if restored is not None and int(restored.iteration) == run.config.iterations:
             return restored  # what comes after the training is done again, without compiling that
         with run.stage(f"compiling the training program ({run.env.engine} physics)", "compile"):
-            program = compile_program(run.env, run.agent, run.config, partial(_prepare_evaluation, run))
+            episodes = 0 if jax.default_backend() == "cpu" else run.config.eval_episodes
+
+            def meanwhile() -> None:  # the host's cores are idle then
+                if episodes:
+                    evaluation.compile_players(run.env, run.seeds[0].agent, episodes)
+
+            program = compile_program(run.env, run.agent, run.config, meanwhile)
         hosts.wait("compiled")
         return self._learn(run, program, restored or program.initial_state)
 
@@ -226,15 +233,12 @@ class Trainer:
                     callback.on_chunk(run, chunk)
                 self._course.interrupted = self._must_stop()
                 if chunk.due or self._course.interrupted:
-                    self._checkpoint(run, chunk)
+                    chunk = replace(chunk, state=jax.device_get(hosts.whole(chunk.state)))
+                    for callback in self._callbacks:
+                        callback.on_checkpoint(run, chunk)
         for callback in self._callbacks:
             callback.on_end(run, state)
         return state
-
-    def _checkpoint(self, run: Run, chunk: Chunk) -> None:
-        chunk = replace(chunk, state=jax.device_get(hosts.whole(chunk.state)))
-        for callback in self._callbacks:
-            callback.on_checkpoint(run, chunk)
 
     def _chunks(self, run: Run, program: Program, state: TrainState) -> Iterator[Chunk]:
         """Do some iterations at a time, up to the next row of metrics or checkpoint."""
@@ -274,12 +278,6 @@ def _iterations(config: TrainConfig, env_steps: int, parts: int) -> int:
     return max(1, round(wanted))
 
 
-def _prepare_evaluation(run: Run) -> None:
-    """Compile the evaluation too, where the host's cores are idle anyway."""
-    if jax.default_backend() != "cpu" and run.config.eval_episodes:
-        evaluation.compile_players(run.env, run.seeds[0].agent, run.config.eval_episodes)
-
-
 def _rows(run: Run, totals: loop.Totals, count: int, done: int, fps: float) -> list[dict[str, float]]:
     """Return the metrics of each seed: of `count` iterations at `fps` environment steps per second, up to `done`."""
     clock = {"time/fps": fps, "time/iterations": done, "time/total_timesteps": done * run.config.steps_per_iteration}
@@ -298,7 +296,7 @@ def _show_header(run: Run) -> None:
         {
             "task": config.task.name,
             "robot": f"{run.env.robot_name} ({run.env.origin})",
-            "physics": run.env.engine,
+            "physics": _engine(run.env.engine),
             "device": f"{device.platform} ({device.device_kind}) × {n_devices}{on_hosts}",
             "robots": config.n_envs,
             **({"seeds": config.seeds} if config.seeds > 1 else {}),
@@ -309,6 +307,11 @@ def _show_header(run: Run) -> None:
     )
     if warning := sharding.warning_of_devices(config, run.env.engine, n_devices):
         run.progress.message(warning)
+
+
+def _engine(name: str) -> str:
+    own = ", ".join(f"{package} {version}" for package, version in packages(name).items())
+    return f"{name} ({own})" if own else name
 
 
 def _check_written(run: Run) -> None:
