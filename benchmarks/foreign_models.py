@@ -253,7 +253,7 @@ def _play(playback: Playback, passing: foreign_robot.Passing, own: ForeignOption
         result, record, _ = playback.play(scenario, watch)
         results.append(result)
         records.append(record)
-    terms = reward_terms(playback.spec, playback.instruments, records)
+    terms = reward_terms(playback, records)
     return {
         "survived": sum(result.survived for result in results),
         "velocity_error": common.significant(terms["linear_velocity_error"], 3),

@@ -85,7 +85,7 @@ def test_a_robot_that_stands_is_worth_more_at_each_step_than_one_that_lies(go1):
     names = [term.name for term in go1.spec.rewards]
     for _ in range(20):
         state, upright = step(state, still), step(upright, still)
-    assert float(upright.reward) > float(state.reward) + 1.0
+    assert float(upright.reward) > float(state.reward) + 1.0 * go1.dt
     assert float(upright.info.reward_terms[names.index("standing")]) == 1.0
     assert not bool(state.terminated)
 

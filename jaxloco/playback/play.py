@@ -375,7 +375,8 @@ def reward_terms(playback: Playback, records: Sequence[Record]) -> dict[str, flo
     names = sorted({source for term in bound.values() for source in term.sources.values()})
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for record in records:
-        for qpos, qvel, inputs in zip(record.qpos, record.qvel, record.inputs[1:], strict=True):
+        seen = record.inputs[:-1]  # a step is judged by the commands that the policy saw before it
+        for qpos, qvel, inputs in zip(record.qpos, record.qvel, seen, strict=True):
             panel = instruments.at(qpos, qvel)
             for name in names:
                 columns[name].append(inputs[name] if name in commands else panel[name])
