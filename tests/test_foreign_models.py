@@ -176,6 +176,5 @@ def test_a_policy_is_played_in_a_foreign_model_and_shown(tmp_path: Path) -> None
         "models": {"theirs": {"package": "theirs", "version": "1.2", **model}},
     }
     assert "1 of 1" in foreign_models.show(document)
-    assert "| theirs | theirs 1.2 | 12.7" in dict((name, show) for name, _, show in page.FURTHER)["foreign_models"](
-        document
-    )
+    section = next(show for name, _, show in page.SECTIONS if name == "foreign_models")
+    assert section is not None and "| theirs | theirs 1.2 | 12.7" in section(document)
