@@ -1026,9 +1026,8 @@ def test_verdicts_on_drawn_seeds_are_counted():
     assert page._equal_arms({"equal_arms": {"normal": {"5": 0.05, "10": 0.06}}}) == page.Measured("6.0 %", True)
     near = {"power": {"5": {"power": 0.8, "welch": 0.86}}}
     assert page._found(near) == page.Measured("80.0 % (Welch's t-test: 86.0 %)", True)
-    assert page._sweep({"wall_seconds": 630.0, "cpu_seconds": 300.0}) == page.Measured(
-        "10.5 min, 5.0 min of CPU", False
-    )
+    swept = {"wall_seconds": 630.0, "cpu_seconds": 300.0, "machine": {"load": 1.5}}
+    assert page._sweep(swept) == page.Measured("10.5 min, 5.0 min of CPU (load 1.5 at the start)", False)
 
 
 @pytest.mark.slow
