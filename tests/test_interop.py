@@ -349,7 +349,7 @@ def test_our_task_steps_in_brax_as_here(in_brax):
         np.testing.assert_array_equal(mine.observation["actor"], theirs.obs)
         mine, theirs = in_brax.env.step(mine, action), in_brax.step(theirs, action)
     assert float(theirs.done) == 0.0  # Brax's wrappers count the steps
-    np.testing.assert_allclose(theirs.metrics["reward/alive"], 1.0)
+    np.testing.assert_allclose(theirs.metrics["reward/alive"], 50.0)  # per second
     assert (in_brax.observation_size, in_brax.action_size, in_brax.episode_length) == (4, 1, 5)
 
 

@@ -155,7 +155,7 @@ def test_terms_see_what_was_remembered_until_the_step_before():
     state, seen = env.reset(jax.random.PRNGKey(0)), []
     for _ in range(3):
         state = env.step(state, jnp.zeros(1))
-        seen.append(float(state.reward))
+        seen.append(float(state.info.reward_terms[0]))
     assert seen == pytest.approx([0.0, env.dt, 2 * env.dt])
 
 

@@ -190,12 +190,19 @@ def surroundings(a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path
 
 
+def train_arms(page: Path, runs: Path) -> None:
+    """Train what the page of comparisons compares."""
+    for arm in ("before", "after") if "runs/before" in page.read_text() else ():
+        train(tiny(seeds=2, eval_episodes=4), runs / arm)
+
+
 @pytest.mark.slow
 @each_page
 @pytest.mark.filterwarnings("ignore")  # of the packages that the pages use
 def test_the_snippets_of_a_page_work_as_printed(page, surroundings, monkeypatch):
     monkeypatch.syspath_prepend(surroundings)
     monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
+    train_arms(page, surroundings / "runs")
     scope: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         if block.language == "python":

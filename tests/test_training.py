@@ -543,7 +543,7 @@ def test_an_evaluation_adds_up_each_episode_to_its_own_end():
     assert figures["survived"] == pytest.approx(np.mean(survived))
     assert figures["return_mean"] == pytest.approx(lengths.mean())
     assert figures["seconds_mean"] == pytest.approx(0.02 * lengths.mean())
-    assert figures["reward_terms"] == {"alive": pytest.approx(1.0)}
+    assert figures["reward_terms"] == {"alive": pytest.approx(50.0)}  # per second
     # The first robot's path, kept for the video: a pole that falls on, then nothing.
     path = np.asarray(episodes.qpos[0])
     assert np.abs(path[: lengths[0]]).min(axis=0)[1] > 0.0 and not path[lengths[0] :].any()
