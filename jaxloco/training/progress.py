@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Self, TextIO, cast
+from typing import Any, TextIO, cast
 
 from jaxloco.streams import never_fail
 
@@ -121,7 +121,7 @@ class Progress:
     def _show_facts(self, facts: Mapping[str, Any]) -> None:
         """Show facts, one a line."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         """Return the display."""
         return self
 
