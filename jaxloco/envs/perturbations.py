@@ -1,12 +1,12 @@
 """What acts on the base from outside: pushes at random times, and a support that fades while a policy learns."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxloco.checks import check_finite, check_not_negative
+from jaxloco.checks import NOT_NEGATIVE, check_fields
 from jaxloco.envs.curriculum import CurriculumState, Range, Sampler
 from jaxloco.envs.quantities import rotate, rotate_inverse
 from jaxloco.errors import ConfigError
@@ -84,13 +84,12 @@ class Support:
         fades: With what it fades: "progress" of the training, or "success" of the robot.
     """
 
-    stiffness: float
-    damping: float
+    stiffness: Annotated[float, NOT_NEGATIVE]
+    damping: Annotated[float, NOT_NEGATIVE]
     fades: Literal["progress", "success"] = "progress"
 
     def __post_init__(self) -> None:
-        check_finite(self)
-        check_not_negative(self, "stiffness", "damping")
+        check_fields(self)
 
     def share(self, curriculum: CurriculumState, progress_until: float) -> jax.Array:
         """Return what is left of it at a stage of the curriculum, 1 to 0, ()."""

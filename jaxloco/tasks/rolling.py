@@ -6,12 +6,13 @@ wheel at the end of each of four legs. Its wheels stand on the ground as feet do
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated
 
 import jax
 import mujoco
 import numpy as np
 
-from jaxloco.checks import check_positive
+from jaxloco.checks import POSITIVE
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs.env import ActionSpec
 from jaxloco.envs.gaits import Gait
@@ -45,15 +46,11 @@ class Rolling(Velocity):
     recipe: str = "upkie-velocity"
     robot: str = "upkie"
     max_velocity: tuple[float, float, float] = (1.0, 0.0, 1.0)
-    wheel_speed: float = 2.0
+    wheel_speed: Annotated[float, POSITIVE] = 2.0
     action_scale: float = 0.3
     payload: Span = (-0.5, 0.5)
     weights: Weights = WEIGHTS
     loose_joints: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self, "wheel_speed")
 
     def _check_robot(self, robot: Robot) -> None:
         wheels = robot.required_wheels()
