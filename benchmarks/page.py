@@ -35,8 +35,8 @@ class Requirement:
     Attributes:
         what: What is measured.
         must: What it must be.
-        benchmark: Whose result holds it.
-        command: What measures it.
+        benchmark: Name of the result that holds it.
+        command: Command that measures it.
         read: Takes it out of the result.
     """
 
@@ -44,6 +44,21 @@ class Requirement:
     must: str
     benchmark: str
     command: str
+    read: Callable[[Result], Measured]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A row of the table that the page begins with.
+
+    Attributes:
+        what: A newcomer's question.
+        benchmark: Name of the result with the answer.
+        read: Takes the answer out of the result.
+    """
+
+    what: str
+    benchmark: str
     read: Callable[[Result], Measured]
 
 
@@ -72,9 +87,7 @@ def write_page(page: Path, results: Path) -> None:
     if not begin or not end:
         raise ConfigError(f"{page}: expected the lines {BEGIN!r} and {END!r}, between which the tables go")
     documents = {
-        name: common.read_result(path)
-        for name in dict.fromkeys([*(item.benchmark for item in REQUIREMENTS), *(name for name, _, _ in FURTHER)])
-        if (path := results / f"{name}.json").exists()
+        name: common.read_result(path) for name, _, _ in SECTIONS if (path := results / f"{name}.json").exists()
     }
     text = tables(documents, pictures(documents, page.parent))
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
@@ -95,7 +108,7 @@ def pictures(documents: Mapping[str, Result], folder: Path) -> dict[str, str]:
 
 
 def tables(documents: Mapping[str, Result], pictures: Mapping[str, str] | None = None) -> str:
-    """Return all tables as Markdown.
+    """Return all tables as Markdown: ten rows for newcomers, then a section for each benchmark.
 
     Args:
         documents: The results by name of the benchmark.
@@ -103,50 +116,69 @@ def tables(documents: Mapping[str, Result], pictures: Mapping[str, str] | None =
     """
     drawn = pictures or {}
     shown = {**_weakest(documents), **documents}
-    parts = [_requirements(shown)]
-    if "upkie_transfer" in shown:
-        parts.append("### In the upkie package's simulator\n\n" + _transfer(shown["upkie_transfer"]))
+    parts = [_headlines(shown), "## All figures"]
     if "speed" in drawn:
-        parts.append(f"### How fast, and where the time goes\n\n{drawn['speed']}\n\n{drawn['time']}")
-    if "training_speed" in documents:
-        parts.append("### Where the time goes, Upkie\n\n" + _speed(documents["training_speed"]))
-    if "go1_speed" in documents:
-        parts.append("### Where the time goes, Go1\n\n" + _speed(documents["go1_speed"]))
-    commands = {item.benchmark: item.command for item in REQUIREMENTS} | OTHER_COMMANDS
-    for name, title, show in FURTHER:
-        command = commands.get(name, f"jaxloco bench {_dashes(name)}")
-        text = show(documents[name]) if name in documents else f"Not measured yet: `{command}`"
-        parts.append("\n\n".join([f"### {title}", text, *([drawn[name]] if name in drawn else [])]))
-    if "train_command" in documents:
-        parts.append("### The training command, seed by seed\n\n" + _runs(documents["train_command"]))
+        parts.append(f"### Speed, and where the time goes\n\n{drawn['speed']}\n\n{drawn['time']}")
+    parts += [_section(name, title, show, shown, drawn.get(name)) for name, title, show in SECTIONS]
     if documents:
-        parts.append("### Measured on\n\n" + _machines(documents))
+        parts.append("### Machines and versions\n\n" + _machines(documents))
     return "\n\n".join(parts)
 
 
-def _requirements(documents: Mapping[str, Result]) -> str:
+def _headlines(documents: Mapping[str, Result]) -> str:
+    commands = _commands()
     rows = []
-    for item in REQUIREMENTS:
-        measured = Measured("not measured yet", None)
-        if item.benchmark in documents:
-            measured = _read(item, documents[item.benchmark])
-        met = {True: "yes", False: "**no**", None: ""}[measured.met]
-        rows.append((item.what, item.must, measured.value, met, f"`{item.command}`"))
-    return _markdown(("what", "must be", "measured", "met", "command"), rows)
+    for item in HEADLINES:
+        document = documents.get(item.benchmark)
+        value, where = ("not measured yet", "") if document is None else (_read(item, document).value, _where(document))
+        rows.append((item.what, value, where, f"`{commands[item.benchmark]}`"))
+    return _markdown(("question", "answer", "measured on", "command"), rows)
 
 
-def _read(item: Requirement, document: Result) -> Measured:
+def _where(document: Result) -> str:
+    """Say on which hardware a result was measured."""
+    cores = f"{document['machine']['cores']} CPU cores"
+    return cores if document["backend"] in ("cpu", "none") else plots.device_of(document)
+
+
+def _section(
+    name: str, title: str, show: Callable[[Result], str] | None, documents: Mapping[str, Result], picture: str | None
+) -> str:
+    """Return what is required of a benchmark and met, and its own tables."""
+    document = documents.get(name)
+    rows = [_row(item, document) for item in REQUIREMENTS if item.benchmark == name]
+    command = f"`{_commands().get(name, f'jaxloco bench {_dashes(name)}')}`"
+    parts = [f"### {title}", command if rows or document is not None else f"Not measured yet: {command}"]
+    if rows:
+        parts.append(_markdown(("figure", "required", "measured", "met"), rows))
+    if document is not None and show is not None:
+        parts.append(show(document))
+    return "\n\n".join([*parts, *([picture] if picture else [])])
+
+
+def _row(item: Requirement, document: Result | None) -> tuple[str, str, str, str]:
+    measured = Measured("not measured yet", None) if document is None else _read(item, document)
+    met = {True: "yes", False: "**no**", None: ""}[measured.met]
+    return (item.what, item.must, measured.value, met)
+
+
+def _commands() -> dict[str, str]:
+    """Return what measures each result."""
+    return {item.benchmark: item.command for item in REQUIREMENTS} | OTHER_COMMANDS
+
+
+def _read(item: "Requirement | Headline", document: Result) -> Measured:
     try:
         return item.read(document)
     except (KeyError, TypeError, IndexError) as error:
         raise ConfigError(
             f"benchmarks/results/{item.benchmark}.json: not what this version of the benchmark writes "
-            f"({error!r}); measure again with: {item.command}"
+            f"({error!r}); measure again with: {_commands()[item.benchmark]}"
         ) from None
 
 
 def _weakest(documents: Mapping[str, Result]) -> dict[str, Result]:
-    """The bundle that bears least among those of several training seeds, as a transfer result."""
+    """The transfer result of the least robust bundle of several training seeds."""
     runs = documents.get("train_command", {}).get("runs", ())
     results = [{**run["transfer"], "seed": run["seed"], "of": len(runs)} for run in runs if "transfer" in run]
     return {"upkie_transfer": min(results, key=_strength)} if results else {}
@@ -158,7 +190,7 @@ def _strength(document: Result) -> tuple[float, ...]:
 
 
 def _ratios(document: Result, key: str) -> list[float]:
-    """How many times the example's levels a bundle bears, one ratio per axis; infinite where the example bears none."""
+    """Hardest level survived over that of the example gains, one ratio per axis; infinite where theirs is 0."""
     return [math.inf if item[key] is None else item[key] for item in document["comparison"].values()]
 
 
@@ -253,7 +285,7 @@ def _ratio(least: float) -> Callable[[Result], Measured]:
     def read(document: Result) -> Measured:
         ratio = document["training_over_raw"]
         bare = document["training_over_bare"]["median"]
-        shown = f"{_spread(ratio, '')}; without timers and islands there either: {bare:.3g}"
+        shown = f"{_spread(ratio, '')}; ÷ bare stepping: {bare:.3g}"
         return Measured(shown, ratio["median"] >= least)
 
     return read
@@ -330,7 +362,7 @@ def _over_seeds(term: str) -> Callable[[Result], Measured]:
 def _gpu_speed(document: Result) -> Measured:
     speed = document["env_steps_per_second"]["training"]
     shown = "{median:,.0f} ({min:,.0f} to {max:,.0f}, {repetitions} runs)".format(**speed)
-    return Measured(f"{shown}, {document['device']}", speed["median"] >= 1e6)
+    return Measured(shown, speed["median"] >= 1e6)
 
 
 def _gpu_ratio(document: Result) -> Measured:
@@ -368,7 +400,7 @@ def _recurrent(document: Result) -> Measured:
 
 
 def _solves(name: str, limit: int) -> Callable[[Result], Measured]:
-    """Judge the seed that needed most env steps until the cart and pole stood."""
+    """Judge the seed that needed most env steps to solve cart-pole."""
 
     def read(document: Result) -> Measured:
         steps = document["settings"][name]["env_steps"]
@@ -396,6 +428,18 @@ def _imports(document: Result) -> Measured:
     )
     met = counts["folder"] >= 0.8 * models and counts["easy"] >= 0.6 * models
     return Measured(shown, met and not counts["crashed"] and not counts["wrong"])
+
+
+def _imported(document: Result) -> Measured:
+    return Measured(f"{model_imports.counted(document)['folder']} of {len(document['models'])}", None)
+
+
+def _upright(document: Result) -> Measured:
+    return Measured(_worst(document["survived"], " %", "min", 100.0), None)
+
+
+def _steps_per_second(document: Result) -> Measured:
+    return Measured("{median:,.0f}".format(**document["env_steps_per_second"]["training"]), None)
 
 
 def _import(document: Result) -> Measured:
@@ -448,33 +492,37 @@ _GPU_RUN = "jaxloco bench gpu-run"
 
 
 _MOTORS = (
-    "where parts touch one another, with elliptic cones, each joint's friction and armature drawn by itself, noise, "
-    "and targets 20 ms late"
+    "in plain MuJoCo with self-collision, elliptic cones, friction and armature drawn for each joint, noise, and "
+    "20 ms of delay"
 )
 
 
-def _tracking(whose: str, benchmark: str, command: str) -> tuple[Requirement, ...]:
-    """What is asked of a quadruped that follows commands on flat ground."""
+def _tracking(benchmark: str, command: str) -> tuple[Requirement, ...]:
+    """What is required of a quadruped that follows commands on flat ground."""
 
     def row(what: str, limit: str, read: Callable[[Result], Measured]) -> Requirement:
         return Requirement(what, limit, benchmark, command, read)
 
     return (
-        row(f"{whose} mean error in velocity", "≤ 0.15 m/s", _walks("linear_velocity_error", 0.15, " m/s")),
+        row("mean error in velocity", "≤ 0.15 m/s", _walks("linear_velocity_error", 0.15, " m/s")),
         row("mean error in yaw rate", "≤ 0.15 rad/s", _walks("yaw_rate_error", 0.15, " rad/s")),
-        row("episodes of 20 s that it survives", "≥ 0.99", _walks("survived", 0.99)),
-        row(f"the same {_MOTORS}", "≥ 0.97", _walks("survived_late", 0.97)),
-        row("its mean error in velocity there", "≤ 0.18 m/s", _walks("velocity_error_late", 0.18, " m/s")),
-        row("told to stand for 20 s: steps after the first second", "0", _walks("stand_steps", 0.0, " steps")),
-        row("its drift after it, the farthest of all episodes", "≤ 0.03 m", _walks("drift", 0.03, " m")),
+        row("episodes of 20 s survived", "≥ 0.99", _walks("survived", 0.99)),
+        row(f"episodes survived {_MOTORS}", "≥ 0.97", _walks("survived_late", 0.97)),
+        row("mean error in velocity under these conditions", "≤ 0.18 m/s", _walks("velocity_error_late", 0.18, " m/s")),
+        row("standing (zero command, 20 s): steps after the first second", "0", _walks("stand_steps", 0.0, " steps")),
+        row("standing: largest drift after the first second", "≤ 0.03 m", _walks("drift", 0.03, " m")),
         row(
-            "the same with the first second, in which it stops",
+            "standing: largest drift, first second included",
             "reported",
             _shown(_walks("drift_from_start", 0.0, " m")),
         ),
-        row("the same under the conditions above: drift", "≤ 0.05 m", _walks("drift_late", 0.05, " m")),
         row(
-            "the spread over seeds: its velocity term, interquartile mean and 95 % bootstrap interval",
+            "standing under these conditions: largest drift after the first second",
+            "≤ 0.05 m",
+            _walks("drift_late", 0.05, " m"),
+        ),
+        row(
+            "velocity term over seeds: interquartile mean and 95 % bootstrap interval",
             "reported",
             _over_seeds("linear_velocity"),
         ),
@@ -483,21 +531,21 @@ def _tracking(whose: str, benchmark: str, command: str) -> tuple[Requirement, ..
 
 REQUIREMENTS = (
     Requirement(
-        "`python train.py`, start to finished run folder, cold cache (slowest seed counts)",
+        "`python train.py`, start to finished run folder, cold cache (slowest seed)",
         "≤ 60 s, goal 40 s",
         "train_command",
         _TRAIN,
         _wall,
     ),
     Requirement(
-        "episodes of 10 s survived, native engine, full randomization and pushes (worst seed counts)",
+        "episodes of 10 s survived, native engine, full randomization and pushes (worst seed)",
         "≥ 99 %",
         "train_command",
         _TRAIN,
         _survived,
     ),
     Requirement(
-        "training seeds whose bundle survives in PyBullet, nominal and with other inertias",
+        "training seeds whose bundle survives in PyBullet, nominal and with varied inertias",
         "5 of 5",
         "train_command",
         _TRAIN,
@@ -511,34 +559,34 @@ REQUIREMENTS = (
         _simulated,
     ),
     Requirement(
-        "there, bears at least what the example gains bear, measured the same way",
+        "hardest level survived at least that of the example gains",
         "on 5 of 5 axes",
         "upkie_transfer",
         _TRANSFER,
         _axes("ratio", 1.0, 5),
     ),
     Requirement(
-        "there, bears at least twice that",
+        "hardest level survived at least twice that of the example gains",
         "on most of 5 axes",
         "upkie_transfer",
         _TRANSFER,
         _axes("ratio", 2.0, 3),
     ),
     Requirement(
-        "there, at least 20 N, 30 ms, 0.3 rad, 0.1, kd 0.2: the example gains' figures as required",
+        "survives at least 20 N, 30 ms, 0.3 rad, noise of 0.1, servo gain of 0.2",
         "on 5 of 5 axes",
         "upkie_transfer",
         _TRANSFER,
         _axes("stated_ratio", 1.0, 5),
     ),
     Requirement(
-        "there, at least twice the stated figures",
+        "survives at least twice these",
         "on most of 5 axes",
         "upkie_transfer",
         _TRANSFER,
         _axes("stated_ratio", 2.0, 3),
     ),
-    Requirement("there, RMS ground position", "at most the example gains'", "upkie_transfer", _TRANSFER, _position),
+    Requirement("RMS ground position", "at most the example gains'", "upkie_transfer", _TRANSFER, _position),
     Requirement(
         "env steps per second of the training loop ÷ raw `mujoco.batch` (median of turns)",
         "≥ 0.70, goal 0.80",
@@ -547,90 +595,93 @@ REQUIREMENTS = (
         _ratio(0.70),
     ),
     Requirement(
-        "the same for the Go1 on flat ground: 1024 robots, 5 × 4 ms, networks 2 × 128, 5 epochs × 4 mini-batches",
+        "env steps per second of the training loop ÷ raw `mujoco.batch`; 1024 robots, 5 × 4 ms, networks 2 × 128, "
+        "5 epochs × 4 mini-batches",
         "≥ 0.72, goal 0.80",
         "go1_speed",
         _GO1,
         _ratio(0.72),
     ),
     Requirement(
-        "`train.py go1-velocity`, cold cache (worst seed counts, for all of its figures)",
+        "`train.py go1-velocity`, start to finished run folder, cold cache (worst seed in this table)",
         "≤ 8 min, goal 5",
         "velocity_run",
         _WALK,
         _walks("wall_seconds", 480.0, " s"),
     ),
+    Requirement("velocity term `exp(-e²/0.25)`", "≥ 0.90", "velocity_run", _WALK, _walks("linear_velocity", 0.90)),
+    Requirement("yaw term", "≥ 0.94", "velocity_run", _WALK, _walks("yaw_rate", 0.94)),
+    *_tracking("velocity_run", _WALK),
+    *_tracking("velocity_run_go2", _GO2),
+    *_tracking("velocity_run_anymal_c", _ANYMAL),
     Requirement(
-        "the Go1's velocity term `exp(-e²/0.25)` then", "≥ 0.90", "velocity_run", _WALK, _walks("linear_velocity", 0.90)
-    ),
-    Requirement("its yaw term", "≥ 0.94", "velocity_run", _WALK, _walks("yaw_rate", 0.94)),
-    *_tracking("its", "velocity_run", _WALK),
-    *_tracking("the Go2's", "velocity_run_go2", _GO2),
-    *_tracking("ANYmal C's, up to 1.0 m/s, 0.8 m/s and 1.0 rad/s:", "velocity_run_anymal_c", _ANYMAL),
-    Requirement(
-        "Go1 on rough ground: share of robots past the middle level at the end of training (worst seed counts)",
+        "share of robots past the middle level at the end of training (worst seed)",
         "≥ 0.80",
         "velocity_run_rough",
         _ROUGH,
         _walks("past_middle", 0.80),
     ),
     Requirement(
-        "Berkeley Humanoid on flat ground, commands up to 0.8 m/s: episodes of 20 s that it survives",
+        "episodes of 20 s survived, commands up to 0.8 m/s",
         "≥ 0.97",
         "velocity_run_humanoid",
         _HUMANOID,
         _walks("survived", 0.97),
     ),
     Requirement(
-        f"the same {_MOTORS}", "reported", "velocity_run_humanoid", _HUMANOID, _shown(_walks("survived_late", 0.0))
+        f"episodes survived {_MOTORS}",
+        "reported",
+        "velocity_run_humanoid",
+        _HUMANOID,
+        _shown(_walks("survived_late", 0.0)),
     ),
     Requirement(
-        "share of time there with any two of its parts more than 2 mm inside each other",
+        "share of time under these conditions with two parts more than 2 mm inside each other",
         "≤ 0.001",
         "velocity_run_humanoid",
         _HUMANOID,
         _walks("inside_late", 0.001, " of the time"),
     ),
     Requirement(
-        "its training env steps per second with self-collision ÷ without",
+        "training env steps per second of the Berkeley Humanoid with self-collision ÷ without",
         "≥ 0.85",
         "self_contacts",
         "jaxloco bench self-contacts",
         _self_contacts,
     ),
     Requirement(
-        "training env steps per second on a CPU, ours (native engine) ÷ Brax PPO (MJX), same environment",
+        "training env steps per second, ours (native engine) ÷ Brax PPO (MJX), same environment",
         "≥ 4",
         "against_brax",
         _BRAX,
         _over_brax("cpu", "native", 4.0),
     ),
     Requirement(
-        "the same on a GPU, 8192 robots, both on the same engine",
+        "training env steps per second, ours ÷ Brax PPO, 8192 robots, both on the same engine",
         "≥ 1.5",
         "against_brax_gpu",
         _BRAX_GPU,
         _over_brax("gpu", None, 1.5),
     ),
     Requirement(
-        "training env steps per second on a GPU, Go1 on flat ground, 8192 robots",
+        "training env steps per second, Go1 on flat ground, 8192 robots",
         "≥ 1,000,000",
         "gpu_speed",
         _GPU,
         _gpu_speed,
     ),
-    Requirement("there, training ÷ rollout without learning", "≥ 0.80", "gpu_speed", _GPU, _gpu_ratio),
-    Requirement("there, 8 seeds at once ÷ one, wall time", "≤ 3", "gpu_speed", _GPU, _gpu_seeds),
-    Requirement("there, compilation, cold", "≤ 60 s", "gpu_run", _GPU_RUN, _gpu_compile("stages", 60.0)),
+    Requirement("training ÷ rollout without learning", "≥ 0.80", "gpu_speed", _GPU, _gpu_ratio),
+    Requirement("wall time of 8 seeds in one program ÷ one seed", "≤ 3", "gpu_speed", _GPU, _gpu_seeds),
+    Requirement("compilation, cold cache", "≤ 60 s", "gpu_run", _GPU_RUN, _gpu_compile("stages", 60.0)),
     Requirement(
-        "the same from the cache",
+        "compilation, from the cache",
         "≤ 5 s",
         "gpu_run",
         _GPU_RUN,
         _gpu_compile("stages_of_one_iteration_from_the_cache", 5.0),
     ),
     Requirement(
-        "there, `train.py` with 200 M steps, start to finished run folder, cold cache",
+        "`train.py` with 200 M steps, start to finished run folder, cold cache",
         "≤ 4 min",
         "gpu_run",
         _GPU_RUN,
@@ -644,25 +695,25 @@ REQUIREMENTS = (
         _over_sb3,
     ),
     Requirement(
-        "compilation of Upkie's training program, native engine, cold (slowest counts)",
+        "compilation of the training program, native, cold cache (slowest)",
         "≤ 10 s",
         "training_speed",
         _SPEED,
         _compile("native_cold", 10.0),
     ),
-    Requirement("the same from the cache", "≤ 5 s", "training_speed", _SPEED, _compile("native_warm", 5.0)),
-    Requirement("the same from the cache, MJX engine", "≤ 5 s", "training_speed", _SPEED, _compile("mjx_warm", 5.0)),
+    Requirement("compilation, native, from the cache", "≤ 5 s", "training_speed", _SPEED, _compile("native_warm", 5.0)),
+    Requirement("compilation, MJX, from the cache", "≤ 5 s", "training_speed", _SPEED, _compile("mjx_warm", 5.0)),
     Requirement(
-        "compilation of the Go1's training program on a CPU, native engine, cold (slowest counts)",
+        "compilation of the training program, native, cold cache (slowest)",
         "≤ 30 s",
         "go1_speed",
         _GO1,
         _compile("native_cold", 30.0),
     ),
-    Requirement("the same from the cache", "≤ 5 s", "go1_speed", _GO1, _compile("native_warm", 5.0)),
+    Requirement("compilation, native, from the cache", "≤ 5 s", "go1_speed", _GO1, _compile("native_warm", 5.0)),
     *(
         Requirement(
-            f"env steps until the cart and pole stand (mean return of 475), {name}, the slowest seed",
+            f"env steps to solve cart-pole (mean return of 475), {name}, slowest seed",
             f"≤ {limit:,}",
             "algorithms",
             "jaxloco bench algorithms",
@@ -671,24 +722,24 @@ REQUIREMENTS = (
         for name, limit in (("PPO, the recipe", 90_000), ("VPG", 125_000), ("REINFORCE, mean baseline", 240_000))
     ),
     Requirement(
-        "velocities hidden, motor 60 ms late: return with a memory ÷ that of a policy that sees all",
+        "velocities not observed, motor delay of 60 ms: return with memory ÷ return with all observations",
         "≥ 0.95",
         "memory_probe",
         "jaxloco bench memory-probe",
         _remembers,
     ),
     Requirement(
-        "public model files that become a folder; that start a training with at most 3 options",
+        "public model files that become a robot folder; of which a training starts with at most 3 options",
         "≥ 80 %; ≥ 60 %; none wrong",
         "model_imports",
         "jaxloco bench model-imports --packages FOLDER",
         _imports,
     ),
     Requirement("one onboard step, p50 / p99", "≤ 15 / ≤ 50 µs", "onboard", _ONBOARD, _step),
-    Requirement("network, time ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
-    Requirement("network with a memory of 256 units, one step, p99", "≤ 200 µs", "onboard", _ONBOARD, _recurrent),
+    Requirement("time of the network ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
+    Requirement("recurrent network of 256 units, one step, p99", "≤ 200 µs", "onboard", _ONBOARD, _recurrent),
     Requirement("`import jaxloco.onboard`", "≤ 0.2 s", "onboard", _ONBOARD, _import),
-    Requirement("NumPy against JAX on the golden sequences, relative", "≤ 1e-5", "onboard", _ONBOARD, _golden),
+    Requirement("relative error of NumPy against JAX on the golden sequences", "≤ 1e-5", "onboard", _ONBOARD, _golden),
 )
 
 
@@ -697,7 +748,7 @@ REQUIREMENTS = (
 
 def _transfer(document: Result) -> str:
     columns = [part for part in (document["example_gains"], document.get("bundle")) if part]
-    header = ["the hardest level survived", "example gains", "policy"][: 1 + len(columns)]
+    header = ["hardest level survived", "example gains", "policy"][: 1 + len(columns)]
     rows = [
         [f"{axis.name} [{axis.unit}]" if axis.unit else axis.name]
         + [upkie_transfer.show_level(part["axes"][axis.name]) for part in columns]
@@ -716,18 +767,18 @@ def _speed(document: Result) -> str:
     return f"{_speeds(document)}\n\n{_parts(document)}"
 
 
-WITHOUT_RESETS = "An older measurement, which missed the iterations in which spare first states are drawn anew."
-OLDER = "An older measurement, in which environment and policy met different simulations"
+WITHOUT_RESETS = "An older measurement, without the iterations in which the reset pool is drawn anew."
+OLDER = "An older measurement, in which environment and policy were measured in different simulations"
 
 
 def _parts(document: Result) -> str:
-    """Show the parts of a training's time, those of an older result as far as they can be told apart."""
+    """Show the parts of a training's time; of an older result those that can be separated."""
     whole = 1e6 / document["env_steps_per_second"]["training"]["median"]
     rows = [
         (plots.PARTS[part][0], _spread(spread, ""), f"{100.0 * spread['median'] / whole:.0f} %")
         for part, spread in plots.time_parts(document).items()
     ]
-    note = "" if plots.MICROSECONDS in document else f"\n\n{OLDER}: they cannot be told apart."
+    note = "" if plots.MICROSECONDS in document else f"\n\n{OLDER}, so they are not separated."
     return _markdown(("part of the training", "µs per env step", "share of the median"), rows) + note
 
 
@@ -804,9 +855,7 @@ def _foreign(document: Result) -> str:
     ]
     header = ("model", "package", "mass", *foreign_models.FIGURES.values())
     played = _markdown(foreign_models.HEADER, foreign_models.rows(document))
-    stand = (
-        f"The worst of {document['stand_episodes']} episodes told to stand; steps are counted after the first second."
-    )
+    stand = f"Standing: the worst of {document['stand_episodes']} episodes with a zero command, after the first second."
     return "\n\n".join([played, stand, _markdown(header, models)])
 
 
@@ -818,24 +867,6 @@ def _range(values: Sequence[float]) -> str:
 def _kills(document: Result) -> str:
     rows = [(name, str(value)) for name, value in kills.figures(document)]
     return _markdown(("what", "measured"), rows) + f"\n\nOf this training: `{document['task']}`."
-
-
-FURTHER: tuple[tuple[str, str, Callable[[Result], str]], ...] = (
-    ("foreign_models", "In models that other projects wrote", _foreign),
-    ("raw_physics", "Raw physics of each engine", _engines),
-    ("time_split", "Where the time of an iteration goes", _split),
-    ("cost", "Cost against robots, substeps and network width", _cost),
-    ("gpu_speed", "On a GPU", _gpu),
-    ("raw_physics_gpu", "Raw physics of each engine, on a GPU", _engines),
-    ("time_split_gpu", "Where the time of an iteration goes, on a GPU", _split),
-    ("cost_gpu", "Cost on a GPU", _cost),
-    ("against_brax", "Against Brax, on a CPU", _versus),
-    ("against_brax_gpu", "Against Brax, on a GPU", _versus),
-    ("update_precision", "Learning with TF32 and with float32 updates", _learning),
-    ("update_precision_emulated", "The same on a CPU, which rounds to TF32 in software", _learning),
-    ("kills", "Killed and resumed", _kills),
-)
-"""Benchmarks with a table of their own: name, title, and what shows the result."""
 
 
 def _runs(document: Result) -> str:
@@ -850,6 +881,61 @@ def _runs(document: Result) -> str:
         for run in document["runs"]
     ]
     return _markdown(("seed", "wall time", "stages [s]", "env steps/s", "survived"), rows)
+
+
+SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
+    ("train_command", "Upkie, `python train.py`", _runs),
+    ("upkie_transfer", "Upkie in PyBullet", _transfer),
+    ("velocity_run", "Go1 on flat ground", None),
+    ("velocity_run_go2", "Go2 on flat ground", None),
+    ("velocity_run_anymal_c", "ANYmal C on flat ground, up to 1.0 m/s, 0.8 m/s and 1.0 rad/s", None),
+    ("velocity_run_humanoid", "Berkeley Humanoid on flat ground", None),
+    ("self_contacts", "Self-collision", None),
+    ("velocity_run_rough", "Go1 on rough ground", None),
+    ("foreign_models", "In models of other projects", _foreign),
+    ("model_imports", "Robot models of other projects", None),
+    ("training_speed", "Training speed, Upkie", _speed),
+    ("go1_speed", "Training speed, Go1", _speed),
+    ("against_brax", "Against Brax, on a CPU", _versus),
+    ("against_sb3", "Against Stable-Baselines3", None),
+    ("gpu_run", "A training on a GPU", None),
+    ("gpu_speed", "Training speed on a GPU", _gpu),
+    ("against_brax_gpu", "Against Brax, on a GPU", _versus),
+    ("onboard", "On the robot", None),
+    ("algorithms", "Algorithms", None),
+    ("memory_probe", "Policies with memory", None),
+    ("raw_physics", "Raw physics of each engine", _engines),
+    ("time_split", "Where the time of an iteration goes", _split),
+    ("cost", "Cost of robots, substeps and network width", _cost),
+    ("raw_physics_gpu", "Raw physics of each engine, on a GPU", _engines),
+    ("time_split_gpu", "Where the time of an iteration goes, on a GPU", _split),
+    ("cost_gpu", "Cost on a GPU", _cost),
+    ("update_precision", "Learning with TF32 and with float32 updates", _learning),
+    ("update_precision_emulated", "TF32 emulated on a CPU", _learning),
+    ("kills", "Killed and resumed", _kills),
+)
+"""Sections of the page: name of the result, title, and what shows more of it than its requirements."""
+
+
+HEADLINES = (
+    Headline("How long does the first training take (Upkie, `python train.py`)?", "train_command", _wall),
+    Headline("How many of its policies balance in another simulator (PyBullet)?", "train_command", _seeds),
+    Headline(
+        "How long does a Unitree Go1 take to learn to walk?", "velocity_run", _shown(_walks("wall_seconds", 0.0, " s"))
+    ),
+    Headline(
+        "How closely does it follow a velocity command?",
+        "velocity_run",
+        _shown(_walks("linear_velocity_error", 0.0, " m/s")),
+    ),
+    Headline("In how many episodes of 20 s does it not fall?", "velocity_run", _upright),
+    Headline("How many env steps per second, Go1, on a CPU?", "go1_speed", _steps_per_second),
+    Headline("How many on a GPU?", "gpu_speed", _steps_per_second),
+    Headline("How many times as fast as Brax PPO on a CPU?", "against_brax", _shown(_over_brax("cpu", "native", 0.0))),
+    Headline("How many public robot models can be imported?", "model_imports", _imported),
+    Headline("How long does one policy step take on the robot (p50 / p99)?", "onboard", _step),
+)
+"""What a newcomer asks, and where the answer is."""
 
 
 def _machines(documents: Mapping[str, Result]) -> str:

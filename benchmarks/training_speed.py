@@ -186,7 +186,8 @@ def raw_stepper(env: Any, robots: Any, n_steps: int, *, bare: bool = False) -> C
     import mujoco
     from mujoco.batch import Batch
 
-    from jaxloco.physics import native, timers
+    from jaxloco.internals import timers
+    from jaxloco.physics import native
 
     model, substeps = env.physics.spec.model, env.physics.spec.substeps
     if bare:

@@ -3,9 +3,9 @@
 Each seed is one run of the command in a process of its own with an empty cache folder. Then the policy plays more
 episodes of 20 s than the run itself did, randomized and pushed, over the whole command box; and its bundle plays in the
 full collision model, where its parts touch one another, with elliptic friction cones, through the onboard runtime,
-randomized, pushed, with the noise of training and targets that are 20 ms late. On flat ground it is told to stand too,
-as it was trained and under these conditions. On rough ground the share of robots past the middle level at the end of
-training is reported.
+randomized, pushed, with the noise of training and targets that are 20 ms late. On flat ground it also stands under a
+zero command, as it was trained and under these conditions. On rough ground the share of robots past the middle level at
+the end of training is reported.
 """
 
 import sys
@@ -24,7 +24,7 @@ NAME = "velocity_run"
 FULL = ("--robot-variant", "full", "--cone", "elliptic", "--randomize", "--noise", "1", "--delay", "20")
 """How a bundle plays in the full collision model."""
 STAND = ("--command", "0", "0", "0", "--push-scale", "0")
-"""How it is told to stand."""
+"""Conditions of standing."""
 TERMS = ("linear_velocity", "yaw_rate", "linear_velocity_error", "yaw_rate_error")
 """Reward terms of the velocity tasks that a result holds: exp(-e²/σ²) of both, and mean errors in m/s and rad/s."""
 
@@ -32,8 +32,8 @@ TERMS = ("linear_velocity", "yaw_rate", "linear_velocity_error", "yaw_rate_error
 PLAYED = {
     "survived_late": "in the full model: survived",
     "velocity_error_late": "velocity error (m/s)",
-    "inside_late": "share of time inside itself",
-    "drift": "told to stand: drift (m)",
+    "inside_late": "share of time with parts inside each other",
+    "drift": "standing: drift (m)",
     "drift_from_start": "with the first second",
     "stand_steps": "steps",
     "drift_late": "in the full model: drift (m)",

@@ -1,4 +1,4 @@
-"""Train a policy for a legged or wheeled-legged robot in minutes, run it on the robot with NumPy alone.
+"""Train policies for legged and wheeled-legged robots, and run them on the robot with NumPy only.
 
     env = jaxloco.make("go1-velocity")        # its environment: reset and step
     trained = jaxloco.train("go1-velocity")   # a run folder, with the bundle for the robot

@@ -10,7 +10,7 @@ from typing import Any
 from jaxloco.errors import ConfigError, unknown_name
 
 MOST_EPISODES = 100_000
-"""Of an evaluation: shares are known to a tenth of a percent then."""
+"""Most episodes of an evaluation."""
 
 LARGEST = 1e12
 """No option in SI units is larger, and steps, squares and products of such numbers can still be computed with."""
@@ -61,7 +61,7 @@ class Limits:
 
 
 POSITIVE, NOT_NEGATIVE, COUNT = Limits(above=0.0), Limits(at_least=0.0), Limits(at_least=1)
-SHARE, ANGLE = Limits(at_least=0.0, at_most=1.0), Limits(at_least=0.0, at_most=math.pi)
+FRACTION, ANGLE = Limits(at_least=0.0, at_most=1.0), Limits(at_least=0.0, at_most=math.pi)
 ORDERED = Limits(ordered=True)
 
 

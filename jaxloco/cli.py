@@ -1,4 +1,4 @@
-"""`jaxloco train | evaluate | export | run | render | bench`."""
+"""The command `jaxloco`: its subcommands and their options."""
 
 import argparse
 import json
@@ -64,7 +64,7 @@ def _guarded(arguments: list[str]) -> int:
         status = _command(arguments)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # whoever reads the output, such as head, has read enough
+    except BrokenPipeError:  # the program that reads the output, such as head, has ended
         return 128 + signal.SIGPIPE
     except (JaxlocoError, OSError) as error:  # OSError: a path that cannot be written, a full disk
         _complain(str(error))
@@ -88,7 +88,7 @@ def _complain(text: str) -> None:
 
 
 def _flush() -> None:
-    """Hand over what was printed, and drop what nobody can take any more: it would fail again when Python ends."""
+    """Flush the output; a stream that is closed is replaced, because it would fail again when Python ends."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -97,7 +97,7 @@ def _flush() -> None:
 
 
 def _check_python(command: str) -> None:
-    """Check that this is no Python of a robot, which has only what `jaxloco run --env` needs."""
+    """Check the Python version: an older one, as on robots, can only do `jaxloco run --env`."""
     if sys.version_info < (3, 11):
         raise JaxlocoError(
             f"jaxloco {command} needs Python 3.11 to 3.13; this is {platform.python_version()}, for robots, "
@@ -133,19 +133,19 @@ def _wants_help(arguments: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a run goes and how it reports.
+    """Options of `jaxloco train` beside the settings of the run.
 
     Attributes:
-        out: Folder of the run; runs/<date>/<word>_<n> if not given.
-        name: First part of the folder's name, instead of a random word.
-        resume: Folder of a run to go on with; its configuration is used.
-        algorithm: What learns: ppo, vpg, reinforce, a name of an installed package, or options of your own,
-            module:NAME. The recipe's if not given.
+        out: Run folder; runs/<date>/<name>_<n> if not given.
+        name: First part of the run folder's name; a random word if not given.
+        resume: Run folder to resume from its last checkpoint, with its configuration.
+        algorithm: Learning algorithm: ppo, vpg, reinforce, a name that an installed package registers, or
+            module:NAME of your own. The recipe's if not given.
         quiet: Print nothing but errors.
-        distributed: Train on several hosts; started once on each, with the same options.
-        coordinator: Address and port of the first host; known under SLURM, Kubernetes and Open MPI.
-        num_processes: How many hosts there are; the same.
-        process_id: Which one this is, from 0; the same.
+        distributed: Train on several hosts; start the command once on each, with the same options.
+        coordinator: Address:port of the first host; found automatically under SLURM, Kubernetes and Open MPI.
+        num_processes: Number of processes; found automatically under SLURM, Kubernetes and Open MPI.
+        process_id: Number of this process, from 0; found automatically under SLURM, Kubernetes and Open MPI.
     """
 
     out: str | None = None
@@ -225,7 +225,7 @@ def _train(
     stop: Interrupt | None = None,
     nowhere: Path | None = None,
 ) -> int:
-    """Train; of several hosts, those that are not the first leave what they write in the folder `nowhere`."""
+    """Train; hosts other than the first write into the folder `nowhere`."""
     from jaxloco.exporting import versions
     from jaxloco.training import hosts
     from jaxloco.training.config import plain_config
@@ -322,17 +322,17 @@ def _parse(default: "TrainConfig", arguments: list[str], prog: str) -> "TrainCon
 
 @dataclass(frozen=True)
 class EvaluateOptions(Conditions):
-    """Options of `jaxloco evaluate`; any of `Conditions` asks for plain MuJoCo.
+    """Options of `jaxloco evaluate`; any of `Conditions` selects plain MuJoCo.
 
     Attributes:
-        episodes: How many episodes; 200 in the training's environment and 20 in plain MuJoCo, which plays one robot.
-        physics: Engine of the training's environment; the run's own if not given.
-        checkpoint: Which one to play in the training's environment.
-        engine: "native" plays the exported policy in plain MuJoCo, as a bundle always is.
-        compare_seconds: How much of an episode in plain MuJoCo is compared with training, s; 0 for nothing.
+        episodes: Number of episodes; by default 200 in the training's environment, 20 in plain MuJoCo (one robot).
+        physics: Engine of the training's environment; the run's if not given.
+        checkpoint: Checkpoint to play in the training's environment: the last, or the one with the best return.
+        engine: "native" plays the exported policy of a run in plain MuJoCo; a bundle is always played there.
+        compare_seconds: Time of an episode in plain MuJoCo that is compared with training, s; 0 for none.
         seed: Seed of the episodes.
-        level: Level of terrain, -1 for a random one each; the run's own setting if not given.
-        out: JSON file for the figures.
+        level: Level of terrain, -1 for a random one per episode; the run's setting if not given.
+        out: JSON file to write the figures to.
     """
 
     episodes: int | None = None
@@ -382,7 +382,7 @@ class ExportOptions:
 
     Attributes:
         out: Folder of the bundle; the run's policy/ if not given.
-        checkpoint: Which one to export.
+        checkpoint: Checkpoint to export: the last, or the one with the best return.
     """
 
     out: str | None = None
@@ -390,7 +390,7 @@ class ExportOptions:
 
 
 def export(arguments: list[str]) -> int:
-    """Write a run's policy as a bundle that NumPy alone runs: jaxloco export RUN [--out DIR]."""
+    """Export a run's policy as a bundle that needs NumPy only: jaxloco export RUN [--out DIR]."""
     run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
     own = options.parse(
         ExportOptions(), arguments, prog=f"jaxloco export {shlex.quote(run)}", description=export.__doc__ or ""
@@ -407,10 +407,10 @@ class RenderOptions:
 
     Attributes:
         out: Video file; the run's video.mp4 if not given.
-        seconds: Length.
-        checkpoint: Which one to play.
+        seconds: Length of the video, s.
+        checkpoint: Checkpoint to play: the last, or the one with the best return.
         seed: Seed of the episode.
-        level: Level of terrain, -1 for a random one; the run's own setting if not given.
+        level: Level of terrain, -1 for a random one; the run's setting if not given.
     """
 
     out: str | None = None
@@ -452,23 +452,25 @@ def render(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    """Run a bundle in a Gymnasium environment, or see it in plain MuJoCo: jaxloco run BUNDLE --env ENV_ID | --view."""
+    """Run a bundle in a Gymnasium environment, or show it in plain MuJoCo: jaxloco run BUNDLE --env ENV_ID | --view."""
     parser = argparse.ArgumentParser(prog="jaxloco run", description=run.__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", help="a policy bundle, a run, or a policy of the zoo")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--env", metavar="ENV_ID", help="for example Upkie-PyBullet-Pendulum")
-    where.add_argument("--view", action="store_true", help="in plain MuJoCo, in a window")
-    where.add_argument("--video", metavar="FILE", help="in plain MuJoCo, as a video")
-    command = "of --view and --video, such as 1.0 0.0 0.0; drawn as in training if not given"
-    robot = "folder or name of the robot, of --view and --video; the one of the training if not given"
+    where.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment, for example Upkie-PyBullet-Pendulum")
+    where.add_argument("--view", action="store_true", help="show it in plain MuJoCo, in a window")
+    where.add_argument("--video", metavar="FILE", help="render a video of it in plain MuJoCo")
+    command = "fixed command for --view and --video, such as 1.0 0.0 0.0; drawn as in training if not given"
+    robot = "robot folder or name for --view and --video; the robot of the training if not given"
     parser.add_argument("--robot", metavar="FOLDER", help=robot)
     parser.add_argument("--command", type=float, nargs="+", metavar="NUMBER", help=command)
-    level = "of terrain, of --view and --video; -1 for a random one; as in training if not given"
+    level = "level of terrain for --view and --video; -1 for a random one; as in training if not given"
     parser.add_argument("--level", type=int, default=None, help=level)
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode (default: 10)")
-    parser.add_argument("--episodes", type=int, default=None, help="how many, of --env (default: 1)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode, s (default: 10)")
+    parser.add_argument("--episodes", type=int, default=None, help="number of episodes, for --env (default: 1)")
     parser.add_argument("--seed", type=int, default=None, help="seed of the first episode's environment")
-    parser.add_argument("--env-kwargs", type=_json_object, default=None, metavar="JSON", help="for the environment")
+    parser.add_argument(
+        "--env-kwargs", type=_json_object, default=None, metavar="JSON", help="keyword arguments of the environment"
+    )
     own = parser.parse_args(arguments)
     for name in ("robot", "command", "level") if own.env else ("episodes", "env_kwargs"):
         if getattr(own, name) is not None:
@@ -520,14 +522,14 @@ class PublishOptions:
     """Options of `jaxloco publish`.
 
     Attributes:
-        out: Folder of the policy, policies/NAME.
+        out: Folder to write, policies/NAME.
     """
 
     out: str | None = None
 
 
 def publish(arguments: list[str]) -> int:
-    """Put runs that differ in their seed into the zoo: jaxloco publish RUN… --out policies/NAME."""
+    """Publish runs that differ in their seed in the zoo: jaxloco publish RUN… --out policies/NAME."""
     runs = []
     while arguments and not arguments[0].startswith("-"):
         runs.append(arguments.pop(0))
@@ -561,7 +563,7 @@ class DoctorOptions:
 
 
 def doctor(arguments: list[str]) -> int:
-    """Say what is missing or unsupported in a robot, on each engine: jaxloco doctor FOLDER_OR_MODEL."""
+    """Check a robot: what is missing, wrong, or unsupported by an engine: jaxloco doctor FOLDER_OR_MODEL."""
     path = "PATH" if _wants_help(arguments) else _positional(arguments, "PATH (a robot folder, an MJCF or a URDF)")
     own = options.parse(
         DoctorOptions(), arguments, prog=f"jaxloco doctor {shlex.quote(path)}", description=doctor.__doc__ or ""
@@ -585,7 +587,7 @@ class NewRobotOptions:
     """Options of `jaxloco new-robot`.
 
     Attributes:
-        name: Name of the robot; the folder's if not given.
+        name: Name of the robot; the folder's name if not given.
     """
 
     name: str | None = None
@@ -607,7 +609,7 @@ def new_robot(arguments: list[str]) -> int:
     from jaxloco.model_import import new_robot as maker
 
     path = maker.new_robot(model, folder, own.name, print)
-    print(f"{path}: robot.xml, robot.toml and SOURCE.md are there; what is left: jaxloco doctor {path}")
+    print(f"{path}: wrote robot.xml, robot.toml and SOURCE.md; check what remains to do: jaxloco doctor {path}")
     return 0
 
 

@@ -25,6 +25,7 @@ from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
 from jaxloco.onboard.cells import Cell
 from jaxloco.onboard.spec import CellSpec, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.physics.engines import packages
 from jaxloco.registry import registered
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
@@ -59,7 +60,7 @@ def export(
         BundleError: The bundle would not be valid.
     """
     learner = jax.device_get(learner)
-    facts = {**provenance, "robot": env.robot_facts(), "versions": versions(task)}
+    facts = {**provenance, "robot": env.robot_facts(), "versions": versions(task, env.engine)}
     spec = policy_spec(env, agent, task, facts)
     arrays = {}
     for index, (kernel, bias) in enumerate(actor_layers(learner.params)):
@@ -79,10 +80,10 @@ def export(
 _standard_deviation = jax.jit(standard_deviation)
 
 
-def versions(task: str = "") -> dict[str, str]:
-    """Return the versions of the packages that decide what a policy is, the one that the task comes from among them."""
+def versions(task: str = "", engine: str = "") -> dict[str, str]:
+    """Return the versions of the packages that decide what a policy is, those of its task and engine among them."""
     names = ("jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
-    found = {"jaxloco": jaxloco.__version__, **{name: metadata.version(name) for name in names}}
+    found = {"jaxloco": jaxloco.__version__, **{name: metadata.version(name) for name in names}, **packages(engine)}
     package, colon, _ = task.partition(":")  # "brax:ant"
     for name in [package] if colon else [place.package for place in registered("jaxloco.tasks").get(task, ())]:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""Guesses of what nobody has said of a joint's motor, from the robot's weight, its legs and its torque limits.
+"""Guesses of missing motor figures of a joint, from the robot's weight, its legs and its torque limits.
 
 docs/robots.md has the formulas in words. A guess starts a training; it says nothing of the real robot.
 Imports MuJoCo and NumPy, not JAX.
@@ -19,7 +19,7 @@ GUESSED = ("torque_limit", "velocity_limit", "kp", "kd", "armature")
 LEG_SHARE = 0.5
 """Torque of a leg's joint over weight × leg length; 0.3 to 0.6 on the robots that come with jaxloco."""
 LIMB_SHARE = 3.0
-"""Torque of any other joint over what holds its limb out level."""
+"""Torque of any other joint over that which holds its limb horizontal."""
 SWING_RATE, FASTEST = 4.0, 20.0
 """Velocity limit over √(g / leg length), and the largest one that is guessed, rad/s."""
 STIFFNESS, STIFFEST = 2.0, 10.0
@@ -31,7 +31,7 @@ DAMPING_TIME = 0.02
 DAMPING_RATIO = 0.2
 """Least damping of a link that swings freely on its position gain."""
 SPEED_ERROR = 10.0
-"""Error of the speed at which a joint that is told its velocity gives its full torque, rad/s."""
+"""Error of the speed at which a joint with velocity targets gives its full torque, rad/s."""
 ROTOR_SHARE = 2e-4
 """Reflected rotor inertia over torque limit, s²: 1e-4 to 3e-4 with motors of legs."""
 STABLE = 0.5
@@ -84,7 +84,7 @@ def build_of(model: mujoco.MjModel, feet: Sequence[str]) -> Build:
 def guesses(build: Build, joint: str, known: Mapping[str, Any]) -> dict[str, float]:
     """Return a guess for each of `GUESSED` that is not known; an armature that the model has is known.
 
-    Gains count on the armature, so whoever leaves a joint without one says that it is 0.
+    Gains are guessed with the armature; a joint without one has 0.
 
     Args:
         build: The robot's.
@@ -132,5 +132,5 @@ def _stiffness(build: Build, joint: int, torque: float, lever: float) -> float:
 
 
 def _rounded(value: float) -> float:
-    """Return two digits of a guess, rounded: more would look like knowledge."""
+    """Return a guess rounded to two digits."""
     return float(f"{value:.2g}")

@@ -1,4 +1,4 @@
-"""What `import jaxloco` offers: make, train, load, evaluate and export. The command line is made of it too.
+"""What `import jaxloco` offers: make, train, load, evaluate and export. The command line uses it too.
 
 Importing this module imports no training package; what trains or simulates does so when it is called. A bundle is
 loaded and acts with NumPy alone.
@@ -121,7 +121,7 @@ class Trained:
         return np.array(actions if seen.ndim == 2 else actions[0])
 
     def reset(self, ended: Any = None) -> None:
-        """Forget what a policy with a memory remembers, before a new episode.
+        """Clear the policy's memory, before a new episode.
 
         Args:
             ended: Which of N robots begin anew, bool (N,); all if not given.
@@ -250,7 +250,7 @@ def located(config: "TrainConfig") -> "TrainConfig":
 
 
 def _warn_of_strangers(config: "TrainConfig") -> None:
-    """Say that a task of a configuration that was not made by `recipe` is not found again from its run."""
+    """Warn that the run of a configuration that was not made by `recipe` cannot be loaded by other processes."""
     from jaxloco.tasks import recorded_recipe
 
     named = {"task_name": config.task.name, "origin": config.origin and options.to_dict(config.origin)}
@@ -397,7 +397,7 @@ def export(run: str | Path | Trained, out: str | Path | None = None, *, checkpoi
 
 
 def bundle_at(path: str | Path) -> Path | None:
-    """Return the bundle that a path is, or that a policy of the zoo holds; None of anything else."""
+    """Return the bundle at a path or in a policy of the zoo; None otherwise."""
     path = Path(path)
     if (path / "policy.json").is_file():
         return path

@@ -11,7 +11,7 @@ _MOST_STEPS = 50
 
 
 def close_loops(model: mujoco.MjModel, qpos: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Return positions with the loops of a model closed as well as they can be, by joints that nothing drives, (nq,).
+    """Return positions with the loops of a model closed as well as possible by passive joints, (nq,).
 
     Gauss–Newton from `qpos`, so a linkage that closes in two ways stays on the side where it begins.
 

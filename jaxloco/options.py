@@ -29,7 +29,7 @@ RECORDED = "recorded"
 """Metadata of a field that is no option: files keep it, the command line does not have it."""
 
 CONFIG_OPTION = "--config"
-CONFIG_HELP = "JSON or TOML file with settings; it comes over the defaults, and the options here over it."
+CONFIG_HELP = "JSON or TOML file with settings; it overrides the defaults, and options override it."
 
 
 def parse(
@@ -485,7 +485,7 @@ def _name_of(hint: Any) -> str:
 
 
 def _describe(value: Any) -> str:
-    """Return a value for a message, cut short."""
+    """Return a value for a message, shortened."""
     if isinstance(value, Mapping):
         return "a table"
     return short(repr(value)) if value is not None else "null"

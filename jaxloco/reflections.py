@@ -1,4 +1,4 @@
-"""Mirrors of vectors, as data: what training and environments both need to know of left and right."""
+"""Mirrors of vectors, as data, for training and environments."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class Reflection:
         return jnp.take(x, np.array(self.permutation), axis=axis) * sign
 
     def swap(self, x: Array) -> Array:
-        """Swap left and right without changing signs, [..., n] (standard deviations)."""
+        """Swap left and right without changing signs, (..., n) (standard deviations)."""
         return jnp.take(x, np.array(self.permutation), axis=-1)
 
 

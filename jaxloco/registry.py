@@ -1,11 +1,11 @@
-"""What a name stands for: one of jaxloco's own, one that an installed package registers, or `module:NAME`.
+"""Names: jaxloco's own, those that installed packages register, and `module:NAME`.
 
 Tasks, algorithms, actuators and robots are found in the same way. A package registers what it has by entry points:
 
     [project.entry-points."jaxloco.tasks"]
     kneel = "my_package.kneel:RECIPE"
 
-Nothing is imported until its name is asked for, so a package that cannot be imported hinders nothing else.
+Nothing is imported until its name is looked up, so a package that cannot be imported affects nothing else.
 """
 
 import importlib

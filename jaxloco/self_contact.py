@@ -1,4 +1,4 @@
-"""Which parts of a robot can touch each other, and how far they pass through each other where that is not simulated.
+"""Which parts of a robot can touch each other, and how deep they overlap without contacts.
 
 Imports MuJoCo and NumPy, not JAX.
 """
@@ -200,7 +200,7 @@ def _boxed(model: mujoco.MjModel, pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def _add_box(spec: mujoco.MjSpec, model: mujoco.MjModel, name: str, box: str) -> None:
-    """Put a box around a cylinder or an ellipsoid."""
+    """Add a box around a cylinder or an ellipsoid."""
     geom = model.geom(name)
     cylinder = int(geom.type[0]) == int(_KIND.mjGEOM_CYLINDER)
     spec.geom(name).parent.add_geom(

@@ -118,7 +118,7 @@ def mirror_qpos(robot: Robot, qpos: np.ndarray) -> np.ndarray:
 
 
 def _sideless(names: Sequence[str], anchors: np.ndarray, i: int) -> str:
-    """Say what to do about a joint beside the middle, (n, 3) anchors, whose name does not tell its side."""
+    """Say what to do about a joint beside the middle, (n, 3) anchors, whose name has no side."""
     side, other = ("left", "right") if anchors[i, 1] > 0 else ("right", "left")
     distances = np.linalg.norm(anchors - anchors[i] * [1.0, -1.0, 1.0], axis=1)
     near = [j for j in np.flatnonzero(distances < 10 * _MIDDLE).tolist() if j != i]

@@ -29,26 +29,27 @@ class Terrain:
     """Options of the terrain. Pairs are the values at the first and at the last level.
 
     Attributes:
-        kinds: Kinds of tiles, one column each; none for a level floor without end. See `KINDS`.
+        kinds: Kinds of tiles, one column each: rough, stairs_up, stairs_down, obstacles, stones, gaps, slopes, flat;
+            with none the floor is level and has no end.
         levels: Levels of difficulty, one row each.
-        tile: Side of a tile, m.
-        cell: Side of a cell of the grid of heights, m.
+        tile: Side length of a tile, m.
+        cell: Side length of a cell of the height grid, m.
         border: Width of the level border, m.
-        platform: Side of the level square in the middle of a tile where a robot starts, m.
+        platform: Side length of the level square in the middle of a tile where a robot starts, m.
         slope: Rise over run of slopes; they lead up from the middle at even levels, down at odd ones.
         roughness: Largest height of random rough ground above and below its mean, m.
         step: Height of a step of stairs, m.
         step_depth: Depth of a step of stairs, m.
         obstacle: Height (and depth) of discrete obstacles, m.
-        stone: Side of stepping stones, m.
+        stone: Side length of stepping stones, m.
         stone_gap: Gap between stepping stones, m.
         gap: Width of gaps, m.
         depth: Depth of gaps, and between stepping stones, m.
-        seed: Seed of all that is random in it.
-        up: Share of the distance asked for that a robot must walk to go a level up.
-        down: Share below which it goes a level down.
+        seed: Seed of the terrain's random shapes.
+        up: Fraction of the commanded distance that a robot must walk to go a level up.
+        down: Fraction of the commanded distance below which it goes a level down.
         start_level: Highest level at the beginning of a training; each robot begins at a random one up to it.
-        evaluation_level: Level of all robots in an evaluation; -1 for a random one each.
+        evaluation_level: Level of all robots in an evaluation; -1 for a random level per robot.
     """
 
     kinds: tuple[str, ...] = ()
@@ -242,7 +243,7 @@ class HeightGrid:
 
 
 def make_grid(terrain: Terrain) -> HeightGrid:
-    """Build the heights of a terrain; the same for the same options.
+    """Build the heights of a terrain; deterministic.
 
     Raises:
         ConfigError: It has no kinds, so there is nothing to build.

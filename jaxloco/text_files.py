@@ -1,4 +1,4 @@
-"""Text that a user gives, as files: decoded, parsed and checked, or refused in one line. Standard library only."""
+"""Text files of a user: decoded, parsed and checked, or refused in one line. Standard library only."""
 
 import codecs
 import io
@@ -12,7 +12,7 @@ from typing import Any
 from jaxloco.errors import JaxlocoError
 
 MAX_BYTES = 2**30
-"""Largest file that is read; a larger one is not what its name says."""
+"""Largest file that is read."""
 
 MAX_DEPTH = 64
 """Most tables and arrays inside one another; ours have five."""

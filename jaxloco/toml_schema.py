@@ -93,7 +93,7 @@ _SHOWN = 16  # how many known names an error lists
 
 @dataclass(frozen=True, eq=False)
 class TomlFile:
-    """A parsed TOML file that can say where in its text a value stands."""
+    """A parsed TOML file that knows the line of each value."""
 
     path: Path
     text: str
@@ -202,7 +202,7 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def line_of(text: str, where: Where) -> int | None:
-    r"""Return the line (from 1) of a key, else of its table's header, else None.
+    r"""Return the line (from 1) of a key, else of its table's header, else None; of the last one of too few tables.
 
     >>> line_of("schema = 1\n[[joints]]\nname = 'hip'\nkp = 20.0\n", ("joints", 0, "kp"))
     4
@@ -214,9 +214,9 @@ def line_of(text: str, where: Where) -> int | None:
         return found or next((number + 1 for number in headers[:-1] if _header(lines[number]) == where[0]), None)
     index, keys = (where[1], where[2:]) if isinstance(where[1], int) else (0, where[1:])
     sections = [number for number in headers[:-1] if _header(lines[number]) == where[0]]
-    if index >= len(sections):
+    if not sections:
         return None
-    start, ends = sections[index], dict(pairwise(headers))
+    start, ends = sections[min(index, len(sections) - 1)], dict(pairwise(headers))
     if not keys:
         return start + 1
     found = _line_of_key(lines, str(keys[0]), start + 1, ends[start])

@@ -20,7 +20,7 @@ def temporary(path: str | Path) -> Path:
 
 
 def sweep(folder: str | Path) -> None:
-    """Remove the temporaries that killed processes have left in a folder; nobody else may write there meanwhile."""
+    """Remove temporary files of killed processes from a folder; no other process may write there at that time."""
     for entry in Path(folder).iterdir():
         if _TEMPORARY.fullmatch(entry.name):
             remove(entry)
@@ -35,7 +35,7 @@ def remove(path: Path) -> None:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file in one go: a reader, or a kill at any moment, finds the old file or the new one.
+    """Write a file atomically: a reader, or a kill at any moment, finds the old file or the new one.
 
     Args:
         path: The file; its folder exists. Others may write it at the same time.
@@ -82,7 +82,7 @@ def put_folder(new: Path, folder: Path) -> None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Let two paths change places in one go; return whether that was possible."""
+    """Exchange two paths atomically; return whether that was possible."""
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux's fcntl.h; RENAME_SWAP of macOS is 2 too
     try:
         library = ctypes.CDLL(None)

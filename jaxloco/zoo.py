@@ -1,4 +1,4 @@
-"""The zoo: trained policies in `policies/NAME/`, each with what is needed to believe it and to train it again."""
+"""The zoo: trained policies in `policies/NAME/`, each with its evaluation and the command that trained it."""
 
 import platform
 import shutil

@@ -19,7 +19,7 @@ from jaxloco.envs import batch
 from jaxloco.envs.curriculum import Range
 from jaxloco.envs.randomization import Randomizer
 from jaxloco.errors import RobotError, UnknownNameError
-from jaxloco.physics import Controls, PhysicsSpec, make_physics, motor_callback
+from jaxloco.physics import Controls, PhysicsSpec, compiled_motors, make_physics
 from jaxloco.physics.actuators import (
     ACTUATORS,
     ActuatedJoints,
@@ -257,17 +257,17 @@ def test_motors_in_c_do_what_they_do_in_numpy(tmp_path, text, monkeypatch):
     motors = motors_of(robot)
     fields = ("actuator_gainprm", *tuple(motors.parameters)[:2])
     in_c = rolled(robot, "native", fields=fields, scale=1.1)
-    assert motor_callback.compiled(motors) is not None
-    monkeypatch.setattr(motor_callback, "_compile", refuse)
-    monkeypatch.setattr(motor_callback, "_compiled", {})
+    assert compiled_motors.compiled(motors) is not None
+    monkeypatch.setattr(compiled_motors, "_compile", refuse)
+    monkeypatch.setattr(compiled_motors, "_compiled", {})
     monkeypatch.setattr(PhysicsSpec, "fingerprint", lambda spec: f"numpy{id(spec)}")  # the engine keeps what it made
     in_numpy = rolled(robot, "native", fields=fields, scale=1.1)
-    assert motor_callback.compiled(motors) is None
+    assert compiled_motors.compiled(motors) is None
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), in_c, in_numpy)
 
 
 def refuse(*_: object) -> None:
-    raise motor_callback.NumbaError("no")
+    raise compiled_motors.NumbaError("no")
 
 
 def chains(robot: Robot, curves: bool = True) -> dict[int, list[str]]:
@@ -350,7 +350,7 @@ class SharedSupply(Actuator):
 def test_an_actuator_from_outside_is_one_file_and_steps_in_numpy_where_numba_cannot(tmp_path, monkeypatch, engine):
     monkeypatch.setitem(sys.modules, "my_motors", sys.modules[__name__])
     robot = replace(arm(tmp_path, ("?*", '{ kind = "my_motors:SharedSupply", most = 5.0 }')), substeps=1)
-    assert motor_callback.compiled(motors_of(robot)) is None
+    assert compiled_motors.compiled(motors_of(robot)) is None
     forces, states = rolled(robot, engine, steps=4)
     shares, wanted = states.motors[0][0][0][:, :, 0], 40.0 * np.random.default_rng(0).uniform(-1.0, 1.0, (4, ROBOTS, 2))
     np.testing.assert_allclose(forces[0], np.clip(wanted[0], -LIMIT, LIMIT), rtol=1e-4)  # the first has it all

@@ -150,6 +150,9 @@ def test_a_urdf_becomes_a_robot_with_its_own_figures(tmp_path):
     source = tmp_path / "rover.urdf"
     source.write_text(quadruped_urdf())
     robot = load_robot(new_robot(source, tmp_path / "rover"))
+    written = (robot.folder / "robot.toml").read_text()
+    assert len(written.splitlines()) <= 60 and '[[feet]]\nname = "*_foot"\ngeoms = ["*_foot_hull_0"]\n' in written
+    assert '[joints.default]\n"*_hip_joint" = 0\n"*_thigh_joint" = ' in written
     assert robot.model.body_mass.sum() == pytest.approx(5 + 4 * (0.6 + 0.8 + 0.2))
     assert [foot.name for foot in robot.feet] == ["FR_foot", "FL_foot", "RR_foot", "RL_foot"]
     calf = robot.joints[2]

@@ -25,7 +25,8 @@ from jaxloco import runs
 from jaxloco.envs.env import Env
 from jaxloco.errors import CheckpointError, JaxlocoError
 from jaxloco.onboard import Policy
-from jaxloco.training import loop, trainer
+from jaxloco.tasks import recipe
+from jaxloco.training import checkpoint, loop, trainer
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run_folder import RunFolder
@@ -503,3 +504,10 @@ def test_a_checkpoint_is_read_back_once_a_run(tmp_path, monkeypatch):
     train(tiny(iterations=4), tmp_path / "run")
     train(tiny(iterations=6), tmp_path / "run", resume=True)
     assert checked == [1, 5]
+
+
+def test_renamed_fields_keep_their_names_in_checkpoints():
+    env = recipe("go1-velocity").task.spec().build("native")
+    names = checkpoint._flat(jax.eval_shape(env.reset, jax.random.PRNGKey(0)))
+    assert {".push.left", ".commands['velocity_command'].time_left", ".info.left"} <= set(names)
+    assert not any("remaining" in name or "off_terrain" in name for name in names)

@@ -97,8 +97,7 @@ def test_help_of_a_task_lists_its_options_and_what_they_mean(capsys):
     ):
         assert option in words
     assert (
-        "--resume none|STR Folder of a run to go on with" in words.replace("│ ", "")
-        and "{auto,native,mjx,warp}" in words
+        "--resume none|STR Run folder to resume from" in words.replace("│ ", "") and "{auto,native,mjx,warp}" in words
     )
 
 

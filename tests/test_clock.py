@@ -210,7 +210,7 @@ def test_in_the_simulator_the_clock_rests_while_the_command_is_zero(go1_env):
     step, start = jax.jit(go1_env.step), go1_env.reset(jax.random.PRNGKey(0))
 
     def commanded(state, value):
-        command = state.commands["velocity_command"]._replace(value=jnp.full(3, value), time_left=jnp.float32(99.0))
+        command = state.commands["velocity_command"]._replace(value=jnp.full(3, value), remaining=jnp.float32(99.0))
         return state._replace(commands={"velocity_command": command})
 
     def clock_input(state):

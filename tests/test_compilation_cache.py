@@ -5,14 +5,14 @@ import os
 import pytest
 from jax._src.lru_cache import LRUCache
 
-from jaxloco.training.compilation_cache import keep_whole
+from jaxloco.internals.compilation_cache import keep_whole
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> LRUCache:
     monkeypatch.setattr(LRUCache, "put", LRUCache.put)  # to be what it was afterwards
-    keep_whole()
-    keep_whole()
+    keep_whole.cache_clear()
+    assert keep_whole() and keep_whole()
     return LRUCache(str(tmp_path), max_size=-1)
 
 

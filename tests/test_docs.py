@@ -17,6 +17,12 @@ from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [
+    *PAGES,
+    ROOT / "CHANGELOG.md",
+    *sorted([*(ROOT / "policies").glob("*/README.md"), *(ROOT / "robots").glob("*/SOURCE.md")]),
+    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+]
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
@@ -24,7 +30,11 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def text_of(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
+    """The text of a page; of a notebook that of its Markdown cells."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
 
 
 def anchors(page: Path) -> set[str]:
@@ -33,7 +43,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@each_page
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_resolve(page):
     broken = []
     for match in LINK.finditer(FENCE.sub("", text_of(page))):

@@ -11,10 +11,11 @@ from quadruped_urdf import quadruped_urdf
 
 from jaxloco import cli
 from jaxloco.doctor.diagnose import diagnose
-from jaxloco.doctor.engine_checks import unsupported, warp_tables
+from jaxloco.doctor.engine_checks import unsupported
 from jaxloco.doctor.findings import Finding
 from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
+from jaxloco.internals import engine_tables
 from jaxloco.model_import.new_robot import new_robot
 from jaxloco.robot import SCHEMA, Joint, known_robots, load_robot, robots_dir
 from jaxloco.toml_schema import problems, read_toml
@@ -141,6 +142,21 @@ def test_a_mirror_that_fails_points_to_the_line_of_the_joint(go1):
     assert finding.file == go1 / "robot.toml" and lines[finding.line - 1] == 'name = "FL_hip_joint"'
 
 
+def test_findings_on_figures_and_feet_by_pattern_have_their_lines(tmp_path):
+    folder = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "go1"))
+    toml = folder / "robot.toml"
+    change(toml, ("armature = 0.005", "armature = 0.0"), ('"*_thigh_joint" = 0.9', '"*_thigh_joint" = 9.0'))
+    (finding,) = findings(folder, "error")
+    lines = toml.read_text().splitlines()
+    assert "joint 'FR_thigh_joint': found 9.0, outside the joint's range" in finding.problem
+    assert lines[finding.line - 1].startswith("default = ")
+    change(toml, ('"*_thigh_joint" = 9.0', '"*_thigh_joint" = 0.9'))
+    change(folder / "robot.xml", ('name="FL_thigh" pos="0 0.08 0"', 'name="FL_thigh" pos="0.01 0.08 0"'))
+    armature, foot = (f for f in findings(folder, "warning") if "armature" in f.problem or "foot 'FL'" in f.problem)
+    assert [lines[f.line - 1] for f in (armature, foot)] == ["armature = 0.0", 'name = "*"']
+    assert armature.problem.startswith("12 joints")
+
+
 UNDRIVEN = {
     "ball": ('<joint name="FR_hip_joint" class="hip"/>', '<joint name="FR_hip_joint" type="ball"/>', "a ball joint"),
     "hinge": ("", "", "a hinge or slide without an actuator"),
@@ -229,7 +245,7 @@ def test_mjx_findings_are_what_put_model_refuses():
 
 
 def test_the_tables_of_warp_are_read_from_its_source():
-    tables = warp_tables()
+    tables = engine_tables.warp()
     assert int(mujoco.mjtGeom.mjGEOM_SPHERE) in tables["GeomType"]
     assert int(mujoco.mjtSensor.mjSENS_CONTACT) in tables["SensorType"]
     assert int(mujoco.mjtSensor.mjSENS_PLUGIN) not in tables["SensorType"]

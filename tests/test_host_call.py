@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import monitoring
 
-from jaxloco.physics import host_call
+from jaxloco.internals import host_call
 from jaxloco.training import sharding
 from jaxloco.training.sharding import SPLIT
 

@@ -89,7 +89,7 @@ def test_a_foreign_robot_has_no_terrain_and_its_level_follows_whether_it_fell():
     step, grades = jax.jit(partial(batch.step, env)), []
     for _ in range(20):  # the first falls, the second stays until its time is over
         state, ended = step(state, jnp.array([[1.0], [0.0]]))
-        assert not ended.info.left.any()
+        assert not ended.info.off_terrain.any()
         done = np.asarray(ended.terminated | ended.truncated)
         grades += [(robot, int(ended.info.grade[robot])) for robot in np.flatnonzero(done)]
     assert set(grades) == {(0, -1), (1, 1)}
@@ -629,7 +629,11 @@ def test_asynchronous_vector_environments_work_when_spawned_and_are_refused_when
 
 def test_a_forked_process_makes_no_environment_unless_jax_was_idle(monkeypatch):
     monkeypatch.setattr(ours, "_last", None)
-    monkeypatch.setattr(ours, "_forked", True)
+    monkeypatch.setattr(ours, "_forked", False)
+    jax.devices()
+    before = jax.config.jax_num_cpu_devices
+    ours._note_fork()  # as in the child of a fork
+    assert ours._forked and jax.config.jax_num_cpu_devices == before
     with pytest.raises(ConfigError, match="forked"):
         ours.GymEnv("cartpole", "native")
     with pytest.raises(ConfigError, match="forked"):

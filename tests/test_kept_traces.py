@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloco.physics import Controls, PhysicsSpec, kept_traces, make_physics
-from jaxloco.physics.kept_traces import Kept
+from jaxloco.internals import kept_traces
+from jaxloco.internals.kept_traces import Kept
+from jaxloco.physics import Controls, PhysicsSpec, make_physics
 from jaxloco.robot import load_robot
 from jaxloco.training import sharding
 from jaxloco.training.sharding import SPLIT

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxloco.learning.learner import LearnerState, Trajectory
-from jaxloco.learning.networks import NetworkConfig, Params, actor_layers, make_actor_critic
+from jaxloco.learning.networks import NetworkConfig, NetworkParams, actor_layers, make_actor_critic
 from jaxloco.learning.ppo import PPO, PPOConfig
 from jaxloco.learning.vpg import VPGConfig
 
@@ -61,7 +61,7 @@ def rollout(state: LearnerState, config: PPOConfig) -> Trajectory:
     )
 
 
-def sb3_names(params: Params) -> dict[str, Any]:
+def sb3_names(params: NetworkParams) -> dict[str, Any]:
     """Our parameters under the names, and in the layout (out, in), of Stable-Baselines3."""
     dense = params["critic"]["params"]
     critic = [(dense[f"Dense_{i}"]["kernel"], dense[f"Dense_{i}"]["bias"]) for i in range(len(dense))]
@@ -76,7 +76,7 @@ def sb3_names(params: Params) -> dict[str, Any]:
     return {name: torch.tensor(np.array(x)) for name, x in named.items()}
 
 
-def sb3_model(algorithm: Any, params: Params, **options: Any) -> Any:
+def sb3_model(algorithm: Any, params: NetworkParams, **options: Any) -> Any:
     model = algorithm(
         "MlpPolicy",
         stable_baselines3.common.vec_env.DummyVecEnv([Idle] * N_ENVS),

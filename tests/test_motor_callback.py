@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import ConfigError, JaxlocoError
-from jaxloco.physics import Controls, PhysicsSpec, make_physics, motor_callback
-from jaxloco.physics.meanwhile import Meanwhile
-from jaxloco.physics.motor_callback import motors_running, user_numbers, with_motors
+from jaxloco.internals import mujoco_structs
+from jaxloco.internals.control_callback import running as motors_running
+from jaxloco.internals.meanwhile import Meanwhile
+from jaxloco.physics import Controls, PhysicsSpec, make_physics
+from jaxloco.physics.compiled_motors import user_numbers, with_motors
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 
@@ -57,7 +59,7 @@ def test_inputs_are_held_for_a_control_period_and_read_anew_for_the_next(robot: 
         for _ in range(40):
             mujoco.mj_step(model, data)
         np.testing.assert_array_equal(data.ctrl, wanted)  # the legs have come to rest meanwhile
-        data.time, data.ctrl[:] = motor_callback.FIRST_STEP, robot.default_ctrl
+        data.time, data.ctrl[:] = mujoco_structs.FIRST_STEP, robot.default_ctrl
         expected = allowed(robot, data)
         mujoco.mj_step(model, data)
     np.testing.assert_array_equal(data.ctrl, expected)
@@ -112,13 +114,13 @@ def test_motors_cannot_be_randomized_away(robot: Robot) -> None:
 
 
 def test_another_layout_of_mujocos_structs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(motor_callback._C_TYPES, "mjtSize", ctypes.c_int32)
-    motor_callback._layout.cache_clear()
+    monkeypatch.setitem(mujoco_structs._C_TYPES, "mjtSize", ctypes.c_int32)
+    mujoco_structs._layout.cache_clear()
     try:
-        with pytest.raises(JaxlocoError, match="laid out"):
-            motor_callback._places.__wrapped__()
+        with pytest.raises(RuntimeError, match=r"has mjModel\.nu.* elsewhere than it says"):
+            mujoco_structs.places.__wrapped__()
     finally:
-        motor_callback._layout.cache_clear()
+        mujoco_structs._layout.cache_clear()
 
 
 def test_what_goes_on_meanwhile_begins_and_ends_once() -> None:

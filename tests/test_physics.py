@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
-from jaxloco.physics import Controls, PhysicsSpec, choose_engine, engines, make_physics, native, native_motors, timers
+from jaxloco.internals import timers
+from jaxloco.physics import Controls, PhysicsSpec, choose_engine, engines, make_physics, native, native_motors
 from jaxloco.physics.native import DIGEST
 from jaxloco.robot import Robot, load_robot
 

@@ -53,7 +53,7 @@ FORGED = [
 ]
 """Where in a provenance something else stands, what, and what is said of it."""
 
-STILL = Conditions(push_scale=0.0, command=(0.0, 0.0, 0.0))
+STANDING = Conditions(push_scale=0.0, command=(0.0, 0.0, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def go1(bundles: dict[str, Path]) -> Playback:
-    return Playback.load(bundles["go1-velocity"], STILL)
+    return Playback.load(bundles["go1-velocity"], STANDING)
 
 
 def under(playback: Playback, **changes: Any) -> Playback:
@@ -107,7 +107,7 @@ def test_a_forged_provenance_is_refused_in_one_line(bundles, tmp_path, path, val
     spec = replace(bundle.spec, provenance=provenance)
     folder = write_bundle(tmp_path / "forged", spec, bundle.arrays, bundle.golden)
     with pytest.raises((BundleError, RobotError), match=message) as caught:
-        Playback.load(folder, STILL)
+        Playback.load(folder, STANDING)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
@@ -313,7 +313,7 @@ def test_a_robot_with_other_gains_differs_from_the_one_trained_with_where_that_i
     soft = Path(shutil.copytree(robots_dir() / "go1", tmp_path / "soft"))
     text = (soft / "robot.toml").read_text()
     (soft / "robot.toml").write_text(text.replace("kp = 35.0", "kp = 10.0"))
-    playback = Playback.load(bundles["go1-velocity"], replace(STILL, robot=str(soft)))
+    playback = Playback.load(bundles["go1-velocity"], replace(STANDING, robot=str(soft)))
     assert playback.not_compared() == ["--push-scale 0"]
     found = playback.difference(playback.scenarios(1, 0)[0], 0.5)
     assert found is not None and found.step >= 1
@@ -374,7 +374,7 @@ def test_another_robot_and_rounded_delays_are_said_and_offsets_are_from_the_pose
     (low / "robot.toml").write_text(
         text.replace('name = "go1"', 'name = "low"').replace("default = 0.9", "default = 1.0")
     )
-    asked = replace(STILL, robot=str(low), delay=10.0)
+    asked = replace(STANDING, robot=str(low), delay=10.0)
     playback = Playback.load(bundles["go1-velocity"], asked)
     assert playback.remarks(asked) == [
         "a policy for the robot 'go1', played on 'low'",

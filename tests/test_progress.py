@@ -133,13 +133,13 @@ def test_the_pace_is_steps_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     pace = _Pace(1000, start=400)
-    assert math.isnan(pace.left)
+    assert math.isnan(pace.remaining)
     now[0] = 102.0
     pace.update(600)
     assert pace.rate == 100.0
-    assert pace.left == 4.0
+    assert pace.remaining == 4.0
     now[0] = 103.0
-    assert pace.left == 3.0
+    assert pace.remaining == 3.0
     assert pace.fraction == 0.6
 
 

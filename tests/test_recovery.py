@@ -123,7 +123,7 @@ def test_a_model_whose_body_would_sink_into_the_ground_is_refused():
 
 def test_robots_that_never_come_to_rest_are_an_error_and_no_endless_loop(monkeypatch):
     monkeypatch.setattr(drops, "FALLING_SECONDS", 0.1)  # while they still fall
-    monkeypatch.setattr(drops, "STILL", 0.01)
+    monkeypatch.setattr(drops, "SETTLED", 0.01)
     with pytest.raises(RobotError, match=r"robot 'go1': of 20 limp robots let fall, 0 came to rest within 0.1 s"):
         fallen_poses.__wrapped__(robots_dir() / "go1", "full", 2)
 

@@ -22,7 +22,7 @@ from jaxloco.training import evaluation, loop
 from jaxloco.training.program import compile_program
 from jaxloco.training.rollout import collect
 
-KINDS = tuple(CELLS)
+CELL_KINDS = tuple(CELLS)
 INPUTS, SIZE = 3, 5
 
 
@@ -48,7 +48,7 @@ def of_flax(kind: str, params: dict[str, jax.Array]) -> dict[str, dict[str, jax.
     return theirs
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CELL_KINDS)
 def test_a_step_is_that_of_flax(kind):
     params = cell(kind)
     x = jax.random.normal(jax.random.PRNGKey(2), (4, INPUTS))
@@ -64,7 +64,7 @@ def test_a_step_is_that_of_flax(kind):
         np.testing.assert_allclose(ours[1], after[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CELL_KINDS)
 def test_a_sequence_with_resets_is_its_episodes_one_by_one(kind):
     """Four robots, 30 steps, episodes that start anywhere, the first carry from an episode before."""
     params, steps, robots = cell(kind), 30, 4
@@ -81,7 +81,7 @@ def test_a_sequence_with_resets_is_its_episodes_one_by_one(kind):
             np.testing.assert_allclose(outputs[t, robot], carry[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CELL_KINDS)
 def test_numpy_remembers_what_jax_does_over_a_thousand_steps_with_resets(kind):
     params, size = cell(kind, 10, 32), 32
     rng = np.random.default_rng(0)
@@ -108,7 +108,7 @@ def recurrent(kind: str, ppo=None, **changes):
     return replace(config, algorithm=replace(config.algorithm, n_epochs=1, **(ppo or {"n_minibatches": 1})))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CELL_KINDS)
 def test_the_learner_sees_the_policy_that_collected_the_rollout(kind):
     """In the second rollout, whose first carries are those of the first: the first step's ratio is 1."""
     config = recurrent(kind)
@@ -133,7 +133,7 @@ def test_a_carry_is_forgotten_where_an_episode_starts():
 
 @pytest.mark.slow
 @pytest.mark.skipif(jax.local_device_count() < 2, reason="needs two devices")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CELL_KINDS)
 def test_training_with_a_memory_is_the_same_on_two_devices(kind):
     states = []
     for n_devices in (1, 2):
@@ -157,7 +157,7 @@ def test_kinds_mini_batches_and_mirrors_that_do_not_fit_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CELL_KINDS)
 def test_an_evaluation_hands_the_memory_on_from_step_to_step(kind):
     config = recurrent(kind)
     env = config.task.spec().build("native")

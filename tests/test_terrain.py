@@ -421,10 +421,10 @@ def test_a_robot_that_leaves_the_terrain_is_reset_and_counted(rough, begun, step
     qpos = state.robots.physics.qpos.at[:2, 2].set(0.4).at[0, 0].set(edge[0] + 0.01).at[1, 1].set(0.01 - edge[1])
     state = state._replace(robots=state.robots._replace(physics=state.robots.physics._replace(qpos=qpos)))
     state, ended = step(state)
-    assert ended.info.left.tolist() == [True] + [False] * 15 == ended.truncated.tolist()
+    assert ended.info.off_terrain.tolist() == [True] + [False] * 15 == ended.truncated.tolist()
     assert not ended.terminated.any() and state.robots.step.tolist() == [0] + [1] * 15
     assert np.abs(state.robots.physics.qpos[0, 0]) < edge[0]
-    assert bool(rough.ground.left(jnp.array([0.0, 0.0, -1.0])))  # fallen through it
+    assert bool(rough.ground.is_off(jnp.array([0.0, 0.0, -1.0])))  # fallen through it
 
 
 # Levels

@@ -1,1 +1,1 @@
-"""Says what is missing, wrong or unsupported in a robot's model, and which line to change to what; see `diagnose`."""
+"""Checks of a robot's model: what is missing, wrong or unsupported, with the line to change; see `diagnose`."""

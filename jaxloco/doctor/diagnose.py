@@ -40,9 +40,9 @@ _ALIKE = (
 )
 """Figures that a joint has in common with its mirror image."""
 _MIRRORED = 2e-3
-"""Distance of a foot from the mirror image of its partner that is not worth a word, m."""
+"""Distance of a foot from the mirror image of its partner that is not reported, m."""
 FOOT_GAP = 0.02
-"""Distance of the lowest foot from the floor in the default pose that is not worth a word, m."""
+"""Distance of the lowest foot from the floor in the default pose that is not reported, m."""
 
 
 def diagnose(path: str | Path) -> list[Finding]:
@@ -185,7 +185,7 @@ _BARE_FIXES = {
     "sensor": "leave it: `jaxloco new-robot` drops it, and jaxloco adds the sensors that it needs",
     "actuator": "leave it: `jaxloco new-robot` makes a servo of it",
 }
-"""What to say of a model that is not yet in a robot folder."""
+"""Note on a model that is not yet in a robot folder."""
 
 
 def _element_of(problem: Problem, root: Element) -> Element:
@@ -434,7 +434,7 @@ def _curve_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
 
 
 def _passive_findings(robot: Robot, root: Element) -> Iterator[Finding]:
-    """Yield the joints of a robot with feet that nothing drives and nothing holds."""
+    """Yield the joints of a robot with feet that have neither an actuator nor a constraint."""
     model = robot.model
     coupled, in_loops = coupled_joints(model), looped(model, robot.default_qpos)
     for i in range(model.njnt if robot.feet else 0):
@@ -486,7 +486,7 @@ def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
     line = line_of(text, ("feet", 0, "name"))
     if not robot.feet:
         if not robot.wheels:
-            fix = 'add for each foot: [[feet]] name = "FL", geoms = ["FL_foot"]; or one for all with *_foot'
+            fix = 'add for each foot: [[feet]] name = "FL", geoms = ["FL_foot"], body = "FL_calf"'
             yield Finding("error", "all", toml, None, "no [[feet]] and no [[wheels]]: nothing to stand on", fix)
         return
     mirrors = []
@@ -536,7 +536,8 @@ def _asymmetries(robot: Robot, joints: Mirror, feet: Mirror, toml: Path, text: s
         names = robot.feet[i].name, robot.feet[j].name
         here, there = (data.sensor(f"{name}_sole_position").data for name in names)
         if i < j and np.abs(here * [1.0, -1.0, 1.0] - there).max() > _MIRRORED:
-            yield warn(_foot_line(text, j), "foot", [names[::-1]], ["place in the default pose"])
+            line = line_of(text, ("feet", j, "name"))
+            yield warn(line, "foot", [names[::-1]], ["place in the default pose"])
 
 
 def _same(one: float, other: float) -> bool:
@@ -551,12 +552,7 @@ def _line_of_name(robot: Robot, text: str, problem: str) -> int | None:
     if match[1] == "joint":
         return _Joints(robot, robot.folder / "robot.toml", text).line(match[2], "name")
     names = [foot.name for foot in robot.feet]
-    return _foot_line(text, names.index(match[2])) if match[2] in names else None
-
-
-def _foot_line(text: str, foot: int) -> int | None:
-    """Return the line of a foot's name; of the first one where one [[feet]] has several."""
-    return line_of(text, ("feet", foot, "name")) or line_of(text, ("feet", 0, "name"))
+    return line_of(text, ("feet", names.index(match[2]), "name")) if match[2] in names else None
 
 
 def _standing_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:

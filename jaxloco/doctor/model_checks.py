@@ -11,9 +11,9 @@ from jaxloco.doctor.findings import Finding, Severity
 from jaxloco.doctor.xml_lines import Element
 
 LIGHTEST, HEAVIEST = 1e-6, 1e3
-"""Mass of a body that can be believed, kg."""
+"""Plausible mass of a body, kg."""
 SMALLEST, LARGEST = 1e-4, 3.0
-"""Radius of gyration √(I / m) that can be believed, m: kg mm² and g m² lie beyond."""
+"""Plausible radius of gyration √(I / m), m: kg mm² and g m² are beyond."""
 LIGHT, TINY = 0.1, 0.01
 """Share of the robot's mass up to which a part that is fixed to another, or any part, may be a point mass."""
 MESHES = (".stl", ".obj", ".msh")

@@ -1,4 +1,4 @@
-"""Between what a policy commands and what the motors do: delay, bandwidth, and the way from targets to joints.
+"""Delay and bandwidth of the motors, and the map from targets to joints.
 
 These are imperfections of the robot, so the simulator has them and the exported policy does not.
 """
@@ -41,7 +41,7 @@ class Actuation:
         }
 
     def start(self, target: jax.Array, dt: float) -> "ActuationState":
-        """Return the state after a reset, with `target` (n,) held since long before."""
+        """Return the state after a reset, with `target` (n,) held until then."""
         return ActuationState(jnp.tile(target, (buffer_length(self.delay.high, dt), 1)), target)
 
     def step(
@@ -81,7 +81,7 @@ class Drive:
 
 
 def wheel_drive(robot: Robot) -> Drive:
-    """One target, the ground velocity in m/s: wheels turn at velocity / nominal radius, other joints keep still."""
+    """One target, the ground velocity in m/s: wheels turn at velocity / nominal radius, other joints hold still."""
     matrix = np.zeros((len(robot.joints), 1))
     wheels = robot.joint_indices([wheel.joint for wheel in robot.wheels])
     matrix[wheels, 0] = [wheel.forward_sign / wheel.radius for wheel in robot.wheels]
@@ -94,7 +94,7 @@ def joint_drive(robot: Robot) -> Drive:
 
 
 def target_drive(robot: Robot, order: tuple[int, ...] = ()) -> Drive:
-    """One target per actuated joint, in the joint's own unit, as it stands: for pipelines that add the default pose.
+    """One target per actuated joint, in the joint's own unit, absolute: for pipelines that add the default pose.
 
     Args:
         robot: The robot.

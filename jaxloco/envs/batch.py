@@ -1,12 +1,12 @@
 """Many robots at once, each beginning a fresh episode where its last one ended.
 
-A reset is as costly as several steps, so each robot has a spare first state ready. Where an episode ends the spare is
-taken; when a robot needs one and its spare is used up, all used spares are drawn anew. So no first state and no
-randomization is ever used twice, and a step without an ending costs nothing extra.
+A reset costs as much as several steps, so each robot has a spare, a precomputed initial state: together they are the
+reset pool. Where an episode ends its robot takes it; when a robot needs one and has none, all used ones are drawn anew.
+So no initial state and no randomization is used twice.
 
-A spare depends on its robot's own key and on the curriculum when the one before it was taken or expired, not on when it
-is drawn: what a robot meets is the same however many others share its device. Spares must expire now and then while a
-curriculum grows: a robot that survives would else begin episodes as they were two episodes ago.
+A spare depends on its robot's own key and on the curriculum when the one before it was taken or expired, not
+on when it is drawn: so results do not depend on the number of devices. The pool expires now and then while a curriculum
+widens ranges; otherwise a robot that survives would begin episodes with the ranges of two episodes ago.
 """
 
 from functools import partial
@@ -44,7 +44,7 @@ def reset(env: Environment, key: jax.Array, n_envs: int, *, spread: bool = False
         env: The environment of one robot.
         key: Random key, (2,).
         n_envs: Number of robots, N.
-        spread: Let the first episodes of a training end at different times, so that the robots do not march in step.
+        spread: Shorten the first episodes by random amounts, so that robots do not all reset in the same step.
         full: Draw from full ranges, at the curriculum's level for it, and play episodes of full length (evaluation).
     """
     keys = jax.random.split(key, n_envs)
@@ -98,7 +98,7 @@ def renew(env: Environment, state: BatchState, robots: EpisodeState, done: jax.A
 
 
 def expire(state: BatchState, due: jax.Array) -> BatchState:
-    """If `due`, (), let all spares be drawn anew, at the curriculum that their robots have reached now.
+    """If `due`, (), mark all spares as used, so that they are drawn anew with the present curriculum.
 
     To be called at the same step for all robots, on whichever device they are.
     """
@@ -109,7 +109,7 @@ def expire(state: BatchState, due: jax.Array) -> BatchState:
 
 
 def begin_anew(env: Environment, state: BatchState) -> BatchState:
-    """Let all robots begin a fresh episode, wherever they are in theirs."""
+    """Let all robots begin a new episode."""
     state = _refill(env, state)
     curriculum = state.robots.curriculum
     robots = state.spare._replace(curriculum=curriculum)
@@ -155,7 +155,7 @@ def _next(keys: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def draw(env: Environment, keys: jax.Array, level: CurriculumState, shortest: int, longest: int) -> EpisodeState:
-    """Return a first state for each key, (N, 2), of an episode of `shortest` to `longest` steps.
+    """Return an initial state for each key, (N, 2), of an episode of `shortest` to `longest` steps.
 
     Outside a training (see `level`) an episode has its full length.
     """

@@ -48,7 +48,7 @@ def start(rest: Rest | None) -> ClockState:
 def step(
     state: ClockState, dt: float, frequency: float, rest: Rest | None, inputs: Mapping[str, jax.Array]
 ) -> ClockState:
-    """Go on by a control period.
+    """Advance by a control period.
 
     Args:
         state: State.

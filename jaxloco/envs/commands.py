@@ -1,4 +1,4 @@
-"""Commands: what the robot is asked to do, drawn anew within the episode."""
+"""Commands that the robot is to follow, drawn anew within the episode."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -53,14 +53,14 @@ class Command:
 
     def step(self, state: "CommandState", sampler: Sampler, dt: float) -> "CommandState":
         """Count down by `dt` seconds, and draw anew when the time has come."""
-        left = state.time_left - dt
+        remaining = state.remaining - dt
         fresh = self.draw(sampler)
-        due = left <= 0.0
-        return CommandState(jnp.where(due, fresh.value, state.value), jnp.where(due, fresh.time_left, left))
+        due = remaining <= 0.0
+        return CommandState(jnp.where(due, fresh.value, state.value), jnp.where(due, fresh.remaining, remaining))
 
 
 class CommandState(NamedTuple):
-    """A target, (n,), and the seconds until the next draw, ()."""
+    """A target, (n,), and the time until the next draw, s, ()."""
 
     value: jax.Array
-    time_left: jax.Array
+    remaining: jax.Array

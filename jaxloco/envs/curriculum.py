@@ -1,4 +1,4 @@
-"""What can grow while training, with training progress or with each robot's success: ranges, and the level of terrain.
+"""Curricula: ranges and levels of terrain that grow with training progress or with each robot's success.
 
 The curriculum is part of the environment's state, so it lives inside the compiled loop and in every checkpoint.
 """

@@ -1,4 +1,4 @@
-"""Continuous delays on sampled signals: actions that arrive late, sensors that report the past."""
+"""Continuous delays on sampled signals: of actions and of readings."""
 
 import math
 

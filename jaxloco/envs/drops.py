@@ -1,4 +1,4 @@
-"""First states of robots that have fallen: dropped limp in any orientation, with any joint angles, and come to rest."""
+"""Initial states of fallen robots: dropped limp in any orientation, with any joint angles, until they are at rest."""
 
 import copy
 import functools
@@ -18,10 +18,10 @@ from jaxloco.robot import Robot, load_robot
 from jaxloco.symmetry import mirror_qpos
 
 FALLING_SECONDS = 1.5
-STILL = 5.0
+SETTLED = 5.0
 """Velocities below which a limp robot has come to rest, m/s and rad/s."""
 MOST_DROPS = 10
-"""How often a robot is dropped for each one that must come to rest."""
+"""Most drops for each initial state."""
 DROP_CLEARANCE = 0.02
 """Distance of the lowest shape from the floor when a robot is let go, m."""
 
@@ -31,7 +31,7 @@ class Dropped(InitialState):
     """An episode begins with a robot that lies where it fell, turned about the vertical at random.
 
     `drops` robots are let fall once, when the task is built, each with its mirror image. What `InitialState` adds on
-    top makes no two first states the same.
+    top makes all initial states different.
 
     Attributes:
         drops: How many robots are dropped.
@@ -76,7 +76,7 @@ def fallen_poses(folder: Path, variant: str | None, count: int) -> np.ndarray:
         data.qpos[robot.base_qpos_indices[2]] += DROP_CLEARANCE - _lowest_point(model, data)
         for _ in range(round(FALLING_SECONDS / model.opt.timestep)):
             mujoco.mj_step(model, data)
-        if np.isfinite(data.qpos).all() and np.abs(data.qvel).max() < STILL:
+        if np.isfinite(data.qpos).all() and np.abs(data.qvel).max() < SETTLED:
             pose = data.qpos.copy()
             pose[robot.base_qpos_indices[:2]] = 0.0
             poses.append(pose)

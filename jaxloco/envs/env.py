@@ -36,7 +36,7 @@ from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec, OutputSpec, Stage
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
-from jaxloco.physics.contract import OVERFLOW, OnDevice, Params, Readings
+from jaxloco.physics.contract import OVERFLOW, ModelParams, OnDevice, Readings
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
 from jaxloco.self_contact import Overlaps
@@ -50,7 +50,7 @@ MOST_STEPS = 1_000_000
 """Of an episode; a video of its robots keeps every one."""
 
 IN_SIGHT = 5.0
-"""How far terrain is drawn around a robot, m: drawing all of it takes seconds per picture."""
+"""How far terrain is drawn around a robot, m: drawing all of it is slow."""
 
 _KEY = jax.ShapeDtypeStruct((2,), np.uint32)
 """Shape of a random key."""
@@ -92,23 +92,23 @@ class EnvSpec:
         rewards: Summands of the reward per second.
         terminations: Reasons to end an episode in failure.
         episode_seconds: Time after which an episode is truncated.
-        training_seconds: The same in training, if shorter: a policy that survives would else meet few first states.
-            Each training episode then lasts between half of it and all of it, lest the robots march in step.
+        training_seconds: Episode length in training, s, if shorter: then a good policy meets more initial states.
+            Each training episode then lasts between half of it and all of it, so that resets are spread over time.
         reward_floor: Least sum of the weighted terms, 1/s: with 0, no step is worth less than the end of the episode.
         quantities: Entries that this task adds to the table.
         memories: Entries that depend on the past, beside those of feet and joints.
         gait: Clock that tells when each foot should swing.
         motor_curves: Hold the motors to their torque–speed curves, beside their torque limits, where robot.toml names
             no actuator.
-        commands: What the robot is asked to do.
+        commands: Commands that the robot is to follow.
         actuation: Delay and bandwidth of the motors.
-        initial_state: Distribution of the first state.
+        initial_state: Distribution of the initial state.
         randomization: How the model differs from episode to episode.
         pushes: External forces.
         support: What holds the base upright early in a training.
         curriculum: How ranges grow, and levels of terrain.
         terrain: What the robot stands on.
-        scan: Where the heights of the ground are measured, for whoever reads `height_scan`.
+        scan: Where the heights of the ground are measured, for the quantity `height_scan`.
     """
 
     robot: str
@@ -140,10 +140,10 @@ class EnvSpec:
 
 
 class EnvState(NamedTuple):
-    """Everything that one robot's episode needs to go on, and what the last step gave."""
+    """The state of one robot's episode, and the results of the last step."""
 
     physics: PhysicsState
-    params: Params
+    params: ModelParams
     draws: dict[str, jax.Array]
     pipeline: tuple[jax.Array, ...]
     actuation: ActuationState
@@ -297,7 +297,7 @@ class Env:
 
     @property
     def fed_back(self) -> frozenset[str]:
-        """Quantities that the policy computed itself in the last step: its action and its outputs."""
+        """Quantities that the policy computed in the last step: its action and its outputs."""
         clock = {GAIT_CLOCK} if self.spec.gait else set()
         return frozenset({"last_action", *(output.name for output in self.spec.action.outputs), *clock})
 
@@ -528,7 +528,7 @@ class Env:
                 reward_terms=jnp.zeros(len(self._rewards)),
                 terminations=jnp.zeros(len(self._terminations), bool),
                 nonfinite=jnp.bool_(False),
-                left=jnp.bool_(False),
+                off_terrain=jnp.bool_(False),
                 grade=jnp.int32(0),
                 episode_return=zero,
                 episode_length=jnp.int32(0),
@@ -585,7 +585,7 @@ class Env:
             for name, observer in self.observers.items()
         }
         terminated = jnp.any(ends) | ~finite
-        left = self.ground.left(physics.qpos[self._base])
+        off_terrain = self.ground.is_off(physics.qpos[self._base])
         outcome = {"terminated": terminated, "elapsed": step / state.limit}
         grade = _scalar("curriculum grade", self._grade(ChainMap(outcome, values)), jnp.int32)  # type: ignore[arg-type]
         return state._replace(
@@ -603,12 +603,12 @@ class Env:
             observation=self._observation(observers),
             reward=reward,
             terminated=terminated,
-            truncated=((step >= state.limit) | left) & ~terminated,
+            truncated=((step >= state.limit) | off_terrain) & ~terminated,
             info=Info(
                 reward_terms=terms,
                 terminations=ends,
                 nonfinite=~finite,
-                left=left,
+                off_terrain=off_terrain,
                 grade=grade,
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,
@@ -713,7 +713,7 @@ def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
 
 
 def _check_names(spec: EnvSpec) -> None:
-    """Metrics go by these names, so each may stand once."""
+    """Check that names are unique: metrics are named after them."""
     if not spec.rewards:
         raise ConfigError("a task needs at least one reward term; RewardTerm('alive', constant, 1.0) is the simplest")
     for kind in ("rewards", "terminations", "commands"):

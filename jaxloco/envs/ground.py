@@ -33,8 +33,8 @@ class Ground(Protocol):
         """Return the mean height below a robot with this position and orientation of its base, m, (). Pose (7,)."""
         ...
 
-    def left(self, position: jax.Array) -> jax.Array:
-        """Return whether a robot with its base at this position, (3,), has left the ground that there is, ()."""
+    def is_off(self, position: jax.Array) -> jax.Array:
+        """Return whether a robot with its base at this position, (3,), is beyond the ground, ()."""
         ...
 
     def tile(self, curriculum: CurriculumState) -> Tile:
@@ -59,8 +59,8 @@ class LevelGround:
         """Return zero."""
         return jnp.float32(0.0)
 
-    def left(self, position: jax.Array) -> jax.Array:
-        """Return that nobody leaves it."""
+    def is_off(self, position: jax.Array) -> jax.Array:
+        """Return False: it has no end."""
         return jnp.bool_(False)
 
     def tile(self, curriculum: CurriculumState) -> Tile:
@@ -121,7 +121,7 @@ class GridGround:
         """Return the mean height over nine points between the feet of the default pose, m, ()."""
         return jnp.mean(around(self, pose, self._underside))
 
-    def left(self, position: jax.Array) -> jax.Array:
+    def is_off(self, position: jax.Array) -> jax.Array:
         """Return whether the base is beyond the middle of the border, or below all ground, ()."""
         edge = 0.5 * (jnp.array(self.terrain.extent, jnp.float32) - self.terrain.border)
         lowest = jnp.float32(float(self.grid.heights.min()))

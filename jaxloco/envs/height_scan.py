@@ -12,7 +12,7 @@ from jaxloco.robot import Robot
 from jaxloco.symmetry import Mirror
 
 MOST_POINTS = 10_000
-"""Of a scan; a policy reads every one."""
+"""Most points of a scan."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class HeightScan:
     """A grid of points around the base, turned with its yaw.
 
     Attributes:
-        behind: How far it reaches backward, m.
-        ahead: How far it reaches forward, m.
-        aside: How far it reaches to each side, m.
-        spacing: Largest distance of neighbours, m.
+        behind: Reach backward, m.
+        ahead: Reach forward, m.
+        aside: Reach to each side, m.
+        spacing: Largest distance between neighbouring points, m.
     """
 
     behind: float = 0.6
@@ -57,7 +57,7 @@ class HeightScan:
 
     @property
     def mirror(self) -> Mirror:
-        """What left and right swap."""
+        """How the points swap when left and right do."""
         nx, ny = (len(line) for line in self.lines)
         permutation = np.arange(nx * ny).reshape(nx, ny)[:, ::-1].ravel()
         return Mirror(permutation, np.ones(nx * ny))

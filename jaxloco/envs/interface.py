@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import mujoco
 
 ANY_ENGINE = "any"
-"""Instead of an engine's name: whichever compiles fastest, where only the policy is of interest."""
+"""Instead of an engine's name: the one that compiles fastest, where only the policy is needed."""
 
 
 class Info(NamedTuple):
@@ -33,7 +33,7 @@ class Info(NamedTuple):
         reward_terms: Raw value of each reward term, in order, (n_terms,).
         terminations: Which termination terms held, in order, (n_terms,).
         nonfinite: Whether the simulation broke down in this step, ().
-        left: Whether the robot has left the terrain, ().
+        off_terrain: Whether the robot has left the terrain, ().
         grade: What an episode that ends here means for the robot's level: 1, 0 or -1, int32, ().
         episode_return: Sum of rewards so far, ().
         episode_length: Steps so far, ().
@@ -43,7 +43,7 @@ class Info(NamedTuple):
     reward_terms: jax.Array
     terminations: jax.Array
     nonfinite: jax.Array
-    left: jax.Array
+    off_terrain: jax.Array
     grade: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array
@@ -51,7 +51,7 @@ class Info(NamedTuple):
 
 
 class EpisodeState(Protocol):
-    """A named tuple with everything that one robot's episode needs to go on; what everybody reads of it is below."""
+    """A named tuple with the state of one robot's episode; the fields that trainers read are below."""
 
     @property
     def curriculum(self) -> CurriculumState:
@@ -75,11 +75,11 @@ class EpisodeState(Protocol):
 
     @property
     def terminated(self) -> jax.Array:
-        """Whether the episode ended by itself, ()."""
+        """Whether the episode ended in failure, ()."""
 
     @property
     def truncated(self) -> jax.Array:
-        """Whether it was cut short, ()."""
+        """Whether the episode was truncated, by its time limit for example, ()."""
 
     @property
     def info(self) -> Info:
@@ -209,7 +209,7 @@ class Environment(Protocol):
         """Return what to keep of a robot whose simulation broke down, by name."""
 
     def robot_facts(self) -> Mapping[str, Any]:
-        """Return what a policy takes for granted about its robot, to be kept in its bundle; empty if unknown."""
+        """Return the properties of the robot that a policy depends on, for its bundle; empty if unknown."""
 
     def interface(self) -> PolicyInterface:
         """Describe the policy's inputs and outputs.

@@ -1,4 +1,4 @@
-"""How robots move between levels of terrain: by how far they walked of what they were asked to.
+"""How robots move between levels of terrain: by the fraction of the commanded distance that they walked.
 
 Source: Rudin et al. 2021, "Learning to walk in minutes using massively parallel deep reinforcement learning", on the
 game-inspired curriculum (https://arxiv.org/abs/2109.11978).
@@ -13,7 +13,7 @@ from jaxloco.envs.memories import Remembered
 from jaxloco.terrain import Terrain
 
 SHORTEST = 1.0
-"""Distance asked for below which an episode says nothing about a robot, m."""
+"""Commanded distance below which an episode does not change a robot's level, m."""
 
 
 def walked_after(
@@ -24,7 +24,7 @@ def walked_after(
 
 
 def commanded_after(distance_commanded: jax.Array, velocity_command: jax.Array, dt: jax.Array) -> jax.Array:
-    """Return how far it was asked to walk until now, m, ()."""
+    """Return the commanded distance so far, m, ()."""
     return distance_commanded + dt * jnp.sqrt(jnp.sum(jnp.square(velocity_command[:2])))
 
 
@@ -48,9 +48,9 @@ def distance_grade(
     up: float,
     down: float,
 ) -> jax.Array:
-    """Return 1 for a robot that walked at least the share `up` of its distance, -1 for less than `down`, else 0.
+    """Return 1 where a robot walked at least the fraction `up` of its distance, -1 for less than `down`, otherwise 0.
 
-    Who falls is measured by what it would have been asked for until the end of its time, and does not go up.
+    A robot that falls is graded by the distance commanded over the whole episode, and never gets 1.
     """
     asked = distance_commanded / jnp.where(terminated, jnp.maximum(elapsed, 1e-6), 1.0)
     better = (distance_walked >= up * asked) & ~terminated

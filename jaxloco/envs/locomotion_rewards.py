@@ -15,7 +15,7 @@ STILL = 0.05
 
 
 def moving(velocity_command: jax.Array) -> jax.Array:
-    """Return whether the robot is asked to move, ()."""
+    """Return whether the command is to move, ()."""
     return jnp.sum(jnp.square(velocity_command)) > STILL**2
 
 

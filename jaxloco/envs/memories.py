@@ -1,4 +1,4 @@
-"""Memories: quantities that depend on what was before, such as how long a foot has been in the air.
+"""Memories: quantities that depend on earlier steps, such as the time that a foot has been in the air.
 
 During a step, terms see what was remembered until the step before; afterwards the memory takes in this step. So
 `joint_velocities - previous_joint_velocities` is a change, and `air_times` still tells how long the flight was at the
@@ -60,7 +60,7 @@ class Memories:
             self._update[memory.name] = bind(memory.update, table.names, what=what)
             waiting |= (table.needed(self.sources) & by_name.keys()) - self._start.keys()
             if table.needed(set(self._start[memory.name].sources.values())) & by_name.keys():
-                raise ConfigError(f"{what}: its first value must not depend on a memory")
+                raise ConfigError(f"{what}: its initial value must not depend on a memory")
 
     @property
     def sources(self) -> set[str]:

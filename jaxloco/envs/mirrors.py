@@ -1,4 +1,4 @@
-"""How observations and actions change when left and right swap, from what each quantity says of itself.
+"""The mirror of observations and actions, from the mirror that each quantity declares.
 
 A robot that is its own mirror image may do, mirrored, in the mirrored situation what it does here. Every quantity names
 its kind of mirror image; joints and feet pair by name (`jaxloco.symmetry`), so no index is ever written by hand.
@@ -28,7 +28,7 @@ def _vectors_of_feet(robot: Robot) -> Mirror:
     return Mirror(places.ravel(), np.tile(_POLAR, len(feet.permutation)))
 
 
-KINDS: dict[str, MirrorOf] = {
+MIRRORS: dict[str, MirrorOf] = {
     "even": _signs((1.0,)),
     "odd": _signs((-1.0,)),
     "polar": _signs(_POLAR),
@@ -89,11 +89,11 @@ def _of_kind(what: str, kind: str, robot: Robot) -> Mirror:
     if not kind:
         raise ConfigError(
             f"{what} does not say how it changes when left and right swap: give it mirror = one of "
-            f"{', '.join(repr(known) for known in KINDS)}, or train without a mirror"
+            f"{', '.join(repr(known) for known in MIRRORS)}, or train without a mirror"
         )
-    if kind not in KINDS:
-        raise unknown_name(f"mirror of {what}", kind, KINDS)
-    return KINDS[kind](robot)
+    if kind not in MIRRORS:
+        raise unknown_name(f"mirror of {what}", kind, MIRRORS)
+    return MIRRORS[kind](robot)
 
 
 def _joined(parts: list[Reflection]) -> Reflection:

@@ -1,4 +1,4 @@
-"""What acts on the base from outside: pushes at random times, and a support that fades while a policy learns."""
+"""Forces on the base: pushes at random times, and a support that fades with the curriculum."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
@@ -36,7 +36,7 @@ class Pushes:
                     raise ConfigError(f"pushes: {name} from {low:g}: must be {wanted}")
 
     def start(self, sampler: Sampler) -> "PushState":
-        """Return the state at the beginning of an episode: somewhere between two pushes."""
+        """Return the initial state: at a random time between two pushes."""
         state = self._next(sampler)
         return state._replace(wait=state.wait * sampler.unit())
 
@@ -55,28 +55,27 @@ class Pushes:
         waiting = state.wait > 0.0
         force = jnp.where(waiting, 0.0, state.force)
         wait = state.wait - dt
-        left = jnp.where(waiting, state.left, state.left - dt)
+        remaining = jnp.where(waiting, state.remaining, state.remaining - dt)
         fresh = self._next(sampler)
-        running = PushState(state.force, left, wait)
-        over = left <= 0.5 * dt
+        running = PushState(state.force, remaining, wait)
+        over = remaining <= 0.5 * dt
         return jax.tree.map(lambda new, old: jnp.where(over, new, old), fresh, running), force
 
 
 class PushState(NamedTuple):
-    """The next or running push: force (3,), N; seconds left of it, (); seconds until it starts, ()."""
+    """The next or running push: force (3,), N; its remaining duration, s, (); time until it starts, s, ()."""
 
     force: jax.Array
-    left: jax.Array
+    remaining: jax.Array
     wait: jax.Array
 
 
 @dataclass(frozen=True)
 class Support:
-    """A torque on the base that holds it upright, and fades while a policy learns: no robot has it in an evaluation.
+    """A torque on the base that holds it upright, and fades with the curriculum; evaluations have none.
 
-    A robot that falls whenever it lifts a foot learns not to lift it. Held, it first learns how to walk, then to do so
-    with ever less help. Source: Yu, Turk and Liu 2018, "Learning symmetric and low-energy locomotion"
-    (arXiv:1801.08093); theirs also holds the robot back and sideways.
+    Without it, a robot that falls whenever it lifts a foot learns not to lift it. Source: Yu, Turk and Liu 2018,
+    "Learning symmetric and low-energy locomotion" (arXiv:1801.08093); theirs also holds the robot back and sideways.
 
     Attributes:
         stiffness: Torque per tilt, N m/rad.
@@ -92,9 +91,9 @@ class Support:
         check_fields(self)
 
     def share(self, curriculum: CurriculumState, progress_until: float) -> jax.Array:
-        """Return what is left of it at a stage of the curriculum, 1 to 0, ()."""
-        left = Range(0.0, 0.0, grows=self.fades, nominal=1.0).bounds(curriculum, progress_until)[0]
-        return jnp.where(curriculum.training, left, 0.0)
+        """Return the factor on the torque at a stage of the curriculum, 1 to 0, ()."""
+        share = Range(0.0, 0.0, grows=self.fades, nominal=1.0).bounds(curriculum, progress_until)[0]
+        return jnp.where(curriculum.training, share, 0.0)
 
     def torque(self, orientation: jax.Array, angular_velocity: jax.Array) -> jax.Array:
         """Return the whole torque.

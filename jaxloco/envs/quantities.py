@@ -1,4 +1,4 @@
-"""One table of everything that can be known about a robot now.
+"""The table of named quantities of a robot.
 
 Each entry has a name, a unit, a frame and whether the robot itself can measure it. Scalars have shape (), vectors (n,).
 Tasks add entries of their own, computed from named ones.
@@ -18,7 +18,7 @@ from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError
 from jaxloco.physics import PhysicsState
-from jaxloco.physics.contract import Params, Readings
+from jaxloco.physics.contract import ModelParams, Readings
 from jaxloco.robot import Robot
 from jaxloco.symmetry import MirrorOf
 
@@ -36,14 +36,14 @@ class Snapshot(NamedTuple):
         target: What the action pipeline made of the action, (n_action,), SI.
         push: External force on the base, world frame, (3,), N.
         commands: Command name → (n,).
-        memories: What was remembered until the step before, by name; empty while a first value is computed.
+        memories: Values of memories after the step before, by name; empty while an initial value is computed.
         time: Seconds since the episode began, ().
         clock: What the gait clock shows; None without a gait.
     """
 
     physics: PhysicsState
     readings: Readings
-    params: Params
+    params: ModelParams
     draws: Mapping[str, jax.Array]
     action: jax.Array
     previous_action: jax.Array
@@ -67,8 +67,8 @@ class Quantity:
         function: From a `Snapshot`, or, with `derived`, from other quantities by parameter name.
         derived: See `function`.
         readings: Derived MuJoCo fields that the engine must read back for it.
-        mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.KINDS`, or what makes the
-            mirror; "" where nobody has said.
+        mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.MIRRORS`, or what makes the
+            mirror; "" if unknown.
     """
 
     name: str
@@ -116,7 +116,7 @@ class QuantityTable:
         return tuple(sorted({reading for name in self.needed(names) for reading in self._entries[name].readings}))
 
     def at(self, snapshot: Snapshot) -> "Values":
-        """Return the quantities of a snapshot, each computed when first asked for."""
+        """Return the quantities of a snapshot, each computed when first read."""
         return Values(self, snapshot)
 
     def compute(self, name: str, values: "Values") -> jax.Array:

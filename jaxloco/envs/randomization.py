@@ -19,7 +19,7 @@ from jaxloco.envs.quantities import multiply_quaternions
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.loops import followers
-from jaxloco.physics.contract import Params
+from jaxloco.physics.contract import ModelParams
 from jaxloco.physics.motors import Motors
 from jaxloco.robot import Robot
 
@@ -66,7 +66,7 @@ class RandomizedModel:
             fields += [name for name in bound.sources.values() if name not in fields]
         self.fields = tuple(fields)
 
-    def draw(self, nominal: Params, sampler: Sampler) -> Params:
+    def draw(self, nominal: ModelParams, sampler: Sampler) -> ModelParams:
         """Return the fields of a new episode, each shaped as in the model."""
         params = dict(nominal)
         for name, bound in self._bound:
@@ -89,20 +89,20 @@ def _float_fields(robot: Robot) -> set[str]:
 
 def scale_masses(
     body_mass: jax.Array, body_inertia: jax.Array, *, draw: Callable[..., jax.Array], factor: Range
-) -> Params:
+) -> ModelParams:
     """Scale mass and inertia of each body by its own factor (density): (nbody,), (nbody, 3)."""
     factors = draw(factor, body_mass.shape)
     return {"body_mass": body_mass * factors, "body_inertia": body_inertia * factors[:, None]}
 
 
-def scale_inertias(body_inertia: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+def scale_inertias(body_inertia: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> ModelParams:
     """Scale the inertia of each body by its own factor, its mass unchanged (mass distribution): (nbody, 3)."""
     return {"body_inertia": body_inertia * draw(factor, body_inertia.shape[:1])[:, None]}
 
 
 def shift_center_of_mass(
     body_ipos: jax.Array, *, draw: Callable[..., jax.Array], body: int, offset: Sequence[Range]
-) -> Params:
+) -> ModelParams:
     """Move the centre of mass of one body by one range per axis, m: (nbody, 3)."""
     shift = jnp.stack([draw(span) for span in offset])
     return {"body_ipos": body_ipos.at[body].add(shift)}
@@ -110,7 +110,7 @@ def shift_center_of_mass(
 
 def add_payload(
     body_mass: jax.Array, body_inertia: jax.Array, *, draw: Callable[..., jax.Array], body: int, mass: Range
-) -> Params:
+) -> ModelParams:
     """Add a mass, kg, at the centre of mass of one body; its inertia grows in proportion: (nbody,), (nbody, 3).
 
     Below zero the body is lighter, but never by more than nine tenths.
@@ -125,17 +125,17 @@ def add_payload(
 # Joints
 
 
-def scale_joint_friction(dof_frictionloss: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+def scale_joint_friction(dof_frictionloss: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> ModelParams:
     """Scale the dry friction of each joint by a factor of its own: (nv,)."""
     return {"dof_frictionloss": dof_frictionloss * draw(factor, dof_frictionloss.shape)}
 
 
-def scale_armature(dof_armature: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+def scale_armature(dof_armature: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> ModelParams:
     """Scale the reflected rotor inertia of each joint by a factor of its own: (nv,)."""
     return {"dof_armature": dof_armature * draw(factor, dof_armature.shape)}
 
 
-def scale_joint_damping(dof_damping: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+def scale_joint_damping(dof_damping: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> ModelParams:
     """Scale the viscous friction of each joint by a factor of its own, not the servo's velocity gain: (nv,)."""
     return {"dof_damping": dof_damping * draw(factor, dof_damping.shape)}
 
@@ -145,7 +145,7 @@ def scale_joint_damping(dof_damping: jax.Array, *, draw: Callable[..., jax.Array
 
 def scale_wheels(
     geom_size: jax.Array, geom_rbound: jax.Array, *, draw: Callable[..., jax.Array], geoms: Sequence[int], factor: Range
-) -> Params:
+) -> ModelParams:
     """Scale the radius of the wheel geoms by one factor: (ngeom, 3), (ngeom,)."""
     ids, scale = np.asarray(geoms), draw(factor)
     return {
@@ -156,7 +156,7 @@ def scale_wheels(
 
 def scale_lengths(
     body_pos: jax.Array, *, draw: Callable[..., jax.Array], bodies: Sequence[int], factor: Range
-) -> Params:
+) -> ModelParams:
     """Scale how far bodies sit from their parents by one factor (leg length): (nbody, 3)."""
     return {"body_pos": body_pos.at[np.asarray(bodies)].multiply(draw(factor))}
 
@@ -171,7 +171,7 @@ def scale_gains(
     draw: Callable[..., jax.Array],
     actuators: Sequence[int],
     factor: Range,
-) -> Params:
+) -> ModelParams:
     """Scale the feedback gains of actuators by one factor; limits stay: (nu, 10), (nu, 10)."""
     ids, scale = np.asarray(actuators), draw(factor)
     return {
@@ -182,7 +182,7 @@ def scale_gains(
 
 def scale_damping(
     actuator_biasprm: jax.Array, *, draw: Callable[..., jax.Array], actuators: Sequence[int], factor: Range
-) -> Params:
+) -> ModelParams:
     """Scale the velocity feedback of actuators alone by one factor: (nu, 10)."""
     return {"actuator_biasprm": actuator_biasprm.at[np.asarray(actuators), 2].multiply(draw(factor))}
 
@@ -194,8 +194,8 @@ def scale_torques(
     *,
     draw: Callable[..., jax.Array],
     factor: Range,
-) -> Params:
-    """Each motor gives (1 ± ε) times the torque that is asked of it, limits included: (nu, 10), (nu, 10), (nu, 2)."""
+) -> ModelParams:
+    """Each motor gives (1 ± ε) times its commanded torque, limits included: (nu, 10), (nu, 10), (nu, 2)."""
     scale = draw(factor, actuator_gainprm.shape[:1])[:, None]
     return {
         "actuator_gainprm": actuator_gainprm * scale,
@@ -207,17 +207,17 @@ def scale_torques(
 # Ground
 
 
-def scale_friction(pair_friction: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> Params:
+def scale_friction(pair_friction: jax.Array, *, draw: Callable[..., jax.Array], factor: Range) -> ModelParams:
     """Scale the friction of all contact pairs by one factor: (npair, 5)."""
     return {"pair_friction": pair_friction * draw(factor)}
 
 
-def set_friction(pair_friction: jax.Array, *, draw: Callable[..., jax.Array], value: Range) -> Params:
+def set_friction(pair_friction: jax.Array, *, draw: Callable[..., jax.Array], value: Range) -> ModelParams:
     """Give all contact pairs the same sliding friction, along both tangents: (npair, 5)."""
     return {"pair_friction": pair_friction.at[:, :2].set(draw(value))}
 
 
-def set_restitution(pair_solref: jax.Array, *, draw: Callable[..., jax.Array], value: Range) -> Params:
+def set_restitution(pair_solref: jax.Array, *, draw: Callable[..., jax.Array], value: Range) -> ModelParams:
     """Let all contact pairs bounce with the same restitution: the share of its speed that a body keeps, 0.135 to 1.
 
     A contact is a spring and damper of time constant t and damping ratio 1 (`solref`), which lets go when its force is

@@ -1,4 +1,4 @@
-"""Our tasks as Brax environments, for Brax's trainers and for whoever compares with them.
+"""Our tasks as Brax environments, for Brax's trainers and for comparisons with them.
 
 `BraxEnv` is one robot, bare, as Brax's own environments are: it only ends in failure or beyond its terrain, and
 wrappers batch it, count its steps and reset it. Brax's standard wrapper restarts every episode of a robot from one
@@ -114,8 +114,8 @@ class _Guarded:
 class FreshResetWrapper(Wrapper):
     """Many robots with time limits and fresh episodes: what `brax.envs.training.wrap` does, as our trainer does it.
 
-    Ranges have their full width: Brax tells nobody how far training is. `info` has what Brax's PPO and evaluator read:
-    truncation, steps, episode_done and episode_metrics.
+    Ranges have their full width, because Brax does not tell an environment the progress of training. `info` has what
+    Brax's PPO and evaluator read: truncation, steps, episode_done and episode_metrics.
     """
 
     env: BraxEnv
@@ -127,7 +127,7 @@ class FreshResetWrapper(Wrapper):
         return self._state(robots, robots.robots, jnp.zeros(rng.shape[0]), {})
 
     def step(self, state: State, action: jax.Array) -> State:
-        """Advance all robots; those whose episode ended are in the first state of the next one."""
+        """Advance all robots; those whose episode ended are in the initial state of the next one."""
         robots, ended = batch.step(self.env.guarded, state.pipeline_state, action)
         return self._state(robots, ended, (ended.terminated | ended.truncated).astype(jnp.float32), state.info)
 

@@ -1,13 +1,12 @@
 """Environments of Brax and MuJoCo Playground as input of our trainer: `python train.py brax:ant`.
 
 Both packages have `reset(rng) -> state` and `step(state, action) -> state` of ONE robot, with `obs`, `reward`, `done`,
-`metrics` and `info` in the state; nothing else is used here, so neither package is imported until one is asked for.
+`metrics` and `info` in the state; nothing else is used here, so neither package is imported before it is used.
 """
 
 import importlib
 import inspect
 import subprocess
-import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +25,7 @@ from jaxloco.envs.ground import FLAT, Tile
 from jaxloco.envs.interface import ANY_ENGINE, Info, PolicyInterface, Pose
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
 from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError, unknown_name
+from jaxloco.internals.brax_names import environments
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import InputSpec, OutputSpec
@@ -38,7 +38,7 @@ BACKENDS = ("generalized", "spring", "positional", "mjx")
 """Brax's physics."""
 
 PRIVILEGED = "privileged_state"
-"""What MuJoCo Playground calls what the critic sees; need not be there."""
+"""MuJoCo Playground's key of the critic's observation (optional)."""
 
 RETURN = "total"
 """The reward itself, among the terms that the package reports in its metrics."""
@@ -72,7 +72,7 @@ class ForeignEnv:
         critic_key: What the critic sees, where the dictionary has it.
 
     Raises:
-        ConfigError: An observation is not a vector, the dictionary lacks a key that is asked for, or the environment's
+        ConfigError: An observation is not a vector, the dictionary lacks a key that is needed, or the environment's
             own code fails (then from `reset` and `step` too).
     """
 
@@ -141,11 +141,11 @@ class ForeignEnv:
         return self.origin.replace(":", "-")
 
     def robot_facts(self) -> dict[str, Any]:
-        """Only the package knows."""
+        """Unknown: they are in the package."""
         return {}
 
     def interface(self) -> PolicyInterface:
-        """Describe the policy: one vector in, one vector in [-1, 1] out. What they mean, only the package knows."""
+        """Describe the policy: one vector in, one vector in [-1, 1] out. Their meaning is defined by the package."""
         return PolicyInterface(
             robot=self.robot_name,
             control_frequency=1.0 / self.dt,
@@ -179,7 +179,7 @@ class ForeignEnv:
                 reward_terms=terms,
                 terminations=jnp.zeros(1, bool),
                 nonfinite=false,
-                left=false,
+                off_terrain=false,
                 grade=jnp.int32(0),
                 episode_return=zero,
                 episode_length=jnp.int32(0),
@@ -214,7 +214,7 @@ class ForeignEnv:
                 reward_terms=jnp.where(finite, terms, 0.0),
                 terminations=done[None],
                 nonfinite=~finite,
-                left=jnp.bool_(False),
+                off_terrain=jnp.bool_(False),
                 grade=survived(terminated),
                 episode_return=state.info.episode_return + reward,
                 episode_length=state.info.episode_length + 1,
@@ -222,7 +222,7 @@ class ForeignEnv:
         )
 
     def tile(self, state: ForeignState) -> Tile:
-        """Return nothing: what the ground is like, only the package knows."""
+        """Return nothing: there are no tiles."""
         return {}
 
     def measure(self, state: ForeignState) -> jax.Array:
@@ -344,6 +344,7 @@ class ForeignSpec:
         episode_steps: Steps after which an episode is truncated; 0 for what the package says.
         actor_key: Part of a dictionary observation that the policy sees.
         critic_key: Part that the critic sees.
+        default_steps: What the package says; Brax's trainers all use 1000.
     """
 
     load: Callable[[], Any]
@@ -351,12 +352,13 @@ class ForeignSpec:
     episode_steps: int
     actor_key: str
     critic_key: str
+    default_steps: Callable[[], int] = lambda: 1000
 
     def build(self, engine: str = "auto") -> ForeignEnv:
         """Build it; its physics is its own.
 
         Raises:
-            ConfigError: An engine is asked for by name.
+            ConfigError: An engine is named.
         """
         if engine not in ("auto", ANY_ENGINE):
             raise ConfigError(f"{self.name} brings its own physics: leave out --physics {engine}")
@@ -364,13 +366,8 @@ class ForeignSpec:
             warnings.simplefilter("ignore")
             with _blaming(self.name):
                 env = self.load()
-            steps = self.episode_steps or _episode_steps(env)
+                steps = self.episode_steps or self.default_steps()
             return ForeignEnv(env, self.name, steps, actor_key=self.actor_key, critic_key=self.critic_key)
-
-
-def _episode_steps(env: Any) -> int:
-    """What Playground keeps in its configuration; Brax's trainers all use 1000."""
-    return int(getattr(getattr(env, "_config", None), "episode_length", 1000))
 
 
 @dataclass(frozen=True)
@@ -431,28 +428,40 @@ class PlaygroundTask:
 
     def spec(self) -> ForeignSpec:
         """Describe the environment."""
-        load = partial(_load_playground, self.env)
-        return ForeignSpec(load, self.name, self.episode_steps, self.actor_key, self.critic_key)
+        load, steps = partial(_load_playground, self.env), partial(_playground_steps, self.env)
+        return ForeignSpec(load, self.name, self.episode_steps, self.actor_key, self.critic_key, steps)
 
 
 def _load_brax(name: str, backend: str) -> Any:
     from brax import envs
 
-    known = [known for known in envs._envs if known != "fast"]  # Brax's own tests use that; it has no physics
-    if name not in known:
+    known = environments()
+    if known and name not in known:
         raise _not_there("Brax", name, known, "brax.envs.register_environment")
-    if not _takes_backend(envs._envs[name]):
-        if backend != BraxTask.backend:
-            raise ConfigError(f"brax:{name} takes no backend: leave out --task.backend {backend}")
-        return envs.get_environment(name)
+    if known and not _takes_backend(known[name]):
+        return _without_backend(name, backend)
     try:
         return envs.get_environment(name, backend=backend)
+    except (KeyError, TypeError) as error:
+        if known:
+            raise
+        if isinstance(error, TypeError):
+            return _without_backend(name, backend)
+        raise _not_there("Brax", name, (), "brax.envs.register_environment") from None
     except ValueError as error:
         if "backend" not in str(error):
             raise
         others = " or ".join(other for other in BACKENDS if other != backend and _can_be_made(name, other))
         advice = f"write --task.backend {others}" if others else "none of Brax's can make it"
         raise ConfigError(f"brax:{name} has no backend {backend}: {advice}") from None
+
+
+def _without_backend(name: str, backend: str) -> Any:
+    from brax import envs
+
+    if backend != BraxTask.backend:
+        raise ConfigError(f"brax:{name} takes no backend: leave out --task.backend {backend}")
+    return envs.get_environment(name)
 
 
 def _can_be_made(name: str, backend: str) -> bool:
@@ -494,11 +503,15 @@ def _load_playground(name: str) -> Any:
         command = getattr(error, "cmd", error.filename if isinstance(error, FileNotFoundError) else None)
         if "git" not in (command or ()):
             raise
-        folder = getattr(sys.modules.get("mujoco_playground._src.mjx_env"), "MENAGERIE_PATH", "external_deps/")
         raise ConfigError(
             f"playground:{name} needs the models of mujoco_menagerie, which Playground clones with git at first use; "
-            f"that failed: start it once where there are a network and git, or put a clone at {folder}"
+            f"that failed: start it once where there are a network and git, or put a clone at "
+            "external_deps/mujoco_menagerie in its folder"
         ) from None
+
+
+def _playground_steps(name: str) -> int:
+    return int(_registry().get_default_config(name).get("episode_length", 1000))
 
 
 def _registry() -> Any:
@@ -517,7 +530,7 @@ def _registry() -> Any:
 
 
 PACKAGES: dict[str, Callable[..., BraxTask | PlaygroundTask]] = {"brax": BraxTask, "playground": PlaygroundTask}
-"""What stands before the colon of a task's name."""
+"""Prefixes of task names."""
 
 RECIPE = TrainConfig(
     task=BraxTask(),
@@ -536,7 +549,7 @@ RECIPE = TrainConfig(
     total_timesteps=5_000_000,
     n_envs=256,
 )
-"""A start for any of them; each deserves settings of its own."""
+"""A recipe for any of them; adapt it to each."""
 
 
 SUITES = ("dm_control_suite", "locomotion", "manipulation")

@@ -18,7 +18,6 @@ from gymnasium.envs.registration import EnvSpec, register, registry
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jax._src import xla_bridge
 
 from jaxloco.envs import batch
 from jaxloco.envs.interface import Environment, EpisodeState
@@ -100,7 +99,7 @@ class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
         self._pictures = _Pictures(self.env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
-        """Begin an episode; the same seed gives the same one."""
+        """Begin an episode; deterministic for a given seed."""
         _refuse_fork()
         super().reset(seed=seed)
         self._state = self._reset(_key(self.np_random))
@@ -193,7 +192,7 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
 
         Args:
             seed: Draws all robots; or a seed for each robot, which alone says what that robot meets, its kind of
-                terrain too. None goes on drawing.
+                terrain too. None: draw on from the current state.
             options: May have "reset_mask", the robots that begin, (N,) of bool; the others stay where they are (at
                 the first reset all begin).
 
@@ -362,8 +361,14 @@ _forked = False
 
 
 def _note_fork() -> None:
+    """Find out by a setting that JAX refuses to change once it runs."""
     global _forked
-    _forked = xla_bridge.backends_are_initialized()
+    before = getattr(jax.config, "jax_num_cpu_devices", -1)
+    try:
+        jax.config.update("jax_num_cpu_devices", before + 1)
+        jax.config.update("jax_num_cpu_devices", before)
+    except RuntimeError:
+        _forked = True
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
@@ -371,7 +376,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def _refuse_fork() -> None:
-    """Raise where JAX would wait forever."""
+    """Refuse forked processes, in which JAX would wait forever."""
     if _forked:
         raise ConfigError(
             "this process was forked from one in which JAX runs, and JAX would wait forever here; write "

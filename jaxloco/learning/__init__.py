@@ -1,1 +1,1 @@
-"""Learning: pure functions over pytrees, which never see an environment. See docs/learning.md."""
+"""Learning: pure functions over pytrees, independent of environments. See docs/learning.md."""

@@ -83,7 +83,7 @@ def _sum_and_difference(left: Array, right: Array) -> _Pair:
 
 
 def _elu(x: Array) -> Array:
-    """ELU by exp(x) - 1: half the time of `jax.nn.elu` on a CPU; absolute error 1e-7."""
+    """ELU by exp(x) - 1, which is faster on a CPU than `jax.nn.elu`; absolute error 1e-7."""
     return jnp.where(x > 0.0, x, jnp.exp(jnp.minimum(x, 0.0)) - 1.0)
 
 

@@ -1,9 +1,9 @@
-"""Advantages and returns of a time-major rollout [T, N].
+"""Advantages and returns of a time-major rollout (T, N).
 
 The value of what follows step t, the same in every estimator here:
 
     V'_t = 0                    where the episode terminated: nothing follows, even if it was also truncated
-         = truncation_value_t   where it was only cut short: V of its own last observation, before the reset
+         = truncation_value_t   where the episode was truncated: V of its own last observation, before the reset
          = V_{t+1}              where it goes on
 """
 
@@ -40,17 +40,17 @@ def gae(
         R_t = A_t + V_t
 
     Args:
-        reward: r_t, [T, N].
-        value: V_t of the observation the action was chosen from, [T, N].
-        last_value: V_T of the observation after the last step, [N].
-        terminated: bool, [T, N].
-        truncated: bool, [T, N].
-        truncation_value: [T, N], read only where truncated and not terminated; elsewhere anything, even NaN.
-        gamma: discount per step, γ.
+        reward: r_t, (T, N).
+        value: V_t of the observation the action was chosen from, (T, N).
+        last_value: V_T of the observation after the last step, (N,).
+        terminated: Bool, (T, N).
+        truncated: Bool, (T, N).
+        truncation_value: (T, N), read only where truncated and not terminated; elsewhere anything, even NaN.
+        gamma: Discount per step, γ.
         gae_lambda: λ.
 
     Returns:
-        Advantages A and λ-returns R (the critic's targets), both [T, N].
+        Advantages A and λ-returns R (the critic's targets), both (T, N).
 
     Raises:
         ValueError: a shape differs.
@@ -86,7 +86,7 @@ def discounted_returns(
     Args: as in `gae`.
 
     Returns:
-        R, [T, N].
+        R, (T, N).
     """
     _check_shapes(reward, last_value, terminated, truncated, truncation_value)
     ended = jnp.logical_or(terminated, truncated)
@@ -96,7 +96,7 @@ def discounted_returns(
 
 
 def normalized_advantage(advantage: Array, axis_name: str | None) -> Array:
-    """Zero mean and unit (sample) deviation in each mini-batch, [n_minibatches, ...], over all devices."""
+    """Zero mean and unit (sample) deviation in each mini-batch, (n_minibatches, ...), over all devices."""
     axes = tuple(range(1, advantage.ndim))
     count = math.prod(advantage.shape[1:]) * (1 if axis_name is None else jax.lax.axis_size(axis_name))
     centred = advantage - collectives.mean(jnp.mean(advantage, axis=axes, keepdims=True), axis_name)
@@ -117,4 +117,4 @@ def _following_value(next_value: Array, terminated: Array, truncated: Array, tru
 def _check_shapes(reward: Array, last_value: Array, *others: Array) -> None:
     if reward.ndim != 2 or last_value.shape != reward.shape[1:] or any(x.shape != reward.shape for x in others):
         shapes = ", ".join(str(x.shape) for x in (reward, *others))
-        raise ValueError(f"expected arrays [T, N] and last_value [N]; got {shapes} and {last_value.shape}")
+        raise ValueError(f"expected arrays (T, N) and last_value (N,); got {shapes} and {last_value.shape}")

@@ -1,4 +1,4 @@
-"""What is static about what learns, for one seed or several side by side."""
+"""The static part of a learner, for one seed or several."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from jaxloco.learning.recurrent import CellCarry
 
 @dataclass(frozen=True)
 class Agent:
-    """What is static about what learns: the algorithm.
+    """The static part of a learner: the algorithm.
 
     With `seeds`, it stands for so many policies that are trained side by side: the learner's arrays have a leading axis
     over seeds, and robots stand in one row, those of the first seed first, so that all physics is one call.
@@ -70,7 +70,7 @@ class Agent:
         return carry, self.networks.environment_action(sample)
 
     def initial_carry(self, count: int) -> CellCarry:
-        """Return the memory of `count` robots that begin an episode: arrays (count, H), or none."""
+        """Return the initial memory of `count` robots: arrays (count, H), or none."""
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), self.networks.initial_carry())
 
     def value(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:

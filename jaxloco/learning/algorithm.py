@@ -1,4 +1,4 @@
-"""What the training loop asks of an algorithm, what policy-gradient algorithms have in common, and how one is found.
+"""The interface of algorithms, the common part of policy-gradient algorithms, and how an algorithm is found.
 
 An algorithm is a frozen dataclass of its options and the networks: a static argument under `jit`. Its options are a
 frozen dataclass too, derived from `AlgorithmConfig`, and make it (`make`). `--algorithm NAME` chooses one of
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloco import registry
-from jaxloco.checks import COUNT, POSITIVE, RULE, SHARE, Limits, check_fields
+from jaxloco.checks import COUNT, FRACTION, POSITIVE, RULE, Limits, check_fields
 from jaxloco.errors import ConfigError
 from jaxloco.learning import distributions
 from jaxloco.learning.learner import LearnerState, Metrics, Observation, Trajectory, critic_group, normalized
-from jaxloco.learning.networks import ActorCritic, Params
+from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.normalization import init_statistics
 from jaxloco.learning.recurrent import CellCarry
 
@@ -27,7 +27,7 @@ ALGORITHMS = {
     "vpg": "jaxloco.learning.vpg:VPGConfig",
     "reinforce": "jaxloco.learning.reinforce:ReinforceConfig",
 }
-"""Name → module:NAME of its options. Nothing is imported until an algorithm is asked for."""
+"""Name → module:NAME of its options. Options are imported when they are looked up."""
 
 DEFAULT_ALGORITHM = "ppo"
 
@@ -39,12 +39,12 @@ def option(default: Any, text: str, rule: Limits | tuple[str, ...] | None = None
 
 @dataclass(frozen=True)
 class AlgorithmConfig:
-    """Options that every algorithm has; those that Stable-Baselines3 has not are marked (+).
+    """Options that every algorithm has; (+) marks those that Stable-Baselines3 does not have.
 
     Class attributes of a subclass:
-        name: what its options begin with on the command line.
-        fresh_start: each rollout begins with fresh episodes.
-        bootstraps: it reads `Trajectory.truncation_value`.
+        name: What its options begin with on the command line.
+        fresh_start: Each rollout begins with fresh episodes.
+        bootstraps: It reads `Trajectory.truncation_value`.
     """
 
     name: ClassVar[str]
@@ -52,7 +52,7 @@ class AlgorithmConfig:
     bootstraps: ClassVar[bool] = True
 
     n_steps: int = option(32, "control steps per robot and update", COUNT)
-    gamma: float = option(0.99, "discount per control step", SHARE)
+    gamma: float = option(0.99, "discount per control step", FRACTION)
     normalize_observation: bool = option(True, "normalize by the running mean and variance (norm_obs)")
     observation_clip: float = option(10.0, "normalized observations are clipped to this (clip_obs)", POSITIVE)
     reward_scale: float = option(1.0, "rewards are multiplied by this before learning (+)", POSITIVE)
@@ -67,7 +67,7 @@ class AlgorithmConfig:
 
     @property
     def place(self) -> str:
-        """What finds these options again: a name of `ALGORITHMS`, or module:NAME."""
+        """The name of these options in files: a name of `ALGORITHMS`, or module:NAME."""
         own = f"{type(self).__module__}:{type(self).__qualname__}"
         return self.name if ALGORITHMS.get(self.name) == own else own
 
@@ -103,7 +103,7 @@ class AlgorithmConfig:
 
 
 class Algorithm(Protocol):
-    """What the training loop asks of an algorithm. Hashable, so `jit` takes it as static."""
+    """The interface of an algorithm for the training loop. Hashable, so `jit` takes it as static."""
 
     @property
     def config(self) -> AlgorithmConfig:
@@ -119,13 +119,13 @@ class Algorithm(Protocol):
     def act(
         self, state: LearnerState, carry: CellCarry, observation: Observation, noise: Array
     ) -> tuple[CellCarry, Array, Array]:
-        """Draw samples for raw observations, with normal noise [..., A]; and their log-probabilities, [...]."""
+        """Draw samples for raw observations, with normal noise (..., A); and their log-probabilities, (...)."""
 
     def mode(self, state: LearnerState, carry: CellCarry, observation: Observation) -> tuple[CellCarry, Array]:
-        """The sample without noise, [..., A]."""
+        """The sample without noise, (..., A)."""
 
     def value(self, state: LearnerState, observation: Observation) -> Array:
-        """V, [...], of raw observations."""
+        """V, (...), of raw observations."""
 
     def update(
         self, state: LearnerState, trajectory: Trajectory, *, axis_name: str | None = None
@@ -138,11 +138,11 @@ C = TypeVar("C", bound=AlgorithmConfig)
 
 @dataclass(frozen=True)
 class ActorCriticAlgorithm(Generic[C]):
-    """What algorithms with a Gaussian actor and a critic have in common: all but the update.
+    """The common part of algorithms with a Gaussian actor and a critic: all but the update.
 
     Attributes:
-        config: options.
-        networks: from `make_actor_critic`.
+        config: Options.
+        networks: From `make_actor_critic`.
     """
 
     config: C
@@ -152,8 +152,8 @@ class ActorCriticAlgorithm(Generic[C]):
         """Draw the initial state.
 
         Args:
-            key: raw PRNG key, uint32 [2].
-            observation_dims: observation group → size; "actor", and "critic" where the critic sees more.
+            key: Raw PRNG key, uint32 (2,).
+            observation_dims: Observation group → size; "actor", and "critic" where the critic sees more.
 
         Raises:
             ConfigError: the groups are not those of the networks.
@@ -176,7 +176,7 @@ class ActorCriticAlgorithm(Generic[C]):
             progress_remaining=jnp.ones(()),
         )
 
-    def init_optimizers(self, params: Params) -> Any:
+    def init_optimizers(self, params: NetworkParams) -> Any:
         """Return what the optimizers keep, before the first step."""
         raise NotImplementedError
 
@@ -187,23 +187,23 @@ class ActorCriticAlgorithm(Generic[C]):
     def act(
         self, state: LearnerState, carry: CellCarry, observation: Observation, noise: Array
     ) -> tuple[CellCarry, Array, Array]:
-        """Draw actions for raw observations; `noise` holds standard normal numbers, [..., A].
+        """Draw actions for raw observations; `noise` holds standard normal numbers, (..., A).
 
         Returns:
-            The next carry. The sample, [..., A], for the `Trajectory`; the environment gets `environment_action` of it.
-            And its log-probability, [...].
+            The next carry. The sample, (..., A), for the `Trajectory`; the environment gets `environment_action` of it.
+            And its log-probability, (...).
         """
         carry, policy = self.networks.apply(state.params, carry, self._normalized(state, "actor", observation))
         action = distributions.sample(policy, noise)
         return carry, action, self.networks.log_prob(policy, action)
 
     def mode(self, state: LearnerState, carry: CellCarry, observation: Observation) -> tuple[CellCarry, Array]:
-        """The next carry, and the network's output, [..., A]: the mean of the Gaussian, before clip or tanh."""
+        """The next carry, and the network's output, (..., A): the mean of the Gaussian, before clip or tanh."""
         carry, policy = self.networks.apply(state.params, carry, self._normalized(state, "actor", observation))
         return carry, distributions.mode(policy)
 
     def value(self, state: LearnerState, observation: Observation) -> Array:
-        """V, [...], of raw observations: of group "critic" if there is one, else of "actor"."""
+        """V, (...), of raw observations: of group "critic" if there is one, else of "actor"."""
         group = critic_group(observation)
         return self.networks.value(state.params, self._normalized(state, group, observation))
 

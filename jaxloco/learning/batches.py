@@ -9,7 +9,7 @@ from jax import Array
 from jaxloco.learning.advantages import gae
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.learner import LearnerState, Trajectory, critic_group, normalized
-from jaxloco.learning.networks import ActorCritic, Params
+from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.recurrent import Memory
 from jaxloco.learning.symmetry import with_mirror_images
 
@@ -18,15 +18,15 @@ ADVANTAGE = 1
 
 
 class Batch(NamedTuple):
-    """Samples [B, ...], observations normalized; of a recurrent actor, sequences of B robots, [B, T, ...].
+    """Samples (B, ...), observations normalized; of a recurrent actor, sequences of B robots, (B, T, ...).
 
     Attributes:
-        actor: as `ActorCritic.learner_observation` gives them.
-        critic: the same; None where it reads what the actor reads.
-        action: before any clip or tanh.
+        actor: As `ActorCritic.learner_observation` gives them.
+        critic: The same; None where it reads what the actor reads.
+        action: Before any clip or tanh.
         scalars: [B, (T,) 4]: log_prob, advantage (at `ADVANTAGE`), return, value.
-        old: the rollout's policy, where that is asked for.
-        memory: carries [B, H] and starts [B, T] of a recurrent actor.
+        old: The rollout's policy; None if not needed.
+        memory: Carries (B, H) and starts (B, T) of a recurrent actor.
     """
 
     actor: Array
@@ -52,15 +52,15 @@ def prepare(
     """Normalize observations, and compute values, advantages and returns.
 
     Args:
-        state: the learner that collected the rollout.
-        trajectory: the rollout.
-        networks: from `make_actor_critic`.
-        clip: of normalized observations.
-        reward_scale: factor on rewards.
-        gamma: discount per step.
-        gae_lambda: of `jaxloco.learning.advantages.gae`.
-        augmented: add the mirror image of each sample.
-        with_old: keep the rollout's policy.
+        state: The learner that collected the rollout.
+        trajectory: The rollout.
+        networks: From `make_actor_critic`.
+        clip: Of normalized observations.
+        reward_scale: Factor on rewards.
+        gamma: Discount per step.
+        gae_lambda: Of `jaxloco.learning.advantages.gae`.
+        augmented: Add the mirror image of each sample.
+        with_old: Keep the rollout's policy.
     """
     group = critic_group(trajectory.observation)
     seen = jnp.concatenate([trajectory.observation[group], trajectory.last_observation[group][None]])
@@ -94,8 +94,8 @@ def prepare(
     return jax.tree.map(_turned, batch)._replace(memory=Memory(carry, started.T))
 
 
-def policy_of(networks: ActorCritic, params: Params, batch: Batch) -> Gaussian:
-    """The policy of a mini-batch, [B, (T,) A], for `learner_params`."""
+def policy_of(networks: ActorCritic, params: NetworkParams, batch: Batch) -> Gaussian:
+    """The policy of a mini-batch, (B, A) or (B, T, A), for `learner_params`."""
     if batch.memory is None:
         return networks.policy(params, batch.actor, learner=True)
     memory = batch.memory._replace(started=batch.memory.started.T)
@@ -104,10 +104,10 @@ def policy_of(networks: ActorCritic, params: Params, batch: Batch) -> Gaussian:
 
 
 def _robot_major(x: Array) -> Array:
-    """[T, N, dim] to [N T, dim], so that the samples of a group of robots stand together."""
+    """(T, N, dim) to (N T, dim), so that the samples of a group of robots stand together."""
     return _turned(x).reshape(-1, x.shape[-1])
 
 
 def _turned(x: Array) -> Array:
-    """[T, N, dim] to [N, T, dim], or back."""
+    """(T, N, dim) to (N, T, dim), or back."""
     return jnp.swapaxes(x, 0, 1)

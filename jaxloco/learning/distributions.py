@@ -25,19 +25,19 @@ _WEIGHTS = _WEIGHTS / math.sqrt(2.0 * math.pi)  # so that they sum to one
 
 
 class Gaussian(NamedTuple):
-    """A diagonal Gaussian: mean and log σ, both [..., A]."""
+    """A diagonal Gaussian: mean and log σ, both (..., A)."""
 
     mean: Array
     log_std: Array
 
 
 def sample(distribution: Gaussian, noise: Array) -> Array:
-    """Return u = mean + σ ε, [..., A], before any clip or tanh, for standard normal numbers ε, [..., A]."""
+    """Return u = mean + σ ε, (..., A), before any clip or tanh, for standard normal numbers ε, (..., A)."""
     return distribution.mean + jnp.exp(distribution.log_std) * noise
 
 
 def mode(distribution: Gaussian) -> Array:
-    """Return the most likely sample u, [..., A]; before any clip or tanh."""
+    """Return the most likely sample u, (..., A); before any clip or tanh."""
     return distribution.mean
 
 
@@ -45,12 +45,12 @@ def log_prob(distribution: Gaussian, sample: Array, *, squash_output: bool = Fal
     """Log-density of the action that `sample` stands for.
 
     Args:
-        distribution: Gaussian over the sample, [..., A].
-        sample: u, [..., A], before any clip or tanh.
+        distribution: Gaussian over the sample, (..., A).
+        sample: u, (..., A), before any clip or tanh.
         squash_output: True for the density of tanh(u) in [-1, 1]^A, False for that of u.
 
     Returns:
-        [...], summed over the action's dimensions.
+        (...), summed over the action's dimensions.
     """
     z = (sample - distribution.mean) * jnp.exp(-distribution.log_std)
     density = jnp.sum(-0.5 * (jnp.square(z) + _LOG_2PI) - distribution.log_std, axis=-1)
@@ -58,7 +58,7 @@ def log_prob(distribution: Gaussian, sample: Array, *, squash_output: bool = Fal
 
 
 def entropy(distribution: Gaussian, *, squash_output: bool = False) -> Array:
-    """Differential entropy, [...].
+    """Differential entropy, (...).
 
     Plain: Σ log σ + ½ log(2πe), exact. Squashed: the same plus Σ E[log(1 - tanh²(u))], the expectation by
     8-point Gauss-Hermite quadrature: it needs no random numbers, can be differentiated, and is within 0.01
@@ -74,7 +74,7 @@ def entropy(distribution: Gaussian, *, squash_output: bool = False) -> Array:
 
 
 def kl_divergence(old: Gaussian, new: Gaussian) -> Array:
-    """KL(old ‖ new), [...]; tanh leaves it unchanged, so it holds for both kinds.
+    """KL(old ‖ new), (...); tanh leaves it unchanged, so it holds for both kinds.
 
     Σ log(σ'/σ) + (σ² + (μ - μ')²) / (2 σ'²) - ½, with ' for the new one.
     """

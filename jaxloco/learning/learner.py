@@ -1,4 +1,4 @@
-"""What learns: the state of a learner and what every algorithm does with observations."""
+"""The state of a learner, and the normalization of observations of every algorithm."""
 
 import operator
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloco.learning import collectives
-from jaxloco.learning.networks import Params
+from jaxloco.learning.networks import NetworkParams
 from jaxloco.learning.normalization import (
     RunningStatistics,
     batch_statistics,
@@ -21,7 +21,7 @@ from jaxloco.learning.recurrent import Memory
 from jaxloco.learning.symmetry import Symmetry, symmetrized
 
 Observation = Mapping[str, Array]
-"""Group ("actor", and "critic" where it sees more) → [..., dim], raw."""
+"""Group ("actor", and "critic" where it sees more) → (..., dim), raw."""
 
 Metrics = dict[str, Array]
 
@@ -30,16 +30,16 @@ class Trajectory(NamedTuple):
     """A finished rollout, time-major.
 
     Attributes:
-        observation: group ("actor", and "critic" where it sees more) → [T, N, dim], raw.
-        action: what `act` returned, [T, N, A]; before any clip or tanh.
-        log_prob: what `act` returned, [T, N].
-        reward: [T, N].
-        terminated: bool, [T, N]: the episode ended by itself; nothing follows.
-        truncated: bool, [T, N]: the episode was cut short, by a time limit for example.
-        truncation_value: [T, N]: V of the episode's own last observation, before the reset. Read only where
+        observation: Group ("actor", and "critic" where it sees more) → (T, N, dim), raw.
+        action: What `act` returned, (T, N, A); before any clip or tanh.
+        log_prob: What `act` returned, (T, N).
+        reward: (T, N).
+        terminated: Bool, (T, N): the episode ended in failure; nothing follows.
+        truncated: Bool, (T, N): the episode was truncated, by a time limit for example.
+        truncation_value: (T, N): V of the episode's own last observation, before the reset. Read only where
             truncated and not terminated.
-        last_observation: group → [N, dim], raw: what follows the last step (after a reset, if there was one).
-        memory: carries at the first step, and which observations begin an episode; None of an actor without memory.
+        last_observation: Group → (N, dim), raw: what follows the last step (after a reset, if there was one).
+        memory: Carries at the first step, and which observations begin an episode; None of an actor without memory.
     """
 
     observation: Observation
@@ -54,19 +54,19 @@ class Trajectory(NamedTuple):
 
 
 class LearnerState(NamedTuple):
-    """Everything that learning needs to go on.
+    """The whole state of a learner.
 
     Attributes:
-        params: see `jaxloco.learning.networks`.
-        opt_state: what the algorithm's optimizers keep.
+        params: See `jaxloco.learning.networks`.
+        opt_state: What the algorithm's optimizers keep.
         learning_rate: float32 [], of the last step taken.
-        normalizers: group → statistics; empty when observations are not normalized.
+        normalizers: Group → statistics; empty when observations are not normalized.
         key: uint32 [2], for shuffles.
         n_updates: int32 [], epochs so far (as in Stable-Baselines3).
         progress_remaining: float32 [], from 1 at the start to 0 at the end; see `set_progress`.
     """
 
-    params: Params
+    params: NetworkParams
     opt_state: Any
     learning_rate: Array
     normalizers: dict[str, RunningStatistics]
@@ -76,7 +76,7 @@ class LearnerState(NamedTuple):
 
 
 def set_progress(state: LearnerState, progress_remaining: Array | float) -> LearnerState:
-    """Tell the schedules where training stands: 1 - env_steps / total_env_steps, clipped to [0, 1]."""
+    """Set the progress for the schedules: 1 - env_steps / total_env_steps, clipped to [0, 1]."""
     remaining = jnp.clip(jnp.asarray(progress_remaining, jnp.float32), 0.0, 1.0)
     return state._replace(progress_remaining=remaining)
 
@@ -108,14 +108,14 @@ def updated_normalizers(
 def over_devices(
     logs: Metrics, observation: Observation, returns: Array, values: Array, axis_name: str | None
 ) -> tuple[Metrics, dict[str, RunningStatistics], Array]:
-    """What all devices know together, in one exchange.
+    """Combine statistics of all devices, in one exchange.
 
     Args:
-        logs: of this device.
-        observation: of this device's robots.
-        returns: what values should have been, [B].
-        values: what they were, [B].
-        axis_name: of the devices.
+        logs: Of this device.
+        observation: Of this device's robots.
+        returns: What values should have been, (B,).
+        values: What they were, (B,).
+        axis_name: Of the devices.
 
     Returns:
         Means of the logs; the statistics of each device's observations by group; and the share of the returns'
@@ -139,7 +139,7 @@ def _merged(shards: RunningStatistics, statistics: RunningStatistics) -> Running
 
 
 def mean_logs(logs: Metrics, measured: Array) -> Metrics:
-    """Means over the mini-batches measured, [n_epochs, n_minibatches]; the KL's over the last epoch begun."""
+    """Means over the mini-batches measured, (n_epochs, n_minibatches); the KL's over the last epoch begun."""
     means = {name: _masked_mean(log, measured) for name, log in logs.items() if name != "kl"}
     last_epoch = jnp.sum(jnp.any(measured, axis=1)) - 1
     return {**means, "approx_kl": _masked_mean(logs["approx_kl"][last_epoch], measured[last_epoch])}

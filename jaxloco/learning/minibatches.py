@@ -105,7 +105,7 @@ def shuffle_groups(n_envs: int, n_steps: int, n_minibatches: int, n_devices: int
 def minibatch_orders(
     key: Array, count: int, n_epochs: int, n_minibatches: int, n_groups: int, axis_name: str | None
 ) -> Array:
-    """Which of this device's `count` samples form each mini-batch, [n_epochs, n_minibatches, batch_size].
+    """Which of this device's `count` samples form each mini-batch, (n_epochs, n_minibatches, batch_size).
 
     Each of the device's `n_groups` of robots has a shuffle of its own, whichever device holds it.
     """
@@ -119,7 +119,7 @@ def minibatch_orders(
 
 
 def shuffled_orders(key: Array, n_epochs: int, count: int) -> Array:
-    """A random order of `count` samples for each epoch, [n_epochs, count].
+    """A random order of `count` samples for each epoch, (n_epochs, count).
 
     Sorts words with the index in their low bits and chance in the high ones: one sort of one array. Equal high bits
     keep two samples in order, which matters only at the edge of a mini-batch.
@@ -142,10 +142,10 @@ def mean_over_pieces(compute: Callable[[T], Any], chosen: T, networks: ActorCrit
     """Compute what is a mean over samples, on a CPU as the mean over pieces that a core's cache can hold.
 
     Args:
-        compute: the mean over what is chosen; a pytree.
-        chosen: arrays with a leading axis over items.
-        networks: whose activations take the memory.
-        steps: samples of each item.
+        compute: The mean over what is chosen; a pytree.
+        chosen: Arrays with a leading axis over items.
+        networks: Whose activations take the memory.
+        steps: Samples of each item.
     """
     items = jax.tree.leaves(chosen)[0].shape[0]
     count = pieces(items, networks, steps) if jax.default_backend() == "cpu" else 1

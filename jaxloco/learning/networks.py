@@ -1,11 +1,11 @@
-"""Actor and critic: two multilayer perceptrons that share nothing; the actor's may stand on a recurrent cell.
+"""Actor and critic: two multilayer perceptrons without shared layers; the actor may begin with a recurrent cell.
 
 The parameters are a plain dictionary, the same for training, checkpoints and export:
 
-    {"actor":   {"params": {"Dense_0": {"kernel": [in, out], "bias": [out]}, "Dense_1": …},
+    {"actor":   {"params": {"Dense_0": {"kernel": (in, out), "bias": (out,)}, "Dense_1": …},
                  "cell": …},               # of a recurrent actor; see `jaxloco.learning.recurrent`
      "critic":  {"params": {"Dense_0": …}},
-     "log_std": [A]}                       # absent when `state_dependent_std`
+     "log_std": (A,)}                       # absent when `state_dependent_std`
 
 The activation stands between layers, with none after the last. With `state_dependent_std` the actor's last
 layer has 2A outputs: the mean, then log σ. `actor_layers` reads the layers of the mean, for the exporter.
@@ -28,11 +28,11 @@ from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.perceptron import perceptron, plain_layers
 from jaxloco.learning.recurrent import CellCarry, Memory, cell_sequence, cell_step, init_cell, zero_carry
 from jaxloco.learning.symmetry import Layer, in_parts, layers_in_parts, symmetric_layers
-from jaxloco.onboard.cells import KINDS, Cell, find_cell
 from jaxloco.onboard.cells import MLP as MLP_KIND
+from jaxloco.onboard.cells import NETWORK_KINDS, Cell, find_cell
 from jaxloco.reflections import NUMBER, Reflection, Symmetry
 
-Params = dict[str, Any]
+NetworkParams = dict[str, Any]
 
 HIDDEN_GAIN = 2.0**0.5
 POLICY_GAIN = 0.01
@@ -52,7 +52,7 @@ class NetworkConfig:
     state_dependent_std: bool = field(default=False, metadata={"help": "the actor outputs log σ for each state"})
     squash_output: bool = field(default=False, metadata={"help": "bound actions by tanh instead of clipping them"})
     ortho_init: bool = field(default=True, metadata={"help": "orthogonal initial weights"})
-    kind: str = field(default=MLP_KIND, metadata={"help": f"of the actor: {', '.join(KINDS)}, or module:NAME"})
+    kind: str = field(default=MLP_KIND, metadata={"help": f"kind of actor: {', '.join(NETWORK_KINDS)}, or module:NAME"})
     rnn_hidden_size: int = field(default=128, metadata={"help": "size of a recurrent actor's memory"})
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class NetworkConfig:
 
     @property
     def cell(self) -> Cell | None:
-        """The cell that the actor stands on; None without a memory."""
+        """The actor's recurrent cell; None without a memory."""
         return find_cell(self.kind)
 
 
@@ -88,10 +88,10 @@ class MLP(nn.Module):
     """Dense layers `Dense_0` … with an activation between them.
 
     Attributes:
-        widths: outputs of each layer, the last one included.
-        activation_fn: name in `ACTIVATIONS`.
-        output_gain: gain of the last layer's orthogonal weights.
-        ortho_init: orthogonal weights; False: Flax's default (LeCun normal). Biases start at zero either way.
+        widths: Outputs of each layer, the last one included.
+        activation_fn: Name in `ACTIVATIONS`.
+        output_gain: Gain of the last layer's orthogonal weights.
+        ortho_init: Orthogonal weights; False: Flax's default (LeCun normal). Biases start at zero either way.
     """
 
     widths: tuple[int, ...]
@@ -101,7 +101,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Map [..., in] to [..., widths[-1]]."""
+        """Map (..., in) to (..., widths[-1])."""
         activation = ACTIVATIONS[self.activation_fn]
         for width in self.widths[:-1]:
             x = activation(self._dense(width, HIDDEN_GAIN)(x))
@@ -119,12 +119,12 @@ class ActorCritic:
     """The two networks, as pure functions of their parameters. Hashable, so `jit` takes it as static.
 
     Attributes:
-        actor_dim: size of the actor's observation.
-        critic_dim: size of the critic's observation.
-        action_dim: number of actions, A.
-        config: widths, activation and spread.
-        symmetry: how observations and actions mirror, where training uses that.
-        equivariant: policy and value are symmetric, as long as every change of the parameters is `symmetric`.
+        actor_dim: Size of the actor's observation.
+        critic_dim: Size of the critic's observation.
+        action_dim: Number of actions, A.
+        config: Widths, activation and spread.
+        symmetry: How observations and actions mirror, where training uses that.
+        equivariant: Policy and value are symmetric, as long as every change of the parameters is `symmetric`.
     """
 
     actor_dim: int
@@ -136,20 +136,20 @@ class ActorCritic:
 
     @property
     def actor(self) -> MLP:
-        """The actor's module: [..., actor_dim], or what a cell gives, to [..., A]; 2A if `state_dependent_std`."""
+        """The actor's module: (..., actor_dim), or what a cell gives, to (..., A); 2A if `state_dependent_std`."""
         outputs = self.action_dim * (2 if self.config.state_dependent_std else 1)
         return self._mlp((*self.config.net_arch_pi, outputs), POLICY_GAIN)
 
     @property
     def critic(self) -> MLP:
-        """The critic's module: [..., critic_dim] to [..., 1]."""
+        """The critic's module: (..., critic_dim) to (..., 1)."""
         return self._mlp((*self.config.net_arch_vf, 1), VALUE_GAIN)
 
-    def init(self, key: Array) -> Params:
+    def init(self, key: Array) -> NetworkParams:
         """Draw initial parameters, float32; the layout is in the module's docstring."""
         actor_key, critic_key = jax.random.split(key)
         size = self.config.rnn_hidden_size if self.config.recurrent else self.actor_dim
-        params: Params = {
+        params: NetworkParams = {
             "actor": dict(self.actor.init(actor_key, jnp.zeros((1, size)))),
             "critic": dict(self.critic.init(critic_key, jnp.zeros((1, self.critic_dim)))),
         }
@@ -162,7 +162,7 @@ class ActorCritic:
             params = self.symmetric({**params, **wider})
         return params
 
-    def symmetric(self, params: Params) -> Params:
+    def symmetric(self, params: NetworkParams) -> NetworkParams:
         """Average parameters, or a gradient, with their mirror images; nothing changes unless `equivariant`."""
         if not self.equivariant:
             return params
@@ -175,7 +175,7 @@ class ActorCritic:
             averaged["log_std"] = 0.5 * (params["log_std"] + self.symmetry.action.swap(params["log_std"]))
         return averaged
 
-    def learner_params(self, params: Params) -> Params:
+    def learner_params(self, params: NetworkParams) -> NetworkParams:
         """Return parameters as learning differentiates them: lists of `LearnerLayer`s, in parts if `equivariant`."""
         actor, critic = _layers(params["actor"]), _layers(params["critic"])
         if not self.equivariant:
@@ -197,13 +197,13 @@ class ActorCritic:
         cell = self.config.cell
         return () if cell is None else zero_carry(cell, self.config.rnn_hidden_size)
 
-    def apply(self, params: Params, carry: CellCarry, observation: Array) -> tuple[CellCarry, Gaussian]:
-        """One step of the actor: the next carry, and the distribution over actions, [..., A].
+    def apply(self, params: NetworkParams, carry: CellCarry, observation: Array) -> tuple[CellCarry, Gaussian]:
+        """One step of the actor: the next carry, and the distribution over actions, (..., A).
 
         Args:
-            params: from `init`.
-            carry: arrays [..., H], or ().
-            observation: normalized, [..., actor_dim].
+            params: From `init`.
+            carry: Arrays (..., H), or ().
+            observation: Normalized, (..., actor_dim).
         """
         if (cell := self.config.cell) is None:
             return carry, self.policy(params, observation)
@@ -211,12 +211,12 @@ class ActorCritic:
         return carry, self._distribution(params, self._output(self.actor, "actor", params, carry[0], learner=False))
 
     def policy(
-        self, params: Params, observation: Array, *, learner: bool = False, memory: Memory | None = None
+        self, params: NetworkParams, observation: Array, *, learner: bool = False, memory: Memory | None = None
     ) -> Gaussian:
-        """Distribution over actions, [..., A], for normalized observations [..., actor_dim].
+        """Distribution over actions, (..., A), for normalized observations (..., actor_dim).
 
         With `learner`, for `learner_params` and `learner_observation`s. A recurrent actor takes the observations of a
-        rollout, [T, N, actor_dim], and its memory.
+        rollout, (T, N, actor_dim), and its memory.
         """
         if (cell := self.config.cell) is not None:
             assert memory is not None
@@ -224,13 +224,13 @@ class ActorCritic:
             observation = cell_sequence(cell, of_cell, memory, observation)
         return self._distribution(params, self._output(self.actor, "actor", params, observation, learner))
 
-    def _distribution(self, params: Params, output: Array) -> Gaussian:
+    def _distribution(self, params: NetworkParams, output: Array) -> Gaussian:
         if not self.config.state_dependent_std:
             return Gaussian(output, jnp.broadcast_to(params["log_std"], output.shape))
         mean, log_std = jnp.split(output, 2, axis=-1)
         return Gaussian(mean, jnp.clip(log_std + self.config.log_std_init, *LOG_STD_RANGE))
 
-    def asymmetry(self, params: Params, observation: Array, policy: Gaussian) -> Array:
+    def asymmetry(self, params: NetworkParams, observation: Array, policy: Gaussian) -> Array:
         """Mean squared difference between the action for the mirror image and the mirror image of the action.
 
         For `learner_params`. Source: Yu, Turk and Liu 2018, "Learning symmetric and low-energy locomotion", eq. 3.
@@ -239,23 +239,23 @@ class ActorCritic:
         images = self.policy(params, self.symmetry.actor(observation), learner=True)
         return jnp.mean(jnp.square(images.mean - self.symmetry.action(policy.mean)))
 
-    def value(self, params: Params, observation: Array, *, learner: bool = False) -> Array:
-        """Value of normalized observations [..., critic_dim], [...]; `learner` as in `policy`."""
+    def value(self, params: NetworkParams, observation: Array, *, learner: bool = False) -> Array:
+        """Value of normalized observations (..., critic_dim), (...); `learner` as in `policy`."""
         return self._output(self.critic, "critic", params, observation, learner)[..., 0]
 
     def log_prob(self, policy: Gaussian, sample: Array) -> Array:
-        """Log-density of the actions that samples [..., A] stand for, [...]."""
+        """Log-density of the actions that samples (..., A) stand for, (...)."""
         return distributions.log_prob(policy, sample, squash_output=self.config.squash_output)
 
     def entropy(self, policy: Gaussian) -> Array:
-        """Differential entropy of the actions, [...]."""
+        """Differential entropy of the actions, (...)."""
         return distributions.entropy(policy, squash_output=self.config.squash_output)
 
     def environment_action(self, sample: Array) -> Array:
-        """Bring samples [..., A] into [-1, 1]: by tanh with `squash_output`, else by clipping."""
+        """Bring samples (..., A) into [-1, 1]: by tanh with `squash_output`, else by clipping."""
         return jnp.tanh(sample) if self.config.squash_output else jnp.clip(sample, -1.0, 1.0)
 
-    def _output(self, module: MLP, group: str, params: Params, observation: Array, learner: bool) -> Array:
+    def _output(self, module: MLP, group: str, params: NetworkParams, observation: Array, learner: bool) -> Array:
         if learner:
             return perceptron(params[group], ACTIVATIONS[self.config.activation_fn], observation)
         return cast(Array, module.apply({"params": params[group]["params"]}, observation))
@@ -289,12 +289,12 @@ def make_actor_critic(
     """Describe an actor and a critic.
 
     Args:
-        actor_dim: size of the actor's observation, history included.
-        critic_dim: size of the critic's; that of the actor where the critic has no group of its own.
-        action_dim: number of actions, A.
-        config: widths, activation and spread; default: `NetworkConfig()`.
-        symmetry: how observations and actions mirror.
-        equivariant: build the symmetry into the networks, whose hidden units then come in pairs.
+        actor_dim: Size of the actor's observation, history included.
+        critic_dim: Size of the critic's; that of the actor where the critic has no group of its own.
+        action_dim: Number of actions, A.
+        config: Widths, activation and spread; default: `NetworkConfig()`.
+        symmetry: How observations and actions mirror.
+        equivariant: Build the symmetry into the networks, whose hidden units then come in pairs.
 
     Raises:
         ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none, or a memory.
@@ -314,8 +314,8 @@ def make_actor_critic(
     return ActorCritic(actor_dim, critic_dim, action_dim, config, symmetry, equivariant)
 
 
-def actor_layers(params: Params) -> list[tuple[Array, Array]]:
-    """Kernels [in, out] and biases [out] of the actor's mean, first layer first.
+def actor_layers(params: NetworkParams) -> list[tuple[Array, Array]]:
+    """Kernels (in, out) and biases (out,) of the actor's mean, first layer first.
 
     With state-dependent σ, the last layer is cut to its mean half.
     """
@@ -326,11 +326,11 @@ def actor_layers(params: Params) -> list[tuple[Array, Array]]:
     return layers
 
 
-def _layers(network: Params) -> list[Layer]:
+def _layers(network: NetworkParams) -> list[Layer]:
     dense = network["params"]
     return [(dense[f"Dense_{i}"]["kernel"], dense[f"Dense_{i}"]["bias"]) for i in range(len(dense))]
 
 
-def _with_layers(layers: Sequence[Layer]) -> Params:
+def _with_layers(layers: Sequence[Layer]) -> NetworkParams:
     """The opposite of `_layers`."""
     return {"params": {f"Dense_{i}": {"kernel": kernel, "bias": bias} for i, (kernel, bias) in enumerate(layers)}}

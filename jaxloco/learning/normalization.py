@@ -13,7 +13,7 @@ STD_FLOOR = 1e-2  # as rsl_rl: an input that never moved in training must not be
 
 
 class RunningStatistics(NamedTuple):
-    """Mean [dim], sum of squared deviations m2 [dim] and n_samples [], all float32."""
+    """Mean (dim,), sum of squared deviations m2 (dim,) and n_samples (), all float32."""
 
     mean: Array
     m2: Array
@@ -21,12 +21,12 @@ class RunningStatistics(NamedTuple):
 
 
 def init_statistics(dim: int) -> RunningStatistics:
-    """Statistics of nothing: mean 0, and `standard_deviation` is 1."""
+    """Statistics of no samples: mean 0, and `standard_deviation` is 1."""
     return RunningStatistics(jnp.zeros((dim,)), jnp.zeros((dim,)), jnp.zeros(()))
 
 
 def update_statistics(statistics: RunningStatistics, batch: Array) -> RunningStatistics:
-    """Add a batch of samples, [..., dim].
+    """Add a batch of samples, (..., dim).
 
     Raises:
         ValueError: the last axis is not `dim`.
@@ -39,7 +39,7 @@ def update_statistics(statistics: RunningStatistics, batch: Array) -> RunningSta
 
 
 def batch_statistics(batch: Array) -> RunningStatistics:
-    """Statistics of a batch by itself, [..., dim]; every leading axis counts as samples.
+    """Statistics of a batch by itself, (..., dim); every leading axis counts as samples.
 
     Sums are taken around its first sample, so float32 loses nothing to a large offset.
     """
@@ -63,13 +63,13 @@ def merge_statistics(a: RunningStatistics, b: RunningStatistics) -> RunningStati
 
 
 def standard_deviation(statistics: RunningStatistics) -> Array:
-    """sqrt(max(m2 / n_samples, STD_FLOOR²)), [dim]; 1 before the first update. This is what export writes."""
+    """sqrt(max(m2 / n_samples, STD_FLOOR²)), (dim,); 1 before the first update. This is what export writes."""
     variance = jnp.maximum(statistics.m2 / jnp.maximum(statistics.n_samples, 1.0), STD_FLOOR**2)
     return jnp.where(statistics.n_samples > 0.0, jnp.sqrt(variance), 1.0)
 
 
 def normalize(statistics: RunningStatistics, x: Array, clip: float = 10.0) -> Array:
-    """clip((x - mean) / std, ±clip) of x [..., dim]."""
+    """clip((x - mean) / std, ±clip) of x (..., dim)."""
     shape = (1,) * (x.ndim - 1) + (-1,)
     mean, std = statistics.mean.reshape(shape), standard_deviation(statistics).reshape(shape)
     return jnp.clip((x - mean) / std, -clip, clip)

@@ -1,8 +1,7 @@
 """Perceptrons as learning computes them: layer by layer, samples in columns.
 
 On a CPU, XLA takes as long to turn round the first factor of xᵀy as to multiply, and the gradient of a kernel is such a
-product if each row of x is a sample. If each column is one, no product needs it: of three layers 128, 128 and 12 wide,
-half of which the mirror image shares, the gradient took 0.92 of the time.
+product if each row of x is a sample. If each column is one, no product needs it (docs/benchmarks.md has the effect).
 """
 
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ class LearnerLayer(NamedTuple):
     Attributes:
         even: Kernel of the even part, [even inputs, n]; in a plain perceptron, of the whole input.
         odd: Kernel of the odd part, [odd inputs, n]; None where nothing comes of it.
-        bias: Bias, [n]; of the left half of a symmetric layer, which the right one shares.
+        bias: Bias, (n,); of the left half of a symmetric layer, which the right one shares.
     """
 
     even: Array
@@ -30,12 +29,12 @@ class LearnerLayer(NamedTuple):
 
 
 def perceptron(layers: Sequence[LearnerLayer], activation: Activation, x: Array) -> Array:
-    """Return the outputs of a perceptron, [..., n].
+    """Return the outputs of a perceptron, (..., n).
 
     Args:
         layers: From `plain_layers` or `jaxloco.learning.symmetry.layers_in_parts`.
         activation: Between the layers.
-        x: Inputs, [..., in]; for a symmetric perceptron `jaxloco.learning.symmetry.in_parts`.
+        x: Inputs, (..., in); for a symmetric perceptron `jaxloco.learning.symmetry.in_parts`.
     """
     *hidden, last = layers
     count = layers[0].even.shape[0]
@@ -55,7 +54,7 @@ def perceptron(layers: Sequence[LearnerLayer], activation: Activation, x: Array)
 
 
 def plain_layers(layers: Sequence[tuple[Array, Array]]) -> list[LearnerLayer]:
-    """Return layers, kernel [in, out] and bias [out], as `perceptron` takes them."""
+    """Return layers, kernel (in, out) and bias (out,), as `perceptron` takes them."""
     return [LearnerLayer(kernel, None, bias) for kernel, bias in layers]
 
 
@@ -65,7 +64,7 @@ def _biased(columns: Array, bias: Array) -> Array:
 
 @jax.custom_vjp
 def _columns_product(kernel: Array, x: Array) -> Array:
-    """Return kernelᵀ x, [in, out] and [in, samples] to [out, samples]."""
+    """Return kernelᵀ x, (in, out) and (in, samples) to (out, samples)."""
     return _apart(kernel.T) @ x
 
 
@@ -83,7 +82,7 @@ _columns_product.defvjp(_columns_forwards, _columns_backwards)
 
 @jax.custom_vjp
 def _rows_product(kernel: Array, x: Array) -> Array:
-    """Return kernelᵀ xᵀ, [in, out] and [samples, in] to [out, samples]."""
+    """Return kernelᵀ xᵀ, (in, out) and (samples, in) to (out, samples)."""
     return _times_turned(_apart(kernel.T), x)
 
 

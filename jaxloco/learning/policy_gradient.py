@@ -30,7 +30,7 @@ from jaxloco.learning.learner import (
     over_devices,
     updated_normalizers,
 )
-from jaxloco.learning.networks import Params
+from jaxloco.learning.networks import NetworkParams
 
 CRITIC = "critic"
 
@@ -58,11 +58,11 @@ class PolicyGradientConfig(AlgorithmConfig):
 
 
 class Estimate(NamedTuple):
-    """What an update makes of a rollout, [T, N] each.
+    """What an update makes of a rollout, (T, N) each.
 
     Attributes:
-        weight: of each sample's log-likelihood; their sum over all devices is the gradient's.
-        returns: what the critic should say.
+        weight: Of each sample's log-likelihood; their sum over all devices is the gradient's.
+        returns: What the critic should say.
         counted: 1 where a sample counts, 0 where not; in an update then its share of all that count.
     """
 
@@ -76,13 +76,13 @@ C = TypeVar("C", bound=PolicyGradientConfig)
 
 @dataclass(frozen=True)
 class PolicyGradient(ActorCriticAlgorithm[C]):
-    """An algorithm that says what weights and returns are."""
+    """An algorithm that defines weights and returns."""
 
     def estimate(self, trajectory: Trajectory, values: Array, last_value: Array, axis_name: str | None) -> Estimate:
-        """Return weights and returns of a rollout with scaled rewards; values [T, N], and of what follows, [N]."""
+        """Return weights and returns of a rollout with scaled rewards; values (T, N), and of what follows, (N,)."""
         raise NotImplementedError
 
-    def init_optimizers(self, params: Params) -> dict[str, Any]:
+    def init_optimizers(self, params: NetworkParams) -> dict[str, Any]:
         """What each of the two keeps."""
         policy, critic = _parts(params)
         return {"policy": self._optimizer().init(policy), "critic": self._optimizer().init(critic)}
@@ -121,7 +121,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
         critic_params, norm = jax.lax.optimization_barrier((critic_params, norm))
         value_loss = partial(self.value_loss, observation=seen, estimate=estimate)
 
-        def regress(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], None]:
+        def regress(carry: tuple[NetworkParams, Any], _: None) -> tuple[tuple[NetworkParams, Any], None]:
             gradient = collectives.mean(jax.grad(value_loss)(carry[0]), axis_name)
             return self._step(*carry, gradient, config.value_learning_rate)[:2], None
 
@@ -148,9 +148,9 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
         return new_state, named_metrics(new_state, {**logs, "explained_variance": explained})
 
     def policy_loss(
-        self, params: Params, *, observation: Array, trajectory: Trajectory, estimate: Estimate
+        self, params: NetworkParams, *, observation: Array, trajectory: Trajectory, estimate: Estimate
     ) -> tuple[Array, Metrics]:
-        """-Σ w log π(a | o) - ent_coef mean H, for normalized observations [T, N, dim]."""
+        """-Σ w log π(a | o) - ent_coef mean H, for normalized observations (T, N, dim)."""
         policy = self.networks.policy(params, observation, memory=trajectory.memory)
         loss = -jnp.sum(estimate.weight * self.networks.log_prob(policy, trajectory.action))
         entropy_loss = -_mean(self.networks.entropy(policy), estimate.counted)
@@ -161,12 +161,14 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
         }
         return loss + self.config.ent_coef * entropy_loss, logs
 
-    def value_loss(self, params: Params, *, observation: Array, estimate: Estimate) -> Array:
+    def value_loss(self, params: NetworkParams, *, observation: Array, estimate: Estimate) -> Array:
         """Mean squared distance of the critic from the returns."""
         values = self.networks.value(params, observation)
         return _mean(jnp.square(estimate.returns - values), estimate.counted)
 
-    def _step(self, params: Params, opt_state: Any, gradient: Params, rate: float) -> tuple[Params, Any, Array]:
+    def _step(
+        self, params: NetworkParams, opt_state: Any, gradient: NetworkParams, rate: float
+    ) -> tuple[NetworkParams, Any, Array]:
         """One step of an optimizer; also the length of the gradient, before it is cut."""
         norm = jnp.linalg.norm(ravel_pytree(gradient)[0])
         share = jnp.minimum(1.0, self.config.max_grad_norm / (norm + 1e-6))
@@ -178,7 +180,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
         return optax.scale_by_adam(eps=self.config.adam_eps) if self.config.optimizer == "adam" else optax.identity()
 
 
-def _parts(params: Params) -> tuple[Params, Params]:
+def _parts(params: NetworkParams) -> tuple[NetworkParams, NetworkParams]:
     """The parameters of the policy and those of the critic."""
     return {name: value for name, value in params.items() if name != CRITIC}, {CRITIC: params[CRITIC]}
 

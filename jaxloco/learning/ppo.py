@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jaxloco.checks import NOT_NEGATIVE, POSITIVE, SHARE
+from jaxloco.checks import FRACTION, NOT_NEGATIVE, POSITIVE
 from jaxloco.errors import ConfigError
 from jaxloco.learning import collectives, distributions
 from jaxloco.learning.advantages import normalized_advantage
@@ -28,7 +28,7 @@ from jaxloco.learning.learner import (
     updated_normalizers,
 )
 from jaxloco.learning.minibatches import MinibatchConfig, mean_over_pieces, minibatch_orders, shuffle_groups, taken
-from jaxloco.learning.networks import ActorCritic, Params
+from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.schedules import SCHEDULES, ScheduledRateConfig, scheduled
 from jaxloco.learning.symmetry import MODES
 
@@ -38,7 +38,7 @@ TARGET_KL_MARGIN = 1.5  # Stable-Baselines3 stops an update above 1.5 target_kl
 
 @dataclass(frozen=True)
 class PPOConfig(MinibatchConfig, ScheduledRateConfig):
-    """Options of PPO under Stable-Baselines3's names; those it has not are marked (+).
+    """Options of PPO, named as in Stable-Baselines3; (+) marks those that it does not have.
 
     Raises:
         ConfigError: a value is out of its range; the message says what to write instead.
@@ -46,8 +46,8 @@ class PPOConfig(MinibatchConfig, ScheduledRateConfig):
 
     name: ClassVar[str] = "ppo"
 
-    gae_lambda: float = option(0.95, "bias-variance trade-off of the advantages, 0 to 1", SHARE)
-    clip_range: float = option(0.2, "largest useful change of an action's probability ratio", POSITIVE)
+    gae_lambda: float = option(0.95, "bias-variance trade-off of the advantages, 0 to 1", FRACTION)
+    clip_range: float = option(0.2, "epsilon of the clipped objective, for the probability ratio", POSITIVE)
     clip_range_schedule: str = option("constant", "constant, or linear in training progress (+)", SCHEDULES[:2])
     clip_range_final: float = option(0.0, "clip_range at the end of a linear schedule (+)", NOT_NEGATIVE)
     clip_range_vf: float | None = option(None, "largest change of a value per update; None: unbounded", POSITIVE)
@@ -55,7 +55,7 @@ class PPOConfig(MinibatchConfig, ScheduledRateConfig):
     ent_coef: float = option(0.0, "weight of the entropy bonus", NOT_NEGATIVE)
     vf_coef: float = option(0.5, "weight of the value loss", NOT_NEGATIVE)
     max_grad_norm: float = option(0.5, "longer gradients are scaled down to this norm; inf: never", POSITIVE)
-    target_kl: float | None = option(None, "stop an update when the policy has moved 1.5 times this far", POSITIVE)
+    target_kl: float | None = option(None, "stop an update when the KL divergence exceeds 1.5 times this", POSITIVE)
     update_precision: str = option(
         "tensorfloat32", "of matrix products while learning on GPUs: tensorfloat32 or float32 (+)", PRECISIONS
     )
@@ -76,14 +76,14 @@ class PPOConfig(MinibatchConfig, ScheduledRateConfig):
 class _Chosen(NamedTuple):
     """Which samples of a `Batch` form a mini-batch, or a piece of one."""
 
-    order: Array  # int32 [B]
-    scalars: Array  # [B, 4]: of these samples, advantages normalized
+    order: Array  # int32 (B,)
+    scalars: Array  # (B, 4): of these samples, advantages normalized
 
 
 class _Carry(NamedTuple):
     """What a mini-batch step changes."""
 
-    params: Params
+    params: NetworkParams
     opt_state: Any
     learning_rate: Array
     running: Array  # bool: target_kl has not been passed
@@ -93,7 +93,7 @@ class _Carry(NamedTuple):
 class PPO(ActorCriticAlgorithm[PPOConfig]):
     """PPO with some options, of some networks."""
 
-    def init_optimizers(self, params: Params) -> Any:
+    def init_optimizers(self, params: NetworkParams) -> Any:
         """Adam's moments, of all parameters in one vector."""
         return self.config.optimizer().init(ravel_pytree(params)[0])
 
@@ -113,9 +113,9 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         of devices that divides the groups; gradients are averaged over the devices.
 
         Args:
-            state: the learner, the same on every device.
-            trajectory: the rollout it collected.
-            axis_name: name of the mapped axis over devices; None on one.
+            state: The learner, the same on every device.
+            trajectory: The rollout it collected.
+            axis_name: Name of the mapped axis over devices; None on one.
 
         Returns:
             The next state, and float32 scalars under Stable-Baselines3's names (docs/learning.md explains each).
@@ -178,7 +178,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
     def _epoch(
         self, carry: _Carry, order: Array, *, batch: Batch, clip_range: Array, axis_name: str | None
     ) -> tuple[_Carry, Any]:
-        """One pass over the samples; `order` [n_minibatches, batch_size] says which form each mini-batch."""
+        """One pass over the samples; `order` (n_minibatches, batch_size) says which form each mini-batch."""
         scalars = batch.scalars[order]
         if self.config.normalize_advantage:
             advantage = normalized_advantage(scalars[..., ADVANTAGE], axis_name)
@@ -217,19 +217,21 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
             stepped = jax.tree.map(partial(jnp.where, goes_on), stepped, carry._replace(running=jnp.asarray(False)))
         return stepped, {**logs, "grad_norm": norm}
 
-    def _gradient(self, params: Params, batch: Batch, chosen: _Chosen, clip_range: Array) -> tuple[Params, Metrics]:
+    def _gradient(
+        self, params: NetworkParams, batch: Batch, chosen: _Chosen, clip_range: Array
+    ) -> tuple[NetworkParams, Metrics]:
         """Gradient and logs of a mini-batch's loss, which takes the networks' `learner_params`."""
         known, pull_back = jax.vjp(self.networks.learner_params, params)
         differentiate = jax.grad(partial(self.loss, clip_range=clip_range), has_aux=True)
 
-        def of_piece(some: _Chosen) -> tuple[Params, Metrics]:
+        def of_piece(some: _Chosen) -> tuple[NetworkParams, Metrics]:
             return differentiate(known, taken(batch, some.order)._replace(scalars=some.scalars))
 
         steps = 1 if batch.memory is None else self.config.n_steps
         change, logs = mean_over_pieces(of_piece, chosen, self.networks, steps)
         return pull_back(change)[0], logs
 
-    def loss(self, params: Params, batch: Batch, clip_range: Array) -> tuple[Array, Metrics]:
+    def loss(self, params: NetworkParams, batch: Batch, clip_range: Array) -> tuple[Array, Metrics]:
         """PPO's loss of one mini-batch, for `ActorCritic.learner_params`.
 
             L = -E[min(ρ A, clip(ρ, 1 ± ε) A)] - ent_coef E[H] + vf_coef E[(R - V)²],   ρ = π(u) / π_old(u)

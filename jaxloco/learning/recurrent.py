@@ -1,9 +1,9 @@
 """Recurrent cells in training: parameters, one step, and the steps of a rollout. `jaxloco.onboard.cells` has the cells.
 
-The carry is what a cell remembers: arrays [..., H], its output first. The parameters of a cell with G gates:
+The carry is what a cell remembers: arrays (..., H), its output first. The parameters of a cell with G gates:
 
-    {"input": [in, G H], "bias": [G H], "hidden": [H, G H]}        gates side by side
-    and of some cells "hidden_bias": [H], that of the last gate
+    {"input": (in, G H), "bias": (G H,), "hidden": (H, G H)}        gates side by side
+    and of some cells "hidden_bias": (H,), that of the last gate
 
 What a gate makes of the inputs needs no memory, so a sequence computes it for all steps in one product.
 """
@@ -21,11 +21,11 @@ CellCarry = tuple[Array, ...]
 
 
 class Memory(NamedTuple):
-    """What a memory needs to know of a rollout, [T, ...].
+    """What a memory needs to know of a rollout, (T, ...).
 
     Attributes:
-        carry: at the first step, before any reset; arrays [N, H].
-        started: bool, [T, N]: the observation is the first one of an episode.
+        carry: At the first step, before any reset; arrays (N, H).
+        started: Bool, (T, N): the observation is the first one of an episode.
     """
 
     carry: CellCarry
@@ -46,17 +46,17 @@ def init_cell(key: Array, cell: Cell, inputs: int, size: int) -> CellParams:
 
 
 def zero_carry(cell: Cell, size: int) -> CellCarry:
-    """The carry at the beginning of an episode: zeros, [H] each."""
+    """The carry at the beginning of an episode: zeros, (H,) each."""
     return (jnp.zeros(size),) * cell.remembered
 
 
 def cell_step(cell: Cell, params: CellParams, carry: CellCarry, x: Array) -> CellCarry:
-    """One step: from carry [..., H] and input [..., in] to the next carry, whose first array is the output."""
+    """One step: from carry (..., H) and input (..., in) to the next carry, whose first array is the output."""
     return _step(cell, params, carry, x @ params["input"] + _row(params["bias"], x))
 
 
 def cell_sequence(cell: Cell, params: CellParams, memory: Memory, x: Array) -> Array:
-    """Outputs of T steps, [T, N, H], for inputs [T, N, in]; where an episode starts, the carry is zero before."""
+    """Outputs of T steps, (T, N, H), for inputs (T, N, in); where an episode starts, the carry is zero before."""
     given = x @ params["input"] + _row(params["bias"], x)
 
     def step(carry: CellCarry, inputs: tuple[Array, Array]) -> tuple[CellCarry, Array]:
@@ -68,7 +68,7 @@ def cell_sequence(cell: Cell, params: CellParams, memory: Memory, x: Array) -> A
 
 
 def restarted(carry: CellCarry, started: Array) -> CellCarry:
-    """The carry [N, H], zero where `started`, [N]."""
+    """The carry (N, H), zero where `started`, (N,)."""
     return jax.tree.map(lambda x: jnp.where(started[:, None], jnp.zeros_like(x), x), carry)
 
 

@@ -1,4 +1,4 @@
-"""REINFORCE (Williams 1992): whole episodes, weighted by what they returned.
+"""REINFORCE (Williams 1992): whole episodes, weighted by their returns.
 
     ĝ = mean over episodes of Σ_t (R - b_t) ∇ log π(a_t | o_t)
 

@@ -1,4 +1,4 @@
-"""What changes while training goes on: learning rates and clip ranges."""
+"""Schedules of learning rates and clip ranges."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class ScheduledRateConfig(AlgorithmConfig):
     learning_rate: float = option(3e-4, "step size of Adam, at the start", POSITIVE)
     learning_rate_schedule: str = option("constant", "constant, linear in progress, or KL-adaptive (+)", SCHEDULES)
     learning_rate_final: float = option(0.0, "learning_rate at the end of a linear schedule (+)", NOT_NEGATIVE)
-    desired_kl: float = option(0.01, "what the adaptive schedule steers each step's KL divergence to (+)", POSITIVE)
+    desired_kl: float = option(0.01, "KL divergence that the adaptive schedule aims at (+)", POSITIVE)
     learning_rate_min: float = option(1e-5, "lower bound of the adaptive schedule (+)")
     learning_rate_max: float = option(1e-2, "upper bound of the adaptive schedule (+)")
     adam_eps: float = option(1e-5, "Adam's epsilon", POSITIVE)
@@ -38,14 +38,14 @@ class ScheduledRateConfig(AlgorithmConfig):
         return optax.scale_by_adam(eps=self.adam_eps)
 
     def rate_of_update(self, rate: Array, progress_remaining: Array) -> Array:
-        """The rate that an update begins with, []; `rate` is that of the last step before."""
+        """The rate that an update begins with, (); `rate` is that of the last step before."""
         if self.learning_rate_schedule == "adaptive":
             return rate
         ends = (self.learning_rate, self.learning_rate_final)
         return scheduled(self.learning_rate_schedule, *ends, progress_remaining)
 
     def adapted_rate(self, rate: Array, kl: Array) -> Array:
-        """Steer the KL divergence from the rollout's policy to within a factor 2 of desired_kl.
+        """Adapt the rate so that the KL divergence from the rollout's policy is within a factor 2 of desired_kl.
 
         Source: rsl_rl, `algorithms/ppo.py`; before each step, from this mini-batch's divergence.
         """
@@ -56,6 +56,6 @@ class ScheduledRateConfig(AlgorithmConfig):
 
 
 def scheduled(schedule: str, start: float, final: float, progress_remaining: Array) -> Array:
-    """A value that is constant, or goes from `start` to `final` with the progress of the training, []."""
+    """A value that is constant, or goes from `start` to `final` with the progress of training, ()."""
     final = final if schedule == "linear" else start
     return final + (start - final) * progress_remaining

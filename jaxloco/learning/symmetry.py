@@ -29,7 +29,7 @@ MODES = ("none", "augmentation", "loss", "network")
 B = TypeVar("B", bound=Any)
 
 Layer = tuple[Array, Array]
-"""Kernel [in, out] and bias [out]."""
+"""Kernel (in, out) and bias (out,)."""
 
 
 def halves(width: int) -> Reflection:
@@ -53,7 +53,7 @@ def symmetric_layers(layers: Sequence[Layer], inputs: Reflection, outputs: Refle
 
 @cache
 def even_and_odd(mirror: Reflection) -> tuple[np.ndarray, np.ndarray]:
-    """Return orthonormal bases of the vectors that a mirror keeps, [n, even], and of those it turns round, [n, odd].
+    """Return orthonormal bases of the vectors that a mirror keeps, (n, even), and of those it turns round, (n, odd).
 
     >>> even, odd = even_and_odd(Reflection((1, 0, 2), (1.0, 1.0, -1.0)))
     >>> even.T.astype(float).round(3).tolist(), odd.T.astype(float).round(3).tolist()
@@ -70,7 +70,7 @@ def even_and_odd(mirror: Reflection) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_parts(x: Array, mirror: Reflection) -> Array:
-    """Write vectors [..., n] as their even and their odd part, side by side, [..., n]; see `even_and_odd`."""
+    """Write vectors (..., n) as their even and their odd part, side by side, (..., n); see `even_and_odd`."""
     return x @ jnp.asarray(np.concatenate(even_and_odd(mirror), axis=1))
 
 
@@ -105,11 +105,11 @@ def symmetrized(statistics: RunningStatistics, mirror: Reflection) -> RunningSta
 
 
 def with_mirror_images(batch: B, mirrors: Symmetry | None) -> B:
-    """Add each sample's mirror image, [T, …] to [2T, …]; it is as good and was as likely as the sample itself.
+    """Add each sample's mirror image, (T, …) to (2 T, …); it is as good and was as likely as the sample itself.
 
     Args:
         batch: a named tuple; of its fields, actor, critic (or None) and action have mirror images.
-        mirrors: of these.
+        mirrors: Of these.
     """
     assert mirrors is not None
     images = batch._replace(

@@ -17,10 +17,10 @@ class MDP:
     """A Markov decision process of S states and A actions.
 
     Attributes:
-        transitions: P(s'|s, a), [S, A, S].
-        rewards: R(s, a), [S, A].
-        start: probability of each state to begin in, [S].
-        gamma: discount per step; below 1 where episodes need not end.
+        transitions: P(s'|s, a), (S, A, S).
+        rewards: R(s, a), (S, A).
+        start: Probability of each state to begin in, (S,).
+        gamma: Discount per step; below 1 where episodes need not end.
 
     Raises:
         ValueError: a shape does not fit, or probabilities do not add up to 1.
@@ -34,19 +34,19 @@ class MDP:
     def __post_init__(self) -> None:
         states, actions = self.rewards.shape
         if self.transitions.shape != (states, actions, states) or self.start.shape != (states,):
-            raise ValueError(f"expected [S, A, S] and [S] beside rewards {self.rewards.shape}")
+            raise ValueError(f"expected (S, A, S) and (S,) beside rewards {self.rewards.shape}")
         for name in ("transitions", "start"):
             if not np.allclose(getattr(self, name).sum(axis=-1), 1.0):
                 raise ValueError(f"{name}: probabilities must add up to 1")
 
 
 def action_values(mdp: MDP, values: np.ndarray) -> np.ndarray:
-    """Q, [S, A], if what follows is worth `values`, [S]."""
+    """Q, (S, A), if what follows is worth `values`, (S,)."""
     return mdp.rewards + mdp.gamma * mdp.transitions @ values
 
 
 def evaluate(mdp: MDP, policy: np.ndarray) -> np.ndarray:
-    """V, [S], of a policy π(a|s), [S, A]: the solution of Bellman's linear equations."""
+    """V, (S,), of a policy π(a|s), (S, A): the solution of Bellman's linear equations."""
     transitions = np.einsum("sa,sat->st", policy, mdp.transitions)
     rewards = np.sum(policy * mdp.rewards, axis=1)
     return np.linalg.solve(np.eye(len(rewards)) - mdp.gamma * transitions, rewards)
@@ -60,12 +60,12 @@ def bellman_residual(mdp: MDP, values: np.ndarray, policy: np.ndarray | None = N
 
 
 def greedy(mdp: MDP, values: np.ndarray) -> np.ndarray:
-    """The policy, [S, A], that takes the first of the best actions."""
+    """The policy, (S, A), that takes the first of the best actions."""
     return np.eye(mdp.rewards.shape[1])[action_values(mdp, values).argmax(axis=1)]
 
 
 def value_iteration(mdp: MDP, residual: float = 1e-13, most: int = 100_000) -> tuple[np.ndarray, int]:
-    """Take the best action's value for the state's, again and again; return V, [S], and how often.
+    """Take the best action's value for the state's, again and again; return V, (S,), and how often.
 
     Raises:
         ValueError: the residual is still larger after `most` times.
@@ -79,7 +79,7 @@ def value_iteration(mdp: MDP, residual: float = 1e-13, most: int = 100_000) -> t
 
 
 def policy_iteration(mdp: MDP) -> tuple[np.ndarray, np.ndarray, int]:
-    """Evaluate, be greedy, until nothing changes; return V, [S], the policy, [S, A], and how often."""
+    """Evaluate, be greedy, until nothing changes; return V, (S,), the policy, (S, A), and how often."""
     policy, number = greedy(mdp, np.zeros(len(mdp.start))), 0
     while True:
         values, number = evaluate(mdp, policy), number + 1
@@ -91,13 +91,13 @@ def policy_iteration(mdp: MDP) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def softmax(preferences: np.ndarray) -> np.ndarray:
-    """The policy π(a|s) ∝ exp θ(s, a), [S, A]."""
+    """The policy π(a|s) ∝ exp θ(s, a), (S, A)."""
     weights = np.exp(preferences - preferences.max(axis=1, keepdims=True))
     return weights / weights.sum(axis=1, keepdims=True)
 
 
 def log_gradient(policy: np.ndarray, state: int, action: int) -> np.ndarray:
-    """∇ log π(a|s) of a softmax policy by its preferences, [S, A]: 1 - π(a|s) at (s, a), -π(a'|s) beside it."""
+    """∇ log π(a|s) of a softmax policy by its preferences, (S, A): 1 - π(a|s) at (s, a), -π(a'|s) beside it."""
     gradient = np.zeros_like(policy)
     gradient[state] = -policy[state]
     gradient[state, action] += 1.0
@@ -105,13 +105,13 @@ def log_gradient(policy: np.ndarray, state: int, action: int) -> np.ndarray:
 
 
 def expected_return(mdp: MDP, policy: np.ndarray, horizon: int | None = None) -> float:
-    """J = Σ_s ρ(s) V(s), of endless episodes, or of some that are cut short after `horizon` steps."""
+    """J = Σ_s ρ(s) V(s), of endless episodes, or of episodes truncated after `horizon` steps."""
     values = evaluate(mdp, policy) if horizon is None else values_to_go(mdp, policy, horizon)[0]
     return float(mdp.start @ values)
 
 
 def values_to_go(mdp: MDP, policy: np.ndarray, horizon: int) -> np.ndarray:
-    """V_t, [horizon + 1, S], with horizon - t steps to go."""
+    """V_t, (horizon + 1, S), with horizon - t steps to go."""
     values = np.zeros((horizon + 1, len(mdp.start)))
     for t in reversed(range(horizon)):
         values[t] = np.sum(policy * action_values(mdp, values[t + 1]), axis=1)
@@ -119,7 +119,7 @@ def values_to_go(mdp: MDP, policy: np.ndarray, horizon: int) -> np.ndarray:
 
 
 def policy_gradient(mdp: MDP, policy: np.ndarray, horizon: int) -> np.ndarray:
-    """∇J of a softmax policy by its preferences, [S, A]: Σ_t γ^t Σ_s d_t(s) π(a|s) (Q_t(s, a) - V_t(s))."""
+    """∇J of a softmax policy by its preferences, (S, A): Σ_t γ^t Σ_s d_t(s) π(a|s) (Q_t(s, a) - V_t(s))."""
     values, visits, gradient = values_to_go(mdp, policy, horizon), mdp.start, np.zeros_like(policy)
     for t in range(horizon):
         advantage = action_values(mdp, values[t + 1]) - values[t][:, None]

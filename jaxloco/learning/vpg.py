@@ -12,7 +12,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloco.checks import COUNT, SHARE
+from jaxloco.checks import COUNT, FRACTION
 from jaxloco.learning.advantages import discounted_returns, gae, normalized_advantage
 from jaxloco.learning.algorithm import option
 from jaxloco.learning.learner import Trajectory
@@ -22,13 +22,13 @@ from jaxloco.learning.policy_gradient import Estimate, PolicyGradient, PolicyGra
 
 @dataclass(frozen=True)
 class VPGConfig(PolicyGradientConfig):
-    """Options of the vanilla policy gradient; those that Stable-Baselines3's A2C has not are marked (+)."""
+    """Options of the vanilla policy gradient; (+) marks those that Stable-Baselines3's A2C does not have."""
 
     name: ClassVar[str] = "vpg"
 
     n_steps: int = option(64, "control steps per robot and update", COUNT)
     advantage: str = option("gae", "gae, or reward-to-go: the return minus the value (+)", ("gae", "reward-to-go"))
-    gae_lambda: float = option(0.97, "bias-variance trade-off of gae, 0 to 1", SHARE)
+    gae_lambda: float = option(0.97, "bias-variance trade-off of gae, 0 to 1", FRACTION)
     normalize_advantage: bool = option(True, "zero mean and unit variance in each rollout")
 
     def make(self, networks: ActorCritic) -> "VPG":

@@ -1,4 +1,4 @@
-"""What is known of a model on its way to a robot folder."""
+"""A model while it is converted to a robot folder."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ MOVABLE = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
 
 @dataclass(frozen=True)
 class Motor:
-    """What a model file tells about the motor of a joint; None where it says nothing. Units as in robot.toml."""
+    """Figures of a joint's motor in a model file; None where it has none. Units as in robot.toml."""
 
     kp: float | None = None
     kd: float | None = None
@@ -56,7 +56,7 @@ class Notes:
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A model on its way to a robot folder.
+    """A model while it is converted to a robot folder.
 
     Attributes:
         name: Name of the robot.

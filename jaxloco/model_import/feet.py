@@ -24,8 +24,8 @@ FLAT, TIP = 0.8, 0.005
 """A mesh is flat below if its lowest millimetres, m, are this share as wide as its lowest centimetres."""
 ALONG = 0.9
 """Cosine of the angle between two axes that count as one."""
-_KINDS = mujoco.mjtGeom
-SOLES = {int(_KINDS.mjGEOM_SPHERE), int(_KINDS.mjGEOM_CAPSULE), int(_KINDS.mjGEOM_BOX)}
+_GEOM = mujoco.mjtGeom
+SOLES = {int(_GEOM.mjGEOM_SPHERE), int(_GEOM.mjGEOM_CAPSULE), int(_GEOM.mjGEOM_BOX)}
 TURNS = 8.0 * np.pi
 """A hinge with a wider range than this is one that turns without end, rad."""
 ROUND = 0.9
@@ -85,16 +85,16 @@ def points(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> np.ndarray:
     ring = np.stack([np.cos(turn), np.sin(turn), 0.0 * turn], -1)
     ball = np.vstack([ring, ring[:, [0, 2, 1]], ring[:, [2, 0, 1]], -axes[2]])  # the last one points down
     ends = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
-    if kind == int(_KINDS.mjGEOM_MESH):
+    if kind == int(_GEOM.mjGEOM_MESH):
         mesh = int(model.geom_dataid[geom])
         first, count = int(model.mesh_vertadr[mesh]), int(model.mesh_vertnum[mesh])
         local = model.mesh_vert[first : first + count]
-    elif kind == int(_KINDS.mjGEOM_BOX):
+    elif kind == int(_GEOM.mjGEOM_BOX):
         local = np.stack(np.meshgrid(*([-1.0, 1.0],) * 3), -1).reshape(-1, 3) * size
-    elif kind in (int(_KINDS.mjGEOM_CYLINDER), int(_KINDS.mjGEOM_CAPSULE)):
-        rim = np.vstack([ring, _down_rim(axes)]) if kind == int(_KINDS.mjGEOM_CYLINDER) else ball
+    elif kind in (int(_GEOM.mjGEOM_CYLINDER), int(_GEOM.mjGEOM_CAPSULE)):
+        rim = np.vstack([ring, _down_rim(axes)]) if kind == int(_GEOM.mjGEOM_CYLINDER) else ball
         local = np.vstack([size[0] * rim + size[1] * end for end in ends])
-    elif kind == int(_KINDS.mjGEOM_ELLIPSOID):
+    elif kind == int(_GEOM.mjGEOM_ELLIPSOID):
         local = np.vstack([ball * size, -(size**2) * axes[2] / np.linalg.norm(size * axes[2])])
     else:
         local = ball * size[0]
@@ -213,8 +213,8 @@ def _soles(spec: mujoco.MjSpec, posed: Posed, heights: dict[int, float]) -> tupl
         return tuple(model.geom(geom).name for geom in soles), ""
     names, words = [], []
     for geom in (geom for geom, height in heights.items() if geom not in can and height <= lowest + LEVEL):
-        old = _KINDS(model.geom_type[geom])
-        shape = _under_mesh(posed, geom) if old == _KINDS.mjGEOM_MESH else _like_round(posed, geom)
+        old = _GEOM(model.geom_type[geom])
+        shape = _under_mesh(posed, geom) if old == _GEOM.mjGEOM_MESH else _like_round(posed, geom)
         names.append(_replace(spec, posed, geom, shape))
         words.append(" → ".join(kind.name.removeprefix("mjGEOM_").lower() for kind in (old, shape["type"])))
     return tuple(names), ", ".join(dict.fromkeys(words))
@@ -237,14 +237,14 @@ def _like_round(posed: Posed, geom: int) -> dict[str, Any]:
     """Return what reaches as far as a cylinder or an ellipsoid; below a disc, a box of the same area."""
     size, place = posed.model.geom_size[geom], posed.data.geom_xpos[geom]
     axes = posed.data.geom_xmat[geom].reshape(3, 3)
-    if posed.model.geom_type[geom] == int(_KINDS.mjGEOM_ELLIPSOID):
+    if posed.model.geom_type[geom] == int(_GEOM.mjGEOM_ELLIPSOID):
         long = int(np.argmax(size))
         radius, half = float(np.delete(size, long).max()), float(size[long])
     else:
         long, radius, half = 2, float(size[0]), float(size[1])
         if abs(axes[2, 2]) > ALONG and half < radius:
             side = 0.5 * np.sqrt(np.pi) * radius
-            return {"type": _KINDS.mjGEOM_BOX, "size": np.array([side, side, half]), "pos": place, "axes": axes}
+            return {"type": _GEOM.mjGEOM_BOX, "size": np.array([side, side, half]), "pos": place, "axes": axes}
     return _round(radius, half - radius, place, axes[:, [(long + 1) % 3, (long + 2) % 3, long]])
 
 
@@ -259,7 +259,7 @@ def _box(points: np.ndarray, axes: np.ndarray) -> dict[str, Any]:
     """Return the box around points, with these axes: what `add_geom` takes, in the world."""
     local = points @ axes
     return {
-        "type": _KINDS.mjGEOM_BOX,
+        "type": _GEOM.mjGEOM_BOX,
         "size": np.maximum(0.5 * np.ptp(local, axis=0), 1e-3),
         "pos": axes @ (0.5 * (local.min(0) + local.max(0))),
         "axes": axes,
@@ -268,7 +268,7 @@ def _box(points: np.ndarray, axes: np.ndarray) -> dict[str, Any]:
 
 def _round(radius: float, half: float, place: np.ndarray, axes: np.ndarray) -> dict[str, Any]:
     """Return a capsule along the last axis, or a sphere where that would be no longer than wide."""
-    kind = _KINDS.mjGEOM_CAPSULE if half > 1e-3 else _KINDS.mjGEOM_SPHERE
+    kind = _GEOM.mjGEOM_CAPSULE if half > 1e-3 else _GEOM.mjGEOM_SPHERE
     return {"type": kind, "size": np.array([radius, max(half, 0.0), 0.0]), "pos": place, "axes": axes}
 
 
@@ -276,7 +276,7 @@ def _replace(spec: mujoco.MjSpec, posed: Posed, geom: int, shape: dict[str, Any]
     """Put a shape, given in the world, in the place of a geom; a mesh stays as a picture. Return its name."""
     model, body = posed.model, int(posed.model.geom_bodyid[geom])
     name, owner = model.geom(geom).name, spec.body(model.body(body).name)
-    if model.geom_type[geom] == int(_KINDS.mjGEOM_MESH):
+    if model.geom_type[geom] == int(_GEOM.mjGEOM_MESH):
         picture = spec.geom(name)
         picture.contype = picture.conaffinity = 0
         name = free_name(spec.geom, f"{owner.name}_sole")

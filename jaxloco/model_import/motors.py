@@ -1,4 +1,4 @@
-"""What a model tells about its motors and its pose."""
+"""Motors and default pose of a model."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ _ON_JOINTS = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPAR
 def motors_of(
     root: Element, spec: mujoco.MjSpec, model: mujoco.MjModel, notes: Notes
 ) -> tuple[dict[str, Motor], frozenset[str]]:
-    """Return what URDF limits, or MJCF actuators, tell about motors, at the joint: behind the actuator's gear.
+    """Return the motors by URDF limits or MJCF actuators, at the joint: behind the actuator's gear.
 
     Returns:
         Motors by joint, and the joints that nothing drives in a model with actuators.

@@ -1,4 +1,4 @@
-"""What a robot needs to be seen: light, a sky, a floor, and shapes that are not hidden."""
+"""Light, sky, floor and visible shapes of a robot."""
 
 from collections.abc import Iterable
 

@@ -99,7 +99,7 @@ def _drop_views(spec: mujoco.MjSpec, root: Element) -> None:
 
 
 def _mend_inertias(spec: mujoco.MjSpec, notes: Notes) -> None:
-    """Make light parts with inertias that no body has small balls of their mass."""
+    """Replace impossible inertias of light parts by those of small balls of their mass."""
     bodies = [body for body in spec.bodies[1:] if body.explicitinertial]
     total, mended = sum(body.mass for body in bodies), []
     for body in bodies:

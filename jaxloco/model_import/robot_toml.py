@@ -12,7 +12,7 @@ from jaxloco.symmetry import side_pattern
 
 
 def toml_text(draft: Draft) -> str:
-    """Return the text of a robot.toml, with a TODO where the model says nothing."""
+    """Return the text of a robot.toml, with a TODO where the model has no figure."""
     model, start = draft.model, int(draft.model.jnt_qposadr[draft.model.body(draft.base).jntadr[0]])
     position = ", ".join(f"{value:.4f}" for value in draft.pose[start : start + 3])
     orientation = ", ".join(f"{value:.6g}" for value in draft.pose[start + 3 : start + 7])

@@ -14,7 +14,7 @@ _FROM_GEOM = mujoco.mjtInertiaFromGeom
 _FREE = mujoco.mjtJoint.mjJNT_FREE
 _NO_GRAVITY = int(mujoco.mjtDisableBit.mjDSBL_GRAVITY)
 NAME_ONLY = 0.1
-"""Share of the mass of what is fixed to it up to which a base is but a name for that."""
+"""Largest mass of a base, over that of the links fixed to it, that counts as none."""
 ITERATIONS, LOOP_ITERATIONS = (4, 8), (20, 20)
 """Iterations of the solver and of its line search: of a robot, and of one whose legs are closed loops."""
 
@@ -142,7 +142,7 @@ def _word(option: Any, key: str) -> str:
 
 
 def gather_mass(spec: mujoco.MjSpec, model: mujoco.MjModel, base: str, notes: Notes) -> bool:
-    """Give a base that is but a name the mass of what is fixed to it; return whether that was so."""
+    """Give a base without mass that of the links fixed to it; return whether that was needed."""
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     welded = [i for i in range(1, model.nbody) if model.body_weldid[i] == model.body(base).id]

@@ -1,4 +1,4 @@
-"""A pose to stand in: whether that of a model is one, and otherwise which would be."""
+"""Standing poses: whether a model's pose is one, and a proposal otherwise."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ ankle beyond which a knee is straight, over the largest one: it is bent by less 
 STIFF = 0.95
 """A leg whose shortest distance from hip to ankle is more than this share of the longest has no knee."""
 CLOSE = 0.02
-"""What a foot may be off from where it should be, as a share of the leg's length."""
+"""Largest error of a foot's position, as a share of the leg's length."""
 STANDING_SECONDS, STANDING_TILT, STANDING_HEIGHT = 3.0, 0.5, 0.7
 """A robot stands if after so many s it is tilted by less than so many rad, at this share of its height or above."""
 
@@ -131,7 +131,7 @@ class Stance:
 
 
 def fault(stance: Stance) -> str | None:
-    """Return in words why a pose is none to stand in: the robot lies, or its knees are straight; None if neither."""
+    """Return in words why a pose is no standing pose: the robot lies, or its knees are straight; None if neither."""
     for leg in stance.legs:
         shortest, longest = stance.spans(leg)
         if shortest > STIFF * longest:

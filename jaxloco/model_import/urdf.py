@@ -1,4 +1,4 @@
-"""A URDF becomes an `MjSpec` with all its links, even if other tools read it more kindly than MuJoCo does."""
+"""A URDF becomes an `MjSpec` with all its links, also where MuJoCo is stricter than other tools."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -158,7 +158,7 @@ def _drop_empty_inertias(robot: Element, notes: Notes) -> None:
 
 
 def _drop_empty_roots(robot: Element, notes: Notes) -> None:
-    """Drop root links that are but a name, or a picture, for the only link that is fixed to them."""
+    """Replace root links without mass by the only link that is fixed to them."""
     while True:
         joints = _ends(robot)
         held = {child for _, _, child in joints}

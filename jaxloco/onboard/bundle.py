@@ -229,7 +229,7 @@ def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...], why: str)
 
 
 def _prefixed(path: Path, function: Any, *args: Any) -> Any:
-    """Call `function` and put the file's path in front of what it complains about."""
+    """Call `function` and put the file's path in front of its error."""
     try:
         return function(*args)
     except BundleError as error:

@@ -1,4 +1,4 @@
-"""Recurrent cells, each written once for NumPy and JAX: what a policy remembers from one step to the next.
+"""Recurrent cells, each written once for NumPy and JAX.
 
 A cell of H units has G gates. With x the inputs and h its last output, each gate has a part of `x @ input + bias` and
 one of `h @ hidden`, (…, H) each; from these and from what it remembers, a cell makes what it remembers next.
@@ -19,7 +19,7 @@ Gates = tuple[Any, ...]
 
 
 class Cell:
-    """How a cell makes what it remembers.
+    """A recurrent cell.
 
     Attributes:
         gates: Number of gates, G.
@@ -34,7 +34,7 @@ class Cell:
     first_bias: ClassVar[tuple[float, ...]] = ()
 
     def step(self, xp: Any, x: Gates, h: Gates, carry: Gates) -> Gates:
-        """Return what is remembered next, the output first.
+        """Return the next carry, the output first.
 
         Args:
             xp: `numpy` or `jax.numpy`.
@@ -86,14 +86,14 @@ CELLS: dict[str, Cell] = {"gru": GRU(), "lstm": LSTM()}
 MLP = "mlp"
 """The kind without a memory."""
 
-KINDS = (MLP, *CELLS)
+NETWORK_KINDS = (MLP, *CELLS)
 
 
 def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
     """Return the cell of a kind of policy; None for "mlp".
 
     Args:
-        kind: One of `KINDS`, or module:NAME of a subclass of `Cell`.
+        kind: One of `NETWORK_KINDS`, or module:NAME of a subclass of `Cell`.
         importing: Import the module; else only one that has been imported counts.
 
     Raises:
@@ -104,7 +104,7 @@ def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
     module, _, name = kind.partition(":")
     if not name:
         if kind not in CELLS:
-            raise unknown_name("kind", kind, KINDS)
+            raise unknown_name("kind", kind, NETWORK_KINDS)
         return CELLS[kind]
     if importing:
         try:

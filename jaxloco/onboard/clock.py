@@ -11,7 +11,7 @@ NEAR = 1e-4
 
 
 class Clock:
-    """A clock that runs from reset to reset, or rests as `jaxloco.onboard.spec.Rest` says.
+    """A clock that runs from reset to reset, or rests, see `jaxloco.onboard.spec.Rest`.
 
     Args:
         dt: Control period, s.
@@ -49,10 +49,10 @@ class Clock:
         return (0.5 * self._half + self._steps * self._dt * frequency) % 1.0
 
     def tick(self, command: np.ndarray | None = None, gravity: np.ndarray | None = None) -> None:
-        """Go on by a control period.
+        """Advance by a control period.
 
         Args:
-            command: What the robot was asked to do in this step, (n,) float32; of no use to a clock that never rests.
+            command: Command in this step, (n,) float32; unused by a clock that never rests.
             gravity: Direction of gravity in the base frame, (3,) float32; of no use to a clock for which tilt does not
                 count.
         """

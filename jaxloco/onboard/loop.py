@@ -19,7 +19,7 @@ LATE_FRACTION = 0.1
 """A tick is late if it starts more than this part of a period after its time."""
 
 NAP = 0.02
-"""Longest sleep at a time [s]: after it the loop looks whether it was stopped."""
+"""Longest sleep at a time, s: after it the loop looks whether it was stopped."""
 
 
 class Client(Protocol):
@@ -32,7 +32,7 @@ class Client(Protocol):
         """Send the outputs of the policy and return the next reading; the loop does the waiting, not this."""
 
     def close(self) -> None:
-        """Stop the robot and let go of it."""
+        """Stop the robot and disconnect."""
 
 
 OnStep = Callable[[Reading, Mapping[str, Output]], None]
@@ -44,10 +44,10 @@ class LoopReport:
 
     Attributes:
         steps: Control steps done.
-        seconds: Duration of the episode [s]: steps × control period.
+        seconds: Duration of the episode, s: steps × control period.
         overruns: Ticks that came before the work of the one before was done; real-time loops only.
         late_ticks: Ticks that began more than a tenth of a period late; real-time loops only.
-        max_lateness: The latest beginning of a tick after its time [s]; real-time loops only.
+        max_lateness: The latest beginning of a tick after its time, s; real-time loops only.
         safety: Steps with the safe action, by cause.
         clipped: Steps whose output had to be brought back to its limits.
         latched: The guard had stopped for good when the episode ended.
@@ -73,10 +73,10 @@ class Loop(Uncopied):
     Args:
         policy: The policy.
         client: The connection to the robot.
-        frequency: Control rate [Hz]; must be the one that the policy was trained at, which is the default.
+        frequency: Control rate, Hz; must be the one that the policy was trained at, which is the default.
         safety: When to distrust a reading.
         regulate: Whether to keep to real time; False runs a simulator as fast as it goes.
-        clock: The time now [s]; never goes back.
+        clock: The time now, s; never goes back.
         sleep: Waits for a number of seconds.
 
     Raises:
@@ -122,7 +122,7 @@ class Loop(Uncopied):
         SIGTERM and SIGHUP, in the main thread, stop the loop so, and have their effect then (see `signals.py`).
 
         Args:
-            seconds: Longest duration [s].
+            seconds: Longest duration, s.
             on_step: Called after every step with the reading that the policy saw and with what was sent.
 
         Returns:
@@ -176,7 +176,7 @@ class Loop(Uncopied):
         report.terminated, report.truncated = reading.terminated, reading.truncated
 
     def _wait_for(self, tick: float, report: LoopReport) -> float:
-        """Wait until `tick` [s] and return the tick that this step belongs to; missed ticks are skipped."""
+        """Wait until `tick`, s, and return the tick that this step belongs to; missed ticks are skipped."""
         ahead = tick - self._clock()
         if ahead <= 0.0 and report.steps > 0:
             report.overruns += 1

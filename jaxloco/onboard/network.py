@@ -150,7 +150,7 @@ class Mlp(Uncopied):
         self._steps = list(zip(self._products, self._activations, strict=True))
 
     def reset(self) -> None:
-        """Forget everything: nothing here."""
+        """Clear the memory: there is none."""
 
     def run(self) -> np.ndarray:
         """Compute `output` from `input`.
@@ -166,7 +166,7 @@ class Mlp(Uncopied):
 
 
 class Recurrent(Uncopied):
-    """A recurrent cell with a perceptron on it, used as `Mlp` is; it remembers until `reset()`.
+    """A recurrent cell with a perceptron on it, used as `Mlp` is; it keeps its memory until `reset()`.
 
     Args:
         cell: What it does; see `jaxloco.onboard.cells`.
@@ -192,7 +192,7 @@ class Recurrent(Uncopied):
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear the memory."""
         for part in self._carry:
             part.fill(0.0)
 

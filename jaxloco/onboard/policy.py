@@ -254,7 +254,7 @@ class Policy(Uncopied):
         return self._network.output.copy()
 
     def reset(self) -> None:
-        """Forget everything: call it at the start of every episode."""
+        """Clear the policy's state; call it at the start of every episode."""
         self._history.reset()
         self._network.reset()
         self._pipeline.reset()

@@ -1,4 +1,4 @@
-"""Stand between robot and policy: a reading not to be trusted gets the safe action at once, and a count."""
+"""A guard between robot and policy: a faulty reading gets the safe action in the same step, and is counted."""
 
 import math
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Reading:
 
     Attributes:
         inputs: Readings by name, in SI units; may hold more than the policy needs.
-        timestamp: When they were measured [s], on a clock of the robot's own. Where that clock is set, forward or
+        timestamp: When they were measured, s, on a clock of the robot's own. Where that clock is set, forward or
             back, one step is lost.
         terminated: The episode is over: the robot has fallen, or someone pressed the stop button.
         truncated: The episode is over for another reason, a time limit for instance.
@@ -53,7 +53,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class SafetyConfig:
-    """How much to bear.
+    """Limits of the guard.
 
     Every step with the safe action adds 1 to a counter, every good step takes `recovery` off it, down to 0.
     At `latch_after` the guard stops for good, until `reset()`: that many bad steps in a row stop it, and so
@@ -97,9 +97,9 @@ class _Clock:
     old is none: nothing keeps readings for so long, so that one of the clocks was set.
 
     Args:
-        timestamp: Of the reading [s].
-        now: The time on our clock [s], or None.
-        max_age: Age from which a reading is too old [s].
+        timestamp: Of the reading, s.
+        now: The time on our clock, s, or None.
+        max_age: Age from which a reading is too old, s.
     """
 
     DRIFT = 1e-3
@@ -114,7 +114,7 @@ class _Clock:
         self._start(timestamp, now)
 
     def follow(self, timestamp: float, now: float | None) -> _Follows:
-        """Take the next reading's timestamp [s], unless it does not follow at all."""
+        """Take the next reading's timestamp, s, unless it does not follow at all."""
         if timestamp == self._timestamp:
             return _Follows.LATE
         if now is None or self._now is None:
@@ -155,7 +155,7 @@ class _Freshness:
         self._doubted: _Clock | None = None
 
     def check(self, timestamp: float, now: float | None) -> bool:
-        """Whether a reading is fresh; both arguments [s], finite."""
+        """Whether a reading is fresh; both arguments, s, finite."""
         if self._trusted is None:
             self._trusted = _Clock(timestamp, now, self._max_age)
             return True
@@ -172,11 +172,11 @@ class _Freshness:
 
 
 class Guard(Uncopied):
-    """A policy that only sees readings that can be trusted.
+    """A policy that gets plausible readings only.
 
     Args:
         policy: The policy.
-        config: How much to bear.
+        config: Limits of the guard.
 
     Attributes:
         counts: Number of steps with the safe action since `reset()`, by cause.
@@ -217,7 +217,7 @@ class Guard(Uncopied):
 
         Args:
             reading: What the robot reports.
-            now: The time now [s] on our clock in a real-time loop, to tell the reading's age, else None. A clock that
+            now: The time now on our clock, s, in a real-time loop, to tell the reading's age, else None. A clock that
                 is never set, such as `time.monotonic`.
 
         Returns:
@@ -252,7 +252,7 @@ class Guard(Uncopied):
             self._level += 1.0
 
     def _distrust(self, reading: Reading, now: float | None, inputs: dict[str, Any]) -> Cause | None:
-        """Return why `reading` cannot be trusted, or None if it can; fill `inputs` with what the policy reads."""
+        """Return what is wrong with `reading`, or None; fill `inputs` with what the policy reads."""
         try:
             fresh = self._is_fresh(reading.timestamp, now)
             for name, size, low, high in self._ranges:
@@ -279,7 +279,7 @@ class Guard(Uncopied):
         return self._freshness.check(timestamp, now)
 
     def _limit(self, outputs: dict[str, Output]) -> Cause | None:
-        """Bring outputs back to their limits, in place; return a cause if one is not finite."""
+        """Clip outputs to their limits, in place; return a cause if one is not finite."""
         clipped = False
         for name, low, high in self._limits:
             value = outputs[name]

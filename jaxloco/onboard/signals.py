@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: what a robot runs is ended in order before the signal has its effect."""
+"""Ctrl-C, SIGTERM and SIGHUP: the loop ends in order before the signal has its effect."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 PATIENCE = 1.0
-"""How long an end in order may take [s]; a client that hangs is interrupted then."""
+"""How long an orderly end may take, s; a client that hangs is interrupted then."""
 
 _NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -85,7 +85,7 @@ class EndingSignals:
 
 
 def _alarm_is_free() -> bool:
-    """Whether nobody waits for an alarm; without one, a second signal interrupts a client that hangs."""
+    """Whether the alarm is free; otherwise, a second signal interrupts a client that hangs."""
     if not hasattr(signal, "setitimer"):
         return False
     return signal.getsignal(signal.SIGALRM) == signal.SIG_DFL and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

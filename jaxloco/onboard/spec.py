@@ -1,4 +1,4 @@
-"""What a policy is, as data: inputs, history, normalizer, network, action pipeline, outputs.
+"""The description of a policy: inputs, history, normalizer, network, action pipeline, outputs.
 
 This is the one schema of the policy bundle. The robot's side (`jaxloco.onboard.policy`) and the training side
 (environment and exporter) use the same dataclasses. Everything is checked at construction: a wrong value
@@ -17,13 +17,13 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
 from jaxloco.errors import BundleError, JaxlocoError
-from jaxloco.onboard.cells import KINDS, Cell, find_cell
+from jaxloco.onboard.cells import NETWORK_KINDS, Cell, find_cell
 
 SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
-"""What policies without memory are written as: every jaxloco reads it."""
+"""Schema of policies without memory; every jaxloco reads it."""
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
@@ -382,7 +382,7 @@ class NetworkSpec:
 
 def _cell(kind: object) -> Cell | None:
     if not isinstance(kind, str) or ":" not in kind:
-        _choice("kind", kind, KINDS)
+        _choice("kind", kind, NETWORK_KINDS)
     try:
         return find_cell(str(kind))
     except JaxlocoError as error:
@@ -416,7 +416,7 @@ class Stage:
 
         Args:
             size: Number of components of the action.
-            control_frequency: Steps per second [Hz].
+            control_frequency: Steps per second, Hz.
 
         Raises:
             BundleError: A list has another length than the action, or `dt` is not the control period.
@@ -503,7 +503,7 @@ class Delay(Stage):
 
 @dataclass(frozen=True)
 class Cycle(Stage):
-    """`y = x + amplitude · max(sin(2π (cycle + offset)), 0)`: a gait that the policy only has to adjust.
+    """`y = x + amplitude · max(sin(2π (cycle + offset)), 0)`: a gait, to which the policy's action is added.
 
     The cycle is that of the policy's clock: `frequency`, Hz, times the time since the reset, or as its `Rest` says;
     while the clock rests, y = x. `offset` is in cycles. After the open-loop leg motions of Iscen et al. 2018 and Lee et
@@ -576,7 +576,7 @@ class PolicySpec:
     Attributes:
         robot: Name of the robot.
         task: Name of the task it was trained on.
-        control_frequency: Steps per second [Hz].
+        control_frequency: Steps per second, Hz.
         inputs: The inputs, in the order of the frame.
         network: The network; its first layer reads `history` frames.
         outputs: The outputs, in the order of the action vector.

@@ -1,4 +1,4 @@
-"""What holds the state of one robot, and so is not copied."""
+"""Objects that hold the state of one robot and must not be copied."""
 
 from typing import NoReturn
 

@@ -1,4 +1,4 @@
-"""What every physics engine takes and gives, for one robot.
+"""The interface of physics engines, for one robot.
 
 The state is the same small tuple on all engines: what MuJoCo needs to go on. Everything else (contacts, inertias,
 body positions) is recomputed by each step, so a reset is a `where` over a few short arrays on every engine.
@@ -17,7 +17,7 @@ from jaxloco.physics.motors import Motors
 
 ENGINES = ("native", "mjx", "warp")
 
-Params = dict[str, jax.Array]
+ModelParams = dict[str, jax.Array]
 """Model fields that differ between robots, by their MuJoCo name ("body_mass", …), each shaped as in `MjModel`; and what
 an engine adds to them in `Physics.complete`, which is to be called again after any change to them."""
 
@@ -47,7 +47,7 @@ class PhysicsState(NamedTuple):
 
 
 class Controls(NamedTuple):
-    """What acts on one robot during one control period.
+    """Targets and forces on one robot during one control period.
 
     Attributes:
         ctrl: Actuator targets in the order of the robot's joints, (nu,), rad, rad/s or N m by actuator.
@@ -133,15 +133,15 @@ class Physics(Protocol):
         """Return for how many robots a device has memory beside XLA's; None if the engine needs none there."""
         ...
 
-    def complete(self, params: Params) -> Params:
+    def complete(self, params: ModelParams) -> ModelParams:
         """Add to `params` what this engine derives from them, or draw that up anew (once per episode)."""
         ...
 
-    def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
+    def reset(self, params: ModelParams, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
         """Return the state at `qpos` and `qvel`, and the readings there."""
         ...
 
-    def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
+    def step(self, params: ModelParams, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
         """Advance one control period. Readings describe the last substep's start, as with `mj_step`."""
         ...
 

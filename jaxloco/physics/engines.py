@@ -5,6 +5,7 @@ import importlib.util
 import jax
 
 from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.internals import mujoco_warp
 from jaxloco.physics.contract import ENGINES, Physics, PhysicsSpec
 
 NVIDIA = ("gpu", "cuda")
@@ -33,6 +34,11 @@ def choose_engine(name: str = "auto") -> str:
     if name == "warp" and backend not in (*NVIDIA, "cpu"):
         raise ConfigError(f"--physics warp needs an NVIDIA GPU; JAX runs on {backend!r} here. Use --physics auto.")
     return name
+
+
+def packages(engine: str) -> dict[str, str]:
+    """Return the versions of the packages that this engine alone runs on."""
+    return mujoco_warp.load().copy.versions if engine == "warp" else {}
 
 
 def has_warp() -> bool:

@@ -18,9 +18,9 @@ import mujoco
 import numpy as np
 
 from jaxloco.errors import RobotError
+from jaxloco.internals.kept_traces import Kept
 from jaxloco.physics import motors
-from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings
-from jaxloco.physics.kept_traces import Kept
+from jaxloco.physics.contract import Controls, ModelParams, PhysicsSpec, PhysicsState, Readings
 
 with redirect_stdout(io.StringIO()):  # it prints, where commands write JSON, that the optional Warp is missing
     from mujoco import mjx
@@ -62,37 +62,39 @@ class MjxPhysics:
     def most_robots(self) -> None:
         """It needs no memory beside XLA's."""
 
-    def complete(self, params: Params) -> Params:
+    def complete(self, params: ModelParams) -> ModelParams:
         """Add the constants that depend on masses and geometry, if any of those is in `params`."""
         if not MASS_FIELDS & params.keys():
             return params
         return {**params, **self._derive(params)}
 
-    def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
-        """Return the state at `qpos` and `qvel`; runs `mjx.forward` only if readings are asked for."""
+    def reset(self, params: ModelParams, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
+        """Return the state at `qpos` and `qvel`; runs `mjx.forward` only if there are readings."""
         state = self.spec.initial_state(qpos, qvel)
         if not self.spec.readings:
             return state, {}
         return state, self._forward(params, state)
 
-    def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
+    def step(self, params: ModelParams, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
         """Advance one control period."""
         return self._advance(params, state, controls)
 
-    def _derive_now(self, params: Params) -> Params:
+    def _derive_now(self, params: ModelParams) -> ModelParams:
         with jax.numpy_rank_promotion("allow"):  # MJX relies on it
             return derived_constants(self._of(params), self.spec.model)
 
-    def _forward_now(self, params: Params, state: PhysicsState) -> Readings:
+    def _forward_now(self, params: ModelParams, state: PhysicsState) -> Readings:
         controls = Controls(jnp.zeros(self.spec.model.nu), jnp.zeros(6))
         with jax.numpy_rank_promotion("allow"):
             return self._read(mjx.forward(self._of(params), self._assemble(state, controls)))
 
-    def _of(self, params: Params) -> mjx.Model:
+    def _of(self, params: ModelParams) -> mjx.Model:
         """Return the model of one robot."""
         return self._model.tree_replace({k: value for k, value in params.items() if k not in self.spec.motor_fields})
 
-    def _advance_now(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
+    def _advance_now(
+        self, params: ModelParams, state: PhysicsState, controls: Controls
+    ) -> tuple[PhysicsState, Readings]:
         model, motors = self._of(params), self.spec.motors
         values = {} if motors is None else motors.values(model, params)
 
@@ -172,7 +174,7 @@ def _code() -> str:
     return hashlib.sha256(own + version("mujoco-mjx").encode()).hexdigest()[:16]
 
 
-def derived_constants(model: mjx.Model, host_model: mujoco.MjModel) -> Params:
+def derived_constants(model: mjx.Model, host_model: mujoco.MjModel) -> ModelParams:
     """Return what `mj_setConst` derives from masses and geometry and MJX's dynamics read.
 
     With M the mass matrix at `qpos0` and J a body's Jacobian at its centre of mass, `dof_invweight0` is diag(M⁻¹) and

@@ -1,4 +1,4 @@
-"""MuJoCo's own batch stepping behind a JAX call: the fast engine on a CPU.
+"""MuJoCo's own batch stepping, called from JAX: the fast engine on a CPU.
 
 `mujoco.batch.Batch` is one mutable object; the call around it is pure because the whole state is written before a step
 and read whole after it. Model fields are kept between calls. A digest of them, drawn up once per episode, tells the
@@ -9,8 +9,8 @@ Each device of the process has batches of its own, stepped on its share of the c
 (`jax_num_cpu_devices`), physics, policy and update all run in parallel.
 
 What nobody reads is not computed: MuJoCo's timers cost 6 % of a Go1's step, and the search for islands of constraints,
-of which a single robot has one, 7 %. Motors are stepped in C (`jaxloco.physics.motor_callback`), unless their actuators
-cannot be compiled: these are stepped between single physics steps of all robots, in NumPy.
+of which a single robot has one, 7 %. Motors are stepped in C (`jaxloco.physics.compiled_motors`), unless their
+actuators cannot be compiled: these are stepped between single physics steps of all robots, in NumPy.
 """
 
 import copy
@@ -26,12 +26,12 @@ from mujoco.batch import Batch
 
 from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError
-from jaxloco.physics import host_call
-from jaxloco.physics.contract import Params, PhysicsSpec
-from jaxloco.physics.motor_callback import FIRST_STEP, MOTORS_IN, NOT_STEPPING, compiled, with_motors
-from jaxloco.physics.native_motors import MotorsBetweenSteps, MotorsInC, NoMotors, failures, fill, state_columns
+from jaxloco.internals import host_call
+from jaxloco.internals.mujoco_structs import FIRST_STEP, MARKED, NOT_STEPPING
+from jaxloco.internals.timers import no_timers
+from jaxloco.physics.contract import ModelParams, PhysicsSpec
+from jaxloco.physics.native_motors import failures, fill, state_columns, way_of
 from jaxloco.physics.rows import Kind, RowPhysics
-from jaxloco.physics.timers import no_timers
 
 Host = np.ndarray
 
@@ -46,11 +46,10 @@ class NativePhysics(RowPhysics):
     counts_overflow = False
 
     def __init__(self, spec: PhysicsSpec, threads: int = 0) -> None:
-        if spec.motors is not None and MOTORS_IN in spec.fields:
-            raise ConfigError(f"{MOTORS_IN}: cannot differ between robots whose actuators jaxloco steps")
+        if spec.motors is not None and MARKED in spec.fields:
+            raise ConfigError(f"{MARKED}: cannot differ between robots whose actuators jaxloco steps")
         super().__init__(spec, spec.model_fields)
-        if spec.motors is not None:
-            compiled(spec.motors)  # not in a thread of XLA's
+        way_of(spec.motors)  # compiles them, not in a thread of XLA's
         if mujoco.get_mju_user_warning() is None:
             mujoco.set_mju_user_warning(_warn)
         self._targets = {kind: f"jaxloco_{kind}_{spec.fingerprint()}" for kind in ("step", "forward")}
@@ -63,11 +62,11 @@ class NativePhysics(RowPhysics):
     def most_robots(self) -> None:
         """It needs the host's memory, not a device's."""
 
-    def complete(self, params: Params) -> Params:
+    def complete(self, params: ModelParams) -> ModelParams:
         """Add `DIGEST`; derived constants are recomputed where that changes."""
         return {**params, DIGEST: _digest(self.ravelled(params))}
 
-    def run(self, kind: Kind, inputs: jax.Array, params: Params) -> jax.Array:
+    def run(self, kind: Kind, inputs: jax.Array, params: ModelParams) -> jax.Array:
         """Run one robot: (n_in,) and its model fields → (n_out,); traceable."""
         fields = self.ravelled(params)
         digest = params[DIGEST] if DIGEST in params else _digest(fields)
@@ -127,10 +126,8 @@ class _HostBatch:
     """A `Batch` of one size, and the digests of the model fields that it holds."""
 
     def __init__(self, spec: PhysicsSpec, size: int, threads: int) -> None:
-        model, motors = one_island(spec.model), spec.motors
-        in_c = motors is not None and compiled(motors) is not None
-        if motors is not None and in_c:
-            model = with_motors(model, motors)
+        way = way_of(spec.motors)
+        model = way.prepared(one_island(spec.model), spec.motors)
         self.lock = threading.Lock()
         self._batch = Batch(model, size, threads)
         self._substeps = spec.substeps
@@ -144,8 +141,7 @@ class _HostBatch:
         self._outputs = [self._batch.bind(name).reshape(size, -1) for name in spec.readings]
         self._fields = [self._batch.expand(name) for name in spec.model_fields]
         values = dict(zip(spec.model_fields, self._fields, strict=True))
-        make = NoMotors if motors is None else MotorsInC if in_c else MotorsBetweenSteps
-        self._motors = make(spec, model, self._batch, values)
+        self._motors = way(spec, model, self._batch, values)
         # NaN differs from everything: the first call writes all rows, so that no result depends on what came before.
         self._digests = np.full((size, 3), np.nan, np.float32)
 

@@ -1,16 +1,17 @@
-"""How a batch of MuJoCo's steps with its robots' motors: in C, between single steps, or without any."""
+"""Stepping a batch of MuJoCo with its robots' motors: in C, between single steps, or without any."""
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 
 import jax
 import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
+from jaxloco.internals import intact
 from jaxloco.physics.contract import PhysicsSpec
-from jaxloco.physics.motor_callback import motors_running, user_numbers
 from jaxloco.physics.motors import Motors
 
 Host = np.ndarray
@@ -21,10 +22,15 @@ class NoMotors:
 
     Args:
         spec: What to simulate.
-        model: As it is in the batch.
+        model: As `prepared` returns it; it is in the batch.
         batch: The robots.
         fields: Model fields that differ between them, (size, ...).
     """
+
+    @staticmethod
+    def prepared(model: mujoco.MjModel, motors: Motors | None) -> mujoco.MjModel:
+        """Return the model that is to be in the batch."""
+        return model
 
     def __init__(self, spec: PhysicsSpec, model: mujoco.MjModel, batch: Batch, fields: Mapping[str, Host]) -> None:
         self._batch = batch
@@ -46,11 +52,22 @@ class NoMotors:
 
 
 class MotorsInC(NoMotors):
-    """By MuJoCo's callback, `jaxloco.physics.motor_callback`: state and parameters are among the user's numbers."""
+    """By MuJoCo's callback, `jaxloco.physics.compiled_motors`: state and parameters are among the user's numbers."""
+
+    @staticmethod
+    def prepared(model: mujoco.MjModel, motors: Motors | None) -> mujoco.MjModel:
+        """See `NoMotors`."""
+        from jaxloco.physics.compiled_motors import with_motors
+
+        assert motors is not None
+        return with_motors(model, motors)
 
     def __init__(self, spec: PhysicsSpec, model: mujoco.MjModel, batch: Batch, fields: Mapping[str, Host]) -> None:
+        from jaxloco.internals.control_callback import running
+        from jaxloco.physics.compiled_motors import user_numbers
+
         super().__init__(spec, model, batch, fields)
-        motors = _required(spec)
+        motors, self._running = _required(spec), running
         user = state_columns(model, mujoco.mjtState.mjSTATE_USERDATA)
         end = user.stop - model.nu * len(motors.parameters)
         self._state, self._parameters = slice(user.start + model.nu, end), slice(end, user.stop)
@@ -71,7 +88,7 @@ class MotorsInC(NoMotors):
 
     def step(self, substeps: int) -> list[int]:
         """See `NoMotors`."""
-        with motors_running():
+        with self._running():
             return super().step(substeps)
 
     def state(self) -> Host:
@@ -125,6 +142,23 @@ class MotorsBetweenSteps(NoMotors):
         leaves = jax.tree.leaves(self._remembered)
         size = len(self._batch.state)
         return np.concatenate([self._batch.state[:, :0], *(leaf.reshape(size, -1) for leaf in leaves)], axis=1)
+
+
+def way_of(motors: Motors | None) -> type[NoMotors]:
+    """Return how motors are stepped; what can be compiled is compiled at the first call."""
+    if motors is None:
+        return NoMotors
+    if not _numba_is_there():
+        return MotorsBetweenSteps
+    from jaxloco.physics.compiled_motors import compiled
+
+    return MotorsBetweenSteps if compiled(motors) is None else MotorsInC
+
+
+@cache
+def _numba_is_there() -> bool:
+    module = "jaxloco.physics.compiled_motors"  # Numba supports new versions of Python and NumPy late
+    return intact("Numba", "motors are stepped in NumPy", lambda: import_module(module))
 
 
 def _required(spec: PhysicsSpec) -> Motors:

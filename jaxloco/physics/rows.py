@@ -1,4 +1,4 @@
-"""What engines outside XLA have in common: a robot's inputs and results are a row of numbers each.
+"""The common part of engines outside XLA: a robot's inputs and results are a row of numbers each.
 
 A row's inputs are its state, its controls and the parameters of its motors that differ between robots; its results are
 the state after and the readings. Each is in the order of `PhysicsState`, `Controls` and `PhysicsSpec`.
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jaxloco.physics.contract import Controls, Params, PhysicsSpec, PhysicsState, Readings
+from jaxloco.physics.contract import Controls, ModelParams, PhysicsSpec, PhysicsState, Readings
 
 Kind = Literal["step", "forward"]
 """Advance one control period, or only compute the readings."""
@@ -40,11 +40,11 @@ class RowPhysics(ABC):
         self.n_out = sum(map(math.prod, self._shapes))
 
     @abstractmethod
-    def run(self, kind: Kind, inputs: jax.Array, params: Params) -> jax.Array:
+    def run(self, kind: Kind, inputs: jax.Array, params: ModelParams) -> jax.Array:
         """Run one robot: (n_in,) and its model fields → (n_out,); traceable."""
 
-    def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
-        """Return the state at `qpos` and `qvel`; calls the engine only if readings are asked for."""
+    def reset(self, params: ModelParams, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
+        """Return the state at `qpos` and `qvel`; calls the engine only if there are readings."""
         state = self.spec.initial_state(qpos, qvel)
         if not self.spec.readings:
             return state, {}
@@ -52,16 +52,16 @@ class RowPhysics(ABC):
         _, readings = self._call("forward", params, state, controls)
         return state, readings
 
-    def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
+    def step(self, params: ModelParams, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
         """Advance one control period."""
         return self._call("step", params, state, controls)
 
-    def ravelled(self, params: Params) -> list[jax.Array]:
+    def ravelled(self, params: ModelParams) -> list[jax.Array]:
         """Return the model fields that the engine takes, each as a vector."""
         return [jnp.ravel(params[name]) for name in self.fields]
 
     def _call(
-        self, kind: Kind, params: Params, state: PhysicsState, controls: Controls
+        self, kind: Kind, params: ModelParams, state: PhysicsState, controls: Controls
     ) -> tuple[PhysicsState, Readings]:
         motors = [params[name] for name in self.spec.motor_fields]
         inputs = jnp.concatenate([jnp.ravel(part) for part in (*jax.tree.leaves(state), *controls, *motors)])

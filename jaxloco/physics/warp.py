@@ -1,4 +1,4 @@
-"""MuJoCo-Warp behind a JAX call: the fast engine on an NVIDIA GPU. On a CPU it is slow, and right.
+"""MuJoCo-Warp, called from JAX: the fast engine on an NVIDIA GPU. On a CPU it works, but is slow.
 
 All robots of a call live in one `Data` of MuJoCo-Warp, which is scratch memory: a call writes their states, controls
 and model fields into it, makes the substeps and reads the states back, so that it is pure. On a GPU all of that is
@@ -11,8 +11,6 @@ Contacts and constraints have room for what a probe meets, and more; where that 
 Torque–speed curves are in the graph. Other actuators are stepped by XLA between calls of a single physics step each.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import is_dataclass, replace
 from typing import Any
 
@@ -21,27 +19,32 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import warp as wp
-from mujoco.mjx.third_party import mujoco_warp as mjw
-from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 
 from jaxloco.cores import count_cores
 from jaxloco.errors import JaxlocoError, RobotError
+from jaxloco.internals import mujoco_warp
+from jaxloco.internals.warp_kernels import load_kernels
 from jaxloco.physics.actuators.curve import Curve
-from jaxloco.physics.contract import OVERFLOW, Controls, OnDevice, Params, Physics, PhysicsSpec, PhysicsState, Readings
+from jaxloco.physics.contract import (
+    OVERFLOW,
+    Controls,
+    ModelParams,
+    OnDevice,
+    Physics,
+    PhysicsSpec,
+    PhysicsState,
+    Readings,
+)
 from jaxloco.physics.mjx import MASS_FIELDS, MjxPhysics, derived_shapes
 from jaxloco.physics.motors import Motors
 from jaxloco.physics.rows import Kind, RowPhysics, state_sizes
 
 wp.config.log_level = wp.LOG_WARNING  # beside a live display of progress
 
-LOST = (
-    OverflowType.NEFC
-    | OverflowType.NJMAX_NNZ
-    | OverflowType.BROADPHASE
-    | OverflowType.NARROWPHASE
-    | OverflowType.CCD
-    | OverflowType.HFIELD
-)
+_loaded = mujoco_warp.load()
+mjw: Any = _loaded.module
+
+LOST = sum(int(_loaded.overflow[name]) for name in mujoco_warp.NEEDED["OverflowType"])
 """Overflows by which contacts or constraints are lost."""
 
 PAIRS = 128
@@ -50,7 +53,7 @@ PAIRS = 128
 UNROLLED = 4
 """Solver iterations up to which all of them are launched; beyond, the device decides after each whether to go on."""
 
-SHARE = 0.9
+MEMORY_SHARE = 0.9
 """Of the free memory that may be used."""
 
 MOST_WORLDS = 8
@@ -86,11 +89,11 @@ class WarpPhysics(RowPhysics):
         self._room = room(spec.model, _put_model(spec.model, self.fields))
         self._calls = {kind: self._callable(kind) for kind in ("step", "forward")}
 
-    def complete(self, params: Params) -> Params:
+    def complete(self, params: ModelParams) -> ModelParams:
         """Add the constants that depend on masses and geometry, if any of those is in `params`."""
         return self._constants.complete(params)
 
-    def run(self, kind: Kind, inputs: jax.Array, params: Params) -> jax.Array:
+    def run(self, kind: Kind, inputs: jax.Array, params: ModelParams) -> jax.Array:
         """Run one robot: (n_in,) and its model fields → (n_out,); traceable."""
         fields = self.ravelled(params) or [jnp.zeros(1)]
         return self._calls[kind](inputs[None], jnp.concatenate(fields)[None], output_dims=(1, self.n_out))[0][0]
@@ -107,7 +110,7 @@ class WarpPhysics(RowPhysics):
             return None
         with wp.ScopedDevice("cpu"):
             one, two = (_World(self, "step", size, self._room).memory for size in (1, 2))
-        return int(SHARE * device.free_memory / (len(self._calls) * (two - one)))
+        return int(MEMORY_SHARE * device.free_memory / (len(self._calls) * (two - one)))
 
     def _callable(self, kind: Kind) -> Any:
         """Return a function of rows that XLA calls by a name which always stands for the same computation."""
@@ -140,11 +143,11 @@ class WarpBetweenSteps(WarpPhysics):
         super().__init__(replace(spec, substeps=1, fields=spec.model_fields, motors=None))
         self._whole = spec
 
-    def reset(self, params: Params, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
+    def reset(self, params: ModelParams, qpos: jax.Array, qvel: jax.Array) -> tuple[PhysicsState, Readings]:
         """Return the state at `qpos` and `qvel`."""
         return self._whole.initial_state(qpos, qvel), super().reset(params, qpos, qvel)[1]
 
-    def step(self, params: Params, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
+    def step(self, params: ModelParams, state: PhysicsState, controls: Controls) -> tuple[PhysicsState, Readings]:
         """Advance one control period; contacts are lost if they are in any of its physics steps."""
         motors = self._whole.motors
         assert motors is not None
@@ -216,16 +219,13 @@ class _World:
         wp.copy(out, self._out)
 
     def _load_kernels(self) -> None:
-        """Compile and load all kernels side by side: each at its first launch, they take a minute on a GPU.
+        """Compile and load all kernels side by side, those of the other kind of call too, which is needed next."""
 
-        Those of the other kind of call too, which is needed next.
-        """
-        with _noted_launches() as noted:
+        def launch() -> None:
             self._launch("step")
             self._launch("forward")
-        for block_dim in {block_dim for _, block_dim in noted}:
-            modules = list({module: None for module, dim in noted if dim == block_dim})
-            wp.force_load(wp.get_device(), modules, block_dim, max_workers=count_cores())
+
+        load_kernels(launch, count_cores())
         self._loaded = True
 
     def _launch(self, kind: Kind) -> None:
@@ -247,7 +247,7 @@ class _World:
         for array in (*self._state, *self._readings):
             self._copy(array, 0, self._out, end, array.shape[1])
             end += array.shape[1]
-        wp.launch(_lost, self._size, [self._data.overflow, int(LOST), self._out, end])
+        wp.launch(_lost, self._size, [self._data.overflow, LOST, self._out, end])
 
     def _write(self, arrays: list[Any], rows: Any, start: int) -> int:
         """Fill arrays from columns of rows, from `start` on; return where the next one begins."""
@@ -272,32 +272,6 @@ def _bytes(tree: Any) -> int:
         return int(tree.capacity)
     parts = vars(tree).values() if is_dataclass(tree) else tree if isinstance(tree, list | tuple) else ()
     return sum(map(_bytes, parts))
-
-
-@contextmanager
-def _noted_launches() -> Iterator[dict[tuple[Any, int], None]]:
-    """Note the modules of kernels that would be launched, with their numbers of threads per block, instead."""
-    noted: dict[tuple[Any, int], None] = {}
-
-    def note(kernel: Any, *_: Any, block_dim: int = 256, **__: Any) -> None:
-        noted[kernel.module, block_dim] = None
-
-    def once(_: Any, while_body: Any, stream: Any = None, **more: Any) -> None:
-        while_body(**more)
-
-    def both(_: Any, on_true: Any = None, on_false: Any = None, stream: Any = None, **more: Any) -> None:
-        for branch in filter(None, (on_true, on_false)):
-            branch(**more)
-
-    instead = {"launch": note, "launch_tiled": note, "capture_while": once, "capture_if": both}
-    kept = {name: getattr(wp, name) for name in instead}
-    for name, function in instead.items():
-        setattr(wp, name, function)
-    try:
-        yield noted
-    finally:
-        for name, function in kept.items():
-            setattr(wp, name, function)
 
 
 class _Curves:

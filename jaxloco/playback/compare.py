@@ -1,4 +1,4 @@
-"""Where a simulation first shows a policy something else than training does.
+"""Where readings in a simulation first differ from those in training.
 
 The training environment makes each control step from the state that the simulation has come to, with the same action;
 what the policy would read there is compared with what it was given, before noise.
@@ -110,7 +110,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
         actions: What the policy did, in [-1, 1], (T, n_action).
 
     Returns:
-        Readings by name, (T + 1, size) each: the first is that of the first state.
+        Readings by name, (T + 1, size) each: the first is that of the initial state.
     """
     for values in scenario.commands.values():
         spec = with_command(spec, tuple(float(value) for value in values[0]))
@@ -128,7 +128,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
         first = first._replace(params=env.physics.complete(jax.tree.map(_float32, dict(scenario.fields))))
 
     def advance(state: EnvState, moment: dict[str, Any]) -> tuple[EnvState, jax.Array]:
-        push = PushState(moment["push"], left=jnp.float32(1e6), wait=jnp.float32(0.0))
+        push = PushState(moment["push"], remaining=jnp.float32(1e6), wait=jnp.float32(0.0))
         seen, next_seen = (
             {name: entry._replace(value=moment[when][name]) for name, entry in state.commands.items()}
             for when in ("commands", "next_commands")
@@ -195,7 +195,7 @@ def first_difference(
 
 
 def _tolerances(policy: Policy) -> dict[str, np.ndarray]:
-    """Return the largest difference to bear by input, (size,): a share of the normalizer's standard deviation."""
+    """Return the tolerance by input, (size,): a share of the normalizer's standard deviation."""
     spec = policy.spec
     frame = np.ones(spec.frame_size)
     if spec.normalizer is not None:

@@ -1,4 +1,4 @@
-"""How a simulation differs from the one of training, as data."""
+"""Conditions in which a simulation differs from that of the training."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class Conditions:
         robot: Robot name or folder, if not the one that the bundle was trained with.
         robot_variant: One of the robot's [variants.<name>], for example full: another collision model.
         solver: Constraint solver.
-        cone: Friction cones.
+        cone: Friction cone.
         iterations: Solver iterations.
         timestep: Simulation step, s.
         friction: Sliding friction of all contact pairs.

@@ -1,4 +1,4 @@
-"""What a robot's instruments read in plain MuJoCo, by the names that policies use.
+"""Readings of a robot in plain MuJoCo, by the names that policies use.
 
 These are written from MuJoCo's own state with NumPy, apart from `jaxloco.envs.quantities` on purpose: where both give
 the same stream of readings, neither has a wrong sign, order or frame.
@@ -71,7 +71,7 @@ class Instruments:
 
 
 class Panel(Mapping[str, Any]):
-    """The readings at one state: a read-only mapping that computes each when it is asked for."""
+    """The readings at one state: a read-only mapping that computes each when it is read."""
 
     def __init__(self, instruments: Mapping[str, Instrument], qpos: np.ndarray, qvel: np.ndarray) -> None:
         self._instruments, self._qpos, self._qvel = instruments, qpos, qvel

@@ -1,4 +1,4 @@
-"""Play a bundle for many episodes and say how it went."""
+"""Play a bundle for many episodes and report the figures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -87,7 +87,7 @@ class Playback:
         return Instruments(self.robot, self.spec.quantities, self.spec.scan, trained_pose(self.policy.spec))
 
     def remarks(self, asked: Conditions) -> list[str]:
-        """Return what is otherwise than one may think: another robot, or delays in whole simulation steps."""
+        """Return remarks on the conditions: another robot, or delays rounded to whole simulation steps."""
         found, own = [], self.policy.spec.robot
         if self.robot.name != own:
             found.append(f"a policy for the robot {own!r}, played on {self.robot.name!r}")
@@ -120,11 +120,11 @@ class Playback:
         result = run_episode(self.policy, simulator, seconds, regulate=regulate, on_step=remember)
         simulator.record.keep(result.report.steps)
         if result.report.truncated and not result.report.latched:
-            result = replace(result, survived=True)  # it has left the terrain on its feet
+            result = replace(result, survived=True)  # it left the terrain standing
         return result, simulator.record, np.array(actions)
 
     def difference(self, scenario: Scenario, seconds: float) -> Difference | None:
-        """Return where the first `seconds` first show the policy something else than training does; None if nowhere.
+        """Return the first reading in the first `seconds` that differs from training; None if there is none.
 
         What `not_compared` names is the same on both sides, or is left out.
         """
@@ -293,7 +293,7 @@ def evaluate_bundle(
         if the grade depends on more than the readings at the end), "seconds_mean", "reward_raw" (mean over time of each
         reward term that can be computed from what is recorded), "torque_saturation" and "speed_saturation" (share of
         time and motors; with the worst motor), "self_overlap" (see `jaxloco.self_contact.Overlaps.figures`; of a robot
-        of several parts), "standing" (see `jaxloco.playback.standing.stand_figures`; of a robot that is told to
+        of several parts), "standing" (see `jaxloco.playback.standing.stand_figures`; of a robot that is commanded to
         stand), "training" (the evaluation of the training, as the bundle holds it), "compared_episode" (from 0),
         "compared_seconds", "not_compared" (conditions that the comparison does not see),
         "first_difference", "conditions" (as simulated), "remarks" (see `Playback.remarks`).

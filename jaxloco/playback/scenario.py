@@ -1,4 +1,4 @@
-"""What happens to a robot in an episode: its first state, its commands, the pushes, and its own model.
+"""What is drawn for an episode: the initial state, commands, pushes, and the robot's model.
 
 All of it is drawn by the functions that training draws it with, before the episode is played.
 """
@@ -31,8 +31,8 @@ class Scenario:
 
     Attributes:
         qpos: First positions, (nq,).
-        qvel: First velocities, (nv,).
-        commands: What the robot is asked to do at each step, by name, (T, n).
+        qvel: Initial velocities, (nv,).
+        commands: Command at each step, by name, (T, n).
         pushes: Force on the base during each step, world frame, (T, 3), N.
         fields: Model fields of this episode, by MuJoCo name.
         seed: Of the noise.
@@ -94,7 +94,7 @@ def with_command(spec: EnvSpec, command: tuple[float, ...]) -> EnvSpec:
 
 
 def _check_command(commands: Sequence[Command], command: tuple[float, ...]) -> None:
-    """Refuse a command of another size, or outside the box that was trained on, where a policy means nothing."""
+    """Refuse a command of another size, or outside the range of the training."""
     sizes = {entry.name: len(entry.ranges) for entry in commands}
     if list(sizes.values()) != [len(command)]:
         wants = ", ".join(f"{name} has {size} components" for name, size in sizes.items()) or "this task has none"

@@ -1,4 +1,4 @@
-"""See a bundle at once: in MuJoCo's viewer, or as a video."""
+"""Show a bundle in MuJoCo's viewer, or as a video."""
 
 import os
 import sys

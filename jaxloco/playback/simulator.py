@@ -138,7 +138,7 @@ class Simulator:
         return self._reading()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to close."""
 
     def _substep(self, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Step once; return which motors are at their torque limit, and which are held back by their curve, (nu,)."""
@@ -172,9 +172,13 @@ class Simulator:
         broken = not (np.isfinite(self._data.qpos).all() and np.isfinite(self._data.qvel).all())
         fallen = broken or any(bool(end(now)) for end in self._ends)
         seen = {name: self._noise(name, value) for name, value in inputs.items()}
-        left = bool(self._ground.left(jnp.asarray(self._data.qpos[self._robot.base_qpos_indices[:3]], jnp.float32)))
+        off_terrain = bool(
+            self._ground.is_off(jnp.asarray(self._data.qpos[self._robot.base_qpos_indices[:3]], jnp.float32))
+        )
         begun = self._steps > 0
-        return Reading(seen, self._data.time, terminated=fallen and begun, truncated=left and begun and not fallen)
+        return Reading(
+            seen, self._data.time, terminated=fallen and begun, truncated=off_terrain and begun and not fallen
+        )
 
 
 class _Noise:

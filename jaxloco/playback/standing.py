@@ -1,4 +1,4 @@
-"""How a robot stands that is told to: how far it drifts, and how often it steps."""
+"""How a robot stands under a zero command: how far it drifts, and how often it steps."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -30,7 +30,7 @@ TASKS = {
     "cartpole": "jaxloco.tasks.cartpole:RECIPE",
     "pendulum-swingup": "jaxloco.tasks.pendulum_swingup:RECIPE",
 }
-"""Task name → module:NAME of its recipe. Nothing is imported until a task is asked for."""
+"""Task name → module:NAME of its recipe. A recipe is imported when it is looked up."""
 
 FOREIGN = ("brax", "playground")
 """Packages of environments: what stands before the colon of their tasks' names."""

@@ -28,10 +28,10 @@ class Cartpole:
     Attributes:
         robot: Robot name or folder.
         episode_seconds: Time after which an episode is truncated, s.
-        max_force: Force on the cart that an action of 1 asks for, N.
+        max_force: Force on the cart for an action of 1, N.
         track: Half-length of the track, m.
         max_angle: Angle beyond which the pole has fallen, rad (12 degrees).
-        initial: Half-width of the first positions and velocities, SI.
+        initial: Half-width of the initial positions and velocities, SI units.
     """
 
     robot: str = "cartpole"

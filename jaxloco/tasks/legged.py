@@ -1,4 +1,4 @@
-"""What tasks of legged robots have in common: what such a robot senses, how it is commanded, and how robots differ."""
+"""What tasks of legged robots share: observations, actions and domain randomization."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.checks import ANGLE, NOT_NEGATIVE, ORDERED, POSITIVE, SHARE, Limits, check_fields
+from jaxloco.checks import ANGLE, FRACTION, NOT_NEGATIVE, ORDERED, POSITIVE, Limits, check_fields
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import target_drive
 from jaxloco.envs.curriculum import GROWTHS, Range
@@ -27,10 +27,10 @@ Durations = Annotated[Span, NOT_NEGATIVE, ORDERED]
 Factors = Annotated[Span, POSITIVE, ORDERED]
 
 MAX_TURN_RATE = 50.0
-"""Turn rate of the base that the robot does not believe, rad/s; gyroscopes of such robots read up to 35 rad/s."""
+"""Turn rate of the base above which a reading is implausible, rad/s; such robots' gyroscopes read up to 35 rad/s."""
 
 BEYOND_RANGE = 0.5
-"""Distance of a joint beyond its range that the robot does not believe, rad."""
+"""Distance of a joint beyond its range above which a reading is implausible, rad."""
 
 TARGETS, WHEEL_TARGETS = "joint_position_targets", "joint_velocity_targets"
 """Names of the policy's outputs: of the joints that take position targets, and of wheels."""
@@ -44,8 +44,8 @@ class LeggedTask:
         robot: Robot name or folder.
         variant: One of the robot's [variants.<name>], such as full, in which its whole body touches the ground.
         episode_seconds: Time after which an episode is truncated, s.
-        training_seconds: The same in training, s.
-        action_scale: Distance from the default pose that an action of 1 asks for, rad.
+        training_seconds: Episode length in training, s.
+        action_scale: Offset of a joint target from the default pose for an action of 1, rad.
         history: Frames of observation that the policy sees.
         noise: Factor on the noise of all readings.
         action_delay: Time until a target has effect, s.
@@ -54,20 +54,20 @@ class LeggedTask:
         payload: Mass added to the base, kg.
         com_shift: Half-width of the shift of the base's centre of mass along each axis, m.
         mass_scale: Factor on each body's mass and inertia.
-        joint_friction_scale: Factor on each joint's friction.
-        joint_damping_scale: Factor on each joint's viscous friction; the servo's velocity gain is another thing.
-        armature_scale: Factor on each joint's reflected inertia.
+        joint_friction_scale: Factor on each joint's dry friction.
+        joint_damping_scale: Factor on each joint's viscous friction (not on the servo's velocity gain).
+        armature_scale: Factor on each joint's armature (reflected rotor inertia).
         gain_scale: Factor on the gains of the joints' servos.
         torque_scale: Factor on each motor's torque.
-        kick: Sudden velocity given to the base, m/s, at most.
+        kick: Largest sudden change of the base's velocity, m/s.
         kick_interval: Time between kicks, s.
-        restitution: Share of its speed with which a foot bounces off the floor; 0 leaves it as it is, 0.135.
+        restitution: Coefficient of restitution of feet on the floor; 0 keeps MuJoCo's own, 0.135.
         imu_tilt: Half-width of the misalignment of the IMU about each axis, rad.
-        support: Torque per tilt that holds the base upright at the beginning of a training, as a share of that by which
-            gravity topples the robot, m g h; it fades as other things grow, and evaluations have none of it.
-        grow: What grows while training, of kicks, randomization and, where there are any, commands; nothing by default.
-        grow_with: What that grows and the support fades with: progress of the training, or success of each robot.
-        grow_from: Share of its width that it begins with.
+        support: Stiffness of a torque that holds the base upright early in training, as a fraction of m g h (the
+            stiffness that balances gravity). The curriculum fades it out; evaluations have none.
+        grow: Ranges that the curriculum widens: kicks, randomization and, in velocity tasks, commands.
+        grow_with: Curriculum that widens ranges and fades the support: progress of training, or success of each robot.
+        grow_from: Fraction of their width at which these ranges begin.
     """
 
     robot: str = "go1"
@@ -90,12 +90,12 @@ class LeggedTask:
     torque_scale: Factors = (0.9, 1.1)
     kick: Annotated[float, NOT_NEGATIVE] = 0.5
     kick_interval: Durations = (4.0, 8.0)
-    restitution: Annotated[Span, SHARE, ORDERED] = (0.0, 0.0)
+    restitution: Annotated[Span, FRACTION, ORDERED] = (0.0, 0.0)
     imu_tilt: Annotated[float, ANGLE] = 0.0
     support: Annotated[float, NOT_NEGATIVE] = 0.0
     grow: tuple[str, ...] = ()
     grow_with: Literal["progress", "success"] = "progress"
-    grow_from: Annotated[float, SHARE] = 0.3
+    grow_from: Annotated[float, FRACTION] = 0.3
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -111,7 +111,7 @@ class LeggedTask:
         return "kicks", "randomization"
 
     def _growing(self, what: str, span: Range) -> Range:
-        """Return a range as it is in training: it grows if `what` does."""
+        """Return a range as it is in training: the curriculum widens it if `what` is in `grow`."""
         return replace(span, grows=self.grow_with, start=self.grow_from) if what in self.grow else span
 
     def _randomized(self, span: Span, nominal: float | None = None) -> Range:
@@ -126,7 +126,7 @@ class LeggedTask:
         return {"factor": replace(self._randomized(span, 1.0), log=True)}
 
     def _proprioception(self, robot: Robot, *more: ObservationTerm, offsets: str = "joint_offsets") -> ObservationGroup:
-        """What the robot can measure of itself and did last, then `more`; with what it should not believe.
+        """Measurable quantities of the robot and its last action, then `more`; with ranges of plausible readings.
 
         Args:
             robot: The robot.
@@ -187,7 +187,7 @@ class LeggedTask:
 
 
 def plausible_readings(robot: Robot) -> tuple[tuple[Limit, Limit], ...]:
-    """Return the lowest and highest readings to believe: turn rate, gravity's direction, joint offsets, velocities.
+    """Return the lowest and highest plausible readings: turn rate, gravity's direction, joint offsets, velocities.
 
     They are wider than what a robot that works can do: joints half a radian beyond their ranges, and three times as
     fast as their motors turn.
@@ -312,7 +312,7 @@ def check_positions(robot: Robot, wheels: tuple[str, ...] = ()) -> None:
 
 
 def hidden_quantities(robot: Robot) -> tuple[Quantity, ...]:
-    """Return what only a simulation knows of a model: friction and mass."""
+    """Return quantities that cannot be measured: friction and mass."""
 
     def friction(snapshot: Snapshot) -> jax.Array:
         return snapshot.params["pair_friction"][0, 0]

@@ -30,7 +30,7 @@ class PendulumSwingup:
     Attributes:
         robot: Robot name or folder.
         episode_seconds: Time after which an episode is truncated, s.
-        max_torque: Torque that an action of 1 asks for, N m.
+        max_torque: Torque for an action of 1, N m.
     """
 
     robot: str = "pendulum"

@@ -72,13 +72,13 @@ class Recovery(LeggedTask):
     """Options of the task. Pairs are the two ends of a range drawn per episode.
 
     Attributes:
-        recipe: The task's name on the command line, which its defaults come from.
-        drops: How many robots are dropped to find first states.
+        recipe: Name of the task, whose recipe the defaults come from.
+        drops: Number of robots dropped to fill the reset pool (initial states of fallen robots).
         weights: Weights of the reward terms.
-        pose_tilt: Tilt below which the pose counts, rad.
-        standing_tilt: Tilt below which the robot stands, rad.
-        standing_band: Distance from the height of standing within which it stands, as a share of that height.
-        max_joint_velocity: Joint velocity from which a joint is too fast, rad/s.
+        pose_tilt: Tilt below which the pose is rewarded, rad.
+        standing_tilt: Tilt below which the robot counts as standing, rad.
+        standing_band: Largest distance from the standing height to count as standing, as a fraction of that height.
+        max_joint_velocity: Joint velocity above which `fast_joints` penalizes, rad/s.
     """
 
     recipe: str = "go1-recovery"

@@ -28,19 +28,19 @@ from jaxloco.tasks.velocity import COMMAND, LEARNING, Velocity, Weights
 from jaxloco.training.config import TrainConfig
 
 LEG_OFFSETS = "leg_offsets"
-"""Distance of the joints that take position targets from the default pose, rad: a wheel's angle says nothing."""
+"""Distance of the joints that take position targets from the default pose, rad; wheels have none."""
 
 
 WEIGHTS = Weights(gait=0.0, landing=0.0, orientation=-1.0)
-"""Without the terms that speak of feet."""
+"""Without the terms of feet."""
 
 
 @dataclass(frozen=True)
 class Rolling(Velocity):
-    """Options of the task. Those of `Velocity` for gait and steps have no effect; weights of feet are refused.
+    """Options of the task. Those of `Velocity` for gait and steps have no effect; weights of terms of feet are errors.
 
     Attributes:
-        wheel_speed: Ground speed that an action of 1 asks of each wheel, m/s.
+        wheel_speed: Ground speed of each wheel commanded by an action of 1, m/s.
     """
 
     recipe: str = "upkie-velocity"

@@ -1,4 +1,4 @@
-"""Upkie stands still, whatever pushes it: observations and action of the upkie package's pendulum environments.
+"""Upkie balances in place while it is pushed: observations and action of the upkie package's pendulum environments.
 
 The robot senses pitch, ground position, pitch velocity and ground velocity; the policy commands a ground acceleration,
 integrated to the ground-velocity target that the wheels' servos follow. Ranges reach what the hardware's own figures
@@ -39,10 +39,10 @@ class UpkieBalance:
     Attributes:
         robot: Robot name or folder.
         episode_seconds: Time after which an episode is truncated, s.
-        training_seconds: The same in training, s.
+        training_seconds: Episode length in training, s.
         history: Frames of observation that the policy sees.
         max_ground_velocity: Limit of the ground-velocity target, m/s.
-        max_ground_acceleration: Ground acceleration that an action of 1 asks for, m/s².
+        max_ground_acceleration: Ground acceleration commanded by an action of 1, m/s².
         fall_pitch: Pitch beyond which the robot has fallen, rad.
         max_distance: Distance from the start beyond which an episode ends, m.
         noise: Half-width of the noise on each of the four readings (rad, m, rad/s, m/s), at most; twice what
@@ -52,25 +52,25 @@ class UpkieBalance:
         action_delay: Time until a target has effect, s.
         bandwidth_lag: Time constant of the servos' lag, s.
         wheel_gain: Factor on the wheel servos' velocity gain (1 N m s/rad): softer below 1.
-        training_wheel_gain: What training draws from too, from the lower of both ends to the higher.
+        training_wheel_gain: Range that training adds to `wheel_gain`; it draws from the union of both.
         leg_gain: Factor on the leg servos' gains (20 N m/rad and 1 N m s/rad in the package's simulator, which offers
             a factor of 2; 64 N m/rad on the robot).
         leg_damping: Further factor on the leg servos' velocity gain, which is not known of the robot.
-        training_leg_damping: What training draws from too.
+        training_leg_damping: Range that training adds to `leg_damping`.
         torque_scale: Factor on each motor's torque.
         mass_scale: Factor on each body's mass and inertia.
         inertia_scale: Further factor on each body's inertia.
         com_shift: Half-width of the shift of the trunk's centre of mass along x, m.
         wheel_scale: Factor on the wheel radius.
         leg_scale: Factor on the lengths of the legs.
-        initial_pitch: Half-width of the first pitch, rad; this and the two velocities as in `ppo_balancer`.
-        training_initial_pitch: The same in training, if that is more.
-        initial_position: Half-width of the first ground position, m: the robot learns to come back.
-        initial_velocity: Half-width of the first velocity of the trunk, m/s.
-        initial_pitch_velocity: Half-width of the first pitch velocity, rad/s.
-        initial_height: How far above the ground an episode begins, m.
+        initial_pitch: Half-width of the initial pitch, rad; this and the two velocities as in `ppo_balancer`.
+        training_initial_pitch: Half-width of the initial pitch in training, rad, if larger.
+        initial_position: Half-width of the initial ground position, m, so that the robot learns to return.
+        initial_velocity: Half-width of the initial velocity of the trunk, m/s.
+        initial_pitch_velocity: Half-width of the initial pitch velocity, rad/s.
+        initial_height: Initial height of the wheels above the ground, m.
         push_force: Magnitude of pushes, N.
-        training_push_force: What training draws from too.
+        training_push_force: Range that training adds to `push_force`, N.
         push_duration: Length of a push, s.
         push_interval: Time between pushes, s.
     """
@@ -265,7 +265,7 @@ def _quantities(robot_name: str) -> tuple[Quantity, ...]:
 
 
 def _critic() -> ObservationGroup:
-    """Everything, noiseless: the critic exists in simulation only."""
+    """All quantities, without noise: the critic is not exported."""
     names = (
         "pitch",
         "ground_position",

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import numpy as np
 
-from jaxloco.checks import ANGLE, NOT_NEGATIVE, ORDERED, POSITIVE, SHARE, Limits
+from jaxloco.checks import ANGLE, FRACTION, NOT_NEGATIVE, ORDERED, POSITIVE, Limits
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
@@ -69,7 +69,7 @@ class Weights:
         torques: Torques.
         power: Mechanical power.
         acceleration: Joint accelerations.
-        stand_still: Distance from the default pose when asked to stand.
+        stand_still: Distance from the default pose while the command is to stand.
         stumble: Feet against a wall.
         body_terrain: Bodies close to the ground, such as knees on stairs.
         height: Distance of the base from its height in the default pose.
@@ -130,45 +130,45 @@ class Velocity(LeggedTask):
     """Options of the task. Pairs are the two ends of a range drawn per episode.
 
     Attributes:
-        recipe: The task's name on the command line, which its defaults come from.
+        recipe: Name of the task, whose recipe the defaults come from.
         max_velocity: Largest commanded velocity forward and leftward, m/s, and yaw rate, rad/s.
-        nonzero_shares: Share of commands in which each of the three is not zero.
-        standing_share: Share of commands to stand still, beside those in which all three are zero.
+        nonzero_shares: Probability that each of the three components of a command is not zero.
+        standing_share: Probability of a zero command (stand), in addition to draws in which all three are zero.
         command_seconds: Time between commands, s.
         gait_frequency: Cycles of the gait per second, Hz.
         rest_below: Length of the command up to which the gait rests and the robot stands; 0 for a gait that never does.
         rest_after: Time for which the command must be so short until it rests, so that the robot can slow down, s.
-        rest_tilt: Tilt from which the gait runs all the same, so that the robot can catch itself, rad; 0 for none.
+        rest_tilt: Tilt above which the gait runs in spite of a zero command, so that the robot can step, rad; 0: never.
         swing_height: Height of a foot in the middle of its swing, m.
-        step_height: How high joint targets would lift each foot by themselves, on the clock, if joints had no friction;
-            the policy adjusts that, m.
-        step_lead: How far these targets run ahead of the clock, s.
+        step_height: Height of the steps on the spot in the action pipeline, m: joint targets that lift each foot on
+            the gait clock, to which the policy's action is added.
+        step_lead: Time by which these targets lead the gait clock, s.
         tracking_sigma: Error at which tracking is worth 0.37, m/s and rad/s.
-        far_sigma: The same of the terms that reach further.
-        rewards: What the robot is rewarded for: weights, the terms below; or lee-2020, the seven terms of Lee et al.
-            2020 with their own weights and no floor below their sum.
-        reward_floor: What a step is worth at least, by `weights`; with 0, no less than the end of the episode.
+        far_sigma: Error at which the wider tracking terms are worth 0.37, m/s and rad/s.
+        rewards: Reward preset: weights (the terms below), or lee-2020 (the seven terms of Lee et al. 2020 with the
+            paper's weights and no floor).
+        reward_floor: Lower bound of the weighted sum with `weights`, 1/s; none for no bound.
         weights: Weights of the reward terms.
-        min_air_time: Time in the air from which a swing is worth something by `air_time`, s.
-        max_foot_load: Force on a foot above which it counts for `contact_force`, in weights of the robot.
-        loose_joints: Patterns of joint names; how far these are from the default pose counts a tenth. The default is
-            for two ways of naming knees, and may match nothing; others must match.
+        min_air_time: Air time above which `air_time` rewards a swing, s.
+        max_foot_load: Force on a foot above which `contact_force` penalizes, in body weights.
+        loose_joints: Name patterns of joints whose distance from the default pose counts a tenth. The default matches
+            two ways of naming knees and may match nothing; other patterns must match.
         fall_tilt: Tilt beyond which the robot has fallen, rad.
         fall_height: Height of the base, as a share of that in the default pose, below which it has fallen.
-        initial_velocity: Half-width of the first velocities of the base, m/s and rad/s.
-        initial_tilt: Half-width of the first pitch and roll, rad.
-        initial_yaw: Half-width of the first direction, rad.
-        initial_joints: Half-width of the first distance of joints from the default pose, rad.
-        terrain: What the robot walks on.
+        initial_velocity: Half-width of the initial velocities of the base, m/s and rad/s.
+        initial_tilt: Half-width of the initial pitch and roll, rad.
+        initial_yaw: Half-width of the initial yaw, rad.
+        initial_joints: Half-width of the initial offset of joints from the default pose, rad.
+        terrain: Options of the terrain.
         scan: Where the height scan measures the ground; the critic sees it on terrain.
-        actor_scan: Let the policy see the height scan too; the robot must then give it.
+        actor_scan: Let the policy see the height scan too; the robot must then measure it.
         scan_noise: Half-width of the noise of the policy's height scan, m.
     """
 
     recipe: str = "go1-velocity"
     max_velocity: Annotated[tuple[float, float, float], NOT_NEGATIVE] = (1.5, 0.8, 1.2)
-    nonzero_shares: Annotated[tuple[float, float, float], SHARE] = (0.9, 0.25, 0.5)
-    standing_share: Annotated[float, SHARE] = 0.1
+    nonzero_shares: Annotated[tuple[float, float, float], FRACTION] = (0.9, 0.25, 0.5)
+    standing_share: Annotated[float, FRACTION] = 0.1
     command_seconds: Annotated[Span, POSITIVE, ORDERED] = (4.0, 10.0)
     gait_frequency: Annotated[float, POSITIVE] = 3.0
     rest_below: Annotated[float, NOT_NEGATIVE] = loco.STILL
@@ -297,7 +297,7 @@ class Velocity(LeggedTask):
         if not self._graded:
             return Curriculum()
         curriculum = Curriculum(grade=distance_grade, constants={"up": self.terrain.up, "down": self.terrain.down})
-        return replace(curriculum, step_up=0.05, step_down=0.1) if self.support else curriculum  # who falls is held
+        return replace(curriculum, step_up=0.05, step_down=0.1) if self.support else curriculum
 
     def _action(self, robot: Robot) -> ActionSpec:
         gait = self._gait(robot)
@@ -407,7 +407,7 @@ class Velocity(LeggedTask):
 
 
 def _check_loose_joints(robot: Robot, patterns: tuple[str, ...]) -> None:
-    """Refuse patterns without a joint, but for the default: nobody wrote that for a robot of their own."""
+    """Refuse patterns without a joint, but for the default: it need not match a user's robot."""
     for pattern in patterns if patterns != KNEES else ():
         if not any(fnmatch(name, pattern) for name in robot.joint_names):
             raise ConfigError(
@@ -478,23 +478,23 @@ LEARNING = PPOConfig(
 """How velocity tasks are learned: PPO with few epochs and large mini-batches, on mirrored networks."""
 
 GO1 = TrainConfig(
-    task=Velocity(step_lead=0.03, rest_tilt=0.1),
+    task=Velocity(step_lead=0.03, rest_tilt=0.15),
     algorithm=LEARNING,
     network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
     total_timesteps=6_000_000,
     n_envs=256,
 )
 """Unitree Go1. Its steps on the spot are higher than its swings: knees with three times the usual friction take the
-difference. With steps of 0.06 m it marches for 5 million steps and does not go forward.
+difference. With steps of 0.06 m it stepped on the spot for 5 million steps and did not go forward.
 
-Joints follow their targets some 0.03 s late, so steps lead by as much. A robot that is pushed while it stands must step:
-its gait runs while it is tilted.
+Joints follow their targets some 0.03 s late, so steps lead by as much. A robot that is pushed while it stands must
+step: its gait runs while it is tilted.
 """
 
 WIDER = replace(GO1.network, net_arch_pi=(256, 128), net_arch_vf=(256, 128))
-"""Networks for rough ground, bipeds and recovery. A run takes a sixth longer with them than with 2 x 128."""
+"""Networks for rough ground, bipeds and recovery."""
 
-GO2 = replace(GO1, task=Velocity(recipe="go2-velocity", robot="go2", step_height=0.08, step_lead=0.03, rest_tilt=0.1))
+GO2 = replace(GO1, task=Velocity(recipe="go2-velocity", robot="go2", step_height=0.08, step_lead=0.03, rest_tilt=0.15))
 """Unitree Go2."""
 
 ANYMAL_C = replace(
@@ -507,7 +507,7 @@ ANYMAL_C = replace(
         swing_height=0.1,
         step_height=0.18,
         step_lead=0.1,
-        rest_tilt=0.1,
+        rest_tilt=0.15,
         weights=Weights(action_change=-0.03),
         payload=(-4.0, 4.0),
     ),

@@ -1,4 +1,4 @@
-"""What a training calls as it goes on: the callbacks that every training has, and the base of your own."""
+"""Callbacks of a training, and the base class for your own."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from jaxloco.training.run import Run
 from jaxloco.whole_files import write_bytes
 
 WIDE_STD = 10.0
-"""Standard deviation of actions in [-1, 1] from which nine of ten lie beyond the ends: no useful policy is there."""
+"""Standard deviation of actions in [-1, 1] from which nine of ten are clipped."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def dump_crash(run: Run, crash: Crash) -> None:
 
 
 def check_std(run: Run, metrics: Mapping[str, float]) -> None:
-    """Tell, once, of actions that have become nothing but noise, which an entropy bonus rewards without end."""
+    """Warn once of a standard deviation so large that actions are noise, which an entropy bonus can cause."""
     std, usual = metrics.get("train/std", 0.0), float(np.exp(np.clip(run.config.network.log_std_init, 0.0, 80.0)))
     if std > WIDE_STD * usual and not run.warnings:
         name, bonus = run.config.algorithm.name, getattr(run.config.algorithm, "ent_coef", 0.0)

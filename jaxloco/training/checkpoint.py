@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax: everything that training needs to go on, written in the background.
+"""Checkpoints with Orbax: the whole training state, written in the background.
 
 The last and the best one are kept.
 """
@@ -100,9 +100,9 @@ class Checkpoints:
         self._close_file()
 
     def _sweep(self) -> None:
-        """Remove what killed or failed saves have left: on a full disk it would take the room of all that follows."""
-        for left in self.folder.glob("*.orbax-checkpoint-tmp*"):
-            remove(left)
+        """Remove incomplete checkpoints of killed or failed saves."""
+        for partial_save in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            remove(partial_save)
 
     def check(self, iteration: int, like: Any, config: Mapping[str, Any]) -> None:
         """Read a complete checkpoint as another process would, and compare it with what was saved.
@@ -298,14 +298,26 @@ def _flat(state: Any) -> dict[str, Any]:
     Leaves without elements, which Orbax refuses, are left out.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if leaf.size}
+    return {_name(path): leaf for path, leaf in leaves if leaf.size}
+
+
+_STORED = {"].remaining": "].time_left", ".push.remaining": ".push.left", ".off_terrain": ".left"}
+"""Ending of a leaf's path → ending of its name in checkpoints, for fields renamed after checkpoints were written."""
+
+
+def _name(path: Any) -> str:
+    name = jax.tree_util.keystr(path)
+    for ending, stored in _STORED.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending) + stored
+    return name
 
 
 def _unflat(like: Any, leaves: Mapping[str, Any]) -> Any:
     """Undo `_flat`, with `like` for the structure."""
 
     def take(path: Any, leaf: Any) -> Any:
-        return leaves[jax.tree_util.keystr(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+        return leaves[_name(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(take, like)
 

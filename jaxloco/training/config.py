@@ -49,19 +49,19 @@ class TrainConfig:
 
     Attributes:
         task: Options of the task.
-        algorithm: Options of the algorithm, with Stable-Baselines3's names; elsewhere they are called by its name.
+        algorithm: Options of the algorithm, named as in Stable-Baselines3; (+) marks those that it does not have.
         network: Sizes and kinds of the networks.
-        total_timesteps: Environment steps in all, over all robots.
-        n_envs: Number of robots simulated at once.
-        n_devices: Devices that share them (on a CPU its cores); 0 for as many as can share them evenly.
+        total_timesteps: Environment steps, summed over all robots.
+        n_envs: Number of robots simulated in parallel.
+        n_devices: Devices that share the robots (on a CPU its cores); 0 for as many as can share them evenly.
         seed: Seed of every random draw.
-        seeds: Train so many seeds side by side in one program, from `seed` on, each into a run folder of its own.
+        seeds: Number of seeds to train in one program, `seed` and those that follow, each with its own run folder.
         physics: Engine; auto takes warp on NVIDIA GPUs, mjx on other accelerators and native on a CPU.
-        matmul_precision: Precision of float32 matrix products (GPUs would otherwise use TF32 unasked).
-        metrics_every: Environment steps between rows of metrics; 0 for about every two percent of the run.
-        checkpoint_every: Environment steps between checkpoints; 0 for about every fifth of the run.
+        matmul_precision: Precision of float32 matrix products; with `default`, GPUs use TF32.
+        metrics_every: Environment steps between rows of metrics; 0 for about 2 percent of the run.
+        checkpoint_every: Environment steps between checkpoints; 0 for about a fifth of the run.
         eval_episodes: Episodes of the final evaluation.
-        video_seconds: Length of the video; 0 for none.
+        video_seconds: Length of the video, s; 0 for none.
         origin: Where the task's recipe is, if it is not jaxloco's; `jaxloco.tasks.recipe` fills it in.
     """
 

@@ -24,7 +24,7 @@ RECORDED = 16
 
 
 class Episodes(NamedTuple):
-    """What N evaluation episodes gave.
+    """The record of N evaluation episodes.
 
     Attributes:
         returns: Sum of rewards, (N,).

@@ -1,4 +1,4 @@
-"""TensorBoard events, written by the caller: no thread that could die, no queue that could fill."""
+"""TensorBoard events, written by the caller, without threads or queues."""
 
 import os
 import re

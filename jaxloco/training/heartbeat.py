@@ -1,7 +1,7 @@
-"""Hosts that tell one another that they still run.
+"""Heartbeats between hosts.
 
 An exchange of arrays fails at once where a host has died, but waits for one that hangs or is cut off, until JAX aborts
-the process. Whoever listens here knows before.
+the process. A process that listens here notices earlier.
 """
 
 import threading
@@ -10,13 +10,13 @@ from contextlib import suppress
 from typing import Any, Self
 
 BEAT_SECONDS = 5.0
-"""How often hosts tell one another that they run."""
+"""How often hosts send a heartbeat."""
 
 SILENT_BEATS = 12
 """How many beats without a word make a host a lost one: a minute, before `hosts.JAX_SILENCE_SECONDS`."""
 
 LAST_BEATS = 2
-"""How many more the first host waits: what the hosts tell ends with it, and JAX then aborts who still listens."""
+"""How many more the first host waits: JAX aborts the processes that still listen when it ends."""
 
 FOLDER = "jaxloco/beats/"
 """Where hosts leave what they tell, in JAX's store of keys and values."""
@@ -89,7 +89,7 @@ class Heartbeat:
         self._told = told
 
     def _count(self) -> None:
-        """Count for how long nobody has answered: then it is the first host that was lost."""
+        """Count the time without an answer: then it is the first host that was lost."""
         while not self._stop.wait(BEAT_SECONDS):
             self._unanswered += 1
             if self._unanswered >= self._patience:

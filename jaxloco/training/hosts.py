@@ -53,8 +53,8 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
 
     Args:
         coordinator: Address and port of the first process; found by JAX under SLURM, Kubernetes and Open MPI if absent.
-        num_processes: How many there are; the same.
-        process_id: Which one this is, from 0; the same.
+        num_processes: Number of processes; None where JAX finds it.
+        process_id: Number of this process, from 0; None where JAX finds it.
 
     Raises:
         ConfigError: Neither the options nor the environment say, or the first one cannot be reached. The first one
@@ -97,7 +97,7 @@ def _listening_address(host: str, port: int) -> str | None:
 
 
 def _announce(coordinator: str, num_processes: int | None, process_id: int | None) -> str | None:
-    """Say who is waited for; any host but the first waits until the first one answers.
+    """Print which hosts are waited for; any host but the first waits until the first one answers.
 
     Returns:
         Where the first one listens, see `_listening_address`; None for the others.
@@ -118,7 +118,7 @@ def _announce(coordinator: str, num_processes: int | None, process_id: int | Non
 
 
 def _wait_for(coordinator: str, host: str, port: int) -> None:
-    """Wait until somebody answers; on Kubernetes, a name may be known only once its pod runs."""
+    """Wait for an answer; on Kubernetes, a name may be known only once its pod runs."""
     deadline, unknown = time.monotonic() + MEETING_SECONDS, False
     while True:
         try:

@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 60.0
 """How long a request may go unnoticed before the process ends without being asked again, s."""
 
 CLEANING_SECONDS = 2.0
-"""How long what is to be left in order may take when the process ends at once, s."""
+"""How long cleaning up may take when the process ends at once, s."""
 
 
 class Interrupt:

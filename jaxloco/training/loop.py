@@ -36,11 +36,11 @@ OVERFLOWS = "sim/buffer_overflows"
 """Robot steps in which the engine had no room for all contacts; only of engines whose room is limited."""
 
 SPARE_STEPS = 256
-"""Control steps, about, after which spare first states expire; drawing them costs as much as a few steps."""
+"""Control steps, about, after which the reset pool expires."""
 
 
 class TrainState(NamedTuple):
-    """Everything that training needs to go on; what a checkpoint holds.
+    """The whole training state; what a checkpoint holds.
 
     Attributes:
         learner: Parameters, optimizer, normalizers.
@@ -205,7 +205,7 @@ def beginning(agent: Agent, state: TrainState, total: jax.Array) -> BatchState:
 
 
 def spare_iterations(n_steps: int) -> int:
-    """Return after how many iterations of `n_steps` control steps spare first states expire."""
+    """Return after how many iterations of `n_steps` control steps the reset pool expires."""
     return max(1, SPARE_STEPS // n_steps)
 
 
@@ -288,14 +288,14 @@ def named_metrics(env: Environment, totals: Totals, iterations: int) -> dict[str
 
 
 def _terrain_metrics(env: Environment, totals: Totals, minutes: float) -> dict[str, float]:
-    """Return the mean level, the share of robots past the middle level, both also by kind, and who left per minute."""
+    """Return the mean level and the share past the middle, both also by kind, and how many robots left per minute."""
     levels = jax.device_get(totals.levels)
     count, level, past = levels.sum(axis=0).tolist()
     metrics = {"terrain/level": level / count, "terrain/past_middle": past / count}
     for kind, (count, level, past) in zip(env.ground.terrain.kinds, levels.tolist(), strict=True):
         if count:
             metrics |= {f"terrain/level_{kind}": level / count, f"terrain/past_middle_{kind}": past / count}
-    return {**metrics, "terrain/left_per_minute": float(totals.rollout.left) / minutes}
+    return {**metrics, "terrain/left_per_minute": float(totals.rollout.off_terrain) / minutes}
 
 
 def float_or_array(x: jax.Array):  # type: ignore[no-untyped-def]

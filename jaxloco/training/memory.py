@@ -33,7 +33,7 @@ SCALARS_PER_STEP = 12
 SEEN, LEARNED_FROM = 2, 6
 """How often a pass through a sequence keeps each gate of a cell, without a gradient and with one."""
 
-SHARE = 0.9
+MEMORY_SHARE = 0.9
 """Of the free memory that may be used."""
 
 
@@ -91,7 +91,7 @@ def of_program(compiled: Any) -> int | None:
 
 
 def available(device: Any) -> int | None:
-    """Return the free memory of a device, bytes: of the host for a CPU; None where nobody says."""
+    """Return the free memory of a device, bytes: of the host for a CPU; None if unknown."""
     if device.platform == "cpu":
         return _host_memory()
     found = device.memory_stats() or {}
@@ -134,9 +134,9 @@ def check(needed: int, devices: int, config: TrainConfig) -> None:
     if free is None:
         return
     free *= 1 if device.platform == "cpu" else devices  # the cores of a CPU share its memory
-    if needed <= SHARE * free:
+    if needed <= MEMORY_SHARE * free:
         return
-    fitting = shared_evenly(int(SHARE * free * config.n_envs / needed), devices * jax.process_count(), config)
+    fitting = shared_evenly(int(MEMORY_SHARE * free * config.n_envs / needed), devices * jax.process_count(), config)
     where = "the host" if device.platform == "cpu" else f"{devices} × {device.device_kind}"
     more = "" if device.platform == "cpu" else ", or more devices"
     raise ConfigError(
@@ -169,8 +169,8 @@ def check_episodes(episodes: int, state: int) -> None:
         ConfigError: It does not fit; says how many episodes would.
     """
     free = available(jax.devices()[0])
-    if free is not None and ROBOT_COPIES * state * episodes > SHARE * free:
-        fitting = int(SHARE * free / (ROBOT_COPIES * state))
+    if free is not None and ROBOT_COPIES * state * episodes > MEMORY_SHARE * free:
+        fitting = int(MEMORY_SHARE * free / (ROBOT_COPIES * state))
         raise ConfigError(
             f"{episodes} episodes: an evaluation of so many would take about {_gib(ROBOT_COPIES * state * episodes)}, "
             f"but {_gib(free)} are free; write at most {fitting}"

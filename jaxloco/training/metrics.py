@@ -192,7 +192,7 @@ def read_metrics(path: RunFolder | str | Path) -> dict[str, np.ndarray]:
 
 
 def _read_cells(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the column names and the complete rows; a last line that a kill cut short is left out."""
+    """Return the column names and the complete rows; an incomplete last line is skipped."""
     try:
         text = read_text(path, ConfigError)
     except FileNotFoundError:

@@ -19,7 +19,7 @@ def prepare_jax(*, alone: bool = True) -> None:
     """
     with _starting_jax():
         import jax
-    from jaxloco.training.compilation_cache import keep_whole
+    from jaxloco.internals.compilation_cache import keep_whole
     from jaxloco.training.sharding import use_all_cores
 
     with _starting_jax():
@@ -48,7 +48,7 @@ def _starting_jax() -> Iterator[None]:
 
 
 def cache_folder(name: str) -> Path | None:
-    """Return the folder of a cache, in $XDG_CACHE_HOME or ~/.cache; None where nobody may write there."""
+    """Return the folder of a cache, in $XDG_CACHE_HOME or ~/.cache; None if it cannot be written."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxloco", name)
     with contextlib.suppress(OSError):
         existing = next(place for place in (folder, *folder.parents) if place.exists())

@@ -132,7 +132,7 @@ class _Lasting:
 
 
 class _Pace:
-    """Environment steps per second, and the time left."""
+    """Environment steps per second, and the remaining time."""
 
     def __init__(self, total_timesteps: int, start: int) -> None:
         self.total = max(total_timesteps, 1)
@@ -151,8 +151,8 @@ class _Pace:
         return (last - first) / (now - before) if now > before else math.nan
 
     @property
-    def left(self) -> float:
-        """Seconds to go; NaN while nobody can know."""
+    def remaining(self) -> float:
+        """Estimated time to the end, s; NaN before the first rate."""
         since = time.monotonic() - self._points[-1][0]
         return max((self.total - self.done) / self.rate - since, 0.0) if self.rate > 0 else math.nan
 
@@ -362,7 +362,7 @@ class LiveProgress(Progress):
         elapsed = time.monotonic() - pace.begun
         complete = pace.done >= pace.total
         mark: Any = self._spinner if running else Text(self._good if complete else self._bad, style="green")
-        timing = f"{clock(elapsed)} elapsed, {clock(pace.left)} left" if running else f"in {clock(elapsed)}"
+        timing = f"{clock(elapsed)} elapsed, {clock(pace.remaining)} left" if running else f"in {clock(elapsed)}"
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             mark,
@@ -428,7 +428,7 @@ def _metrics_line(pace: _Pace, metrics: Mapping[str, Any]) -> str:
     parts = [
         f"{si(pace.done)}/{si(pace.total)} env steps ({share})",
         f"{si(_rate(pace, metrics))}/s",
-        f"{clock(pace.left)} left",
+        f"{clock(pace.remaining)} left",
     ]
     return "  " + ", ".join(parts) + (" | " + ", ".join(shown) if shown else "")
 

@@ -1,4 +1,4 @@
-"""What comes after a training: evaluation, policy, curves, video and summary of each seed."""
+"""The end of a training: evaluation, policy, curves, video and summary of each seed."""
 
 import errno
 import os
@@ -77,7 +77,7 @@ def _summary(run: Run, state: TrainState) -> dict[str, Any]:
         "compile_seconds": run.course.seconds["compile"],
         "on_device": None if (kept := run.env.on_device()) is None else kept._asdict(),
         "seed": run.config.seed,
-        "versions": versions(run.config.task.name),
+        "versions": versions(run.config.task.name, run.env.engine),
     }
 
 
@@ -111,7 +111,7 @@ def _draw_curves(run: Run) -> None:
 
 
 def _make_video(run: Run, episodes: evaluation.Episodes) -> None:
-    """Render a video; one that nothing here can draw is not lost, one that the disk does not take is."""
+    """Render a video; a disk that does not take it is an error, a missing renderer is not."""
 
     def report(text: str) -> None:
         run.progress.message(text)

@@ -20,14 +20,14 @@ class RolloutSums(NamedTuple):
 
     Attributes:
         steps: Robot steps.
-        episodes: Episodes that ended (those cut short on purpose at the start of training not counted).
+        episodes: Episodes that ended (those shortened on purpose at the start of training not counted).
         returns: Sum of their returns.
         squared_returns: Sum of the squares of their returns.
         lengths: Sum of their lengths, in steps.
         reward_terms: Sum of the raw reward terms over all steps, (n_terms,).
         terminations: How often each termination term held, (n_terms,).
         nonfinite: How often a simulation broke down and was reset.
-        left: How often a robot left the terrain and was reset.
+        off_terrain: How often a robot left the terrain and was reset.
         overflows: How often the engine had no room for all contacts of a robot; None if it always has.
     """
 
@@ -39,7 +39,7 @@ class RolloutSums(NamedTuple):
     reward_terms: jax.Array
     terminations: jax.Array
     nonfinite: jax.Array
-    left: jax.Array
+    off_terrain: jax.Array
     overflows: jax.Array | None
 
 
@@ -169,6 +169,6 @@ def _sums(env: Environment, ended: EpisodeState) -> RolloutSums:
         reward_terms=jnp.sum(ended.info.reward_terms, axis=0),
         terminations=jnp.sum(ended.info.terminations.astype(jnp.float32), axis=0),
         nonfinite=jnp.sum(ended.info.nonfinite.astype(jnp.float32)),
-        left=jnp.sum(ended.info.left.astype(jnp.float32)),
+        off_terrain=jnp.sum(ended.info.off_terrain.astype(jnp.float32)),
         overflows=None if ended.info.overflow is None else jnp.sum(ended.info.overflow),
     )

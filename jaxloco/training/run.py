@@ -1,4 +1,4 @@
-"""A run: a folder that this process holds, what is written there, and what could not be."""
+"""A run: its folder, what is written there, and what could not be written."""
 
 import time
 from collections.abc import Iterator
@@ -94,7 +94,7 @@ class Run:
 
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
-        """Go on where something cannot be written; that is told, and the training ends with an error."""
+        """Continue where something cannot be written; it is reported, and the training ends with an error."""
         try:
             yield
             self.lost.pop(what, None)

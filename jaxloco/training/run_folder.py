@@ -1,4 +1,4 @@
-"""The folder of one training run: what is in it, how it is named, and JSON files that a kill cannot tear."""
+"""The folder of one training run: what is in it, how it is named, and JSON files that are written atomically."""
 
 import contextlib
 import json
@@ -239,7 +239,7 @@ class RunFolder:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a JSON file in one go: a reader, or a kill at any moment, finds the old file or the new one.
+    """Write a JSON file atomically: a reader, or a kill at any moment, finds the old file or the new one.
 
     Args:
         path: The file.
@@ -254,7 +254,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in one go, as `write_json` does; bytes of a path that are no characters become escapes."""
+    """Write a text file atomically, as `write_json` does; bytes of a path that are no characters become escapes."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 

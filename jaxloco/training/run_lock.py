@@ -38,7 +38,7 @@ class RunLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock, or say who has it."""
+        """Take the lock, or report the process that holds it."""
         while self._file < 0:
             file = os.open(self._folder.lock, os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -51,7 +51,7 @@ class RunLock:
         self._folder.sweep()
 
     def release(self) -> None:
-        """Let go of it; a second call does nothing."""
+        """Release it; a second call does nothing."""
         file, self._file = self._file, -1
         if file >= 0:
             with suppress(OSError):
@@ -112,7 +112,7 @@ def _runs(pid: Any) -> bool:
 
 @contextmanager
 def holding(folder: RunFolder, stop: Interrupt, *, resume: bool) -> Iterator[None]:
-    """Let nobody else write into a run's folder; of a new run that is refused, nothing is left."""
+    """Lock a run's folder; remove the folder of a new run that is refused."""
     lock = RunLock(folder)
     hosts.on_first("run folder locked", lock.acquire)
     discard = folder.discard_if_unused if hosts.is_first() and not resume else lambda: None

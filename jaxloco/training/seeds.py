@@ -1,4 +1,4 @@
-"""Several seeds trained side by side in one program, each into a run folder of its own.
+"""Several seeds trained in one program, each with its own run folder.
 
 All robots of all seeds are one batch for the physics; policies and updates are mapped over seeds. Seed k learns what a
 run with that seed alone would learn, and its folder is that of such a run: to evaluate, export, render or resume by

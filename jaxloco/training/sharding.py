@@ -146,7 +146,7 @@ def robot_numbers(count: int) -> jax.Array:
 
 
 def count_devices(config: TrainConfig, engine: str) -> int:
-    """Return how many devices of all hosts a run uses: those asked for, or as many as can share its robots evenly.
+    """Return how many devices of all hosts a run uses: those requested, or as many as can share its robots evenly.
 
     Raises:
         ConfigError: There are not so many, or they cannot share the robots evenly, or the hosts cannot.
@@ -170,7 +170,7 @@ def count_devices(config: TrainConfig, engine: str) -> int:
 
 
 def warning_of_devices(config: TrainConfig, engine: str, n_devices: int) -> str | None:
-    """Return what the user should know of the devices: that some stay idle unasked, or may wait forever; or None."""
+    """Return a warning: that some devices stay idle, or may wait forever; or None."""
     available = jax.device_count()
     if not may_share(engine):
         return f"warning: with {engine} on a CPU, several devices can wait forever" if n_devices > 1 else None

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxloco.errors import CheckpointError, JaxlocoError
 from jaxloco.exporting import policy_spec
+from jaxloco.physics.engines import packages
 from jaxloco.training import evaluation, hosts, loop, memory, results, seeds, sharding
 from jaxloco.training.callbacks import Callback, Checkpointing, Chunk, Display, Health, Metrics
 from jaxloco.training.checkpoint import Checkpoints
@@ -46,7 +47,7 @@ class Pace:
     longest: float = 0.0
 
     def measured(self, count: int, seconds: float) -> None:
-        """Take note of how long a call took; `most` grows tenfold at most."""
+        """Record the time of a call; `most` grows tenfold at most."""
         self.longest = max(self.longest, seconds)
         self.most = max(1, min(int(CALL_SECONDS * count / max(seconds, 1e-9)), 10 * count))
 
@@ -298,7 +299,7 @@ def _show_header(run: Run) -> None:
         {
             "task": config.task.name,
             "robot": f"{run.env.robot_name} ({run.env.origin})",
-            "physics": run.env.engine,
+            "physics": _engine(run.env.engine),
             "device": f"{device.platform} ({device.device_kind}) × {n_devices}{on_hosts}",
             "robots": config.n_envs,
             **({"seeds": config.seeds} if config.seeds > 1 else {}),
@@ -309,6 +310,11 @@ def _show_header(run: Run) -> None:
     )
     if warning := sharding.warning_of_devices(config, run.env.engine, n_devices):
         run.progress.message(warning)
+
+
+def _engine(name: str) -> str:
+    own = ", ".join(f"{package} {version}" for package, version in packages(name).items())
+    return f"{name} ({own})" if own else name
 
 
 def _check_written(run: Run) -> None:

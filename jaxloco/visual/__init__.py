@@ -1,1 +1,1 @@
-"""Pictures of a training and of what it learned: learning curves and videos."""
+"""Learning curves and videos."""

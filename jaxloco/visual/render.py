@@ -211,7 +211,7 @@ class Renderer:
             return None
 
     def close(self) -> None:
-        """Give the OpenGL context back; another picture opens one again."""
+        """Close the OpenGL context; another picture opens one again."""
         screen, self._screen, self._model = self._screen, None, None
         if screen is not None:
             screen.close()
@@ -272,7 +272,7 @@ def _backend_or_reason(report: Callable[[str], None], product: str) -> str | Non
 
 
 def _one_line(text: str) -> str:
-    """Return the last line of an error, cut short."""
+    """Return the last line of an error, shortened."""
     lines = text.strip().splitlines()
     return lines[-1].strip()[:200] if lines else ""
 
@@ -374,11 +374,8 @@ def _frames(film: _Film, screen: "_Screen") -> Iterator[np.ndarray]:
 class _Screen:
     """An offscreen OpenGL context for one model.
 
-    Software OpenGL is slow in shadows, multisampling and reflections. Measured with Mesa's llvmpipe on two
-    busy cores, Upkie at 640 x 360, in milliseconds of processor time per frame: 122 with the model's own
-    settings, 36 without multisampling and reflections, 22 with coarser cylinders and shadow map as well, 10
-    without shadows. So videos have shadows of flattened geoms there (2 ms), and smooth edges from drawing
-    a little larger and scaling down (2 ms; multisampling costs more than drawing twice as large).
+    Software OpenGL is slow in shadows, multisampling and reflections. So videos have shadows of flattened geoms there,
+    and smooth edges from drawing a little larger and scaling down (docs/implementation.md has the times).
     """
 
     def __init__(self, model: "mujoco.MjModel", size: tuple[int, int], backend: str, *, best: bool = False) -> None:
@@ -510,12 +507,11 @@ def _shadow_light(model: "mujoco.MjModel") -> int | None:
 
 def _is_software() -> bool:
     """Return whether the current OpenGL context draws on the processor; assume so where nobody can tell."""
-    import ctypes
     import importlib
 
     try:
-        GL = importlib.import_module("OpenGL.raw.GL.VERSION.GL_1_0")
-        name = ctypes.string_at(GL.glGetString(GL.GL_RENDERER)).decode().lower()
+        GL = importlib.import_module("OpenGL.GL")
+        name = GL.glGetString(GL.GL_RENDERER).decode().lower()
     except Exception:
         return True
     return any(word in name for word in SOFTWARE_RENDERERS)

@@ -48,7 +48,7 @@ _MAPPINGS: list[ClientMapping] = [
         optional=kind.optional,
     )
     for robot in ("upkie", "cookie")
-    for name, kind in upkie.KINDS.items()
+    for name, kind in upkie.ENVIRONMENTS.items()
 ]
 
 

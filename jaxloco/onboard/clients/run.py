@@ -1,4 +1,4 @@
-"""Run a policy bundle in an environment and say how it went."""
+"""Run a policy bundle in an environment and report the result."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ class EpisodeResult:
     """One episode.
 
     Attributes:
-        survived: It lasted as long as asked for: no fall, no stop, and the policy was in control at the end.
-        seconds: How long it lasted [s].
+        survived: It lasted the whole time: no fall, no stop, and the policy was in control at the end.
+        seconds: How long it lasted, s.
         rms: Root mean square of every reading of the policy over the episode, by name, in its unit; where a
             reading has several components, of its norm.
         report: Steps, overruns, late ticks, safety counts and the rest.
@@ -81,7 +81,7 @@ def run_episode(
     Args:
         policy: The policy.
         client: The connection to the robot.
-        seconds: How long [s].
+        seconds: How long, s.
         regulate: Whether to keep to real time.
         safety: When to distrust a reading.
         on_step: Called after every step with the reading that the policy saw and with what was sent.
@@ -124,7 +124,7 @@ def run_bundle(
     Args:
         folder: The bundle's folder.
         env_id: The environment's id, for example "Upkie-PyBullet-Pendulum".
-        seconds: Length of an episode [s].
+        seconds: Length of an episode, s.
         episodes: Number of episodes.
         env_kwargs: Keyword arguments for the environment.
         seed: Seed of the first episode's environment; the others get the numbers that follow.

@@ -24,7 +24,7 @@ _PLANAR = {"ground_velocity_target": "max_ground_velocity", "yaw_velocity_target
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of environment: what it gives and takes.
+    """A kind of environment: its readings and outputs.
 
     Attributes:
         inputs: Name → unit of its observation, in the order of the vector if it is one.
@@ -42,7 +42,7 @@ class Kind:
 _BALANCE = {"pitch": "rad", "ground_position": "m", "pitch_velocity": "rad/s", "ground_velocity": "m/s"}
 _VELOCITIES = {"ground_velocity_target": "m/s", "yaw_velocity_target": "rad/s"}
 
-KINDS = {
+ENVIRONMENTS = {
     "Pendulum": Kind(_BALANCE, {"ground_velocity_target": "m/s"}, limits=_PLANAR),
     "Gyropod": Kind(
         {
@@ -78,7 +78,7 @@ KINDS = {
 
 
 class UpkieClient:
-    """An environment of the upkie package, spoken to in names and SI units.
+    """An environment of the upkie package, with named values in SI units.
 
     Args:
         env: The Gymnasium environment; it must not regulate its frequency, the loop does.
@@ -86,7 +86,7 @@ class UpkieClient:
         kind: What it gives and takes, as vectors.
     """
 
-    def __init__(self, env: Any, seed: int | None = None, kind: Kind = KINDS["Pendulum"]):
+    def __init__(self, env: Any, seed: int | None = None, kind: Kind = ENVIRONMENTS["Pendulum"]):
         self.env = env
         self._seed = seed
         self._kind = kind
@@ -116,7 +116,7 @@ class UpkieClient:
         return self._action
 
     def _reading(self, observation: Any, info: Mapping[str, Any], terminated: bool, truncated: bool) -> Reading:
-        """A spine stamps its observations. The simulators do not: theirs are as fresh as the call."""
+        """Observations of a spine have timestamps. Those of simulators get the time of the call."""
         timestamp = info.get("spine_observation", {}).get("time", time.perf_counter())
         return Reading(self._inputs(observation, info), timestamp, terminated, truncated)
 
@@ -140,7 +140,7 @@ class ServosClient(UpkieClient):
     """
 
     def __init__(self, env: Any, seed: int | None, outputs: tuple[OutputSpec, ...]):
-        super().__init__(env, seed, KINDS["Servos"])
+        super().__init__(env, seed, ENVIRONMENTS["Servos"])
         self._joints = list(env.action_space.spaces)
         self._targets = {item.name: item.components for item in outputs}
         named = [joint for item in outputs for joint in item.components]
@@ -235,7 +235,7 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
     if env_id not in gymnasium.registry:
         known = sorted(name for name in gymnasium.registry if name.startswith(("Upkie-", "Cookie-")))
         raise ConfigError(f"the upkie package has no environment {env_id!r}; it has: {', '.join(known)}")
-    kind = KINDS[env_id.rpartition("-")[2]]
+    kind = ENVIRONMENTS[env_id.rpartition("-")[2]]
     kwargs = {
         "frequency": spec.control_frequency,
         "regulate_frequency": False,
@@ -255,11 +255,11 @@ def make_client(env_id: str, spec: PolicySpec, env_kwargs: Mapping[str, Any], se
         raise ConfigError(f"{env_id}: {error}") from None
     except ImportError as error:  # BaseVelocity's own balancer needs a solver
         raise ConfigError(f"{env_id} needs {error.name}: pip install {error.name}") from None
-    return ServosClient(env, seed, spec.outputs) if kind is KINDS["Servos"] else UpkieClient(env, seed, kind)
+    return ServosClient(env, seed, spec.outputs) if kind is ENVIRONMENTS["Servos"] else UpkieClient(env, seed, kind)
 
 
 def _limits(spec: PolicySpec, kind: Kind) -> dict[str, float]:
-    """Return the environment's limits: the largest magnitudes that the policy may send [m/s, rad/s]."""
+    """Return the environment's limits: the largest magnitudes that the policy may send, m/s and rad/s."""
     limits = kind.limits or {}
     return {
         limits[item.name]: max(abs(value) for value in (*expand(item.low, 1), *expand(item.high, 1)))

@@ -21,7 +21,7 @@ ACTUATORS = {
     "lag": "jaxloco.physics.actuators.lag:Lag",
     "friction": "jaxloco.physics.actuators.friction:Friction",
 }
-"""Name → module:NAME of the class. Nothing is imported until an actuator is asked for."""
+"""Name → module:NAME of the class. An actuator is imported when it is looked up."""
 
 
 def actuator_class(kind: str) -> type[Actuator]:

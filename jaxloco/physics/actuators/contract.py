@@ -1,4 +1,4 @@
-"""What an actuator is: from targets to torques, in every physics step, the same on every engine.
+"""The interface of actuators: from targets to torques, in every physics step, on every engine.
 
 An actuator is a class; one object of it stands for joints of one robot that have the same kind of motor. `step` is a
 static function of NumPy or JAX arrays, each of which has one number per joint. If it is elementwise over the joints,
@@ -21,11 +21,11 @@ Array = Any
 """A NumPy or JAX array, (..., n); within MuJoCo's C engine a number."""
 
 State = tuple[Array, ...]
-"""What an actuator remembers; () if nothing."""
+"""State of an actuator; () if it has none."""
 
 
 class Servo(NamedTuple):
-    """What MuJoCo's actuator of each joint does: clip(gain target + bias0 + bias1 q + bias2 v) to ± torque_limit.
+    """MuJoCo's actuator of each joint: clip(gain target + bias0 + bias1 q + bias2 v) to ± torque_limit.
 
     With gains kp and kd of a position servo, gain = kp, bias1 = -kp, bias2 = -kd.
 

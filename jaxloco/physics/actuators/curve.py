@@ -1,4 +1,4 @@
-"""The torque–speed curve: what a motor can still give at the speed it has.
+"""The torque–speed curve: the torque that a motor can give at its speed.
 
 A motor driven by a supply of fixed voltage loses torque as it turns faster, because its back-EMF grows: on a straight
 line that reaches zero at the velocity limit. Its driver holds the torque below a limit at low speed. Together, for

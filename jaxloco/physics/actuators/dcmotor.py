@@ -1,4 +1,4 @@
-"""A DC motor at a supply of fixed voltage, without a driver that saves it from its own back-EMF.
+"""A DC motor at a supply of fixed voltage; beyond its no-load speed its back-EMF brakes it.
 
 The driver applies the voltage that would give the torque that the gains ask for, as far as the supply has it:
 

@@ -1,4 +1,4 @@
-"""Delay and bandwidth: a motor follows its target late, and not at once.
+"""Delay and bandwidth: a motor follows its target with a delay and a first-order lag.
 
 The delay is that of a bus and a driver; the bandwidth that of the driver's own loop, a first-order lag with the time
 constant 1 / (2π bandwidth). Both act in the physics step. A task's own delay of actions (`jaxloco.envs.actuators`) acts

@@ -1,4 +1,4 @@
-"""The ideal servo: the torque that the gains ask for, up to the torque limit."""
+"""The ideal servo: the torque of the gains, up to the torque limit."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from jaxloco.physics.actuators.contract import Actuator, Array, Servo, State, se
 
 
 class PD(Actuator):
-    """MuJoCo's own actuator: nothing is done to it."""
+    """MuJoCo's own actuator, unchanged."""
 
     name = "pd"
 

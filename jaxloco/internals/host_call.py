@@ -1,24 +1,31 @@
 """Calling a Python function from a compiled program on a CPU, without copies.
 
-`jax.pure_callback` hands its arguments to JAX again, which copies them on the very threads that wait for the callback:
-two devices of one process can block each other for good. It also keeps the program out of JAX's compilation cache,
-because the function's address is part of it. A foreign-function call has neither trouble: the program holds a name, and
-the function gets views of XLA's own buffers.
+The handler is a C function made with `ctypes` that speaks XLA's foreign-function interface (`xla/ffi/api/c_api.h`,
+version 0.x, shipped with jaxlib; each struct below is named as there). The program holds a name, and the function gets
+views of XLA's own buffers and the device's number.
 
-The handler is a C function made with `ctypes` that speaks XLA's stable foreign-function interface
-(`xla/ffi/api/c_api.h`, version 0.x, shipped with jaxlib; each struct below is named as there).
+Why internals: `jax.pure_callback` hands its arguments to JAX again, which copies them on the very threads that wait for
+the callback: two devices of one process can block each other for good (https://github.com/jax-ml/jax/issues/24255). And
+JAX 0.10 keeps no program with a host callback in its compilation cache
+(https://github.com/jax-ml/jax/pull/38405 changes that). JAX registers handlers, but makes none of Python functions.
+Otherwise `jax.experimental.buffer_callback` calls the function: without copies too, but without the cache, and all
+devices of a process share what is kept for device 0, one after the other.
 """
 
 import ctypes
 import logging
 import math
+import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxloco.errors import JaxlocoError
+from jaxloco.internals import intact
 
 HostFunction = Callable[..., None]
 """Takes the device's number, then one array per argument (read-only) and one per result (to be filled)."""
@@ -37,36 +44,6 @@ _API_ERROR_CREATE, _API_DEVICE_ORDINAL = 6, 6 + 17
 _FRAME_WORDS, _BUFFER_WORDS = 20, 6
 
 _Handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
-
-
-class _ErrorCreate(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
-        ("message", ctypes.c_char_p),
-        ("code", ctypes.c_int),
-    )
-
-
-class _DeviceOrdinalGet(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
-        ("context", ctypes.c_void_p),
-        ("ordinal", ctypes.c_int32),
-    )
-
-
-class _Metadata(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", ctypes.c_size_t),
-        ("version_struct_size", ctypes.c_size_t),
-        ("version_extension_start", ctypes.c_void_p),
-        ("major_version", ctypes.c_int),
-        ("minor_version", ctypes.c_int),
-        ("traits", ctypes.c_uint32),
-    )
-
 
 _registered: dict[str, tuple[HostFunction, object]] = {}
 """Every function by name, for as long as the process lives: a compiled program may call it at any time."""
@@ -87,6 +64,8 @@ def register(name: str, function: Callable[[], HostFunction]) -> None:
     target = function()
     handler = _Handler(_make_handler(target))
     _registered[name] = (target, handler)
+    if not works():
+        return
     address = ctypes.cast(handler, ctypes.c_void_p).value
     assert address is not None
     jax.ffi.register_ffi_target(name, _capsule(address), platform="cpu")
@@ -100,9 +79,37 @@ def call(name: str, result: jax.ShapeDtypeStruct, *arguments: jax.Array) -> jax.
         result: Shape of the result, float32, (n,).
         arguments: Float32 vectors.
     """
-    if jax.default_backend() == "cpu":
+    if jax.default_backend() != "cpu":
+        host = partial(_allocating, name, result.shape)
+        return jax.pure_callback(host, result, *arguments, vmap_method="broadcast_all")
+    if works():
         return jax.ffi.ffi_call(name, result, vmap_method="broadcast_all")(*arguments)
-    return jax.pure_callback(partial(_allocating, name, result.shape), result, *arguments, vmap_method="broadcast_all")
+    from jax.experimental.buffer_callback import buffer_callback
+
+    return buffer_callback(partial(_in_place, name), result, vmap_method="broadcast_all")(*arguments)
+
+
+@cache
+def works() -> bool:
+    """Whether XLA's interface is the one that is spoken here."""
+    return intact("XLA's foreign-function interface", "programs with host calls are not cached", _check_version)
+
+
+def _check_version() -> None:
+    """Raise RuntimeError if structs may be laid out in another way, which a new major version says."""
+    header = Path(jax.ffi.include_dir(), "xla/ffi/api/c_api.h").read_text(encoding="utf-8")
+    found = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", header))
+    version = int(found["MAJOR"]), int(found["MINOR"])
+    if version < _API_VERSION or version[0] != _API_VERSION[0]:
+        raise RuntimeError(f"its version is {version[0]}.{version[1]}, expected 0.1 or a later 0.x")
+
+
+def _in_place(name: str, _: Any, out: Any, *arguments: Any) -> None:
+    """What a program calls by `buffer_callback`."""
+    arrays = [np.asarray(argument).view() for argument in arguments]
+    for array in arrays:
+        array.flags.writeable = False
+    _registered[name][0](0, *arrays, np.asarray(out))
 
 
 def _allocating(name: str, shape: tuple[int, ...], *arguments: jax.Array) -> np.ndarray:
@@ -148,9 +155,8 @@ def _is_metadata(extension: int) -> bool:
 
 
 def _answer_metadata(extension: int) -> None:
-    metadata = _Metadata.from_address(_words(extension, 4)[3])
-    metadata.major_version, metadata.minor_version = _API_VERSION
-    metadata.traits = 0
+    metadata = _words(_words(extension, 4)[3], 5)
+    metadata[3], metadata[4] = _API_VERSION[0] | _API_VERSION[1] << 32, 0  # two numbers of 4 bytes; no traits
 
 
 def _arrays(frame: ctypes.Array, place: int, *, writeable: bool) -> list[np.ndarray]:
@@ -174,16 +180,22 @@ def _array(address: int, writeable: bool) -> np.ndarray:
 
 def _device(frame: ctypes.Array) -> int:
     """Return the number of the device that the program runs on."""
-    request = _DeviceOrdinalGet(ctypes.sizeof(_DeviceOrdinalGet), None, frame[_FRAME_CONTEXT], 0)
+    request = _request(frame[_FRAME_CONTEXT], 0)
     get = _api_function(frame[_FRAME_API], _API_DEVICE_ORDINAL)
-    return int(request.ordinal) if get is not None and not get(ctypes.byref(request)) else 0
+    return int(request[3]) & 0xFFFFFFFF if get is not None and not get(ctypes.byref(request)) else 0
 
 
 def _error(api: int, message: str) -> int | None:
-    request = _ErrorCreate(ctypes.sizeof(_ErrorCreate), None, message.encode(), _INTERNAL)
+    text = ctypes.create_string_buffer(message.encode())
+    request = _request(ctypes.addressof(text), _INTERNAL)
     create = _api_function(api, _API_ERROR_CREATE)
     assert create is not None
     return create(ctypes.byref(request))
+
+
+def _request(*words: int) -> ctypes.Array:
+    """Return the struct that a function of XLA's table takes: its size, no extension, its fields."""
+    return (ctypes.c_int64 * (2 + len(words)))(8 * (2 + len(words)), 0, *words)
 
 
 def _api_function(api: int, place: int) -> Callable[..., int | None] | None:

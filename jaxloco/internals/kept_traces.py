@@ -6,6 +6,9 @@ compiled for the second time. So each batch size of an engine's function is trac
 
 A kept function is a primitive of its own: under `vmap` it only notes the batch, so the function is traced once, for
 all robots, and not for one robot and then again for a batch of them.
+
+Why internals: JAX has no public way to learn the size of a batch before a function is traced; the rules of primitives
+(`jax.extend`, `jax.interpreters`) come without a promise to stay. Otherwise nothing is kept, and each process traces.
 """
 
 import contextlib
@@ -15,16 +18,15 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import export
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
+from jaxloco.internals import intact
 from jaxloco.whole_files import write_bytes
 
 FOLDER = "traces"
@@ -49,10 +51,10 @@ class Kept:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call it."""
-        if not _cache():
+        if not _cache() or not works():
             return self.function(*arguments)
         leaves, tree = jax.tree.flatten(arguments)
-        results = _primitive.bind(*map(jnp.asarray, leaves), kept=self, tree=tree, batch=())
+        results = _primitive().bind(*map(jnp.asarray, leaves), kept=self, tree=tree, batch=())
         return jax.tree.unflatten(jax.tree.structure(self.result), results)
 
     def flat(self, tree: Any, batch: tuple[int, ...]) -> Callable[..., list[jax.Array]]:
@@ -67,29 +69,52 @@ class Kept:
         return function
 
 
-_primitive = Primitive("kept_trace")
-_primitive.multiple_results = True
+@cache
+def works() -> bool:
+    """Whether JAX lets us define a primitive, and maps and traces it."""
+
+    def check() -> None:
+        like = jax.ShapeDtypeStruct((), jnp.float32)
+        probe = Kept("probe", lambda x: x, like)
+        parameters = {"kept": probe, "tree": jax.tree.structure((0.0,)), "batch": ()}
+        mapped = jax.vmap(lambda x: _primitive().bind(x, **parameters)[0])
+        if jax.eval_shape(mapped, jax.ShapeDtypeStruct((3,), jnp.float32)).shape != (3,):
+            raise RuntimeError("a mapped primitive has another shape")
+
+    return intact("primitives of JAX", "traces are not kept between runs", check)
 
 
-@_primitive.def_impl
-def _run(*leaves: jax.Array, **parameters: Any) -> list[jax.Array]:
-    return jax.jit(partial(_primitive.bind, **parameters))(*leaves)
+@cache
+def _primitive() -> Any:
+    """Define the primitive."""
+    from jax.extend.core import Primitive
+    from jax.interpreters import ad, batching, mlir
+
+    kept_trace = Primitive("kept_trace")
+    kept_trace.multiple_results = True
+
+    def run(*leaves: jax.Array, **parameters: Any) -> list[jax.Array]:
+        return jax.jit(partial(kept_trace.bind, **parameters))(*leaves)
+
+    def batched(leaves: Sequence[Any], dims: Sequence[Any], *, batch: tuple[int, ...], **parameters: Any) -> Any:
+        size = next(x.shape[d] for x, d in zip(leaves, dims, strict=True) if d is not None)
+        leading = [batching.bdim_at_front(x, d, size) for x, d in zip(leaves, dims, strict=True)]
+        results = kept_trace.bind(*leading, batch=(size, *batch), **parameters)
+        return results, [0] * len(results)
+
+    def differentiated(leaves: Sequence[Any], tangents: Sequence[Any], *, kept: Kept, tree: Any, batch: Any) -> Any:
+        return jax.jvp(kept.flat(tree, batch), tuple(leaves), tuple(map(ad.instantiate_zeros, tangents)))
+
+    kept_trace.def_impl(run)
+    kept_trace.def_abstract_eval(_shapes)
+    batching.primitive_batchers[kept_trace] = batched
+    ad.primitive_jvps[kept_trace] = differentiated
+    mlir.register_lowering(kept_trace, mlir.lower_fun(_lowered, multiple_results=True))
+    return kept_trace
 
 
-@_primitive.def_abstract_eval
 def _shapes(*_: Any, kept: Kept, tree: Any, batch: tuple[int, ...]) -> list[Any]:
     return [jax.core.ShapedArray((*batch, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(kept.result)]
-
-
-def _batch(leaves: Sequence[Any], dims: Sequence[Any], *, batch: tuple[int, ...], **parameters: Any) -> Any:
-    size = next(x.shape[d] for x, d in zip(leaves, dims, strict=True) if d is not None)
-    leading = [batching.bdim_at_front(x, d, size) for x, d in zip(leaves, dims, strict=True)]
-    results = _primitive.bind(*leading, batch=(size, *batch), **parameters)
-    return results, [0] * len(results)
-
-
-def _differentiate(leaves: Sequence[Any], tangents: Sequence[Any], *, kept: Kept, tree: Any, batch: Any) -> Any:
-    return jax.jvp(kept.flat(tree, batch), tuple(leaves), tuple(map(ad.instantiate_zeros, tangents)))
 
 
 def _lowered(*leaves: jax.Array, kept: Kept, tree: Any, batch: tuple[int, ...]) -> list[jax.Array]:
@@ -99,11 +124,6 @@ def _lowered(*leaves: jax.Array, kept: Kept, tree: Any, batch: tuple[int, ...]) 
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in merged)
     results = _load(kept, tree, size, shapes)(*merged)
     return [result.reshape(batch + result.shape[len(size) :]) for result in results]
-
-
-batching.primitive_batchers[_primitive] = _batch
-ad.primitive_jvps[_primitive] = _differentiate
-mlir.register_lowering(_primitive, mlir.lower_fun(_lowered, multiple_results=True))
 
 
 def _load(kept: Kept, tree: Any, size: tuple[int, ...], shapes: tuple[Any, ...]) -> Callable[..., list[jax.Array]]:

@@ -1,4 +1,4 @@
-"""A global of MuJoCo that is another while calls of ours run, from however many threads."""
+"""Changes of MuJoCo's globals while our calls run, from several threads."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Meanwhile:
-    """What begins with the first caller to come in and ends with the last to leave.
+    """A context that begins with its first caller and ends with its last, over all threads.
 
     Args:
         begin: Changes the global; may raise, and the caller does not come in then.
@@ -20,7 +20,7 @@ class Meanwhile:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Be a caller within a `with`."""
+        """Enter the context."""
         with self._lock:
             if not self._callers:
                 self._begin()
