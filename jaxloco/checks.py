@@ -90,8 +90,10 @@ def check_fields(owner: Any, *but: str) -> None:
         rule = entry.metadata.get(RULE)
         if isinstance(rule, tuple) and value not in rule:
             raise unknown_name(entry.name, value, rule)
-        for limits in [*_limits(owner.__class__).get(entry.name, ()), *([rule] if isinstance(rule, Limits) else ())]:
-            limits.check(entry.name, value, "; None turns it off" if entry.default is None else "")
+        if isinstance(rule, Limits):
+            rule.check(entry.name, value, "; None turns it off" if entry.default is None else "")
+        for limits in _limits(owner.__class__).get(entry.name, ()):
+            limits.check(entry.name, value)
 
 
 @lru_cache
