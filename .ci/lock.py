@@ -28,7 +28,7 @@ def resolve(python: str) -> tuple[str, dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         pip = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        extras = "" if python_version in ROBOT_ONLY else "[dev,cuda]"
+        extras = "" if python_version in ROBOT_ONLY else "[dev,cuda,tune]"
         subprocess.run([*pip, "--report", str(report), f"{ROOT}{extras}"], check=True)
         installed = [item["metadata"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
     versions = {item["name"].lower().replace("_", "-"): item["version"] for item in installed}

@@ -11,9 +11,6 @@ import numpy as np
 from benchmarks import common, cost, foreign_models, kills, model_imports, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
-ENOUGH_SEEDS = 5
-"""With fewer a bootstrap interval is not what it says."""
-
 PAGE = common.ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- begin: jaxloco bench --page -->", "<!-- end: jaxloco bench --page -->"
 
@@ -350,11 +347,12 @@ def _over_seeds(term: str) -> Callable[[Result], Measured]:
 
     def read(document: Result) -> Measured:
         found = document["over_seeds"][term]
-        low, high = found["interval_95"]
-        if found["seeds"] < ENOUGH_SEEDS:
-            few = f"{found['seeds']} seed{'s' if found['seeds'] > 1 else ''}, too few for an interval"
-            return Measured(f"{found['interquartile_mean']:g} ({few})", None)
-        return Measured(f"{found['interquartile_mean']:g} ({low:g} to {high:g}, {found['seeds']} seeds)", None)
+        seeds = f"{found['seeds']} seed{'s' if found['seeds'] > 1 else ''}"
+        if found["interval"] is None:
+            return Measured(f"{found['interquartile_mean']:g} ({seeds}, too few for an interval)", None)
+        low, high = found["interval"]
+        shown = f"{found['interquartile_mean']:g} ({low:g} to {high:g}, which covers {found['coverage']:.0%}; {seeds})"
+        return Measured(shown, None)
 
     return read
 
@@ -522,11 +520,28 @@ def _tracking(benchmark: str, command: str) -> tuple[Requirement, ...]:
             _walks("drift_late", 0.05, " m"),
         ),
         row(
-            "velocity term over seeds: interquartile mean and 95 % bootstrap interval",
+            "velocity term over seeds: interquartile mean, with an interval from 5 seeds on",
             "reported",
             _over_seeds("linear_velocity"),
         ),
     )
+
+
+def _equal_arms(document: Result) -> Measured:
+    most = max(share for shares in document["equal_arms"].values() for share in shares.values())
+    return Measured(f"{100 * most:.1f} %", most <= 0.065)
+
+
+def _found(document: Result) -> Measured:
+    rows = document["power"].values()
+    ours, welch = (", ".join(f"{100 * row[name]:.1f}" for row in rows) for name in ("power", "welch"))
+    return Measured(f"{ours} % (Welch's t-test: {welch} %)", all(abs(row["power"] - 0.8) <= 0.05 for row in rows))
+
+
+def _sweep(document: Result) -> Measured:
+    load = f"load {document['machine']['load']} at the start"
+    shown = f"{document['wall_seconds'] / 60:.1f} min, {document['cpu_seconds'] / 60:.1f} min of CPU ({load})"
+    return Measured(shown, document["wall_seconds"] <= 600)
 
 
 REQUIREMENTS = (
@@ -729,6 +744,27 @@ REQUIREMENTS = (
         _remembers,
     ),
     Requirement(
+        "1000 comparisons of equal arms of 5 and of 10 seeds, normal, skewed, some failing: verdict *effect*, most",
+        "≤ 6.5 %",
+        "comparisons",
+        "jaxloco bench comparisons",
+        _equal_arms,
+    ),
+    Requirement(
+        "differences of 2.2, 1.4 and 1.0 standard deviations with 5, 10 and 20 seeds: found",
+        "80 ± 5 %",
+        "comparisons",
+        "jaxloco bench comparisons",
+        _found,
+    ),
+    Requirement(
+        "2 × 20 trainings of cartpole, 400 k env steps each, and their comparison, from an empty cache",
+        "≤ 10 min",
+        "sweep_run",
+        "jaxloco bench sweep-run",
+        _sweep,
+    ),
+    Requirement(
         "public model files that become a robot folder; of which a training starts with at most 3 options",
         "≥ 80 %; ≥ 60 %; none wrong",
         "model_imports",
@@ -904,6 +940,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("onboard", "On the robot", None),
     ("algorithms", "Algorithms", None),
     ("memory_probe", "Policies with memory", None),
+    ("comparisons", "Comparisons of seeds", None),
+    ("sweep_run", "A sweep of cartpole", None),
     ("raw_physics", "Raw physics of each engine", _engines),
     ("time_split", "Where the time of an iteration goes", _split),
     ("cost", "Cost of robots, substeps and network width", _cost),

@@ -103,11 +103,13 @@ def run(train_words: Sequence[str], own: VelocityOptions) -> dict[str, Any]:
 
 
 def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    """Return the interquartile mean and its 95 % bootstrap interval."""
-    from jaxloco.statistics import bootstrap
+    """Return the interquartile mean, and its interval if there are seeds enough for one."""
+    from jaxloco.statistics import describe
 
-    low, middle, high = (common.significant(float(x)) for x in bootstrap(values))
-    return {"interquartile_mean": middle, "interval_95": [low, high], "seeds": len(values)}
+    found = describe(values)
+    bounds = found["interval"] and [common.significant(bound) for bound in found["interval"]]
+    middle = common.significant(found["iqm"])
+    return {"interquartile_mean": middle, "interval": bounds, "coverage": found["coverage"], "seeds": len(values)}
 
 
 def _one(own: VelocityOptions, seed: int, words: Sequence[str], runs: Path, temporary: Path) -> dict[str, Any]:

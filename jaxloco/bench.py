@@ -27,6 +27,8 @@ BENCHMARKS = {
     "model-imports": "how many public model files become robots that can be trained",
     "self-contacts": "a training with and without the contacts of a robot with itself",
     "algorithms": "PPO, VPG and REINFORCE on the cart-pole: env steps until it is solved, over seeds",
+    "comparisons": "jaxloco compare on drawn seeds: wrong verdicts, power, coverage of intervals",
+    "sweep-run": "two settings of cartpole, 20 seeds each, trained and compared: wall time",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
     "kills": "SIGKILLs at random moments of a small training: whether its files are intact and it resumes",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",

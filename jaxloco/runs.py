@@ -86,13 +86,30 @@ def load_run(
     task = config.task if level is None else at_level(config.task, level)
     env = task.spec().build(physics or config.physics)
     agent = loop.make_agent(env, config)
+    return config, env, agent, restore(folder, env, agent, config, which)
+
+
+def restore(folder: RunFolder, env: Environment, agent: Agent, config: TrainConfig, which: str = "last") -> Trained:
+    """Read what a run has learned.
+
+    Args:
+        folder: The run.
+        env: An environment that shows what the run's own does, and acts as that does.
+        agent: The policy's static part there.
+        config: The run's configuration.
+        which: Checkpoint: "last" or "best".
+
+    Raises:
+        CheckpointError: It has no complete checkpoint, or one from another configuration.
+    """
     like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
     like = Trained(like.learner, like.iteration)
     wanted = {key: plain_config(config)[key] for key in ("task", config.algorithm.name, "network", "n_envs")}
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         number = checkpoints.best() if which == "best" else None
         _, state = checkpoints.restore(like, wanted, number, completed)
-    return config, env, agent, state
+    restored: Trained = state
+    return restored
 
 
 def completed(saved: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from jaxloco import options
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 from jaxloco.runs import config_from_plain
-from jaxloco.statistics import bootstrap
+from jaxloco.statistics import FEWEST, coverage, describe
 from jaxloco.tasks import recorded_recipe
 from jaxloco.training.config import plain_config, with_algorithm
 from jaxloco.training.metrics import read_metrics
@@ -74,7 +74,7 @@ def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
     """
     summaries = [_summary(run) for run in runs]
     configs = [read_json(run.config) for run in runs]
-    _check_alike(runs, configs)
+    check_alike(runs, configs)
     if out.exists() and any(out.iterdir()) and not (out / "evaluation.json").is_file():
         raise ConfigError(f"{out} holds something else than a policy of the zoo; choose another folder")
     best = max(range(len(runs)), key=lambda i: _merit(summaries[i]["evaluation"]))
@@ -95,7 +95,7 @@ def _summary(run: RunFolder) -> dict[str, Any]:
     if not summary or summary.get("interrupted") or "evaluation" not in summary:
         raise ConfigError(f"{run} has not finished with an evaluation; go on with: jaxloco train --resume {run}")
     evaluation, missing = summary["evaluation"], _NAMED - summary.keys()
-    figures = _flat(_figures(summary, {})) if not missing and isinstance(evaluation, dict) else {}
+    figures = options.flatten(_figures(summary, {})) if not missing and isinstance(evaluation, dict) else {}
     numbers = all(isinstance(figure, int | float) for figure in figures.values())
     if not numbers or not {"survived", "return_mean"} <= figures.keys():
         raise ConfigError(f"{run.summary} is damaged; write it anew: jaxloco train --resume {run}")
@@ -106,28 +106,25 @@ _NAMED = {"task", "robot", "physics", "device", "versions", "env_steps", "wall_s
 """What is published of a summary beside its evaluation."""
 
 
-def _check_alike(runs: Sequence[RunFolder], configs: Sequence[Mapping[str, Any]]) -> None:
-    first = _flat(configs[0])
+def check_alike(runs: Sequence[RunFolder], configs: Sequence[Mapping[str, Any]]) -> None:
+    """Check that runs differ in `FREE` alone, and each in its seed.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    first = options.flatten(configs[0])
     seeds = [config["seed"] for config in configs]
     for run, config in zip(runs, configs, strict=True):
-        other = _flat(config)
+        other = options.flatten(config)
         for key in sorted(first.keys() | other.keys()):
             if key not in FREE and first.get(key) != other.get(key):
                 raise ConfigError(
-                    f"{run} has {key} = {other.get(key)}, but {runs[0]} has {first.get(key)}: runs that are published "
+                    f"{run} has {key} = {other.get(key)}, but {runs[0]} has {first.get(key)}: runs that belong "
                     "together may differ in their seed only"
                 )
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
         raise ConfigError(f"seed {twice[0]} is there twice; train another: --seed {max(seeds) + 1}")
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _merit(evaluation: Mapping[str, Any]) -> tuple[float, float]:
@@ -137,7 +134,7 @@ def _merit(evaluation: Mapping[str, Any]) -> tuple[float, float]:
 def _evaluation(
     summaries: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]], curves: Sequence[Metrics], best: int
 ) -> dict[str, Any]:
-    rows = [_flat(_figures(*run)) for run in zip(summaries, curves, strict=True)]
+    rows = [options.flatten(_figures(*run)) for run in zip(summaries, curves, strict=True)]
     return {
         "schema": SCHEMA,
         "task": summaries[best]["task"],
@@ -146,7 +143,7 @@ def _evaluation(
         "best_seed": configs[best]["seed"],
         "episodes": summaries[best]["evaluation"].get("episodes"),
         "figures": {
-            name: _statistics([row[name] for row in rows]) for name in rows[best] if all(name in row for row in rows)
+            name: describe([row[name] for row in rows]) for name in rows[best] if all(name in row for row in rows)
         },
         "physics": summaries[best]["physics"],
         "device": f"{summaries[best]['device']}, {platform.machine()}",
@@ -167,11 +164,6 @@ def _figures(summary: Mapping[str, Any], curves: Metrics) -> dict[str, Any]:
     }
 
 
-def _statistics(values: Sequence[float]) -> dict[str, Any]:
-    low, middle, high = map(float, bootstrap(values))
-    return {"values": list(values), "iqm": middle, "interval": [low, high]}
-
-
 def command(config: Mapping[str, Any], seed: int) -> str:
     """Return the command that trains with a run's configuration: the task, and what differs from its recipe."""
     default = recorded_recipe(config, "config.json")
@@ -179,8 +171,11 @@ def command(config: Mapping[str, Any], seed: int) -> str:
     if "algorithm" in config:
         default = with_algorithm(default, config["algorithm"])
         words.append(f"--algorithm {config['algorithm']}")
-    usual, meant = _flat(options.to_dict(default)), _flat(plain_config(config_from_plain(config, "config.json")))
-    for key in _flat(config):  # what came later is not in it
+    usual, meant = (
+        options.flatten(options.to_dict(default)),
+        options.flatten(plain_config(config_from_plain(config, "config.json"))),
+    )
+    for key in options.flatten(config):  # what came later is not in it
         if key not in ("seed", "task_name") and key in usual and usual[key] != meant[key]:
             words.append(_option(key, meant[key]))
     return " ".join([*words, f"--seed {seed}"])
@@ -240,7 +235,7 @@ on {evaluation["physics"]} physics, {evaluation["device"]}, with {versions}.
 ## Evaluation
 
 {evaluation["episodes"]} randomized episodes per seed, without exploration noise, at the end of training.
-{_SPREAD[one]}
+{_SPREAD[one]}{_INTERVAL.format(coverage(len(seeds))) if len(seeds) >= FEWEST else ""}
 `reward_raw` are means over time, `reward_last` those of the last step of each episode.
 {_OVERLAP if any(key.startswith("self_overlap") for key in evaluation["figures"]) else ""}\
 {_TERRAIN if any(key.startswith("terrain/") for key in evaluation["figures"]) else ""}
@@ -259,17 +254,21 @@ _TERRAIN = "`terrain` are levels of the robots that trained, in the last row of 
 
 _SPREAD = {
     True: "One seed tells nothing of the spread over seeds.",
-    False: "Interquartile mean over the seeds with its 95 % bootstrap interval, and each seed's own figure.",
+    False: "Interquartile mean over the seeds, and each seed's own figure.",
 }
+
+_INTERVAL = " The interval is a BCa bootstrap's, which of so many seeds holds the true mean {:.0%} of the time."
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> str:
     """Return the figures of each seed and, of several, what they have in common."""
     head, rows = ["figure"], [[f"`{key}`"] for key in figures]
     if len(seeds) > 1:
-        head += ["interquartile mean", "95 % interval"]
+        intervals = len(seeds) >= FEWEST
+        head += ["interquartile mean", *(["interval"] if intervals else [])]
         for row, entry in zip(rows, figures.values(), strict=True):
-            row += [f"{entry['iqm']:.4g}", "{:.4g} … {:.4g}".format(*entry["interval"])]
+            found = entry["interval"]
+            row += [f"{entry['iqm']:.4g}", *(["{:.4g} … {:.4g}".format(*found) if found else "–"] if intervals else [])]
     head.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
     for row, entry in zip(rows, figures.values(), strict=True):
         row.append(", ".join(f"{value:.4g}" for value in entry["values"]))

@@ -18,6 +18,7 @@ from benchmarks import (
     against_sb3,
     algorithms,
     common,
+    comparisons,
     cost,
     go1_speed,
     gpu_run,
@@ -30,6 +31,7 @@ from benchmarks import (
     plots,
     raw_physics,
     self_contacts,
+    sweep_run,
     time_split,
     train_command,
     training_speed,
@@ -919,7 +921,8 @@ def test_a_velocity_tasks_figures_are_judged_by_the_worst_seed():
     assert page._walks("yaw_rate", 0.93)(document).met and not page._walks("yaw_rate", 0.94)(document).met
     assert page._walks("yaw_rate", 0.94)(document).value == "0.93 (median 0.94, 2 runs)"
     over = {"over_seeds": {"yaw_rate": velocity_run._over_seeds([0.9, 0.94, 0.945, 0.95, 0.96])}}
-    assert page._over_seeds("yaw_rate")(over).value.startswith("0.945 (0.9")
+    shown = page._over_seeds("yaw_rate")(over).value
+    assert shown.startswith("0.945 (0.9") and shown.endswith("which covers 88%; 5 seeds)")
     few = {"over_seeds": {"yaw_rate": velocity_run._over_seeds([0.9, 0.94])}}
     assert page._over_seeds("yaw_rate")(few).value == "0.92 (2 seeds, too few for an interval)"
     assert page._walks("wall_seconds", 490.0, " s")(document) == page.Measured("490 s (median 480, 2 runs)", True)
@@ -1011,6 +1014,29 @@ def test_a_training_that_is_killed_goes_on_and_ends_as_one_that_nothing_disturbs
 
 
 @pytest.mark.slow
+def test_verdicts_on_drawn_seeds_are_counted():
+    own = comparisons.ComparisonOptions(comparisons=40)
+    result = json.loads(json.dumps(comparisons.run(own)))
+    assert all(share <= 0.2 for shares in result["equal_arms"].values() for share in shares.values())
+    assert list(result["power"]) == ["5", "10", "20"]
+    assert all(row["power"] > 0.5 for row in result["power"].values())
+    assert result["percentile_interval_covers"]["3"] < result["interval_covers"]["normal"]["10"]
+    assert "one seed in ten fails" in comparisons.show(result)
+    assert page._equal_arms({"equal_arms": {"normal": {"5": 0.05, "10": 0.06}}}) == page.Measured("6.0 %", True)
+    near = {"power": {"5": {"power": 0.8, "welch": 0.86}}}
+    assert page._found(near) == page.Measured("80.0 % (Welch's t-test: 86.0 %)", True)
+    assert page._sweep({"wall_seconds": 630.0, "cpu_seconds": 300.0}) == page.Measured(
+        "10.5 min, 5.0 min of CPU", False
+    )
+
+
+@pytest.mark.slow
+def test_a_sweep_is_measured_from_its_command_to_its_verdict():
+    result = sweep_run.run(sweep_run.SweepRunOptions(seeds=2, total_timesteps=4096))
+    assert [len(arm["values"]) for arm in result["arms"]] == [2, 2] and result["cpu_seconds"] > 1.0
+    assert "2 × 2 trainings of 4,096 env steps" in sweep_run.show(result) and "cannot tell" in result["verdict"]
+
+
 def test_algorithms_and_memories_are_compared_over_seeds():
     own = common.SeedOptions(seeds=2, total_timesteps=8192)
     result = algorithms.run(own)

@@ -440,7 +440,7 @@ def test_one_robot_in_gymnasium_ends_as_the_task_says():
     first, _ = env.reset(seed=4)
     results = [env.step(np.zeros(1, np.float32)) for _ in range(5)]
     assert [r[3] for r in results] == [False] * 4 + [True] and not any(r[2] for r in results)
-    assert results[0][4] == {"reward_terms": {"alive": 1.0}} and results[0][1] == 1.0
+    assert results[0][4] == {"reward_terms": {"alive": 50.0}} and results[0][1] == 1.0  # per second, and per step
     again, _ = env.reset(seed=4)
     np.testing.assert_array_equal(first, again)
     assert (env.reset()[0] != again).any()
@@ -556,9 +556,9 @@ def test_a_vector_environment_shows_each_robot_and_one_renderer_is_kept():
     env.reset(seed=0)
     left, right = env.render()
     assert left.shape == (360, 640, 3) and (left != right).any()
-    kept = env._pictures._renderer._screen
+    kept = env._renderer._screen
     again = env.call("render")
-    assert env._pictures._renderer._screen is kept
+    assert env._renderer._screen is kept
     assert same_pictures(again, (left, right))
     alone = ours.GymEnv("cartpole", "native", render_mode="rgb_array")
     alone.reset(seed=0)
@@ -566,7 +566,7 @@ def test_a_vector_environment_shows_each_robot_and_one_renderer_is_kept():
     assert same_pictures(env.render(), again)  # with another context open
     alone.close()
     env.close()
-    assert env._pictures._renderer._screen is None
+    assert env._renderer._screen is None
     with pytest.raises(ConfigError, match="render_mode 'human': must be 'rgb_array' or None"):
         ours.GymVectorEnv(2, env=short_env(), render_mode="human")
 

@@ -22,9 +22,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("exporting", "visual"),
     ("training",),
     ("tasks",),
-    ("interop", "runs", "zoo"),
-    ("doctor", "model_import", "playback"),
+    ("interop", "runs"),
+    ("doctor", "model_import", "playback", "zoo"),
     ("bench", "library"),
+    ("comparison",),
     ("cli",),
     ("__main__",),
 )

@@ -190,7 +190,7 @@ def test_the_parts_of_a_run_have_the_names_of_the_design() -> None:
         run.summary,
         run.curves,
         run.video,
-        run.log,
+        run.path,
     ]
     names = "config.json checkpoints metrics.csv policy summary.json curves.png video.mp4"
     assert [str(part) for part in parts] == [*(f"r{os.sep}{name}" for name in names.split()), "r"]

@@ -16,7 +16,6 @@ from jaxloco import cli, runs
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.onboard import Policy
-from jaxloco.statistics import bootstrap, interquartile_mean
 from jaxloco.training import loop, trainer
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.metrics import read_metrics
@@ -187,6 +186,8 @@ def test_each_seed_has_a_run_folder_of_its_own(finished):
         assert read_json(run.summary)["evaluation"]["episodes"] == 4
         assert read_metrics(run)["time/iterations"].tolist() == list(range(1, 13))
     assert summary == read_json(folder.summary) and summary["seeds"] == [4, 6]
+    survived = summary["evaluation"]["survived"]
+    assert len(survived["values"]) == 2 and survived["interval"] is survived["coverage"] is None  # too few seeds
     assert folder.curves.stat().st_size > 1000
 
 
@@ -221,20 +222,6 @@ def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, c
     folder.config.write_text("{}")
     with pytest.raises(JaxlocoError, match="is a run of one seed"):
         cli._train(cli.RunOptions(resume=str(folder)), ["--seeds", "2"], Recorder())
-
-
-# Intervals
-
-
-def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():
-    assert interquartile_mean(np.array([9.0, 1.0, 3.0, 100.0, 5.0, 7.0, -50.0, 3.0])) == 4.5  # of 3, 3, 5, 7
-    assert interquartile_mean(np.array([1.0, 2.0, 6.0])) == 2.5  # (0.25 · 1 + 2 + 0.25 · 6) / 1.5
-
-
-def test_a_bootstrap_interval_holds_the_mean_and_vanishes_without_spread():
-    low, middle, high = bootstrap(np.array([[1.0, 5.0], [1.0, 7.0], [1.0, 9.0]]))
-    np.testing.assert_allclose([low[0], middle[0], high[0]], 1.0)
-    assert low[1] == pytest.approx(5.0, abs=0.7) and middle[1] == 7.0 and high[1] == pytest.approx(9.0, abs=0.7)
 
 
 def test_curves_of_seeds_without_any_finished_episode_can_be_drawn(tmp_path):

@@ -74,7 +74,7 @@ def test_metrics_are_what_is_known_of_the_task(finished):
     metrics = read_metrics(finished[0])
     assert metrics["time/total_timesteps"].tolist() == [32 * n for n in range(1, 13)]
     assert metrics["time/iterations"].tolist() == list(range(1, 13))
-    np.testing.assert_allclose(metrics["reward/alive"], 1.0)  # one per step
+    np.testing.assert_allclose(metrics["reward/alive"], 50.0)  # per second: one per step
     lengths, returns = metrics["rollout/ep_len_mean"], metrics["rollout/ep_rew_mean"]
     np.testing.assert_allclose(returns, lengths)
     # Only whole episodes count, not the first ones, cut short so that robots do not march in step.

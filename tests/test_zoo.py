@@ -21,13 +21,13 @@ from jaxloco.onboard.bundle import read_bundle, write_bundle
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
 from jaxloco.runs import config_from_plain
-from jaxloco.statistics import bootstrap, interquartile_mean
+from jaxloco.statistics import describe
 from jaxloco.tasks import recipe
 from jaxloco.training import preparation
 from jaxloco.training.config import plain_config
 from jaxloco.training.run_folder import RunFolder, read_json, write_json
 from jaxloco.visual.render import rendering_available
-from jaxloco.zoo import Entry, command, publish
+from jaxloco.zoo import Entry, _table, command, publish
 
 PUBLISHED = sorted(path.parent for path in (REPOSITORY / "policies").glob("*/evaluation.json"))
 
@@ -108,10 +108,11 @@ def test_publishing_keeps_the_best_seed_and_the_figures_of_all(runs, tmp_path, c
     summaries = [read_json(run / "summary.json")["evaluation"] for run in runs]
     survived = evaluation["figures"]["survived"]
     assert survived["values"] == [summary["survived"] for summary in summaries]
-    assert survived["iqm"] == pytest.approx(np.mean(survived["values"]))
+    assert survived["iqm"] == pytest.approx(np.mean(survived["values"])) and survived["interval"] is None
     assert evaluation["best_seed"] == 5
     assert (out / "policy/policy.json").read_bytes() == (runs[1] / "policy/policy.json").read_bytes()
     readme = (out / "README.md").read_text()
+    assert "| figure | interquartile mean | seeds 3, 5 |" in readme  # no interval of two seeds
     assert "--seed 3" in readme and "--seed 5" in readme and "| `survived` |" in readme
     assert (out / "curves.png").stat().st_size > 10_000
 
@@ -279,19 +280,17 @@ def test_without_a_display_the_viewer_says_what_to_do(runs, monkeypatch, capsys)
     assert "there is no display); make a video" in capsys.readouterr().err
 
 
-# Statistics
+def test_the_table_of_five_seeds_has_intervals_where_seeds_differ():
+    figures = {"return_mean": describe([1.0, 2.0, 3.0, 4.0, 5.0]), "survived": describe([1.0] * 5)}
+    head, _, returns, survived = _table(figures, range(5)).split("\n")
+    assert head == "| figure | interquartile mean | interval | seeds 0, 1, 2, 3, 4 |"
+    assert re.match(r"\| `return_mean` \| 3 \| 1\.\d+ … 4\.\d+ \| 1, 2, 3, 4, 5 \|", returns)
+    assert survived == "| `survived` | 1 | – | 1, 1, 1, 1, 1 |"
 
 
-def test_the_interquartile_mean_of_three_counts_the_outer_two_by_a_quarter():
-    assert interquartile_mean([12.0, 0.0, 3.0]) == pytest.approx((0.25 * 0.0 + 3.0 + 0.25 * 12.0) / 1.5)
-    assert interquartile_mean([7.0]) == 7.0
-    assert interquartile_mean(range(8)) == 3.5  # of 2, 3, 4, 5
-
-
-def test_the_interval_holds_the_mean_within_the_range_of_the_seeds():
-    values = [0.90, 0.92, 0.97]
-    low, middle, high = bootstrap(values)
-    assert 0.90 <= low < middle < high <= 0.97
-    assert bootstrap([0.5]) == (0.5, 0.5, 0.5)
-    wide, narrow = bootstrap([0.0, 1.0] * 2), bootstrap([0.0, 1.0] * 50)
-    assert wide[1] - wide[0] > 2.0 * (narrow[1] - narrow[0])
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)
+def test_published_intervals_are_of_five_seeds_or_more_and_say_what_they_cover(folder):
+    figures = read_json(folder / "evaluation.json")["figures"]
+    assert all(figure == describe(figure["values"]) for figure in figures.values())
+    readme = (folder / "README.md").read_text()
+    assert ("holds the true mean" in readme) == (len(figures["survived"]["values"]) >= 5)

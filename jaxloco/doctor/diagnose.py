@@ -24,20 +24,11 @@ from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_ro
 from jaxloco.robot.entries import resolve
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror, side_pattern
 from jaxloco.text_files import read_text
-from jaxloco.toml_schema import line_of, read_toml
+from jaxloco.toml_schema import Where, line_of, read_toml
 
 NAMES = {"mjx": "MJX", "warp": "MJX-Warp"}
 """Engines that lack something."""
-_ALIKE = (
-    "kp",
-    "kd",
-    "torque_limit",
-    "velocity_limit",
-    "corner_velocity",
-    "armature",
-    "damping",
-    "frictionloss",
-)
+_ALIKE = ["kp", "kd", "torque_limit", "velocity_limit", "corner_velocity", "armature", "damping", "frictionloss"]
 """Figures that a joint has in common with its mirror image."""
 _MIRRORED = 2e-3
 """Distance of a foot from the mirror image of its partner that is not reported, m."""
@@ -110,22 +101,16 @@ def _compiled_findings(path: Path, root: Element, fixes: Mapping[str, str], *, b
     try:
         _, model = read_model(path, root, Notes(path))
     except RobotError as error:
-        cause = _with_line(_from_error(error, path), root)
+        cause = _from_error(error, path)
+        match = re.search(r"Element name '([^']+)'", cause.problem)
+        named = (e for e in root.walk() if match is not None and e.attributes.get("name") == match[1])
+        if cause.line is None and (element := next(named, None)) is not None:  # the one that MuJoCo names
+            cause = replace(cause, file=element.file, line=element.line)
         if not broken:
             return [cause]
         problem = f"{cause.problem}; so what each engine can simulate is not examined"
         return [replace(cause, severity="note", problem=problem, fix="correct the errors above first")]
     return [*check_ranges(model, root), *_engine_findings(model, root, "", fixes)]
-
-
-def _with_line(finding: Finding, root: Element) -> Finding:
-    """Fill in the line of the element that MuJoCo names, where it names no line."""
-    match = re.search(r"Element name '([^']+)'", finding.problem)
-    if finding.line is not None or match is None:
-        return finding
-    named = (element for element in root.walk() if element.attributes.get("name") == match[1])
-    element = next(named, None)
-    return finding if element is None else replace(finding, file=element.file, line=element.line)
 
 
 def _from_error(error: Exception, file: Path) -> Finding:
@@ -139,15 +124,10 @@ def _from_error(error: Exception, file: Path) -> Finding:
         named, line = file, None
     if line is None and (found := re.search(r"\bline (\d+)", text)):
         line = int(found[1])
-    problem, fix = _split_fix(text)
-    return Finding("error", "all", named, line, problem, fix)
-
-
-def _split_fix(text: str) -> tuple[str, str]:
-    """Split a message where it begins to say what to do."""
     verbs = "add|write|remove|rename|give|take|install|correct|create|make|widen|use|Add|Write|Did"
     match = re.search(rf"(?:[;.,] )(?=(?:{verbs})\b)", text) or re.search(r"[;,] (?=expected\b)", text)
-    return (text[: match.start()], text[match.end() :]) if match else (text, "correct that")
+    problem, fix = (text[: match.start()], text[match.end() :]) if match else (text, "correct that")
+    return Finding("error", "all", named, line, problem, fix)
 
 
 # Engines
@@ -192,16 +172,9 @@ def _element_of(problem: Problem, root: Element) -> Element:
     """Return the element that a problem is about, or the one around where it would be."""
     kind, name, _ = problem
     if kind == "option":
-        options = list(root.walk("option"))
-        return options[0] if options else root
-    for element in root.walk():
-        if (
-            name
-            and element.attributes.get("name") == name
-            and kind in (element.tag, getattr(element.parent, "tag", ""))
-        ):
-            return element
-    return root
+        return next(root.walk("option"), root)
+    named = (element for element in root.walk() if name and element.attributes.get("name") == name)
+    return next((e for e in named if kind in (e.tag, getattr(e.parent, "tag", ""))), root)
 
 
 # A robot folder
@@ -221,20 +194,18 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
     except RobotError:  # which is among the errors
         return errors
     found = _once_per_line([*errors, *_open_points(toml, text)])
-    model_file = _model_file(toml, text)
-    root = None
-    if model_file is not None:
-        try:
-            root = read_xml(model_file)
-            in_text = check_model(root)
-            if _broken(in_text):  # these know their lines
-                found = [finding for finding in found if finding.file != model_file]
-            found += in_text
-        except RobotError as error:
-            found = [finding for finding in found if finding.file != model_file]
-            found.append(_from_error(error, model_file))
-    if root is None or model_file is None:
+    match = re.search(r'^model\s*=\s*"([^"]+)"', text, re.MULTILINE)
+    model_file = toml.parent / match[1] if match else toml
+    if model_file == toml or not model_file.is_file():
         return found
+    try:
+        root = read_xml(model_file)
+        in_text = check_model(root)
+    except RobotError as error:
+        return [*(f for f in found if f.file != model_file), _from_error(error, model_file)]
+    if _broken(in_text):  # these know their lines
+        found = [finding for finding in found if finding.file != model_file]
+    found += in_text
     if _broken(found):
         return [*found, *_compiled_findings(model_file, root, {}, broken=True)]
     robot = load_robot(folder)
@@ -242,9 +213,9 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
         *check_ranges(robot.model, root),
         *_passive_findings(robot, root),
         *_weight_findings(robot, root),
-        *_robot_findings(robot, toml, text),
+        *_Checks(robot, toml, text).all(),
     ]
-    for variant in (None, *_variants(text)):
+    for variant in (None, *re.findall(r"^\[variants\.([^\]]+)\]", text, re.MULTILINE)):
         model = robot.model if variant is None else load_robot(folder, variant).model
         found += _engine_findings(model, root, f"variant {variant}: " if variant else "")
     return found
@@ -262,16 +233,6 @@ def _once_per_line(found: Sequence[Finding]) -> list[Finding]:
         return finding.engine != "all" or errors.get((finding.file, finding.line or 0), finding) == finding
 
     return list(dict.fromkeys(filter(counts, found)))
-
-
-def _model_file(toml: Path, text: str) -> Path | None:
-    match = re.search(r'^model\s*=\s*"([^"]+)"', text, re.MULTILINE)
-    file = toml.parent / match[1] if match else None
-    return file if file is not None and file.is_file() else None
-
-
-def _variants(text: str) -> list[str]:
-    return re.findall(r"^\[variants\.([^\]]+)\]", text, re.MULTILINE)
 
 
 def _open_points(toml: Path, text: str) -> Iterator[Finding]:
@@ -297,140 +258,6 @@ def _open_points(toml: Path, text: str) -> Iterator[Finding]:
     for number, problem in sorted(single + groups):
         fix = "write the robot's own; then remove the comment"
         yield Finding("warning", "all", toml, number, f"guessed: {problem}", fix)
-
-
-def _robot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
-    """Yield what is wrong with a robot that loads."""
-    yield from _joint_findings(robot, toml, text)
-    yield from _actuator_findings(robot, toml, text)
-    if robot.base_body is None:
-        return
-    yield from _foot_findings(robot, toml, text)
-    yield from _curve_findings(robot, toml, text)
-    yield from _self_contact_findings(robot, toml, text)
-    if robot.imu_site is None:
-        fix = 'add a <site name="imu"/> to the base in the MJCF, and imu_site = "imu"'
-        line = line_of(text, ("robot", "base_body"))
-        yield Finding("warning", "all", toml, line, "no IMU site: the IMU is taken to be in the base's origin", fix)
-
-
-def _self_contact_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
-    """Tell which parts can meet and pass through each other in training; of a biped's soles warn."""
-    model = robot.model
-    pairs = zip(model.pair_geom1, model.pair_geom2, strict=True)
-    simulated = {frozenset((model.geom(a).name, model.geom(b).name)) for a, b in pairs}
-    missing = [pair for pair in robot.self_contacts.pairs if frozenset(pair) not in simulated]
-    if not missing:
-        return
-    soles = {geom: foot.name for foot in robot.feet for geom in foot.geoms}
-    feet = [pair for pair in missing if len({soles.get(geom) for geom in pair} - {None}) == 2]
-    first = (feet or missing)[0]
-    problem = (
-        f"{len(missing)} pairs of parts can meet but pass through each other in training, such as {first[0]!r} and "
-        f"{first[1]!r}; evaluations measure how often"
-    )
-    fix = f'to let them touch, add to [robot]: self_contacts = ["{first[0]}", "{first[1]}"], with all that should'
-    walks_on_two = len(robot.feet) == 2 and bool(feet)
-    line = line_of(text, ("robot", "self_contacts" if walks_on_two else "name"))
-    yield Finding("warning" if walks_on_two else "note", "all", toml, line, problem, fix)
-
-
-class _Joints:
-    """The joints of a robot that loads, with the lines of its robot.toml that speak of them."""
-
-    def __init__(self, robot: Robot, toml: Path, text: str) -> None:
-        names = (*robot.joint_names, *robot.locked)
-        self.entries = {entry.name: entry for entry in resolve(read_toml(toml, RobotError).data["joints"], names)}
-        self.toml, self.text = toml, text
-
-    def line(self, joint: str, key: str) -> int | None:
-        """Return the line of a key of a joint, or of the entry to write it in."""
-        return line_of(self.text, ("joints", self.entries[joint].source(key), key))
-
-    def finding(self, joints: Sequence[str], key: str, problem: str, fix: str, severity: Severity) -> Finding:
-        """Return one finding about all these joints, which differ by their sides at most or have much in common."""
-        several = few(_patterns(joints))
-        name = f"joint {joints[0]!r}" if len(joints) == 1 else f"{len(joints)} joints, {several}"
-        return Finding(severity, "all", self.toml, self.line(joints[0], key), f"{name}: {problem}", fix)
-
-
-def _patterns(joints: Sequence[str]) -> list[str]:
-    """Return what joints are called but for their sides; one that has no mirror image among them by its name."""
-    groups: dict[str, list[str]] = {}
-    for joint in joints:
-        groups.setdefault(side_pattern(joint), []).append(joint)
-    return [pattern if len(names) > 1 else names[0] for pattern, names in groups.items()]
-
-
-def _joint_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
-    """Yield what motors lack: a finding for all joints that lack the same, and one for each group with guesses."""
-    lacking: dict[tuple[str, str, str, Severity], list[str]] = {}
-    joints, coupled = _Joints(robot, toml, text), coupled_joints(robot.model)
-
-    def lack(joint: str, key: str, problem: str, fix: str, severity: Severity = "warning") -> None:
-        lacking.setdefault((key, problem, fix, severity), []).append(joint)
-
-    for joint in robot.joints:
-        name = joint.name
-        endless = not np.isfinite([joint.lower, joint.upper]).all()
-        if endless and robot.feet and joint.control == "position":
-            fix = 'write range="lower upper" at the joint in the MJCF, in the unit of its <compiler angle>'
-            lack(name, "name", "no range, which position targets are held to", fix, "error")
-        if name in coupled:
-            problem = "an <equality> couples it to another joint, and a motor drives it too"
-            lack(name, "name", problem, "remove its [[joints]]; or the <equality>, if it has a motor of its own")
-        if joint.armature == 0.0:
-            fix = "write armature = rotor inertia × gear ratio², kg m²; light joints without it make simulation stiff"
-            lack(name, "armature", "no armature", fix)
-        if joint.control == "position" and joint.kp == 0.0:
-            lack(name, "kp", "no position gain", "write kp, N m/rad; 2 torque_limit / rad is a start")
-        if joint.damping == 0.0 and joint.kd == 0.0 and joint.control != "torque":
-            lack(name, "kd", "no damping, neither its own nor a gain", "write kd, N m s/rad; kp / 50 is a start")
-        if keys := robot.guessed.get(name):
-            guess = ", ".join(f"{key} = {getattr(joint, key):g}" for key in keys)
-            lack(name, "name", f"missing, so guessed: {guess}", "write the robot's own")
-    for (key, problem, fix, severity), names in lacking.items():
-        yield joints.finding(names, key, problem, fix, severity)
-
-
-def _actuator_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
-    """Yield what is wrong with the actuators that robot.toml names, or a note of which they are."""
-    joints, groups = _Joints(robot, toml, text), dict[tuple[str, ...], list[str]]()
-    try:
-        motors_of(robot)
-    except JaxlocoError as error:
-        first = next(joint.name for joint in robot.joints if joint.actuator and repr(joint.name) in str(error))
-        problem, _, fix = str(error).removeprefix(f"{toml}: ").partition("; ")
-        yield Finding(
-            "error", "all", toml, joints.line(first, "actuator"), problem, fix or "see docs/robots.md, Motors"
-        )
-        return
-    for joint in robot.joints:
-        if joint.actuator:
-            groups.setdefault(joint.actuator_kinds, []).append(joint.name)
-    for kinds, names in groups.items():
-        problem = f"actuators in training and evaluation: {', '.join(kinds)}"
-        yield joints.finding(names, "actuator", problem, "nothing to do; plain MuJoCo has ideal servos", "note")
-
-
-def _curve_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
-    """Yield one finding of the joints that lose torque clearly sooner in simulation than corner_velocity says."""
-    pairs = zip(robot.joints, corners(robot), strict=True)
-    sooner = {
-        joint.name: f"up to {corner:.1f} rad/s of {joint.corner_velocity:g}"
-        for joint, corner in pairs
-        if corner < 0.9 * joint.corner_velocity and "curve" in (joint.actuator_kinds or ("curve",))
-    }
-    if sooner:
-        problem = (
-            f"whole torque in simulation only up to a lower speed than corner_velocity; {next(iter(sooner))!r} "
-            f"{next(iter(sooner.values()))}"
-        )
-        fix = (
-            "in one physics step a steeper curve could bring the unloaded link beyond its limit; a shorter "
-            "simulation_timestep, or more armature if the rotor has more, takes it closer"
-        )
-        yield _Joints(robot, toml, text).finding(list(sooner), "velocity_limit", problem, fix, "note")
 
 
 def _passive_findings(robot: Robot, root: Element) -> Iterator[Finding]:
@@ -482,101 +309,224 @@ def _weight_findings(robot: Robot, root: Element) -> Iterator[Finding]:
             )
 
 
-def _foot_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
-    line = line_of(text, ("feet", 0, "name"))
-    if not robot.feet:
-        if not robot.wheels:
-            fix = 'add for each foot: [[feet]] name = "FL", geoms = ["FL_foot"], body = "FL_calf"'
-            yield Finding("error", "all", toml, None, "no [[feet]] and no [[wheels]]: nothing to stand on", fix)
-        return
-    mirrors = []
-    for mirror in (joint_mirror, foot_mirror):
-        try:
-            mirrors.append(mirror(robot))
-        except RobotError as error:
-            finding = _from_error(error, toml)
-            fix = f"{finding.fix}; or train without mirror symmetry: --ppo.symmetry none"
-            named = _line_of_name(robot, text, finding.problem) or finding.line or line
-            yield Finding("error", "all", finding.file, named, finding.problem, fix)
-    if len(mirrors) == 2:
-        yield from _asymmetries(robot, mirrors[0], mirrors[1], toml, text)
-    yield from _standing_findings(robot, toml, text)
-
-
-def _asymmetries(robot: Robot, joints: Mirror, feet: Mirror, toml: Path, text: str) -> Iterator[Finding]:
-    """Yield the pairs of joints and feet that are mirror images by name, but not by their figures."""
-    lines = _Joints(robot, toml, text)
-    unlike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-
-    def warn(line: int | None, what: str, names: Sequence[tuple[str, str]], differs: Sequence[str]) -> Finding:
-        (name, partner), *others = names
-        more = f" (and {len(others)} more of theirs)" if others else ""
-        problem = f"{what} {name!r} should mirror {partner!r}, but has another {', '.join(differs)}{more}"
-        fix = "make them alike; or train without mirror symmetry: --ppo.symmetry none"
-        return Finding("warning", "all", toml, line, problem, fix)
-
-    masses = robot.model.body_mass[robot.model.jnt_bodyid[[robot.model.joint(n).id for n in robot.joint_names]]]
-    for i, j in enumerate(joints.permutation.tolist()):
-        one, other = robot.joints[i], robot.joints[j]
-        if i < j:
-            differs = [key for key in _ALIKE if not _same(getattr(one, key), getattr(other, key))]
-            sign = joints.sign[i]
-            span = sorted(sign * end for end in (other.lower, other.upper))
-            differs += [] if _same(one.default, sign * other.default) else ["default"]
-            differs += [] if _same(one.lower, span[0]) and _same(one.upper, span[1]) else ["range"]
-            differs += [] if _same(masses[i], masses[j]) else ["mass of its body"]
-            if differs:
-                unlike.setdefault(tuple(differs), []).append((other.name, one.name))
-    for same, pairs in unlike.items():
-        yield warn(lines.line(pairs[0][0], "name"), "joint", pairs, same)
-    data = mujoco.MjData(robot.model)
-    data.qpos[:] = robot.default_qpos
-    mujoco.mj_forward(robot.model, data)
-    for i, j in enumerate(feet.permutation.tolist()):
-        names = robot.feet[i].name, robot.feet[j].name
-        here, there = (data.sensor(f"{name}_sole_position").data for name in names)
-        if i < j and np.abs(here * [1.0, -1.0, 1.0] - there).max() > _MIRRORED:
-            line = line_of(text, ("feet", j, "name"))
-            yield warn(line, "foot", [names[::-1]], ["place in the default pose"])
+def _patterns(joints: Sequence[str]) -> list[str]:
+    """Return what joints are called but for their sides; one that has no mirror image among them by its name."""
+    groups: dict[str, list[str]] = {}
+    for joint in joints:
+        groups.setdefault(side_pattern(joint), []).append(joint)
+    return [pattern if len(names) > 1 else names[0] for pattern, names in groups.items()]
 
 
 def _same(one: float, other: float) -> bool:
     return one == other or abs(one - other) <= 1e-3 * max(abs(one), abs(other))
 
 
-def _line_of_name(robot: Robot, text: str, problem: str) -> int | None:
-    """Return the line of robot.toml with the name of the joint or foot that a problem begins with."""
-    match = re.match(r"(joint|foot) '([^']+)'", problem)
-    if match is None:
-        return None
-    if match[1] == "joint":
-        return _Joints(robot, robot.folder / "robot.toml", text).line(match[2], "name")
-    names = [foot.name for foot in robot.feet]
-    return line_of(text, ("feet", names.index(match[2]), "name")) if match[2] in names else None
+class _Checks:
+    """Checks of a robot that loads; each method yields what is wrong, with the lines of robot.toml to change."""
 
+    def __init__(self, robot: Robot, toml: Path, text: str) -> None:
+        names = (*robot.joint_names, *robot.locked)
+        self.entries = {entry.name: entry for entry in resolve(read_toml(toml, RobotError).data["joints"], names)}
+        self.robot, self.toml, self.text = robot, toml, text
 
-def _standing_findings(robot: Robot, toml: Path, text: str) -> Iterator[Finding]:
-    """Put the robot on its default pose and let it hold its default targets."""
-    data = mujoco.MjData(robot.model)
-    data.qpos[:], data.ctrl[:] = robot.default_qpos, robot.default_ctrl
-    mujoco.mj_forward(robot.model, data)
-    height = min(float(data.sensor(f"{foot.name}_sole_position").data[2]) - foot.radius for foot in robot.feet)
-    line = line_of(text, ("pose", "base_position"))
-    x, y, z = robot.default_qpos[robot.base_qpos_indices[:3]]
-    if abs(height) > FOOT_GAP:
-        side = "above" if height > 0 else "below"
-        problem = f"in the default pose the lowest foot is {abs(height):.3f} m {side} the floor"
-        fix = f"write base_position = [{x:g}, {y:g}, {z - height:.4f}]"
-        yield Finding("warning", "all", toml, line, problem, fix)
-        return
-    stance = Stance(robot.model, robot.default_qpos, {foot.body: foot.geoms for foot in robot.feet})
-    why, base = fault(stance), str(robot.base_body)
-    if why is not None:
-        yield Finding("warning", "all", toml, line, f"in the default pose {why}", _proposal(robot, stance))
-    elif stands(robot.model, base, robot.default_qpos, robot.default_ctrl, STANDING_SECONDS) < STANDING_SECONDS:
-        problem = f"on its default targets the robot topples or sinks within {STANDING_SECONDS:g} s"
-        fix = "a biped may have to; else check the default positions, kp (soft legs give way) and the inertias"
-        yield Finding("warning", "all", toml, line, problem, fix)
+    def all(self) -> Iterator[Finding]:
+        """Yield all that is wrong."""
+        yield from self.joints()
+        yield from self.actuators()
+        if self.robot.base_body is None:
+            return
+        yield from self.feet()
+        yield from self.curves()
+        yield from self.self_contacts()
+        if self.robot.imu_site is None:
+            fix = 'add a <site name="imu"/> to the base in the MJCF, and imu_site = "imu"'
+            problem = "no IMU site: the IMU is taken to be in the base's origin"
+            yield self.found("warning", ("robot", "base_body"), problem, fix)
+
+    def found(self, severity: Severity, where: Where | int | None, problem: str, fix: str) -> Finding:
+        """Return a finding about a key of robot.toml, or a line of it."""
+        line = line_of(self.text, where) if isinstance(where, tuple) else where
+        return Finding(severity, "all", self.toml, line, problem, fix)
+
+    def place(self, joint: str, key: str) -> Where:
+        """Return a key of a joint, or the entry to write it in."""
+        return ("joints", self.entries[joint].source(key), key)
+
+    def of_joints(self, names: Sequence[str], key: str, problem: str, fix: str, severity: Severity) -> Finding:
+        """Return one finding about all these joints, which differ by their sides at most or have much in common."""
+        who = f"joint {names[0]!r}" if len(names) == 1 else f"{len(names)} joints, {few(_patterns(names))}"
+        return self.found(severity, self.place(names[0], key), f"{who}: {problem}", fix)
+
+    def joints(self) -> Iterator[Finding]:
+        """Yield what motors lack: a finding for all joints that lack the same, and one for each group with guesses."""
+        lacking: dict[tuple[str, str, str, Severity], list[str]] = {}
+        coupled = coupled_joints(self.robot.model)
+
+        def lack(joint: str, key: str, problem: str, fix: str, severity: Severity = "warning") -> None:
+            lacking.setdefault((key, problem, fix, severity), []).append(joint)
+
+        for joint in self.robot.joints:
+            name = joint.name
+            endless = not np.isfinite([joint.lower, joint.upper]).all()
+            if endless and self.robot.feet and joint.control == "position":
+                fix = 'write range="lower upper" at the joint in the MJCF, in the unit of its <compiler angle>'
+                lack(name, "name", "no range, which position targets are held to", fix, "error")
+            if name in coupled:
+                problem = "an <equality> couples it to another joint, and a motor drives it too"
+                lack(name, "name", problem, "remove its [[joints]]; or the <equality>, if it has a motor of its own")
+            if joint.armature == 0.0:
+                fix = (
+                    "write armature = rotor inertia × gear ratio², kg m²; light joints without it make simulation stiff"
+                )
+                lack(name, "armature", "no armature", fix)
+            if joint.control == "position" and joint.kp == 0.0:
+                lack(name, "kp", "no position gain", "write kp, N m/rad; 2 torque_limit / rad is a start")
+            if joint.damping == 0.0 and joint.kd == 0.0 and joint.control != "torque":
+                lack(name, "kd", "no damping, neither its own nor a gain", "write kd, N m s/rad; kp / 50 is a start")
+            if keys := self.robot.guessed.get(name):
+                guess = ", ".join(f"{key} = {getattr(joint, key):g}" for key in keys)
+                lack(name, "name", f"missing, so guessed: {guess}", "write the robot's own")
+        for (key, problem, fix, severity), names in lacking.items():
+            yield self.of_joints(names, key, problem, fix, severity)
+
+    def actuators(self) -> Iterator[Finding]:
+        """Yield what is wrong with the actuators that robot.toml names, or a note of which they are."""
+        driven = [joint for joint in self.robot.joints if joint.actuator]
+        try:
+            motors_of(self.robot)
+        except JaxlocoError as error:
+            first = next(joint.name for joint in driven if repr(joint.name) in str(error))
+            problem, _, fix = str(error).removeprefix(f"{self.toml}: ").partition("; ")
+            yield self.found("error", self.place(first, "actuator"), problem, fix or "see docs/robots.md, Motors")
+            return
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for joint in driven:
+            groups.setdefault(joint.actuator_kinds, []).append(joint.name)
+        for kinds, names in groups.items():
+            problem = f"actuators in training and evaluation: {', '.join(kinds)}"
+            yield self.of_joints(names, "actuator", problem, "nothing to do; plain MuJoCo has ideal servos", "note")
+
+    def curves(self) -> Iterator[Finding]:
+        """Yield one finding of the joints that lose torque clearly sooner in simulation than corner_velocity says."""
+        sooner = {
+            joint.name: f"up to {corner:.1f} rad/s of {joint.corner_velocity:g}"
+            for joint, corner in zip(self.robot.joints, corners(self.robot), strict=True)
+            if corner < 0.9 * joint.corner_velocity and "curve" in (joint.actuator_kinds or ("curve",))
+        }
+        if sooner:
+            first, how = next(iter(sooner.items()))
+            problem = f"whole torque in simulation only up to a lower speed than corner_velocity; {first!r} {how}"
+            fix = (
+                "in one physics step a steeper curve could bring the unloaded link beyond its limit; a shorter "
+                "simulation_timestep, or more armature if the rotor has more, takes it closer"
+            )
+            yield self.of_joints(list(sooner), "velocity_limit", problem, fix, "note")
+
+    def self_contacts(self) -> Iterator[Finding]:
+        """Tell which parts can meet and pass through each other in training; of a biped's soles warn."""
+        robot, model = self.robot, self.robot.model
+        pairs = zip(model.pair_geom1, model.pair_geom2, strict=True)
+        simulated = {frozenset((model.geom(a).name, model.geom(b).name)) for a, b in pairs}
+        missing = [pair for pair in robot.self_contacts.pairs if frozenset(pair) not in simulated]
+        if not missing:
+            return
+        soles = {geom: foot.name for foot in robot.feet for geom in foot.geoms}
+        feet = [pair for pair in missing if len({soles.get(geom) for geom in pair} - {None}) == 2]
+        one, other = (feet or missing)[0]
+        problem = (
+            f"{len(missing)} pairs of parts can meet but pass through each other in training, such as {one!r} and "
+            f"{other!r}; evaluations measure how often"
+        )
+        fix = f'to let them touch, add to [robot]: self_contacts = ["{one}", "{other}"], with all that should'
+        if len(robot.feet) == 2 and feet:
+            yield self.found("warning", ("robot", "self_contacts"), problem, fix)
+        else:
+            yield self.found("note", ("robot", "name"), problem, fix)
+
+    def feet(self) -> Iterator[Finding]:
+        """Yield what is wrong with the feet, their symmetry and the default pose."""
+        robot = self.robot
+        if not robot.feet:
+            if not robot.wheels:
+                fix = 'add for each foot: [[feet]] name = "FL", geoms = ["FL_foot"], body = "FL_calf"'
+                yield self.found("error", None, "no [[feet]] and no [[wheels]]: nothing to stand on", fix)
+            return
+        mirrors = []
+        for mirror in (joint_mirror, foot_mirror):
+            try:
+                mirrors.append(mirror(robot))
+            except RobotError as error:
+                finding = _from_error(error, self.toml)
+                fix = f"{finding.fix}; or train without mirror symmetry: --ppo.symmetry none"
+                line = self.line_of_name(finding.problem) or finding.line
+                line = line or line_of(self.text, ("feet", 0, "name"))
+                yield replace(finding, line=line, fix=fix)
+        if len(mirrors) == 2:
+            yield from self.asymmetries(*mirrors)
+        yield from self.standing()
+
+    def line_of_name(self, problem: str) -> int | None:
+        """Return the line with the name of the joint or foot that a problem begins with."""
+        match = re.match(r"(joint|foot) '([^']+)'", problem)
+        names = [foot.name for foot in self.robot.feet]
+        if match is not None and match[1] == "joint":
+            return line_of(self.text, self.place(match[2], "name"))
+        return line_of(self.text, ("feet", names.index(match[2]), "name")) if match and match[2] in names else None
+
+    def asymmetries(self, joints: Mirror, feet: Mirror) -> Iterator[Finding]:
+        """Yield the pairs of joints and feet that are mirror images by name, but not by their figures."""
+        robot, model = self.robot, self.robot.model
+        unlike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+
+        def warn(where: Where, what: str, names: Sequence[tuple[str, str]], differs: Sequence[str]) -> Finding:
+            (name, partner), *others = names
+            more = f" (and {len(others)} more of theirs)" if others else ""
+            problem = f"{what} {name!r} should mirror {partner!r}, but has another {', '.join(differs)}{more}"
+            fix = "make them alike; or train without mirror symmetry: --ppo.symmetry none"
+            return self.found("warning", where, problem, fix)
+
+        masses = model.body_mass[model.jnt_bodyid[[model.joint(name).id for name in robot.joint_names]]]
+        for i, j in enumerate(joints.permutation.tolist()):
+            one, other, sign = robot.joints[i], robot.joints[j], joints.sign[i]
+            lower, upper = sorted(sign * end for end in (other.lower, other.upper))
+            differs = [key for key in _ALIKE if not _same(getattr(one, key), getattr(other, key))]
+            differs += [] if _same(one.default, sign * other.default) else ["default"]
+            differs += [] if _same(one.lower, lower) and _same(one.upper, upper) else ["range"]
+            differs += [] if _same(masses[i], masses[j]) else ["mass of its body"]
+            if i < j and differs:
+                unlike.setdefault(tuple(differs), []).append((other.name, one.name))
+        for same, pairs in unlike.items():
+            yield warn(self.place(pairs[0][0], "name"), "joint", pairs, same)
+        data = mujoco.MjData(model)
+        data.qpos[:] = robot.default_qpos
+        mujoco.mj_forward(model, data)
+        for i, j in enumerate(feet.permutation.tolist()):
+            names = robot.feet[i].name, robot.feet[j].name
+            here, there = (data.sensor(f"{name}_sole_position").data for name in names)
+            if i < j and np.abs(here * [1.0, -1.0, 1.0] - there).max() > _MIRRORED:
+                yield warn(("feet", j, "name"), "foot", [names[::-1]], ["place in the default pose"])
+
+    def standing(self) -> Iterator[Finding]:
+        """Put the robot on its default pose and let it hold its default targets."""
+        robot, model, where = self.robot, self.robot.model, ("pose", "base_position")
+        data = mujoco.MjData(model)
+        data.qpos[:], data.ctrl[:] = robot.default_qpos, robot.default_ctrl
+        mujoco.mj_forward(model, data)
+        height = min(float(data.sensor(f"{foot.name}_sole_position").data[2]) - foot.radius for foot in robot.feet)
+        x, y, z = robot.default_qpos[robot.base_qpos_indices[:3]]
+        if abs(height) > FOOT_GAP:
+            side = "above" if height > 0 else "below"
+            problem = f"in the default pose the lowest foot is {abs(height):.3f} m {side} the floor"
+            yield self.found("warning", where, problem, f"write base_position = [{x:g}, {y:g}, {z - height:.4f}]")
+            return
+        stance = Stance(model, robot.default_qpos, {foot.body: foot.geoms for foot in robot.feet})
+        why, base = fault(stance), str(robot.base_body)
+        if why is not None:
+            yield self.found("warning", where, f"in the default pose {why}", _proposal(robot, stance))
+        elif stands(model, base, robot.default_qpos, robot.default_ctrl, STANDING_SECONDS) < STANDING_SECONDS:
+            problem = f"on its default targets the robot topples or sinks within {STANDING_SECONDS:g} s"
+            fix = "a biped may have to; else check the default positions, kp (soft legs give way) and the inertias"
+            yield self.found("warning", where, problem, fix)
 
 
 def _proposal(robot: Robot, stance: Stance) -> str:

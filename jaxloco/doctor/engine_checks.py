@@ -39,20 +39,16 @@ def _mjx(model: mujoco.MjModel) -> Iterator[Problem]:
 
 def _mjx_tables(model: mujoco.MjModel) -> Iterator[Problem]:
     for first, second in engine_tables.unknown_contacts(model):
-        names = [_label(model, mujoco.mjtObj.mjOBJ_GEOM, geom) for geom in (first, second)]
-        shapes = " and ".join(_geom(kind) for kind in model.geom_type[[first, second]])
-        yield "geom", model.geom(second).name, f"contact of {names[0]} and {names[1]}: no {shapes}"
-    known = engine_tables.mjx((*_FIELDS, *_OPTIONS))
-    yield from _by_type(model, known)
-    yield from _by_option(model, known)
+        one, other = (repr(model.geom(geom).name or f"number {geom}") for geom in (first, second))
+        shapes = " and ".join(_word("mjtGeom", kind) for kind in model.geom_type[[first, second]])
+        yield "geom", model.geom(second).name, f"contact of {one} and {other}: no {shapes}"
+    yield from _by_table(model, engine_tables.mjx(tuple(_TABLES)))
     if model.nflex:
         yield "option", "", "flexible bodies"
 
 
 def _warp(model: mujoco.MjModel) -> Iterator[Problem]:
-    known = engine_tables.warp()
-    yield from _by_type(model, known)
-    yield from _by_option(model, known)
+    yield from _by_table(model, engine_tables.warp())
     for field in ("body", "actuator", "sensor"):
         if (getattr(model, f"{field}_plugin") != -1).any():
             yield "option", "", f"{field} plugins"
@@ -61,7 +57,7 @@ def _warp(model: mujoco.MjModel) -> Iterator[Problem]:
         yield "sensor", model.sensor(int(sensor)).name, "velocities of a contact sensor"
 
 
-_FIELDS = {
+_TABLES = {
     "GeomType": ("geom", "geom_type", "mjtGeom"),
     "SensorType": ("sensor", "sensor_type", "mjtSensor"),
     "BiasType": ("actuator", "actuator_biastype", "mjtBias"),
@@ -70,38 +66,26 @@ _FIELDS = {
     "TrnType": ("actuator", "actuator_trntype", "mjtTrn"),
     "EqType": ("equality", "eq_type", "mjtEq"),
     "WrapType": ("tendon", "wrap_type", "mjtWrap"),
+    "IntegratorType": ("option", "integrator", "mjtIntegrator"),
+    "ConeType": ("option", "cone", "mjtCone"),
+    "SolverType": ("option", "solver", "mjtSolver"),
 }
-_OPTIONS = {
-    "IntegratorType": ("integrator", "mjtIntegrator"),
-    "ConeType": ("cone", "mjtCone"),
-    "SolverType": ("solver", "mjtSolver"),
-}
+"""Enumeration of an engine → kind of element, field of the model or its options, and MuJoCo's enumeration."""
 
 
-def _by_type(model: mujoco.MjModel, known: dict[str, set[int]]) -> Iterator[Problem]:
-    for table, (kind, field, enum) in _FIELDS.items():
-        if table not in known:
-            continue
-        values = np.asarray(getattr(model, field))
-        for i in np.flatnonzero(~np.isin(values, list(known[table]))):
-            name = "" if kind == "tendon" else getattr(model, kind)(int(i)).name
-            yield kind, name, f"{kind} {name!r} of type {_word(enum, int(values[i]))}"
-
-
-def _by_option(model: mujoco.MjModel, known: dict[str, set[int]]) -> Iterator[Problem]:
-    for table, (option, enum) in _OPTIONS.items():
-        value = int(getattr(model.opt, option))
-        if value not in known.get(table, {value}):
-            yield "option", option, f"{option} {_word(enum, value)}"
+def _by_table(model: mujoco.MjModel, known: dict[str, set[int]]) -> Iterator[Problem]:
+    """Yield what has a type that an engine's enumerations, name → values, lack."""
+    for table, (kind, field, enum) in _TABLES.items():
+        supported = known.get(table)
+        values = np.atleast_1d(getattr(model.opt if kind == "option" else model, field))
+        for i in np.flatnonzero(~np.isin(values, list(supported))) if supported is not None else ():
+            word = _word(enum, values[i])
+            if kind == "option":
+                yield kind, field, f"{field} {word}"
+            else:
+                name = "" if kind == "tendon" else getattr(model, kind)(int(i)).name
+                yield kind, name, f"{kind} {name!r} of type {word}"
 
 
 def _word(enum: str, value: int) -> str:
-    return str(getattr(mujoco, enum)(value).name).split("_", 1)[1].lower()
-
-
-def _geom(kind: int) -> str:
-    return _word("mjtGeom", int(kind))
-
-
-def _label(model: mujoco.MjModel, kind: mujoco.mjtObj, index: int) -> str:
-    return repr(mujoco.mj_id2name(model, kind, int(index)) or f"number {index}")
+    return str(getattr(mujoco, enum)(int(value)).name).split("_", 1)[1].lower()

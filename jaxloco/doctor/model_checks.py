@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import mujoco
@@ -29,8 +30,12 @@ def check_model(root: Element, *, bare: bool = False) -> list[Finding]:
         root: The outermost element.
         bare: The file is not yet that of a robot folder, but what `jaxloco new-robot` makes one from.
     """
-    mjcf = (*_MJCF_CHECKS, *(_BARE_MJCF_CHECKS if bare else _FOLDER_CHECKS))
-    checks = _URDF_CHECKS if root.tag == "robot" else mjcf
+    if root.tag == "robot":
+        checks: tuple[Callable[[Element], Iterator[Finding]], ...] = _URDF_CHECKS
+    else:
+        joints, actuators = partial(_mjcf_joints, bare=bare), partial(_mjcf_actuators, bare=bare)
+        meshes = () if bare else (_mjcf_meshes,)
+        checks = (_check_numbers, _mjcf_bodies, _mjcf_inertias, *meshes, joints, actuators)
     return [finding for check in checks for finding in check(root)]
 
 
@@ -137,7 +142,7 @@ def _check_moments(inertial: Element, owner: str, mass: float, matrix: np.ndarra
         yield _at(inertial, problem, "check the unit: kg", "warning")
     if matrix is None:
         return
-    moments = np.sort(np.linalg.eigvalsh(matrix))
+    moments = np.linalg.eigvalsh(matrix)
     shown = ", ".join(f"{moment:.4g}" for moment in moments)
     if moments[0] <= 0.0:
         problem = f"{owner} has principal moments {shown} kg m²: no body has one that is not above 0"
@@ -157,7 +162,7 @@ def _check_moments(inertial: Element, owner: str, mass: float, matrix: np.ndarra
 
 def impossible(matrix: np.ndarray) -> bool:
     """Return whether no body has an inertia, (3, 3), about its centre of mass."""
-    moments = np.sort(np.linalg.eigvalsh(matrix))
+    moments = np.linalg.eigvalsh(matrix)
     return bool(moments[0] <= 0.0 or moments[2] > 1.001 * (moments[0] + moments[1]))
 
 
@@ -206,42 +211,26 @@ def _mjcf_bodies(root: Element) -> Iterator[Finding]:
         yield _at(root, "there is no <body> in <worldbody>, so no robot", "add the robot's bodies")
 
 
-def _unnamed_joints(root: Element) -> Iterator[tuple[Element, str, str]]:
-    """Yield joints without a name, what is missing, and what they may be called."""
-    for world in root.walk("worldbody"):
-        for joint in world.walk("joint"):
-            body = joint.parent.attributes.get("name", "") if joint.parent else ""
-            if "name" not in joint.attributes and joint.attributes.get("type") != "free":
-                yield joint, f"body {body!r} has a joint without a name", f"{body or 'my'}_joint"
+def _mjcf_joints(root: Element, *, bare: bool) -> Iterator[Finding]:
+    for joint in (joint for world in root.walk("worldbody") for joint in world.walk("joint")):
+        if "name" in joint.attributes or joint.attributes.get("type") == "free":
+            continue
+        body = joint.parent.attributes.get("name", "") if joint.parent else ""
+        problem, name = f"body {body!r} has a joint without a name", f"{body or 'my'}_joint"
+        if bare:
+            yield _at(joint, problem, f"`jaxloco new-robot` calls it {name!r}", "note")
+        else:
+            yield _at(joint, f"{problem}, so robot.toml cannot speak of it", f'write <joint name="{name}" …/>')
 
 
-def _mjcf_joints(root: Element) -> Iterator[Finding]:
-    for joint, problem, name in _unnamed_joints(root):
-        yield _at(joint, f"{problem}, so robot.toml cannot speak of it", f'write <joint name="{name}" …/>')
-
-
-def _bare_mjcf_joints(root: Element) -> Iterator[Finding]:
-    for joint, problem, name in _unnamed_joints(root):
-        yield _at(joint, problem, f"`jaxloco new-robot` calls it {name!r}", "note")
-
-
-def _actuator_sections(root: Element) -> Iterator[tuple[Element, str]]:
-    """Yield sections with actuators, and what these are called."""
-    for section in root.walk("actuator"):
-        if section.children:
-            yield section, f"actuators ({', '.join(_name(actuator) for actuator in section.children)})"
-
-
-def _mjcf_actuators(root: Element) -> Iterator[Finding]:
-    for section, names in _actuator_sections(root):
-        problem = f"{names}: those of a robot folder are made from [[joints]] of robot.toml"
-        yield _at(section, problem, "remove the <actuator> section; its gains and limits belong in [[joints]]")
-
-
-def _bare_mjcf_actuators(root: Element) -> Iterator[Finding]:
-    for section, names in _actuator_sections(root):
-        fix = "leave them: `jaxloco new-robot` takes gains and limits over from them"
-        yield _at(section, names, fix, "note")
+def _mjcf_actuators(root: Element, *, bare: bool) -> Iterator[Finding]:
+    for section in (section for section in root.walk("actuator") if section.children):
+        names = f"actuators ({', '.join(map(_name, section.children))})"
+        if bare:
+            yield _at(section, names, "leave them: `jaxloco new-robot` takes gains and limits over from them", "note")
+        else:
+            problem = f"{names}: those of a robot folder are made from [[joints]] of robot.toml"
+            yield _at(section, problem, "remove the <actuator> section; its gains and limits belong in [[joints]]")
 
 
 def _mjcf_meshes(root: Element) -> Iterator[Finding]:
@@ -254,12 +243,9 @@ def _mjcf_meshes(root: Element) -> Iterator[Finding]:
             name = mesh.attributes["file"]
             if folders.get("strippath") == "true":
                 name = PurePosixPath(name.replace("\\", "/")).name
-            yield from _check_file(mesh, root.file.parent / folders.get("meshdir", "") / name)
-
-
-def _check_file(mesh: Element, path: Path) -> Iterator[Finding]:
-    if not path.is_file():
-        yield _at(mesh, f"{path}: no such file", "put the file there, or correct the path")
+            path = root.file.parent / folders.get("meshdir", "") / name
+            if not path.is_file():
+                yield _at(mesh, f"{path}: no such file", "put the file there, or correct the path")
 
 
 # URDF
@@ -267,7 +253,7 @@ def _check_file(mesh: Element, path: Path) -> Iterator[Finding]:
 
 def _urdf_inertias(root: Element) -> Iterator[Finding]:
     inertials = [inertial for inertial in root.walk("inertial") if _readable(inertial)]
-    joints = [joint for joint in root.children if joint.tag == "joint" and _kind(joint) == "fixed"]
+    joints = [joint for joint in root.tagged("joint") if _kind(joint) == "fixed"]
     fixed, still = {_target(joint, end) for joint in joints for end in ("parent", "child")}, massless_ends(root)
     masses = [sum(sum(inner.numbers("value")) for inner in inertial.walk("mass")) for inertial in inertials]
     for inertial, mass in zip(inertials, masses, strict=True):
@@ -289,7 +275,7 @@ def _urdf_inertias(root: Element) -> Iterator[Finding]:
 def _urdf_links(root: Element) -> Iterator[Finding]:
     """A link that moves needs mass, its own or of what is fixed to it, if it moves others that have some."""
     links = {link.attributes.get("name", ""): link for link in root.walk("link")}
-    joints, still = [joint for joint in root.children if joint.tag == "joint"], massless_ends(root)
+    joints, still = root.tagged("joint"), massless_ends(root)
     fixed = {_target(joint, "child"): _target(joint, "parent") for joint in joints if _kind(joint) == "fixed"}
     for joint in joints:
         child = _target(joint, "child")
@@ -310,7 +296,7 @@ def _below(link: str, parents: Mapping[str, str]) -> set[str]:
 def massless_ends(root: Element) -> set[str]:
     """Return the links of a URDF with nothing that has a mass from there to the end of the limb."""
     links = {link.attributes.get("name", ""): link for link in root.walk("link")}
-    parents = {_target(joint, "child"): _target(joint, "parent") for joint in root.children if joint.tag == "joint"}
+    parents = {_target(joint, "child"): _target(joint, "parent") for joint in root.tagged("joint")}
     heavy = {name for name, link in links.items() if _has_mass(link)}
     return {name for name in parents if not _below(name, parents) & heavy} if heavy else set()
 
@@ -323,11 +309,11 @@ def _has_mass(link: Element) -> bool:
 
 def _urdf_names(root: Element) -> Iterator[Finding]:
     """Links and joints each need a name of their own: MuJoCo gives the second of two joints another."""
-    if not any(child.tag == "link" for child in root.children):
+    if not root.tagged("link"):
         yield _at(root, "there is no <link>, so no robot", "add the robot's links and joints")
     for tag in ("link", "joint"):
         first: dict[str, int] = {}
-        for element in (child for child in root.children if child.tag == tag):
+        for element in root.tagged(tag):
             name = element.attributes.get("name", "")
             if name in first:
                 problem = f"{tag} {name!r} is there twice, first in line {first[name]}"
@@ -343,8 +329,8 @@ def _urdf_xacro(root: Element) -> Iterator[Finding]:
 
 
 def _urdf_floating(root: Element) -> Iterator[Finding]:
-    for joint in root.children:
-        if joint.tag == "joint" and _kind(joint) == "floating" and _target(joint, "parent") != "world":
+    for joint in root.tagged("joint"):
+        if _kind(joint) == "floating" and _target(joint, "parent") != "world":
             problem = f"joint {_name(joint)} floats: within a robot no joint can"
             fix = (
                 "write the type that it has, such as revolute or fixed; the base is free without such a joint, so one "
@@ -353,14 +339,10 @@ def _urdf_floating(root: Element) -> Iterator[Finding]:
             yield _at(joint, problem, fix)
 
 
-def _limited_joints(root: Element) -> Iterator[Element]:
-    return (joint for joint in root.children if joint.tag == "joint" and _kind(joint) in ("revolute", "prismatic"))
-
-
 def _urdf_limits(root: Element) -> Iterator[Finding]:
-    for joint in _limited_joints(root):
+    for joint in root.tagged("joint"):
         limit = joint.child("limit")
-        if limit is not None and not _readable(limit):
+        if _kind(joint) not in ("revolute", "prismatic") or (limit is not None and not _readable(limit)):
             continue
         for key, unit in (("effort", "N m"), ("velocity", "rad/s")):
             if limit is None or not sum(limit.numbers(key)) > 0.0:
@@ -398,16 +380,6 @@ def _kind(joint: Element) -> str:
     return joint.attributes.get("type", "")
 
 
-Check = Callable[[Element], Iterator[Finding]]
-_MJCF_CHECKS: tuple[Check, ...] = (_check_numbers, _mjcf_bodies, _mjcf_inertias)
-_FOLDER_CHECKS: tuple[Check, ...] = (_mjcf_meshes, _mjcf_joints, _mjcf_actuators)
-_BARE_MJCF_CHECKS: tuple[Check, ...] = (_bare_mjcf_joints, _bare_mjcf_actuators)
-_URDF_CHECKS: tuple[Check, ...] = (
-    _urdf_xacro,
-    _check_numbers,
-    _urdf_names,
-    _urdf_floating,
-    _urdf_inertias,
-    _urdf_links,
-    _urdf_limits,
-)
+_URDF_CHECKS = (
+    _urdf_xacro, _check_numbers, _urdf_names, _urdf_floating, _urdf_inertias, _urdf_links, _urdf_limits
+)  # fmt: skip

@@ -44,9 +44,13 @@ class Element:
         """Return the first element below with this tag and name."""
         return next((e for e in self.walk(tag) if e.attributes.get("name") == name), None)
 
+    def tagged(self, tag: str) -> list["Element"]:
+        """Return the children with this tag."""
+        return [child for child in self.children if child.tag == tag]
+
     def child(self, tag: str) -> "Element | None":
         """Return the first child with this tag."""
-        return next((e for e in self.children if e.tag == tag), None)
+        return next(iter(self.tagged(tag)), None)
 
     def numbers(self, attribute: str) -> list[float]:
         """Return the numbers of an attribute; an empty list if it is not there, or holds something else."""

@@ -6,6 +6,7 @@ Both packages have `reset(rng) -> state` and `step(state, action) -> state` of O
 
 import importlib
 import inspect
+import re
 import subprocess
 import traceback
 import warnings
@@ -42,6 +43,10 @@ PRIVILEGED = "privileged_state"
 
 RETURN = "total"
 """The reward itself, among the terms that the package reports in its metrics."""
+
+
+_REWARD = re.compile("^reward/(reward_)?|^reward_")
+"""How the package's names for parts of the reward begin."""
 
 
 class ForeignState(NamedTuple):
@@ -83,13 +88,7 @@ class ForeignEnv:
     termination_names = ("done",)
 
     def __init__(
-        self,
-        env: Any,
-        name: str,
-        episode_steps: int,
-        *,
-        actor_key: str = "state",
-        critic_key: str = PRIVILEGED,
+        self, env: Any, name: str, episode_steps: int, *, actor_key: str = "state", critic_key: str = PRIVILEGED
     ) -> None:
         if episode_steps < 1:
             raise ConfigError(f"episode_steps {episode_steps}: must be at least 1")
@@ -103,21 +102,16 @@ class ForeignEnv:
             metrics, observation = self._shapes.metrics, self._shapes.obs
         groups = self._groups(observation)
         self.observation_sizes = {group: _vector_size(name, group, shape) for group, shape in groups.items()}
-        terms = [key for key, value in metrics.items() if _is_reward(key) and value.shape == ()]
-        self._terms = tuple(sorted(terms))
-        self._observer = Observer(
-            "actor",
-            ObservationGroup((ObservationTerm(OBSERVATION),)),
-            {OBSERVATION: self.observation_sizes["actor"]},
-            self.dt,
-        )
+        self._terms = sorted(key for key, value in metrics.items() if _REWARD.match(key) and value.shape == ())
+        group = ObservationGroup((ObservationTerm(OBSERVATION),))
+        self._observer = Observer("actor", group, self.measured, self.dt)
 
     # What is static
 
     @property
     def reward_weights(self) -> dict[str, float]:
         """The reward, and the parts of it that the environment reports; all of weight 1."""
-        return {RETURN: 1.0, **{_short(term): 1.0 for term in self._terms}}
+        return {RETURN: 1.0, **{_REWARD.sub("", term): 1.0 for term in self._terms}}
 
     @property
     def measured(self) -> dict[str, int]:
@@ -200,12 +194,10 @@ class ForeignEnv:
         done = inner.done > 0.0
         step = state.step + 1
         terminated = done | ~finite
-        return ForeignState(
+        return state._replace(
             inner=inner,
-            curriculum=state.curriculum,
             action=action,
             step=step,
-            limit=state.limit,
             observation=observation,
             reward=reward,
             terminated=terminated,
@@ -287,11 +279,7 @@ class ForeignEnv:
 
 @contextmanager
 def _blaming(name: str) -> Iterator[None]:
-    """Make one line of an error in an environment's own code.
-
-    Raises:
-        ConfigError: It says what went wrong and in which line of the package.
-    """
+    """Make one line of an error in an environment's own code: what went wrong, and in which line of the package."""
     try:
         yield
     except JaxlocoError:
@@ -321,14 +309,6 @@ def _vector_size(name: str, group: str, shape: Any) -> int:
             "nested dictionaries)"
         )
     return int(size[0])
-
-
-def _is_reward(metric: str) -> bool:
-    return metric.startswith(("reward/", "reward_"))
-
-
-def _short(metric: str) -> str:
-    return metric.removeprefix("reward/").removeprefix("reward_")
 
 
 # As tasks
@@ -438,7 +418,8 @@ def _load_brax(name: str, backend: str) -> Any:
     known = environments()
     if known and name not in known:
         raise _not_there("Brax", name, known, "brax.envs.register_environment")
-    if known and not _takes_backend(known[name]):
+    parameters = inspect.signature(known[name]).parameters.values() if known else ()
+    if known and not any(p.name == "backend" or p.kind is p.VAR_KEYWORD for p in parameters):
         return _without_backend(name, backend)
     try:
         return envs.get_environment(name, backend=backend)
@@ -472,12 +453,6 @@ def _can_be_made(name: str, backend: str) -> bool:
     except Exception:
         return False
     return True
-
-
-def _takes_backend(make: Callable[..., Any]) -> bool:
-    """Whether what makes an environment has a parameter "backend", or takes any."""
-    parameters = inspect.signature(make).parameters.values()
-    return any(parameter.name == "backend" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _not_there(package: str, name: str, known: Iterable[str], register: str) -> UnknownNameError:
@@ -515,11 +490,7 @@ def _playground_steps(name: str) -> int:
 
 
 def _registry() -> Any:
-    """Return Playground's registry.
-
-    Raises:
-        ConfigError: Playground, or what it needs, is not installed.
-    """
+    """Return Playground's registry, or say what is not installed."""
     try:
         return importlib.import_module("mujoco_playground").registry
     except ModuleNotFoundError as error:

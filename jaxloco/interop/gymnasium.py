@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import jax
@@ -41,11 +41,25 @@ def env_id(task: str) -> str:
     return f"{NAMESPACE}/{''.join(word.capitalize() for word in task.split('-'))}-v0"
 
 
-class _Described:
-    """The specification that Gymnasium attaches to what it makes, with the time limit that is this environment's."""
+class _Ours:
+    """What one robot and many have in common: an environment, the specification of Gymnasium, pictures.
+
+    They are drawn with one OpenGL context, which stays open until `close`.
+    """
 
     env: Environment
+    metadata: dict[str, Any]
     _spec: EnvSpec | None = None
+    _state: Any = None
+    _renderer: Any = None
+
+    def _take(
+        self, task: str, physics: str, env: Environment | None, options: dict[str, Any], render_mode: str | None
+    ) -> None:
+        if render_mode not in (None, *RENDER_MODES):
+            raise ConfigError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
+        self.render_mode, self.env = render_mode, _environment(task, physics, env, options)
+        self.metadata = {"render_modes": RENDER_MODES, "render_fps": max(1, round(1.0 / self.env.dt))}
 
     @property
     def spec(self) -> EnvSpec | None:
@@ -56,8 +70,23 @@ class _Described:
     def spec(self, spec: EnvSpec | None) -> None:
         self._spec = spec and replace(spec, max_episode_steps=self.env.max_steps)
 
+    def _draw(self, qpos: np.ndarray) -> np.ndarray | None:
+        """Return a picture of one configuration, (nq,); None where there is no model, or nothing can be rendered."""
+        model = self.env.scene(qpos[None])
+        if model is None:
+            return None
+        if self._renderer is None:
+            from jaxloco.visual.render import Renderer
 
-class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
+            self._renderer = Renderer()
+        return cast(np.ndarray | None, self._renderer.draw(model, qpos))
+
+    def _close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+
+
+class GymEnv(_Ours, gymnasium.Env[Observation, np.ndarray]):
     """One robot.
 
     The observation is the actor's, float32; with `privileged`, a dictionary with "actor" and, if the task has one,
@@ -87,16 +116,12 @@ class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
         env: Environment | None = None,
         **options: Any,
     ) -> None:
-        self.render_mode = _checked_mode(render_mode)
-        self.env = _environment(task, physics, env, options)
-        self.metadata = {**type(self).metadata, "render_fps": _frames_per_second(self.env)}
+        self._take(task, physics, env, options, render_mode)
         self.observation_space = _observation_space(self.env, privileged)
         self.action_space = _action_space(self.env)
         self._privileged = privileged
         self._reset = jax.jit(lambda key: self.env.reset(key, self.env.curriculum.alone(key)))
         self._step = jax.jit(self.env.step)
-        self._state: Any = None
-        self._pictures = _Pictures(self.env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Begin an episode; deterministic for a given seed."""
@@ -117,18 +142,18 @@ class GymEnv(_Described, gymnasium.Env[Observation, np.ndarray]):
         """Return a picture, (height, width, 3), with render_mode "rgb_array"."""
         if self.render_mode is None or self._state is None:
             return None
-        return self._pictures.draw(np.asarray(self.env.pose(self._state, self._state).qpos))
+        return self._draw(np.asarray(self.env.pose(self._state, self._state).qpos))
 
     def close(self) -> None:
         """Close what draws."""
-        self._pictures.close()
+        self._close()
 
     def _info(self) -> Info:
-        terms = np.asarray(self._state.info.reward_terms)
-        return {"reward_terms": _weighted(self.env, terms)}
+        terms = zip(self.env.reward_weights.items(), np.asarray(self._state.info.reward_terms), strict=True)
+        return {"reward_terms": {name: weight * float(term) for (name, weight), term in terms}}
 
 
-class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
+class GymVectorEnv(_Ours, VectorEnv[Observation, np.ndarray, np.ndarray]):
     """Many robots in one compiled step.
 
     What follows where an episode ends is `autoreset_mode`. SAME_STEP: the same step returns the first observation of
@@ -166,24 +191,18 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
             raise ConfigError(f"num_envs {num_envs}: must be at least 1")
         _refuse_fork()
         self._mode = _autoreset_mode(autoreset_mode)
-        self.render_mode = _checked_mode(render_mode)
-        self.env = _environment(task, physics, env, options)
+        self._take(task, physics, env, options, render_mode)
         self.num_envs, self._privileged = num_envs, privileged
-        self.metadata = {
-            "autoreset_mode": self._mode,
-            "render_modes": RENDER_MODES,
-            "render_fps": _frames_per_second(self.env),
-        }
+        self.metadata["autoreset_mode"] = self._mode
         self.single_observation_space = _observation_space(self.env, privileged)
         self.single_action_space = _action_space(self.env)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._reset = jax.jit(partial(batch.reset, self.env, n_envs=num_envs, full=True))
-        self._begin = jax.jit(self._begin_alone)
+        alone = jax.vmap(self.env.curriculum.alone)
+        self._begin = jax.jit(lambda keys: batch.begin(self.env, keys, alone(keys)))  # each as if it were alone
         self._step = jax.jit(partial(_STEPS[self._mode], self.env))
         self._select = jax.jit(batch.select)
-        self._state: Any = None
-        self._pictures = _Pictures(self.env)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -227,7 +246,7 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
         if self.render_mode is None or self._state is None:
             return None
         robots = self._state.robots
-        return tuple(self._pictures.draw(qpos) for qpos in np.asarray(jax.vmap(self.env.pose)(robots, robots).qpos))
+        return tuple(self._draw(qpos) for qpos in np.asarray(jax.vmap(self.env.pose)(robots, robots).qpos))
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return an attribute for each robot: "render" its picture, anything else what they share.
@@ -252,7 +271,7 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close what draws."""
-        self._pictures.close()
+        self._close()
 
     def _reset_mask(self, options: dict[str, Any]) -> np.ndarray | None:
         """Return which robots begin; None for all."""
@@ -276,10 +295,6 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
             raise ConfigError(f"{len(seeds)} seeds for {self.num_envs} robots: give one seed, or one for each")
         return jnp.stack([_key(self.np_random if seed is None else np_random(seed)[0]) for seed in seeds])
 
-    def _begin_alone(self, keys: jax.Array) -> batch.BatchState:
-        """Begin with each robot as if it were alone. Random keys (N, 2)."""
-        return batch.begin(self.env, keys, jax.vmap(self.env.curriculum.alone)(keys))
-
     def _infos(self, ended: Any, done: np.ndarray) -> Info:
         if not done.any():
             return {}
@@ -292,7 +307,7 @@ class GymVectorEnv(_Described, VectorEnv[Observation, np.ndarray, np.ndarray]):
         last = _seen(ended.observation, self._privileged)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for index in np.flatnonzero(done):
-            final_obs[index] = _row(last, int(index))
+            final_obs[index] = jax.tree.map(lambda x, i=index: x[i], last)
         return {**infos, "final_obs": final_obs, "_final_obs": done}
 
 
@@ -331,31 +346,6 @@ _STEPS: dict[AutoresetMode, Callable[..., tuple[batch.BatchState, EpisodeState]]
 """Functions of environment, states and actions, (N, n_action): states to go on from, and what the step reports."""
 
 
-class _Pictures:
-    """Draws the poses of an environment, with one OpenGL context for all of them."""
-
-    def __init__(self, env: Environment) -> None:
-        self._env = env
-        self._renderer: Any = None
-
-    def draw(self, qpos: np.ndarray) -> np.ndarray | None:
-        """Return a picture of one configuration, (nq,); None where there is no model, or nothing can be rendered."""
-        model = self._env.scene(qpos[None])
-        if model is None:
-            return None
-        if self._renderer is None:
-            from jaxloco.visual.render import Renderer
-
-            self._renderer = Renderer()
-        picture: np.ndarray | None = self._renderer.draw(model, qpos)
-        return picture
-
-    def close(self) -> None:
-        """Close the context."""
-        if self._renderer is not None:
-            self._renderer.close()
-
-
 _forked = False
 """Whether this process was forked from one in which JAX runs, whose threads it lacks."""
 
@@ -390,12 +380,7 @@ _last: tuple[str, Environment] | None = None
 
 
 def _environment(task: str, physics: str, env: Environment | None, options: dict[str, Any]) -> Environment:
-    """Make an environment, or take the one that is there.
-
-    Raises:
-        UnknownNameError: No such task, engine or option.
-        ConfigError: An option of the task has a wrong value, or goes with a task only.
-    """
+    """Make an environment, or take the one that is there."""
     if env is not None:
         if options:
             raise ConfigError(f"{', '.join(options)}: options of a task; an environment of your own has its own")
@@ -410,22 +395,12 @@ def _environment(task: str, physics: str, env: Environment | None, options: dict
     return _last[1]
 
 
-def _checked_mode(render_mode: str | None) -> str | None:
-    if render_mode not in (None, *RENDER_MODES):
-        raise ConfigError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
-    return render_mode
-
-
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     try:
         return AutoresetMode(mode)
     except ValueError:
         known = ", ".join(repr(known.value) for known in AutoresetMode)
         raise ConfigError(f"autoreset_mode {mode!r}: must be one of {known}") from None
-
-
-def _frames_per_second(env: Environment) -> int:
-    return max(1, round(1.0 / env.dt))
 
 
 def _observation_space(env: Environment, privileged: bool) -> spaces.Space[Any]:
@@ -440,11 +415,7 @@ def _action_space(env: Environment) -> spaces.Box:
 
 
 def _checked(action: np.ndarray, space: spaces.Space[Any]) -> jax.Array:
-    """Return the action of one robot, (n_action,), or of many, (N, n_action).
-
-    Raises:
-        ConfigError: The shape is another, or a component is not finite.
-    """
+    """Return the action of one robot, (n_action,), or of many, (N, n_action), if its shape and numbers can be."""
     action = np.asarray(action)
     if action.shape != space.shape:
         raise ConfigError(f"an action of shape {action.shape}: the action space has {space.shape}")
@@ -467,16 +438,6 @@ def _key(random: np.random.Generator) -> jax.Array:
 def _seen(groups: dict[str, jax.Array], privileged: bool) -> Observation:
     """Return observations that belong to the caller (a view of JAX's memory could not be written to)."""
     return {group: np.array(value) for group, value in groups.items()} if privileged else np.array(groups["actor"])
-
-
-def _row(observation: Observation, index: int) -> Observation:
-    if isinstance(observation, dict):
-        return {group: value[index] for group, value in observation.items()}
-    return observation[index]
-
-
-def _weighted(env: Environment, terms: np.ndarray) -> dict[str, float]:
-    return {name: weight * float(term) for (name, weight), term in zip(env.reward_weights.items(), terms, strict=True)}
 
 
 def _register_all() -> None:

@@ -4,7 +4,7 @@ import filecmp
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -19,13 +19,9 @@ _FACES = 6
 
 
 def find_files(spec: mujoco.MjSpec, source: Path, folders: Iterable[Path], notes: Notes) -> None:
-    """Write where each file of a model is; leave out those that only drawing needs and that are not there.
+    """Make the files of a model absolute paths; leave out those that only drawing needs and that are not there.
 
-    Args:
-        spec: The model; its files become absolute paths.
-        source: Its file.
-        folders: Where files are looked for beside its own folder: those of the files that it is made of.
-        notes: What is left out is noted here.
+    They are looked for in the model's folder and in `folders`, those of the files that it is made of.
     """
     places = list(dict.fromkeys([source.parent, *folders]))
     lost = {mesh.name: mesh for mesh in spec.meshes if not _locate(mesh, spec, places, "meshdir")}
@@ -36,9 +32,13 @@ def find_files(spec: mujoco.MjSpec, source: Path, folders: Iterable[Path], notes
     for mesh in spec.meshes:
         _read_ascii(mesh)
     textures = [texture for texture in spec.textures if not _locate(texture, spec, places, "texturedir")]
-    if textures:
-        notes.add(f"the textures {few(t.name or t.file for t in textures)} are not there", "they are left out")
-    _drop_textures(spec, textures)
+    notes.add("the textures {} are not there", "they are left out", of=[t.name or t.file for t in textures])
+    names = {texture.name for texture in textures}
+    for material in spec.materials:
+        for role, texture in enumerate(material.textures):
+            material.textures[role] = "" if texture in names else texture
+    for texture in textures:
+        spec.delete(texture)
     for skin in list(spec.skins):
         spec.delete(skin)
     for asset in [*spec.meshes, *spec.hfields, *spec.textures]:  # of attached models too
@@ -100,31 +100,11 @@ def _read_ascii(mesh: Any) -> None:
             mesh.uservert, mesh.userface, mesh.file = points.ravel(), faces.ravel(), ""
 
 
-def _drop_textures(spec: mujoco.MjSpec, lost: Sequence[Any]) -> None:
-    names = {texture.name for texture in lost}
-    for material in spec.materials:
-        for role in range(len(material.textures)):
-            if material.textures[role] in names:
-                material.textures[role] = ""
-    for texture in lost:
-        spec.delete(texture)
-
-
-def _files(spec: mujoco.MjSpec) -> Iterator[tuple[str, Any]]:
-    yield from (("meshes", asset) for asset in [*spec.meshes, *spec.hfields])
-    yield from (("textures", asset) for asset in spec.textures)
-
-
 def copy_files(spec: mujoco.MjSpec, place: Path, folder: Path) -> None:
-    """Copy the files of a model, below `place`, and let the model name those.
-
-    Args:
-        spec: The model; its files become paths from that folder.
-        place: Where they are written.
-        folder: The folder that they will be in, whose own files are not touched.
-    """
+    """Copy the files of a model below `place`, and let the model name those; those of `folder` will stay."""
     taken: dict[Path, Path] = {}
-    for kind, asset in _files(spec):
+    assets = [("meshes", asset) for asset in [*spec.meshes, *spec.hfields]]
+    for kind, asset in [*assets, *(("textures", asset) for asset in spec.textures)]:
         if asset.file:
             asset.file = _copy(Path(asset.file), kind, place, folder, taken)
         for i in range(_FACES if hasattr(asset, "cubefiles") else 0):

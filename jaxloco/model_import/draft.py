@@ -47,9 +47,14 @@ class Notes:
     findings: list[Finding] = field(default_factory=list)
     bare: dict[str, str] = field(default_factory=dict)
 
-    def add(self, problem: str, done: str, severity: Severity = "note", line: int | None = None) -> None:
-        """Note what was found and what became of it."""
-        finding = Finding(severity, "all", self.file, line, problem, done)
+    def add(self, problem: str, done: str, severity: Severity = "note", *, of: Iterable[str] | None = None) -> None:
+        """Note what was found and what became of it; `of` names take the place of {}, and without any it is no note."""
+        names = None if of is None else list(of)
+        if names is not None:
+            problem = problem.format(few(names))
+        if names == []:
+            return
+        finding = Finding(severity, "all", self.file, None, problem, done)
         if finding not in self.findings:
             self.findings.append(finding)
 

@@ -50,11 +50,32 @@ class Posed:
 
     def points(self, geom: int) -> np.ndarray:
         """Return points that reach as far as a geom does, down and along its axes, in the world, m, (n, 3)."""
-        return points(self.model, self.data, geom)
+        model, axes = self.model, self.data.geom_xmat[geom].reshape(3, 3)
+        size, kind = model.geom_size[geom], model.geom_type[geom]
+        turn = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
+        ring = np.stack([np.cos(turn), np.sin(turn), 0.0 * turn], -1)
+        ball = np.vstack([ring, ring[:, [0, 2, 1]], ring[:, [2, 0, 1]], -axes[2]])  # the last one points down
+        ends = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
+        if kind == _GEOM.mjGEOM_MESH:
+            mesh = model.geom_dataid[geom]
+            local = model.mesh_vert[model.mesh_vertadr[mesh] :][: model.mesh_vertnum[mesh]]
+        elif kind == _GEOM.mjGEOM_BOX:
+            local = np.stack(np.meshgrid(*([-1.0, 1.0],) * 3), -1).reshape(-1, 3) * size
+        elif kind == _GEOM.mjGEOM_CYLINDER:
+            down = -axes[2] * [1.0, 1.0, 0.0]  # towards the lowest point of a rim
+            rim = np.vstack([ring, down / max(float(np.linalg.norm(down)), 1e-9)])
+            local = np.vstack([size[0] * rim + size[1] * end for end in ends])
+        elif kind == _GEOM.mjGEOM_CAPSULE:
+            local = np.vstack([size[0] * ball + size[1] * end for end in ends])
+        elif kind == _GEOM.mjGEOM_ELLIPSOID:
+            local = np.vstack([ball * size, -(size**2) * axes[2] / np.linalg.norm(size * axes[2])])
+        else:
+            local = ball * size[0]
+        return local @ axes.T + self.data.geom_xpos[geom]
 
     def lowest(self, geom: int) -> float:
         """Return the height of the lowest point of a geom, m."""
-        return bottom(self.model, self.data, geom)
+        return float(self.points(geom)[:, 2].min())
 
     def touching(self, body: int) -> list[int]:
         """Return the geoms of a body that can touch anything."""
@@ -75,41 +96,6 @@ class Posed:
         movable = [int(kind) for kind in MOVABLE]
         spans = [(int(self.model.body_jntadr[b]), int(self.model.body_jntnum[b])) for b in bodies]
         return [j for first, count in spans for j in range(first, first + count) if self.model.jnt_type[j] in movable]
-
-
-def points(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> np.ndarray:
-    """Return points that reach as far as a geom does, down and along its axes, in the world, m, (n, 3)."""
-    size = model.geom_size[geom]
-    kind, axes = int(model.geom_type[geom]), data.geom_xmat[geom].reshape(3, 3)
-    turn = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
-    ring = np.stack([np.cos(turn), np.sin(turn), 0.0 * turn], -1)
-    ball = np.vstack([ring, ring[:, [0, 2, 1]], ring[:, [2, 0, 1]], -axes[2]])  # the last one points down
-    ends = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
-    if kind == int(_GEOM.mjGEOM_MESH):
-        mesh = int(model.geom_dataid[geom])
-        first, count = int(model.mesh_vertadr[mesh]), int(model.mesh_vertnum[mesh])
-        local = model.mesh_vert[first : first + count]
-    elif kind == int(_GEOM.mjGEOM_BOX):
-        local = np.stack(np.meshgrid(*([-1.0, 1.0],) * 3), -1).reshape(-1, 3) * size
-    elif kind in (int(_GEOM.mjGEOM_CYLINDER), int(_GEOM.mjGEOM_CAPSULE)):
-        rim = np.vstack([ring, _down_rim(axes)]) if kind == int(_GEOM.mjGEOM_CYLINDER) else ball
-        local = np.vstack([size[0] * rim + size[1] * end for end in ends])
-    elif kind == int(_GEOM.mjGEOM_ELLIPSOID):
-        local = np.vstack([ball * size, -(size**2) * axes[2] / np.linalg.norm(size * axes[2])])
-    else:
-        local = ball * size[0]
-    return local @ axes.T + data.geom_xpos[geom]
-
-
-def bottom(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
-    """Return the height of the lowest point of a geom where `data` has it, m."""
-    return float(points(model, data, geom)[:, 2].min())
-
-
-def _down_rim(axes: np.ndarray) -> np.ndarray:
-    """Return the lowest point of a rim of radius 1 about the last axis, in these axes, (1, 3)."""
-    down = -axes[2] * [1.0, 1.0, 0.0]
-    return (down / max(float(np.linalg.norm(down)), 1e-9))[None]
 
 
 def limbs(posed: Posed, passive: frozenset[str]) -> dict[int, dict[int, float]]:

@@ -1,6 +1,7 @@
 """Motors and default pose of a model."""
 
 from collections.abc import Iterator
+from dataclasses import astuple
 
 import mujoco
 import numpy as np
@@ -20,7 +21,7 @@ def motors_of(
         Motors by joint, and the joints that nothing drives in a model with actuators.
     """
     motors: dict[str, Motor] = {}
-    for joint in (child for child in root.children if child.tag == "joint"):
+    for joint in root.tagged("joint"):
         limit = joint.child("limit")
         if limit is not None:
             effort, velocity = sum(limit.numbers("effort")), sum(limit.numbers("velocity"))
@@ -53,12 +54,10 @@ def _drives(model: mujoco.MjModel, notes: Notes) -> Iterator[tuple[int, str, flo
     indirect = [(actuator, name, joint, gear) for actuator, name, joint, gear in through if joint not in moved]
     for actuator, _, joint, gear in indirect:
         yield actuator, joint, gear
-    if through:
-        done = f"instead, the joints {few(joint for _, _, joint, _ in indirect)} get motors of their own"
-        done = done if indirect else "they are left out: their joints have motors of their own"
-        notes.add(f"actuators {few(name for _, name, _, _ in through)} pull tendons", done, "warning")
-    if others:
-        notes.add(f"actuators {few(others)} drive no joint", "they are left out", "warning")
+    done = f"instead, the joints {few(joint for _, _, joint, _ in indirect)} get motors of their own"
+    done = done if indirect else "they are left out: their joints have motors of their own"
+    notes.add("actuators {} pull tendons", done, "warning", of=[name for _, name, _, _ in through])
+    notes.add("actuators {} drive no joint", "they are left out", "warning", of=others)
 
 
 def _arms(model: mujoco.MjModel, tendon: int) -> list[tuple[str, float]]:
@@ -77,19 +76,9 @@ def _arms(model: mujoco.MjModel, tendon: int) -> list[tuple[str, float]]:
 
 def _both(one: Motor, other: Motor) -> Motor:
     """Return what two that drive the same joint do together: gains add up, and the smallest limit counts."""
-
-    def total(a: float | None, b: float | None) -> float | None:
-        return b if a is None else a if b is None else a + b
-
-    def least(a: float | None, b: float | None) -> float | None:
-        return min((x for x in (a, b) if x is not None), default=None)
-
-    return Motor(
-        total(one.kp, other.kp),
-        total(one.kd, other.kd),
-        least(one.torque_limit, other.torque_limit),
-        least(one.velocity_limit, other.velocity_limit),
-    )
+    known = [[x for x in pair if x is not None] for pair in zip(astuple(one), astuple(other), strict=True)]
+    gains = (sum(values) if values else None for values in known[:2])
+    return Motor(*gains, *(min(values, default=None) for values in known[2:]))
 
 
 def _at_joint(model: mujoco.MjModel, actuator: int, gear: float) -> Motor:

@@ -18,7 +18,7 @@ from jaxloco.doctor.model_checks import check_model, check_ranges
 from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
 from jaxloco.model_import.assets import copy_files
-from jaxloco.model_import.draft import MOVABLE, Draft, Notes, few
+from jaxloco.model_import.draft import MOVABLE, Draft, Notes
 from jaxloco.model_import.feet import Posed, feet_and_wheels, limbs
 from jaxloco.model_import.motors import keyframe, motors_of
 from jaxloco.model_import.picture import draw_bones, light_scene, show_shapes
@@ -102,8 +102,7 @@ def _draft(source: Path, name: str) -> Draft:
     start = Posed.at(model, model.qpos0 if key is None else key)
     base = take_robot(spec, model, source, root.tag == "robot", notes)
     passive &= {joint.name for joint in spec.joints}
-    if passive:
-        notes.add(f"joints {few(sorted(passive))} have no actuator", "they stay passive")
+    notes.add("joints {} have no actuator", "they stay passive", of=sorted(passive))
     model = compile_spec(spec, source)
     if gather_mass(spec, model, base, notes):
         model = compile_spec(spec, source)
@@ -123,7 +122,11 @@ def _draft(source: Path, name: str) -> Draft:
     draft = replace(draft, pose=on_the_floor(draft.model, base, draft.soles, draft.pose))
     draft = replace(draft, hulls=_only_feet_touch(draft))
     draft = with_standing_pose(replace(draft, model=compile_spec(spec, source)))
-    _furnish(draft)
+    if spec.site("imu") is None:
+        spec.body(base).add_site(name="imu")
+    if passive:  # with the positions of the joints that robot.toml does not speak of
+        spec.add_key(name=HOME, qpos=draft.pose)
+    spec.modelname = name
     return replace(draft, model=compile_spec(spec, source))
 
 
@@ -164,9 +167,8 @@ def _limit_turns(draft: Draft) -> None:
             place = float(draft.pose[model.qposadr[0]])
             joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [min(-half, place), max(half, place)]
             endless.append(joint.name)
-    if endless:
-        done = "their targets are held to ±π rad (±1 m for slides); write what they can do"
-        draft.notes.add(f"joints {few(endless)} have no range", done, "warning")
+    done = "their targets are held to ±π rad (±1 m for slides); write what they can do"
+    draft.notes.add("joints {} have no range", done, "warning", of=endless)
 
 
 def _right_frame(draft: Draft, model: mujoco.MjModel, source: Path) -> Draft:
@@ -217,15 +219,6 @@ def _only_feet_touch(draft: Draft) -> tuple[str, ...]:
     for name in soles:
         spec.add_pair(geomname1=FLOOR, geomname2=name)
     return hulls
-
-
-def _furnish(draft: Draft) -> None:
-    """Add a site for the IMU, and a keyframe with the positions of the joints that robot.toml does not speak of."""
-    if draft.spec.site("imu") is None:
-        draft.spec.body(draft.base).add_site(name="imu")
-    if draft.passive:
-        draft.spec.add_key(name=HOME, qpos=draft.pose)
-    draft.spec.modelname = draft.name
 
 
 # Writing

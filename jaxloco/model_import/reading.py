@@ -1,6 +1,6 @@
 """A model file of any project becomes an `MjSpec` that compiles, with every part named."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxloco.doctor.model_checks import LIGHT, TINY, impossible
 from jaxloco.doctor.xml_lines import Element
 from jaxloco.errors import RobotError
 from jaxloco.model_import.assets import find_files
-from jaxloco.model_import.draft import Notes, few
+from jaxloco.model_import.draft import Notes
 from jaxloco.model_import.urdf import urdf_spec
 from jaxloco.robot import MUJOCO_ERRORS, one_line, read_mjcf
 
@@ -32,11 +32,6 @@ def read_model(source: Path, root: Element, notes: Notes) -> tuple[mujoco.MjSpec
 
     What keeps it from compiling and does not concern the robot is left out and noted: pictures that are not there,
     contacts with a floor that another file brings, keyframes of another scene. Bodies, joints and geoms get names.
-
-    Args:
-        source: The file.
-        root: The same, as elements.
-        notes: What was repaired is noted here.
 
     Raises:
         RobotError: MuJoCo does not take it; says why.
@@ -83,8 +78,7 @@ def _drop_flat_geoms(spec: mujoco.MjSpec, notes: Notes) -> None:
         if not (geom.contype or geom.conaffinity) and (sizes == 0.0).any() and not geom.meshname:
             flat.append(geom.parent.name)
             spec.delete(geom)
-    if flat:
-        notes.add(f"bodies {few(flat)} have shapes of size 0", "they are left out")
+    notes.add("bodies {} have shapes of size 0", "they are left out", of=flat)
 
 
 def _drop_views(spec: mujoco.MjSpec, root: Element) -> None:
@@ -110,8 +104,7 @@ def _mend_inertias(spec: mujoco.MjSpec, notes: Notes) -> None:
         if 0.0 < body.mass <= (LIGHT if fixed else TINY) * total and impossible(matrix):
             body.inertia, body.fullinertia = np.full(3, body.mass * BALL**2), [np.nan, 0, 0, 0, 0, 0]
             mended.append(body.name)
-    if mended:
-        notes.add(f"no body has the inertias of {few(mended)}", "as light as they are, they count as small balls")
+    notes.add("no body has the inertias of {}", "as light as they are, they count as small balls", of=mended)
 
 
 def _drop_pairs(spec: mujoco.MjSpec, notes: Notes) -> None:
@@ -127,8 +120,7 @@ def _drop_pairs(spec: mujoco.MjSpec, notes: Notes) -> None:
     for exclude in list(spec.excludes):
         if spec.body(exclude.bodyname1) is None or spec.body(exclude.bodyname2) is None:
             spec.delete(exclude)
-    if absent:
-        notes.add(f"contact pairs name {few(absent)}, which another file brings", "taken as pairs with the floor")
+    notes.add("contact pairs name {}, which another file brings", "taken as pairs with the floor", of=absent)
 
 
 def let_touch(spec: mujoco.MjSpec, notes: Notes) -> None:
@@ -146,10 +138,9 @@ def _drop_keys(spec: mujoco.MjSpec, notes: Notes) -> None:
     sizes = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}
     nq = sum(sizes.get(joint.type, 1) for joint in spec.joints)
     other = [key for key in spec.keys if len(key.qpos) not in (0, nq)]
+    notes.add(f"keyframes {{}} have not {nq} positions", "they are left out", "warning", of=[key.name for key in other])
     for key in other:
         spec.delete(key)
-    if other:
-        notes.add(f"keyframes {few(key.name for key in other)} have not {nq} positions", "they are left out", "warning")
 
 
 # Names
@@ -166,21 +157,13 @@ def free_name(find: Callable[[str], Any], wanted: str) -> str:
 
 def name_parts(spec: mujoco.MjSpec) -> None:
     """Name the bodies, joints and geoms that have no names."""
+    for body in (body for body in spec.bodies[1:] if not body.name):
+        joints = [joint.name.removesuffix("_joint") for joint in body.joints if joint.name]
+        own = f"{body.parent.name}_part" if body.parent.id else "base"
+        body.name = free_name(spec.body, joints[0] if joints else own)
     for body in spec.bodies[1:]:
-        if not body.name:
-            joints = [joint.name for joint in body.joints if joint.name]
-            own = (
-                joints[0].removesuffix("_joint") if joints else f"{body.parent.name}_part" if body.parent.id else "base"
-            )
-            body.name = free_name(spec.body, own)
-    for body in spec.bodies[1:]:
-        for joint in body.joints:
-            if not joint.name:
-                joint.name = free_name(spec.joint, f"{body.name}_joint")
-        _name_geoms(spec, body.name, [geom for geom in body.geoms if not geom.name])
-
-
-def _name_geoms(spec: mujoco.MjSpec, body: str, geoms: Sequence[Any]) -> None:
-    for number, geom in enumerate(geoms):
-        kind = "hull" if geom.contype or geom.conaffinity else "visual"
-        geom.name = free_name(spec.geom, f"{body}_{kind}_{number}")
+        for joint in (joint for joint in body.joints if not joint.name):
+            joint.name = free_name(spec.joint, f"{body.name}_joint")
+        for number, geom in enumerate(geom for geom in body.geoms if not geom.name):
+            kind = "hull" if geom.contype or geom.conaffinity else "visual"
+            geom.name = free_name(spec.geom, f"{body.name}_{kind}_{number}")

@@ -22,12 +22,7 @@ ITERATIONS, LOOP_ITERATIONS = (4, 8), (20, 20)
 def take_robot(spec: mujoco.MjSpec, model: mujoco.MjModel, source: Path, urdf: bool, notes: Notes) -> str:
     """Make a model that of a robot alone, on a free base; return the name of that base.
 
-    Args:
-        spec: The model, which changes.
-        model: The same, compiled, before the change.
-        source: Its file.
-        urdf: Whether the file is a URDF, in which links without an <inertial> have no mass.
-        notes: What was changed is noted here.
+    `model` is the same, compiled, before the change. In a URDF, links without an <inertial> have no mass.
 
     Raises:
         RobotError: There is no body that could be the base.
@@ -48,18 +43,13 @@ def take_robot(spec: mujoco.MjSpec, model: mujoco.MjModel, source: Path, urdf: b
     return str(base.name)
 
 
-def _moving(body: Any) -> int:
-    """Return how many hinges and slides a body and those below it have."""
-    bodies = [body, *body.find_all("body")]
-    return sum(joint.type in MOVABLE for inner in bodies for joint in inner.joints)
-
-
 def _robot_root(spec: mujoco.MjSpec, source: Path, notes: Notes) -> Any:
     """Return the body at the root of the robot, the one with the most joints; the other ones of the world go."""
     roots = list(spec.worldbody.bodies)
     if not roots:
         raise RobotError(f"{source}: there is no body in it, so no robot; add the robot's bodies")
-    best = max(roots, key=_moving)
+    moving = {body.name: [j for inner in (body, *body.find_all("body")) for j in inner.joints] for body in roots}
+    best = max(roots, key=lambda body: sum(joint.type in MOVABLE for joint in moving[body.name]))
     limbs = [body for body in roots if len(body.joints) == 1 and body.joints[0].type in MOVABLE]
     if len(limbs) > 1 and best in limbs:
         raise RobotError(
@@ -67,8 +57,7 @@ def _robot_root(spec: mujoco.MjSpec, source: Path, notes: Notes) -> Any:
             '<body name="trunk"><freejoint/><inertial …/> around them, with the mass and inertia of the trunk'
         )
     others = [body for body in roots if body.name != best.name]
-    if others:
-        notes.add(f"bodies {few(body.name for body in others)} stand beside the robot", "they are left out")
+    notes.add("bodies {} stand beside the robot", "they are left out", of=[body.name for body in others])
     for body in others:
         spec.delete(body)
     return best
@@ -83,7 +72,7 @@ def _explicit_inertias(spec: mujoco.MjSpec, model: mujoco.MjModel, urdf: bool) -
     for body in spec.bodies[1:]:
         there = model.body(body.name)
         if not body.explicitinertial and ((urdf and not from_geoms) or there.mass[0] == 0.0):
-            _set_inertia(body, 0.0, np.zeros(3), np.array([1.0, 0, 0, 0]), np.zeros(3))
+            _set_inertia(body)
         elif (changed or not body.explicitinertial) and there.mass[0] > 0.0:
             _set_inertia(body, float(there.mass[0]), there.ipos, there.iquat, there.inertia)
     compiler.inertiafromgeom = _FROM_GEOM.mjINERTIAFROMGEOM_AUTO
@@ -91,8 +80,10 @@ def _explicit_inertias(spec: mujoco.MjSpec, model: mujoco.MjModel, urdf: bool) -
     compiler.boundmass = compiler.boundinertia = 0.0
 
 
-def _set_inertia(body: Any, mass: float, ipos: np.ndarray, iquat: np.ndarray, inertia: np.ndarray) -> None:
-    """Give a body a mass, kg, and principal inertias, kg m², and its geoms none."""
+def _set_inertia(
+    body: Any, mass: float = 0.0, ipos: Any = (0, 0, 0), iquat: Any = (1, 0, 0, 0), inertia: Any = (0, 0, 0)
+) -> None:
+    """Give a body a mass, kg, and principal inertias, kg m²; if these are none, its geoms none either."""
     body.mass, body.ipos, body.iquat, body.inertia = mass, ipos, iquat, inertia
     body.fullinertia = [np.nan, 0, 0, 0, 0, 0]
     body.ialt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
@@ -105,8 +96,7 @@ def _free_base(spec: mujoco.MjSpec, base: Any, notes: Notes) -> None:
     """Give the base a free joint, in the place of what moves it, without what joints inherit from defaults."""
     free = [joint for joint in base.joints if joint.type == _FREE]
     held = [joint for joint in base.joints if joint.type != _FREE]
-    if held:
-        notes.add(f"joints {few(joint.name for joint in held)} move the base", "a free joint takes their place")
+    notes.add("joints {} move the base", "a free joint takes their place", of=[joint.name for joint in held])
     for joint in held:
         spec.delete(joint)
     joint = free[0] if free else base.add_freejoint()
@@ -162,27 +152,19 @@ def gather_mass(spec: mujoco.MjSpec, model: mujoco.MjModel, base: str, notes: No
     mujoco.mju_mat2Quat(quaternion, axes.ravel())
     names = [model.body(i).name for i in welded if model.body_mass[i] > 0.0 and model.body(i).name != base]
     for name in names:
-        _set_inertia(spec.body(name), 0.0, np.zeros(3), np.array([1.0, 0, 0, 0]), np.zeros(3))
+        _set_inertia(spec.body(name))
     _set_inertia(spec.body(base), float(masses.sum()), turn.T @ (center - place), quaternion, moments)
     notes.add(f"body {base!r} has hardly a mass of its own", f"it has that of {few(names)}, fixed to it")
     return True
 
 
 def move_base(spec: mujoco.MjSpec, base: str, offset: np.ndarray, turn: np.ndarray) -> None:
-    """Move the frame of the base, and leave all that it holds where it is.
-
-    Args:
-        spec: The model, which changes.
-        base: The body with the free joint.
-        offset: The new origin in the old frame, m, (3,).
-        turn: The new axes in the old frame, a quaternion, (4,).
-    """
+    """Move the frame of the base by an offset, m, (3,), and a quaternion, (4,); what it holds stays where it is."""
     body = spec.body(base)
     back, place, quaternion = np.zeros(4), np.zeros(3), np.zeros(4)
     mujoco.mju_negQuat(back, turn)
     mujoco.mju_rotVecQuat(place, -offset, back)
-    inner = [*body.geoms, *body.sites, *body.cameras, *body.lights, *body.frames]
-    inner += list(body.bodies)
+    inner = [*body.geoms, *body.sites, *body.cameras, *body.lights, *body.frames, *body.bodies]
     frame = body.add_frame(pos=place, quat=back)
     for element in inner:
         if element.frame is None:

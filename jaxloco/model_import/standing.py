@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxloco.legs import leg_joints
 from jaxloco.model_import.draft import Draft
-from jaxloco.model_import.feet import Posed, bottom
+from jaxloco.model_import.feet import Posed
 from jaxloco.model_import.joints import TIMESTEP, joint_figures
 from jaxloco.robot import add_actuator, coupled_joints
 
@@ -54,13 +54,12 @@ class Stance:
     """A model in poses; the base stays where `qpos` has it, and `feet` are its bodies with the geoms of their soles."""
 
     def __init__(self, model: mujoco.MjModel, qpos: np.ndarray, feet: Mapping[str, Sequence[str]]) -> None:
-        self.model, self.qpos, self.data = model, np.array(qpos), mujoco.MjData(model)
+        self.model, self.qpos, self.posed = model, np.array(qpos), Posed.at(model, qpos)
+        self.data = self.posed.data
         self.biped = len(feet) <= 2
         legs = [self._leg(model.body(body).id, geoms) for body, geoms in feet.items()]
         self.legs = [leg for leg in legs if leg is not None]
         self.complete = len(self.legs) == len(legs)
-        self.data.qpos[:] = self.qpos
-        mujoco.mj_kinematics(model, self.data)
 
     def _leg(self, body: int, geoms: Sequence[str]) -> Leg | None:
         """Return a leg, or None if it has no knee, or joints that do not move by themselves."""
@@ -69,8 +68,6 @@ class Stance:
         loops = np.isin(model.eq_type, [int(mujoco.mjtEq.mjEQ_CONNECT), int(mujoco.mjtEq.mjEQ_WELD)]).any()
         if len(joints) < 2 or loops or {model.joint(joint).name for joint in joints} & set(coupled_joints(model)):
             return None
-        data.qpos[:] = self.qpos
-        mujoco.mj_kinematics(model, data)
         anchors, axes = data.xanchor[joints], data.xaxis[joints]
         ends = np.array([anchors[0], np.mean(data.geom_xpos[list(soles)], axis=0)])
         arms = np.linalg.norm(np.cross(ends[None] - anchors[:, None], axes[:, None]), axis=2).min(axis=1)
@@ -105,7 +102,7 @@ class Stance:
 
     def height(self, leg: Leg) -> float:
         """Return the height of the hip above the lowest sole, m."""
-        return float(self.hip(leg)[2]) - min(bottom(self.model, self.data, geom) for geom in leg.soles)
+        return float(self.hip(leg)[2]) - min(map(self.posed.lowest, leg.soles))
 
     def spans(self, leg: Leg) -> tuple[float, float]:
         """Return the shortest and the longest span that the knee allows, m."""
@@ -169,21 +166,15 @@ def standing_poses(stance: Stance) -> list[np.ndarray]:
 def _with_bent_legs(stance: Stance, ahead: Sequence[bool]) -> np.ndarray | None:
     qpos = np.array(stance.qpos)
     for _ in range(2 if stance.biped else 1):  # bending the knees moves the centre of mass
-        middle = float(_center_of_mass(stance.model, qpos)[0]) if stance.biped else None
+        data = Posed.at(stance.model, qpos).data
+        mujoco.mj_comPos(stance.model, data)
+        middle = float(data.subtree_com[0, 0]) if stance.biped else None
         for leg, way in zip(stance.legs, ahead, strict=True):
             angles = _bent(stance, leg, middle, way)
             if angles is None:
                 return None
             qpos[leg.places] = angles
     return qpos
-
-
-def _center_of_mass(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
-    data = mujoco.MjData(model)
-    data.qpos[:] = qpos
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    return np.array(data.subtree_com[0])
 
 
 def _bent(stance: Stance, leg: Leg, forward: float | None, ahead: bool) -> np.ndarray | None:
@@ -235,7 +226,7 @@ def _tilt(stance: Stance, leg: Leg) -> np.ndarray:
     model, data = stance.model, stance.data
     (first, *others) = leg.soles
     if others:
-        heights = np.array([bottom(model, data, geom) for geom in leg.soles])
+        heights = np.array([stance.posed.lowest(geom) for geom in leg.soles])
         spread = float(np.linalg.norm(np.ptp(data.geom_xpos[list(leg.soles)], axis=0))) or 1.0
         return np.asarray((heights - heights.mean()) / spread)
     if model.geom_type[first] != mujoco.mjtGeom.mjGEOM_BOX:
@@ -294,12 +285,7 @@ def _with_motors(draft: Draft) -> mujoco.MjModel:
 def stands(model: mujoco.MjModel, base: str, qpos: np.ndarray, ctrl: np.ndarray, seconds: float) -> float:
     """Return for how long a robot stands on its targets, s: `seconds` if it does not topple or sink.
 
-    Args:
-        model: The model, with its actuators and a floor.
-        base: Name of the body with the free joint.
-        qpos: Where it begins, (nq,).
-        ctrl: The targets, (nu,).
-        seconds: For how long it is watched.
+    The model has actuators and a floor; `qpos` (nq,) is where it begins, `ctrl` (nu,) its targets.
     """
     data = mujoco.MjData(model)
     data.qpos[:], data.ctrl[:] = qpos, ctrl

@@ -20,12 +20,7 @@ _OWN = ("balanceinertia", "boundmass", "boundinertia", "inertiafromgeom", "setto
 
 
 def urdf_spec(source: Path, root: Lines, notes: Notes) -> mujoco.MjSpec:
-    """Return a URDF as MuJoCo reads it, with all links, and the files of its meshes.
-
-    Args:
-        source: The file.
-        root: The same, as elements that know their lines.
-        notes: What was repaired is noted here.
+    """Return a URDF as MuJoCo reads it, with all links and the files of its meshes; note what was repaired.
 
     Raises:
         RobotError: It is not XML, or MuJoCo cannot read it.
@@ -100,14 +95,15 @@ def _name_meshes(robot: Element, source: Path, compiler: dict[str, str], notes: 
 
 def _drop_flat_shapes(robot: Element, notes: Notes) -> None:
     """Leave out shapes of no size: they cannot be seen or touched."""
-    flat = []
-    for link, shape, form in _shapes(robot):
-        sizes = [number for key in ("size", "radius", "length") for number in form.get(key, "").split()]
-        if form.tag != "mesh" and sizes and any(_zero(number) for number in sizes):
-            link.remove(shape)
-            flat.append(link.get("name", ""))
-    if flat:
-        notes.add(f"links {few(flat)} have shapes of size 0", "they are left out")
+    sizes = ("size", "radius", "length")
+    flat = [
+        (link, shape)
+        for link, shape, form in _shapes(robot)
+        if form.tag != "mesh" and any(_zero(number) for key in sizes for number in form.get(key, "").split())
+    ]
+    for link, shape in flat:
+        link.remove(shape)
+    notes.add("links {} have shapes of size 0", "they are left out", of=[link.get("name", "") for link, _ in flat])
 
 
 def _zero(number: str) -> bool:
@@ -129,32 +125,29 @@ def _ends(robot: Element) -> list[tuple[Element, str, str]]:
 
 def _hold_empty_ends(robot: Element, still: set[str], notes: Notes) -> None:
     """Fix the joints that move nothing that has a mass."""
-    held = []
-    for joint, _, child in _ends(robot):
-        if child in still and joint.get("type") != "fixed":
-            joint.set("type", "fixed")
-            for mimic in joint.findall("mimic"):
-                joint.remove(mimic)
-            held.append(joint.get("name", ""))
+    held = [joint for joint, _, child in _ends(robot) if child in still and joint.get("type") != "fixed"]
+    names = [joint.get("name", "") for joint in held]
     for joint in robot.findall("joint"):
         for mimic in joint.findall("mimic"):
-            if mimic.get("joint") in held:
+            if joint in held or mimic.get("joint") in names:
                 joint.remove(mimic)
-    if held:
-        notes.add(f"joints {few(held)} move links without a mass", "they are held where they are", "warning")
+    for joint in held:
+        joint.set("type", "fixed")
+    notes.add("joints {} move links without a mass", "they are held where they are", "warning", of=names)
 
 
 def _drop_empty_inertias(robot: Element, notes: Notes) -> None:
     """Take the <inertial> with a mass of 0 from links: they are but frames on what they are fixed to."""
-    empty = []
-    for link in robot.findall("link"):
-        inertial = link.find("inertial")
-        mass = None if inertial is None else inertial.find("mass")
-        if inertial is not None and mass is not None and _zero(mass.get("value", "")):
-            link.remove(inertial)
-            empty.append(link.get("name", ""))
-    if empty:
-        notes.add(f"links {few(empty)} have a mass of 0", "they are frames of the links that they are fixed to")
+    empty = [
+        (link, inertial)
+        for link in robot.findall("link")
+        for inertial in link.findall("inertial")[:1]
+        if any(_zero(mass.get("value", "")) for mass in inertial.findall("mass")[:1])
+    ]
+    for link, inertial in empty:
+        link.remove(inertial)
+    names = [link.get("name", "") for link, _ in empty]
+    notes.add("links {} have a mass of 0", "they are frames of the links that they are fixed to", of=names)
 
 
 def _drop_empty_roots(robot: Element, notes: Notes) -> None:

@@ -2,7 +2,7 @@
 
 A bundle comes from elsewhere, so nothing in it is believed: sizes are limited before anything is allocated, checksums
 are compared, arrays are read without pickle and must fit together. Whatever is wrong, the reader raises `BundleError`
-with what differs; it takes less than a second and 200 MiB, whatever the files hold.
+with what differs; it takes little time and memory, whatever the files hold.
 """
 
 import hashlib
@@ -240,17 +240,14 @@ def _what(path: Path) -> str:
     return "something else" if os.path.exists(path) else "nothing"
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting: a pipe that takes the file's place would keep the reader for ever."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _read_file(folder: Path, name: str) -> bytes:
     path, limit = folder / name, LIMITS[name]
     try:
         if not os.path.isfile(path):
             raise BundleError(f"{path}: expected a file, found {_what(path)}")
-        with open(path, "rb", opener=_open_at_once) as file:
+        # Without waiting: a pipe that takes the file's place would keep the reader for ever.
+        at_once = getattr(os, "O_NONBLOCK", 0)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise BundleError(f"{path}: expected a file, found something else")
             content = file.read(limit + 1) or b""
@@ -286,16 +283,13 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(data: object) -> None:
-    level = [data]
-    for _ in range(MAX_DEPTH):
-        level = [child for item in level for child in _children(item)]
+    level: list[Any] = [[data]]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+        level = [item for item in level if isinstance(item, (dict, list))]
         if not level:
             return
     raise BundleError(f"expected at most {MAX_DEPTH} levels of nesting, found more")
-
-
-def _children(item: object) -> Any:
-    return item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
 
 
 def _read_policy_json(folder: Path, content: bytes) -> dict[str, Any]:
@@ -395,7 +389,7 @@ class _Entry:
     offset: int
 
 
-def _unpack(content: bytes, limit: int = LIMITS[POLICY_NPZ]) -> dict[str, np.ndarray]:
+def _unpack(content: bytes, limit: int) -> dict[str, np.ndarray]:
     """Return the arrays of a .npz file, `limit` bytes at most, without pickle."""
     try:
         entries = list(_zip_entries(content))

@@ -162,18 +162,14 @@ class Loop(Uncopied):
                     break
             following = self._client.step(outputs)
             report.steps += 1
-            self._fill(report, following)
+            report.seconds, report.clipped = report.steps * self._period, self.guard.clipped
+            report.safety = {str(cause): count for cause, count in self.guard.counts.items()}
+            report.latched = self.guard.latched
+            report.terminated, report.truncated = following.terminated, following.truncated
             if on_step is not None:
                 on_step(reading, outputs)
             reading = following
             tick += self._period
-
-    def _fill(self, report: LoopReport, reading: Reading) -> None:
-        report.seconds = report.steps * self._period
-        report.safety = {str(cause): count for cause, count in self.guard.counts.items()}
-        report.clipped = self.guard.clipped
-        report.latched = self.guard.latched
-        report.terminated, report.truncated = reading.terminated, reading.truncated
 
     def _wait_for(self, tick: float, report: LoopReport) -> float:
         """Wait until `tick`, s, and return the tick that this step belongs to; missed ticks are skipped."""

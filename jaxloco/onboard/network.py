@@ -4,6 +4,7 @@ A layer is one matrix product: its bias is a row of the matrix, and its input en
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,115 +12,60 @@ from jaxloco.onboard.cells import Cell, find_cell
 from jaxloco.onboard.spec import CellSpec, NetworkSpec
 from jaxloco.onboard.uncopied import Uncopied
 
-Operation = Callable[[], None]
-"""Changes, in place, the array that it was made for."""
+Activation = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
+"""Changes its first argument in place; the others, of the same shape, are memory for what lies between, and zeros."""
 
 
-def _elu(x: np.ndarray) -> Operation:
-    negative, zeros = np.empty_like(x), np.zeros_like(x)
-
-    def run() -> None:
-        # expm1(min(x, 0)) is 0 where x > 0, and never below x where x <= 0.
-        np.minimum(x, zeros, out=negative)
-        np.expm1(negative, negative)
-        np.maximum(x, negative, out=x)
-
-    return run
+def _elu(x: np.ndarray, work: np.ndarray, zeros: np.ndarray) -> None:
+    # expm1(min(x, 0)) is 0 where x > 0, and never below x where x <= 0.
+    np.minimum(x, zeros, out=work)
+    np.expm1(work, work)
+    np.maximum(x, work, out=x)
 
 
-def _gelu(x: np.ndarray) -> Operation:
-    inner = np.empty_like(x)
-    factor, root = np.float32(0.044715), np.float32(np.sqrt(2.0 / np.pi))
-    one, half = np.float32(1.0), np.float32(0.5)
-
-    def run() -> None:
-        np.multiply(x, x, inner)
-        np.multiply(inner, factor, inner)
-        np.add(inner, one, inner)
-        np.multiply(inner, x, inner)
-        np.multiply(inner, root, inner)
-        np.tanh(inner, inner)
-        np.add(inner, one, inner)
-        np.multiply(inner, half, inner)
-        np.multiply(x, inner, x)
-
-    return run
+_ONE, _HALF, _SLOPE = np.float32(1.0), np.float32(0.5), np.float32(0.01)
+_CUBIC, _ROOT = np.float32(0.044715), np.float32(np.sqrt(2.0 / np.pi))
 
 
-def _leaky_relu(x: np.ndarray) -> Operation:
-    scaled, slope = np.empty_like(x), np.float32(0.01)
-
-    def run() -> None:
-        np.multiply(x, slope, scaled)
-        np.maximum(x, scaled, out=x)
-
-    return run
-
-
-def _relu(x: np.ndarray) -> Operation:
-    zeros = np.zeros_like(x)
-
-    def run() -> None:
-        np.maximum(x, zeros, out=x)
-
-    return run
+def _gelu(x: np.ndarray, work: np.ndarray, zeros: np.ndarray) -> None:
+    np.multiply(x, x, work)
+    np.multiply(work, _CUBIC, work)
+    np.add(work, _ONE, work)
+    np.multiply(work, x, work)
+    np.multiply(work, _ROOT, work)
+    np.tanh(work, work)
+    np.add(work, _ONE, work)
+    np.multiply(work, _HALF, work)
+    np.multiply(x, work, x)
 
 
-def _logistic(x: np.ndarray, out: np.ndarray) -> Operation:
-    # exp(80) is still a float32, so that nothing overflows; 1 / (1 + exp(80)) is 2e-35.
-    limit, one = np.full_like(x, 80.0), np.float32(1.0)
-
-    def run() -> None:
-        np.negative(x, out)
-        np.minimum(out, limit, out=out)
-        np.exp(out, out)
-        np.add(out, one, out)
-        np.reciprocal(out, out)
-
-    return run
+def _leaky_relu(x: np.ndarray, work: np.ndarray, zeros: np.ndarray) -> None:
+    np.multiply(x, _SLOPE, work)
+    np.maximum(x, work, out=x)
 
 
-def _sigmoid(x: np.ndarray) -> Operation:
-    return _logistic(x, x)
+_LIMIT = np.float32(80.0)
+"""exp(80) is still a float32, so that nothing overflows; 1 / (1 + exp(80)) is 2e-35."""
 
 
-def _swish(x: np.ndarray) -> Operation:
-    gate = np.empty_like(x)
-    logistic = _logistic(x, gate)
-
-    def run() -> None:
-        logistic()
-        np.multiply(x, gate, x)
-
-    return run
+def _logistic(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    np.negative(x, out)
+    np.minimum(out, _LIMIT, out=out)
+    np.exp(out, out)
+    np.add(out, _ONE, out)
+    return np.reciprocal(out, out)
 
 
-def _softplus(x: np.ndarray) -> Operation:
-    zeros = np.zeros_like(x)
-
-    def run() -> None:
-        np.logaddexp(x, zeros, x)
-
-    return run
-
-
-def _tanh(x: np.ndarray) -> Operation:
-    def run() -> None:
-        np.tanh(x, x)
-
-    return run
-
-
-_MAKERS: dict[str, Callable[[np.ndarray], Operation] | None] = {
+_ACTIVATIONS: dict[str, Activation | None] = {
     "elu": _elu,
     "gelu": _gelu,
     "identity": None,
     "leaky_relu": _leaky_relu,
-    "relu": _relu,
-    "sigmoid": _sigmoid,
-    "softplus": _softplus,
-    "swish": _swish,
-    "tanh": _tanh,
+    "relu": lambda x, work, zeros: np.maximum(x, zeros, out=x),
+    "sigmoid": lambda x, work, zeros: _logistic(x, x),
+    "softplus": lambda x, work, zeros: np.logaddexp(x, zeros, x),
+    "swish": lambda x, work, zeros: np.multiply(x, _logistic(x, work), x),
+    "tanh": lambda x, work, zeros: np.tanh(x, x),
 }
 
 
@@ -136,18 +82,15 @@ class Mlp(Uncopied):
     def __init__(self, layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: str):
         buffer = np.ones(layers[0][0].shape[0] + 1, np.float32)
         self.input = buffer[:-1]
-        self._products: list[tuple[Callable[..., np.ndarray], np.ndarray, np.ndarray]] = []
-        self._activations: list[Operation | None] = []
+        self._steps: list[tuple[Callable[..., np.ndarray], np.ndarray, np.ndarray, Activation | None, Any]] = []
         for i, (kernel, bias) in enumerate(layers):
             matrix = _with_bias(kernel, bias)
             following = np.ones(matrix.shape[1] + 1, np.float32)
             values = following[:-1]
-            maker = _MAKERS[activation] if i < len(layers) - 1 else None
-            self._products.append((buffer.dot, matrix, values))
-            self._activations.append(maker(values) if maker else None)
+            function = _ACTIVATIONS[activation] if i < len(layers) - 1 else None
+            self._steps.append((buffer.dot, matrix, values, function, (np.empty_like(values), np.zeros_like(values))))
             buffer = following
         self.output = buffer[:-1]
-        self._steps = list(zip(self._products, self._activations, strict=True))
 
     def reset(self) -> None:
         """Clear the memory: there is none."""
@@ -158,10 +101,10 @@ class Mlp(Uncopied):
         Returns:
             `output`, shape (outputs of the last layer,); the next call overwrites it.
         """
-        for (product, matrix, values), activation in self._steps:
+        for product, matrix, values, activation, (work, zeros) in self._steps:
             product(matrix, values)
             if activation is not None:
-                activation()
+                activation(values, work, zeros)
         return self.output
 
 

@@ -1,7 +1,6 @@
 """The action pipeline in NumPy: each stage changes an action vector in place and keeps its own state."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -9,28 +8,31 @@ from jaxloco.onboard.clock import Clock
 from jaxloco.onboard.spec import Clip, Cycle, Delay, Integrate, LowPass, Scale, Stage
 
 
-class Runner(Protocol):
-    """One running stage."""
-
-    def reset(self) -> None:
-        """Go back to the initial state."""
-
-    def run(self, x: np.ndarray) -> None:
-        """Change the action vector `x`, shape (A,), in place."""
-
-
 def _array(values: Sequence[float] | None, size: int) -> np.ndarray:
     return np.zeros(size, np.float32) if values is None else np.array(values, np.float32)
 
 
-class _Scale:
-    def __init__(self, stage: Scale, size: int):
-        self._scale = _array(stage.scale, size)
-        self._offset = _array(stage.offset, size)
-        self._shifted = bool(self._offset.any())
+class _Runner:
+    """One running stage; `initial` is what it keeps after a reset, None for nothing."""
+
+    def __init__(self, initial: np.ndarray | None = None):
+        self._initial = np.zeros(0, np.float32) if initial is None else initial
+        self._state = self._initial.copy()
 
     def reset(self) -> None:
-        pass
+        """Go back to the initial state."""
+        self._state[...] = self._initial
+
+    def run(self, x: np.ndarray) -> None:
+        """Change the action vector `x`, shape (A,), in place."""
+        raise NotImplementedError
+
+
+class _Scale(_Runner):
+    def __init__(self, stage: Scale, size: int):
+        super().__init__()
+        self._scale, self._offset = _array(stage.scale, size), _array(stage.offset, size)
+        self._shifted = bool(self._offset.any())
 
     def run(self, x: np.ndarray) -> None:
         np.multiply(x, self._scale, x)
@@ -38,27 +40,21 @@ class _Scale:
             np.add(x, self._offset, x)
 
 
-class _Clip:
+class _Clip(_Runner):
     def __init__(self, stage: Clip, size: int):
+        super().__init__()
         self._low, self._high = _array(stage.low, size), _array(stage.high, size)
-
-    def reset(self) -> None:
-        pass
 
     def run(self, x: np.ndarray) -> None:
         np.maximum(x, self._low, out=x)
         np.minimum(x, self._high, out=x)
 
 
-class _Integrate:
+class _Integrate(_Runner):
     def __init__(self, stage: Integrate, size: int):
+        super().__init__(_array(stage.initial, size))
         self._dt = np.full(size, stage.dt, np.float32)
         self._low, self._high = _array(stage.low, size), _array(stage.high, size)
-        self._initial = _array(stage.initial, size)
-        self._state = self._initial.copy()
-
-    def reset(self) -> None:
-        self._state[...] = self._initial
 
     def run(self, x: np.ndarray) -> None:
         state = self._state
@@ -69,14 +65,10 @@ class _Integrate:
         x[...] = state
 
 
-class _LowPass:
+class _LowPass(_Runner):
     def __init__(self, stage: LowPass, size: int):
+        super().__init__(_array(stage.initial, size))
         self._alpha = _array(stage.alpha, size)
-        self._initial = _array(stage.initial, size)
-        self._state = self._initial.copy()
-
-    def reset(self) -> None:
-        self._state[...] = self._initial
 
     def run(self, x: np.ndarray) -> None:
         state = self._state
@@ -86,34 +78,28 @@ class _LowPass:
         x[...] = state
 
 
-class _Delay:
-    def __init__(self, stage: Delay, size: int):
-        self._initial = _array(stage.initial, size)
-        self._past = np.tile(self._initial, (stage.steps, 1))
-        self._next = np.empty(size, np.float32)
-        self._oldest = 0
+class _Delay(_Runner):
+    """The state is the last targets, (steps, A); `_oldest` is the row that comes next."""
 
-    def reset(self) -> None:
-        self._past[...] = self._initial
-        self._oldest = 0
+    def __init__(self, stage: Delay, size: int):
+        super().__init__(np.tile(_array(stage.initial, size), (stage.steps, 1)))
+        self._next, self._oldest = np.empty(size, np.float32), 0
 
     def run(self, x: np.ndarray) -> None:
-        if not len(self._past):
+        if not len(self._state):
             return
-        slot = self._past[self._oldest]
+        slot = self._state[self._oldest]
         self._next[...] = x
         x[...] = slot
         slot[...] = self._next
-        self._oldest = (self._oldest + 1) % len(self._past)
+        self._oldest = (self._oldest + 1) % len(self._state)
 
 
-class _Cycle:
+class _Cycle(_Runner):
     def __init__(self, stage: Cycle, size: int, clock: Clock):
+        super().__init__()
         self._amplitude, self._offset = _array(stage.amplitude, size), np.array(stage.offset, np.float64)
         self._clock, self._frequency = clock, stage.frequency
-
-    def reset(self) -> None:
-        pass
 
     def run(self, x: np.ndarray) -> None:
         if self._clock.moving:
@@ -121,13 +107,8 @@ class _Cycle:
             x += self._amplitude * np.maximum(wave, 0.0).astype(np.float32)
 
 
-_RUNNERS: dict[type[Stage], Callable[..., Runner]] = {
-    Scale: _Scale,
-    Clip: _Clip,
-    Integrate: _Integrate,
-    LowPass: _LowPass,
-    Delay: _Delay,
-}
+_RUNNERS: dict[type[Stage], Callable[..., _Runner]]
+_RUNNERS = {Scale: _Scale, Clip: _Clip, Integrate: _Integrate, LowPass: _LowPass, Delay: _Delay}
 
 
 class Pipeline:

@@ -31,24 +31,20 @@ def scalar(name: str, value: Any) -> float:
         InputError: It is something else, or masked.
     """
     try:
-        if isinstance(value, bool) or not isinstance(value, Real):
-            value = _only_entry(name, value)
-        return float(value)
+        if not isinstance(value, bool) and isinstance(value, Real):
+            return float(value)
+        if not hasattr(value, "__array__"):
+            raise InputError(f"input {name!r}: expected a number, found {show(value)}")
+        array = _unmasked(value)
+        if array.size != 1 or array.dtype.kind not in "fiu":
+            raise InputError(f"input {name!r}: expected 1 number, found an array of shape {array.shape}, {array.dtype}")
+        return float(array.reshape(())[()])
     except InputError:
         raise
     except OverflowError:
         raise InputError(f"input {name!r}: expected a finite number, found {show(value)}") from None
     except Exception as error:  # a type of someone else's can raise anything
         raise InputError(f"input {name!r}: expected a number, found one that cannot be read: {show(error)}") from None
-
-
-def _only_entry(name: str, value: Any) -> Any:
-    if not hasattr(value, "__array__"):
-        raise InputError(f"input {name!r}: expected a number, found {show(value)}")
-    array = _unmasked(value)
-    if array.size != 1 or array.dtype.kind not in "fiu":
-        raise InputError(f"input {name!r}: expected 1 number, found an array of shape {array.shape}, {array.dtype}")
-    return array.reshape(())[()]
 
 
 def vector(name: str, value: Any, size: int) -> np.ndarray:
@@ -90,22 +86,18 @@ class _Frame:
         self._parts: dict[str, np.ndarray] = {}
         start = 0
         for item in inputs:
-            self._place(item, start, own)
-            start += item.size
+            part, start = slice(start, start + item.size), start + item.size
+            self._parts[item.name] = self._raw[part]
+            self._scale[part] = item.scale
+            if item.clip is not None:
+                self._low[part], self._high[part] = item.clip
+            if item.source == "policy":
+                self._fed_back.append((self._raw[part], own[item.name]))
+            elif item.size == 1:
+                self._scalars.append((item.name, part.start))
+            else:
+                self._vectors.append((item.name, (item.size,), self._raw[part]))
         self._clipped = bool(np.isfinite(self._low).any())
-
-    def _place(self, item: InputSpec, start: int, own: Mapping[str, np.ndarray]) -> None:
-        part = slice(start, start + item.size)
-        self._parts[item.name] = self._raw[part]
-        self._scale[part] = item.scale
-        if item.clip is not None:
-            self._low[part], self._high[part] = item.clip
-        if item.source == "policy":
-            self._fed_back.append((self._raw[part], own[item.name]))
-        elif item.size == 1:
-            self._scalars.append((item.name, start))
-        else:
-            self._vectors.append((item.name, (item.size,), self._raw[part]))
 
     def read(self, inputs: Mapping[str, Any]) -> None:
         """Take the inputs; on an error nothing but this frame has changed."""
@@ -207,7 +199,10 @@ class Policy(Uncopied):
         self._action = np.zeros(spec.action_size, np.float32)
         self._command = np.zeros(spec.action_size, np.float32)
         self._clock = Clock.of(spec)
-        self._frame = _Frame(spec.inputs, self._own_values())
+        ends = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
+        outputs = {item.name: part for item, part in zip(spec.outputs, np.split(self._command, ends), strict=True)}
+        # Views of what the policy gave last, which each step renews.
+        self._frame = _Frame(spec.inputs, {LAST_ACTION: self._action, GAIT_CLOCK: self._clock.reading, **outputs})
         self._commanded = None if spec.rest is None else self._frame.part(spec.rest.command)
         self._gravity = None if spec.rest is None or spec.rest.gravity is None else self._frame.part(spec.rest.gravity)
         self._history = _History(spec.history, spec.frame_size)
@@ -216,7 +211,8 @@ class Policy(Uncopied):
         self._tanh = spec.network.output == "tanh"
         self._limits = np.ones(spec.action_size, np.float32), -np.ones(spec.action_size, np.float32)
         self._pipeline = Pipeline(spec.pipeline, spec.action_size, self._clock)
-        self._readers = self._make_readers()
+        self._readers: list[tuple[str, Callable[[], Output]]]
+        self._readers = [(name, part.item if part.size == 1 else part.copy) for name, part in outputs.items()]
 
     @classmethod
     def load(cls, folder: str | Path) -> "Policy":
@@ -344,7 +340,7 @@ class Policy(Uncopied):
         """Return the function that normalizes a window, shape (observation,), into its second argument."""
         normalizer = self.spec.normalizer
         if normalizer is None:
-            return _copy
+            return lambda window, out: np.copyto(out, window)
         mean, std = self._bundle.arrays[normalizer.mean], self._bundle.arrays[normalizer.std]
         limit = math.inf if normalizer.clip is None else normalizer.clip
         high, low = np.full_like(mean, limit), np.full_like(mean, -limit)
@@ -356,25 +352,3 @@ class Policy(Uncopied):
             np.minimum(out, high, out=out)
 
         return normalize
-
-    def _own_values(self) -> dict[str, np.ndarray]:
-        """Return what the policy gave last, by input name: views that each step renews."""
-        values, start = {LAST_ACTION: self._action, GAIT_CLOCK: self._clock.reading}, 0
-        for item in self.spec.outputs:
-            values[item.name] = self._command[start : start + item.size]
-            start += item.size
-        return values
-
-    def _make_readers(self) -> list[tuple[str, Callable[[], Output]]]:
-        """Return, for each output, the function that reads it from the command vector."""
-        readers: list[tuple[str, Callable[[], Output]]] = []
-        start = 0
-        for item in self.spec.outputs:
-            part = self._command[start : start + item.size]
-            readers.append((item.name, part.item if item.size == 1 else part.copy))
-            start += item.size
-        return readers
-
-
-def _copy(window: np.ndarray, out: np.ndarray) -> None:
-    out[...] = window

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.policy import Output, Policy, scalar, vector
-from jaxloco.onboard.spec import FLOAT32_MAX, PolicySpec, expand
+from jaxloco.onboard.spec import FLOAT32_MAX, InputSpec, Values, expand
 from jaxloco.onboard.uncopied import Uncopied
 
 
@@ -90,16 +90,10 @@ class _Follows(Enum):
 
 
 class _Clock:
-    """The robot's clock compared with ours, from a reading on, without knowing how far they are apart.
+    """Compares the robot's clock, s, with ours, s, which is None where it is not known; their offset is not known.
 
-    The smallest difference seen is taken for a fresh reading. It is allowed to grow by `DRIFT` seconds per
-    second, more than two clocks ever drift apart, so that drift is not mistaken for age. A reading `NEVER` seconds
-    old is none: nothing keeps readings for so long, so that one of the clocks was set.
-
-    Args:
-        timestamp: Of the reading, s.
-        now: The time on our clock, s, or None.
-        max_age: Age from which a reading is too old, s.
+    The smallest difference seen is that of a fresh reading; it may grow by `DRIFT` seconds per second, more than two
+    clocks drift apart. A reading `NEVER` seconds old, or `max_age`, s, ahead, means that one of the clocks was set.
     """
 
     DRIFT = 1e-3
@@ -145,8 +139,7 @@ class _Clock:
 class _Freshness:
     """Tells fresh readings by their timestamps; a wrong one, or a clock that was set, costs one step.
 
-    A timestamp that does not follow is doubted, and kept: the next one follows either those before, and the doubted one
-    was wrong, or the doubted one, and the clock was set.
+    A timestamp that does not follow is kept: if the next one follows it, the clock was set; otherwise it was wrong.
     """
 
     def __init__(self, max_age: float):
@@ -188,8 +181,9 @@ class Guard(Uncopied):
         self.config = config or SafetyConfig()
         spec = policy.spec
         self._period = 1.0 / spec.control_frequency
-        self._ranges = _input_ranges(spec)
-        self._limits = _output_limits(spec)
+        self._ranges = [_range_of(item) for item in spec.inputs if item.source != "policy"]
+        outputs = spec.outputs
+        self._limits = [(o.name, _float32(o.low, o.size), _float32(o.high, o.size)) for o in outputs]
         self.counts: dict[Cause, int] = {}
         self.clipped = 0
         self.reset()
@@ -210,7 +204,8 @@ class Guard(Uncopied):
 
     def safe_action(self) -> dict[str, Output]:
         """Return the safe value of every output, by name."""
-        return {item.name: _output(expand(item.safe, item.size)) for item in self.policy.spec.outputs}
+        outputs = self.policy.spec.outputs
+        return {o.name: expand(o.safe, 1)[0] if o.size == 1 else _float32(o.safe, o.size) for o in outputs}
 
     def act(self, reading: Reading, now: float | None = None) -> dict[str, Output]:
         """Do one control step. Never raises, whatever the reading holds.
@@ -240,16 +235,11 @@ class Guard(Uncopied):
                 self._level = max(self._level - self.config.recovery, 0.0)
                 return outputs
             self.policy.reset()
-        self._count(cause)
-        return self.safe_action()
-
-    def _count(self, cause: Cause) -> None:
-        if self.latched:
-            cause = Cause.LATCHED
-        self.counts[cause] += 1
+        self.counts[Cause.LATCHED if self.latched else cause] += 1
         self._bad_steps += 1
         if not self.latched:
             self._level += 1.0
+        return self.safe_action()
 
     def _distrust(self, reading: Reading, now: float | None, inputs: dict[str, Any]) -> Cause | None:
         """Return what is wrong with `reading`, or None; fill `inputs` with what the policy reads."""
@@ -298,35 +288,16 @@ class Guard(Uncopied):
         return None
 
 
-def _input_ranges(spec: PolicySpec) -> list[tuple[str, int, Any, Any]]:
-    """Return name, size, low and high of every input that the caller gives; float32 arrays where size > 1."""
-    ranges: list[tuple[str, int, Any, Any]] = []
-    for item in spec.inputs:
-        if item.source == "policy":
-            continue
-        low = expand(-FLOAT32_MAX if item.low is None else item.low, item.size)
-        high = expand(FLOAT32_MAX if item.high is None else item.high, item.size)
-        if item.size == 1:
-            ranges.append((item.name, 1, low[0], high[0]))
-        else:
-            ranges.append((item.name, item.size, np.array(low), np.array(high)))
-    return ranges
+def _float32(values: Values, size: int) -> np.ndarray:
+    """Return one number per component, (size,), rounded as the policy's own are."""
+    return np.array(expand(values, size), np.float32)
 
 
-def _output_limits(spec: PolicySpec) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Return name, low and high of every output, rounded to float32 as the policy's own clip is."""
-    return [
-        (
-            item.name,
-            np.array(expand(item.low, item.size), np.float32),
-            np.array(expand(item.high, item.size), np.float32),
-        )
-        for item in spec.outputs
-    ]
-
-
-def _output(values: tuple[float, ...]) -> Output:
-    return values[0] if len(values) == 1 else np.array(values, np.float32)
+def _range_of(item: InputSpec) -> tuple[str, int, Any, Any]:
+    """Return name, size, low and high of an input that the caller gives; arrays where size > 1."""
+    low = expand(-FLOAT32_MAX if item.low is None else item.low, item.size)
+    high = expand(FLOAT32_MAX if item.high is None else item.high, item.size)
+    return (item.name, 1, low[0], high[0]) if item.size == 1 else (item.name, item.size, np.array(low), np.array(high))
 
 
 def _check_scalar(value: float, low: float, high: float) -> Cause | None:

@@ -13,13 +13,12 @@ _NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 class EndingSignals:
-    """Takes the signals that end a program, within a `with` block of the main thread; elsewhere it does nothing.
+    """Handles the signals that end a program, within a `with` block of the main thread; elsewhere it does nothing.
 
-    The first signal calls `stop`, or raises if there is none. If the block has not ended after `PATIENCE`, it is
-    interrupted with an exception (at the next signal, if the program uses alarms itself), and so is what it does then,
-    `PATIENCE` later. At the end of the block the signal
-    has the effect that it had before the block, except that it ends the program by an exception too: KeyboardInterrupt
-    for Ctrl-C, otherwise SystemExit with 128 + its number. A signal that was ignored before stays so.
+    The first signal calls `stop`, or raises if there is none. A block that has not ended after `PATIENCE` is
+    interrupted with an exception, again and again (at the next signal, if the program uses alarms itself). After the
+    block the signal has its usual effect, by an exception: KeyboardInterrupt for Ctrl-C, otherwise SystemExit with 128
+    + its number. A signal that was ignored before stays ignored.
 
     Args:
         stop: Asks what is in the block to end; called by a signal handler.

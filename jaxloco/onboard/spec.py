@@ -10,14 +10,16 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from jaxloco.errors import BundleError, JaxlocoError
-from jaxloco.onboard.cells import NETWORK_KINDS, Cell, find_cell
+from jaxloco.onboard.cells import NETWORK_KINDS, find_cell
 
 SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
@@ -62,15 +64,6 @@ def _fail(key: str, expected: str, found: object) -> BundleError:
     return BundleError(f"{key}: expected {expected}, found {show(found)}")
 
 
-@contextmanager
-def _at(where: str) -> Iterator[None]:
-    """Put `where` in front of the key that a `BundleError` names."""
-    try:
-        yield
-    except BundleError as error:
-        raise BundleError(f"{where}.{error}") from None
-
-
 def _number(key: str, value: object) -> float:
     """Return `value` as a float that float32 can hold, or fail."""
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -91,16 +84,27 @@ def _positive(key: str, value: object) -> float:
     return number
 
 
-def _integer(key: str, value: object, low: int, high: int) -> int:
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not low <= int(value) <= high:  # type: ignore[call-overload]
-        raise _fail(key, f"a whole number from {low} to {high}", value)
-    return int(value)  # type: ignore[call-overload]
+def _not_negative(key: str, value: object) -> float:
+    number = _number(key, value)
+    if number < 0.0:
+        raise _fail(key, "a number of at least 0", value)
+    return number
 
 
-def _sequence(key: str, value: object, what: str) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)) or len(value) > MAX_SIZE:
+def _integer(low: int, high: int) -> Callable[[str, object], int]:
+    def check(key: str, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
+            raise _fail(key, f"a whole number from {low} to {high}", value)
+        return int(value)
+
+    return check
+
+
+def _sequence(key: str, value: object, what: str, most: int = MAX_SIZE) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
         raise _fail(key, f"a list of {what}", value)
+    if len(value) > most:
+        raise _fail(key, f"at most {most} entries", len(value))
     return tuple(value)
 
 
@@ -111,13 +115,15 @@ def _vector(key: str, value: object) -> tuple[float, ...]:
     return tuple(_number(f"{key}[{i}]", item) for i, item in enumerate(items))
 
 
-def _values(key: str, value: object, size: int) -> Values:
-    """Return a number, or a tuple of `size` numbers."""
-    if not isinstance(value, (list, tuple)):
-        return _number(key, value)
-    if len(value) != size:
-        raise _fail(key, f"one number or a list of {size}", value)
-    return _vector(key, value)
+def _values(key: str, value: object) -> Values:
+    return _vector(key, value) if isinstance(value, (list, tuple)) else _number(key, value)
+
+
+def _clip(key: str, value: object) -> tuple[float, float]:
+    clip = _vector(key, value)
+    if len(clip) != 2 or clip[0] > clip[1]:
+        raise _fail(key, "null or [lowest, highest]", value)
+    return clip[0], clip[1]
 
 
 def _text(key: str, value: object, pattern: str = r"[^\x00-\x1f]{0,200}", what: str = "a short text") -> str:
@@ -137,12 +143,101 @@ def _array_name(key: str, value: object) -> str:
     return name
 
 
-def _choice(key: str, value: object, known: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in known:
-        close = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise _fail(key, "one of " + ", ".join(known) + hint, value)
+def _components(key: str, value: object) -> tuple[str, ...]:
+    short = r"[^\x00-\x1f]{1,100}"  # names of joints, in whatever signs the robot's maker has them
+    items = _sequence(key, value, "names")
+    return tuple(_text(f"{key}[{i}]", item, short) for i, item in enumerate(items))
+
+
+def _choice(known: tuple[str, ...]) -> Callable[[str, object], str]:
+    def check(key: str, value: object) -> str:
+        if not isinstance(value, str) or value not in known:
+            close = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise _fail(key, "one of " + ", ".join(known) + hint, value)
+        return value
+
+    return check
+
+
+def _kind(key: str, value: object) -> str:
+    kind = value if isinstance(value, str) and ":" in value else _choice(NETWORK_KINDS)(key, value)
+    try:
+        find_cell(kind)
+    except JaxlocoError as error:
+        raise BundleError(str(error)) from None
+    return kind
+
+
+def _mapping(key: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _fail(key, "an object", value)
     return value
+
+
+def _instance(cls: type, article: str, key: str, value: object) -> Any:
+    if not isinstance(value, cls):
+        raise _fail(key, f"{article} {cls.__name__}", value)
+    return value
+
+
+def _instances(cls: type, article: str, key: str, value: object) -> tuple[Any, ...]:
+    items = _sequence(key, value, f"{cls.__name__}s", MAX_ITEMS)
+    return tuple(_instance(cls, article, f"{key}[{i}]", item) for i, item in enumerate(items))
+
+
+Positive = Annotated[float, _positive]
+Size = Annotated[int, _integer(1, MAX_SIZE)]
+Text = Annotated[str, _text]
+Name = Annotated[str, _name]
+ArrayName = Annotated[str, _array_name]
+Vector = Annotated[tuple[float, ...], _vector]
+"""One number per component of the action."""
+PerComponent = Annotated[Values, _values]
+Components = Annotated[tuple[str, ...], _components]
+
+
+class _Field(NamedTuple):
+    """How a field is checked; and, of a field that holds other dataclasses, their class and whether it is a list."""
+
+    check: Callable[[str, Any], Any]
+    optional: bool
+    cls: type | None
+    many: bool
+
+
+def _read_fields(cls: type) -> dict[str, _Field]:
+    """Return how each field of a dataclass is checked, as its annotation says."""
+    hints, found = get_type_hints(cls, include_extras=True), {}
+    for item in dataclasses.fields(cls):
+        hint, optional = hints[item.name], type(None) in get_args(hints[item.name])
+        if optional:
+            hint = get_args(hint)[0]
+        if get_origin(hint) is Annotated:
+            found[item.name] = _Field(get_args(hint)[1], optional, None, False)
+        else:  # a dataclass, or a tuple of such
+            many = get_origin(hint) is tuple
+            inner = get_args(hint)[0] if many else hint
+            check = partial(_instances if many else _instance, inner, "null or a" if optional else "a")
+            found[item.name] = _Field(check, optional, inner, many)
+    return found
+
+
+_fields: Callable[[Any], dict[str, _Field]] = cache(_read_fields)
+
+
+class Checked:
+    """A frozen dataclass whose values are checked, and converted, as its annotations say."""
+
+    def __post_init__(self) -> None:
+        for name, entry in _fields(type(self)).items():
+            value = getattr(self, name)
+            if not (entry.optional and value is None):
+                object.__setattr__(self, name, entry.check(name, value))
+        self._check()
+
+    def _check(self) -> None:
+        """Check what concerns several fields."""
 
 
 def expand(value: Values, size: int) -> tuple[float, ...]:
@@ -154,34 +249,26 @@ def expand(value: Values, size: int) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else (value,) * size
 
 
-def _aligned(*values: Values) -> Iterator[tuple[float, ...]]:
-    """Return the values component by component, or once where each is one number for all."""
-    size = max((len(value) for value in values if isinstance(value, tuple)), default=1)
-    return zip(*(expand(value, size) for value in values), strict=True)
-
-
 def _check_order(low: Values, high: Values) -> None:
-    if any(a > b for a, b in _aligned(low, high)):
+    if isinstance(low, tuple) and isinstance(high, tuple) and len(low) != len(high):
+        raise _fail("low", f"as many numbers as high ({len(high)})", low)
+    if np.greater(low, high).any():
         raise BundleError(f"low: expected at most high ({show(high)}), found {show(low)}")
 
 
-def _set(instance: object, **values: object) -> None:
-    """Store checked values in a frozen dataclass while it is being built."""
-    for name, value in values.items():
-        object.__setattr__(instance, name, value)
-
-
-def _components(value: object, size: int) -> tuple[str, ...]:
-    items = _sequence("components", value, "names")
-    short = r"[^\x00-\x1f]{1,100}"  # names of joints, in whatever signs the robot's maker has them
-    names = tuple(_text(f"components[{i}]", item, short) for i, item in enumerate(items))
-    if names and (len(names) != size or len(set(names)) != size):
-        raise _fail("components", f"no names or {size} different ones", names)
-    return names
+def _check_sizes(spec: "InputSpec | OutputSpec", *keys: str) -> None:
+    """Check that each value is one number or one per component, and that components have different names."""
+    for key in keys:
+        value = getattr(spec, key)
+        if isinstance(value, tuple) and len(value) != spec.size:
+            raise _fail(key, f"one number or a list of {spec.size}", value)
+    names = spec.components
+    if names and (len(names) != spec.size or len(set(names)) != spec.size):
+        raise _fail("components", f"no names or {spec.size} different ones", names)
 
 
 @dataclass(frozen=True)
-class InputSpec:
+class InputSpec(Checked):
     """One named input of the policy, in SI units.
 
     The policy sees `clip(value, *clip) * scale`. Outside `low` … `high` a reading is not believed (see
@@ -202,32 +289,19 @@ class InputSpec:
         frequency: Of `gait_clock`, Hz; None for any other input.
     """
 
-    name: str
-    unit: str = ""
-    size: int = 1
-    scale: Values = 1.0
-    clip: tuple[float, float] | None = None
-    low: Values | None = None
-    high: Values | None = None
-    source: str = "sensor"
-    components: tuple[str, ...] = ()
-    frequency: float | None = None
+    name: Name
+    unit: Text = ""
+    size: Size = 1
+    scale: PerComponent = 1.0
+    clip: Annotated[tuple[float, float], _clip] | None = None
+    low: PerComponent | None = None
+    high: PerComponent | None = None
+    source: Annotated[str, _choice(SOURCES)] = "sensor"
+    components: Components = ()
+    frequency: Positive | None = None
 
-    def __post_init__(self) -> None:
-        size = _integer("size", self.size, 1, MAX_SIZE)
-        _set(
-            self,
-            name=_name("name", self.name),
-            unit=_text("unit", self.unit),
-            size=size,
-            scale=_values("scale", self.scale, size),
-            clip=None if self.clip is None else self._checked_clip(self.clip),
-            low=None if self.low is None else _values("low", self.low, size),
-            high=None if self.high is None else _values("high", self.high, size),
-            source=_choice("source", self.source, SOURCES),
-            components=_components(self.components, size),
-            frequency=None if self.frequency is None else _positive("frequency", self.frequency),
-        )
+    def _check(self) -> None:
+        _check_sizes(self, "scale", "low", "high")
         if (self.name == GAIT_CLOCK) != (self.frequency is not None):
             raise _fail("frequency", f"Hz for {GAIT_CLOCK!r}, null for any other input", self.frequency)
         if self.low is not None and self.high is not None:
@@ -235,16 +309,9 @@ class InputSpec:
         if self.name in (LAST_ACTION, GAIT_CLOCK) and self.source != "policy":
             raise _fail("source", f'"policy" for {self.name!r}', self.source)
 
-    @staticmethod
-    def _checked_clip(value: object) -> tuple[float, float]:
-        clip = _vector("clip", value)
-        if len(clip) != 2 or clip[0] > clip[1]:
-            raise _fail("clip", "null or [lowest, highest]", value)
-        return clip[0], clip[1]
-
 
 @dataclass(frozen=True)
-class OutputSpec:
+class OutputSpec(Checked):
     """One named output of the policy, in SI units.
 
     Attributes:
@@ -258,33 +325,23 @@ class OutputSpec:
         components: Names of the components, for example of the joints; may be empty.
     """
 
-    name: str
-    unit: str
-    size: int
-    low: Values
-    high: Values
-    safe: Values
-    components: tuple[str, ...] = ()
+    name: Name
+    unit: Text
+    size: Size
+    low: PerComponent
+    high: PerComponent
+    safe: PerComponent
+    components: Components = ()
 
-    def __post_init__(self) -> None:
-        size = _integer("size", self.size, 1, MAX_SIZE)
-        _set(
-            self,
-            name=_name("name", self.name),
-            unit=_text("unit", self.unit),
-            size=size,
-            low=_values("low", self.low, size),
-            high=_values("high", self.high, size),
-            safe=_values("safe", self.safe, size),
-            components=_components(self.components, size),
-        )
+    def _check(self) -> None:
+        _check_sizes(self, "low", "high", "safe")
         _check_order(self.low, self.high)
-        if not all(low <= safe <= high for low, safe, high in _aligned(self.low, self.safe, self.high)):
+        if np.less(self.safe, self.low).any() or np.greater(self.safe, self.high).any():
             raise _fail("safe", f"values from {show(self.low)} to {show(self.high)}", self.safe)
 
 
 @dataclass(frozen=True)
-class NormalizerSpec:
+class NormalizerSpec(Checked):
     """Normalization of the stacked history: `clip((x - mean) / std, -clip, clip)`.
 
     Attributes:
@@ -293,32 +350,21 @@ class NormalizerSpec:
         clip: Largest magnitude after normalization; None for no clip.
     """
 
-    mean: str = "normalizer/mean"
-    std: str = "normalizer/std"
-    clip: float | None = 10.0
-
-    def __post_init__(self) -> None:
-        _set(
-            self,
-            mean=_array_name("mean", self.mean),
-            std=_array_name("std", self.std),
-            clip=None if self.clip is None else _positive("clip", self.clip),
-        )
+    mean: ArrayName = "normalizer/mean"
+    std: ArrayName = "normalizer/std"
+    clip: Positive | None = 10.0
 
 
 @dataclass(frozen=True)
-class LayerSpec:
+class LayerSpec(Checked):
     """One dense layer `x @ kernel + bias`: names of arrays of shapes (inputs, outputs) and (outputs,)."""
 
-    kernel: str
-    bias: str
-
-    def __post_init__(self) -> None:
-        _set(self, kernel=_array_name("kernel", self.kernel), bias=_array_name("bias", self.bias))
+    kernel: ArrayName
+    bias: ArrayName
 
 
 @dataclass(frozen=True)
-class CellSpec:
+class CellSpec(Checked):
     """Names of the arrays of a recurrent cell of H units and G gates; see `jaxloco.onboard.cells`.
 
     Attributes:
@@ -328,15 +374,10 @@ class CellSpec:
         hidden_bias: (H,), of the last gate; None if the cell has none.
     """
 
-    input: str
-    bias: str
-    hidden: str
-    hidden_bias: str | None = None
-
-    def __post_init__(self) -> None:
-        names = {name: _array_name(name, getattr(self, name)) for name in ("input", "bias", "hidden")}
-        own = self.hidden_bias
-        _set(self, **names, hidden_bias=None if own is None else _array_name("hidden_bias", own))
+    input: ArrayName
+    bias: ArrayName
+    hidden: ArrayName
+    hidden_bias: ArrayName | None = None
 
     @property
     def arrays(self) -> list[str]:
@@ -346,7 +387,7 @@ class CellSpec:
 
 
 @dataclass(frozen=True)
-class NetworkSpec:
+class NetworkSpec(Checked):
     """A multi-layer perceptron, perhaps on a recurrent cell: the activation between layers, none after the last one.
 
     Attributes:
@@ -358,58 +399,25 @@ class NetworkSpec:
     """
 
     layers: tuple[LayerSpec, ...]
-    activation: str = "elu"
-    output: str = "clip"
-    kind: str = "mlp"
+    activation: Annotated[str, _choice(ACTIVATIONS)] = "elu"
+    output: Annotated[str, _choice(SQUASHES)] = "clip"
+    kind: Annotated[str, _kind] = "mlp"
     cell: CellSpec | None = None
 
-    def __post_init__(self) -> None:
-        layers = _items("layers", self.layers, LayerSpec)
-        _set(
-            self,
-            layers=layers,
-            activation=_choice("activation", self.activation, ACTIVATIONS),
-            output=_choice("output", self.output, SQUASHES),
-        )
-        cell = _cell(self.kind)
-        if (cell is None) == isinstance(self.cell, CellSpec):
+    def _check(self) -> None:
+        cell = find_cell(self.kind)
+        if (cell is None) == (self.cell is not None):
             raise _fail("cell", f"{'null' if cell is None else 'a CellSpec'} for kind {self.kind!r}", self.cell)
         if cell is not None and self.cell is not None and cell.hidden_bias != (self.cell.hidden_bias is not None):
             raise _fail("cell.hidden_bias", "an array" if cell.hidden_bias else "null", self.cell.hidden_bias)
-        if not layers:
+        if not self.layers:
             raise _fail("layers", "at least one layer", self.layers)
 
 
-def _cell(kind: object) -> Cell | None:
-    if not isinstance(kind, str) or ":" not in kind:
-        _choice("kind", kind, NETWORK_KINDS)
-    try:
-        return find_cell(str(kind))
-    except JaxlocoError as error:
-        raise BundleError(str(error)) from None
-
-
-_OPTIONAL_VECTORS = ("offset", "initial")
-"""Vectors of stages that may be None, which means zeros."""
-
-
-class Stage:
+class Stage(Checked):
     """One stage of the action pipeline: a step from an action vector to the next, elementwise."""
 
     kind: ClassVar[str]
-    _vectors: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        for key in self._vectors:
-            value = getattr(self, key)
-            if value is not None or key not in _OPTIONAL_VECTORS:
-                _set(self, **{key: _vector(key, value)})
-        if hasattr(self, "dt"):
-            _set(self, dt=_positive("dt", self.dt))
-        self._check()
-
-    def _check(self) -> None:
-        """Check what this kind of stage needs besides the types."""
 
     def check_fits(self, size: int, control_frequency: float) -> None:
         """Check the stage against the policy it belongs to.
@@ -421,9 +429,9 @@ class Stage:
         Raises:
             BundleError: A list has another length than the action, or `dt` is not the control period.
         """
-        for key in self._vectors:
+        for key in _fields(type(self)):
             value = getattr(self, key)
-            if value is not None and len(value) != size:
+            if isinstance(value, tuple) and len(value) != size:
                 raise _fail(key, f"{size} numbers, one per action component", value)
         dt = getattr(self, "dt", None)
         if dt is not None and abs(dt * control_frequency - 1.0) > 1e-3:
@@ -434,49 +442,45 @@ class Stage:
 class Scale(Stage):
     """`y = x * scale + offset`."""
 
-    scale: tuple[float, ...]
-    offset: tuple[float, ...] | None = None
+    scale: Vector
+    offset: Vector | None = None
     kind: ClassVar[str] = "scale"
-    _vectors: ClassVar[tuple[str, ...]] = ("scale", "offset")
 
 
 @dataclass(frozen=True)
 class Clip(Stage):
     """`y = clip(x, low, high)`."""
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    low: Vector
+    high: Vector
     kind: ClassVar[str] = "clip"
-    _vectors: ClassVar[tuple[str, ...]] = ("low", "high")
 
     def _check(self) -> None:
-        _check_bounds(self.low, self.high)
+        _check_order(self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Integrate(Stage):
     """`s ← clip(s + dt x, low, high)`, `y = s`; s starts at `initial` (zeros by default)."""
 
-    dt: float
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    initial: tuple[float, ...] | None = None
+    dt: Positive
+    low: Vector
+    high: Vector
+    initial: Vector | None = None
     kind: ClassVar[str] = "integrate"
-    _vectors: ClassVar[tuple[str, ...]] = ("low", "high", "initial")
 
     def _check(self) -> None:
-        _check_bounds(self.low, self.high)
+        _check_order(self.low, self.high)
 
 
 @dataclass(frozen=True)
 class LowPass(Stage):
     """`s ← s + (dt / tau) (x - s)`, `y = s`; `tau` in seconds, s starts at `initial` (zeros by default)."""
 
-    dt: float
-    tau: tuple[float, ...]
-    initial: tuple[float, ...] | None = None
+    dt: Positive
+    tau: Vector
+    initial: Vector | None = None
     kind: ClassVar[str] = "low_pass"
-    _vectors: ClassVar[tuple[str, ...]] = ("tau", "initial")
 
     def _check(self) -> None:
         if not all(0.0 < self.dt <= tau for tau in self.tau):
@@ -492,13 +496,9 @@ class LowPass(Stage):
 class Delay(Stage):
     """`y = x` from `steps` calls ago; before that, `initial` (zeros by default)."""
 
-    steps: int
-    initial: tuple[float, ...] | None = None
+    steps: Annotated[int, _integer(0, MAX_DELAY_STEPS)]
+    initial: Vector | None = None
     kind: ClassVar[str] = "delay"
-    _vectors: ClassVar[tuple[str, ...]] = ("initial",)
-
-    def _check(self) -> None:
-        _set(self, steps=_integer("steps", self.steps, 0, MAX_DELAY_STEPS))
 
 
 @dataclass(frozen=True)
@@ -510,19 +510,15 @@ class Cycle(Stage):
     al. 2020.
     """
 
-    dt: float
-    frequency: float
-    amplitude: tuple[float, ...]
-    offset: tuple[float, ...]
+    dt: Positive
+    frequency: Positive
+    amplitude: Vector
+    offset: Vector
     kind: ClassVar[str] = "cycle"
-    _vectors: ClassVar[tuple[str, ...]] = ("amplitude", "offset")
-
-    def _check(self) -> None:
-        _set(self, frequency=_positive("frequency", self.frequency))
 
 
 @dataclass(frozen=True)
-class Rest:
+class Rest(Checked):
     """When a policy's clock rests, so that the robot stands: while the length of a commanded vector is small.
 
     The clock begins at rest. It starts with the step after the first command that is longer than `below`. When commands
@@ -540,37 +536,24 @@ class Rest:
         tilt: Largest tilt that means standing, rad; there if `gravity` is.
     """
 
-    command: str
-    below: float
-    after: float = 0.0
-    gravity: str | None = None
-    tilt: float | None = None
+    command: Name
+    below: Positive
+    after: Annotated[float, _not_negative] = 0.0
+    gravity: Name | None = None
+    tilt: Positive | None = None
 
-    def __post_init__(self) -> None:
-        after = _number("after", self.after)
-        if after < 0.0:
-            raise _fail("after", "a number of at least 0", self.after)
-        _set(self, command=_name("command", self.command), below=_positive("below", self.below), after=after)
+    def _check(self) -> None:
         if (self.gravity is None) != (self.tilt is None):
             raise _fail("tilt", "a number if gravity is an input, and else null", self.tilt)
-        if self.gravity is not None:
-            tilt = _positive("tilt", self.tilt)
-            if tilt >= math.pi / 2:
-                raise _fail("tilt", "less than a right angle", self.tilt)
-            _set(self, gravity=_name("gravity", self.gravity), tilt=tilt)
+        if self.tilt is not None and self.tilt >= math.pi / 2:
+            raise _fail("tilt", "less than a right angle", self.tilt)
 
 
 STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle)}
 
 
-def _check_bounds(low: tuple[float, ...], high: tuple[float, ...]) -> None:
-    if len(low) != len(high):
-        raise _fail("low", f"as many numbers as high ({len(high)})", low)
-    _check_order(low, high)
-
-
 @dataclass(frozen=True)
-class PolicySpec:
+class PolicySpec(Checked):
     """Everything about a policy but its numbers.
 
     Attributes:
@@ -588,47 +571,28 @@ class PolicySpec:
         provenance: Where the policy came from: configuration, versions, checkpoint step, evaluation.
     """
 
-    robot: str
-    task: str
-    control_frequency: float
+    robot: Name
+    task: Name
+    control_frequency: Positive
     inputs: tuple[InputSpec, ...]
     network: NetworkSpec
     outputs: tuple[OutputSpec, ...]
-    history: int = 1
+    history: Annotated[int, _integer(1, MAX_HISTORY)] = 1
     normalizer: NormalizerSpec | None = None
     pipeline: tuple[Stage, ...] = ()
     rest: Rest | None = None
-    jaxloco: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    jaxloco: Text = ""
+    provenance: Annotated[Mapping[str, Any], _mapping] = field(default_factory=dict, compare=False)
 
-    def __post_init__(self) -> None:
-        _set(
-            self,
-            robot=_name("robot", self.robot),
-            task=_name("task", self.task),
-            control_frequency=_positive("control_frequency", self.control_frequency),
-            inputs=_items("inputs", self.inputs, InputSpec),
-            outputs=_items("outputs", self.outputs, OutputSpec),
-            history=_integer("history", self.history, 1, MAX_HISTORY),
-            pipeline=_items("pipeline", self.pipeline, Stage),
-            jaxloco=_text("jaxloco", self.jaxloco),
-        )
-        if not isinstance(self.network, NetworkSpec):
-            raise _fail("network", "a NetworkSpec", self.network)
-        if self.normalizer is not None and not isinstance(self.normalizer, NormalizerSpec):
-            raise _fail("normalizer", "null or a NormalizerSpec", self.normalizer)
-        if not isinstance(self.provenance, Mapping):
-            raise _fail("provenance", "an object", self.provenance)
+    def _check(self) -> None:
         self._check_names()
-        self._check_sizes()
+        self._check_numbers()
         self._check_rest()
 
     def _check_rest(self) -> None:
         """Check that the clock that rests is there, is one, and that its command is an input."""
         if self.rest is None:
             return
-        if not isinstance(self.rest, Rest):
-            raise _fail("rest", "null or a Rest", self.rest)
         commands = [item.name for item in self.inputs if item.source == "command"]
         if self.rest.command not in commands:
             raise _fail("rest.command", f"one of the commands {commands}", self.rest.command)
@@ -656,7 +620,7 @@ class PolicySpec:
         if not self.inputs or not self.outputs:
             raise BundleError("inputs, outputs: expected at least one each, found none")
 
-    def _check_sizes(self) -> None:
+    def _check_numbers(self) -> None:
         if self.observation_size > MAX_SIZE or self.action_size > MAX_SIZE:
             raise _fail("history", f"at most {MAX_SIZE} numbers in all", self.observation_size)
         delayed = sum(stage.steps + 1 for stage in self.pipeline if isinstance(stage, Delay)) * self.action_size
@@ -664,10 +628,16 @@ class PolicySpec:
             raise _fail("pipeline", f"delays of at most {MAX_DELAYED} numbers in all", delayed)
         own = {LAST_ACTION: self.action_size, **{output.name: output.size for output in self.outputs}, GAIT_CLOCK: 2}
         for i, item in enumerate(self.inputs):
-            _check_own(f"inputs[{i}]", item, own)
+            if (item.source == "policy") != (item.name in own):
+                expected = f'"policy" for {sorted(own)} and for nothing else'
+                raise _fail(f"inputs[{i}].source", expected, item.source)
+            if item.source == "policy" and item.size != own[item.name]:
+                raise _fail(f"inputs[{i}].size", f"the size of {item.name!r}, {own[item.name]}", item.size)
         for i, stage in enumerate(self.pipeline):
-            with _at(f"pipeline[{i}]"):
+            try:
                 stage.check_fits(self.action_size, self.control_frequency)
+            except BundleError as error:
+                raise BundleError(f"pipeline[{i}].{error}") from None
 
     @property
     def frame_size(self) -> int:
@@ -695,7 +665,7 @@ class PolicySpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as plain JSON values, without the checksums that `write_bundle` adds."""
-        data = {name: _plain(getattr(self, name)) for name in _field_names(PolicySpec)}
+        data = {name: _plain(getattr(self, name)) for name in _fields(PolicySpec)}
         if self.rest is None:
             del data["rest"]  # so that a jaxloco that knows no rest can read it
         elif self.rest.gravity is None:
@@ -720,19 +690,7 @@ class PolicySpec:
         """
         check_schema(data)
         assert isinstance(data, dict)
-        fields = {key: value for key, value in data.items() if key not in ("schema", "checksums")}
-        for key, parse in _NESTED.items():
-            if key in fields:
-                fields[key] = parse(key, fields[key])
-        return _build(cls, fields, "")
-
-
-def _check_own(key: str, item: InputSpec, own: Mapping[str, int]) -> None:
-    """Check an input that may be the policy's own: its last action, its clock, or one of its outputs."""
-    if (item.source == "policy") != (item.name in own):
-        raise _fail(f"{key}.source", f'"policy" for {sorted(own)} and for nothing else', item.source)
-    if item.source == "policy" and item.size != own[item.name]:
-        raise _fail(f"{key}.size", f"the size of {item.name!r}, {own[item.name]}", item.size)
+        return _build(cls, {key: value for key, value in data.items() if key not in ("schema", "checksums")}, "")
 
 
 def check_schema(data: object) -> None:
@@ -756,15 +714,11 @@ def check_schema(data: object) -> None:
         raise _fail("schema", SCHEMA, found)
 
 
-def _field_names(cls: type) -> list[str]:
-    return [item.name for item in dataclasses.fields(cls)]
-
-
 def _plain(value: Any) -> Any:
     """Return dataclasses, tuples and mappings as what JSON knows; a stage gets its "kind"."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Checked):
         kind = {"kind": value.kind} if isinstance(value, Stage) else {}
-        return {**kind, **{name: _plain(getattr(value, name)) for name in _field_names(type(value))}}
+        return {**kind, **{name: _plain(getattr(value, name)) for name in _fields(type(value))}}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -772,82 +726,35 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _list_items(key: str, value: object, what: str) -> tuple[Any, ...]:
-    items = _sequence(key, value, what)
-    if len(items) > MAX_ITEMS:
-        raise _fail(key, f"at most {MAX_ITEMS} entries", len(items))
-    return items
-
-
-def _items(key: str, value: object, cls: type[T]) -> tuple[T, ...]:
-    items = _list_items(key, value, f"{cls.__name__}s")
-    for i, item in enumerate(items):
-        if not isinstance(item, cls):
-            raise _fail(f"{key}[{i}]", f"a {cls.__name__}", item)
-    return items
-
-
 def _build(cls: type[T], data: object, where: str) -> T:
-    """Build the dataclass `cls` from a JSON object whose keys are its fields."""
+    """Build the dataclass `cls` from a JSON object whose keys are its fields; a stage's class by its "kind"."""
     if not isinstance(data, dict):
         raise _fail(where, "an object", data)
-    prefix = f"{where}." if where else ""
-    fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if cls is Stage:
+        kind = _choice(tuple(STAGES))(f"{where}.kind", data.get("kind"))
+        return _build(STAGES[kind], {key: value for key, value in data.items() if key != "kind"}, where)  # type: ignore[return-value]
+    prefix, fields = f"{where}." if where else "", _fields(cls)
     for key in data:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(fields)
             raise BundleError(f"{prefix}{show(key)}: unknown key; {hint}")
-    for key, item in fields.items():
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
         required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        if required and key not in data:
-            raise BundleError(f"{prefix}{key}: missing")
-    if not where:
-        return cls(**data)
-    with _at(where):
-        return cls(**data)
+        if required and item.name not in data:
+            raise BundleError(f"{prefix}{item.name}: missing")
+    values = {key: _parse(fields[key], value, f"{prefix}{key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except BundleError as error:
+        raise BundleError(f"{prefix}{error}") from None
 
 
-def _list_of(cls: type[T]) -> Callable[[str, object], tuple[T, ...]]:
-    def parse(key: str, value: object) -> tuple[T, ...]:
-        items = _list_items(key, value, "objects")
-        return tuple(_build(cls, item, f"{key}[{i}]") for i, item in enumerate(items))
-
-    return parse
-
-
-def _parse_stages(key: str, value: object) -> tuple[Stage, ...]:
-    stages = []
-    for i, item in enumerate(_list_items(key, value, "stages")):
-        where = f"{key}[{i}]"
-        if not isinstance(item, dict):
-            raise _fail(where, "an object", item)
-        kind = _choice(f"{where}.kind", item.get("kind"), tuple(STAGES))
-        stages.append(_build(STAGES[kind], {k: v for k, v in item.items() if k != "kind"}, where))
-    return tuple(stages)
-
-
-def _parse_network(key: str, value: object) -> NetworkSpec:
-    if isinstance(value, dict) and "layers" in value:
-        value = {**value, "layers": _list_of(LayerSpec)(f"{key}.layers", value["layers"])}
-    if isinstance(value, dict) and value.get("cell") is not None:
-        value = {**value, "cell": _build(CellSpec, value["cell"], f"{key}.cell")}
-    return _build(NetworkSpec, value, key)
-
-
-def _parse_normalizer(key: str, value: object) -> NormalizerSpec | None:
-    return None if value is None else _build(NormalizerSpec, value, key)
-
-
-def _parse_rest(key: str, value: object) -> Rest | None:
-    return None if value is None else _build(Rest, value, key)
-
-
-_NESTED: dict[str, Callable[[str, object], Any]] = {
-    "inputs": _list_of(InputSpec),
-    "outputs": _list_of(OutputSpec),
-    "network": _parse_network,
-    "normalizer": _parse_normalizer,
-    "pipeline": _parse_stages,
-    "rest": _parse_rest,
-}
+def _parse(entry: _Field, value: object, where: str) -> object:
+    """Build what a field holds, where that is dataclasses."""
+    if entry.cls is None or (entry.optional and value is None):
+        return value
+    if not entry.many:
+        return _build(entry.cls, value, where)
+    items = _sequence(where, value, "objects", MAX_ITEMS)
+    return tuple(_build(entry.cls, item, f"{where}[{i}]") for i, item in enumerate(items))

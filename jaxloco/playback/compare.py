@@ -101,13 +101,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
     """Return what the actor would read in training after each step, if training began the step where the robot is.
 
     Of one step from the same state there is one outcome; over many, rounding alone would drive two simulations apart.
-    Training has no noise and delay here, and the scenario's pushes and model.
-
-    Args:
-        spec: The task, in its training model.
-        scenario: First state, commands, pushes and model.
-        record: What happened.
-        actions: What the policy did, in [-1, 1], (T, n_action).
+    Training has no noise and delay here, and the scenario's pushes and model. Actions are in [-1, 1], (T, n_action).
 
     Returns:
         Readings by name, (T + 1, size) each: the first is that of the initial state.
@@ -169,11 +163,8 @@ def first_difference(
 ) -> Difference | None:
     """Return the first reading that differs: the earliest step, and there the largest in units of its tolerance.
 
-    Args:
-        policy: Tells what its inputs are, and how much they vary.
-        inputs: What it was given at each step.
-        training: What it would have been given, by name, (T or more, size).
-        control_dt: Control period, s.
+    `inputs` are what the policy was given at each step, `training` what it would have been given, by name, (T or more,
+    size).
     """
     tolerances = _tolerances(policy)
     for step, given in enumerate(inputs):

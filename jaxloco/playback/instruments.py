@@ -108,13 +108,11 @@ class _Probe:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Return the height below each point, m, (n,), 0 beyond the height field; points x, y, m, (n, 2)."""
-        return np.array([0.0 if self._level else self._height(x, y) for x, y in points])
-
-    def _height(self, x: float, y: float) -> float:
-        top = float(self._data.geom_xpos[self._geom, 2] + self._model.hfield_size[0, 2]) + 1.0
-        start, down = np.array([x, y, top]), np.array([0.0, 0.0, -1.0])
-        distance = mujoco.mj_rayHfield(self._model, self._data, self._geom, start, down)
-        return top - distance if distance >= 0.0 else 0.0
+        if self._level:
+            return np.zeros(len(points))
+        top, down = float(self._data.geom_xpos[self._geom, 2] + self._model.hfield_size[0, 2]) + 1.0, [0.0, 0.0, -1.0]
+        distances = [mujoco.mj_rayHfield(self._model, self._data, self._geom, [x, y, top], down) for x, y in points]
+        return np.array([top - distance if distance >= 0.0 else 0.0 for distance in distances])
 
 
 def _base(robot: Robot, probe: _Probe, scan: HeightScan) -> dict[str, Instrument]:

@@ -309,26 +309,43 @@ def evaluate_bundle(
             on_episode(result)
     worst = next((i for i, result in enumerate(results) if not result.survived), 0)
     difference = playback.difference(scenarios[worst], compare_seconds) if compare_seconds > 0.0 else None
-    instruments = playback.instruments
     return {
         "simulator": f"MuJoCo {mujoco.__version__}, mj_step",
         "conditions": asdict(playback.conditions),
         "remarks": playback.remarks(conditions),
-        "episodes": episodes,
-        "survived": float(np.mean([result.survived for result in results])),
-        **share_passed(playback.spec.curriculum, instruments, results, records),
-        "seconds_mean": float(np.mean([result.seconds for result in results])),
-        "reward_raw": reward_terms(playback.spec, instruments, records),
-        **_saturation(playback.robot, records),
-        **_self_overlap(playback.robot, records),
-        **_standing(playback, records),
-        "safety": {name: sum(r.report.safety[name] for r in results) for name in results[0].report.safety},
+        **_figures(playback, results, records),
         "compared_episode": worst,
         "compared_seconds": min(compare_seconds, results[worst].seconds),
         "not_compared": playback.not_compared(),
         "first_difference": difference.to_dict() if difference else None,
         "training": dict(playback.policy.spec.provenance.get("evaluation") or {}),
     }
+
+
+def _figures(playback: Playback, results: Sequence[EpisodeResult], records: Sequence[Record]) -> dict[str, Any]:
+    """Return what `evaluate_bundle` tells of the episodes themselves."""
+    instruments, robot = playback.instruments, playback.robot
+    figures: dict[str, Any] = {
+        "episodes": len(results),
+        "survived": float(np.mean([result.survived for result in results])),
+        **share_passed(playback.spec.curriculum, instruments, results, records),
+        "seconds_mean": float(np.mean([result.seconds for result in results])),
+        "reward_raw": reward_terms(playback.spec, instruments, records),
+        "safety": {name: sum(r.report.safety[name] for r in results) for name in results[0].report.safety},
+    }
+    for kind in ("torque", "speed"):
+        shares = np.mean(np.concatenate([getattr(record, kind) for record in records]), axis=0)
+        worst = int(np.argmax(shares))
+        joint = robot.joint_names[worst] if shares[worst] > 0.0 else ""
+        saturation = {"mean": float(np.mean(shares)), "largest": float(shares[worst]), "joint": joint}
+        figures[f"{kind}_saturation"] = saturation
+    if len(robot.collision_geoms) > 1:
+        poses = np.concatenate([np.array(record.qpos)[: _leading_finite(record)] for record in records])
+        figures |= {"self_overlap": robot.self_contacts.overlaps(poses).figures()} if len(poses) else {}
+    command = playback.conditions.command
+    if command is not None and robot.feet and np.linalg.norm(command) <= STILL:
+        figures["standing"] = stand_figures(robot, instruments, records)
+    return figures
 
 
 def share_passed(
@@ -379,59 +396,24 @@ def _bind(
         return None
 
 
-def _saturation(robot: Robot, records: Sequence[Record]) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    for kind in ("torque", "speed"):
-        shares = np.mean(np.concatenate([getattr(record, kind) for record in records]), axis=0)
-        worst = int(np.argmax(shares))
-        figures[f"{kind}_saturation"] = {
-            "mean": float(np.mean(shares)),
-            "largest": float(shares[worst]),
-            "joint": robot.joint_names[worst] if shares[worst] > 0.0 else "",
-        }
-    return figures
-
-
-def _self_overlap(robot: Robot, records: Sequence[Record]) -> dict[str, Any]:
-    """Return how parts of the robot pass through each other; nothing for a robot of one part."""
-    if len(robot.collision_geoms) < 2:
-        return {}
-    poses = np.concatenate([np.array(record.qpos)[: _leading_finite(record)] for record in records])
-    return {"self_overlap": robot.self_contacts.overlaps(poses).figures()} if len(poses) else {}
-
-
-def _standing(playback: Playback, records: Sequence[Record]) -> dict[str, Any]:
-    """Return how robots stand that are told to, see `jaxloco.playback.standing`; nothing for other commands."""
-    command, robot = playback.conditions.command, playback.robot
-    if command is None or not robot.feet or np.linalg.norm(command) > STILL:
-        return {}
-    return {"standing": stand_figures(robot, playback.instruments, records)}
-
-
 def table(figures: Mapping[str, Any]) -> str:
     """Return the figures of `evaluate_bundle` as one table, with those of the training's evaluation beside them."""
-    training = figures["training"]
-    rows = [("", "here", "in training")]
-    rows.append(("episodes", str(figures["episodes"]), str(training.get("episodes", ""))))
-    rows.append(("survived", _percent(figures["survived"]), _percent(training.get("survived"))))
-    if "passed" in figures:
-        rows.append(("passed", _percent(figures["passed"]), _percent(training.get("passed"))))
-    rows.append(("mean length (s)", _number(figures["seconds_mean"]), _number(training.get("seconds_mean"))))
-    for name, value in figures["reward_raw"].items():
-        rows.append((name, _number(value), _number(training.get("reward_raw", {}).get(name))))
-    for name, here in _extra_rows(figures):
-        rows.append((name, here, ""))
-    for kind in ("torque", "speed"):
-        share = figures[f"{kind}_saturation"]
-        rows.append((f"{kind} saturation", _percent(share["mean"]), ""))
-        if share["joint"]:
-            rows.append((f"  {share['joint']}", _percent(share["largest"]), ""))
+    training, raw = figures["training"], figures["training"].get("reward_raw", {})
+    rows = [("", "here", "in training"), ("episodes", str(figures["episodes"]), str(training.get("episodes", "")))]
+    known = [
+        ("survived", "survived", _percent),
+        ("passed", "passed", _percent),
+        ("mean length (s)", "seconds_mean", _number),
+    ]
+    rows += [(name, show(figures[key]), show(training.get(key))) for name, key, show in known if key in figures]
+    rows += [(name, _number(value), _number(raw.get(name))) for name, value in figures["reward_raw"].items()]
+    rows += [(name, here, "") for name, here in _extra_rows(figures)]
     width = max(len(row[0]) for row in rows)
     return "\n".join(f"{name:{width}}  {here:>12}  {there:>12}".rstrip() for name, here, there in rows)
 
 
 def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the rows of a table that not every robot or command has."""
+    """Yield the rows of a table for which training has no figures; not every robot or command has all of them."""
     overlap, standing = figures.get("self_overlap"), figures.get("standing")
     if overlap is not None:
         yield "time inside itself", _percent(overlap["share"])
@@ -442,6 +424,11 @@ def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "drift, largest (m)", _number(standing["drift"]["largest"])
         yield "  from 1 s on", _number(standing["settled_drift"]["largest"])
         yield "steps after 1 s", str(standing["steps"])
+    for kind in ("torque", "speed"):
+        share = figures[f"{kind}_saturation"]
+        yield f"{kind} saturation", _percent(share["mean"])
+        if share["joint"]:
+            yield f"  {share['joint']}", _percent(share["largest"])
 
 
 def describe(figures: Mapping[str, Any]) -> str:

@@ -25,18 +25,16 @@ def check_provenance(folder: str | Path, provenance: Mapping[str, Any]) -> None:
     Raises:
         BundleError: A value is missing or of the wrong kind; the message names it.
     """
-    facts, evaluation = provenance.get("robot"), provenance.get("evaluation")
     try:
-        if facts is not None:
-            _check_robot(facts)
-        if evaluation is not None:
-            _check_evaluation(evaluation)
+        for part, check in (("robot", _check_robot), ("evaluation", _check_evaluation)):
+            if (found := provenance.get(part)) is not None:
+                _expect(isinstance(found, Mapping), part, "an object", found)
+                check(found)
     except BundleError as error:
         raise BundleError(f"{folder}: provenance.{error}; export the policy again: jaxloco export RUN") from None
 
 
-def _check_robot(facts: Any) -> None:
-    _expect(isinstance(facts, Mapping), "robot", "an object", facts)
+def _check_robot(facts: Mapping[str, Any]) -> None:
     _check_table("robot.joints", facts.get("joints"), ("name", "default"))
     if "bodies" in facts:
         _check_table("robot.bodies", facts["bodies"], ("name",))
@@ -65,8 +63,7 @@ def _check_entry(where: str, entry: Any, required: tuple[str, ...]) -> None:
             _expect(_is_number(value), place, "a number", value)
 
 
-def _check_evaluation(evaluation: Any) -> None:
-    _expect(isinstance(evaluation, Mapping), "evaluation", "an object", evaluation)
+def _check_evaluation(evaluation: Mapping[str, Any]) -> None:
     raw = evaluation.get("reward_raw", {})
     _expect(isinstance(raw, Mapping), "evaluation.reward_raw", "an object", raw)
     shown = {f"evaluation.{key}": evaluation.get(key) for key in FIGURES}

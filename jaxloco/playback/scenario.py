@@ -54,15 +54,7 @@ class Scenario:
 def draw_scenarios(
     spec: EnvSpec, robot: Robot, ground: Ground, conditions: Conditions, count: int, seed: int
 ) -> list[Scenario]:
-    """Draw the scripts of `count` episodes.
-
-    Args:
-        spec: The task.
-        robot: The robot under the conditions that it is played in.
-        ground: What it stands on.
-        conditions: What is to be as in training, and what is not.
-        count: How many.
-        seed: The same seed gives the same scripts.
+    """Draw the scripts of `count` episodes of a task and a robot, which is one under the conditions already.
 
     Raises:
         ConfigError: The task has no command, or not one of this size, or the policy was not trained on it.
@@ -70,7 +62,8 @@ def draw_scenarios(
     if conditions.command is not None:
         _check_command(spec.commands, conditions.command)
         spec = with_command(spec, conditions.command)
-    pushes = _scaled(spec.pushes, conditions.push_scale)
+    pushes, scale = spec.pushes or NO_PUSHES, conditions.push_scale
+    pushes = replace(pushes, force=Range(scale * pushes.force.low, scale * pushes.force.high)) if scale else NO_PUSHES
     seconds = spec.episode_seconds if conditions.seconds is None else conditions.seconds
     steps = max(1, round(seconds / robot.control_dt))
     motors = motors_of(robot, spec.motor_curves)
@@ -108,13 +101,6 @@ def _check_command(commands: Sequence[Command], command: tuple[float, ...]) -> N
             f"command {' '.join(f'{value:g}' for value in command)}: the policy was trained on {trained.name} from "
             f"{lows} to {highs} ({trained.unit}); give one within these, or train on more"
         )
-
-
-def _scaled(pushes: Pushes | None, factor: float) -> Pushes:
-    if pushes is None or factor == 0.0:
-        return NO_PUSHES
-    force = Range(factor * pushes.force.low, factor * pushes.force.high)
-    return replace(pushes, force=force)
 
 
 def _draw(

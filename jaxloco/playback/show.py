@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,43 +11,37 @@ from jaxloco.errors import JaxlocoError
 from jaxloco.onboard.clients.run import EpisodeResult
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
-from jaxloco.visual.episode import render_episode
+from jaxloco.playback.scenario import Scenario
+from jaxloco.visual.render import render_episode
 
 
 class _ClosedError(Exception):
     """Someone closed the viewer's window."""
 
 
-def film(
-    folder: Path,
-    conditions: Conditions,
-    path: Path,
-    seed: int,
-    level: int | None = None,
-    report: Callable[[str], None] = print,
-) -> tuple[EpisodeResult, Path | None]:
-    """Play one episode and make a video of it.
+def _load(folder: Path, conditions: Conditions, seed: int, level: int | None) -> tuple[Playback, Scenario]:
+    """Load a bundle and draw one episode; print what is otherwise than one may think."""
+    playback = Playback.load(folder, conditions, level)
+    for remark in playback.remarks(conditions):
+        print(f"note: {remark}")
+    (scenario,) = playback.scenarios(1, seed)
+    return playback, scenario
 
-    Args:
-        folder: The bundle.
-        conditions: How it is played.
-        path: The MP4 file to write.
-        seed: Of the episode.
-        level: Level of terrain; see `Playback.load`.
-        report: Told what is otherwise than one may think, and why there is no video, if there is none.
+
+def film(
+    folder: Path, conditions: Conditions, path: Path, seed: int, level: int | None = None
+) -> tuple[EpisodeResult, Path | None]:
+    """Play one episode of a bundle and write an MP4 file; `level` as in `Playback.load`.
 
     Returns:
         How it went, and the file, or None where nothing can be rendered here.
     """
-    playback = Playback.load(folder, conditions, level)
-    for remark in playback.remarks(conditions):
-        report(f"note: {remark}")
-    (scenario,) = playback.scenarios(1, seed)
+    playback, scenario = _load(folder, conditions, seed, level)
     result, record, _ = playback.play(scenario)
     robot, qpos = playback.robot, np.array(record.qpos)
     model = scene(robot, playback.ground, qpos)
     dt, floating = robot.control_dt, bool(robot.base_body)
-    return result, render_episode(model, qpos, scenario.pushes, path, dt=dt, floating=floating, report=report)
+    return result, render_episode(model, qpos, scenario.pushes, path, dt=dt, floating=floating)
 
 
 def _no_window(reason: str) -> JaxlocoError:
@@ -56,13 +49,7 @@ def _no_window(reason: str) -> JaxlocoError:
 
 
 def view(folder: Path, conditions: Conditions, seed: int, level: int | None = None) -> EpisodeResult | None:
-    """Play one episode in real time in MuJoCo's viewer; its window needs a display.
-
-    Args:
-        folder: The bundle.
-        conditions: How it is played.
-        seed: Of the episode.
-        level: Level of terrain; see `Playback.load`.
+    """Play one episode of a bundle in real time in MuJoCo's viewer, on a display; `level` as in `Playback.load`.
 
     Returns:
         How it went; None if the window was closed before the end.
@@ -74,10 +61,7 @@ def view(folder: Path, conditions: Conditions, seed: int, level: int | None = No
 
     if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         raise _no_window("there is no display")  # MuJoCo would end the process
-    playback = Playback.load(folder, conditions, level)
-    for remark in playback.remarks(conditions):
-        print(f"note: {remark}")
-    (scenario,) = playback.scenarios(1, seed)
+    playback, scenario = _load(folder, conditions, seed, level)
     shown = playback.robot.visual_model
     data = mujoco.MjData(shown)
     data.qpos[:] = scenario.qpos

@@ -119,7 +119,12 @@ class Simulator:
         ctrl = self._drive.offset + self._drive.matrix @ target
         push = self._scenario.pushes[min(self._steps, self._scenario.steps - 1)]
         self._data.xfrc_applied[self._push_body, :3] = push
-        self._round_state()
+        for values in (
+            self._data.qpos,
+            self._data.qvel,
+        ):  # to float32 as in training: on an edge the last digit decides
+            with np.errstate(over="ignore", invalid="ignore"):  # in a robot that has diverged
+                values[:] = values.astype(np.float32)
         torque, speed = np.zeros(len(ctrl)), np.zeros(len(ctrl))
         for _ in range(self._robot.substeps):
             self._sent.append(ctrl)
@@ -152,12 +157,6 @@ class Simulator:
         limit = model.actuator_forcerange[:, 1]
         at_torque = np.abs(data.actuator_force) >= SATURATED * limit
         return at_torque, (np.abs(cut) > (1.0 - SATURATED) * limit) & ~at_torque
-
-    def _round_state(self) -> None:
-        """Keep the state in float32 between control steps, as training does: on an edge the last digit decides."""
-        for values in (self._data.qpos, self._data.qvel):
-            with np.errstate(over="ignore", invalid="ignore"):  # in a robot that has diverged
-                values[:] = values.astype(np.float32)
 
     def _state(self) -> tuple[np.ndarray, np.ndarray]:
         return self._data.qpos.copy(), self._data.qvel.copy()

@@ -17,12 +17,7 @@ LIFTED = 0.005
 
 
 def stand_figures(robot: Robot, instruments: Instruments, records: Sequence[Record]) -> dict[str, Any]:
-    """Return how episodes went in which a robot was told to stand.
-
-    Args:
-        robot: The robot; it has feet.
-        instruments: Its instruments.
-        records: What happened in each episode.
+    """Return how episodes went in which a robot with feet was told to stand.
 
     Returns:
         "drift": largest horizontal distance of the base from where the episode began, m, its "mean" over episodes and

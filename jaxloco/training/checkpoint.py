@@ -8,12 +8,11 @@ import logging
 import os
 import sys
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +54,9 @@ class Checkpoints:
     def __init__(self, folder: Path, *, read_only: bool = False, keep: int = 1) -> None:
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder}: there are no checkpoints here")
+        own, alone = jax.process_index(), dict[str, Any]()
+        if jax.process_count() > 1:  # this process writes by itself, whatever other hosts do
+            alone = {"primary_host": own, "active_processes": {own}, "barrier_sync_key_prefix": "own"}
         best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(n=keep), best]),
@@ -62,18 +64,19 @@ class Checkpoints:
             create=False,  # Orbax does not where a process writes by itself
             read_only=read_only,
             enable_async_checkpointing=not read_only,
-            multiprocessing_options=_alone(),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(**alone),
         )
         self.folder, self._place, self._file = folder, folder, -1
         try:
-            if not read_only:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._sweep()
-            self._place = self._plain_path()
-            self._manager = ocp.CheckpointManager(self._place, options=options)
-        except Exception as error:  # whatever a damaged file makes Orbax raise
+            with self._failing(" cannot be opened: {}"):
+                if not read_only:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    self._sweep()
+                self._place = self._plain_path()
+                self._manager = ocp.CheckpointManager(self._place, options=options)
+        except CheckpointError:
             self._close_file()
-            raise CheckpointError(f"{folder} cannot be opened: {self._reason(error)}") from error
+            raise
 
     def _plain_path(self) -> Path:
         """Return a path to the folder in which all characters are plain ones, where the system has such paths.
@@ -89,15 +92,23 @@ class Checkpoints:
             os.close(self._file)
             self._file = -1
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(Exception):  # `wait` has told of a checkpoint that could not be written
             self._manager.close()
         self._close_file()
+
+    @contextmanager
+    def _failing(self, what: str, *, sweep: bool = False) -> Iterator[None]:
+        """Say what could not be done, and why, which takes the place of {}: damaged files make Orbax raise anything."""
+        try:
+            yield
+        except Exception as error:
+            if sweep:
+                self._sweep()
+            raise CheckpointError(f"{self.folder}{what.format(self._reason(error))}") from error
 
     def _sweep(self) -> None:
         """Remove incomplete checkpoints of killed or failed saves."""
@@ -105,12 +116,7 @@ class Checkpoints:
             remove(partial_save)
 
     def check(self, iteration: int, like: Any, config: Mapping[str, Any]) -> None:
-        """Read a complete checkpoint as another process would, and compare it with what was saved.
-
-        Args:
-            iteration: Its number.
-            like: What was saved, or its shapes.
-            config: The configuration that was saved.
+        """Read a complete checkpoint as another process would, and compare it with what was saved, or its shapes.
 
         Raises:
             CheckpointError: It cannot be read, or holds something else.
@@ -149,12 +155,8 @@ class Checkpoints:
             checksums=ocp.args.JsonSave({name: _checksum(leaf) for name, leaf in leaves.items()}),
         )
         metrics = {BEST: NO_SCORE if score is None else float(score)}
-        try:
+        with self._failing(f": checkpoint {iteration} could not be written: {{}}", sweep=True):
             self._manager.save(iteration, args=args, metrics=metrics, force=True)
-        except Exception as error:
-            self._sweep()
-            what = f"checkpoint {iteration} could not be written: {self._reason(error)}"
-            raise CheckpointError(f"{self.folder}: {what}") from error
 
     def wait(self) -> None:
         """Wait until what was begun is written.
@@ -162,11 +164,8 @@ class Checkpoints:
         Raises:
             CheckpointError: It could not be written.
         """
-        try:
+        with self._failing(": a checkpoint could not be written: {}", sweep=True):
             self._manager.wait_until_finished()
-        except Exception as error:
-            self._sweep()
-            raise CheckpointError(f"{self.folder}: a checkpoint could not be written: {self._reason(error)}") from error
 
     def iterations(self) -> list[int]:
         """Return the numbers of the complete checkpoints, ascending."""
@@ -180,12 +179,9 @@ class Checkpoints:
         """
         scores = {}
         for step in self.iterations():
-            try:
+            with self._failing(f"/{step}: its mean return cannot be read ({{}}); use the last one: --checkpoint last"):
                 scores[step] = float(self._manager.metrics(step)[BEST])
-            except Exception as error:
-                what = f"its mean return cannot be read ({self._reason(error)}); use the last one: --checkpoint last"
-                raise CheckpointError(f"{self.folder}/{step}: {what}") from error
-        return max(scores, key=lambda step: scores[step]) if scores else None
+        return max(scores, key=lambda step: scores[step], default=None)
 
     def restore(
         self,
@@ -215,24 +211,26 @@ class Checkpoints:
         if number is None or number not in known:
             found = ", ".join(map(str, known)) or "none"
             raise CheckpointError(f"{self.folder}: no complete checkpoint {number or ''} here; complete ones: {found}")
-        saved = self._read_json(number, "config", ocp.args.Composite(config=ocp.args.JsonRestore()))
+        saved = self._read_json(number, "config")
         differences = list(_differences(complete(saved), config))
         if differences:
             raise CheckpointError(f"{self.folder}/{number} is from another configuration: {'; '.join(differences[:8])}")
         leaves = self._read_leaves(number, _flat(jax.tree.map(_shape, like)))
-        return number, _unflat(like, leaves)
+
+        def take(path: Any, leaf: Any) -> Any:
+            return leaves[_name(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+
+        return number, jax.tree_util.tree_map_with_path(take, like)
 
     def _read_leaves(self, number: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
         folder = self.folder / str(number)
         place = self._place / str(number)
-        checksums = self._read_json(number, "checksums", ocp.args.Composite(checksums=ocp.args.JsonRestore()))
+        checksums = self._read_json(number, "checksums")
         restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
         item = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
-        try:
+        with self._failing(f"/{number} cannot be read: {{}}"):
             _read_through(place / "state")
             leaves = self._manager.restore(number, args=ocp.args.Composite(state=item))["state"]
-        except Exception as error:
-            raise CheckpointError(f"{folder} cannot be read: {self._reason(error)}") from error
         for name, expected in wanted.items():
             leaf = leaves.get(name)
             if not isinstance(leaf, jax.Array):
@@ -247,27 +245,15 @@ class Checkpoints:
                 raise CheckpointError(f"{folder}: {name.lstrip('.')} is damaged: its checksum is not the one saved")
         return dict(leaves)
 
-    def _read_json(self, number: int, item: str, args: ocp.args.Composite) -> dict[str, Any]:
-        try:
-            return dict(self._manager.restore(number, args=args)[item])
-        except Exception as error:
-            raise CheckpointError(
-                f"{self.folder}/{number}: its {item} cannot be read: {self._reason(error)}"
-            ) from error
+    def _read_json(self, number: int, item: str) -> dict[str, Any]:
+        with self._failing(f"/{number}: its {item} cannot be read: {{}}"):
+            return dict(self._manager.restore(number, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item])
 
     def _reason(self, error: Exception) -> str:
         """Return the first line of an error; TensorStore and Orbax append pages to it."""
         lines = str(error).partition(" See full TensorStore details")[0].splitlines()
         line = lines[0][:300] if lines else type(error).__name__
         return line.replace(str(self._place), str(self.folder))
-
-
-def _alone() -> Any:
-    """Options for a process that writes by itself, whatever other hosts do."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    own = jax.process_index()
-    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix="own")
 
 
 def _score(metrics: Any) -> float:
@@ -311,15 +297,6 @@ def _name(path: Any) -> str:
         if name.endswith(ending):
             return name.removesuffix(ending) + stored
     return name
-
-
-def _unflat(like: Any, leaves: Mapping[str, Any]) -> Any:
-    """Undo `_flat`, with `like` for the structure."""
-
-    def take(path: Any, leaf: Any) -> Any:
-        return leaves[_name(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(take, like)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

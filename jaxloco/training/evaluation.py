@@ -67,11 +67,7 @@ def evaluate(env: Environment, agent: Agent, state: TrainState | Trained, episod
 
 @lru_cache(maxsize=1)
 def compile_players(env: Environment, agent: Agent, episodes: int) -> tuple[Any, Any, Any]:
-    """Compile what begins and what plays episodes, once for all seeds of a run.
-
-    Returns:
-        seed → robots, (learner, robots) → episodes, and where the latter's arguments have to be.
-    """
+    """Compile seed → robots and (learner, robots) → episodes, once for all seeds; and the latter's shardings."""
     available = jax.local_device_count() if sharding.may_share(env.engine) else 1
     mesh = sharding.make_mesh(max(n for n in range(1, available + 1) if episodes % n == 0))
     begin = sharding.compiled(partial(_begin_evaluation, env, episodes), "once")
@@ -113,13 +109,12 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         push=jnp.zeros((1, env.max_steps, 3)),
     )
     carry = (jnp.int32(0), robots, agent.initial_carry(count), jnp.ones(count, bool), start)
-    unfinished = partial(_unfinished, env.max_steps)
+
+    def unfinished(carry: _Carry) -> jax.Array:
+        step, _, _, alive, _ = carry
+        return (step < env.max_steps) & jnp.any(alive)
+
     return jax.lax.while_loop(unfinished, partial(_step, env, agent, learner), carry)[-1]
-
-
-def _unfinished(max_steps: int, carry: _Carry) -> jax.Array:
-    step, _, _, alive, _ = carry
-    return (step < max_steps) & jnp.any(alive)
 
 
 def _step(env: Environment, agent: Agent, learner: LearnerState, carry: _Carry) -> _Carry:

@@ -46,13 +46,16 @@ class EventsWriter:
         Raises:
             OSError: They cannot be written.
         """
-        scalars = [self._summary.Value(tag=_tag(name), simple_value=value) for name, value in values.items()]
+        tags = {re.sub(r"[^-/\w.]", "_", name): value for name, value in values.items()}  # what TensorBoard takes
+        scalars = [self._summary.Value(tag=tag, simple_value=value) for tag, value in tags.items()]
         self._put(step=step, summary=self._summary(value=scalars))
 
     def _put(self, **fields: Any) -> None:
         """Hand an event to the system, whole or not at all: half a one would hide those behind it."""
-        record = self._record(self._messages.Event(wall_time=time.time(), **fields).SerializeToString())
-        before = os.fstat(self._file).st_size
+        data = self._messages.Event(wall_time=time.time(), **fields).SerializeToString()
+        length = struct.pack("<Q", len(data))
+        first, second = (struct.pack("<I", self._checksum(part)) for part in (length, data))
+        record, before = length + first + data + second, os.fstat(self._file).st_size
         try:
             while record:
                 record = record[os.write(self._file, record) :]
@@ -60,17 +63,6 @@ class EventsWriter:
             os.ftruncate(self._file, before)
             raise
 
-    def _record(self, data: bytes) -> bytes:
-        """Frame a message: its length, the data, and the masked checksum of each."""
-        length = struct.pack("<Q", len(data))
-        first, second = (struct.pack("<I", self._checksum(part)) for part in (length, data))
-        return length + first + data + second
-
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
-
-
-def _tag(name: str) -> str:
-    """Return a metric's name as TensorBoard takes it."""
-    return re.sub(r"[^-/\w.]", "_", name)

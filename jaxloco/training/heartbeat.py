@@ -28,8 +28,7 @@ ENDED = "ended"
 class Heartbeat:
     """Within a block, tell the other hosts that this one runs, and notice a host that no longer does.
 
-    All is counted in beats, not in seconds, so that a host that was itself stopped for a while does not take the others
-    for lost. A host may compile or write for long: that leaves Python's lock to the threads here.
+    It counts beats, not seconds, so that a host that was itself stopped for a while does not take the others for lost.
 
     Args:
         client: JAX's client of the store of keys and values, which the first host keeps.

@@ -78,11 +78,10 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
 
 
 def _listening_address(host: str, port: int) -> str | None:
-    """Return where the first process listens for the others: at the address it is given alone.
+    """Return the numeric address and port at which the first process listens.
 
-    Returns:
-        Numeric address and port; None for all addresses of the machine (JAX's default), where the given one is not its
-        own (others may reach it through a router), or is a name that only this machine takes for itself (127.0.1.1).
+    None for all addresses of the machine (JAX's default), where the given one is not its own (others may reach it
+    through a router), or is a name that only this machine takes for itself (127.0.1.1).
     """
     try:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -99,11 +98,7 @@ def _listening_address(host: str, port: int) -> str | None:
 def _announce(coordinator: str, num_processes: int | None, process_id: int | None) -> str | None:
     """Print which hosts are waited for; any host but the first waits until the first one answers.
 
-    Returns:
-        Where the first one listens, see `_listening_address`; None for the others.
-
-    Raises:
-        ConfigError: It is no address, or nobody answers there.
+    Returns where the first one listens, see `_listening_address`; None for the others.
     """
     match = ADDRESS.fullmatch(coordinator)
     if match is None:
@@ -144,10 +139,8 @@ def is_first() -> bool:
 def share_of_devices(n_devices: int) -> list[Any]:
     """Return `n_devices` devices, as many of each process."""
     each = n_devices // jax.process_count()
-    found = []
-    for process in range(jax.process_count()):
-        found += [device for device in jax.devices() if device.process_index == process][:each]
-    return found
+    of_each = ([d for d in jax.devices() if d.process_index == process] for process in range(jax.process_count()))
+    return [device for devices in of_each for device in devices[:each]]
 
 
 def place(tree: Any, shardings: Any) -> Any:
@@ -188,14 +181,9 @@ def texts(own: str) -> list[str]:
 
 
 def everywhere(what: str, function: Callable[[], T]) -> T:
-    """Do something on every process; all must call it.
+    """Call a function on every process, and return what it returned here; all must call this.
 
-    Args:
-        what: Has been done then; a name of its own for each call in a run.
-        function: Does it.
-
-    Returns:
-        What it returned here.
+    `what` names the call; each in a run has a name of its own.
 
     Raises:
         JaxlocoError: It failed on any of them; on every process, so that none waits for the others.
@@ -226,15 +214,14 @@ def on_first(what: str, function: Callable[[], T]) -> T | None:
 
 
 def check_same(given: Mapping[str, Any]) -> None:
-    """Refuse to go on where processes were started with different options, or have different packages.
-
-    Args:
-        given: Plain values, nested.
+    """Refuse to go on where processes differ in their options or packages, which are plain values, nested.
 
     Raises:
         ConfigError: On every process; names what differs.
     """
-    first, *others = [json.loads(text) for text in texts(json.dumps(_flat(given), sort_keys=True))]
+    leaves = jax.tree_util.tree_leaves_with_path(given, is_leaf=lambda value: not isinstance(value, Mapping))
+    flat = {jax.tree_util.keystr(path, simple=True, separator="."): value for path, value in leaves}
+    first, *others = [json.loads(text) for text in texts(json.dumps(flat, sort_keys=True))]
     for number, other in enumerate(others, 1):
         keys = [key for key in sorted({*first, *other}) if first.get(key) != other.get(key)]
         if keys:
@@ -247,25 +234,12 @@ def check_same(given: Mapping[str, Any]) -> None:
             )
 
 
-def _flat(tree: Any, name: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by their paths."""
-    if not isinstance(tree, Mapping):
-        return {name: tree}
-    parts = ((f"{name}.{key}" if name else str(key), value) for key, value in tree.items())
-    return {key: value for part, below in parts for key, value in _flat(below, part).items()}
-
-
 @contextmanager
 def ending_when_lost(advice: str, clean: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """End this process with a message and status 2 where another host is lost.
+    """End this process at once, with this advice and status 2, where another host is lost; before, `clean`.
 
-    That is, where an exchange with it fails, or where it has told nothing for a minute (`heartbeat`). At once, because
-    JAX's own end of the process would wait for the lost one, and then abort. Blocks can be nested: the innermost says
-    what to do.
-
-    Args:
-        advice: What to do then.
-        clean: Takes away what would be left behind.
+    It is lost where an exchange with it fails, or where it has sent nothing for a minute (`heartbeat`). JAX's own end
+    of the process would wait for it. Blocks can be nested: the innermost counts.
     """
     _blocks.append((advice, clean))
     try:

@@ -31,9 +31,8 @@ CLEANING_SECONDS = 2.0
 class Interrupt:
     """Notices the signals within a block.
 
-    The first one after `listen` is a request. Otherwise a library must leave the process to its owner: the handlers
-    from before are called. A command's process (`owned`) is ended, by a thread: Python's own handlers wait until the
-    compiled program or XLA's compiler returns, and an exception that they raise there gets lost, or ends it in a crash.
+    The first one after `listen` is a request to stop. Any other one calls the handlers from before; a command's process
+    (`owned`) is ended instead, by a thread, because Python's handlers wait for compiled programs and for XLA.
 
     Args:
         owned: Whether the process is there for this run alone.
@@ -122,12 +121,9 @@ class Interrupt:
 
     @contextmanager
     def noticing(self, longest: Callable[[], float]) -> Iterator[None]:
-        """Within the block somebody looks at `requested` again and again; where nobody does, something hangs.
+        """End a process that is ours if a request stays unnoticed within the block for `longest`, s.
 
-        Then the process ends, if it is ours.
-
-        Args:
-            longest: How long that may take, s; `PATIENCE_SECONDS` at least.
+        It is at least `PATIENCE_SECONDS`.
         """
         if self._watch is None:
             yield

@@ -23,7 +23,6 @@ from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.recurrent import CellCarry, Memory
 from jaxloco.terrain import Terrain
-from jaxloco.training import sharding
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.rollout import Crash, RolloutSums, collect, no_crash
 from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT, SPLIT_SECOND
@@ -225,7 +224,8 @@ def _levels(terrain: Terrain, tile: Tile) -> jax.Array:
 
 def _robot_keys(count: int, key: jax.Array) -> jax.Array:
     """Return a key for each robot on this device, (count, 2)."""
-    return jax.vmap(partial(jax.random.fold_in, key))(sharding.robot_numbers(count))
+    numbers = jax.lax.axis_index(ROBOTS) * count + jnp.arange(count)  # among those of all devices
+    return jax.vmap(partial(jax.random.fold_in, key))(numbers)
 
 
 def _learn(
@@ -265,7 +265,7 @@ def named_metrics(env: Environment, totals: Totals, iterations: int) -> dict[str
     `rollout/*` describes the episodes that ended and is absent if none did; `reward/<term>` is the mean per step,
     weighted, and `reward_raw/<term>` without the weight. `terrain/*` is absent on level ground.
     """
-    sums = jax.tree.map(float_or_array, totals.rollout)
+    sums = jax.tree.map(lambda x: x if x.ndim else float(x), jax.device_get(totals.rollout))
     metrics = {name: float(value) / iterations for name, value in totals.update.items()}
     if sums.episodes:
         mean = sums.returns / sums.episodes
@@ -296,8 +296,3 @@ def _terrain_metrics(env: Environment, totals: Totals, minutes: float) -> dict[s
         if count:
             metrics |= {f"terrain/level_{kind}": level / count, f"terrain/past_middle_{kind}": past / count}
     return {**metrics, "terrain/left_per_minute": float(totals.rollout.off_terrain) / minutes}
-
-
-def float_or_array(x: jax.Array):  # type: ignore[no-untyped-def]
-    """Bring an array to the host: a float if it has no axes."""
-    return float(x) if x.ndim == 0 else jax.device_get(x)

@@ -40,10 +40,7 @@ MEMORY_SHARE = 0.9
 def estimate(shapes: TrainState | None, env: Environment, config: TrainConfig) -> int:
     """Return the memory of a training on all devices together, bytes.
 
-    Args:
-        shapes: The training state, as arrays or shapes; of all seeds. None where it is not known yet, and left out.
-        env: The environment.
-        config: The configuration.
+    `shapes` is the training state of all seeds, as arrays or shapes; None where it is not known yet, and left out.
     """
     numbers = sum(env.observation_sizes.values()) + 3 * env.action_size + env.step_numbers + SCALARS_PER_STEP
     rollout = 4 * config.algorithm.n_steps * config.n_envs * config.seeds * numbers
@@ -85,9 +82,8 @@ def of_program(compiled: Any) -> int | None:
     found = compiled.memory_analysis()
     if found is None:
         return None
-    return int(found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes) - int(
-        found.alias_size_in_bytes
-    )
+    own = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    return int(own - found.alias_size_in_bytes)
 
 
 def available(device: Any) -> int | None:
@@ -119,12 +115,7 @@ def _words(file: Path) -> list[str]:
 
 
 def check(needed: int, devices: int, config: TrainConfig) -> None:
-    """Refuse a training that does not fit.
-
-    Args:
-        needed: Bytes on all devices together.
-        devices: How many share them.
-        config: The configuration, for the suggestion.
+    """Refuse a training that needs so many bytes on so many devices together.
 
     Raises:
         ConfigError: It does not fit; says how many robots would.
@@ -159,11 +150,7 @@ def check_all(shapes: TrainState | None, env: Environment, config: TrainConfig, 
 
 
 def check_episodes(episodes: int, state: int) -> None:
-    """Refuse an evaluation that does not fit.
-
-    Args:
-        episodes: How many robots play one each, all at once.
-        state: Bytes of one of them.
+    """Refuse an evaluation that does not fit: of so many robots at once, each with a state of so many bytes.
 
     Raises:
         ConfigError: It does not fit; says how many episodes would.

@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -67,7 +66,7 @@ class MetricsWriter:
         self._waiting: list[dict[str, str]] = []
         self._told = self._closed = False
         self._file: FileIO | None = self._write_anew(rows)
-        self._events = _open_events(run.log, resume_step, note) if tensorboard else None
+        self._events = _open_events(run.path, resume_step, note) if tensorboard else None
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """Add one row.
@@ -114,8 +113,13 @@ class MetricsWriter:
         """Write the rows that wait, as far as that is possible."""
         new = [name for row in self._waiting for name in row if name not in self._columns]
         try:
-            if new or self._file is None:
-                self._add_columns(list(dict.fromkeys(new)))
+            if new or self._file is None:  # rewrite the file with more columns
+                if self._file is not None:
+                    self._file.close()
+                    self._file = None
+                rows = _read_cells(self._path)[1]
+                self._columns += dict.fromkeys(new)
+                self._file = self._write_anew([*rows, *self._waiting])
             elif self._waiting:
                 _append(self._file, "".join(map(self._line, self._waiting)))
             self._waiting.clear()
@@ -127,15 +131,6 @@ class MetricsWriter:
                 )
             self._told = True
 
-    def _add_columns(self, new: list[str]) -> None:
-        """Rewrite the file with more columns, and what waits."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        rows = _read_cells(self._path)[1]
-        self._columns += new
-        self._file = self._write_anew([*rows, *self._waiting])
-
     def _write_anew(self, rows: Sequence[Mapping[str, str]]) -> FileIO:
         """Put the header and these rows in place of the file, and return it open for more."""
         write_text(self._path, _line(self._columns) + "".join(map(self._line, rows)))
@@ -144,13 +139,11 @@ class MetricsWriter:
     def _line(self, row: Mapping[str, str]) -> str:
         return _line([row.get(name, "") for name in self._columns])
 
-    def __enter__(self) -> "MetricsWriter":
+    def __enter__(self) -> Self:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the files."""
         self.close()
 
@@ -205,18 +198,14 @@ def _read_cells(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if not lines or STEP not in lines[0]:
         raise ConfigError(f"{path} has no metrics: its first line must name the columns, {STEP} among them")
     for number, cells in enumerate(lines[1:], start=2):
-        _check_row(path, number, lines[0], cells)
+        if len(cells) != len(lines[0]):
+            raise ConfigError(f"{path}, line {number}: {len(cells)} values for {len(lines[0])} columns")
+        for name, cell in zip(lines[0], cells, strict=True):
+            try:
+                float(cell or ("" if name == STEP else "nan"))
+            except ValueError:
+                raise ConfigError(f"{path}, line {number}: {name} is {short(repr(cell))}, expected a number") from None
     return lines[0], [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
-
-
-def _check_row(path: Path, number: int, columns: Sequence[str], cells: Sequence[str]) -> None:
-    if len(cells) != len(columns):
-        raise ConfigError(f"{path}, line {number}: {len(cells)} values for {len(columns)} columns")
-    for name, cell in zip(columns, cells, strict=True):
-        try:
-            float(cell or ("" if name == STEP else "nan"))
-        except ValueError:
-            raise ConfigError(f"{path}, line {number}: {name} is {short(repr(cell))}, expected a number") from None
 
 
 def _line(cells: Sequence[str]) -> str:

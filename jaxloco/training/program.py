@@ -44,13 +44,7 @@ def effort_of(config: TrainConfig) -> sharding.Effort:
 def compile_program(
     env: Environment, agent: Agent, config: TrainConfig, meanwhile: Callable[[], object] = lambda: None
 ) -> Program:
-    """Compile the training loop; beside that, compile and do the first reset, while the interpreter traces the loop.
-
-    Args:
-        env: The environment of one robot.
-        agent: The policy's static part.
-        config: The configuration.
-        meanwhile: Done while XLA compiles the loop.
+    """Compile the training loop; beside that, compile and do the first reset. `meanwhile` is called while XLA compiles.
 
     Raises:
         ConfigError: The training would not fit into the memory.
@@ -62,14 +56,8 @@ def compile_program(
     hosts.everywhere("memory estimated", lambda: memory.check_all(shapes, env, config, mesh.size))
     of_state = loop.places(agent.seeds)
     places = (of_state, SPLIT, SHARED, SHARED)
-    iterate = sharding.over_robots(
-        partial(loop.iterate, env, agent),
-        mesh,
-        places,
-        (of_state, SPLIT, SHARED),
-        donate=(0,),
-        effort=effort_of(config),
-    )
+    body, results = partial(loop.iterate, env, agent), (of_state, SPLIT, SHARED)
+    iterate = sharding.over_robots(body, mesh, places, results, donate=(0,), effort=effort_of(config))
     number = jax.ShapeDtypeStruct((), jnp.int32)
     nothing = sharding.over_robots(partial(loop.no_totals, env, agent), mesh, (of_state, SHARED), SPLIT)
     reset = start.lower()

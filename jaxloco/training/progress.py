@@ -12,8 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Any, TextIO, TypeVar, cast
+from typing import Any, Self, TextIO, cast
 
 from jaxloco.streams import never_fail
 
@@ -32,17 +31,25 @@ REFRESH_PER_SECOND = 5
 PLAIN_INTERVAL = 5.0
 RATE_WINDOW = 20
 
-Self = TypeVar("Self", bound="Progress")
-
 
 class Progress:
-    """The silent display, and the interface of the others."""
+    """The silent display; the others write in `message` and in the methods that begin with `_show`."""
+
+    _stage: tuple[str, float] | None = None
+    _pace: "_Pace | None" = None
+    _metrics: Mapping[str, Any] = {}
 
     def begin(self, text: str) -> None:
-        """Begin a stage, such as "importing JAX"; an earlier one ends."""
+        """Begin a stage, such as "importing JAX"; what ran before ends."""
+        self._settle()
+        self._stage = (text, time.monotonic())
+        self._show_begun(f"{text} ...")
 
     def end(self, failed: bool = False) -> None:
         """End the stage, if one is running."""
+        if self._stage is not None:
+            (text, begun), self._stage = self._stage, None
+            self._show_stage(text, time.monotonic() - begun, failed)
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
@@ -56,7 +63,9 @@ class Progress:
         self.end()
 
     def header(self, facts: Mapping[str, Any]) -> None:
-        """Show what is about to run: task, robot, physics engine, device, ..."""
+        """Show what is about to run, one fact a line: task, robot, physics engine, device, ..."""
+        self._settle()
+        self._show_facts(facts)
 
     def training(self, total_timesteps: int, start: int = 0) -> None:
         """Begin the training bar.
@@ -65,31 +74,58 @@ class Progress:
             total_timesteps: Environment steps at which training ends.
             start: Environment steps done in an earlier run that this one resumes.
         """
+        self._settle()
+        self._metrics, self._pace = {}, _Pace(total_timesteps, start)
+        resumed = f" from {si(start)}" if start else ""
+        self._show_begun(f"training for {si(total_timesteps)} env steps{resumed} ...")
 
     def update(self, total_timesteps: int, metrics: Mapping[str, Any]) -> None:
-        """Show progress.
+        """Show progress; without a bar nothing.
 
         Args:
             total_timesteps: Environment steps done.
             metrics: Scalars by Stable-Baselines3's names, `reward/<term>` (weighted) and `reward_raw/<term>`.
         """
+        if self._pace is not None:
+            self._pace.update(total_timesteps)
+            self._metrics = dict(metrics)
+            self._show_training(self._pace, running=True)
 
     def message(self, text: str) -> None:
         """Show one line."""
 
     def summary(self, facts: Mapping[str, Any]) -> None:
         """Show the results, at the end."""
+        self.header(facts)
 
     def close(self) -> None:
         """Leave the terminal as it was; a second call does nothing."""
+        self._settle()
 
-    def __enter__(self: Self) -> Self:
+    def _settle(self) -> None:
+        """End whatever is running, its last numbers shown."""
+        self.end()
+        if self._pace is not None:
+            pace, self._pace = self._pace, None
+            self._show_training(pace, running=False)
+
+    def _show_begun(self, text: str) -> None:
+        """A stage, or the training, begins."""
+
+    def _show_stage(self, text: str, seconds: float, failed: bool) -> None:
+        """A stage has ended."""
+
+    def _show_training(self, pace: "_Pace", running: bool) -> None:
+        """There are new metrics, or the training has ended."""
+
+    def _show_facts(self, facts: Mapping[str, Any]) -> None:
+        """Show facts, one a line."""
+
+    def __enter__(self) -> Self:
         """Return the display."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the display."""
         self.close()
 
@@ -162,90 +198,38 @@ class _Pace:
 
 
 class PlainProgress(Progress):
-    """Lines of text, for logs, pipes and notebooks."""
+    """Lines of text, for logs, pipes and notebooks; one line of metrics every `interval` seconds at most."""
 
     def __init__(self, stream: TextIO, interval: float = PLAIN_INTERVAL) -> None:
-        """Write to `stream`, one line of metrics every `interval` seconds at most."""
-        self._stream = stream
-        self._interval = interval
-        self._stage: tuple[str, float] | None = None
-        self._pace: _Pace | None = None
-        self._shown = -math.inf
-        self._pending = ""
-
-    def begin(self, text: str) -> None:
-        """Print that the stage begins."""
-        self._settle()
-        self._stage = (text, time.monotonic())
-        self._print(f"{text} ...")
-
-    def end(self, failed: bool = False) -> None:
-        """Print how long the stage took."""
-        if self._stage is not None:
-            text, begun = self._stage
-            self._stage = None
-            self._print(f"{text}: {'failed after' if failed else 'done in'} {time.monotonic() - begun:.1f} s")
-
-    def header(self, facts: Mapping[str, Any]) -> None:
-        """Print the facts, one a line."""
-        self._settle()
-        self._facts(facts)
-
-    def training(self, total_timesteps: int, start: int = 0) -> None:
-        """Print how long the training is to be."""
-        self._settle()
-        self._pace = _Pace(total_timesteps, start)
-        resumed = f" from {si(start)}" if start else ""
-        self._print(f"training for {si(total_timesteps)} env steps{resumed} ...")
-
-    def update(self, total_timesteps: int, metrics: Mapping[str, Any]) -> None:
-        """Print one line, if the last one is old enough."""
-        if self._pace is None:
-            return
-        self._pace.update(total_timesteps)
-        self._pending = _metrics_line(self._pace, metrics)
-        if time.monotonic() - self._shown >= self._interval:
-            self._flush()
+        self._stream, self._interval, self._shown = stream, interval, -math.inf
+        self._pending = False
 
     def message(self, text: str) -> None:
         """Print the text."""
-        self._print(text)
+        print(text, file=self._stream, flush=True)
 
-    def summary(self, facts: Mapping[str, Any]) -> None:
-        """Print the facts, one a line."""
-        self._settle()
-        self._facts(facts)
+    def _show_begun(self, text: str) -> None:
+        self.message(text)
 
-    def close(self) -> None:
-        """Print what has not been shown yet."""
-        self._settle()
+    def _show_stage(self, text: str, seconds: float, failed: bool) -> None:
+        self.message(f"{text}: {'failed after' if failed else 'done in'} {seconds:.1f} s")
 
-    def _settle(self) -> None:
-        """End whatever is running, its last numbers shown."""
-        self.end()
-        self._flush()
-        self._pace = None
+    def _show_training(self, pace: "_Pace", running: bool) -> None:
+        self._pending |= running
+        if self._pending and (not running or time.monotonic() - self._shown >= self._interval):
+            self.message(_metrics_line(pace, self._metrics))
+            self._shown, self._pending = time.monotonic(), False
 
-    def _flush(self) -> None:
-        if self._pending:
-            self._print(self._pending)
-            self._shown = time.monotonic()
-            self._pending = ""
-
-    def _facts(self, facts: Mapping[str, Any]) -> None:
+    def _show_facts(self, facts: Mapping[str, Any]) -> None:
         width = max((len(name) for name in facts), default=0)
         for name, value in facts.items():
-            self._print(f"  {name:<{width}}  {_text(value)}")
-
-    def _print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+            self.message(f"  {name:<{width}}  {_text(value)}")
 
 
 class LiveProgress(Progress):
-    """A display that is redrawn in place, by a thread, several times a second."""
+    """A display on a terminal that a thread redraws in place, several times a second."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Begin to draw on the terminal `stream`."""
         from rich.console import Console
         from rich.live import Live
         from rich.spinner import Spinner
@@ -254,49 +238,10 @@ class LiveProgress(Progress):
         plain = "utf" not in (self._console.encoding or "").lower()
         self._good, self._bad = ("+", "x") if plain else ("✓", "✗")
         self._spinner = Spinner("line" if plain else "dots", style="cyan")
-        self._stage: tuple[str, float] | None = None
-        self._pace: _Pace | None = None
-        self._metrics: Mapping[str, Any] = {}
-        self._live = Live(
-            get_renderable=self._render,
-            console=self._console,
-            refresh_per_second=REFRESH_PER_SECOND,
-            transient=True,
-        )
+        options: Any = {"refresh_per_second": REFRESH_PER_SECOND, "transient": True}
+        self._live = Live(get_renderable=self._render, console=self._console, **options)
         self._live.start()
         atexit.register(self.close)
-
-    def begin(self, text: str) -> None:
-        """Show the stage, its seconds counting up."""
-        self._settle()
-        self._stage = (text, time.monotonic())
-        self._live.refresh()
-
-    def end(self, failed: bool = False) -> None:
-        """Show how long the stage took."""
-        if self._stage is None:
-            return
-        text, begun = self._stage
-        self._stage = None
-        self._print(self._stage_line(text, time.monotonic() - begun, failed))
-
-    def header(self, facts: Mapping[str, Any]) -> None:
-        """Show the facts, one a line."""
-        self._settle()
-        self._print(_facts_table(facts))
-
-    def training(self, total_timesteps: int, start: int = 0) -> None:
-        """Show the bar."""
-        self._settle()
-        self._metrics = {}
-        self._pace = _Pace(total_timesteps, start)
-        self._live.refresh()
-
-    def update(self, total_timesteps: int, metrics: Mapping[str, Any]) -> None:
-        """Move the bar and show the metrics at the next refresh."""
-        if self._pace is not None:
-            self._pace.update(total_timesteps)
-            self._metrics = dict(metrics)
 
     def message(self, text: str) -> None:
         """Show the text above the live part."""
@@ -304,24 +249,24 @@ class LiveProgress(Progress):
 
         self._print(Text(text))
 
-    def summary(self, facts: Mapping[str, Any]) -> None:
-        """Show the facts, one a line."""
-        self._settle()
-        self._print(_facts_table(facts))
-
     def close(self) -> None:
         """Stop drawing; the last numbers stay on the screen."""
-        self._settle()
+        super().close()
         self._live.stop()
         atexit.unregister(self.close)
 
-    def _settle(self) -> None:
-        """End whatever is running; its last state stays on the screen."""
-        self.end()
-        if self._pace is not None:
-            last = self._training_view(self._pace, running=False)
-            self._pace = None
-            self._print(last)
+    def _show_begun(self, text: str) -> None:
+        self._live.refresh()
+
+    def _show_stage(self, text: str, seconds: float, failed: bool) -> None:
+        self._print(self._stage_line(text, seconds, failed))
+
+    def _show_training(self, pace: "_Pace", running: bool) -> None:
+        if not running:  # else at the next refresh
+            self._print(self._training_view(pace, running))
+
+    def _show_facts(self, facts: Mapping[str, Any]) -> None:
+        self._print(_facts_table(facts))
 
     def _print(self, renderable: Any) -> None:
         """Print above the live part, which is brought up to date first, so that nothing stale stays."""
@@ -423,14 +368,9 @@ def _text(value: Any) -> str:
 
 
 def _metrics_line(pace: _Pace, metrics: Mapping[str, Any]) -> str:
-    shown = [f"{_last(name)} {_text(metrics[name])}" for name in MAIN_METRICS if name in metrics]
-    share = f"{100 * pace.fraction:.0f}%"
-    parts = [
-        f"{si(pace.done)}/{si(pace.total)} env steps ({share})",
-        f"{si(_rate(pace, metrics))}/s",
-        f"{clock(pace.remaining)} left",
-    ]
-    return "  " + ", ".join(parts) + (" | " + ", ".join(shown) if shown else "")
+    shown = ", ".join(f"{_last(name)} {_text(metrics[name])}" for name in MAIN_METRICS if name in metrics)
+    done = f"  {si(pace.done)}/{si(pace.total)} env steps ({100 * pace.fraction:.0f}%)"
+    return f"{done}, {si(_rate(pace, metrics))}/s, {clock(pace.remaining)} left" + (f" | {shown}" if shown else "")
 
 
 def _last(name: str) -> str:
@@ -451,25 +391,23 @@ def _metrics_tables(metrics: Mapping[str, Any]) -> Any:
     """Return the main metrics and, beside them, the reward terms."""
     from rich.table import Table
 
-    main = Table(box=None, padding=(0, 1), header_style="dim")
-    main.add_column("metric")
-    main.add_column("value", justify="right", min_width=9)
+    def table(first: str, *numbers: str) -> Table:
+        made = Table(box=None, padding=(0, 1), header_style="dim")
+        made.add_column(first)
+        for name in numbers:
+            made.add_column(name, justify="right", min_width=9)
+        return made
+
+    main = table("metric", "value")
     for name in MAIN_METRICS:
         if name in metrics:
             main.add_row(_last(name), _text(metrics[name]))
     terms = [name.removeprefix(WEIGHTED) for name in metrics if name.startswith(WEIGHTED)]
-    both = Table.grid(padding=(0, 3))
-    if not terms:
-        both.add_row(main)
-        return both
-    rewards = Table(box=None, padding=(0, 1), header_style="dim")
-    rewards.add_column("reward term")
     raw = any(RAW + term in metrics for term in terms)
-    if raw:
-        rewards.add_column("raw", justify="right", min_width=9)
-    rewards.add_column("weighted", justify="right", min_width=9)
+    rewards = table("reward term", *(["raw"] if raw else []), "weighted")
     for term in terms:
         cells = [_text(metrics.get(RAW + term, ""))] if raw else []
         rewards.add_row(term, *cells, _text(metrics[WEIGHTED + term]))
-    both.add_row(main, rewards)
+    both = Table.grid(padding=(0, 3))
+    both.add_row(main, *([rewards] if terms else []))
     return both

@@ -22,23 +22,15 @@ from jaxloco.training.loop import Trained, TrainState
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run import Run
 from jaxloco.training.run_folder import RunFolder
-from jaxloco.visual.episode import render_episode
 from jaxloco.visual.plots import plot_curves, plot_terrain
+from jaxloco.visual.render import render_episode
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """What a disk says that does not take a file."""
 
 
 def finish(run: Run, state: TrainState) -> dict[str, Any]:
-    """Evaluate, export and draw what one seed has learned.
-
-    Args:
-        run: The seed's run.
-        state: Its state.
-
-    Returns:
-        What its `summary.json` holds.
-    """
+    """Evaluate, export and draw what one seed has learned; return what its `summary.json` holds."""
     summary, episodes, signals = _summary(run, state), None, run.course.signals
     signals.listen()
     with ThreadPoolExecutor(1) as beside:

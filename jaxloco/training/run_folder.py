@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxloco.errors import ConfigError, JaxlocoError, short
 from jaxloco.text_files import parse_json, read_text
-from jaxloco.whole_files import sweep, write_bytes
+from jaxloco.whole_files import write_bytes
 
 DEFAULT_ROOT = "runs"
 
@@ -32,15 +32,40 @@ saffron sage sparrow spruce summit swan thistle thyme tulip valley violet walnut
 """
 
 
+class _Part:
+    """A file or folder of a run, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "RunFolder", kind: type) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """One training run on disk. It counts as a run from the moment its `config.json` is written.
 
     Attributes:
-        path: The folder.
+        path: The folder; TensorBoard finds its event files there.
+        config: Every setting of the run.
+        checkpoints: Everything that training needs to go on.
+        lock: Who writes here, while somebody does.
+        metrics_csv: One row per logging interval.
+        policy: The bundle for the robot.
+        summary: Final evaluation and timings.
+        curves: Learning curves.
+        terrain: The terrain from above, if there is any.
+        nan_dump: The first simulation that broke down, if any did.
+        video: An evaluation episode.
     """
 
     path: Path
+
+    config, checkpoints, lock = _Part("config.json"), _Part("checkpoints"), _Part("run.lock")
+    metrics_csv, policy, summary = _Part("metrics.csv"), _Part("policy"), _Part("summary.json")
+    curves, terrain, video = _Part("curves.png"), _Part("terrain.png"), _Part("video.mp4")
+    nan_dump = _Part("nan_dump.npz")
 
     @classmethod
     def create(cls, root: str | Path = DEFAULT_ROOT, name: str | None = None) -> "RunFolder":
@@ -99,17 +124,11 @@ class RunFolder:
         """Whether a training has ended here, with what comes after it."""
         return self.summary.exists() or self.policy.exists()
 
-    def sweep(self) -> None:
-        """Remove what killed processes have left half written; nobody else may write here meanwhile."""
-        sweep(self.path)
-
     def discard_if_unused(self) -> None:
         """Remove the folder, and that of its day, if nothing was learned there and nothing else is in it."""
-        learned = self.metrics_csv.exists() or (self.checkpoints.is_dir() and any(self.checkpoints.iterdir()))
-        if learned or not self.path.is_dir():
-            return
-        entries = list(self.path.iterdir())
-        if all(entry.name in (self.config.name, self.checkpoints.name, self.lock.name) for entry in entries):
+        learned = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        unused = {part.name for part in (self.config, self.checkpoints, self.lock)}
+        if self.path.is_dir() and not learned and {entry.name for entry in self.path.iterdir()} <= unused:
             shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # other runs of that day
                 self.path.parent.rmdir()
@@ -178,61 +197,6 @@ class RunFolder:
         """The run's name, such as `heron_1`."""
         return self.path.resolve().name
 
-    @property
-    def config(self) -> Path:
-        """`config.json`: every setting of the run."""
-        return self.path / "config.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """`checkpoints/`: everything that training needs to go on."""
-        return self.path / "checkpoints"
-
-    @property
-    def lock(self) -> Path:
-        """`run.lock`: who writes here, while somebody does."""
-        return self.path / "run.lock"
-
-    @property
-    def metrics_csv(self) -> Path:
-        """`metrics.csv`: one row per logging interval."""
-        return self.path / "metrics.csv"
-
-    @property
-    def policy(self) -> Path:
-        """`policy/`: the bundle for the robot."""
-        return self.path / "policy"
-
-    @property
-    def summary(self) -> Path:
-        """`summary.json`: final evaluation and timings."""
-        return self.path / "summary.json"
-
-    @property
-    def curves(self) -> Path:
-        """`curves.png`: learning curves."""
-        return self.path / "curves.png"
-
-    @property
-    def terrain(self) -> Path:
-        """`terrain.png`: the terrain from above, if there is any."""
-        return self.path / "terrain.png"
-
-    @property
-    def nan_dump(self) -> Path:
-        """`nan_dump.npz`: the first simulation that broke down, if any did."""
-        return self.path / "nan_dump.npz"
-
-    @property
-    def video(self) -> Path:
-        """`video.mp4`: an evaluation episode."""
-        return self.path / "video.mp4"
-
-    @property
-    def log(self) -> Path:
-        """Where TensorBoard finds its event files: the folder itself."""
-        return self.path
-
     def __str__(self) -> str:
         """Return the folder's path, so that a run prints as what to type."""
         return str(self.path)
@@ -249,7 +213,7 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         TypeError: Some value has no place in JSON.
     """
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(path, text)
 
 
@@ -281,12 +245,12 @@ def read_json(path: str | Path, error: type[JaxlocoError] = ConfigError) -> dict
     return data
 
 
-def _plain(value: Any) -> Any:
-    """Return `value` as JSON's own kinds."""
+def plain(value: Any) -> Any:
+    """Return `value` as JSON's own kinds; NaN and infinities, which JSON lacks, become null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -294,7 +258,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     raise TypeError(f"cannot write a {type(value).__name__} as JSON: {value!r}")
 
 
@@ -307,16 +271,7 @@ def _checked_name(name: str) -> str:
 
 def _enclosing(path: Path) -> list[Path]:
     """Return the folders that would be the run's if `path` is a part of one."""
-    inside = (
-        "config.json",
-        "checkpoints",
-        "metrics.csv",
-        "policy",
-        "summary.json",
-        "curves.png",
-        "terrain.png",
-        "video.mp4",
-    )
+    inside = [part.name for part in vars(RunFolder).values() if isinstance(part, _Part)]
     return [child.parent for child in (path, path.parent) if child.name in inside]
 
 

@@ -7,13 +7,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Self
 
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.training import hosts
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.run_folder import RunFolder
+from jaxloco.whole_files import sweep
 
 
 class RunLock:
@@ -43,12 +43,13 @@ class RunLock:
             file = os.open(self._folder.lock, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 self._check_free(file)
-                self._file = file if _is_at(file, self._folder.lock) else -1  # else its holder has just removed it
+                with suppress(FileNotFoundError):  # its holder has just removed it
+                    self._file = file if os.path.samestat(os.fstat(file), os.stat(self._folder.lock)) else -1
             finally:
                 if self._file < 0:
                     os.close(file)
         self._sign()
-        self._folder.sweep()
+        sweep(self._folder.path)  # what killed processes have left half written
 
     def release(self) -> None:
         """Release it; a second call does nothing."""
@@ -80,14 +81,6 @@ class RunLock:
         with suppress(OSError):  # a full disk; the lock holds without a name too
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, text.encode(), 0)
-
-
-def _is_at(file: int, path: Path) -> bool:
-    """Whether an open file is the one at a path."""
-    try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _owner(file: int) -> dict[str, Any]:

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from jaxloco.errors import ConfigError
-from jaxloco.statistics import bootstrap
+from jaxloco.statistics import describe
 from jaxloco.training import loop, results
 from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import read_metrics
@@ -91,10 +89,7 @@ def finish(joint: Run, state: TrainState) -> dict[str, Any]:
 
 def _summary(joint: Run, summaries: dict[int, dict[str, Any]], iterations: int) -> dict[str, Any]:
     evaluations = [one["evaluation"] for one in summaries.values() if "evaluation" in one]
-    figures = {}
-    for name in FIGURES if evaluations else ():
-        low, middle, high = bootstrap(np.array([one[name] for one in evaluations], float))
-        figures[name] = {"interquartile_mean": float(middle), "interval_95": [float(low), float(high)]}
+    figures = {name: describe([one[name] for one in evaluations]) for name in FIGURES if evaluations}
     training = max(joint.course.seconds["training"], 1e-9)
     return {
         "task": joint.config.task.name,

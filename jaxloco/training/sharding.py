@@ -35,11 +35,10 @@ SPLIT_SECOND = PartitionSpec(None, ROBOTS)
 
 Effort = Literal["training", "short training", "evaluation", "once"]
 
-# An update takes 0.94 of the time, where a CPU has vectors of 512 bits (XLA would use 256).
+# Faster where a CPU has vectors of 512 bits (XLA would use 256).
 _WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}
 
-# They compile in 0.6 of the time to trainings that take 1.05 (Upkie) to 1.1 (Go1) of it. JAX 0.11 and 0.12 have them no
-# more.
+# They compile sooner, to somewhat slower programs. JAX 0.11 and 0.12 have them no more.
 _OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 
 EFFORTS: dict[str, dict[Effort, dict[str, Any]]] = {
@@ -54,10 +53,7 @@ EFFORTS: dict[str, dict[Effort, dict[str, Any]]] = {
 """XLA's options on a kind of device, by how long a program runs; those of them count that the installed XLA has."""
 
 SHORT_STEPS = 1_000_000
-"""Trainings of fewer env steps are short: they would not win back what it takes to compile a better program.
-
-Upkie's would after some 4 million, the Go1's after 1.5 million (two cores).
-"""
+"""Trainings of fewer env steps are short: they would not win back what it takes to compile a better program."""
 
 
 def use_all_cores() -> None:
@@ -88,13 +84,13 @@ def over_robots(
     donate: tuple[int, ...] = (),
     effort: Effort = "training",
 ) -> Any:
-    """Compile a function of one device's share for all devices.
+    """Compile a function of one device's share for all devices of a mesh.
 
     Args:
         function: Takes and returns pytrees; on each device its share of what is `SPLIT`.
         mesh: From `make_mesh`.
-        inputs: `SHARED` or `SPLIT` for each argument, or for the parts of a pytree.
-        outputs: The same for the result.
+        inputs: `SHARED` or `SPLIT` for each argument, or for the parts of a pytree; so `outputs` for the result.
+        outputs: See `inputs`.
         donate: Arguments whose memory may be reused.
         effort: How long it runs; see `compiled`.
     """
@@ -105,14 +101,10 @@ def over_robots(
 
 
 def compiled(function: Callable[..., Any], effort: Effort, **options: Any) -> Any:
-    """Return `jax.jit` of a whole program, with less effort: on a CPU a training compiles in two thirds of the time.
+    """Return `jax.jit` of a whole program, with less effort, so that it compiles sooner.
 
-    What takes long when it runs there, physics and matrix products, is not LLVM's to optimize.
-
-    Args:
-        function: The program.
-        effort: How long it runs: as a training, a short one, an evaluation, or once, as what begins it.
-        options: Of `jax.jit`.
+    On a CPU, physics and matrix products take longest, which LLVM does not optimize anyway. `effort` says for how long
+    the program runs; `options` are those of `jax.jit`.
     """
     return jax.jit(function, compiler_options=compiler_options(effort) or None, **options)
 
@@ -138,11 +130,6 @@ def _knows(option: str, value: Any) -> bool:
 def placed(mesh: Mesh, specs: Any) -> Any:
     """Return the shardings on a mesh that partition specs stand for."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda s: isinstance(s, PartitionSpec))
-
-
-def robot_numbers(count: int) -> jax.Array:
-    """Return the numbers, among all robots, of the `count` ones on this device, (count,)."""
-    return jax.lax.axis_index(ROBOTS) * count + jnp.arange(count)
 
 
 def count_devices(config: TrainConfig, engine: str) -> int:

@@ -139,7 +139,13 @@ class Trainer:
         if restored is not None and int(restored.iteration) == run.config.iterations:
             return restored  # what comes after the training is done again, without compiling that
         with run.stage(f"compiling the training program ({run.env.engine} physics)", "compile"):
-            program = compile_program(run.env, run.agent, run.config, partial(_prepare_evaluation, run))
+            episodes = 0 if jax.default_backend() == "cpu" else run.config.eval_episodes
+
+            def meanwhile() -> None:  # the host's cores are idle then
+                if episodes:
+                    evaluation.compile_players(run.env, run.seeds[0].agent, episodes)
+
+            program = compile_program(run.env, run.agent, run.config, meanwhile)
         hosts.wait("compiled")
         return self._learn(run, program, restored or program.initial_state)
 
@@ -227,15 +233,12 @@ class Trainer:
                     callback.on_chunk(run, chunk)
                 self._course.interrupted = self._must_stop()
                 if chunk.due or self._course.interrupted:
-                    self._checkpoint(run, chunk)
+                    chunk = replace(chunk, state=jax.device_get(hosts.whole(chunk.state)))
+                    for callback in self._callbacks:
+                        callback.on_checkpoint(run, chunk)
         for callback in self._callbacks:
             callback.on_end(run, state)
         return state
-
-    def _checkpoint(self, run: Run, chunk: Chunk) -> None:
-        chunk = replace(chunk, state=jax.device_get(hosts.whole(chunk.state)))
-        for callback in self._callbacks:
-            callback.on_checkpoint(run, chunk)
 
     def _chunks(self, run: Run, program: Program, state: TrainState) -> Iterator[Chunk]:
         """Do some iterations at a time, up to the next row of metrics or checkpoint."""
@@ -273,12 +276,6 @@ def _iterations(config: TrainConfig, env_steps: int, parts: int) -> int:
     """Return how many iterations make up so many environment steps, or a part of the run if that is 0."""
     wanted = env_steps / config.steps_per_iteration if env_steps else config.iterations / parts
     return max(1, round(wanted))
-
-
-def _prepare_evaluation(run: Run) -> None:
-    """Compile the evaluation too, where the host's cores are idle anyway."""
-    if jax.default_backend() != "cpu" and run.config.eval_episodes:
-        evaluation.compile_players(run.env, run.seeds[0].agent, run.config.eval_episodes)
 
 
 def _rows(run: Run, totals: loop.Totals, count: int, done: int, fps: float) -> list[dict[str, float]]:

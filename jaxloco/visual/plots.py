@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxloco.statistics import bootstrap
+from jaxloco.statistics import interquartile_mean
 from jaxloco.terrain import HeightGrid, Terrain
 from jaxloco.whole_files import write_bytes
 
@@ -19,19 +19,11 @@ RAW_REWARD = "reward_raw/"
 RETURN = "rollout/ep_rew_mean"
 LENGTH = "rollout/ep_len_mean"
 TERRAIN_LEVEL = "terrain/level"
+KL = ("train/approx_kl", "train/clip_fraction")
 PAST_MIDDLE, PAST_MIDDLE_TITLE = "terrain/past_middle", "share past the middle level"
 COLORS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#8c564b",
-    "#666666",
-    "#b5a800",
-    "#7b4ab5",
-)
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#666666", "#b5a800", "#7b4ab5"
+)  # fmt: skip
 MAIN = COLORS[0]
 INK = "#333333"
 GRID = "#e6e6e6"
@@ -64,18 +56,11 @@ def plot_curves(metrics: Metrics, path: str | Path, *, control_dt: float | None 
 
 
 def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float | None = None, title: str = "") -> Path:
-    """Draw the learning curves of runs that differ in their seed: each, their interquartile mean, its 95 % interval.
+    """Draw the learning curves of runs that differ in their seed: each of them, and their interquartile mean.
 
-    Args:
-        runs: The metrics of each run, as for `plot_curves`.
-        path: The picture to write.
-        control_dt: Seconds per control step; with it, episode lengths are in seconds.
-        title: Shown above the panels.
-
-    Returns:
-        The picture's path.
+    `runs` are the metrics of each; the other arguments are as for `plot_curves`.
     """
-    shared = [name for name in runs[0] if all(_has(run, name) for run in runs)] if runs else []
+    shared = [name for name in runs[0] if all(has(run, name) for run in runs)] if runs else []
     length = "episode length (s)" if control_dt else "episode length (control steps)"
     panels = [("episode return", RETURN, 1.0), (length, LENGTH, control_dt or 1.0)]
     panels += [("terrain level", TERRAIN_LEVEL, 1.0), (PAST_MIDDLE_TITLE, PAST_MIDDLE, 1.0)]
@@ -85,18 +70,30 @@ def plot_seeds(runs: Sequence[Metrics], path: str | Path, *, control_dt: float |
 
 
 def _draw_seeds(axis: Any, runs: Sequence[Metrics], *, metric: str, scale: float) -> None:
-    """Draw one metric over the steps that all runs have, at the first run's steps."""
+    """Draw one metric of each run, and its interquartile mean."""
+    draw_arm(axis, runs, metric, scale=scale, label=f"interquartile mean (seeds: {len(runs)})")
+    axis.legend(**LEGEND)
+
+
+def draw_arm(
+    axis: Any,
+    runs: Sequence[Metrics],
+    metric: str,
+    *,
+    scale: float = 1.0,
+    color: str = MAIN,
+    label: str = "",
+    each: bool = True,
+) -> None:
+    """Draw one metric's interquartile mean over the steps that all runs have, at the first one's, and each run."""
     curves = [_points(run, metric) for run in runs]
+    for steps, values in curves if each else ():
+        axis.plot(steps, scale * values, color=color, linewidth=0.6, alpha=0.5)
     first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
     steps = curves[0][0]
     steps = steps[(steps >= first) & (steps <= last)]
-    values = scale * np.array([np.interp(steps, *curve) for curve in curves])
-    low, middle, high = bootstrap(values)
-    for row in values:
-        axis.plot(steps, row, color=MAIN, linewidth=0.6, alpha=0.35)
-    axis.fill_between(steps, low, high, color=MAIN, alpha=0.2, linewidth=0, label="95 % bootstrap interval")
-    axis.plot(steps, middle, color=MAIN, label=f"interquartile mean (seeds: {len(values)})", **_style(steps))
-    axis.legend(**_LEGEND)
+    middle = interquartile_mean([np.interp(steps, *curve) for curve in curves])
+    axis.plot(steps, scale * middle, color=color, label=label, **_style(steps))
 
 
 def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: str | Path, title: str) -> Path:
@@ -110,27 +107,18 @@ def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: st
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, draw) in zip(axes, panels, strict=False):
-        _dress(axis, name)
+        dress(axis, name)
         draw(axis, data)
         axis.set_xlim(left=0.0)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if not panels:
         axes[0].text(0.5, 0.5, "no metrics yet", ha="center", va="center", color=INK)
-    return _write(figure, path)
+    return write(figure, path)
 
 
 def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
-    """Draw a terrain from above into a PNG file: shaded by its slopes, coloured by its heights.
-
-    Args:
-        terrain: Its options.
-        grid: Its heights.
-        path: The picture to write.
-
-    Returns:
-        The picture's path.
-    """
+    """Draw a terrain from above into a PNG file, shaded by its slopes, coloured by its heights; return its path."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LightSource, SymLogNorm
@@ -161,10 +149,10 @@ def plot_terrain(terrain: Terrain, grid: HeightGrid, path: str | Path) -> Path:
     scale.outline.set_visible(False)
     scale.set_label("height (m)", fontsize=9, color=INK)
     scale.ax.tick_params(labelsize=8, colors=INK)
-    return _write(figure, path)
+    return write(figure, path)
 
 
-def _write(figure: Any, path: str | Path) -> Path:
+def write(figure: Any, path: str | Path) -> Path:
     """Write a picture in one go."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
@@ -174,25 +162,30 @@ def _write(figure: Any, path: str | Path) -> Path:
 
 def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel]]:
     """Return the title and the drawing function of each panel that has data."""
+
+    def line(title: str, name: str, **how: Any) -> tuple[str, Panel, tuple[str, ...]]:
+        return title, partial(_draw_line, name=name, **how), (name,)
+
     scale = control_dt or 1.0
     length = "episode length (s)" if control_dt else "episode length (control steps)"
     candidates: list[tuple[str, Panel, tuple[str, ...]]] = [
-        ("episode return", _draw_return, ("rollout/ep_rew_mean", "eval/mean_reward")),
-        (length, _line("rollout/ep_len_mean", scale=scale, floor=0.0), ("rollout/ep_len_mean",)),
+        ("episode return", _draw_return, (RETURN,)),
+        line(length, LENGTH, scale=scale, floor=0.0),
         ("reward terms (weighted)", _draw_rewards, tuple(n for n in metrics if n.startswith(REWARD))),
         ("terrain level", _draw_levels, (TERRAIN_LEVEL,)),
-        (PAST_MIDDLE_TITLE, _line(PAST_MIDDLE, floor=0.0), (PAST_MIDDLE,)),
-        ("explained variance", _line("train/explained_variance", top=1.05), ("train/explained_variance",)),
-        ("value loss", _line("train/value_loss", log=True), ("train/value_loss",)),
-        ("approximate KL, clip fraction", _draw_kl, ("train/approx_kl", "train/clip_fraction")),
-        ("policy std", _line("train/std", floor=0.0), ("train/std",)),
-        ("learning rate", _line("train/learning_rate", floor=0.0), ("train/learning_rate",)),
-        ("env steps per second", _line("time/fps", floor=0.0, prefix=True), ("time/fps",)),
+        line(PAST_MIDDLE_TITLE, PAST_MIDDLE, floor=0.0),
+        line("explained variance", "train/explained_variance", top=1.05),
+        line("value loss", "train/value_loss", log=True),
+        ("approximate KL, clip fraction", partial(_draw_named, names=KL, prefix="train/"), KL),
+        line("policy std", "train/std", floor=0.0),
+        line("learning rate", "train/learning_rate", floor=0.0),
+        line("env steps per second", "time/fps", floor=0.0, prefix=True),
     ]
-    return [(name, draw) for name, draw, needs in candidates if any(_has(metrics, key) for key in needs)]
+    return [(name, draw) for name, draw, needs in candidates if any(has(metrics, key) for key in needs)]
 
 
-def _has(metrics: Metrics, name: str) -> bool:
+def has(metrics: Metrics, name: str) -> bool:
+    """Whether a metric has a value anywhere."""
     return name in metrics and bool(np.isfinite(metrics[name]).any())
 
 
@@ -209,50 +202,40 @@ def _style(steps: np.ndarray) -> dict[str, Any]:
     return {"linewidth": 1.6, "marker": "o" if len(steps) < 3 else None, "markersize": 4, "clip_on": True}
 
 
-def _line(
-    name: str,
+def _draw_line(
+    axis: Any,
+    metrics: Metrics,
     *,
+    name: str,
     scale: float = 1.0,
     floor: float | None = None,
     top: float | None = None,
     log: bool = False,
     prefix: bool = False,
-) -> Panel:
-    """Return a panel with one curve."""
+) -> None:
+    """Draw one curve."""
+    from matplotlib.ticker import EngFormatter
 
-    def draw(axis: Any, metrics: Metrics) -> None:
-        from matplotlib.ticker import EngFormatter
-
-        steps, values = _points(metrics, name)
-        axis.plot(steps, scale * values, color=MAIN, **_style(steps))
-        if log and (values > 0).all() and values.max() > 10 * values.min():
-            axis.set_yscale("log")
-        if floor is not None and (values >= floor).all():
-            axis.set_ylim(bottom=floor, top=None if values.any() else 1.0)
-        if top is not None:
-            axis.set_ylim(bottom=max(axis.get_ylim()[0], -1.0), top=top)
-        if prefix:
-            axis.yaxis.set_major_formatter(EngFormatter(sep=""))
-
-    return draw
+    steps, values = _points(metrics, name)
+    axis.plot(steps, scale * values, color=MAIN, **_style(steps))
+    if log and (values > 0).all() and values.max() > 10 * values.min():
+        axis.set_yscale("log")
+    if floor is not None and (values >= floor).all():
+        axis.set_ylim(bottom=floor, top=None if values.any() else 1.0)
+    if top is not None:
+        axis.set_ylim(bottom=max(axis.get_ylim()[0], -1.0), top=top)
+    if prefix:
+        axis.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _draw_return(axis: Any, metrics: Metrics) -> None:
-    """Draw the mean return with its spread over episodes, and evaluations as dots."""
-    if _has(metrics, "rollout/ep_rew_mean"):
-        steps, mean = _points(metrics, "rollout/ep_rew_mean")
-        if _has(metrics, "rollout/ep_rew_std"):
-            spread_steps, spread = _points(metrics, "rollout/ep_rew_std")
-            spread = np.interp(steps, spread_steps, spread)
-            axis.fill_between(steps, mean - spread, mean + spread, color=MAIN, alpha=0.18, linewidth=0)
-        axis.plot(steps, mean, color=MAIN, label="training: mean ± std of episodes", **_style(steps))
-    if _has(metrics, "eval/mean_reward"):
-        steps, mean = _points(metrics, "eval/mean_reward")
-        error = _points(metrics, "eval/std_reward")[1] if _has(metrics, "eval/std_reward") else None
-        error = error if error is not None and len(error) == len(mean) else None
-        dots = {"fmt": "o", "markersize": 4, "elinewidth": 1.2, "capsize": 2}
-        axis.errorbar(steps, mean, yerr=error, color=COLORS[1], label="evaluation", **dots)
-    axis.legend(**_LEGEND)
+    """Draw the mean return with its spread over episodes."""
+    steps, mean = _points(metrics, RETURN)
+    if has(metrics, "rollout/ep_rew_std"):
+        spread = np.interp(steps, *_points(metrics, "rollout/ep_rew_std"))
+        axis.fill_between(steps, mean - spread, mean + spread, color=MAIN, alpha=0.18, linewidth=0)
+    axis.plot(steps, mean, color=MAIN, label="training: mean ± std of episodes", **_style(steps))
+    axis.legend(**LEGEND)
 
 
 def _draw_rewards(axis: Any, metrics: Metrics) -> None:
@@ -267,18 +250,22 @@ def _draw_levels(axis: Any, metrics: Metrics) -> None:
     steps, values = _points(metrics, TERRAIN_LEVEL)
     axis.plot(steps, values, color=INK, label="all", **{**_style(steps), "linewidth": 2.4})
     axis.set_ylim(bottom=0.0)
-    axis.legend(**{**_LEGEND, "ncols": 2})
+    axis.legend(**{**LEGEND, "ncols": 2})
 
 
 def _draw_all(axis: Any, metrics: Metrics, prefix: str) -> None:
     """Draw every metric whose name begins like this, the largest first in the legend."""
-    names = [name for name in metrics if name.startswith(prefix) and _has(metrics, name)]
-    names.sort(key=lambda name: -float(_points(metrics, name)[1][-1]))
+    names = [name for name in metrics if name.startswith(prefix) and has(metrics, name)]
+    _draw_named(axis, metrics, sorted(names, key=lambda name: -float(_points(metrics, name)[1][-1])), prefix)
+
+
+def _draw_named(axis: Any, metrics: Metrics, names: Sequence[str], prefix: str) -> None:
+    """Draw those of some metrics that there are."""
+    names = [name for name in names if has(metrics, name)]
     for index, name in enumerate(names):
         steps, values = _points(metrics, name)
-        dashes = ("-", "--", ":")[index // len(COLORS) % 3]
+        dashes, color = ("-", "--", ":")[index // len(COLORS) % 3], COLORS[index % len(COLORS)]
         label = name.removeprefix(prefix).replace("_", " ")
-        color = COLORS[index % len(COLORS)]
         axis.plot(steps, values, color=color, linestyle=dashes, label=label, **_style(steps))
     axis.legend(**_legend_of(len(names)))
 
@@ -286,28 +273,12 @@ def _draw_all(axis: Any, metrics: Metrics, prefix: str) -> None:
 def _legend_of(count: int) -> dict[str, Any]:
     """Where so many names go: into the panel, or below it where they would cover the curves."""
     if count <= MOST_NAMES_INSIDE:
-        return {**_LEGEND, "ncols": 1 if count <= 5 else 2}
-    return {
-        **_LEGEND,
-        "fontsize": 6,
-        "ncols": 3,
-        "loc": "upper center",
-        "bbox_to_anchor": (0.5, -0.24),
-        "framealpha": 0.0,
-    }
+        return {**LEGEND, "ncols": 1 if count <= 5 else 2}
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.24), "framealpha": 0.0}
+    return {**LEGEND, "fontsize": 6, "ncols": 3, **below}
 
 
-def _draw_kl(axis: Any, metrics: Metrics) -> None:
-    names = ("train/approx_kl", "train/clip_fraction")
-    for name, color in zip(names, (MAIN, COLORS[1]), strict=True):
-        if _has(metrics, name):
-            steps, values = _points(metrics, name)
-            label = name.removeprefix("train/").replace("_", " ")
-            axis.plot(steps, values, color=color, label=label, **_style(steps))
-    axis.legend(**_LEGEND)
-
-
-_LEGEND: dict[str, Any] = {
+LEGEND: dict[str, Any] = {
     "fontsize": 7,
     "frameon": True,
     "framealpha": 0.8,
@@ -318,7 +289,7 @@ _LEGEND: dict[str, Any] = {
 }
 
 
-def _dress(axis: Any, name: str) -> None:
+def dress(axis: Any, name: str) -> None:
     """Give a panel its title, axis, grid and colours."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,24 +39,6 @@ class EpisodeResult:
         return asdict(self)
 
 
-class _Squares:
-    """Sums of squares of the readings."""
-
-    def __init__(self, sizes: Mapping[str, int]):
-        self._sizes = sizes
-        self._sums = dict.fromkeys(sizes, 0.0)
-        self._steps = 0
-
-    def __call__(self, reading: Reading, outputs: Mapping[str, Output]) -> None:
-        self._steps += 1
-        for name, size in self._sizes.items():
-            self._sums[name] += _square(reading, name, size)
-
-    def rms(self) -> dict[str, float]:
-        steps = max(self._steps, 1)
-        return {name: math.sqrt(value / steps) for name, value in self._sums.items()}
-
-
 def _square(reading: Reading, name: str, size: int) -> float:
     """Return the square of a reading's norm; NaN for what is no reading, which the guard has counted."""
     try:
@@ -89,10 +72,12 @@ def run_episode(
     Returns:
         How it went.
     """
-    squares = _Squares({item.name: item.size for item in policy.spec.inputs if item.source != "policy"})
+    sizes = {item.name: item.size for item in policy.spec.inputs if item.source != "policy"}
+    sums = dict.fromkeys(sizes, 0.0)
 
     def after_step(reading: Reading, outputs: Mapping[str, Output]) -> None:
-        squares(reading, outputs)
+        for name, size in sizes.items():
+            sums[name] += _square(reading, name, size)
         if on_step is not None:
             on_step(reading, outputs)
 
@@ -100,7 +85,8 @@ def run_episode(
     # Half a control period of tolerance: the duration is a whole number of periods.
     lasted = report.seconds >= seconds - 0.5 / policy.spec.control_frequency
     survived = lasted and not report.terminated and not report.latched
-    return EpisodeResult(survived, report.seconds, squares.rms(), report)
+    rms = {name: math.sqrt(value / max(report.steps, 1)) for name, value in sums.items()}
+    return EpisodeResult(survived, report.seconds, rms, report)
 
 
 def run_bundle(
@@ -143,39 +129,34 @@ def run_bundle(
         ConnectionLostError: The robot does not answer.
     """
     _check_numbers(seconds, episodes, seed)
-    mapping = find(env_id)
-    policy = Policy.load(folder)
+    mapping, policy = find(env_id), Policy.load(folder)
     check_fits(policy.spec, mapping)
     policy.verify()
     real_time = mapping.is_real_time(env_id)
     regulated = real_time if regulate is None else regulate
     results: list[EpisodeResult] = []
     client: Client | None = None
-    with EndingSignals():  # so that a client is closed, whenever a signal comes
-        try:
-            for episode in range(episodes):
-                if client is None:
-                    episode_seed = None if seed is None else seed + episode
-                    client = mapping.make(env_id, policy.spec, env_kwargs or {}, episode_seed)
-                results.append(run_episode(policy, client, seconds, regulate=regulated, safety=safety))
-                if on_episode is not None:
-                    on_episode(results[-1])
-                if not real_time:
-                    client.close()
-                    client = None
-        finally:
-            if client is not None:
-                client.close()
+    with EndingSignals(), ExitStack() as held:  # so that a client is closed, whenever a signal comes
+        for episode in range(episodes):
+            if client is None or not real_time:
+                held.close()
+                episode_seed = None if seed is None else seed + episode
+                client = mapping.make(env_id, policy.spec, env_kwargs or {}, episode_seed)
+                held.callback(client.close)
+            results.append(run_episode(policy, client, seconds, regulate=regulated, safety=safety))
+            if on_episode is not None:
+                on_episode(results[-1])
     return results
 
 
 def _check_numbers(seconds: float, episodes: int, seed: int | None) -> None:
-    if not seconds > 0.0:
-        raise ConfigError(f"seconds {seconds}: must be above 0")
-    if episodes < 1:
-        raise ConfigError(f"episodes {episodes}: must be at least 1")
-    if seed is not None and seed < 0:
-        raise ConfigError(f"seed {seed}: must not be negative")
+    for name, value, wrong, must in (
+        ("seconds", seconds, not seconds > 0.0, "be above 0"),
+        ("episodes", episodes, episodes < 1, "be at least 1"),
+        ("seed", seed, seed is not None and seed < 0, "not be negative"),
+    ):
+        if wrong:
+            raise ConfigError(f"{name} {value}: must {must}")
 
 
 def summarize(results: Sequence[EpisodeResult]) -> dict[str, Any]:
@@ -186,23 +167,19 @@ def summarize(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "overruns", "late_ticks", "clipped", "latched" (sums), "max_lateness" (largest, s), "safety" (sums by
         cause).
     """
-    reports = [result.report for result in results]
-    names = results[0].rms if results else {}
+    reports, count = [result.report for result in results], max(len(results), 1)
+    sums = ("steps", "overruns", "late_ticks", "clipped", "latched")
     return {
         "episodes": len(results),
         "survived": sum(result.survived for result in results),
-        "seconds": _mean([result.seconds for result in results]),
-        "rms": {name: math.sqrt(_mean([result.rms[name] ** 2 for result in results])) for name in names},
-        **{
-            key: sum(getattr(report, key) for report in reports)
-            for key in ("steps", "overruns", "late_ticks", "clipped", "latched")
+        "seconds": sum(result.seconds for result in results) / count,
+        "rms": {
+            name: math.sqrt(sum(result.rms[name] ** 2 for result in results) / count)
+            for name in (results[0].rms if results else ())
         },
+        **{key: sum(getattr(report, key) for report in reports) for key in sums},
         "max_lateness": max((report.max_lateness for report in reports), default=0.0),
         "safety": {
             cause: sum(report.safety[cause] for report in reports) for cause in (reports[0].safety if reports else ())
         },
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -192,7 +192,7 @@ class ServosClient(UpkieClient):
 
 
 class _Answering:
-    """Turns the upkie package's errors into one of ours; a plain class, as a generator costs some µs at every step."""
+    """Turns the upkie package's errors into one of ours; a plain class is faster than a generator."""
 
     def __enter__(self) -> None:
         pass

@@ -1,0 +1,241 @@
+"""Trainings of several settings, each with several seeds in one program, one after another, and compared at the end."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from jaxloco import library, options
+from jaxloco.comparison import tuner, variations
+from jaxloco.comparison.arms import Arm, read_arm
+from jaxloco.comparison.comparable import check_comparable
+from jaxloco.comparison.compare import Comparison, compare_arms
+from jaxloco.comparison.metric import early_metric, find_metric, values_of
+from jaxloco.comparison.report import as_json, write_figure
+from jaxloco.comparison.variations import Settings, Variation
+from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.runs import config_from_plain
+from jaxloco.statistics import interquartile_mean
+from jaxloco.training.config import TrainConfig, plain_config
+from jaxloco.training.interrupt import Interrupt
+from jaxloco.training.progress import make_progress
+from jaxloco.training.run_folder import RunFolder, read_json, write_json
+
+SCHEMA = "jaxloco-sweep/1"
+SEEDS = 5
+"""Of each setting, if nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep does; `sweep.json` holds it.
+
+    Attributes:
+        vary: What varies, as on the command line.
+        draws: How many settings are drawn, or proposed by the tuner; 0 for all combinations of values.
+        tuner: What proposes settings.
+        metric: What is compared.
+        margin: The smallest difference that matters.
+        evaluate: Episodes of a common evaluation; 0 for the one at the end of each training.
+    """
+
+    vary: tuple[str, ...] = ()
+    draws: int = 0
+    tuner: Literal["none", "optuna"] = "none"
+    metric: str = "return"
+    margin: float | None = None
+    evaluate: int = 0
+
+    @property
+    def variations(self) -> list[Variation]:
+        """What varies."""
+        return [variations.parse(text) for text in self.vary]
+
+
+@dataclass(eq=False)
+class Sweep:
+    """A sweep and its folder.
+
+    Attributes:
+        folder: Where the runs go, one folder for each setting.
+        base: The configuration that is varied.
+        plan: What is done.
+        tried: The settings so far.
+    """
+
+    folder: Path
+    base: TrainConfig
+    plan: Plan
+    tried: list[Settings]
+
+    @classmethod
+    def begin(cls, folder: Path | None, base: TrainConfig, plan: Plan) -> "Sweep":
+        """Check a sweep, and write it down.
+
+        Args:
+            folder: Where its runs go; runs/<date>/sweep_<n> if None.
+            base: The configuration that is varied.
+            plan: What is done.
+
+        Raises:
+            ConfigError: A setting does not exist or takes no such value, or the runs could not be compared.
+        """
+        cls(Path(), base, plan, []).check()
+        folder = folder or RunFolder.create(name="sweep").path
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty; choose another folder, or go on with --resume {folder}")
+        sweep = cls(folder, base, plan, [])
+        sweep.write()
+        return sweep
+
+    @classmethod
+    def open(cls, folder: Path) -> "Sweep":
+        """Open a sweep that was begun.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if not (folder / "sweep.json").is_file():
+            raise ConfigError(f"{folder} holds no sweep (it has no sweep.json); begin one: jaxloco sweep TASK --vary …")
+        data = read_json(folder / "sweep.json")
+        if data.get("schema") != SCHEMA:
+            raise ConfigError(f"{folder / 'sweep.json'}: expected schema {SCHEMA!r}, found {data.get('schema')!r}")
+        plan = options.from_dict(Plan, data["plan"], source=str(folder / "sweep.json"))
+        return cls(folder, config_from_plain(data["config"], str(folder / "sweep.json")), plan, data["tried"])
+
+    @property
+    def file(self) -> Path:
+        """`sweep.json`: what is done, and the settings so far."""
+        return self.folder / "sweep.json"
+
+    def write(self) -> None:
+        """Write `sweep.json`."""
+        plan = options.to_dict(self.plan)
+        write_json(self.file, {"schema": SCHEMA, "plan": plan, "config": plain_config(self.base), "tried": self.tried})
+
+    def check(self) -> None:
+        """Raise ConfigError if a setting cannot be, or its runs could not be compared with the first ones."""
+        varied, plan = self.plan.variations, self.plan
+        variations.check_keys(varied)
+        if self.base.seeds < 2:
+            raise ConfigError(
+                f"--seeds {self.base.seeds}: one seed tells no effect from variance; write --seeds {SEEDS}"
+            )
+        if plan.tuner != "none" and not plan.draws:
+            raise ConfigError(f"--tuner {plan.tuner}: say how many settings it may try, with --draws 10")
+        ends = [{v.key: v.high if isinstance(v, variations.Span) else v.values[-1] for v in varied}]
+        settings = list(islice(variations.draws(varied, 0), 20)) + ends if plan.draws else variations.grid(varied)
+        if not plan.draws and len(settings) < 2:
+            raise ConfigError(
+                "--vary: one setting alone; write two values or more, such as ppo.learning_rate=1e-3,2e-3"
+            )
+        arms = [_arm_of(variations.name_of(each), variations.applied(self.base, each)) for each in settings]
+        for arm in arms[1:]:
+            check_comparable(arms[0], arm, early_metric(plan.metric), evaluated=bool(plan.evaluate))
+        if plan.tuner == "optuna":
+            tuner.propose(varied, [], lower_is_better=False, seed=0)
+
+    def settings(self) -> Iterator[Settings]:
+        """Yield the settings to train, those so far first; each is written down before it is trained."""
+        yield from list(self.tried)
+        drawn = self.plan.draws
+        every = variations.draws(self.plan.variations, self.base.seed)
+        planned = list(islice(every, drawn)) if drawn else variations.grid(self.plan.variations)
+        for index in range(len(self.tried), len(planned)):
+            self.tried.append(self._proposed() if self.plan.tuner == "optuna" else planned[index])
+            self.write()
+            yield self.tried[-1]
+
+    def _proposed(self) -> Settings:
+        arms = [self.arm(index) for index in range(len(self.tried))]
+        known = [
+            (arm, each) for arm, each in zip(arms, self.tried, strict=True) if any(not s.failed for s in arm.seeds)
+        ]
+        metric = find_metric(self.plan.metric, [arm for arm, _ in known]) if known else early_metric(self.plan.metric)
+        values = values_of(metric, [arm for arm, _ in known])[0] if known else []
+        reached = [(each, float(interquartile_mean(own))) for (_, each), own in zip(known, values, strict=True)]
+        lower = metric.lower_is_better
+        return tuner.propose(self.plan.variations, reached, lower_is_better=lower, seed=self.base.seed)
+
+    def run_folder(self, index: int) -> RunFolder:
+        """Return the folder of the runs of one setting."""
+        return RunFolder(self.folder / f"{index:02d}_{variations.name_of(self.tried[index]).replace(' ', '_')}")
+
+    def arm(self, index: int) -> Arm:
+        """Return the finished runs of one setting.
+
+        Raises:
+            ConfigError: They are not finished.
+        """
+        return read_arm(variations.name_of(self.tried[index]), [self.run_folder(index).path])
+
+    def run(self, *, quiet: bool = False, report: Callable[[str], None] = print) -> Comparison | None:
+        """Train what is not trained yet, compare, and write `comparison.json` and `comparison.png`.
+
+        Returns:
+            The comparison; None if a training was interrupted.
+
+        Raises:
+            JaxlocoError: A training failed but for learning that diverged, which counts.
+        """
+        for index, settings in enumerate(self.settings()):
+            if not self._is_finished(index):
+                report(f"setting {index + 1}: {variations.name_of(settings)}")
+                if not self._train(index, quiet):
+                    return None
+        arms = [self.arm(index) for index in range(len(self.tried))]
+        plan = self.plan
+        found = compare_arms(arms, plan.metric, margin=plan.margin, evaluate=plan.evaluate, report=report)
+        write_json(self.folder / "comparison.json", as_json(found))
+        write_figure(found, self.folder / "comparison.png")
+        return found
+
+    def _is_finished(self, index: int) -> bool:
+        folder = self.run_folder(index)
+        try:
+            return folder.config.exists() and bool(self.arm(index))
+        except ConfigError:
+            return False
+
+    def _train(self, index: int, quiet: bool) -> bool:
+        """Train one setting; return False if it was interrupted."""
+        folder = self.run_folder(index)
+        config = variations.applied(self.base, self.tried[index])
+        begun = folder.config.exists()
+        folder = folder if begun else RunFolder.at(folder.path)
+        try:
+            with Interrupt(owned=True) as stop, make_progress(quiet=quiet) as progress:
+                stop.at_end.append(progress.close)
+                library.run_training(library.located(config), folder, progress, resume=begun, stop=stop)
+        except JaxlocoError:
+            if not self._is_finished(index):  # else learning diverged in every seed
+                raise
+            return True
+        return not read_json(folder.summary).get("interrupted", False)
+
+
+def _arm_of(name: str, config: TrainConfig) -> Arm:
+    """Return an arm that is not trained yet."""
+    return Arm(name, config, options.flatten(plain_config(config)), [])
+
+
+def confirmation(sweep: Sweep, found: Comparison) -> str:
+    """Return what tells whether the best of many settings is as good as it looks; nothing of two settings."""
+    if len(found.arms) < 3:
+        return ""
+    middles: Sequence[float] = [own["iqm"] for own in found.described]
+    best = (min if found.metric.lower_is_better else max)(range(len(middles)), key=middles.__getitem__)
+    if best == 0:
+        return ""
+    pair = [_words(sweep.tried[0]), _words(sweep.tried[best])]
+    seed = sweep.base.seed + sweep.base.seeds
+    return (
+        f"{found.arms[best].name} has the best interquartile mean of {len(middles)}, and the best of many looks better "
+        f"than it is: train it ({pair[1]}) and the first ({pair[0]}) anew with --seeds 10 --seed {seed}, and compare"
+    )
+
+
+def _words(settings: Settings) -> str:
+    return " ".join(f"{options.option_name(key)} {value}" for key, value in settings.items())

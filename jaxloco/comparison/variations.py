@@ -1,0 +1,200 @@
+"""What a sweep varies: settings with their values, or with a range to draw from."""
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jaxloco import options
+from jaxloco.errors import ConfigError
+from jaxloco.training.config import TrainConfig, with_algorithm
+
+Settings = Mapping[str, Any]
+"""Values by dotted name."""
+
+DIGITS = 3
+"""Significant digits of a number that is drawn."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting with the values that it takes.
+
+    Attributes:
+        key: Its dotted name.
+        values: The values.
+    """
+
+    key: str
+    values: tuple[Any, ...]
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Draw a value."""
+        return self.values[int(rng.integers(len(self.values)))]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A setting with a range.
+
+    Attributes:
+        key: Its dotted name.
+        low: The smallest value.
+        high: The largest value.
+        log: Whether its logarithm is drawn.
+        whole: Whether values are whole numbers.
+    """
+
+    key: str
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    def draw(self, rng: np.random.Generator) -> float | int:
+        """Draw a value."""
+        share = float(rng.uniform())
+        linear = self.low + share * (self.high - self.low)
+        return self.rounded(self.low * (self.high / self.low) ** share if self.log else linear)
+
+    def rounded(self, value: float) -> float | int:
+        """Return a value with few digits, or the whole number."""
+        return round(value) if self.whole else min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+
+
+Variation = Choice | Span
+
+
+def parse(text: str) -> Variation:
+    """Read KEY=V1,V2,… or KEY=LOW..HIGH or KEY=LOW..HIGH:log.
+
+    >>> parse("ppo.learning_rate=1e-3,2e-3")
+    Choice(key='ppo.learning_rate', values=(0.001, 0.002))
+    >>> parse("n_envs=64..512:log")
+    Span(key='n_envs', low=64, high=512, log=True, whole=True)
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    key, equals, rest = text.partition("=")
+    key = key.strip().removeprefix("--").replace("-", "_")
+    if not key or not equals or not rest.strip():
+        raise ConfigError(f"--vary {text}: expected KEY=V1,V2 or KEY=LOW..HIGH, such as ppo.learning_rate=1e-3,2e-3")
+    if ".." in rest:
+        return _span(key, rest, text)
+    values = tuple(_value(part) for part in _parts(rest))
+    if len({json.dumps(value) for value in values}) < len(values):
+        raise ConfigError(f"--vary {text}: a value is there twice; leave one out")
+    return Choice(key, values)
+
+
+def _span(key: str, rest: str, text: str) -> Span:
+    numbers, colon, scale = rest.partition(":")
+    low, high = (_value(part) for part in numbers.split("..", 1))
+    if (
+        not all(isinstance(end, int | float) and math.isfinite(end) for end in (low, high))
+        or scale != "log"[: len(scale)]
+    ):
+        raise ConfigError(
+            f"--vary {text}: expected two numbers, LOW..HIGH, and :log after them for a logarithmic scale"
+        )
+    if not low < high or (colon and low <= 0):
+        above = " and above 0" if colon else ""
+        raise ConfigError(f"--vary {text}: the first number must be below the second{above}")
+    return Span(key, low, high, bool(colon), isinstance(low, int) and isinstance(high, int))
+
+
+def _parts(text: str) -> list[str]:
+    """Split at commas that are in no brackets."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "[{") - (sign in "]}")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _value(text: str) -> Any:
+    """Return a value as it is written: a number, true, false, none, a list, or text."""
+    if text.strip().lower() == "none":
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip()
+
+
+def check_keys(variations: Sequence[Variation]) -> None:
+    """Raise ConfigError if no setting varies, or one is given twice."""
+    if not variations:
+        raise ConfigError("--vary is missing: what to vary, such as --vary ppo.learning_rate=1e-3,2e-3")
+    keys = [variation.key for variation in variations]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"--vary {key}: is there twice; write all of its values in one")
+        if key in ("seed", "seeds"):
+            raise ConfigError(f"--vary {key}: each setting has several seeds anyway; say how many with --seeds 5")
+
+
+def grid(variations: Sequence[Variation]) -> list[Settings]:
+    """Return every combination of values.
+
+    Raises:
+        ConfigError: A setting has a range.
+    """
+    choices = []
+    for variation in variations:
+        if isinstance(variation, Span):
+            raise ConfigError(f"--vary {variation.key}: a range is drawn from; say how often, with --draws 10")
+        choices.append(variation.values)
+    keys = [variation.key for variation in variations]
+    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*choices)]
+
+
+def draws(variations: Sequence[Variation], seed: int) -> Iterator[Settings]:
+    """Draw settings without end; the same ones for the same seed."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield {variation.key: variation.draw(rng) for variation in variations}
+
+
+def applied(base: TrainConfig, settings: Settings) -> TrainConfig:
+    """Return a configuration with settings.
+
+    Raises:
+        ConfigError: There is no such setting, or it does not take that value.
+    """
+    values = dict(settings)
+    if "algorithm" in values:
+        base = with_algorithm(base, str(values.pop("algorithm")))
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        *above, last = key.split(".")
+        place = nested
+        for part in above:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return replace(options.from_dict(TrainConfig, nested, source="--vary", default=base), origin=base.origin)
+
+
+def name_of(settings: Settings) -> str:
+    """Return what an arm with these settings is called.
+
+    >>> name_of({"ppo.learning_rate": 0.001, "network.net_arch_pi": [64, 64]})
+    'learning_rate=0.001 net_arch_pi=64-64'
+    """
+    words = []
+    for key, value in settings.items():
+        text = "-".join(map(str, value)) if isinstance(value, list) else str(value).replace("/", "-")
+        words.append(f"{key.rpartition('.')[2]}={text}")
+    return " ".join(words)
