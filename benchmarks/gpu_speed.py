@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import common, parts, plots, training_speed
-from jaxloco.checks import check_not_negative
+from jaxloco.checks import NOT_NEGATIVE
 
 NAME = "gpu_speed"
 
@@ -40,7 +40,7 @@ class GpuOptions:
 
     def __post_init__(self) -> None:
         common.at_least_one(self, "n_envs", "repetitions", "seed_envs")
-        check_not_negative(self, "iterations")
+        NOT_NEGATIVE.check("iterations", self.iterations)
 
 
 def main(arguments: Sequence[str]) -> int:

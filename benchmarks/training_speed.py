@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common, parts, plots
-from jaxloco.checks import check_not_negative
+from jaxloco.checks import NOT_NEGATIVE
 
 NAME = "training_speed"
 
@@ -55,7 +55,7 @@ class LoopOptions:
 
     def __post_init__(self) -> None:
         common.at_least_one(self, "repetitions")
-        check_not_negative(self, "iterations")
+        NOT_NEGATIVE.check("iterations", self.iterations)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
-"""Checks of the numbers in options and descriptions, before anything is built from them."""
+"""Limits of the numbers in options and descriptions, checked before anything is built from them."""
 
+import inspect
 import math
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+import operator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from typing import Any
 
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, unknown_name
 
 MOST_EPISODES = 100_000
 """Most episodes of an evaluation."""
@@ -13,90 +15,95 @@ MOST_EPISODES = 100_000
 LARGEST = 1e12
 """No option in SI units is larger, and steps, squares and products of such numbers can still be computed with."""
 
+RULE = "rule"
+"""Metadata of a field: its `Limits`, or all its choices."""
 
-def check_finite(owner: Any, *but: str) -> None:
-    """Check that every number of a dataclass, and of those in it, is finite, and at most `LARGEST` in size.
+_COMPARED = {
+    "above": (operator.gt, "above"),
+    "at_least": (operator.ge, "at least"),
+    "below": (operator.lt, "below"),
+    "at_most": (operator.le, "at most"),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of each number in a field of a dataclass: `field: Annotated[float, POSITIVE] = 1.0`.
+
+    Attributes:
+        above: They are above this.
+        at_least: They are at least this.
+        below: They are below this.
+        at_most: They are at most this.
+        ordered: They are the two ends of a range, the low one first.
+    """
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    ordered: bool = False
+
+    def check(self, name: str, value: Any, hint: str = "") -> None:
+        """Check the value of a field; None and texts pass. The hint ends an error's message.
+
+        Raises:
+            ConfigError: It is beyond the limits; names the field, the value and the limit.
+        """
+        numbers = _numbers(value)
+        for key, (holds, words) in _COMPARED.items():
+            limit = getattr(self, key)
+            if limit is not None and not all(holds(number, limit) for number in numbers):
+                must = "must not be negative" if (key, limit) == ("at_least", 0.0) else f"must be {words} {limit:g}"
+                raise ConfigError(f"{name} = {value}: {must}{hint}")
+        if self.ordered and numbers[0] > numbers[1]:
+            raise ConfigError(f"{name} = {value}: the low end comes first, such as {numbers[::-1]}")
+
+
+POSITIVE, NOT_NEGATIVE, COUNT = Limits(above=0.0), Limits(at_least=0.0), Limits(at_least=1)
+FRACTION, ANGLE = Limits(at_least=0.0, at_most=1.0), Limits(at_least=0.0, at_most=math.pi)
+ORDERED = Limits(ordered=True)
+
+
+def check_fields(owner: Any, *but: str) -> None:
+    """Check that the numbers of a dataclass, and of those in it, keep their `Limits`, those of its base classes too.
+
+    Every number is finite, and at most `LARGEST` in size.
 
     Args:
         owner: The dataclass.
         but: Fields that may be larger, or infinite, though not NaN.
 
     Raises:
-        ConfigError: A number is not; the message names the field and its value.
+        ConfigError: A number does not; the message names the field and its value.
     """
     for entry in fields(owner):
         value = getattr(owner, entry.name)
         if is_dataclass(value) and not isinstance(value, type):
-            check_finite(value, *but)
+            check_fields(value, *but)
             continue
         for number in _numbers(value):
             if math.isnan(number) or (math.isinf(number) and entry.name not in but):
                 raise ConfigError(f"{entry.name} = {value}: must be finite")
             if not -LARGEST <= number <= LARGEST and entry.name not in but:
                 raise ConfigError(f"{entry.name} = {value}: must be at most {LARGEST:g} in size")
+        rule = entry.metadata.get(RULE)
+        if isinstance(rule, tuple) and value not in rule:
+            raise unknown_name(entry.name, value, rule)
+        if isinstance(rule, Limits):
+            rule.check(entry.name, value, "; None turns it off" if entry.default is None else "")
+        for limits in _limits(owner.__class__).get(entry.name, ()):
+            limits.check(entry.name, value)
 
 
-def check_positive(owner: Any, *names: str) -> None:
-    """Check that all numbers in these fields are above 0.
-
-    Raises:
-        ConfigError: A number is not.
-    """
-    for name, value, number in _named(owner, names):
-        if not number > 0.0:
-            raise ConfigError(f"{name} = {value}: must be above 0")
-
-
-def check_not_negative(owner: Any, *names: str) -> None:
-    """Check that no number in these fields is below 0.
-
-    Raises:
-        ConfigError: A number is.
-    """
-    for name, value, number in _named(owner, names):
-        if not number >= 0.0:
-            raise ConfigError(f"{name} = {value}: must not be negative")
-
-
-def check_at_most(owner: Any, limit: float, *names: str) -> None:
-    """Check that no number in these fields is above `limit`.
-
-    Raises:
-        ConfigError: A number is.
-    """
-    for name, value, number in _named(owner, names):
-        if not number <= limit:
-            raise ConfigError(f"{name} = {value}: must be at most {limit:g}")
-
-
-def check_below(owner: Any, limit: float, *names: str) -> None:
-    """Check that all numbers in these fields are below `limit`.
-
-    Raises:
-        ConfigError: A number is not.
-    """
-    for name, value, number in _named(owner, names):
-        if not number < limit:
-            raise ConfigError(f"{name} = {value}: must be below {limit:g}")
-
-
-def check_ordered(owner: Any, *names: str) -> None:
-    """Check that the two ends of the ranges in these fields are in order.
-
-    Raises:
-        ConfigError: The low end of a range is above its high end.
-    """
-    for name in names:
-        low, high = getattr(owner, name)
-        if low > high:
-            raise ConfigError(f"{name} = {(low, high)}: the low end comes first, such as {(high, low)}")
-
-
-def _named(owner: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any, float]]:
-    for name in names:
-        value = getattr(owner, name)
-        for number in _numbers(value):
-            yield name, value, number
+@lru_cache
+def _limits(owner: type) -> dict[str, list[Limits]]:
+    """Return the limits of a dataclass's fields by name."""
+    found: dict[str, list[Limits]] = {}
+    for base in owner.__mro__:
+        for name, hint in inspect.get_annotations(base, eval_str=True).items():
+            found.setdefault(name, []).extend(m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Limits))
+    return found
 
 
 def _numbers(value: Any) -> tuple[float, ...]:

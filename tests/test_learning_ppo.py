@@ -335,11 +335,11 @@ def test_mini_batches_that_do_not_fill_the_rollout_are_refused_with_ones_that_do
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": 1.5}, r"gamma = 1.5 must be between 0 and 1"),
-        ({"clip_range": 0.0}, "clip_range = 0.0 must be positive"),
+        ({"gamma": 1.5}, r"gamma = 1.5: must be at most 1"),
+        ({"clip_range": 0.0}, "clip_range = 0.0: must be above 0"),
         ({"clip_range_vf": 0.0}, "None turns it off"),
         ({"target_kl": -1.0}, "None turns it off"),
-        ({"n_epochs": 0}, "n_epochs = 0 must be at least 1"),
+        ({"n_epochs": 0}, "n_epochs = 0: must be at least 1"),
         ({"ent_coef": -0.1}, "must not be negative"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"learning_rate": 0.1, "learning_rate_schedule": "adaptive"}, "must lie between"),

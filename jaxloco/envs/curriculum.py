@@ -6,13 +6,13 @@ The curriculum is part of the environment's state, so it lives inside the compil
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.checks import check_finite, check_not_negative, check_positive
+from jaxloco.checks import NOT_NEGATIVE, POSITIVE, check_fields
 from jaxloco.errors import ConfigError, unknown_name
 
 GROWTHS = ("progress", "success")
@@ -63,19 +63,17 @@ class Curriculum:
         kinds: Kinds of terrain, which the robots share evenly.
     """
 
-    progress_until: float = 0.5
-    step_up: float = 0.1
-    step_down: float = 0.05
+    progress_until: Annotated[float, POSITIVE] = 0.5
+    step_up: Annotated[float, POSITIVE] = 0.1
+    step_down: Annotated[float, NOT_NEGATIVE] = 0.05
     grade: Callable[..., jax.Array] = survived
     constants: Mapping[str, Any] = field(default_factory=dict)
-    start: float = 0.0
+    start: Annotated[float, NOT_NEGATIVE] = 0.0
     evaluation: float | None = 1.0
-    kinds: int = 1
+    kinds: Annotated[int, POSITIVE] = 1
 
     def __post_init__(self) -> None:
-        check_finite(self)
-        check_positive(self, "progress_until", "step_up", "kinds")
-        check_not_negative(self, "step_down", "start")
+        check_fields(self)
 
     def begin(self, keys: jax.Array, *, full: bool) -> CurriculumState:
         """Return the state of N robots, leading axis N, at the beginning of a training or an evaluation (`full`).
@@ -149,7 +147,7 @@ class Range:
     IN_SHORT: ClassVar = ("low", "high")
 
     def __post_init__(self) -> None:
-        check_finite(self)
+        check_fields(self)
         if self.grows is not None and self.grows not in GROWTHS:
             raise unknown_name("growth of a range", self.grows, GROWTHS)
         for low, high in ((self.low, self.high), self.training or (self.low, self.high)):

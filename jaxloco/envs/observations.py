@@ -6,13 +6,13 @@ first; after a reset it is filled with the first frame.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.checks import check_finite, check_not_negative
+from jaxloco.checks import NOT_NEGATIVE, check_fields
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
 from jaxloco.envs.quantities import rotate_inverse
@@ -40,15 +40,14 @@ class ObservationTerm:
     quantity: str
     scale: float = 1.0
     clip: tuple[float, float] | None = None
-    noise: float = 0.0
-    bias: float = 0.0
+    noise: Annotated[float, NOT_NEGATIVE] = 0.0
+    bias: Annotated[float, NOT_NEGATIVE] = 0.0
     low: Limit | None = None
     high: Limit | None = None
     imu: bool = False
 
     def __post_init__(self) -> None:
-        check_finite(self, "low", "high", "clip")
-        check_not_negative(self, "noise", "bias")
+        check_fields(self, "low", "high", "clip")
 
 
 @dataclass(frozen=True)

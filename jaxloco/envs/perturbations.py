@@ -1,12 +1,12 @@
 """Forces on the base: pushes at random times, and a support that fades with the curriculum."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxloco.checks import check_finite, check_not_negative
+from jaxloco.checks import NOT_NEGATIVE, check_fields
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.processes import Acts, Process
 from jaxloco.envs.quantities import rotate, rotate_inverse
@@ -83,14 +83,13 @@ class Support(Process):
         name: Of the process.
     """
 
-    stiffness: float
-    damping: float
+    stiffness: Annotated[float, NOT_NEGATIVE]
+    damping: Annotated[float, NOT_NEGATIVE]
     fades: Literal["progress", "success"] = "progress"
     name: str = "support"
 
     def __post_init__(self) -> None:
-        check_finite(self)
-        check_not_negative(self, "stiffness", "damping")
+        check_fields(self)
 
     def start(self) -> tuple[()]:
         """Return no state."""

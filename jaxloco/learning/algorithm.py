@@ -5,8 +5,8 @@ frozen dataclass too, derived from `AlgorithmConfig`, and make it (`make`). `--a
 `ALGORITHMS`, one of an installed package, or options of your own by `module:NAME` (`jaxloco.registry`).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import jax
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloco import registry
-from jaxloco.checks import check_finite
-from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.checks import COUNT, FRACTION, POSITIVE, RULE, Limits, check_fields
+from jaxloco.errors import ConfigError
 from jaxloco.learning import distributions
 from jaxloco.learning.learner import LearnerState, Metrics, Observation, Trajectory, critic_group, normalized
 from jaxloco.learning.networks import ActorCritic, NetworkParams
@@ -31,16 +31,10 @@ ALGORITHMS = {
 
 DEFAULT_ALGORITHM = "ppo"
 
-Rule = tuple[Callable[[Any], bool], str]
-POSITIVE: Rule = (lambda value: value > 0, "must be positive")
-NOT_NEGATIVE: Rule = (lambda value: value >= 0, "must not be negative")
-FRACTION: Rule = (lambda value: 0 <= value <= 1, "must be between 0 and 1")
-COUNT: Rule = (lambda value: value >= 1, "must be at least 1")
 
-
-def option(default: Any, text: str, rule: Rule | tuple[str, ...] | None = None) -> Any:
-    """Return a field with a help text, and a rule that its values keep: one of those above, or all choices."""
-    return field(default=default, metadata={"help": text, "rule": rule})
+def option(default: Any, text: str, rule: Limits | tuple[str, ...] | None = None) -> Any:
+    """Return a field with a help text, and what its values keep: limits, or all choices."""
+    return field(default=default, metadata={"help": text, RULE: rule})
 
 
 @dataclass(frozen=True)
@@ -64,22 +58,12 @@ class AlgorithmConfig:
     reward_scale: float = option(1.0, "rewards are multiplied by this before learning (+)", POSITIVE)
 
     def __post_init__(self) -> None:
-        """Check every value by its rule.
+        """Check every value.
 
         Raises:
             ConfigError: a value is out of its range; the message says what to write instead.
         """
-        check_finite(self, "max_grad_norm")
-        for entry in fields(self):
-            rule, value = entry.metadata.get("rule"), getattr(self, entry.name)
-            if rule is None or (value is None and entry.default is None):
-                continue
-            if isinstance(rule[0], str):
-                if value not in rule:
-                    raise unknown_name(entry.name, value, rule)
-                continue
-            holds, text = rule
-            require(holds(value), self, entry.name, text + ("; None turns it off" if entry.default is None else ""))
+        check_fields(self, "max_grad_norm")
 
     @property
     def place(self) -> str:

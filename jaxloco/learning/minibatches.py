@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloco.checks import COUNT, Limits
 from jaxloco.errors import ConfigError
-from jaxloco.learning.algorithm import COUNT, AlgorithmConfig, option, require
+from jaxloco.learning.algorithm import AlgorithmConfig, option
 from jaxloco.learning.networks import ActorCritic
 
 T = TypeVar("T")
@@ -33,12 +34,7 @@ class MinibatchConfig(AlgorithmConfig):
 
     n_minibatches: int = option(4, "mini-batches per epoch (+)", COUNT)
     batch_size: int | None = option(None, "samples per mini-batch; when given, replaces n_minibatches", COUNT)
-    n_epochs: int = option(4, "passes over each rollout", COUNT)
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        super().__post_init__()
-        require(self.n_epochs <= MOST_EPOCHS, self, "n_epochs", f"must be at most {MOST_EPOCHS}")
+    n_epochs: int = option(4, "passes over each rollout", Limits(at_least=1, at_most=MOST_EPOCHS))
 
     @property
     def epochs(self) -> int:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloco.checks import check_finite
+from jaxloco.checks import check_fields
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning import distributions
 from jaxloco.learning.activations import ACTIVATIONS
@@ -57,7 +57,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        check_finite(self)
+        check_fields(self)
         find_cell(self.kind, importing=True)
         if not 1 <= self.rnn_hidden_size <= MOST_WIDTH:
             raise ConfigError(f"rnn_hidden_size = {self.rnn_hidden_size}: must be from 1 to {MOST_WIDTH}")

@@ -17,9 +17,10 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from jaxloco.checks import COUNT, NOT_NEGATIVE, POSITIVE
 from jaxloco.errors import ConfigError
 from jaxloco.learning import collectives
-from jaxloco.learning.algorithm import COUNT, NOT_NEGATIVE, POSITIVE, ActorCriticAlgorithm, AlgorithmConfig, option
+from jaxloco.learning.algorithm import ActorCriticAlgorithm, AlgorithmConfig, option
 from jaxloco.learning.learner import (
     LearnerState,
     Metrics,

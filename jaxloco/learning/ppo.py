@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from jaxloco.checks import FRACTION, NOT_NEGATIVE, POSITIVE
 from jaxloco.errors import ConfigError
 from jaxloco.learning import collectives, distributions
 from jaxloco.learning.advantages import normalized_advantage
-from jaxloco.learning.algorithm import FRACTION, NOT_NEGATIVE, POSITIVE, ActorCriticAlgorithm, option
+from jaxloco.learning.algorithm import ActorCriticAlgorithm, option
 from jaxloco.learning.batches import ADVANTAGE, Batch, policy_of, prepare
 from jaxloco.learning.learner import (
     LearnerState,

@@ -13,10 +13,11 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloco.checks import COUNT
 from jaxloco.errors import ConfigError
 from jaxloco.learning import collectives
 from jaxloco.learning.advantages import discounted_returns
-from jaxloco.learning.algorithm import COUNT, option
+from jaxloco.learning.algorithm import option
 from jaxloco.learning.learner import Trajectory
 from jaxloco.learning.networks import ActorCritic
 from jaxloco.learning.policy_gradient import Estimate, PolicyGradient, PolicyGradientConfig

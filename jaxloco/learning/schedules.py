@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxloco.learning.algorithm import NOT_NEGATIVE, POSITIVE, AlgorithmConfig, option, require
+from jaxloco.checks import NOT_NEGATIVE, POSITIVE
+from jaxloco.learning.algorithm import AlgorithmConfig, option, require
 
 SCHEDULES = ("constant", "linear", "adaptive")
 ADAPTIVE_FACTOR = 1.5  # rsl_rl's rule: outside [desired_kl / 2, 2 desired_kl], the rate changes by this factor

@@ -12,8 +12,9 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloco.checks import COUNT, FRACTION
 from jaxloco.learning.advantages import discounted_returns, gae, normalized_advantage
-from jaxloco.learning.algorithm import COUNT, FRACTION, option
+from jaxloco.learning.algorithm import option
 from jaxloco.learning.learner import Trajectory
 from jaxloco.learning.networks import ActorCritic
 from jaxloco.learning.policy_gradient import Estimate, PolicyGradient, PolicyGradientConfig

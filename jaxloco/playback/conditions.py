@@ -2,9 +2,9 @@
 
 import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from jaxloco.checks import check_at_most, check_finite, check_not_negative, check_positive
+from jaxloco.checks import NOT_NEGATIVE, POSITIVE, Limits, check_fields
 from jaxloco.errors import ConfigError
 
 if TYPE_CHECKING:  # the command line reads these options without MuJoCo
@@ -39,24 +39,19 @@ class Conditions:
     robot_variant: str | None = None
     solver: Literal["newton", "cg", "pgs"] | None = None
     cone: Literal["pyramidal", "elliptic"] | None = None
-    iterations: int | None = None
-    timestep: float | None = None
-    friction: float | None = None
-    delay: float = 0.0
-    latency: float = 0.0
-    noise: float = 0.0
-    push_scale: float = 1.0
+    iterations: Annotated[int | None, Limits(above=0.0, at_most=MOST_ITERATIONS)] = None
+    timestep: Annotated[float | None, Limits(above=0.0, at_most=MOST_SECONDS)] = None
+    friction: Annotated[float | None, POSITIVE] = None
+    delay: Annotated[float, Limits(at_least=0.0, at_most=MOST_DELAY)] = 0.0
+    latency: Annotated[float, Limits(at_least=0.0, at_most=MOST_DELAY)] = 0.0
+    noise: Annotated[float, NOT_NEGATIVE] = 0.0
+    push_scale: Annotated[float, NOT_NEGATIVE] = 1.0
     randomize: bool = False
     command: tuple[float, ...] | None = None
-    seconds: float | None = None
+    seconds: Annotated[float | None, Limits(above=0.0, at_most=MOST_SECONDS)] = None
 
     def __post_init__(self) -> None:
-        check_finite(self)
-        check_not_negative(self, "delay", "latency", "noise", "push_scale")
-        check_positive(self, "iterations", "timestep", "friction", "seconds")
-        check_at_most(self, MOST_DELAY, "delay", "latency")
-        check_at_most(self, MOST_SECONDS, "seconds", "timestep")
-        check_at_most(self, MOST_ITERATIONS, "iterations")
+        check_fields(self)
 
     def in_steps(self, timestep: float) -> "Conditions":
         """Return the same with delay and latency as they can be simulated: in whole steps of `timestep`, s.

@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.checks import check_at_most, check_finite, check_not_negative, check_ordered, check_positive
+from jaxloco.checks import ANGLE, FRACTION, NOT_NEGATIVE, ORDERED, POSITIVE, Limits
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import Actuation, target_drive
 from jaxloco.envs.curriculum import GROWTHS, Range
@@ -25,6 +25,8 @@ from jaxloco.symmetry import joint_mirror
 from jaxloco.tasks.task import Task
 
 Span = tuple[float, float]
+Durations = Annotated[Span, NOT_NEGATIVE, ORDERED]
+Factors = Annotated[Span, POSITIVE, ORDERED]
 
 MAX_TURN_RATE = 50.0
 """Turn rate of the base above which a reading is implausible, rad/s; such robots' gyroscopes read up to 35 rad/s."""
@@ -34,19 +36,6 @@ BEYOND_RANGE = 0.5
 
 TARGETS, WHEEL_TARGETS = "joint_position_targets", "joint_velocity_targets"
 """Names of the policy's outputs: of the joints that take position targets, and of wheels."""
-
-_FACTORS = (
-    "mass_scale",
-    "joint_friction_scale",
-    "joint_damping_scale",
-    "armature_scale",
-    "gain_scale",
-    "torque_scale",
-)
-"""Options that multiply a property of the model."""
-
-_TIMES = ("action_delay", "sensor_latency", "kick_interval")
-"""Options that are ranges of times."""
 
 
 @dataclass(frozen=True)
@@ -85,43 +74,35 @@ class LeggedTask(Task):
 
     robot: str = "go1"
     variant: str | None = None
-    episode_seconds: float = 20.0
-    training_seconds: float = 10.0
-    action_scale: float = 0.5
-    history: int = 1
-    noise: float = 1.0
-    action_delay: Span = (0.0, 0.03)
-    sensor_latency: Span = (0.0, 0.005)
-    friction: Span = (0.4, 1.0)
-    payload: Span = (-1.0, 1.0)
-    com_shift: float = 0.02
-    mass_scale: Span = (0.9, 1.1)
-    joint_friction_scale: Span = (0.3, 3.0)
-    joint_damping_scale: Span = (0.3, 3.0)
-    armature_scale: Span = (0.3, 3.0)
-    gain_scale: Span = (0.9, 1.1)
-    torque_scale: Span = (0.9, 1.1)
-    kick: float = 0.5
-    kick_interval: Span = (4.0, 8.0)
-    restitution: Span = (0.0, 0.0)
-    imu_tilt: float = 0.0
-    support: float = 0.0
+    episode_seconds: Annotated[float, POSITIVE] = 20.0
+    training_seconds: Annotated[float, POSITIVE] = 10.0
+    action_scale: Annotated[float, POSITIVE] = 0.5
+    history: Annotated[int, POSITIVE] = 1
+    noise: Annotated[float, NOT_NEGATIVE] = 1.0
+    action_delay: Durations = (0.0, 0.03)
+    sensor_latency: Durations = (0.0, 0.005)
+    friction: Annotated[Span, NOT_NEGATIVE, ORDERED] = (0.4, 1.0)
+    payload: Annotated[Span, ORDERED] = (-1.0, 1.0)
+    com_shift: Annotated[float, NOT_NEGATIVE] = 0.02
+    mass_scale: Factors = (0.9, 1.1)
+    joint_friction_scale: Factors = (0.3, 3.0)
+    joint_damping_scale: Factors = (0.3, 3.0)
+    armature_scale: Factors = (0.3, 3.0)
+    gain_scale: Factors = (0.9, 1.1)
+    torque_scale: Factors = (0.9, 1.1)
+    kick: Annotated[float, NOT_NEGATIVE] = 0.5
+    kick_interval: Durations = (4.0, 8.0)
+    restitution: Annotated[Span, FRACTION, ORDERED] = (0.0, 0.0)
+    imu_tilt: Annotated[float, ANGLE] = 0.0
+    support: Annotated[float, NOT_NEGATIVE] = 0.0
     grow: tuple[str, ...] = ()
     grow_with: Literal["progress", "success"] = "progress"
-    grow_from: float = 0.3
+    grow_from: Annotated[float, FRACTION] = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_finite(self)
-        check_positive(self, "episode_seconds", "training_seconds", "action_scale", "history")
-        check_positive(self, *_FACTORS)
-        check_not_negative(self, "noise", "friction", "com_shift", "kick", "restitution", "imu_tilt", *_TIMES)
-        check_not_negative(self, "grow_from", "support")
-        check_at_most(self, 1.0, "restitution", "grow_from")
-        check_at_most(self, math.pi, "imu_tilt")
-        check_at_most(self, self.episode_seconds, "action_delay", "sensor_latency")
-        check_ordered(self, "friction", "payload", "restitution", *_TIMES, *_FACTORS)
-
+        for name in ("action_delay", "sensor_latency"):
+            Limits(at_most=self.episode_seconds).check(name, getattr(self, name))
         for name in self.grow:
             if name not in self._growable():
                 raise unknown_name("name in grow", name, self._growable())

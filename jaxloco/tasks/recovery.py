@@ -9,12 +9,12 @@ lies must learn what to do about it. Rewards follow MuJoCo Playground's getup ta
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxloco.checks import check_at_most, check_not_negative, check_positive
+from jaxloco.checks import NOT_NEGATIVE, Limits
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import rewards
 from jaxloco.envs.curriculum import Curriculum, Range
@@ -69,12 +69,12 @@ class Recovery(LeggedTask):
 
     recipe: str = "go1-recovery"
     variant: str | None = "full"
-    drops: int = 256
+    drops: Annotated[int, Limits(above=0.0, at_most=100_000)] = 256
     weights: Mapping[str, float] = field(default_factory=dict, hash=False)
-    pose_tilt: float = 0.6
-    standing_tilt: float = 0.3
-    standing_band: float = 0.2
-    max_joint_velocity: float = 12.0
+    pose_tilt: Annotated[float, Limits(above=0.0, at_most=math.pi)] = 0.6
+    standing_tilt: Annotated[float, Limits(above=0.0, at_most=math.pi)] = 0.3
+    standing_band: Annotated[float, Limits(above=0.0, at_most=1.0)] = 0.2
+    max_joint_velocity: Annotated[float, NOT_NEGATIVE] = 12.0
     episode_seconds: float = 5.0
     training_seconds: float = 5.0
     action_scale: float = 1.5
@@ -84,14 +84,6 @@ class Recovery(LeggedTask):
     imu_tilt: float = 0.02
 
     default_weights: ClassVar[Mapping[str, float]] = {term.name: term.weight for term in TERMS}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self, "drops", "pose_tilt", "standing_tilt", "standing_band")
-        check_at_most(self, math.pi, "pose_tilt", "standing_tilt")
-        check_at_most(self, 1.0, "standing_band")
-        check_at_most(self, 100_000, "drops")
-        check_not_negative(self, "max_joint_velocity")
 
     @property
     def name(self) -> str:

@@ -7,13 +7,13 @@ wheel at the end of each of four legs. Its wheels stand on the ground as feet do
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import mujoco
 import numpy as np
 
-from jaxloco.checks import check_positive
+from jaxloco.checks import POSITIVE
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs.env import ActionSpec
 from jaxloco.envs.gaits import Gait
@@ -43,7 +43,7 @@ class Rolling(Velocity):
     recipe: str = "upkie-velocity"
     robot: str = "upkie"
     max_velocity: tuple[float, float, float] = (1.0, 0.0, 1.0)
-    wheel_speed: float = 2.0
+    wheel_speed: Annotated[float, POSITIVE] = 2.0
     action_scale: float = 0.3
     payload: Span = (-0.5, 0.5)
     loose_joints: tuple[str, ...] = ()
@@ -54,10 +54,6 @@ class Rolling(Velocity):
         "landing": 0.0,
         "orientation": -1.0,
     }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self, "wheel_speed")
 
     def _check_robot(self, robot: Robot) -> None:
         wheels = robot.required_wheels()

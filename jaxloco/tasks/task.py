@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from jaxloco.checks import check_fields
 from jaxloco.envs.changes import Changes, changed
 from jaxloco.envs.env import EnvSpec
 from jaxloco.errors import ConfigError, unknown_name
@@ -43,6 +44,7 @@ class Task:
         cls.spec = spec  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.default_weights:
             self._complete_weights()
 

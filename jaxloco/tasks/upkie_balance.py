@@ -7,11 +7,12 @@ say (wheel servo gains from 0.05 to 1 N m s/rad) and what users of the robot hav
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from jaxloco.checks import check_not_negative, check_positive
+from jaxloco.checks import NOT_NEGATIVE, POSITIVE
 from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
 from jaxloco.envs.actuators import Actuation, wheel_drive
@@ -76,15 +77,15 @@ class UpkieBalance(Task):
     """
 
     robot: str = "upkie"
-    episode_seconds: float = 10.0
-    training_seconds: float = 2.0
-    history: int = 4
-    max_ground_velocity: float = 3.0
-    max_ground_acceleration: float = 40.0
-    fall_pitch: float = 1.0
-    max_distance: float = 3.0
-    noise: float = 0.02
-    pitch_bias: float = 0.02
+    episode_seconds: Annotated[float, POSITIVE] = 10.0
+    training_seconds: Annotated[float, POSITIVE] = 2.0
+    history: Annotated[int, POSITIVE] = 4
+    max_ground_velocity: Annotated[float, POSITIVE] = 3.0
+    max_ground_acceleration: Annotated[float, POSITIVE] = 40.0
+    fall_pitch: Annotated[float, POSITIVE] = 1.0
+    max_distance: Annotated[float, POSITIVE] = 3.0
+    noise: Annotated[float, NOT_NEGATIVE] = 0.02
+    pitch_bias: Annotated[float, NOT_NEGATIVE] = 0.02
     sensor_latency: Span = (0.0, 0.005)
     action_delay: Span = (0.0, 0.03)
     bandwidth_lag: Span = (0.0, 0.01)
@@ -96,25 +97,19 @@ class UpkieBalance(Task):
     torque_scale: Span = (0.9, 1.1)
     mass_scale: Span = (0.8, 1.2)
     inertia_scale: Span = (0.9, 1.1)
-    com_shift: float = 0.01
+    com_shift: Annotated[float, NOT_NEGATIVE] = 0.01
     wheel_scale: Span = (0.95, 1.05)
     leg_scale: Span = (0.97, 1.03)
-    initial_pitch: float = 0.25
-    training_initial_pitch: float = 0.32
-    initial_position: float = 0.5
-    initial_velocity: float = 0.1
-    initial_pitch_velocity: float = 0.1
-    initial_height: Span = (0.01, 0.05)
+    initial_pitch: Annotated[float, NOT_NEGATIVE] = 0.25
+    training_initial_pitch: Annotated[float, NOT_NEGATIVE] = 0.32
+    initial_position: Annotated[float, NOT_NEGATIVE] = 0.5
+    initial_velocity: Annotated[float, NOT_NEGATIVE] = 0.1
+    initial_pitch_velocity: Annotated[float, NOT_NEGATIVE] = 0.1
+    initial_height: Annotated[Span, NOT_NEGATIVE] = (0.01, 0.05)
     push_force: Span = (0.0, 20.0)
     training_push_force: Span = (0.0, 25.0)
     push_duration: Span = (0.05, 0.15)
     push_interval: Span = (0.5, 3.0)
-
-    def __post_init__(self) -> None:
-        check_positive(self, "episode_seconds", "training_seconds", "history", "fall_pitch", "max_distance")
-        check_positive(self, "max_ground_velocity", "max_ground_acceleration")
-        check_not_negative(self, "noise", "pitch_bias", "com_shift", "initial_pitch", "training_initial_pitch")
-        check_not_negative(self, "initial_position", "initial_velocity", "initial_pitch_velocity", "initial_height")
 
     @property
     def name(self) -> str:

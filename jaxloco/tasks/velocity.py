@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from jaxloco.checks import check_at_most, check_below, check_not_negative, check_ordered, check_positive
+from jaxloco.checks import ANGLE, FRACTION, NOT_NEGATIVE, ORDERED, POSITIVE, Limits
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import randomization as rand
 from jaxloco.envs import rewards
@@ -137,53 +137,43 @@ class Velocity(LeggedTask):
     """
 
     recipe: str = "go1-velocity"
-    max_velocity: tuple[float, float, float] = (1.5, 0.8, 1.2)
-    nonzero_shares: tuple[float, float, float] = (0.9, 0.25, 0.5)
-    standing_share: float = 0.1
-    command_seconds: Span = (4.0, 10.0)
-    gait_frequency: float = 3.0
-    rest_below: float = loco.STILL
-    rest_after: float = 0.5
-    rest_tilt: float = 0.0
-    swing_height: float = 0.06
-    step_height: float = 0.1
+    max_velocity: Annotated[tuple[float, float, float], NOT_NEGATIVE] = (1.5, 0.8, 1.2)
+    nonzero_shares: Annotated[tuple[float, float, float], FRACTION] = (0.9, 0.25, 0.5)
+    standing_share: Annotated[float, FRACTION] = 0.1
+    command_seconds: Annotated[Span, POSITIVE, ORDERED] = (4.0, 10.0)
+    gait_frequency: Annotated[float, POSITIVE] = 3.0
+    rest_below: Annotated[float, NOT_NEGATIVE] = loco.STILL
+    rest_after: Annotated[float, NOT_NEGATIVE] = 0.5
+    rest_tilt: Annotated[float, Limits(at_least=0.0, below=math.pi / 2)] = 0.0
+    swing_height: Annotated[float, POSITIVE] = 0.06
+    step_height: Annotated[float, NOT_NEGATIVE] = 0.1
     step_lead: float = 0.0
-    tracking_sigma: float = 0.5
-    far_sigma: float = 1.2
+    tracking_sigma: Annotated[float, POSITIVE] = 0.5
+    far_sigma: Annotated[float, POSITIVE] = 1.2
     rewards: Changes | str = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})  # type: ignore[assignment]
     preset: str = OWN_WEIGHTS
     reward_floor: float | None = 0.0
     weights: Mapping[str, float] = field(default_factory=dict, hash=False)
-    min_air_time: float = 0.1
-    max_foot_load: float = 1.0
+    min_air_time: Annotated[float, NOT_NEGATIVE] = 0.1
+    max_foot_load: Annotated[float, NOT_NEGATIVE] = 1.0
     loose_joints: tuple[str, ...] = KNEES
-    fall_tilt: float = 1.2
-    fall_height: float = 0.4
-    initial_velocity: float = 0.2
-    initial_tilt: float = 0.1
-    initial_yaw: float = 0.0
-    initial_joints: float = 0.1
+    fall_tilt: Annotated[float, Limits(above=0.0, at_most=math.pi)] = 1.2
+    fall_height: Annotated[float, Limits(at_least=0.0, below=1.0)] = 0.4
+    initial_velocity: Annotated[float, NOT_NEGATIVE] = 0.2
+    initial_tilt: Annotated[float, NOT_NEGATIVE] = 0.1
+    initial_yaw: Annotated[float, ANGLE] = 0.0
+    initial_joints: Annotated[float, ANGLE] = 0.1
     terrain: Terrain = Terrain()
     scan: HeightScan = HeightScan()
     actor_scan: bool = False
-    scan_noise: float = 0.05
+    scan_noise: Annotated[float, NOT_NEGATIVE] = 0.05
 
     default_weights: ClassVar[Mapping[str, float]] = {term.name: term.weight for term in TERMS}
 
     def __post_init__(self) -> None:
         self._read_older()
         super().__post_init__()
-        check_positive(self, "command_seconds", "gait_frequency", "swing_height", "tracking_sigma", "far_sigma")
-        check_positive(self, "fall_tilt")
-        check_not_negative(self, "max_velocity", "nonzero_shares", "standing_share", "step_height", "scan_noise")
-        check_not_negative(self, "min_air_time", "max_foot_load", "rest_below", "rest_after", "rest_tilt")
-        check_not_negative(self, "fall_height", "initial_velocity", "initial_tilt", "initial_yaw", "initial_joints")
-        check_at_most(self, 1.0, "nonzero_shares", "standing_share")
-        check_below(self, math.pi / 2, "rest_tilt")
-        check_at_most(self, math.pi, "fall_tilt", "initial_yaw", "initial_joints")
-        check_below(self, 1.0, "fall_height")
-        check_below(self, self.fall_tilt, "initial_tilt")
-        check_ordered(self, "command_seconds")
+        Limits(below=self.fall_tilt).check("initial_tilt", self.initial_tilt)
         self._check_distance()
         if self.preset not in (OWN_WEIGHTS, *loco.PRESETS):
             raise unknown_name("preset", self.preset, (OWN_WEIGHTS, *loco.PRESETS))

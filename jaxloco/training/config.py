@@ -1,9 +1,9 @@
 """The configuration of a training run: a task, an algorithm and how long."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from jaxloco.checks import MOST_EPISODES, check_at_most, check_finite, check_not_negative
+from jaxloco.checks import COUNT, MOST_EPISODES, NOT_NEGATIVE, Limits, check_fields
 from jaxloco.envs.interface import EnvironmentSpec
 from jaxloco.errors import ConfigError
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM, AlgorithmConfig, algorithm_config
@@ -68,32 +68,27 @@ class TrainConfig:
     task: TaskConfig
     algorithm: AlgorithmConfig = field(default_factory=PPOConfig, metadata={CALLED: lambda config: config.name})
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    total_timesteps: int = 1_000_000
-    n_envs: int = 256
-    n_devices: int = 0
+    total_timesteps: Annotated[int, COUNT] = 1_000_000
+    n_envs: Annotated[int, COUNT] = 256
+    n_devices: Annotated[int, NOT_NEGATIVE] = 0
     seed: int = 0
-    seeds: int = 1
+    seeds: Annotated[int, COUNT] = 1
     physics: Literal["auto", "native", "mjx", "warp"] = "auto"
     matmul_precision: Literal["default", "high", "highest"] = "highest"
-    metrics_every: int = 0
-    checkpoint_every: int = 0
-    eval_episodes: int = 100
-    video_seconds: float = 6.0
+    metrics_every: Annotated[int, NOT_NEGATIVE] = 0
+    checkpoint_every: Annotated[int, NOT_NEGATIVE] = 0
+    eval_episodes: Annotated[int, Limits(at_least=0, at_most=MOST_EPISODES)] = 100
+    video_seconds: Annotated[float, NOT_NEGATIVE] = 6.0
     origin: Place | None = field(default=None, metadata={RECORDED: True})
 
     def __post_init__(self) -> None:
-        check_finite(self, "max_grad_norm", "total_timesteps", "metrics_every", "checkpoint_every")
-        for name in ("total_timesteps", "n_envs", "seeds"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} {getattr(self, name)}: must be at least 1")
+        check_fields(self, "max_grad_norm", "total_timesteps", "metrics_every", "checkpoint_every")
         if self.iterations * self.algorithm.epochs >= 2**31:
             raise ConfigError(
                 f"total_timesteps {self.total_timesteps}: at most {2**31 - 1} epochs of updates can be counted"
             )
-        check_at_most(self, MOST_EPISODES, "eval_episodes")
         if not 0 <= self.seed <= 2**31 - self.seeds:
             raise ConfigError(f"seed {self.seed}: must be between 0 and {2**31 - self.seeds}")
-        check_not_negative(self, "n_devices", "metrics_every", "checkpoint_every", "eval_episodes", "video_seconds")
 
     @property
     def steps_per_iteration(self) -> int:

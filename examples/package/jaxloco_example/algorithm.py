@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from jaxloco.learning.algorithm import POSITIVE, option
+from jaxloco.checks import POSITIVE
+from jaxloco.learning.algorithm import option
 from jaxloco.learning.networks import ActorCritic
 from jaxloco.learning.policy_gradient import Estimate
 from jaxloco.learning.vpg import VPG, VPGConfig
