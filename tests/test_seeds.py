@@ -210,7 +210,7 @@ def test_a_seed_of_several_can_be_resumed_by_itself(finished):
 
 
 def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, capsys):
-    with pytest.raises(ConfigError, match="seeds 0"):
+    with pytest.raises(ConfigError, match="seeds = 0"):
         tiny(seeds=0)
     with pytest.raises(ConfigError, match="must be between 0 and"):
         tiny(seed=2**31 - 2, seeds=3)
