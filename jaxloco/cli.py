@@ -259,12 +259,14 @@ def _new(own: RunOptions, arguments: list[str]) -> "TrainConfig":
     Raises:
         JaxlocoError: There is no such task or algorithm.
     """
+    from jaxloco.runs import config_from_plain
     from jaxloco.training.config import VERSION, with_algorithm
 
     said: dict[str, Any] = {}
     for path in options.config_files(arguments):
         said |= options.read_config_file(path)
-    if "task_name" in said and "version" not in said and "reward_scale" in str(said):
+    now = {**said, "version": VERSION}
+    if "task_name" in said and config_from_plain(said, "--config") != config_from_plain(now, "--config"):
         raise JaxlocoError(
             "--config: this configuration has rewards per control period; multiply its reward_scale by the control "
             f'frequency of the robot, Hz, and add "version": {VERSION}'

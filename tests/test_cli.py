@@ -377,6 +377,13 @@ def test_a_file_with_rewards_per_step_is_refused_for_a_new_training(tmp_path, ca
     )
 
 
+def test_a_file_of_before_that_still_means_the_same_is_taken(tmp_path):
+    plain = {key: value for key, value in plain_config(recipe("cartpole")).items() if key != "version"}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(plain))
+    assert cli._new(cli.RunOptions(), ["--config", str(file)]) == recipe("cartpole")
+
+
 def test_names_and_tasks_are_known_without_importing_jax():
     code = "import sys, jaxloco.cli; sys.exit('jax' in sys.modules or 'mujoco' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -49,7 +49,7 @@ class Comparison:
 
 
 def compare(
-    words: Sequence[str],
+    runs: Sequence[str] | Sequence[Arm],
     metric: str = "return",
     *,
     margin: float | None = None,
@@ -60,7 +60,7 @@ def compare(
     """Compare runs of several seeds.
 
     Args:
-        words: For each arm its runs, see `read_arms`; the first arm is the one to compare with.
+        runs: For each arm its runs, see `read_arms`, or the arms themselves; the first is the one to compare with.
         metric: What is compared, see `find_metric`.
         margin: The smallest difference that matters, in the metric's unit; None if any does.
         threshold: What a seed must reach; see `threshold_of`.
@@ -71,19 +71,7 @@ def compare(
     Raises:
         ConfigError: The runs cannot be compared; says what can be instead.
     """
-    return compare_arms(read_arms(words), metric, margin=margin, threshold=threshold, evaluate=evaluate, report=report)
-
-
-def compare_arms(
-    arms: Sequence[Arm],
-    metric: str = "return",
-    *,
-    margin: float | None = None,
-    threshold: float | None = None,
-    evaluate: int = 0,
-    report: Callable[[str], None] = print,
-) -> Comparison:
-    """Compare arms that were read; see `compare`."""
+    arms = [arm for arm in runs if isinstance(arm, Arm)] or read_arms([arm for arm in runs if isinstance(arm, str)])
     if margin is not None and not 0.0 < margin < math.inf:
         raise ConfigError(f"--margin {margin}: must be a number above 0")
     if threshold is not None and not math.isfinite(threshold):

@@ -10,7 +10,7 @@ from jaxloco import library, options
 from jaxloco.comparison import tuner, variations
 from jaxloco.comparison.arms import Arm, read_arm
 from jaxloco.comparison.comparable import check_comparable
-from jaxloco.comparison.compare import Comparison, compare_arms
+from jaxloco.comparison.compare import Comparison, compare
 from jaxloco.comparison.metric import early_metric, find_metric, values_of
 from jaxloco.comparison.report import as_json, write_figure
 from jaxloco.comparison.variations import Settings, Variation
@@ -187,7 +187,7 @@ class Sweep:
                     return None
         arms = [self.arm(index) for index in range(len(self.tried))]
         plan = self.plan
-        found = compare_arms(arms, plan.metric, margin=plan.margin, evaluate=plan.evaluate, report=report)
+        found = compare(arms, plan.metric, margin=plan.margin, evaluate=plan.evaluate, report=report)
         write_json(self.folder / "comparison.json", as_json(found))
         write_figure(found, self.folder / "comparison.png")
         return found
