@@ -522,6 +522,7 @@ def test_a_joint_without_a_range_gets_one_and_a_warning(imported):
     robot, said = imported(text, "quad.urdf")
     calf = robot.joints[robot.joint_names.index("FL_calf_joint")]
     assert (calf.lower, calf.upper) == pytest.approx((-np.pi, np.pi), abs=1e-5) and said[0].startswith("warning")
+    assert "left open: no range in the source: FL_calf_joint" in warnings_of(robot)
 
 
 def test_the_range_of_a_slide_without_one_holds_its_place(imported):

@@ -251,7 +251,7 @@ def _open_points(toml: Path, text: str) -> Iterator[Finding]:
             alone.setdefault(guess, []).append((number, name.strip('"')))
         value, mark, task = line.partition("# TODO")
         if mark:
-            problem = f"left open: {value.strip() or 'this section'}"
+            problem = f"left open: {value.strip('# ') or 'this section'}"
             fix = f"{task.strip(' :') or 'check it'}; then remove the TODO"
             yield Finding("warning", "all", toml, number, problem, fix)
     single = [(joints[0][0], f"{guess} of {few(name for _, name in joints)}") for guess, joints in alone.items()]

@@ -77,6 +77,7 @@ class Draft:
         hulls: Other shapes that touch anything in the source, names of geoms.
         notes: What was repaired.
         remark: What is to be said of the pose, if anything.
+        endless: Joints with motors that have no range in the source; their model here has one.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Draft:
     hulls: tuple[str, ...]
     notes: Notes
     remark: str = ""
+    endless: tuple[str, ...] = ()
 
     @property
     def soles(self) -> list[str]:

@@ -117,7 +117,7 @@ def _draft(source: Path, name: str) -> Draft:
             'fastest), such as <geom type="sphere" size="0.02" pos="0 0 -0.2"/>'
         )
     draft = Draft(name, spec, model, base, posed.data.qpos, key is not None, motors, passive, feet, wheels, (), notes)
-    _limit_turns(draft)
+    draft = _limit_turns(draft)
     draft = _right_frame(draft, compile_spec(spec, source), source)
     draft = replace(draft, pose=on_the_floor(draft.model, base, draft.soles, draft.pose))
     draft = replace(draft, hulls=_only_feet_touch(draft))
@@ -156,9 +156,10 @@ def _positions(model: mujoco.MjModel, base: str, start: Posed) -> np.ndarray:
     return qpos
 
 
-def _limit_turns(draft: Draft) -> None:
+def _limit_turns(draft: Draft) -> Draft:
     """Give the joints with motors that turn without end, and are no wheels, a range."""
-    wheels, endless = {wheel.joint for wheel in draft.wheels.values()}, []
+    wheels: set[str] = {wheel.joint for wheel in draft.wheels.values()}
+    endless: list[str] = []
     for joint in draft.spec.joints:
         model = draft.model.joint(joint.name)
         driven = joint.type in MOVABLE and joint.name not in wheels | draft.passive
@@ -169,6 +170,7 @@ def _limit_turns(draft: Draft) -> None:
             endless.append(joint.name)
     done = "their targets are held to ±π rad (±1 m for slides); write what they can do"
     draft.notes.add("joints {} have no range", done, "warning", of=endless)
+    return replace(draft, endless=tuple(endless))
 
 
 def _right_frame(draft: Draft, model: mujoco.MjModel, source: Path) -> Draft:

@@ -42,6 +42,9 @@ def toml_text(draft: Draft) -> str:
         lines += ["", f"# {text(name)} has no motor: the model's <equality> couples it to another joint."]
     for name in sorted(draft.passive):
         lines += ["", f"# {text(name)} has no motor: the model has no actuator for it."]
+    if draft.endless:
+        told = f"no range in the source: {', '.join(draft.endless)}"
+        lines += ["", f"# {told}  # TODO: they are held to ±π rad (±1 m); write what they can do in robot.xml"]
     lines += joint_lines(draft)
     feet = [{"name": body, "geoms": geoms} for body, geoms in draft.feet.items()]
     wheels = [{"name": body, **asdict(wheel)} for body, wheel in draft.wheels.items()]
