@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxloco.envs.adr import AdrState
 from jaxloco.envs.curriculum import CurriculumState
 from jaxloco.envs.interface import Environment, EpisodeState
 
@@ -89,7 +90,8 @@ def renew(env: Environment, state: BatchState, robots: EpisodeState, done: jax.A
     """Return states in which robots `done`, (N,), of those that are now as `robots` begin their next episodes."""
     empty = jnp.any(done & state.spare_used)
     state = jax.lax.cond(empty, partial(_refill, env), lambda unchanged: unchanged, state)
-    reached = jax.vmap(env.curriculum.after_episode)(robots.curriculum, robots.info.grade)
+    reached = jax.vmap(env.curriculum.after_episode)(robots.curriculum, robots.info.grade, robots.terminated)
+    reached = jax.vmap(env.curriculum.begun)(reached, state.spare.curriculum)
     curriculum = select(done, reached, robots.curriculum)
     begun = select(done, state.spare, robots)
     level = select(done, curriculum, state.spare_level)
@@ -111,7 +113,7 @@ def expire(state: BatchState, due: jax.Array) -> BatchState:
 def begin_anew(env: Environment, state: BatchState) -> BatchState:
     """Let all robots begin a new episode."""
     state = _refill(env, state)
-    curriculum = state.robots.curriculum
+    curriculum = jax.vmap(env.curriculum.begun)(state.robots.curriculum, state.spare.curriculum)
     robots = state.spare._replace(curriculum=curriculum)
     used = jnp.ones_like(state.spare_used)
     return BatchState(robots, state.spare, used, curriculum, _next(state.keys))
@@ -122,6 +124,12 @@ def set_progress(state: BatchState, progress: jax.Array) -> BatchState:
     robots = state.robots
     curriculum = robots.curriculum._replace(progress=jnp.broadcast_to(progress, robots.step.shape))
     return state._replace(robots=robots._replace(curriculum=curriculum))
+
+
+def with_adr(state: BatchState, adr: AdrState) -> BatchState:
+    """Return states in which automatic domain randomization stands elsewhere, leading axis N."""
+    robots = state.robots
+    return state._replace(robots=robots._replace(curriculum=robots.curriculum._replace(adr=adr)))
 
 
 def select(mask: jax.Array, yes, no):  # type: ignore[no-untyped-def]

@@ -4,7 +4,7 @@ The curriculum is part of the environment's state, so it lives inside the compil
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.checks import NOT_NEGATIVE, POSITIVE, check_fields
+from jaxloco.envs import adr
+from jaxloco.envs.adr import Adr, AdrState
 from jaxloco.errors import ConfigError, unknown_name
 
-GROWTHS = ("progress", "success")
+GROWTHS = ("progress", "success", "adr")
 """What a range can grow with."""
 
 LAST_KEY = 0xFFFFFFFF
@@ -30,12 +32,14 @@ class CurriculumState(NamedTuple):
         success: This robot's level, (), 0 to 1.
         kind: Kind of terrain that this robot walks on, int32, ().
         training: Whether this is a training, not an evaluation, bool, ().
+        adr: Where automatic domain randomization stands; () without it.
     """
 
     progress: jax.Array
     success: jax.Array
     kind: jax.Array
     training: jax.Array
+    adr: AdrState | tuple[()] = ()
 
 
 FULL = CurriculumState(np.float32(1.0), np.float32(1.0), np.int32(0), np.bool(False))  # type: ignore[arg-type]
@@ -61,6 +65,7 @@ class Curriculum:
         start: Highest success at the beginning; each robot begins at a random multiple of `step_up` up to it.
         evaluation: Success in evaluations; None for a random multiple of `step_up`.
         kinds: Kinds of terrain, which the robots share evenly.
+        adr: When ranges that grow with "adr" do.
     """
 
     progress_until: Annotated[float, POSITIVE] = 0.5
@@ -71,6 +76,7 @@ class Curriculum:
     start: Annotated[float, NOT_NEGATIVE] = 0.0
     evaluation: float | None = 1.0
     kinds: Annotated[int, POSITIVE] = 1
+    adr: Adr = field(default_factory=Adr)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -95,22 +101,36 @@ class Curriculum:
         progress = jnp.full((count,), 1.0 if full else 0.0, jnp.float32)
         first = jax.random.randint(jax.random.fold_in(keys[0], 1), (), 0, self.kinds) if full else jnp.int32(0)
         kind = (first + jnp.arange(count, dtype=jnp.int32)) % self.kinds
-        return CurriculumState(progress, success, kind, jnp.full((count,), not full))
+        return CurriculumState(progress, success, kind, jnp.full((count,), not full), self.adr.begin(count))
 
     def alone(self, key: jax.Array) -> CurriculumState:
         """Return the state of a single robot, of a random kind, in an evaluation. Random key (2,)."""
         state: CurriculumState = jax.tree.map(lambda x: x[0], self.begin(key[None], full=True))
         return state
 
-    def after_episode(self, state: CurriculumState, grade: jax.Array) -> CurriculumState:
+    def after_episode(
+        self, state: CurriculumState, grade: jax.Array, terminated: jax.Array | bool = False
+    ) -> CurriculumState:
         """Return the levels after an episode.
 
         Args:
             state: The levels before.
             grade: What `grade` gave, ().
+            terminated: Whether it ended in failure, ().
         """
         change = jnp.where(grade > 0, self.step_up, jnp.where(grade < 0, -self.step_down, 0.0))
-        return state._replace(success=jnp.clip(state.success + change, 0.0, 1.0))
+        state = state._replace(success=jnp.clip(state.success + change, 0.0, 1.0))
+        return state._replace(adr=self.adr.ended(state.adr, ~jnp.asarray(terminated))) if state.adr else state
+
+    def drawn(self, state: CurriculumState, key: jax.Array) -> CurriculumState:
+        """Return the levels that an episode is drawn at. Random key, from which nothing else folds `LAST_KEY`, (2,)."""
+        if not state.adr:
+            return state
+        return state._replace(adr=self.adr.probing_one(state.adr, jax.random.fold_in(key, jnp.uint32(LAST_KEY))))
+
+    def begun(self, state: CurriculumState, drawn: CurriculumState) -> CurriculumState:
+        """Return the levels with which an episode begins that was drawn at others."""
+        return state._replace(adr=self.adr.begun(state.adr, drawn.adr)) if state.adr and drawn.adr else state
 
     def _random(self, unit: jax.Array, highest: float) -> jax.Array:
         """Return a multiple of `step_up` from 0 to `highest`, all equally likely, from a number in [0, 1)."""
@@ -129,20 +149,23 @@ class Range:
         low: Smallest value.
         high: Largest value.
         log: Draw the logarithm uniformly; both ends must be positive.
-        grows: What widens the range: "progress" of the training, "success" of the robot, or nothing.
+        grows: What widens the range: "progress" of the training, "success" of the robot, "adr" (each end by itself,
+            see `jaxloco.envs.adr`), or nothing.
         nominal: The value that the range grows from; its middle if not given.
         start: Share of the width at the beginning.
         training: The two ends in training, if others than in evaluations. A policy is surer of what it is tested on
             if it has trained on more.
+        name: Of the range in metrics; one that grows with "adr" needs one.
     """
 
     low: float
     high: float
     log: bool = False
-    grows: Literal["progress", "success"] | None = None
+    grows: Literal["progress", "success", "adr"] | None = None
     nominal: float | None = None
     start: float = 0.0
     training: tuple[float, float] | None = None
+    name: str = ""
 
     IN_SHORT: ClassVar = ("low", "high")
 
@@ -150,25 +173,34 @@ class Range:
         check_fields(self)
         if self.grows is not None and self.grows not in GROWTHS:
             raise unknown_name("growth of a range", self.grows, GROWTHS)
+        if self.grows == "adr" and not self.name:
+            raise ConfigError(f'range from {self.low} to {self.high}: grows="adr" needs a name for its metrics')
         for low, high in ((self.low, self.high), self.training or (self.low, self.high)):
             if low > high:
                 raise ConfigError(f"range from {low} to {high}: low must not exceed high")
             if self.log and low <= 0.0:
                 raise ConfigError(f"log range from {low} to {high}: both ends must be positive")
 
-    def bounds(self, curriculum: CurriculumState, progress_until: float) -> tuple[jax.Array, jax.Array]:
-        """Return the two ends of the range at a stage of the curriculum."""
+    def bounds(
+        self, curriculum: CurriculumState, progress_until: float, dimensions: Sequence[str] = ()
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the two ends of the range at a stage of the curriculum. Names of the dimensions of ADR, in order."""
         low, high = jnp.float32(self.low), jnp.float32(self.high)
         if self.training is not None:
             low = jnp.where(curriculum.training, self.training[0], low)
             high = jnp.where(curriculum.training, self.training[1], high)
         if self.grows is None:
             return low, high
+        nominal = 0.5 * (low + high) if self.nominal is None else jnp.float32(self.nominal)
+        if self.grows == "adr":
+            if not curriculum.adr:
+                return low, high
+            ends = adr.bounds(curriculum.adr, dimensions.index(self.name), nominal, low, high)
+            return jnp.where(curriculum.training, ends[0], low), jnp.where(curriculum.training, ends[1], high)
         reached = curriculum.success
         if self.grows == "progress":
             reached = jnp.minimum(curriculum.progress / max(progress_until, 1e-6), 1.0)
         share = self.start + (1.0 - self.start) * reached
-        nominal = 0.5 * (low + high) if self.nominal is None else self.nominal
         return nominal + share * (low - nominal), nominal + share * (high - nominal)
 
 
@@ -191,8 +223,10 @@ class Sampler:
         *,
         block: int = 128,
         numbers: jax.Array | None = None,
+        dimensions: Sequence[str] = (),
     ) -> None:
         self._key, self.curriculum, self._progress_until = key, curriculum, progress_until
+        self._dimensions = dimensions
         self._block, self._blocks = block, 0
         self._left = numbers
         self.used = 0
@@ -210,7 +244,7 @@ class Sampler:
 
     def bounds(self, span: Range) -> tuple[jax.Array, jax.Array]:
         """Return the two ends of a range at this stage."""
-        return span.bounds(self.curriculum, self._progress_until)
+        return span.bounds(self.curriculum, self._progress_until, self._dimensions)
 
     def draw(self, span: Range, shape: tuple[int, ...] = ()) -> jax.Array:
         """Draw values of the given shape from a range, float32."""

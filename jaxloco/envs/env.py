@@ -6,6 +6,7 @@ physics → quantities → reward, termination → processes that follow (comman
 
 from collections import ChainMap
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import mujoco
 import numpy as np
 
 from jaxloco.envs import actions
+from jaxloco.envs.adr import dimensions_of
 from jaxloco.envs.clocks import Clock
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
@@ -103,6 +105,9 @@ class Env:
             longest = min(self.max_steps, self._steps("training_seconds", spec.training_seconds))
             self.training_steps = (max(1, longest // 2), longest)
         spec.check_names()
+        varied = (spec.randomization, spec.initial_state, spec.processes, spec.observations)
+        adr = replace(spec.curriculum.adr, dimensions=dimensions_of(varied))
+        self._curriculum = replace(spec.curriculum, adr=adr)
         self._motors = motors_of(self.robot, spec.motor_curves)
         self._randomized = RandomizedModel(self.robot, spec.randomization, self._motors)
         self._drive = spec.action.drive_of(self.robot)
@@ -146,7 +151,7 @@ class Env:
     @property
     def curriculum(self) -> Curriculum:
         """How levels move from episode to episode."""
-        return self.spec.curriculum
+        return self._curriculum
 
     @property
     def reward_weights(self) -> dict[str, float]:
@@ -378,6 +383,7 @@ class Env:
             limit: Steps after which the episode is truncated; `max_steps` if not given.
         """
         key, key_draws = jax.random.split(key)
+        curriculum = self.curriculum.drawn(curriculum, key_draws)
         sampler = self._sampler(key_draws, curriculum)
         snapshot, tile = self._first_snapshot(sampler)
         errors = {name: observer.draw(sampler) for name, observer in self.observers.items()}
@@ -487,7 +493,10 @@ class Env:
 
     def _sampler(self, key: jax.Array, curriculum: CurriculumState, numbers: jax.Array | None = None) -> Sampler:
         block = 128 if numbers is None else numbers.shape[0]
-        return Sampler(key, curriculum, self.spec.curriculum.progress_until, block=block, numbers=numbers)
+        stages = self.curriculum
+        return Sampler(
+            key, curriculum, stages.progress_until, block=block, numbers=numbers, dimensions=stages.adr.names
+        )
 
     def _first_snapshot(self, sampler: Sampler) -> tuple[Snapshot, Tile]:
         """Draw the model, the initial state and the processes of a new episode, and its tile of the terrain."""

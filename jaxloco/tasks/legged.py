@@ -1,7 +1,7 @@
 """What tasks of legged robots share: observations, actions and domain randomization."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -12,7 +12,8 @@ import numpy as np
 from jaxloco.checks import ANGLE, FRACTION, NOT_NEGATIVE, ORDERED, POSITIVE, Limits
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import Actuation, target_drive
-from jaxloco.envs.curriculum import GROWTHS, Range
+from jaxloco.envs.adr import Adr
+from jaxloco.envs.curriculum import GROWTHS, Curriculum, Range
 from jaxloco.envs.env import ActionSpec
 from jaxloco.envs.observations import Limit, ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes, Support
@@ -68,8 +69,10 @@ class LeggedTask(Task):
         support: Stiffness of a torque that holds the base upright early in training, as a fraction of m g h (the
             stiffness that balances gravity). The curriculum fades it out; evaluations have none.
         grow: Ranges that the curriculum widens: kicks, randomization and, in velocity tasks, commands.
-        grow_with: Curriculum that widens ranges and fades the support: progress of training, or success of each robot.
+        grow_with: Curriculum that widens ranges and fades the support: progress of training, success of each robot, or
+            adr, automatic domain randomization, which widens each range by itself (and fades the support by progress).
         grow_from: Fraction of their width at which these ranges begin.
+        adr: Automatic domain randomization: when ranges widen.
     """
 
     robot: str = "go1"
@@ -96,8 +99,9 @@ class LeggedTask(Task):
     imu_tilt: Annotated[float, ANGLE] = 0.0
     support: Annotated[float, NOT_NEGATIVE] = 0.0
     grow: tuple[str, ...] = ()
-    grow_with: Literal["progress", "success"] = "progress"
+    grow_with: Literal["progress", "success", "adr"] = "progress"
     grow_from: Annotated[float, FRACTION] = 0.3
+    adr: Adr = field(default_factory=Adr)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,6 +113,10 @@ class LeggedTask(Task):
         if self.grow_with not in GROWTHS:
             raise unknown_name("value of grow_with", self.grow_with, GROWTHS)
 
+    def _curriculum(self) -> Curriculum:
+        """Return how ranges grow."""
+        return Curriculum(adr=self.adr)
+
     def _growable(self) -> tuple[str, ...]:
         return "kicks", "randomization"
 
@@ -116,16 +124,16 @@ class LeggedTask(Task):
         """Return a range as it is in training: the curriculum widens it if `what` is in `grow`."""
         return replace(span, grows=self.grow_with, start=self.grow_from) if what in self.grow else span
 
-    def _randomized(self, span: Span, nominal: float | None = None) -> Range:
+    def _randomized(self, name: str, span: Span, nominal: float | None = None) -> Range:
         """Return the range of a property of the model, which grows from its nominal value or else its middle."""
-        return self._growing("randomization", Range(*span, nominal=nominal))
+        return self._growing("randomization", Range(*span, nominal=nominal, name=name))
 
-    def _factor(self, span: Span) -> dict[str, Range]:
-        return {"factor": self._randomized(span, 1.0)}
+    def _factor(self, name: str, *, log: bool = False) -> dict[str, Range]:
+        """Return the range of a factor, an option of this name.
 
-    def _spread(self, span: Span) -> dict[str, Range]:
-        """Return the range of a factor that may be several times too large or too small: a third is as likely as 3."""
-        return {"factor": replace(self._randomized(span, 1.0), log=True)}
+        With `log` it may be several times too large or too small: a third is as likely as 3.
+        """
+        return {"factor": replace(self._randomized(name, getattr(self, name), 1.0), log=log)}
 
     def _proprioception(self, robot: Robot, *more: ObservationTerm, offsets: str = "joint_offsets") -> ObservationGroup:
         """Measurable quantities of the robot and its last action, then `more`; with ranges of plausible readings.
@@ -154,34 +162,38 @@ class LeggedTask(Task):
 
     def _randomizers(self, robot: Robot) -> tuple[rand.Randomizer, ...]:
         trunk = robot.model.body(robot.base_body).id
-        shift = (self._randomized((-self.com_shift, self.com_shift)),) * 3
-        gains = {"actuators": tuple(range(robot.model.nu)), **self._factor(self.gain_scale)}
+        span = (-self.com_shift, self.com_shift)
+        shift = tuple(self._randomized(f"com_shift_{axis}", span) for axis in "xyz")
+        gains = {"actuators": tuple(range(robot.model.nu)), **self._factor("gain_scale")}
         make = rand.Randomizer
         bounce: tuple[rand.Randomizer, ...] = ()
         if self.restitution != (0.0, 0.0):
-            bounce = (make("restitution", rand.set_restitution, {"value": self._randomized(self.restitution)}),)
+            bounce = (
+                make("restitution", rand.set_restitution, {"value": self._randomized("restitution", self.restitution)}),
+            )
         return (
             *bounce,
-            make("friction", rand.set_friction, {"value": self._randomized(self.friction)}),
-            make("masses", rand.scale_masses, self._factor(self.mass_scale)),
-            make("payload", rand.add_payload, {"body": trunk, "mass": self._randomized(self.payload, 0.0)}),
+            make("friction", rand.set_friction, {"value": self._randomized("friction", self.friction)}),
+            make("masses", rand.scale_masses, self._factor("mass_scale")),
+            make("payload", rand.add_payload, {"body": trunk, "mass": self._randomized("payload", self.payload, 0.0)}),
             make("centre of mass", rand.shift_center_of_mass, {"body": trunk, "offset": shift}),
-            make("joint friction", rand.scale_joint_friction, self._spread(self.joint_friction_scale)),
-            make("joint damping", rand.scale_joint_damping, self._spread(self.joint_damping_scale)),
-            make("armature", rand.scale_armature, self._spread(self.armature_scale)),
+            make("joint friction", rand.scale_joint_friction, self._factor("joint_friction_scale", log=True)),
+            make("joint damping", rand.scale_joint_damping, self._factor("joint_damping_scale", log=True)),
+            make("armature", rand.scale_armature, self._factor("armature_scale", log=True)),
             make("gains", rand.scale_gains, gains),
-            make("torques", rand.scale_torques, self._factor(self.torque_scale)),
+            make("torques", rand.scale_torques, self._factor("torque_scale")),
         )
 
     def _disturbances(self, robot: Robot) -> tuple[Process, ...]:
         """Return the delay of the motors, the kicks and, if there is one, the support."""
         mass, dt = float(np.sum(robot.model.body_mass)), robot.control_dt
         # A kick is a force during one control period that changes the velocity of the nominal robot by so much.
-        force = self._growing("kicks", Range(0.0, self.kick * mass / dt, nominal=0.0))
+        force = self._growing("kicks", Range(0.0, self.kick * mass / dt, nominal=0.0, name="kick"))
         kicks = Pushes(force, Range(dt, dt), Range(*self.kick_interval))
         # The support's torque is held for a control period, so its damping is what a stiff one can have in that time.
+        fades: Literal["progress", "success"] = "success" if self.grow_with == "success" else "progress"
         stiffness = self.support * weight_of(robot) * standing_height(robot)
-        support = (Support(stiffness, 2.0 * dt * stiffness, self.grow_with),) if self.support else ()
+        support = (Support(stiffness, 2.0 * dt * stiffness, fades),) if self.support else ()
         return Actuation(Range(*self.action_delay)), kicks, *support
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxloco.checks import NOT_NEGATIVE, Limits
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs import rewards
-from jaxloco.envs.curriculum import Curriculum, Range
+from jaxloco.envs.curriculum import Range
 from jaxloco.envs.drops import Dropped
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
@@ -116,7 +116,7 @@ class Recovery(LeggedTask):
                 height=Range(0.0, 0.02),
             ),
             randomization=self._randomizers(robot),
-            curriculum=Curriculum(grade=stood_up, constants=self._stands(robot)),
+            curriculum=replace(self._curriculum(), grade=stood_up, constants=self._stands(robot)),
         )
 
     def _stands(self, robot: Robot) -> dict[str, float]:

@@ -87,6 +87,9 @@ TERMS = (
 COMMAND = "velocity_command"
 """Name of the command that a robot of this task follows."""
 
+COMPONENTS = ("command_forward", "command_left", "command_yaw")
+"""Names of the ranges of its components."""
+
 OWN_WEIGHTS = "weights"
 """The preset of rewards that is none: `TERMS` with the weights of the options."""
 
@@ -246,7 +249,10 @@ class Velocity(LeggedTask):
         command = Command(
             COMMAND,
             "m/s, rad/s",
-            tuple(self._growing("commands", around_zero(limit)) for limit in self.max_velocity),
+            tuple(
+                self._growing("commands", replace(around_zero(limit), name=name))
+                for name, limit in zip(COMPONENTS, self.max_velocity, strict=True)
+            ),
             Range(*self.command_seconds),
             zero_share=self.standing_share,
             nonzero_shares=self.nonzero_shares,
@@ -280,10 +286,12 @@ class Velocity(LeggedTask):
     def _curriculum(self) -> Curriculum:
         """Return how success moves, by the distance walked of that commanded; on terrain it is the robot's level."""
         if self.terrain.kinds:
-            return terrain_curriculum(self.terrain)
+            return replace(terrain_curriculum(self.terrain), adr=self.adr)
+        curriculum = super()._curriculum()
         if not self._graded:
-            return Curriculum()
-        curriculum = Curriculum(grade=distance_grade, constants={"up": self.terrain.up, "down": self.terrain.down})
+            return curriculum
+        ends = {"up": self.terrain.up, "down": self.terrain.down}
+        curriculum = replace(curriculum, grade=distance_grade, constants=ends)
         return replace(curriculum, step_up=0.05, step_down=0.1) if self.support else curriculum
 
     def _action(self, robot: Robot) -> ActionSpec:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs import batch
+from jaxloco.envs.adr import AdrState
 from jaxloco.envs.batch import BatchState
 from jaxloco.envs.ground import KIND, LEVEL, Tile
 from jaxloco.envs.interface import Environment
@@ -190,6 +191,9 @@ def _iteration(env: Environment, agent: Agent, state: TrainState, total: jax.Arr
     levels = agent.each(partial(_levels, env.ground.terrain))(agent.unfold(env.tile(robots.robots)))
     robots = agent.unfold(robots)
     metrics[SUCCESS] = jnp.mean(robots.robots.curriculum.success, axis=-1)  # of this device
+    if env.curriculum.adr.dimensions:
+        robots, widths = agent.each(partial(_decide, env))(robots, metrics)
+        metrics |= widths
     after = TrainState(learner, robots, agent.unfold(carry), crash, key, state.iteration + 1)
     return after, Totals(sums, metrics, levels)
 
@@ -220,6 +224,17 @@ def _levels(terrain: Terrain, tile: Tile) -> jax.Array:
     past = (level > 0.5 * (terrain.levels - 1)).astype(jnp.float32)
     counts = jnp.stack([jnp.ones_like(level), level, past], axis=1)
     return jax.nn.one_hot(tile[KIND], len(terrain.kinds)).T @ counts
+
+
+def _decide(env: Environment, robots: BatchState, after: Metrics) -> tuple[BatchState, Metrics]:
+    """Move the boundaries of automatic domain randomization; return their widths too.
+
+    The exchange takes the update's metrics along, so that it comes after the exchanges of the update.
+    """
+    adr, state = env.curriculum.adr, cast(AdrState, robots.robots.curriculum.adr)
+    counts, _ = collectives.gather((adr.count(state), after), ROBOTS)
+    state = adr.decide(state, jnp.sum(counts, axis=0))
+    return batch.with_adr(robots, state), adr.metrics(state)
 
 
 def _robot_keys(count: int, key: jax.Array) -> jax.Array:

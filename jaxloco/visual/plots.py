@@ -19,6 +19,7 @@ RAW_REWARD = "reward_raw/"
 RETURN = "rollout/ep_rew_mean"
 LENGTH = "rollout/ep_len_mean"
 TERRAIN_LEVEL = "terrain/level"
+ADR, ADR_MEAN = "adr/", "adr/mean"
 KL = ("train/approx_kl", "train/clip_fraction")
 PAST_MIDDLE, PAST_MIDDLE_TITLE = "terrain/past_middle", "share past the middle level"
 COLORS = (
@@ -174,6 +175,7 @@ def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel
         ("reward terms (weighted)", _draw_rewards, tuple(n for n in metrics if n.startswith(REWARD))),
         ("terrain level", _draw_levels, (TERRAIN_LEVEL,)),
         line(PAST_MIDDLE_TITLE, PAST_MIDDLE, floor=0.0),
+        ("share of its range (ADR)", _draw_boundaries, (ADR_MEAN,)),
         line("explained variance", "train/explained_variance", top=1.05),
         line("value loss", "train/value_loss", log=True),
         ("approximate KL, clip fraction", partial(_draw_named, names=KL, prefix="train/"), KL),
@@ -251,6 +253,14 @@ def _draw_levels(axis: Any, metrics: Metrics) -> None:
     axis.plot(steps, values, color=INK, label="all", **{**_style(steps), "linewidth": 2.4})
     axis.set_ylim(bottom=0.0)
     axis.legend(**{**LEGEND, "ncols": 2})
+
+
+def _draw_boundaries(axis: Any, metrics: Metrics) -> None:
+    """Draw how far each boundary of automatic domain randomization is from nominal to its end, and their mean."""
+    _draw_all(axis, {name: values for name, values in metrics.items() if name != ADR_MEAN}, ADR)
+    steps, values = _points(metrics, ADR_MEAN)
+    axis.plot(steps, values, color=INK, **{**_style(steps), "linewidth": 2.4})
+    axis.set_ylim(0.0, 1.02)
 
 
 def _draw_all(axis: Any, metrics: Metrics, prefix: str) -> None:

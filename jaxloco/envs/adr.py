@@ -1,0 +1,226 @@
+"""Automatic domain randomization (ADR): ranges that widen where the policy copes with their ends.
+
+Each range that grows with "adr" is a dimension with two boundaries, low and high, which begin at its nominal value (or
+`start` of the way) and may reach its two ends. Half of the episodes are probes: one dimension, drawn at random, has the
+value of one of its boundaries. When enough probes of a boundary have ended, it moves outwards if most of them survived,
+inwards if many fell, and the count begins anew.
+
+Short episodes end first, and they are the failures. So what is counted is a cohort: the first probes that began after
+the last decision, all of them, however long they take. Episodes that were drawn at another place of the boundary do not
+count.
+
+Source: Akkaya et al. 2019, "Solving Rubik's Cube with a Robot Hand", arXiv 1910.07113, section 5 and algorithm 1.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxloco.checks import FRACTION, POSITIVE, Limits, check_fields
+from jaxloco.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jaxloco.envs.curriculum import Range
+
+SIDES = ("low", "high")
+
+NONE = -1
+"""Probe of an episode that is none."""
+
+
+class Dimension(NamedTuple):
+    """A range that grows by itself.
+
+    Attributes:
+        name: Of the range.
+        start: Share of its width at the beginning.
+        sides: Which of its ends are away from its nominal value: 0 for low, 1 for high.
+    """
+
+    name: str
+    start: float
+    sides: tuple[int, ...]
+
+
+class AdrState(NamedTuple):
+    """Where the D dimensions stand; the first four are the same for all robots, the others are each robot's own.
+
+    Attributes:
+        widths: How far each boundary is from nominal to its end, 0 to 1, (D, 2).
+        opened: Whether it takes in more probes, bool, (D, 2).
+        finished: Probes that have ended since the last decision, (D, 2).
+        passed: Those of them that survived, (D, 2).
+        probe: The boundary of this episode, counted through the table, or `NONE`, int32, ().
+        drawn: The width that it was drawn at, ().
+        counted: Whether the result will count, bool, ().
+        own_finished: Of this robot, since the last sum, (D, 2).
+        own_passed: The same, (D, 2).
+    """
+
+    widths: jax.Array
+    opened: jax.Array
+    finished: jax.Array
+    passed: jax.Array
+    probe: jax.Array
+    drawn: jax.Array
+    counted: jax.Array
+    own_finished: jax.Array
+    own_passed: jax.Array
+
+
+@dataclass(frozen=True)
+class Adr:
+    """When boundaries move.
+
+    Attributes:
+        probing: Share of episodes that have one dimension at one of its boundaries.
+        episodes: Probes of a boundary after which it is decided on (m).
+        step: By how much of the way from nominal to its end a boundary moves (Δ).
+        widen: Share of probes survived from which it moves outwards (t_H).
+        narrow: Share up to which it moves inwards (t_L).
+        dimensions: The ranges; the environment fills them in.
+    """
+
+    probing: Annotated[float, FRACTION] = 0.5
+    episodes: Annotated[int, POSITIVE] = 32
+    step: Annotated[float, Limits(above=0.0, at_most=1.0)] = 0.1
+    widen: Annotated[float, FRACTION] = 0.9
+    narrow: Annotated[float, FRACTION] = 0.6
+    dimensions: tuple[Dimension, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.narrow >= self.widen:
+            raise ConfigError(f"adr: narrow = {self.narrow:g}: must be below widen = {self.widen:g}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the dimensions."""
+        return tuple(dimension.name for dimension in self.dimensions)
+
+    @property
+    def boundaries(self) -> dict[str, int]:
+        """Boundary, by name → its place in the table, counted through."""
+        sides = (
+            (place, dimension, side) for place, dimension in enumerate(self.dimensions) for side in dimension.sides
+        )
+        return {f"{dimension.name}_{SIDES[side]}": 2 * place + side for place, dimension, side in sides}
+
+    def begin(self, count: int) -> AdrState | tuple[()]:
+        """Return the state of N robots, leading axis N; () without dimensions."""
+        if not self.dimensions:
+            return ()
+        widths = jnp.array([[dimension.start] * 2 for dimension in self.dimensions], jnp.float32)
+        zeros = jnp.zeros_like(widths)
+        own = (jnp.int32(NONE), jnp.float32(0.0), jnp.bool_(False), zeros, zeros)
+        one = AdrState(widths, jnp.ones_like(widths, bool), zeros, zeros, *own)
+        state: AdrState = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one)
+        return state
+
+    def probing_one(self, state: AdrState, key: jax.Array) -> AdrState:
+        """Return the state of an episode that is drawn now: with a probe, or without. Random key (2,)."""
+        chance, place = jax.random.split(key)
+        known = jnp.array(list(self.boundaries.values()), jnp.int32)
+        probe = jnp.where(jax.random.uniform(chance) < self.probing, jax.random.choice(place, known), NONE)
+        return state._replace(probe=probe, drawn=state.widths.ravel()[probe], counted=jnp.bool_(False))
+
+    def begun(self, now: AdrState, drawn: AdrState) -> AdrState:
+        """Return the state of an episode that begins now and was drawn some time ago, from `drawn`."""
+        probe = drawn.probe
+        fresh = drawn.drawn == now.widths.ravel()[probe]
+        counted = (probe != NONE) & fresh & now.opened.ravel()[probe]
+        return now._replace(probe=probe, drawn=drawn.drawn, counted=counted)
+
+    def ended(self, state: AdrState, survived: jax.Array) -> AdrState:
+        """Return the state after an episode. Whether it survived, ()."""
+        result = self._at(state.probe) * state.counted
+        return state._replace(
+            counted=jnp.bool_(False),
+            own_finished=state.own_finished + result,
+            own_passed=state.own_passed + result * survived,
+        )
+
+    def count(self, state: AdrState) -> jax.Array:
+        """Return what N robots, leading axis N, add: finished, passed, and counted probes that still run, (3, D, 2)."""
+        running = jax.vmap(self._at)(state.probe) * state.counted[:, None, None]
+        return jnp.stack([jnp.sum(x, axis=0) for x in (state.own_finished, state.own_passed, running)])
+
+    def decide(self, state: AdrState, counts: jax.Array) -> AdrState:
+        """Move the boundaries whose probes have all ended.
+
+        Args:
+            state: Of N robots, leading axis N.
+            counts: What the robots on all devices have added (see `count`), (3, D, 2).
+        """
+        widths = state.widths[0]
+        finished, passed = state.finished[0] + counts[0], state.passed[0] + counts[1]
+        opened = state.opened[0] & (finished + counts[2] < self.episodes)
+        complete = ~opened & (counts[2] == 0.0)
+        share = passed / jnp.maximum(finished, 1.0)
+        move = jnp.where(share >= self.widen, self.step, jnp.where(share <= self.narrow, -self.step, 0.0))
+        shared = {
+            "widths": jnp.clip(widths + jnp.where(complete, move, 0.0), 0.0, 1.0),
+            "opened": opened | complete,
+            "finished": jnp.where(complete, 0.0, finished),
+            "passed": jnp.where(complete, 0.0, passed),
+        }
+        everywhere = {name: jnp.broadcast_to(x, getattr(state, name).shape) for name, x in shared.items()}
+        zeros = jnp.zeros_like(state.own_finished)
+        return state._replace(**everywhere, own_finished=zeros, own_passed=zeros)
+
+    def metrics(self, state: AdrState) -> dict[str, jax.Array]:
+        """Return the widths by name, and their mean; of N robots, leading axis N."""
+        widths = state.widths[0].ravel()
+        each = {f"adr/{name}": widths[place] for name, place in self.boundaries.items()}
+        return {**each, "adr/mean": jnp.mean(jnp.stack(list(each.values())))}
+
+    def _at(self, probe: jax.Array) -> jax.Array:
+        """Return 1 at the place of a probe and 0 elsewhere, (D, 2); all 0 for none."""
+        return jax.nn.one_hot(probe, 2 * len(self.dimensions)).reshape(-1, 2)
+
+
+def bounds(
+    state: AdrState, place: int, nominal: jax.Array, low: jax.Array, high: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the two ends of dimension `place` in this episode: both the same where it is the one that is probed."""
+    width = state.widths[place]
+    low, high = nominal + width[0] * (low - nominal), nominal + width[1] * (high - nominal)
+    at_low, at_high = state.probe == 2 * place, state.probe == 2 * place + 1
+    return jnp.where(at_high, high, low), jnp.where(at_low, low, high)
+
+
+def dimensions_of(parts: Any) -> tuple[Dimension, ...]:
+    """Return the ranges that grow with "adr" in (nested) data, in order of their names.
+
+    Raises:
+        ConfigError: Two different ranges have one name.
+    """
+    found: dict[str, Range] = {}
+    for span in _ranges(parts):
+        if found.setdefault(span.name, span) != span:
+            raise ConfigError(f'two different ranges grow with "adr" under the name {span.name!r}; rename one of them')
+    return tuple(_dimension(found[name]) for name in sorted(found))
+
+
+def _dimension(span: "Range") -> Dimension:
+    nominal = 0.5 * (span.low + span.high) if span.nominal is None else span.nominal
+    sides = tuple(side for side, end in enumerate((span.low, span.high)) if end != nominal)
+    return Dimension(span.name, span.start, sides)
+
+
+def _ranges(part: Any) -> Iterator["Range"]:
+    if getattr(part, "grows", None) == "adr":
+        yield part
+    elif dataclasses.is_dataclass(part):
+        for entry in dataclasses.fields(part):
+            yield from _ranges(getattr(part, entry.name))
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            yield from _ranges(value)
+    elif isinstance(part, Sequence) and not isinstance(part, str):
+        for value in part:
+            yield from _ranges(value)
