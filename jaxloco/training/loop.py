@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs import batch
-from jaxloco.envs.adr import AdrState
 from jaxloco.envs.batch import BatchState
 from jaxloco.envs.ground import KIND, LEVEL, Tile
 from jaxloco.envs.interface import Environment
@@ -191,9 +190,9 @@ def _iteration(env: Environment, agent: Agent, state: TrainState, total: jax.Arr
     levels = agent.each(partial(_levels, env.ground.terrain))(agent.unfold(env.tile(robots.robots)))
     robots = agent.unfold(robots)
     metrics[SUCCESS] = jnp.mean(robots.robots.curriculum.success, axis=-1)  # of this device
-    if env.curriculum.adr.dimensions:
-        robots, widths = agent.each(partial(_decide, env))(robots, metrics)
-        metrics |= widths
+    if env.curriculum.decides:
+        robots, reached = agent.each(partial(_decide, env))(robots, metrics)
+        metrics |= reached
     after = TrainState(learner, robots, agent.unfold(carry), crash, key, state.iteration + 1)
     return after, Totals(sums, metrics, levels)
 
@@ -227,14 +226,14 @@ def _levels(terrain: Terrain, tile: Tile) -> jax.Array:
 
 
 def _decide(env: Environment, robots: BatchState, after: Metrics) -> tuple[BatchState, Metrics]:
-    """Move the boundaries of automatic domain randomization; return their widths too.
+    """Make the curriculum's decisions for all robots; return where it stands then.
 
     The exchange takes the update's metrics along, so that it comes after the exchanges of the update.
     """
-    adr, state = env.curriculum.adr, cast(AdrState, robots.robots.curriculum.adr)
-    counts, _ = collectives.gather((adr.count(state), after), ROBOTS)
-    state = adr.decide(state, jnp.sum(counts, axis=0))
-    return batch.with_adr(robots, state), adr.metrics(state)
+    curriculum = robots.robots.curriculum
+    counts, _ = collectives.gather((env.curriculum.count(curriculum), after), ROBOTS)
+    curriculum = env.curriculum.decide(curriculum, jax.tree.map(lambda x: jnp.sum(x, axis=0), counts))
+    return batch.with_curriculum(robots, curriculum), env.curriculum.metrics(curriculum)
 
 
 def _robot_keys(count: int, key: jax.Array) -> jax.Array:
