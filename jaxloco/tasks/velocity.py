@@ -457,23 +457,29 @@ LEARNING = PPOConfig(
 """How velocity tasks are learned: PPO with few epochs and large mini-batches, on mirrored networks."""
 
 GO1 = TrainConfig(
-    task=Velocity(step_lead=0.03, rest_tilt=0.15),
+    task=Velocity(step_lead=0.03, rest_tilt=0.15, kick_margin=1.5),
     algorithm=LEARNING,
     network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
-    total_timesteps=6_000_000,
+    total_timesteps=7_000_000,
     n_envs=256,
 )
 """Unitree Go1. Its steps on the spot are higher than its swings: knees with three times the usual friction take the
 difference. With steps of 0.06 m it stepped on the spot for 5 million steps and did not go forward.
 
 Joints follow their targets some 0.03 s late, so steps lead by as much. A robot that is pushed while it stands must
-step: its gait runs while it is tilted.
+step: its gait runs while it is tilted. Kicks in training are half as strong again as in evaluations: with those alone
+one seed of three fell in 1.8 % of its episodes, and with stronger ones the same seed in 0.4 %.
 """
 
 WIDER = replace(GO1.network, net_arch_pi=(256, 128), net_arch_vf=(256, 128))
 """Networks for rough ground, bipeds and recovery."""
 
-GO2 = replace(GO1, task=Velocity(recipe="go2-velocity", robot="go2", step_height=0.08, step_lead=0.03, rest_tilt=0.15))
+GO2 = replace(
+    GO1,
+    task=Velocity(
+        recipe="go2-velocity", robot="go2", step_height=0.08, step_lead=0.03, rest_tilt=0.15, kick_margin=1.5
+    ),
+)
 """Unitree Go2."""
 
 ANYMAL_C = replace(
