@@ -1,0 +1,1 @@
+"""Recordings of robots: one table of what was commanded and what was measured, read from files of several formats."""
