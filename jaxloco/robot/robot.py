@@ -1,5 +1,6 @@
 """A robot: its joints, wheels and feet, its compiled models and its name-to-index tables."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 from jaxloco.errors import RobotError, unknown_name
 from jaxloco.legs import leg_joints
 from jaxloco.robot.draft import Draft, completed, read_robot_toml
-from jaxloco.robot.mjcf import base_indices, body_of, names
+from jaxloco.robot.mjcf import PLAIN_MOTORS, base_indices, body_of, names, servo_gains
 from jaxloco.robot.pose import locked_spec
 from jaxloco.robot.schema import SCHEMA
 from jaxloco.self_contact import SelfContacts
@@ -151,6 +152,19 @@ class Robot:
         """What of the robot can touch what: all its collision shapes, whether or not they touch in `model`."""
         draft, _ = completed(Draft.of(read_robot_toml(self.folder)))
         return SelfContacts(locked_spec(draft), self.collision_geoms, self.default_qpos)
+
+    @cached_property
+    def servo_model(self) -> mujoco.MjModel:
+        """`model` with the ideal servo of every joint, for plain MuJoCo: without it a network's joint has no gains."""
+        plain = [i for i, joint in enumerate(self.joints) if set(joint.actuator_kinds) & set(PLAIN_MOTORS)]
+        if not plain:
+            return self.model
+        model = copy.deepcopy(self.model)
+        for i in plain:
+            joint = self.joints[i]
+            model.actuator_biastype[i] = mujoco.mjtBias.mjBIAS_AFFINE
+            model.actuator_gainprm[i, 0], model.actuator_biasprm[i, :3] = servo_gains(joint.control, joint.kp, joint.kd)
+        return model
 
     @cached_property
     def leg_joints(self) -> tuple[Joint, ...]:
