@@ -613,8 +613,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--env-kwargs", type=_json_object, default=None, metavar="JSON", help="keyword arguments of the environment"
     )
+    parser.add_argument("--log", metavar="FILE", help="record what is read and sent, as CSV, for --env")
     own = parser.parse_args(arguments)
-    for name in ("robot", "command", "level") if own.env else ("episodes", "env_kwargs"):
+    for name in ("robot", "command", "level") if own.env else ("episodes", "env_kwargs", "log"):
         if getattr(own, name) is not None:
             parser.error(f"--{name.replace('_', '-')} is for {'--view and --video' if own.env else '--env'} only")
     if own.env is None:
@@ -632,6 +633,7 @@ def run(arguments: list[str]) -> int:
         env_kwargs=own.env_kwargs or {},
         seed=own.seed,
         on_episode=report,
+        log=own.log,
     )
     print(json.dumps(summarize(results), indent=2))
     return 0

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,9 @@ IGNORED = ("reading[", "output[", "note[")
 LONGEST_GAP = 5.0
 """An interval of a clock that is longer than so many of its median intervals is a gap."""
 
+EMPTY = -np.inf
+"""Stands for an empty cell of a table; no recording holds it."""
+
 SIMULTANEOUS = 1e-6
 """Times that differ by less, s, are the same time."""
 
@@ -65,9 +69,9 @@ class Recording:
         kp: Position gains, N m/rad, (C, J).
         kd: Velocity gains, N m s/rad, (C, J).
         imu_time: Times of the IMU, s, (M,); those of the state if None.
-        orientation: Quaternion w x y z that turns IMU axes into world axes, (M, 4), of unit length.
-        angular_velocity: In IMU axes, rad/s, (M, 3).
-        linear_acceleration: Specific force in IMU axes, m/s², (M, 3); +9.81 upwards at rest.
+        orientation: Quaternion w x y z, base to world, (M, 4), of unit length; from the IMU, turned to the base's axes.
+        angular_velocity: Of the base, in its own axes, rad/s, (M, 3).
+        linear_acceleration: What an accelerometer with the base's axes measures, m/s², (M, 3): +9.81 upwards at rest.
         base_position: Position of the base in the world, m, (T, 3), from motion capture or a simulator.
         base_velocity: Velocity of the base in the world, m/s, (T, 3).
 
@@ -377,11 +381,15 @@ def write_csv(recording: Recording, path: str | Path) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def read_csv(path: str | Path) -> Recording:
+def read_csv(path: str | Path, columns: Mapping[str, str] = MappingProxyType({})) -> Recording:
     """Read a recording from CSV with the column names of `Recording.columns`; see `write_csv`.
 
     Where a clock's cell is empty, so are those of its signals: the line holds another clock's row. A last line that a
     power cut left unfinished is left out.
+
+    Args:
+        path: The file.
+        columns: The file's name of a column → ours; where it is given, other columns are left out.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -401,32 +409,57 @@ def read_csv(path: str | Path) -> Recording:
     if uneven is not None:
         raise LogError(f"{path}, line {uneven + 1}: expected {len(names)} cells, found {len(rows[uneven])}")
     cells = dict(zip(names, zip(*rows[1:], strict=True), strict=True))
-    numbers = {c: _numbers(path, c, found) for c, found in cells.items() if not c.startswith(IGNORED)}
-    for column, found in ((c, found) for c, found in numbers.items() if c not in CLOCKS):
-        _check_rows(path, column, found, numbers)
-    return from_columns(str(path), {column: found[~np.isneginf(found)] for column, found in numbers.items()})
+    wanted = {columns.get(column, column): found for column, found in cells.items() if is_wanted(column, columns)}
+    return from_table(str(path), {column: _numbers(path, column, found) for column, found in wanted.items()}, first=2)
+
+
+def is_wanted(column: str, columns: Mapping[str, str]) -> bool:
+    """Whether a column of a file is read: no note, and where some are renamed, one of these or a signal."""
+    signal = column.partition("[")[0]
+    known = signal in CLOCKS or any(signal in signals for signals in CLOCKS.values())
+    return not column.startswith(IGNORED) and (not columns or column in columns or known)
+
+
+def from_table(name: str, table: Mapping[str, np.ndarray], first: int = 1) -> Recording:
+    """Return a recording from columns of one length, (N,), with `EMPTY` where a line has no row of a column's clock.
+
+    Args:
+        name: What messages call it.
+        table: Columns by name; see `from_columns`.
+        first: Number of the first line.
+
+    Raises:
+        UnknownNameError: A column is no signal.
+        LogError: A signal has a number where its clock has none, or the numbers make no recording.
+    """
+    for column, found in table.items():
+        clock = _clock_of(column, table)
+        wrong = np.flatnonzero(_filled(found) != _filled(table.get(clock, found)))
+        if len(wrong) and column not in CLOCKS:
+            have = "an empty cell, as {} has none" if _filled(found)[wrong[0]] else "a number, as {} has one"
+            raise LogError(f"{name}, line {wrong[0] + first}: {column}: expected {have.format(clock)}")
+    return from_columns(name, {column: found[_filled(found)] for column, found in table.items()})
+
+
+def _filled(column: np.ndarray) -> np.ndarray:
+    return column != EMPTY  # so that NaN is filled
+
+
+def _clock_of(column: str, table: Mapping[str, np.ndarray]) -> str:
+    signal = column.partition("[")[0]
+    clock = next((clock for clock, signals in CLOCKS.items() if signal in signals), "time")
+    return clock if clock in table else "time"
 
 
 def _numbers(path: str | Path, column: str, cells: Sequence[str]) -> np.ndarray:
-    """Return the numbers in a column's cells, (N,); -inf, which no recording holds, for an empty cell."""
+    """Return the numbers in a column's cells, (N,), with `EMPTY` for an empty one."""
     try:
-        return np.array([float(cell) if cell else -np.inf for cell in cells], np.float64)
+        return np.array([float(cell) if cell else EMPTY for cell in cells], np.float64)
     except ValueError:
         row = next(i for i, cell in enumerate(cells) if cell and not _is_number(cell))
         raise LogError(
             f"{path}, line {row + 2}: {column}: expected a number, found {short(repr(cells[row]))}"
         ) from None
-
-
-def _check_rows(path: str | Path, column: str, found: np.ndarray, numbers: Mapping[str, np.ndarray]) -> None:
-    """Check that a signal has a number in exactly the lines in which its clock has one."""
-    signal = column.partition("[")[0]
-    clock = next((clock for clock, signals in CLOCKS.items() if signal in signals), "time")
-    clock = clock if clock in numbers else "time"
-    wrong = np.flatnonzero(np.isneginf(found) != np.isneginf(numbers.get(clock, found)))
-    if len(wrong):
-        have = "a number" if np.isneginf(found[wrong[0]]) else f"an empty cell, as {clock} has none"
-        raise LogError(f"{path}, line {wrong[0] + 2}: {column}: expected {have}")
 
 
 def _is_number(cell: str) -> bool:
