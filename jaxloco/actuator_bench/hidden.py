@@ -1,7 +1,7 @@
 """Two motors that differ from an ideal servo on purpose, each in its own way.
 
-Both have the same driver, clip(kp (target - q) - kd v), at every step of the rig. What they do to it is known to this file
-alone: policies and fits see recordings.
+Both have the same driver, clip(kp (target - q) - kd v), at every step of the rig. What becomes of that is known to this
+file alone: policies and fits see recordings.
 """
 
 from typing import NamedTuple, Protocol
@@ -51,8 +51,8 @@ class HiddenMotor(Protocol):
 class Stiff:
     """A stiff gear: 6 ms of delay, dry and viscous friction, and a battery whose voltage sags.
 
-    The battery has an inner resistance, so its voltage falls by up to a third as all motors together draw current, which
-    is proportional to torque. At a lower voltage a motor has less torque, and less speed.
+    The battery has an inner resistance, so its voltage falls by up to a third as all motors together draw current,
+    which is proportional to torque. At a lower voltage a motor has less torque, and less speed.
 
     Args:
         drives: Of each joint.

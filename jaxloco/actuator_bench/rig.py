@@ -81,7 +81,7 @@ class Rig:
             ("dof_damping", self.motor.viscous),
         ):
             getattr(self.model, field)[self._v] = values
-        self._held = None if base is None else _hold(self.model, base, self._qpos)
+        self._held = None if base is None else hold(self.model, base, self._qpos)
         mujoco.mj_setConst(self.model, mujoco.MjData(self.model))
         self._rng, self._noise = np.random.default_rng(seed), Noise() if noise is None else noise
         self.data = mujoco.MjData(self.model)
@@ -132,7 +132,9 @@ class Rig:
         self.data.qpos[free.qpos], self.data.qvel[free.qvel] = self._qpos[free.qpos], 0.0
 
 
-class _Free(NamedTuple):
+class Held(NamedTuple):
+    """Where a base that is held is among positions and velocities."""
+
     qpos: slice
     qvel: slice
 
@@ -147,12 +149,18 @@ def _bare(model: mujoco.MjModel) -> mujoco.MjModel:
     return model
 
 
-def _hold(model: mujoco.MjModel, base: str, qpos: np.ndarray) -> _Free:
-    """Lift a robot, and make its base so heavy that the legs do not move it, and without weight."""
+def hold(model: mujoco.MjModel, base: str, qpos: np.ndarray) -> Held:
+    """Lift a robot, and make its base so heavy that the legs do not move it, and without weight.
+
+    Args:
+        model: The robot, which is changed; derived constants are to be computed anew.
+        base: The body with the free joint.
+        qpos: Its pose, (nq,), which is changed.
+    """
     body, joint = model.body(base).id, model.joint(model.body_jntadr[model.body(base).id])
     place, speed = int(joint.qposadr[0]), int(joint.dofadr[0])
     qpos[place + 2] += HEIGHT
     model.body_mass[body] *= HEAVY
     model.body_inertia[body] *= HEAVY
     model.body_gravcomp[body] = 1.0
-    return _Free(slice(place, place + 7), slice(speed, speed + 6))
+    return Held(slice(place, place + 7), slice(speed, speed + 6))

@@ -35,8 +35,8 @@ def check_processes(processes: Sequence[Process], motors: Motors | None) -> None
             longest = max(_ends(getattr(process, name)))
             if longest > 0.0:
                 raise ConfigError(
-                    f"process {process.name!r}: {name} up to {longest:g} {unit}, and the robot has joints whose actuator "
-                    "stands for the whole motor, its delay included, so it would count twice; write "
+                    f"process {process.name!r}: {name} up to {longest:g} {unit}, and the robot has joints whose "
+                    "actuator stands for the whole motor, its delay included, so it would count twice; write "
                     f"--task.processes.{process.name}.{name} 0 0"
                 )
 

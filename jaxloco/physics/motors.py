@@ -227,8 +227,8 @@ def _made(kind: str, joints: ActuatedJoints, robot: Robot) -> Actuator:
         raise RobotError(f"{toml}: {error}" if cls.whole else str(error)) from None
     if robot.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 and one.init(np.zeros(len(joints.joints))):
         raise RobotError(
-            f"{toml}: joint {joints.joints[0].name!r}: actuator {kind!r} has a memory, which RK4 would advance four times "
-            'in each physics step; write integrator="implicitfast" in <option> of the model'
+            f"{toml}: joint {joints.joints[0].name!r}: actuator {kind!r} has a memory, which RK4 would advance four "
+            'times in each physics step; write integrator="implicitfast" in <option> of the model'
         )
     return one
 

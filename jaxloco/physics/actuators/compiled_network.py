@@ -1,7 +1,7 @@
 """Networks for Numba, in MuJoCo's own steps: all joints of a group in one call, in float32.
 
-Weights are constants of the compiled code. Layers are computed one after the other for all joints, since the units of one
-joint depend on those of its layer before, and those of other joints do not: so the processor has enough to do at a time.
+Weights are constants of the compiled code. Layers are computed one after the other for all joints, since the units of
+one joint depend on those of its layer before, and those of other joints do not: so the processor has enough to do.
 Loops over units are innermost, which makes them vector instructions. Four inputs are added at a time, because sums are
 kept in memory between them.
 """

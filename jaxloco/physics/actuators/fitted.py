@@ -6,9 +6,10 @@ Any program with NumPy reads it:
         metadata = json.loads(bytes(file["metadata"]))
         weights = file["layer0_weights"]
 
-The arrays of layer i are `layer<i>_weights` (inputs, outputs) and `layer<i>_bias` (outputs,); of a recurrent layer with H
-units `layer<i>_input` (inputs, 4 H), `layer<i>_hidden` (H, 4 H) and `layer<i>_bias` (4 H,), with gates in the order i, f,
-g, o. Inputs are divided by the scales of the metadata, and the output, one number, is multiplied by that of the torque.
+The arrays of layer i are `layer<i>_weights` (inputs, outputs) and `layer<i>_bias` (outputs,); of a recurrent layer with
+H units `layer<i>_input` (inputs, 4 H), `layer<i>_hidden` (H, 4 H) and `layer<i>_bias` (4 H,), with gates in the order
+i, f, g, o. Inputs are divided by the scales of the metadata, and the output, one number, is multiplied by that of the
+torque.
 """
 
 import hashlib

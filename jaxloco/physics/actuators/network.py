@@ -2,10 +2,11 @@
 
 Hwangbo et al. 2019 (arXiv 1901.08652) fitted a series-elastic motor so. It stands for the whole motor: gains, delay,
 friction, backlash and supply. So nothing else is in the joint's chain, its servo in the model is a plain motor, and the
-network runs at the rate that it was fitted at. `jaxloco actuator fit` writes its file: `jaxloco.physics.actuators.fitted`.
+network runs at the rate that it was fitted at. `jaxloco actuator fit` writes its file, see
+`jaxloco.physics.actuators.fitted`.
 
-After a reset the window holds the first error and velocity, and an LSTM starts from zeros. All joints share the weights;
-random factors on torques multiply what the network gives.
+After a reset the window holds the first error and velocity, and an LSTM starts from zeros. All joints share the
+weights; random factors on torques multiply what the network gives.
 """
 
 from collections.abc import Mapping
@@ -121,8 +122,8 @@ def _check(network: FittedNetwork, joints: ActuatedJoints, path: Path) -> None:
     where, names = f"joint {joints.joints[0].name!r}: {path}", tuple(joint.name for joint in joints.joints)
     if abs(network.timestep - joints.timestep) > 1e-6 * network.timestep:
         raise RobotError(
-            f"{where} was fitted at steps of {network.timestep:g} s, and the physics step is {joints.timestep:g} s; write "
-            f"simulation_timestep = {network.timestep:g}, or fit it with --timestep {joints.timestep:g}"
+            f"{where} was fitted at steps of {network.timestep:g} s, and the physics step is {joints.timestep:g} s; "
+            f"write simulation_timestep = {network.timestep:g}, or fit it with --timestep {joints.timestep:g}"
         )
     if network.joints != names:
         raise RobotError(
@@ -136,8 +137,8 @@ def _check(network: FittedNetwork, joints: ActuatedJoints, path: Path) -> None:
         for name, fitted in (("kp", network.kp[i]), ("kd", network.kd[i])):
             if abs(getattr(joint, name) - fitted) > 1e-6 * max(fitted, 1.0):
                 raise RobotError(
-                    f"{where} was fitted with {name} = {fitted:g}, and robot.toml has {getattr(joint, name):g}; a network "
-                    f"holds its gains: write {name} = {fitted:g}, or record and fit with the new ones"
+                    f"{where} was fitted with {name} = {fitted:g}, and robot.toml has {getattr(joint, name):g}; a "
+                    f"network holds its gains: write {name} = {fitted:g}, or record and fit with the new ones"
                 )
         if network.units != UNITS[joint.kind]:
             raise RobotError(f"{where} is in {', '.join(network.units)}, and the joint is a {joint.kind}; fit it anew")
