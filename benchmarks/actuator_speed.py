@@ -1,8 +1,9 @@
 """Training with actuator networks against training with ideal servos: CPU time of an env step, native engine.
 
 Trainings of one task take turns, in one process, with ideal servos, with an MLP of 3 × 32 and with an LSTM of 2 × 8.
-Both are fitted to recordings of ideal servos, so the robots do much the same with each. The task has no delay of its own
-and no random gains, which do not go with a network, and no torque–speed curves. CPU time is that of all threads, which others on the machine change less than wall time; where all cores are busy with the training, as they are, its
+Both are fitted to recordings of ideal servos, so the robots do much the same with each. The task has no delay of its
+own and no random gains, which do not go with a network, and no torque–speed curves. CPU time is that of all threads,
+which others on the machine change less than wall time; where all cores are busy with the training, as they are, its
 ratio is that of env steps per second.
 """
 

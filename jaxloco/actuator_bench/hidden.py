@@ -4,6 +4,7 @@ Both have the same driver, clip(kp (target - q) - kd v), at every step of the ri
 file alone: policies and fits see recordings.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -118,5 +119,5 @@ class SeriesElastic:
         return spring
 
 
-HIDDEN = {"stiff": Stiff, "elastic": SeriesElastic}
+HIDDEN: dict[str, Callable[[Drives, float], HiddenMotor]] = {"stiff": Stiff, "elastic": SeriesElastic}
 """Name → motor."""

@@ -99,8 +99,8 @@ def lstm_step(layers: tuple[Layer, ...], state: State, x: Array) -> tuple[State,
     for i, (inputs, hidden, bias) in enumerate(layers[:-1]):
         before = tuple(array[..., i, :] for array in state)
         new, old = _affine(x, inputs, bias), _product(before[0], hidden)
-        gates = (tuple(xp.split(part, 4, axis=-1)) for part in (new, old))
-        x, memory = CELLS["lstm"].step(xp, *gates, before)
+        x_gates, h_gates = (tuple(xp.split(part, 4, axis=-1)) for part in (new, old))
+        x, memory = CELLS["lstm"].step(xp, x_gates, h_gates, before)
         outputs.append(x)
         memories.append(memory)
     return (xp.stack(outputs, axis=-2), xp.stack(memories, axis=-2)), _affine(x, *layers[-1])
