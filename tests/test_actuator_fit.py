@@ -11,6 +11,7 @@ from test_actuator_network import JOINTS, network
 from test_actuator_network import arm as arm_with
 from test_actuators import ARM_TOML, ARM_XML, arm, servo
 
+from benchmarks import actuator_fit, actuator_speed, page
 from jaxloco import cli
 from jaxloco.actuator_bench import hidden, rig
 from jaxloco.actuator_fit import dataset, learning, models
@@ -320,3 +321,36 @@ def test_commands_say_what_is_missing(capsys):
         (["fit", "nowhere"], "nowhere: no such recording or folder"),
     ):
         assert cli.main(["actuator", *words]) == 2 and message in capsys.readouterr().err
+
+
+# The benchmarks
+
+
+@pytest.mark.slow
+def test_the_benchmark_goes_the_whole_way_and_shows_each_fit():
+    own = actuator_fit.BenchOptions(plants=("stiff",), kinds=("hwangbo",), recordings=1, test=1, seconds=1.0)
+    *_, result = actuator_fit.run(own)
+    (fitted,) = result["fits"]
+    errors = fitted["runs"][0]["errors_N_m"]
+    assert errors["network / ideal PD"] == pytest.approx(errors["network"] / errors["ideal PD"]) and len(errors) == 4
+    assert fitted["joint_seconds"]["train"] == pytest.approx(12 * 0.996 * 3)
+    assert "0 2 4" in actuator_fit.show(result)
+    assert page._fits(result).met is True  # the preset is reported, not judged
+
+
+def test_the_worst_fit_and_the_slowest_training_are_judged():
+    def fitted(kind: str, ratio: float, seconds: float) -> dict:
+        return {
+            "kind": kind,
+            "plant": "stiff",
+            "runs": [{"errors_N_m": {"network / ideal PD": ratio}, "cpu_seconds": seconds}],
+        }
+
+    fits = {"fits": [fitted("mlp", 0.19, 30.0), fitted("lstm", 0.21, 61.0), fitted("hwangbo", 0.4, 5.0)]}
+    assert page._fits(fits) == page.Measured("mlp 0.190; lstm 0.210; hwangbo 0.400 (motors: stiff)", False)
+    assert page._fit_time(fits) == page.Measured("61 s of CPU time, reading included", False)
+    speed = {"ideal PD": 1.0, "mlp 3x32": 0.80, "lstm 2x8": 0.65}
+    assert page._network_speed({"speed_of_ideal": speed}) == page.Measured("0.80 / 0.65, of CPU time", True)
+    times = {"cpu_us_per_env_step": {"median": 60.0}, "wall_us_per_env_step": {"median": 31.0}}
+    table = actuator_speed.show({"trainings": dict.fromkeys(speed, times), "speed_of_ideal": speed})
+    assert "mlp 3x32" in table and "0.80" in table

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_actuators import ARM_TOML, ARM_XML, STEP, refuse, rolled, servo
 
+from jaxloco.doctor.diagnose import diagnose
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.curriculum import Range
 from jaxloco.envs.randomization import RandomizedModel, Randomizer
@@ -214,7 +215,10 @@ def test_groups_of_joints_have_networks_of_their_own(tmp_path):
     motors, still = motors_of(robot), np.zeros(2)
     inputs = motors.step(motors.values(robot.model, {}), motors.init(np.float64), still, still, np.full(2, 0.2))[1]
     assert inputs[1] == pytest.approx(2.0 * inputs[0]) and inputs[0] != 0.0
-    assert robot.facts()["joints"][1]["actuator"] == "network file = two.npz"
+    before = robot.facts()["joints"][1]["actuator"]
+    assert before.startswith("network file = two.npz (")
+    one.write(tmp_path / "two.npz")
+    assert load_robot(tmp_path).facts()["joints"][1]["actuator"] != before
 
 
 # Files
@@ -303,6 +307,15 @@ def test_another_rate_order_gain_or_unit_is_refused_with_the_reason(tmp_path, fi
     with pytest.raises(RobotError, match=message) as error:
         motors_of(arm(tmp_path, network(**fitted), toml=text))
     assert "robot.toml: joint 'shoulder'" in str(error.value) or "joint 'elbow'" in str(error.value)
+
+
+def test_the_doctor_names_a_network_and_says_what_is_wrong_with_it(tmp_path):
+    arm(tmp_path / "good", network())
+    arm(tmp_path / "bad", network(timestep=0.002))
+    notes = [str(finding) for finding in diagnose(tmp_path / "good") if "actuators" in finding.problem]
+    assert len(notes) == 1 and notes[0].startswith("note") and "network" in notes[0]
+    errors = [str(finding) for finding in diagnose(tmp_path / "bad") if finding.severity == "error"]
+    assert len(errors) == 1 and "write simulation_timestep = 0.002" in errors[0]
 
 
 def test_rk4_and_a_second_motor_model_are_refused(tmp_path):

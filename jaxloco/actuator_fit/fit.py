@@ -105,6 +105,8 @@ def fit(
     began = time.process_time()
     found = dataset.load(paths, robot, joints, timestep)
     test = dataset.load(dataset.files(own.test), robot, joints, timestep) if own.test else []
+    for one in found:
+        _check_length(one, timestep)
     dataset.check_excitation(found, joints)
     say(f"fitting {own.kind} to {len(joints)} joints at steps of {1e3 * timestep:g} ms")
     parts = {"train": [found[i] for i in train], "validation": [found[i] for i in validation], "test": test}
@@ -179,6 +181,14 @@ def _chosen(robot: Robot, patterns: Sequence[str]) -> tuple[Joint, ...]:
                     f"fit one for each: --joints {joints[0].name}"
                 )
     return joints
+
+
+def _check_length(one: Series, timestep: float) -> None:
+    if len(one.error) < learning.SEQUENCE:
+        raise LogError(
+            f"{one.name}: time: is {timestep * len(one.error):.3g} s long, and at least {learning.SEQUENCE} steps of "
+            f"{timestep:g} s are needed; leave it out, or record longer"
+        )
 
 
 def _joint_seconds(found: Sequence[Series], timestep: float) -> float:

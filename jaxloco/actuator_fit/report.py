@@ -1,7 +1,6 @@
 """What is known of a fitted network, as a table, as JSON and as a picture."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def draw(fitted: Fitted, path: Path) -> Path:
     """Draw torques over time of some joints, and the error of each joint."""
     from matplotlib.figure import Figure
 
-    shown = _places(fitted)
+    shown = range(min(MOST_SHOWN, len(fitted.joints)))
     figure = Figure(figsize=(4.2 * max(2, len(shown)), 6.0), dpi=DOTS_PER_INCH, layout="constrained")
     part = "test" if fitted.report["recordings"]["test"] else "validation"
     ratio = fitted.report["errors_N_m"][part]["network / ideal PD"]
@@ -66,18 +65,15 @@ def draw(fitted: Fitted, path: Path) -> Path:
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     grid = figure.add_gridspec(2, len(shown))
     for column, place in enumerate(shown):
-        _torques(figure.add_subplot(grid[0, column]), fitted, place, legend=column == 0)
+        axis = figure.add_subplot(grid[0, column])
+        _torques(axis, fitted, place)
+        if column == 0:
+            figure.legend(*axis.get_legend_handles_labels(), **{**LEGEND, "loc": "upper right"}, ncols=4)
     _by_joint(figure.add_subplot(grid[1, :]), fitted, part)
     return write(figure, path)
 
 
-def _places(fitted: Fitted) -> Sequence[int]:
-    """Return some joints whose names differ in more than their side: the first of each torque limit, then others."""
-    names = [joint.name for joint in fitted.joints]
-    return list(range(min(MOST_SHOWN, len(names))))
-
-
-def _torques(axis: Any, fitted: Fitted, place: int, *, legend: bool) -> None:
+def _torques(axis: Any, fitted: Fitted, place: int) -> None:
     one, timestep = fitted.shown[-1], fitted.report["timestep_s"]
     found = predictions(fitted.network, fitted.friction, one, fitted.joints)
     length = min(len(one.error), round(SHOWN_SECONDS / timestep))
@@ -87,10 +83,9 @@ def _torques(axis: Any, fitted: Fitted, place: int, *, legend: bool) -> None:
     axis.plot(times, one.torque[rows, place], color=INK, linewidth=2.2, alpha=0.45, label="measured")
     for model, (color, line) in STYLES.items():
         axis.plot(times, found[model][rows, place], color=color, linestyle=line, linewidth=1.1, label=model)
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.set_xlabel("s", fontsize=8, color=INK)
     axis.set_ylabel("torque, N m", fontsize=8, color=INK)
-    if legend:
-        axis.legend(**LEGEND)
 
 
 def _busiest(torque: np.ndarray, length: int) -> int:
@@ -112,4 +107,3 @@ def _by_joint(axis: Any, fitted: Fitted, part: str) -> None:
     axis.set_xticks(places, list(by_joint), fontsize=7, rotation=20 if len(by_joint) > 6 else 0)
     axis.set_xlabel("")
     axis.set_ylabel("RMS error, N m", fontsize=8, color=INK)
-    axis.legend(**LEGEND)

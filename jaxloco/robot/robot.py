@@ -1,6 +1,7 @@
 """A robot: its joints, wheels and feet, its compiled models and its name-to-index tables."""
 
 import copy
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from jaxloco.robot.mjcf import PLAIN_MOTORS, base_indices, body_of, names, servo
 from jaxloco.robot.pose import locked_spec
 from jaxloco.robot.schema import SCHEMA
 from jaxloco.self_contact import SelfContacts
+from jaxloco.toml_schema import FILE
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,9 @@ class Robot:
         return {
             "control_frequency": self.control_frequency,
             "simulation_timestep": float(self.model.opt.timestep),
-            "joints": [{key: getattr(joint, key) for key in keys} | _actuator_fact(joint) for joint in self.joints],
+            "joints": [
+                {key: getattr(joint, key) for key in keys} | self._actuator_fact(joint) for joint in self.joints
+            ],
             "bodies": [self._body_facts(body) for body in range(1, self.model.nbody)],
             "imu": self._imu_facts(),
             **({"locked": dict(self.locked)} if self.locked else {}),
@@ -232,6 +236,18 @@ class Robot:
             "com": _rounded(model.body_ipos[body]),
             "inertia": _rounded(model.body_inertia[body]),
         }
+
+    def _actuator_fact(self, joint: Joint) -> dict[str, str]:
+        """Return a joint's actuators in robot.toml, in words; of a file also a hash of what it holds."""
+        parts = [" ".join(self._setting(key, value) for key, value in part) for part in joint.actuator]
+        return {"actuator": ", ".join(parts)} if parts else {}
+
+    def _setting(self, key: str, value: Any) -> str:
+        if key == "kind":
+            return str(value)
+        path = self.folder / str(value)
+        held = f" ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})" if key == FILE and path.is_file() else ""
+        return f"{key} = {value}{held}"
 
     def _imu_facts(self) -> dict[str, list[float]] | None:
         if self.imu_site is None:
@@ -280,12 +296,6 @@ class Robot:
 
     def _joint_ids(self) -> np.ndarray:
         return _ids("joint", self.joint_names, names(self.model, "joint"))
-
-
-def _actuator_fact(joint: Joint) -> dict[str, str]:
-    """Return a joint's actuators in robot.toml, in words."""
-    parts = [" ".join(f"{k} = {v}" if k != "kind" else v for k, v in part) for part in joint.actuator]
-    return {"actuator": ", ".join(parts)} if parts else {}
 
 
 def _rounded(values: np.ndarray) -> list[float]:

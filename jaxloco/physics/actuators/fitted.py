@@ -39,6 +39,7 @@ DENSE, RECURRENT = ("weights", "bias"), ("input", "hidden", "bias")
 MOST_BYTES = 2**24
 MOST_TAPS = 64
 """Most steps that a window reaches back, and most entries that it has."""
+MOST_LAYERS = 16
 
 UNITS = {"hinge": ("rad", "rad/s", "N m"), "slide": ("m", "m/s", "N")}
 """Units of position error, velocity and torque by kind of joint."""
@@ -195,7 +196,7 @@ def _network(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> F
     if metadata["kind"] not in get_args(Kind):
         raise ValueError(unknown_name("kind", str(metadata["kind"]), get_args(Kind)))
     layers = []
-    for i in range(min(int(metadata["layers"]), MOST_TAPS)):
+    for i in range(min(int(metadata["layers"]), MOST_LAYERS)):
         names = RECURRENT if f"layer{i}_hidden" in arrays else DENSE
         layers.append(tuple(np.asarray(arrays[f"layer{i}_{name}"], np.float32) for name in names))
     return FittedNetwork(
