@@ -418,6 +418,29 @@ def _remembers(document: Result) -> Measured:
     return Measured(f"{shown} ({seeds} seeds)", min(shares["gru"], shares["lstm"]) >= 0.95)
 
 
+def _fits(document: Result) -> Measured:
+    """Torque error of networks ÷ that of ideal servos, worst of seeds, and the CPU time of the slowest fit."""
+    worst: dict[str, list[float]] = {}
+    for one in document["fits"]:
+        ratios = [run["errors_N_m"]["network / ideal PD"] for run in one["runs"]]
+        worst.setdefault(one["kind"], []).append(max(ratios))
+    shown = "; ".join(f"{kind} {', '.join(f'{ratio:.3f}' for ratio in ratios)}" for kind, ratios in worst.items())
+    plants = ", ".join(dict.fromkeys(one["plant"] for one in document["fits"]))
+    required = [ratio for kind, ratios in worst.items() if kind != "hwangbo" for ratio in ratios]
+    return Measured(f"{shown} (motors: {plants})", all(ratio <= 0.20 for ratio in required))
+
+
+def _fit_time(document: Result) -> Measured:
+    slowest = max(run["cpu_seconds"] for one in document["fits"] for run in one["runs"])
+    return Measured(f"{slowest:.0f} s of CPU time, reading included", slowest <= 60.0)
+
+
+def _network_speed(document: Result) -> Measured:
+    found = document["speed_of_ideal"]
+    met = found["mlp 3x32"] >= 0.75 and found["lstm 2x8"] >= 0.65
+    return Measured(f"{found['mlp 3x32']:.2f} / {found['lstm 2x8']:.2f}, of CPU time", met)
+
+
 def _imports(document: Result) -> Measured:
     counts, models = model_imports.counted(document), len(document["models"])
     shown = (
@@ -737,6 +760,21 @@ REQUIREMENTS = (
         for name, limit in (("PPO, the recipe", 90_000), ("VPG", 125_000), ("REINFORCE, mean baseline", 240_000))
     ),
     Requirement(
+        "hidden motors, recordings not seen: torque error of a network ÷ that of an ideal PD, mlp and lstm 2 × 16",
+        "≤ 0.20",
+        "actuator_fit",
+        "jaxloco bench actuator-fit",
+        _fits,
+    ),
+    Requirement("the slowest of these fits", "≤ 60 s", "actuator_fit", "jaxloco bench actuator-fit", _fit_time),
+    Requirement(
+        "training with an actuator network ÷ with ideal PD, env steps/s, native: MLP 3 × 32 / LSTM 2 × 8",
+        "≥ 0.75 / ≥ 0.65",
+        "actuator_speed",
+        "jaxloco bench actuator-speed",
+        _network_speed,
+    ),
+    Requirement(
         "velocities not observed, motor delay of 60 ms: return with memory ÷ return with all observations",
         "≥ 0.95",
         "memory_probe",
@@ -940,6 +978,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("onboard", "On the robot", None),
     ("algorithms", "Algorithms", None),
     ("memory_probe", "Policies with memory", None),
+    ("actuator_fit", "Actuator networks", None),
+    ("actuator_speed", "Training with actuator networks", None),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),
     ("raw_physics", "Raw physics of each engine", _engines),

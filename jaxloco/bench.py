@@ -29,6 +29,8 @@ BENCHMARKS = {
     "algorithms": "PPO, VPG and REINFORCE on the cart-pole: env steps until it is solved, over seeds",
     "comparisons": "jaxloco compare on drawn seeds: wrong verdicts, power, coverage of intervals",
     "sweep-run": "two settings of cartpole, 20 seeds each, trained and compared: wall time",
+    "actuator-fit": "networks fitted to hidden motors against ideal servos, on recordings they have not seen",
+    "actuator-speed": "training with actuator networks against training with ideal servos",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
     "kills": "SIGKILLs at random moments of a small training: whether its files are intact and it resumes",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",

@@ -757,6 +757,13 @@ def new_robot(arguments: list[str]) -> int:
     return 0
 
 
+def actuator(arguments: list[str]) -> int:
+    """Record a robot's motors, and fit networks to them: jaxloco actuator record|fit …."""
+    from jaxloco.actuator_fit.command import main
+
+    return main(arguments)
+
+
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
@@ -778,6 +785,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "render": render,
     "doctor": doctor,
     "new-robot": new_robot,
+    "actuator": actuator,
     "bench": bench,
 }
 

@@ -29,6 +29,7 @@ from jaxloco.envs.quantities import QuantityTable, Snapshot, Values, standard_qu
 from jaxloco.envs.randomization import RandomizedModel
 from jaxloco.envs.spec import ActionSpec, EnvSpec  # noqa: F401  both are also imported from here
 from jaxloco.envs.terms import Bound, bind
+from jaxloco.envs.whole_motors import check_processes
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
@@ -109,6 +110,7 @@ class Env:
         adr = replace(spec.curriculum.adr, dimensions=dimensions_of(varied))
         self._curriculum = replace(spec.curriculum, adr=adr)
         self._motors = motors_of(self.robot, spec.motor_curves)
+        check_processes(spec.processes, self._motors)
         self._randomized = RandomizedModel(self.robot, spec.randomization, self._motors)
         self._drive = spec.action.drive_of(self.robot)
         self._gait = spec.process(Gait)
