@@ -107,6 +107,8 @@ class Trained:
             ConfigError: The observation has another shape, or is of other robots than those that are remembered.
             CheckpointError: The run has no complete checkpoint.
         """
+        import jax
+
         agent, learner, step = self._policy
         seen = np.asarray(observation["actor"] if isinstance(observation, Mapping) else observation, np.float32)
         rows, size = np.atleast_2d(seen), agent.networks.actor_dim
@@ -114,7 +116,7 @@ class Trained:
             raise ConfigError(f"an observation of shape {seen.shape}: the policy sees ({size},), or (N, {size})")
         if self._memory is None:
             self._memory = agent.initial_carry(len(rows))
-        remembered = {len(part) for part in self._memory}
+        remembered = {len(part) for part in jax.tree.leaves(self._memory)}
         if remembered - {len(rows)}:
             raise ConfigError(f"{len(rows)} robots, but the policy remembers {remembered.pop()}; call reset() before")
         self._memory, actions = step(learner, self._memory, {"actor": rows})
@@ -129,9 +131,15 @@ class Trained:
         if ended is None or self._memory is None:
             self._memory = None
             return
-        rows = np.asarray(ended, bool)[:, None]
+        import jax
+
+        rows = np.asarray(ended, bool)
         first = self._policy[0].initial_carry(len(rows))
-        self._memory = tuple(np.where(rows, new, old) for new, old in zip(first, self._memory, strict=True))
+
+        def choose(new: Any, old: Any) -> np.ndarray:
+            return np.where(rows.reshape(-1, *(1,) * (np.ndim(old) - 1)), new, old)
+
+        self._memory = jax.tree.map(choose, first, self._memory)
 
     @cached_property
     def _policy(self) -> tuple[Any, Any, Any]:
