@@ -83,9 +83,9 @@ def run(bundle: str | Path | None) -> dict[str, Any]:
 
     Returns:
         "step": p50 and p99 of `Policy.act` [µs]; "networks": for each size p50 and p99 of NumPy and of ONNX
-        Runtime [µs] (None without onnx and onnxruntime); "recurrent" and "convolutions": NumPy's with a memory; "import": seconds of
-        `import jaxloco.onboard` and of NumPy alone; "golden_error": largest relative error on the bundle's golden
-        sequences (None without a bundle).
+        Runtime [µs] (None without onnx and onnxruntime); "recurrent" and "convolutions": NumPy's with a memory;
+        "import": seconds of `import jaxloco.onboard` and of NumPy alone; "golden_error": largest relative error on the
+        bundle's golden sequences (None without a bundle).
     """
     policy = Policy.load(bundle) if bundle is not None else _upkie_like()
     return {

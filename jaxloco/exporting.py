@@ -171,7 +171,7 @@ def _signal(
 ) -> np.ndarray:
     """Random walks about as large as what the policy saw in training, (S, L, size)."""
     scale = np.ones(item.size)
-    if learner.normalizers:
+    if "actor" in learner.normalizers:
         std = np.asarray(_standard_deviation(learner.normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
         names = [term.quantity for term in observer.group.terms]
         start = int(np.sum(observer.sizes[: names.index(item.name)]))

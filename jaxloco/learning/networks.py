@@ -3,6 +3,7 @@
 The parameters are a plain dictionary, the same for training, checkpoints and export:
 
     {"actor":   {"params": {"Dense_0": {"kernel": (in, out), "bias": (out,)}, "Dense_1": …},
+                 "encoder": …,             # of a teacher's, {"params": {"Dense_0": …}}
                  "cell": …,                # of a recurrent actor; see `jaxloco.learning.recurrent`
                  "tcn": …},                # of one that convolves over time; see `jaxloco.learning.temporal`
      "critic":  {"params": {"Dense_0": …}},
@@ -37,7 +38,11 @@ from jaxloco.reflections import NUMBER, Reflection, Symmetry
 
 NetworkParams = dict[str, Any]
 
-KINDS = (*NETWORK_KINDS, *temporal.PRESETS)
+ENCODER = "encoder"
+"""The kind of a teacher: a perceptron encodes its whole observation, and the actor's perceptron reads the code, its
+latent, and of the observation only what a student measures too (Lee et al. 2020; Kumar et al. 2021)."""
+
+KINDS = (*NETWORK_KINDS, *temporal.PRESETS, ENCODER)
 """Kinds of actors."""
 
 HIDDEN_GAIN = 2.0**0.5
@@ -61,6 +66,9 @@ class NetworkConfig:
     kind: str = field(default=MLP_KIND, metadata={"help": f"kind of actor: {', '.join(KINDS)}, or module:NAME"})
     rnn_hidden_size: int = field(default=128, metadata={"help": "size of a recurrent actor's memory"})
     tcn: TCNConfig = field(default_factory=TCNConfig)
+    encoder_arch: tuple[int, ...] = field(
+        default=(128, 32), metadata={"help": "widths of the layers of an encoder; the last one is the latent's"}
+    )
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -70,7 +78,9 @@ class NetworkConfig:
             raise ConfigError(f"rnn_hidden_size = {self.rnn_hidden_size}: must be from 1 to {MOST_WIDTH}")
         if self.activation_fn not in ACTIVATIONS:
             raise unknown_name("activation_fn", self.activation_fn, ACTIVATIONS)
-        for name in ("net_arch_pi", "net_arch_vf"):
+        if not self.encoder_arch:
+            raise ConfigError("encoder_arch has no layers: at least one is needed, as in encoder_arch = (128, 32)")
+        for name in ("net_arch_pi", "net_arch_vf", "encoder_arch"):
             widths = tuple(getattr(self, name))
             if any(not isinstance(width, int) or not 1 <= width <= MOST_WIDTH for width in widths):
                 raise ConfigError(
@@ -87,18 +97,18 @@ class NetworkConfig:
             )
         if ":" not in self.kind and self.kind not in KINDS:
             raise unknown_name("kind", self.kind, KINDS)
-        if self.kind not in temporal.KINDS:
+        if self.kind not in (*temporal.KINDS, ENCODER):
             find_cell(self.kind, importing=True)
 
     @property
     def recurrent(self) -> bool:
         """Whether the actor has a memory."""
-        return self.kind != MLP_KIND
+        return self.kind not in (MLP_KIND, ENCODER)
 
     @property
     def cell(self) -> Cell | None:
         """The actor's recurrent cell; None without one."""
-        return None if self.kind in temporal.KINDS else find_cell(self.kind)
+        return None if self.kind in (*temporal.KINDS, ENCODER) else find_cell(self.kind)
 
     @property
     def convolutions(self) -> tuple[Convolution, ...]:
@@ -107,11 +117,12 @@ class NetworkConfig:
             return ()
         return temporal.PRESETS.get(self.kind, self.tcn).layers
 
-    def head_inputs(self, frame: int) -> int:
-        """Return how many numbers the actor's perceptron reads, where observations have `frame`."""
-        if self.convolutions:
-            return self.convolutions[-1].channels + frame
-        return frame if self.cell is None else self.rnn_hidden_size
+    @property
+    def latent(self) -> int:
+        """Size of the code of what cannot be seen at once, which the actor's perceptron reads first; 0 without one."""
+        if self.kind == ENCODER:
+            return self.encoder_arch[-1]
+        return self.convolutions[-1].channels if self.convolutions else 0
 
 
 class MLP(nn.Module):
@@ -155,6 +166,7 @@ class ActorCritic:
         config: Widths, activation and spread.
         symmetry: How observations and actions mirror, where training uses that.
         equivariant: Policy and value are symmetric, as long as every change of the parameters is `symmetric`.
+        measured_dim: Of a teacher with an encoder: how many numbers, the first of its observation, a student sees too.
     """
 
     actor_dim: int
@@ -163,6 +175,19 @@ class ActorCritic:
     config: NetworkConfig
     symmetry: Symmetry | None = None
     equivariant: bool = False
+    measured_dim: int = 0
+
+    @property
+    def head_inputs(self) -> int:
+        """How many numbers the actor's perceptron reads."""
+        if self.config.cell is not None:
+            return self.config.rnn_hidden_size
+        return self.config.latent + (self.measured_dim if self.config.kind == ENCODER else self.actor_dim)
+
+    @property
+    def encoder(self) -> MLP:
+        """A teacher's encoder but for its last activation: (..., actor_dim) to (..., latent)."""
+        return self._mlp(self.config.encoder_arch, HIDDEN_GAIN)
 
     @property
     def actor(self) -> MLP:
@@ -178,13 +203,16 @@ class ActorCritic:
     def init(self, key: Array) -> NetworkParams:
         """Draw initial parameters, float32; the layout is in the module's docstring."""
         actor_key, critic_key = jax.random.split(key)
-        size = self.config.head_inputs(self.actor_dim)
+        size = self.head_inputs
         params: NetworkParams = {
             "actor": dict(self.actor.init(actor_key, jnp.zeros((1, size)))),
             "critic": dict(self.critic.init(critic_key, jnp.zeros((1, self.critic_dim)))),
         }
         if (cell := self.config.cell) is not None:
             params["actor"]["cell"] = init_cell(jax.random.fold_in(actor_key, 1), cell, self.actor_dim, size)
+        if self.config.kind == ENCODER:
+            own = jax.random.fold_in(actor_key, 1)
+            params["actor"]["encoder"] = dict(self.encoder.init(own, jnp.zeros((1, self.actor_dim))))
         if layers := self.config.convolutions:
             own = jax.random.fold_in(actor_key, 1)
             params["actor"]["tcn"] = temporal.init_convolutions(own, layers, self.actor_dim)
@@ -276,11 +304,22 @@ class ActorCritic:
         With `learner`, for `learner_params` and `learner_observation`s. A recurrent actor takes the observations of a
         rollout, (T, N, actor_dim), and its memory.
         """
-        seen = self._remembering(params if learner else params["actor"], observation, memory)
-        return self._distribution(params, self._output(self.actor, "actor", params, seen, learner))
+        return self.policy_and_latent(params, observation, learner=learner, memory=memory)[0]
 
-    def _remembering(self, params: NetworkParams, observation: Array, memory: Memory | None) -> Array:
-        """What the actor's perceptron reads, for the observations of a rollout; parameters of the memory by name."""
+    def policy_and_latent(
+        self, params: NetworkParams, observation: Array, *, learner: bool = False, memory: Memory | None = None
+    ) -> tuple[Gaussian, Array]:
+        """As `policy`, and the latent that it read, (..., `NetworkConfig.latent`)."""
+        seen = self._head_input(params if learner else params["actor"], observation, memory)
+        policy = self._distribution(params, self._output(self.actor, "actor", params, seen, learner))
+        return policy, seen[..., : self.config.latent]
+
+    def _head_input(self, params: NetworkParams, observation: Array, memory: Memory | None) -> Array:
+        """What the actor's perceptron reads; parameters of what is before it by name."""
+        if self.config.kind == ENCODER:
+            activation = ACTIVATIONS[self.config.activation_fn]
+            code = activation(perceptron(plain_layers(_layers(params["encoder"])), activation, observation))
+            return jnp.concatenate([code, observation[..., : self.measured_dim]], axis=-1)
         if not self.config.recurrent:
             return observation
         assert memory is not None
@@ -353,6 +392,7 @@ def make_actor_critic(
     symmetry: Symmetry | None = None,
     *,
     equivariant: bool = False,
+    measured_dim: int = 0,
 ) -> ActorCritic:
     """Describe an actor and a critic.
 
@@ -363,9 +403,11 @@ def make_actor_critic(
         config: Widths, activation and spread; default: `NetworkConfig()`.
         symmetry: How observations and actions mirror.
         equivariant: Build the symmetry into the networks, whose hidden units then come in pairs.
+        measured_dim: How much of a teacher's observation a student sees too; 0 of what is no teacher.
 
     Raises:
-        ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none, or a memory.
+        ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none, a memory or
+            an encoder, or an encoder is not a teacher's.
     """
     for name, size in (("actor_dim", actor_dim), ("critic_dim", critic_dim), ("action_dim", action_dim)):
         if size < 1:
@@ -373,13 +415,20 @@ def make_actor_critic(
     config = config or NetworkConfig()
     if symmetry is not None and config.recurrent:
         raise ConfigError(f"kind = {config.kind!r}: a memory has no mirror image; write --ppo.symmetry none")
+    if config.kind == ENCODER and measured_dim == 0:
+        raise ConfigError(
+            f"kind = {ENCODER!r} is a teacher's, which sees what no robot can measure, one frame at a time; write "
+            "--task.privileged true, and --task.history 1 where there is that option"
+        )
+    if equivariant and config.kind == ENCODER:
+        raise ConfigError(f"kind = {ENCODER!r} cannot be symmetric by its weights; write --ppo.symmetry augmentation")
     if equivariant:
         if symmetry is None:
             raise ConfigError("a symmetric network needs a mirror")
         for name, widths in (("net_arch_pi", config.net_arch_pi), ("net_arch_vf", config.net_arch_vf)):
             if not widths or any(width % 2 for width in widths):
                 raise ConfigError(f"{name} = {widths}: a symmetric network needs hidden layers of even width")
-    return ActorCritic(actor_dim, critic_dim, action_dim, config, symmetry, equivariant)
+    return ActorCritic(actor_dim, critic_dim, action_dim, config, symmetry, equivariant, measured_dim)
 
 
 def actor_layers(params: NetworkParams) -> list[tuple[Array, Array]]:
