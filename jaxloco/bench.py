@@ -30,6 +30,7 @@ BENCHMARKS = {
     "comparisons": "jaxloco compare on drawn seeds: wrong verdicts, power, coverage of intervals",
     "sweep-run": "two settings of cartpole, 20 seeds each, trained and compared: wall time",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
+    "teacher-student": "students of a policy that sees all, where velocities are hidden and the motor has a delay",
     "kills": "SIGKILLs at random moments of a small training: whether its files are intact and it resumes",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",
 }

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("interop", "runs"),
     ("doctor", "model_import", "playback", "zoo"),
     ("bench", "library"),
-    ("comparison",),
+    ("comparison", "stages"),
     ("cli",),
     ("__main__",),
 )
