@@ -55,6 +55,7 @@ def _teacher(own: common.SeedOptions) -> tuple[Any, float]:
 
     from jaxloco.learning.distillation import Teacher
     from jaxloco.tasks import recipe
+    from jaxloco.training.evaluation import evaluate
     from jaxloco.training.teachers import TeacherRun
 
     task = Hidden(told=True, frames=4)
@@ -63,8 +64,11 @@ def _teacher(own: common.SeedOptions) -> tuple[Any, float]:
     agent, state = _trained(env, config)
     learner = jax.device_get(state.learner)
     teacher = Teacher(agent.networks, learner.params, learner.normalizers, config.algorithm.observation_clip)
-    lesson = TeacherRun(teacher, task.spec(), own.total_timesteps)
-    return lesson, common.mean_returns(env, agent, state)[0]
+    spec = task.spec()
+    lesson = TeacherRun(teacher, spec.observations["actor"], spec.action.outputs, spec.action.pipeline)
+    played = evaluate(env, agent, state, 100, 0)
+    assert played is not None
+    return lesson, float(played.returns.mean())
 
 
 def _student(own: common.SeedOptions, lesson: Any, steps: int, kind: str, frames: int) -> list[float]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -124,6 +125,8 @@ def load_teacher(config: TrainConfig) -> TeacherRun | None:
     name = config.algorithm.teacher_run
     if not name:
         return None
+    if (Path(name) / "policy.json").is_file():
+        return TeacherRun.of_bundle(Path(name))
     folder = _named("teacher", name)
     which = getattr(config.algorithm, "teacher_checkpoint", "last")
     theirs, _, agent, state = load_run(folder, ANY_ENGINE, which)
@@ -134,7 +137,7 @@ def load_teacher(config: TrainConfig) -> TeacherRun | None:
     teacher = Teacher(
         agent.networks, learner.params, learner.normalizers, theirs.algorithm.observation_clip, str(folder)
     )
-    return TeacherRun(teacher, spec, int(state.iteration) * theirs.steps_per_iteration)
+    return TeacherRun(teacher, spec.observations["actor"], spec.action.outputs, spec.action.pipeline)
 
 
 def load_start(config: TrainConfig) -> StartingPolicy | None:

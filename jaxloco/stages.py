@@ -153,19 +153,24 @@ def teacher_student(base: TrainConfig, folder: Path, change: Change, *, finetuni
     return {name: library.located(config) for name, config in configs.items()}
 
 
-def _task(base: TrainConfig, *, privileged: bool) -> Any:
+GROWN = {"grow": (), "support": 0.0}
+"""Options of a task whose curriculum the teacher has been through: full ranges, and nothing that holds the robot."""
+
+
+def _task(base: TrainConfig, *, teacher: bool) -> Any:
     """The task, of one frame at a time: a teacher needs no more, and a student has a memory."""
     if not hasattr(base.task, "privileged"):
         raise ConfigError(f"task {base.task.name!r} has no option privileged, which teachers need")
-    task: Any = replace(base.task, privileged=privileged)  # type: ignore[type-var]
-    return replace(task, history=1) if hasattr(task, "history") else task
+    changes = {"privileged": teacher, "history": 1, **({} if teacher else GROWN)}
+    task: Any = base.task
+    return replace(task, **{name: value for name, value in changes.items() if hasattr(task, name)})
 
 
 def _teacher(base: TrainConfig) -> TrainConfig:
     """PPO that sees what only the simulator knows, through an encoder where the mirror allows one."""
     plain = replace(base.network, kind="mlp")
     network = plain if base.algorithm.symmetry == "network" else replace(plain, kind=ENCODER)
-    return replace(base, task=_task(base, privileged=True), network=network)
+    return replace(base, task=_task(base, teacher=True), network=network)
 
 
 def _student(base: TrainConfig, teacher: TrainConfig, run: Path) -> TrainConfig:
@@ -175,7 +180,7 @@ def _student(base: TrainConfig, teacher: TrainConfig, run: Path) -> TrainConfig:
     algorithm = DistillationConfig(teacher=str(run), **{name: getattr(ppo, name) for name in shared})
     steps = max(1, round(STUDENT_SHARE * teacher.total_timesteps))
     network = _student_network(base.network, teacher.network)
-    task = _task(base, privileged=False)
+    task = _task(base, teacher=False)
     return replace(base, task=task, algorithm=algorithm, network=network, total_timesteps=steps)
 
 

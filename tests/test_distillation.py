@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from training_helpers import assert_equal_trees
 
-from jaxloco import library, runs
+from jaxloco import library, runs, tasks
 from jaxloco.errors import ConfigError
 from jaxloco.learning.distillation import TEACHER, DistillationConfig, Teacher, _Lessons
 from jaxloco.learning.learner import Trajectory
@@ -21,7 +21,10 @@ from jaxloco.learning.ppo import PPOConfig
 from jaxloco.learning.recurrent import Memory
 from jaxloco.learning.temporal import TCNConfig
 from jaxloco.onboard import Policy
+from jaxloco.onboard.bundle import read_bundle
+from jaxloco.onboard.network import make_network
 from jaxloco.training.run_folder import read_json
+from jaxloco.training.teachers import TeacherRun, with_teacher
 
 LINEAR = NetworkConfig(net_arch_pi=(), net_arch_vf=(4,))
 GAIN = jnp.array([[-1.0], [-0.5]])
@@ -273,6 +276,25 @@ def test_students_that_cannot_be_are_refused_with_the_reason(teacher_run, tmp_pa
         library.train(student_config(teacher_run, task={"max_force": 5.0}), out=tmp_path / "runs" / "c", quiet=True)
     with pytest.raises(ConfigError, match="sees nothing that is hidden"):
         library.make("cartpole", privileged=True)
+
+
+def test_a_bundle_teaches_what_it_does_on_the_robot():
+    """The Upkie balancer of the zoo, asked for normalized windows as its NumPy network is."""
+    folder = Path(__file__).parents[1] / "policies" / "upkie-balance" / "policy"
+    run, bundle = TeacherRun.of_bundle(folder), read_bundle(folder)
+    spec, normalizer = with_teacher(tasks.recipe("upkie-balance").task.spec(), run), bundle.spec.normalizer
+    env = spec.build("native")
+    assert env.observation_sizes[TEACHER] == bundle.spec.observation_size
+    student = make_actor_critic(2, 2, bundle.spec.action_size, LINEAR)
+    algorithm = DistillationConfig().make(student).taught_by(run.teacher)
+    learner = algorithm.init(jax.random.PRNGKey(0), {"actor": 2, TEACHER: bundle.spec.observation_size})
+    seen = np.random.default_rng(0).normal(size=(5, bundle.spec.observation_size)).astype(np.float32)
+    action, _ = algorithm.label(learner, {TEACHER: jnp.asarray(seen)})
+    network = make_network(bundle.spec.network, bundle.arrays)
+    mean, std = bundle.arrays[normalizer.mean], bundle.arrays[normalizer.std]
+    for row, found in zip(seen, action, strict=True):
+        network.input[...] = np.clip((row - mean) / std, -normalizer.clip, normalizer.clip)
+        np.testing.assert_allclose(found, network.run(), rtol=1e-5, atol=1e-5)
 
 
 def test_critic_first_holds_the_policy_and_its_rate_and_then_lets_go():

@@ -34,7 +34,8 @@ def test_stages_of_a_task_share_its_settings_and_fit_together(task):
     teacher, student, tuning = configs.values()
     assert list(configs) == ["teacher", "student", "finetuning"]
     assert teacher.task.privileged and not student.task.privileged and student.task.history == 1
-    assert replace(student.task, privileged=True) == teacher.task and tuning.task == student.task
+    assert (student.task.grow, student.task.support) == ((), 0.0) and tuning.task == student.task
+    assert replace(teacher.task, privileged=False, grow=(), support=0.0) == student.task
     assert teacher.network.kind == ("mlp" if base.algorithm.symmetry == "network" else "encoder")
     assert student.network.kind == "tcn" and isinstance(student.algorithm, DistillationConfig)
     assert student.total_timesteps == round(0.1 * base.total_timesteps)

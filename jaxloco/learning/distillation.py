@@ -59,7 +59,7 @@ class DistillationConfig(MinibatchConfig, ScheduledRateConfig):
     name: ClassVar[str] = "distillation"
     bootstraps: ClassVar[bool] = False
 
-    teacher: str = option("", "run folder of the teacher")
+    teacher: str = option("", "run folder or bundle of the teacher")
     teacher_checkpoint: str = option("last", "checkpoint of the teacher: last or best", ("last", "best"))
     n_epochs: int = option(2, "passes over each rollout")
     learning_rate: float = option(1e-3, "step size of Adam, at the start", POSITIVE)
@@ -81,7 +81,7 @@ class DistillationConfig(MinibatchConfig, ScheduledRateConfig):
 
     @property
     def teacher_run(self) -> str:
-        """The run folder of the teacher."""
+        """The run folder, or bundle, of the teacher."""
         return self.teacher
 
     def located(self) -> Self:
@@ -99,7 +99,7 @@ class Teacher:
 
     Attributes:
         networks: Its networks, whose critic a student takes over.
-        params: Its parameters, on the host.
+        params: Its parameters, on the host; without "critic", there is none to take over.
         normalizers: Group ("actor", "critic") → statistics; empty if it does not normalize.
         clip: Of normalized observations.
         name: Where it comes from, for messages.
@@ -347,6 +347,8 @@ class Distillation(ActorCriticAlgorithm[DistillationConfig]):
 def _with_critic(state: LearnerState, teacher: Teacher, student: ActorCritic, group: str) -> LearnerState:
     """Take over the teacher's critic and its statistics, where it reads the same group."""
     theirs = teacher.networks
+    if "critic" not in teacher.params:
+        return state
     same = (theirs.critic_dim, theirs.config.net_arch_vf) == (student.critic_dim, student.config.net_arch_vf)
     if not same or group != "critic" or bool(state.normalizers) != (group in teacher.normalizers):
         return state

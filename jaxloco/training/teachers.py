@@ -1,6 +1,7 @@
 """Where a student meets its teacher: the teacher's group of observations joins those of the student's task."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -8,27 +9,76 @@ import numpy as np
 
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.interface import EnvironmentSpec
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.errors import ConfigError
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.algorithm import Algorithm
 from jaxloco.learning.distillation import TEACHER, Teacher
 from jaxloco.learning.learner import LearnerState
+from jaxloco.learning.networks import NetworkConfig, make_actor_critic
+from jaxloco.learning.normalization import RunningStatistics
+from jaxloco.onboard.bundle import Bundle, read_bundle
+from jaxloco.onboard.cells import MLP
+from jaxloco.onboard.spec import InputSpec, OutputSpec, Stage
 from jaxloco.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
 class TeacherRun:
-    """A run whose policy teaches.
+    """A policy that teaches, with what it sees and does.
 
     Attributes:
         teacher: Its policy.
-        spec: Its task.
-        env_steps: What it was trained for, for the header.
+        group: What it sees.
+        outputs: What its actions become, by name, at the end of the pipeline.
+        pipeline: From its actions to those.
     """
 
     teacher: Teacher
-    spec: EnvSpec
-    env_steps: int
+    group: ObservationGroup
+    outputs: tuple[OutputSpec, ...]
+    pipeline: tuple[Stage, ...]
+
+    @classmethod
+    def of_bundle(cls, folder: Path) -> "TeacherRun":
+        """Read a teacher from a policy bundle.
+
+        Raises:
+            BundleError: The bundle is damaged, changed, incomplete or from another version.
+            ConfigError: Its policy has a memory, or scales of its inputs that an observation cannot have.
+        """
+        bundle = read_bundle(folder)
+        spec = bundle.spec
+        if spec.network.kind != MLP:
+            raise ConfigError(f"teacher {folder}: a {spec.network.kind} has a memory; name a bundle of kind {MLP!r}")
+        layers = {
+            f"Dense_{i}": {"kernel": bundle.arrays[layer.kernel], "bias": bundle.arrays[layer.bias]}
+            for i, layer in enumerate(spec.network.layers)
+        }
+        widths = tuple(len(layer["bias"]) for layer in layers.values())[:-1]
+        config = NetworkConfig(widths, (), spec.network.activation, squash_output=spec.network.output == "tanh")
+        networks = make_actor_critic(spec.observation_size, spec.observation_size, spec.action_size, config)
+        params = {"actor": {"params": layers}, "log_std": np.zeros(spec.action_size, np.float32)}
+        clip = np.inf if spec.normalizer is None or spec.normalizer.clip is None else spec.normalizer.clip
+        teacher = Teacher(networks, params, _statistics(bundle), clip, str(folder))
+        terms = tuple(_term(item, folder) for item in spec.inputs)
+        return cls(teacher, ObservationGroup(terms, history=spec.history), spec.outputs, spec.pipeline)
+
+
+def _statistics(bundle: Bundle) -> dict[str, RunningStatistics]:
+    """Return statistics with a bundle's means and standard deviations; none of one that does not normalize."""
+    normalizer = bundle.spec.normalizer
+    if normalizer is None:
+        return {}
+    mean, std = bundle.arrays[normalizer.mean], bundle.arrays[normalizer.std]
+    return {"actor": RunningStatistics(mean, np.square(std), np.ones((), np.float32))}  # type: ignore[arg-type]
+
+
+def _term(item: InputSpec, folder: Path) -> ObservationTerm:
+    scales = set(item.scale) if isinstance(item.scale, tuple) else {item.scale}
+    if len(scales) > 1:
+        raise ConfigError(f"teacher {folder}: input {item.name!r} has a scale for each component; export it with one")
+    return ObservationTerm(item.name, scale=scales.pop(), clip=item.clip)
 
 
 @dataclass(frozen=True)
@@ -120,10 +170,10 @@ def with_teacher(spec: EnvironmentSpec, run: TeacherRun) -> EnvSpec:
     """
     if not isinstance(spec, EnvSpec):
         raise ConfigError("distillation needs a task of jaxloco's own terms; this one comes from another package")
-    theirs, name = run.spec, run.teacher.name
-    if theirs.action.outputs != spec.action.outputs or theirs.action.pipeline != spec.action.pipeline:
+    name = run.teacher.name
+    if run.outputs != spec.action.outputs or run.pipeline != spec.action.pipeline:
         raise ConfigError(
             f"teacher {name}: its actions mean something else than the student's (outputs or pipeline differ); train "
             "both on the same robot with the same options of actions"
         )
-    return replace(spec, observations={**spec.observations, TEACHER: theirs.observations["actor"]})
+    return replace(spec, observations={**spec.observations, TEACHER: run.group})
