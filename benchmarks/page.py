@@ -412,10 +412,24 @@ def _solves(name: str, limit: int) -> Callable[[Result], Measured]:
 
 
 def _remembers(document: Result) -> Measured:
-    shares = {name: document["of_what_sees_all"][name] for name in ("gru", "lstm", "memoryless")}
+    shares = {name: x for name, x in document["of_what_sees_all"].items() if not name.startswith("sees")}
     shown = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
     seeds = min(len(values) for values in document["returns"].values())
-    return Measured(f"{shown} ({seeds} seeds)", min(shares["gru"], shares["lstm"]) >= 0.95)
+    return Measured(f"{shown} ({seeds} seeds)", min(x for name, x in shares.items() if name != "memoryless") >= 0.95)
+
+
+def _taught(document: Result) -> Measured:
+    shares = document["of_teacher"]
+    shown = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+    seeds = min(len(values) for values in document["returns"].values())
+    return Measured(f"{shown} ({seeds} seeds)", min(shares[name] for name in ("tcn", "gru", "lstm")) >= 0.95)
+
+
+def _convolutions(document: Result) -> Measured:
+    times = {name: item["p99_us"] for name, item in document.get("convolutions", {}).items()}
+    if not times:
+        return Measured("not measured", None)
+    return Measured(", ".join(f"{name}: {p99:g} µs" for name, p99 in times.items()), max(times.values()) <= 500.0)
 
 
 def _fits(document: Result) -> Measured:
@@ -782,6 +796,13 @@ REQUIREMENTS = (
         _remembers,
     ),
     Requirement(
+        "the same, students in a tenth of the teacher's env steps: return ÷ the teacher's, of each with a memory",
+        "≥ 0.95",
+        "teacher_student",
+        "jaxloco bench teacher-student",
+        _taught,
+    ),
+    Requirement(
         "1000 comparisons of equal arms of 5 and of 10 seeds, normal, skewed, some failing: verdict *effect*, most",
         "≤ 6.5 %",
         "comparisons",
@@ -812,6 +833,7 @@ REQUIREMENTS = (
     Requirement("one onboard step, p50 / p99", "≤ 15 / ≤ 50 µs", "onboard", _ONBOARD, _step),
     Requirement("time of the network ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
     Requirement("recurrent network of 256 units, one step, p99", "≤ 200 µs", "onboard", _ONBOARD, _recurrent),
+    Requirement("network that convolves over time, one step, p99", "≤ 500 µs", "onboard", _ONBOARD, _convolutions),
     Requirement("`import jaxloco.onboard`", "≤ 0.2 s", "onboard", _ONBOARD, _import),
     Requirement("relative error of NumPy against JAX on the golden sequences", "≤ 1e-5", "onboard", _ONBOARD, _golden),
 )
@@ -980,6 +1002,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("memory_probe", "Policies with memory", None),
     ("actuator_fit", "Actuator networks", None),
     ("actuator_speed", "Training with actuator networks", None),
+    ("teacher_student", "Students of a policy that sees all", None),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),
     ("raw_physics", "Raw physics of each engine", _engines),

@@ -30,6 +30,7 @@ from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, plain, write_json
 
 if TYPE_CHECKING:
+    from jaxloco.stages import Stages
     from jaxloco.training.config import TrainConfig
 
 
@@ -140,8 +141,10 @@ class RunOptions:
         out: Run folder; runs/<date>/<name>_<n> if not given.
         name: First part of the run folder's name; a random word if not given.
         resume: Run folder to resume from its last checkpoint, with its configuration.
-        algorithm: Learning algorithm: ppo, vpg, reinforce, a name that an installed package registers, or
+        algorithm: Learning algorithm: ppo, vpg, reinforce, distillation, a name that an installed package registers, or
             module:NAME of your own. The recipe's if not given.
+        recipe: Several trainings in turn: teacher-student. Options of one of them begin with --teacher, --student or
+            --finetuning, such as --student.network.kind gru; the last one is left out without any.
         quiet: Print nothing but errors.
         distributed: Train on several hosts; start the command once on each, with the same options.
         coordinator: Address:port of the first host; found automatically under SLURM, Kubernetes and Open MPI.
@@ -153,6 +156,7 @@ class RunOptions:
     name: str | None = None
     resume: str | None = None
     algorithm: str | None = None
+    recipe: Literal["teacher-student"] | None = None
     quiet: bool = False
     distributed: bool = False
     coordinator: str | None = None
@@ -170,6 +174,8 @@ def train(arguments: list[str]) -> int:
             stop.at_end.append(progress.close)
             with progress.stage("starting (importing JAX)"):
                 preparation.prepare_jax()
+            if _has_stages(own):
+                return _train_stages(own, arguments, progress, stop)
             return _train(own, arguments, progress, stop)
 
 
@@ -197,7 +203,15 @@ def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
         field = key.replace("-", "_")
         if word in ("--quiet", "--distributed"):
             values[field] = True
-        elif word.startswith("--") and field in ("out", "name", "resume", "algorithm", "coordinator", *_NUMBERS):
+        elif word.startswith("--") and field in (
+            "out",
+            "name",
+            "resume",
+            "algorithm",
+            "recipe",
+            "coordinator",
+            *_NUMBERS,
+        ):
             value = text if equals else next(words, None)
             if value is None or (not equals and value.startswith("--")):
                 raise JaxlocoError(f"--{key} needs a value")
@@ -251,6 +265,70 @@ def _train(
     library.run_training(config, folder, progress, resume=own.resume is not None, stop=stop)
     _flush()  # what a terminal or a log file does not take any more is not a result that is lost
     return 0
+
+
+def _has_stages(own: RunOptions) -> bool:
+    """Whether a recipe of several trainings is begun, or gone on with."""
+    from jaxloco.stages import Stages
+
+    return own.recipe is not None or (own.resume is not None and Stages.is_at(own.resume))
+
+
+def _train_stages(own: RunOptions, arguments: list[str], progress: Progress, stop: Interrupt) -> int:
+    """Train the stages of a recipe that are not done yet."""
+    from jaxloco.stages import Stages
+
+    if own.resume is not None:
+        if arguments or own.recipe or own.algorithm:
+            raise JaxlocoError(
+                f"--resume {own.resume}: goes on with the recipe as it was begun; leave other options out"
+            )
+        stages = Stages.open(own.resume)
+    else:
+        stages = _new_stages(own, arguments)
+    done = stages.run(progress, stop)
+    _flush()
+    if done and not own.quiet:
+        print(f"{stages.run_folder(list(stages.configs)[-1])}: the last stage of {', '.join(stages.configs)}")
+    return 0
+
+
+def _new_stages(own: RunOptions, arguments: list[str]) -> "Stages":
+    """Make the configurations of a recipe, and write it down.
+
+    Raises:
+        JaxlocoError: There is no such recipe, or it cannot be.
+    """
+    from jaxloco.stages import FINETUNING, STAGES, TEACHER_STUDENT, Stages, teacher_student
+
+    if own.recipe != TEACHER_STUDENT:
+        raise unknown_name("recipe", str(own.recipe), [TEACHER_STUDENT])
+    shared, words = _split_stages(arguments, STAGES)
+    base = _new(own, shared)
+
+    def change(config: "TrainConfig", stage: str) -> "TrainConfig":
+        return _parse(config, words[stage], f"train.py --recipe {own.recipe}, {stage}")
+
+    def plan(folder: Path) -> dict[str, "TrainConfig"]:
+        return teacher_student(base, folder, change, finetuning=bool(words[FINETUNING]))
+
+    plan(Path())  # before a folder is made
+    folder = Path(own.out) if own.out else RunFolder.create(name=own.name or own.recipe).path
+    return Stages.begin(folder, plan(folder))
+
+
+def _split_stages(arguments: Sequence[str], stages: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Take the options --STAGE.… out of the arguments, which then begin as those of a run."""
+    shared: list[str] = []
+    words: dict[str, list[str]] = {stage: [] for stage in stages}
+    into = shared
+    for word in arguments:
+        if word.startswith("--"):
+            stage, dot, rest = word.removeprefix("--").partition(".")
+            into = words[stage] if dot and stage in words else shared
+            word = f"--{rest}" if into is not shared else word
+        into.append(word)
+    return shared, words
 
 
 def _new(own: RunOptions, arguments: list[str]) -> "TrainConfig":

@@ -24,7 +24,16 @@ from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
 from jaxloco.onboard.cells import Cell
-from jaxloco.onboard.spec import CellSpec, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.onboard.convolutions import TCN
+from jaxloco.onboard.spec import (
+    CellSpec,
+    ConvolutionSpec,
+    InputSpec,
+    LayerSpec,
+    NetworkSpec,
+    NormalizerSpec,
+    PolicySpec,
+)
 from jaxloco.physics.engines import packages
 from jaxloco.registry import registered
 
@@ -69,6 +78,10 @@ def export(
     if spec.network.cell is not None:
         for name, array in learner.params["actor"]["cell"].items():
             arrays[getattr(spec.network.cell, name)] = np.asarray(array, np.float32)
+    for index, layer in enumerate(spec.network.convolutions):
+        own = learner.params["actor"]["tcn"][f"Conv_{index}"]
+        arrays[layer.kernel] = np.asarray(own["kernel"], np.float32)
+        arrays[layer.bias] = np.asarray(own["bias"], np.float32)
     if spec.normalizer is not None:
         statistics = learner.normalizers["actor"]
         arrays[spec.normalizer.mean] = np.asarray(statistics.mean, np.float32)
@@ -103,8 +116,12 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         layers=tuple(LayerSpec(f"actor/{i}/kernel", f"actor/{i}/bias") for i in range(layers)),
         activation=agent.networks.config.activation_fn,
         output="tanh" if agent.networks.config.squash_output else "clip",
-        kind=agent.networks.config.kind,
+        kind=TCN if agent.networks.config.convolutions else agent.networks.config.kind,
         cell=_cell_spec(agent.networks.config.cell),
+        convolutions=tuple(
+            ConvolutionSpec(f"actor/tcn/{i}/kernel", f"actor/tcn/{i}/bias", layer.spacing)
+            for i, layer in enumerate(agent.networks.config.convolutions)
+        ),
     )
     return PolicySpec(
         robot=interface.robot,
@@ -154,7 +171,7 @@ def _signal(
 ) -> np.ndarray:
     """Random walks about as large as what the policy saw in training, (S, L, size)."""
     scale = np.ones(item.size)
-    if learner.normalizers:
+    if "actor" in learner.normalizers:
         std = np.asarray(_standard_deviation(learner.normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
         names = [term.quantity for term in observer.group.terms]
         start = int(np.sum(observer.sizes[: names.index(item.name)]))

@@ -42,6 +42,9 @@ from jaxloco.terrain import make_grid
 OUTCOME = ("terminated", "elapsed")
 """What the curriculum's grade may take beside quantities."""
 
+GROUPS = ("actor", "critic", "teacher")
+"""Whom observations are for: the policy, its critic, and a teacher that tells what it would do."""
+
 MOST_STEPS = 1_000_000
 """Of an episode; a video of its robots keeps every one."""
 
@@ -306,8 +309,8 @@ class Env:
     def _check_observations(self) -> None:
         groups = self.spec.observations
         for name, group in groups.items():
-            if name not in ("actor", "critic"):
-                raise unknown_name("observation group", name, ("actor", "critic"))
+            if name not in GROUPS:
+                raise unknown_name("observation group", name, GROUPS)
             for term in group.terms:
                 if term.quantity not in self.quantities.names:
                     raise unknown_name("quantity", term.quantity, self.quantities.names)

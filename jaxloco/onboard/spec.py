@@ -19,7 +19,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_
 import numpy as np
 
 from jaxloco.errors import BundleError, JaxlocoError
-from jaxloco.onboard.cells import NETWORK_KINDS, find_cell
+from jaxloco.onboard.cells import MLP, NETWORK_KINDS, find_cell
+from jaxloco.onboard.convolutions import TCN
 
 SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
@@ -387,15 +388,32 @@ class CellSpec(Checked):
 
 
 @dataclass(frozen=True)
+class ConvolutionSpec(Checked):
+    """One layer of a temporal convolutional network; see `jaxloco.onboard.convolutions`.
+
+    Attributes:
+        kernel: Name of an array (taps, inputs, outputs), oldest tap first.
+        bias: Name of an array (outputs,).
+        spacing: Steps between two taps.
+    """
+
+    kernel: ArrayName
+    bias: ArrayName
+    spacing: Annotated[int, _integer(1, MAX_HISTORY)] = 1
+
+
+@dataclass(frozen=True)
 class NetworkSpec(Checked):
-    """A multi-layer perceptron, perhaps on a recurrent cell: the activation between layers, none after the last one.
+    """A multi-layer perceptron, perhaps on a memory: the activation between layers, none after the last one.
 
     Attributes:
         layers: The dense layers, first to last.
         activation: One of `ACTIVATIONS`, as in `flax.linen` (gelu: the tanh approximation).
         output: "clip" (the action is `clip(y, -1, 1)`) or "tanh" (the action is `tanh(y)`).
-        kind: "mlp", or that of the cell whose outputs the layers read; see `jaxloco.onboard.cells.find_cell`.
+        kind: "mlp"; that of the cell whose outputs the layers read, see `jaxloco.onboard.cells.find_cell`; or "tcn", of
+            layers that read what convolutions over time give, and behind it the observation.
         cell: That cell; None without one.
+        convolutions: Those convolutions, each with the activation; none of other kinds.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -403,9 +421,14 @@ class NetworkSpec(Checked):
     output: Annotated[str, _choice(SQUASHES)] = "clip"
     kind: Annotated[str, _kind] = "mlp"
     cell: CellSpec | None = None
+    convolutions: tuple[ConvolutionSpec, ...] = ()
 
     def _check(self) -> None:
         cell = find_cell(self.kind)
+        if (self.kind == TCN) != bool(self.convolutions):
+            raise _fail(
+                "convolutions", f"{'some' if self.kind == TCN else 'none'} for kind {self.kind!r}", self.convolutions
+            )
         if (cell is None) == (self.cell is not None):
             raise _fail("cell", f"{'null' if cell is None else 'a CellSpec'} for kind {self.kind!r}", self.cell)
         if cell is not None and self.cell is not None and cell.hidden_bias != (self.cell.hidden_bias is not None):
@@ -659,6 +682,8 @@ class PolicySpec(Checked):
         """Names of the arrays that `policy.npz` must hold, no more and no fewer."""
         names = [self.normalizer.mean, self.normalizer.std] if self.normalizer else []
         names += self.network.cell.arrays if self.network.cell else []
+        for convolution in self.network.convolutions:
+            names += [convolution.kernel, convolution.bias]
         for layer in self.network.layers:
             names += [layer.kernel, layer.bias]
         return names
@@ -670,9 +695,10 @@ class PolicySpec(Checked):
             del data["rest"]  # so that a jaxloco that knows no rest can read it
         elif self.rest.gravity is None:
             del data["rest"]["gravity"], data["rest"]["tilt"]
-        if self.network.cell is None:
-            del data["network"]["cell"]
-        return {"schema": SCHEMA if self.network.cell else FEED_FORWARD_SCHEMA, **data}
+        for name in ("cell", "convolutions"):
+            if not data["network"][name]:
+                del data["network"][name]
+        return {"schema": FEED_FORWARD_SCHEMA if self.network.kind == MLP else SCHEMA, **data}
 
     @classmethod
     def from_dict(cls, data: object) -> "PolicySpec":

@@ -14,15 +14,18 @@ import numpy as np
 
 from jaxloco.envs import batch
 from jaxloco.envs.batch import BatchState
+from jaxloco.envs.env import Env
 from jaxloco.envs.ground import KIND, LEVEL, Tile
 from jaxloco.envs.interface import Environment
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.learning import collectives
 from jaxloco.learning.agent import Agent
+from jaxloco.learning.distillation import Teacher
 from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.recurrent import CellCarry, Memory
 from jaxloco.terrain import Terrain
+from jaxloco.training import teachers
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.rollout import Crash, RolloutSums, collect, no_crash
 from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT, SPLIT_SECOND
@@ -85,11 +88,11 @@ class Totals(NamedTuple):
     levels: jax.Array
 
 
-def make_agent(env: Environment, config: TrainConfig) -> Agent:
+def make_agent(env: Environment, config: TrainConfig, teacher: Teacher | None = None) -> Agent:
     """Build the networks for an environment.
 
     Raises:
-        ConfigError: An update cannot be made of such rollouts.
+        ConfigError: An update cannot be made of such rollouts, or a student not be taught by this teacher.
     """
     config.check_robots()
     config.algorithm.check_episodes(env.training_steps[1])
@@ -103,8 +106,12 @@ def make_agent(env: Environment, config: TrainConfig) -> Agent:
         config.network,
         symmetry_of(env) if symmetry != "none" else None,
         equivariant=symmetry == "network",
+        measured_dim=env.observers["actor"].measured_size if isinstance(env, Env) else 0,
     )
-    return Agent(config.algorithm.make(networks), config.seeds if config.seeds > 1 else None)
+    algorithm = config.algorithm.make(networks)
+    if teacher is not None:
+        algorithm = teachers.taught(algorithm, teacher)
+    return Agent(algorithm, config.seeds if config.seeds > 1 else None)
 
 
 def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> TrainState:
