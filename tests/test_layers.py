@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tasks",),
     ("interop", "runs"),
     ("doctor", "model_import", "playback", "zoo"),
+    ("robustness",),
     ("bench", "library"),
     ("comparison",),
     ("cli",),
