@@ -415,10 +415,10 @@ def robustness(arguments: list[str]) -> int:
     from jaxloco.robustness import report
     from jaxloco.robustness.study import Study
 
+    report.check_free(own.out)
     study = Study.of(bundle, plan, (lambda text: None) if own.quiet else partial(print, file=sys.stderr))
-    folder = report.new_folder(own.out)
     figures = plain(study.run())
-    print(f"{report.summary(figures)}\n\n{report.write(folder, figures)}")
+    print(f"{report.summary(figures)}\n\n{report.write(own.out, figures)}")
     return 0
 
 

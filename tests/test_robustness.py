@@ -13,6 +13,7 @@ import pytest
 from playback_helpers import untrained_bundle
 from scipy import stats
 
+from benchmarks import robustness as benchmark
 from jaxloco import cli
 from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.env import Env
@@ -367,3 +368,11 @@ def test_what_is_not_varied_is_held_or_drawn_as_in_training(tmp_path):
     assert [axis.parameter.name for axis in drawn.axes] == ["delay"] and drawn.spec.randomization
     pushes = swept_spec(drawn.spec, drawn.playback.policy.spec, drawn.axes, drawn.measure, on_terrain=False)
     assert not isinstance(pushes.process(Pushes).force, Swept)  # type: ignore[union-attr]
+
+
+def test_the_benchmark_tells_points_time_and_agreement():
+    agreed = {"largest": 2.4e-7, "steps": 1000, "episodes": 1, "tolerance": 1e-4}
+    played = {"env_steps": 648_000, "wall_seconds": 61.2, "cpu_seconds": 90.4, "agreement": agreed}
+    result = {"pair": ["friction", "payload"], "points": 9, "episodes": 8, **played}
+    line = benchmark.show(result)
+    assert line.startswith("9 × 9 points of friction and payload, 8 episodes each") and "61 s, 90 s of CPU" in line

@@ -21,27 +21,28 @@ th { border-bottom: 1px solid #999; font-weight: 600; } td { border-bottom: 1px 
 """
 
 
-def new_folder(out: str | None) -> Path:
-    """Return an empty folder for a report; runs/<date>/robustness_<n> if none is named.
+def check_free(out: str | None) -> None:
+    """Check that a report can go into a folder.
 
     Raises:
-        ConfigError: There is something in it, or it cannot be made.
+        ConfigError: There is something in it, or it is no folder.
     """
-    if out is None:
-        return RunFolder.create(name="robustness").path
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        empty = not any(folder.iterdir())
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be a folder ({error.strerror or error}); choose another") from error
-    if not empty:
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out {out}: is a file; choose a folder")
+    if folder is not None and folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"--out {out}: is not empty; choose another folder")
-    return folder
 
 
-def write(folder: Path, figures: Mapping[str, Any]) -> Path:
-    """Write the report and its numbers into a folder; return the page."""
+def write(out: str | None, figures: Mapping[str, Any]) -> Path:
+    """Write the report and its numbers into a folder, runs/<date>/robustness_<n> if none is named; return the page.
+
+    Raises:
+        ConfigError: There is something in it, or it is no folder.
+    """
+    check_free(out)
+    folder = RunFolder.create(name="robustness").path if out is None else Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
     figures = plain(figures)
     write_json(folder / FIGURES, figures)
     write_text(folder / PAGE, page(figures))
@@ -50,11 +51,16 @@ def write(folder: Path, figures: Mapping[str, Any]) -> Path:
 
 def page(figures: Mapping[str, Any]) -> str:
     """Return the report as HTML, pictures included. Figures as `Study.run` returns them, as plain values."""
-    title = f"Robustness of {Path(figures['bundle']).resolve().parent.name}: {figures['task']} on {figures['robot']}"
+    title = f"Robustness of {_name(Path(figures['bundle']).resolve())}: {figures['task']} on {figures['robot']}"
     parts = [f"<h1>{escape(title)}</h1>", *_summary(figures), *_ranking(figures), *_singles(figures), *_pairs(figures)]
     parts += _conditions(figures)
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _name(bundle: Path) -> str:
+    """Return what a bundle is called: a run or a policy of the zoo keeps it in its policy/."""
+    return bundle.parent.name if bundle.name == "policy" else bundle.name
 
 
 def summary(figures: Mapping[str, Any]) -> str:
