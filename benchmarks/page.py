@@ -575,7 +575,7 @@ def _found(document: Result) -> Measured:
     return Measured(f"{ours} % (Welch's t-test: {welch} %)", all(abs(row["power"] - 0.8) <= 0.05 for row in rows))
 
 
-def _sweep(document: Result) -> Measured:
+def _minutes(document: Result) -> Measured:
     load = f"load {document['machine']['load']} at the start"
     shown = f"{document['wall_seconds'] / 60:.1f} min, {document['cpu_seconds'] / 60:.1f} min of CPU ({load})"
     return Measured(shown, document["wall_seconds"] <= 600)
@@ -821,7 +821,14 @@ REQUIREMENTS = (
         "≤ 10 min",
         "sweep_run",
         "jaxloco bench sweep-run",
-        _sweep,
+        _minutes,
+    ),
+    Requirement(
+        "`jaxloco robustness`: a Go1 on 9 × 9 points of two parameters, and each alone, from an empty cache",
+        "≤ 10 min",
+        "robustness",
+        "jaxloco bench robustness",
+        _minutes,
     ),
     Requirement(
         "public model files that become a robot folder; of which a training starts with at most 3 options",
@@ -1005,6 +1012,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("teacher_student", "Students of a policy that sees all", None),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),
+    ("robustness", "Robustness on a grid", None),
     ("raw_physics", "Raw physics of each engine", _engines),
     ("time_split", "Where the time of an iteration goes", _split),
     ("cost", "Cost of robots, substeps and network width", _cost),

@@ -28,6 +28,7 @@ BENCHMARKS = {
     "self-contacts": "a training with and without the contacts of a robot with itself",
     "algorithms": "PPO, VPG and REINFORCE on the cart-pole: env steps until it is solved, over seeds",
     "comparisons": "jaxloco compare on drawn seeds: wrong verdicts, power, coverage of intervals",
+    "robustness": "jaxloco robustness with one pair of 9 × 9 points: wall time",
     "sweep-run": "two settings of cartpole, 20 seeds each, trained and compared: wall time",
     "actuator-fit": "networks fitted to hidden motors against ideal servos, on recordings they have not seen",
     "actuator-speed": "training with actuator networks against training with ideal servos",

@@ -22,6 +22,7 @@ from jaxloco.checks import MOST_EPISODES
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
+from jaxloco.robustness.plan import Plan
 from jaxloco.streams import never_fail, widen_terminal
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe, recorded_recipe
 from jaxloco.training import preparation
@@ -461,6 +462,44 @@ def _report(figures: dict[str, Any], compared: float) -> str:
     return remarks(figures) + table(figures) + (f"\n\n{describe(figures)}" if compared > 0.0 else "")
 
 
+# robustness
+
+
+@dataclass(frozen=True)
+class RobustnessOptions(Plan):
+    """Options of `jaxloco robustness`.
+
+    Attributes:
+        out: Folder of the report, new or empty; runs/<date>/robustness_<n> if not given.
+        quiet: Print nothing but the summary.
+    """
+
+    out: str | None = None
+    quiet: bool = False
+
+
+def robustness(arguments: list[str]) -> int:
+    """Map how a policy does with other friction, payload, delay, pushes, gains, terrain: jaxloco robustness BUNDLE."""
+    path = "BUNDLE" if _wants_help(arguments) else _positional(arguments, "BUNDLE (a bundle or a run folder)")
+    own = options.parse(
+        RobustnessOptions(),
+        arguments,
+        prog=f"jaxloco robustness {shlex.quote(path)}",
+        description=robustness.__doc__ or "",
+    )
+    plan = Plan(**{entry.name: getattr(own, entry.name) for entry in fields(Plan)})
+    bundle = library.bundle_of(path)
+    preparation.prepare_jax()
+    from jaxloco.robustness import report
+    from jaxloco.robustness.study import Study
+
+    report.check_free(own.out)
+    study = Study.of(bundle, plan, (lambda text: None) if own.quiet else partial(print, file=sys.stderr))
+    figures = plain(study.run())
+    print(f"{report.summary(figures)}\n\n{report.write(own.out, figures)}")
+    return 0
+
+
 # compare, sweep
 
 
@@ -855,6 +894,7 @@ def _json_object(text: str) -> dict[str, Any]:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
+    "robustness": robustness,
     "compare": compare,
     "sweep": sweep,
     "export": export,

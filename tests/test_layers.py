@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tasks",),
     ("interop", "runs"),
     ("actuator_fit", "doctor", "model_import", "playback", "zoo"),
+    ("robustness",),
     ("bench", "library"),
     ("comparison", "stages"),
     ("cli",),
