@@ -200,12 +200,14 @@ def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
     1000 (a call of a NumPy function).
     """
     items = len(spec.inputs) + len(spec.outputs) + len(spec.network.layers) + len(spec.pipeline)
-    elements = spec.observation_size + spec.action_size * len(spec.pipeline)
+    elements = spec.observation_size + max(spec.action_size, spec.output_size) * len(spec.pipeline)
     elements += sum(arrays[layer.bias].size for layer in spec.network.layers)
     products = sum(arrays[layer.kernel].size for layer in spec.network.layers)
     if (cell := spec.network.cell) is not None:
         items, elements = items + 10, elements + arrays[cell.bias].size
         products += arrays[cell.input].size + arrays[cell.hidden].size
+    if spec.generator is not None:
+        items, elements = items + 80, elements + 80 * len(spec.generator.legs)
     return 1000 * items + 20 * elements + products
 
 
