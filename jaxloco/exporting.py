@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxloco
-from jaxloco.envs import actions, clocks
+from jaxloco.envs import actions
 from jaxloco.envs.interface import Environment, PolicyInterface
 from jaxloco.envs.observations import Observer
 from jaxloco.learning.agent import Agent
@@ -132,7 +132,7 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         normalizer=NormalizerSpec(clip=config.observation_clip) if config.normalize_observation else None,
         network=network,
         pipeline=interface.pipeline,
-        rest=interface.rest,
+        rest=interface.gait.rest if interface.gait else None,
         outputs=interface.outputs,
         jaxloco=jaxloco.__version__,
         provenance=dict(provenance),
@@ -185,15 +185,12 @@ def _answer(
 ) -> dict[str, jax.Array]:
     """Run the policy over one sequence (L, size) of each input, from a reset, with the environment's own code."""
     observer, stages = interface.observer, interface.pipeline
-    size, dt = spec.action_size, 1.0 / interface.control_frequency
-    still = jnp.zeros(size)
+    dt, gait = 1.0 / interface.control_frequency, interface.gait
     errors = observer.noiseless()
-
-    frequency = interface.clock_frequency or 0.0
 
     def advance(carry: Any, values: dict[str, jax.Array]) -> Any:
         state, step, remembered, pipeline, action, target, ticking = carry
-        clock = None if ticking is None else clocks.show(ticking, dt, frequency)
+        clock = None if gait is None else gait.show(ticking, dt)
         known = {**values, **interface.feedback(action, target, clock)}
         first = observer.start(known, errors, None)
         following = observer.step(state, known, None)
@@ -202,14 +199,16 @@ def _answer(
         remembered, output = agent.algorithm.mode(learner, remembered, observation)
         action = agent.networks.environment_action(output)
         pipeline, target = actions.apply(stages, pipeline, action, clock)
-        ticking = None if ticking is None else clocks.step(ticking, dt, frequency, interface.rest, values)
+        ticking = None if gait is None else gait.after(ticking, dt, values, action)
         return (state, step + 1, remembered, pipeline, action, target, ticking), (output, action, target)
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
     state = observer.start(zeros, errors, None)
-    ticking = None if interface.clock_frequency is None else clocks.start(interface.rest)
+    ticking = None if gait is None else gait.start()
     remembered = agent.networks.initial_carry()
-    carry = (state, jnp.int32(0), remembered, actions.initial_state(stages, size), still, still, ticking)
+    pipeline = actions.initial_state(stages, spec.output_size)
+    action, target = jnp.zeros(spec.action_size), jnp.zeros(spec.output_size)
+    carry = (state, jnp.int32(0), remembered, pipeline, action, target, ticking)
     _, (output, action, target) = jax.lax.scan(advance, carry, sequence)
     splits = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
     parts = jnp.split(target, splits, axis=-1)

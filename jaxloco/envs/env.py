@@ -19,7 +19,7 @@ from jaxloco.envs.adr import dimensions_of
 from jaxloco.envs.clocks import Clock
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
-from jaxloco.envs.gaits import Gait, clock_reading, standing_feet
+from jaxloco.envs.gaits import Gait, standing_feet
 from jaxloco.envs.ground import FLAT, GridGround, Ground, Tile
 from jaxloco.envs.height_scan import ground_quantities
 from jaxloco.envs.interface import Info, PolicyInterface, Pose
@@ -234,12 +234,12 @@ class Env:
 
         Args:
             action: The last one, (n_action,).
-            target: What the pipeline made of it, (n_action,).
+            target: What the pipeline made of it, (n_outputs,).
             clock: What the gait clock shows; None without a gait.
         """
         values, start = {"last_action": action}, 0
-        if clock is not None:
-            values[GAIT_CLOCK] = clock_reading(clock)
+        if clock is not None and self._gait is not None:
+            values |= self._gait.readings(clock, action)
         for output in self.spec.action.outputs:
             values[output.name] = target[start : start + output.size]
             start += output.size
@@ -265,8 +265,7 @@ class Env:
             pipeline=self.spec.action.pipeline,
             observer=observer,
             feedback=self.feedback,
-            clock_frequency=self._gait.frequency if self._gait else None,
-            rest=self._gait.rest if self._gait else None,
+            gait=self._gait,
         )
 
     def _input(self, term: ObservationTerm, size: int) -> InputSpec:
@@ -325,10 +324,10 @@ class Env:
             )
 
     def _first_target(self) -> jax.Array:
-        """Return what the pipeline makes of no action after a reset, (n_action,)."""
+        """Return what the pipeline makes of no action after a reset, (n_outputs,)."""
         stages, still = self.spec.action.pipeline, jnp.zeros(self.action_size)
         clock = None if self._gait is None else self._gait.show(self._gait.start(), self.dt)
-        return actions.apply(stages, actions.initial_state(stages, self.action_size), still, clock)[1]
+        return actions.apply(stages, actions.initial_state(stages, self.spec.action.output_size), still, clock)[1]
 
     def _used(self) -> set[str]:
         """Return the quantities that observations, rewards, terminations and the curriculum take."""
@@ -399,7 +398,7 @@ class Env:
             physics=snapshot.physics,
             params=snapshot.params,
             tile=tile,
-            pipeline=actions.initial_state(self.spec.action.pipeline, self.action_size),
+            pipeline=actions.initial_state(self.spec.action.pipeline, self.spec.action.output_size),
             processes={**snapshot.processes, **observers},
             wrench=jnp.zeros(6),
             curriculum=curriculum,

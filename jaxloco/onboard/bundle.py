@@ -216,7 +216,7 @@ def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
     1000 (a call of a NumPy function).
     """
     items = len(spec.inputs) + len(spec.outputs) + len(spec.network.layers) + len(spec.pipeline)
-    elements = spec.observation_size + spec.action_size * len(spec.pipeline)
+    elements = spec.observation_size + max(spec.action_size, spec.output_size) * len(spec.pipeline)
     elements += sum(arrays[layer.bias].size for layer in spec.network.layers)
     products = sum(arrays[layer.kernel].size for layer in spec.network.layers)
     if (cell := spec.network.cell) is not None:
@@ -225,6 +225,8 @@ def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
     for layer in spec.network.convolutions:
         items, elements = items + 2, elements + arrays[layer.bias].size
         products += arrays[layer.kernel].size
+    if spec.generator is not None:
+        items, elements = items + 80, elements + 80 * len(spec.generator.legs)
     return 1000 * items + 20 * elements + products
 
 

@@ -15,12 +15,13 @@ from jaxloco.envs.actuators import Actuation, target_drive
 from jaxloco.envs.adr import Adr
 from jaxloco.envs.curriculum import GROWTHS, Curriculum, Range
 from jaxloco.envs.env import ActionSpec
+from jaxloco.envs.gaits import foot_action_mirror
 from jaxloco.envs.observations import Limit, ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes, Support
 from jaxloco.envs.processes import Process
 from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.onboard.spec import Clip, OutputSpec, Scale, Stage
+from jaxloco.onboard.spec import Clip, FootTrajectories, OutputSpec, Scale, Stage
 from jaxloco.robot import Robot
 from jaxloco.symmetry import joint_mirror
 from jaxloco.tasks.task import Task
@@ -307,6 +308,16 @@ def position_targets(
     order = (*held, *turning)
     return ActionSpec(
         (position, velocity), pipeline, partial(target_drive, order=order), mirror=partial(joint_mirror, places=order)
+    )
+
+
+def foot_offsets(robot: Robot, trajectories: FootTrajectories) -> ActionSpec:
+    """Return actions that are frequencies and offsets of feet, with joint targets held within the joints' ranges."""
+    low, high = tuple(joint.lower for joint in robot.joints), tuple(joint.upper for joint in robot.joints)
+    default = tuple(np.asarray(robot.default_ctrl, float).tolist())
+    output = OutputSpec(TARGETS, "rad", len(robot.joints), low, high, default, components=robot.joint_names)
+    return ActionSpec(
+        (output,), (trajectories, Clip(low, high)), target_drive, mirror=foot_action_mirror, output_mirror="joints"
     )
 
 
