@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tasks",),
     ("interop", "runs"),
     ("doctor", "model_import", "playback", "zoo"),
-    ("bench", "library"),
+    ("bench", "gap", "library"),
     ("comparison",),
     ("cli",),
     ("__main__",),
