@@ -20,6 +20,7 @@ from jaxloco import __version__, library, options, registry
 from jaxloco.bench import bench
 from jaxloco.checks import MOST_EPISODES
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
+from jaxloco.gap.options import GapCommand, GapOptions
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
 from jaxloco.robustness.plan import Plan
@@ -419,6 +420,7 @@ class EvaluateOptions(Conditions):
         seed: Seed of the episodes.
         level: Level of terrain, -1 for a random one per episode; the run's setting if not given.
         out: JSON file to write the figures to.
+        log: File for an exact recording of the first episode in plain MuJoCo, without pushes, for jaxloco gap.
     """
 
     episodes: int | None = None
@@ -429,6 +431,7 @@ class EvaluateOptions(Conditions):
     seed: int = 1
     level: int | None = None
     out: str | None = None
+    log: str | None = None
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -439,6 +442,10 @@ def evaluate(arguments: list[str]) -> int:
     )
     conditions = Conditions(**{entry.name: getattr(own, entry.name) for entry in fields(Conditions)})
     plain = own.engine == "native" or conditions != Conditions()
+    if own.log is not None:
+        from jaxloco.gap.simulated import record_first
+
+        record_first(library.bundle_of(path), conditions, own.seed, own.level, own.log)
     figures = library.evaluate(
         path,
         episodes=own.episodes,
@@ -497,6 +504,32 @@ def robustness(arguments: list[str]) -> int:
     study = Study.of(bundle, plan, (lambda text: None) if own.quiet else partial(print, file=sys.stderr))
     figures = plain(study.run())
     print(f"{report.summary(figures)}\n\n{report.write(own.out, figures)}")
+    return 0
+
+
+# gap
+
+
+def gap(arguments: list[str]) -> int:
+    """Compare the simulator with recordings of the robot, and rank what differs: jaxloco gap BUNDLE LOG… [options]."""
+    words = []
+    while arguments and not arguments[0].startswith("-"):
+        words.append(arguments.pop(0))
+    own = options.parse(GapCommand(), arguments, prog="jaxloco gap", description=gap.__doc__ or "")
+    if len(words) < 2:
+        raise JaxlocoError(f"{'LOG (a recording)' if words else 'BUNDLE'} is missing; see --help")
+    from jaxloco.gap import report
+    from jaxloco.gap.gap import compare as compare_logs
+
+    compared = GapOptions(**{entry.name: getattr(own, entry.name) for entry in fields(GapOptions)})
+    reading = {name: getattr(own, name) for name in ("topics", "motors", "types", "allow_gaps")}
+    tell = partial(print, file=sys.stderr)
+    found = compare_logs(library.bundle_of(words[0]), words[1:], own.robot, compared, tell, **reading)
+    print(report.as_text(found))
+    if own.out:
+        write_json(own.out, found.to_dict())
+    if own.figure:
+        print(report.write_figure(found, own.figure))
     return 0
 
 
@@ -895,6 +928,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "robustness": robustness,
+    "gap": gap,
     "compare": compare,
     "sweep": sweep,
     "export": export,

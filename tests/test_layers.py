@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("interop", "runs"),
     ("actuator_fit", "doctor", "model_import", "playback", "zoo"),
     ("robustness",),
-    ("bench", "library"),
+    ("bench", "gap", "library"),
     ("comparison", "stages"),
     ("cli",),
     ("__main__",),
