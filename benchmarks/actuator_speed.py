@@ -93,7 +93,7 @@ def _equipped(robot: str, own: FitOptions, place: Path) -> Path:
     shutil.copytree(loaded.folder, folder)
     fit([logs], loaded, own).network.write(folder / "legs.npz")
     with (folder / "robot.toml").open("a") as file:
-        file.write('\n[[joints]]\nname = "*"\nactuator = { kind = "network", file = "legs.npz" }\n')
+        file.write('\n[[joints]]\nname = "?*"\nactuator = { kind = "network", file = "legs.npz" }\n')
     return folder
 
 

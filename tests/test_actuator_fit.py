@@ -84,6 +84,16 @@ def test_a_robot_in_the_air_keeps_its_base_and_holds_its_legs_against_their_weig
     assert np.abs(found).max() > 0.3
 
 
+@pytest.mark.parametrize("motor", hidden.HIDDEN)
+def test_a_robot_stands_on_its_feet_with_the_benchs_motors(go1, motor):
+    machine = bench(go1, motor, in_the_air=False)
+    for _ in range(100):
+        measured = machine.step(go1.default_ctrl, 0.01)
+    assert 0.2 < machine.data.qpos[2] < 0.3 and machine.data.qpos[3] > 0.99
+    knees = measured.torque[2::3]
+    assert (knees > 2.0).all() and knees.max() < 15.0  # they carry the trunk
+
+
 # What moves it
 
 

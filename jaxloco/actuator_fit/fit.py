@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,43 +96,57 @@ def fit(
     """
     joints = _chosen(robot, own.joints)
     timestep = own.timestep or float(robot.model.opt.timestep)
-    paths = dataset.files(logs)
-    for path in dataset.files(own.test) if own.test else []:
-        if path.resolve() in [other.resolve() for other in paths]:
-            raise LogError(f"{path}: is trained on and tested with; leave it out of one of them")
-    train, validation = dataset.split(len(paths), own.validation)
-    say(f"reading {len(paths)} recordings, {len(validation)} of them for validation")
     began = time.process_time()
-    found = dataset.load(paths, robot, joints, timestep)
-    test = dataset.load(dataset.files(own.test), robot, joints, timestep) if own.test else []
-    for one in found:
-        _check_length(one, timestep)
-    dataset.check_excitation(found, joints)
-    say(f"fitting {own.kind} to {len(joints)} joints at steps of {1e3 * timestep:g} ms")
-    parts = {"train": [found[i] for i in train], "validation": [found[i] for i in validation], "test": test}
+    parts = _read(logs, robot, joints, timestep, own, say)
     read = time.process_time()
+    say(f"fitting {own.kind} to {len(joints)} joints at steps of {1e3 * timestep:g} ms")
     learnt = _learn(own, parts["train"], parts["validation"], timestep)
     done = time.process_time()
     friction = Friction.fitted(parts["train"])
     network = _network(own, learnt, joints, timestep)
-    report = {
+    known = {
         "robot": robot.name,
+        "recordings": {name: [one.name for one in part] for name, part in parts.items()},
+        "errors_N_m": {name: errors(network, friction, part, joints) for name, part in parts.items() if part},
+        "jaxloco": __version__,
+    }
+    report = {
+        **known,
         "kind": own.kind,
         "joints": [joint.name for joint in joints],
         "timestep_s": timestep,
         "window_steps": list(learnt.window),
-        "recordings": {name: [one.name for one in part] for name, part in parts.items()},
         "joint_seconds": {name: _joint_seconds(part, timestep) for name, part in parts.items()},
-        "errors_N_m": {name: errors(network, friction, part, joints) for name, part in parts.items() if part},
         "window_search_N_m": {" ".join(map(str, window)): error for window, error in learnt.searched.items()},
         "validation_by_step_N_m": learnt.history,
         "read_cpu_seconds": read - began,
         "fit_cpu_seconds": done - read,
-        "jaxloco": __version__,
     }
-    fitted_on = {key: report[key] for key in ("robot", "recordings", "errors_N_m", "jaxloco")}
-    network = _network(own, learnt, joints, timestep, fitted_on)
-    return Fitted(network, joints, report, friction, tuple(test or parts["validation"]))
+    shown = tuple(parts["test"] or parts["validation"])
+    return Fitted(replace(network, fitted_on=known), joints, report, friction, shown)
+
+
+def _read(
+    logs: Sequence[str | Path],
+    robot: Robot,
+    joints: Sequence[Joint],
+    timestep: float,
+    own: FitOptions,
+    say: Callable[[str], None],
+) -> dict[str, list[Series]]:
+    """Read and check recordings: "train", "validation" and "test"."""
+    paths, test = dataset.files(logs), dataset.files(own.test) if own.test else []
+    for path in test:
+        if path.resolve() in [other.resolve() for other in paths]:
+            raise LogError(f"{path}: is trained on and tested with; leave it out of one of them")
+    train, validation = dataset.split(len(paths), own.validation)
+    say(f"reading {len(paths) + len(test)} recordings, {len(validation)} of them for validation")
+    found = dataset.load(paths, robot, joints, timestep)
+    for one in found:
+        _check_length(one, timestep)
+    dataset.check_excitation(found, joints)
+    parts = {"train": [found[i] for i in train], "validation": [found[i] for i in validation]}
+    return {**parts, "test": dataset.load(test, robot, joints, timestep)}
 
 
 def _learn(own: FitOptions, train: list[Series], validation: list[Series], timestep: float) -> learning.Fit:
@@ -146,9 +160,7 @@ def _learn(own: FitOptions, train: list[Series], validation: list[Series], times
     return learning.fit_mlp(train, validation, windows, (own.width or 32,) * 3, effort, own.seed)
 
 
-def _network(
-    own: FitOptions, learnt: learning.Fit, joints: Sequence[Joint], timestep: float, fitted_on: Any = None
-) -> FittedNetwork:
+def _network(own: FitOptions, learnt: learning.Fit, joints: Sequence[Joint], timestep: float) -> FittedNetwork:
     return FittedNetwork(
         kind="lstm" if own.kind == "lstm" else "mlp",
         timestep=timestep,
@@ -159,7 +171,6 @@ def _network(
         scales=learnt.scales,
         layers=learnt.layers,
         units=UNITS[joints[0].kind],
-        fitted_on=fitted_on or {},
     )
 
 
