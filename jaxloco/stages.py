@@ -15,6 +15,7 @@ from jaxloco.errors import ConfigError
 from jaxloco.learning.distillation import DistillationConfig
 from jaxloco.learning.networks import ENCODER, NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
+from jaxloco.learning.temporal import TCNConfig
 from jaxloco.onboard.convolutions import TCN
 from jaxloco.runs import config_from_plain
 from jaxloco.training.config import TrainConfig, plain_config
@@ -168,8 +169,12 @@ def _task(base: TrainConfig, *, teacher: bool) -> Any:
 
 def _teacher(base: TrainConfig) -> TrainConfig:
     """PPO that sees what only the simulator knows, through an encoder where the mirror allows one."""
-    plain = replace(base.network, kind="mlp")
-    network = plain if base.algorithm.symmetry == "network" else replace(plain, kind=ENCODER)
+    own = base.network
+    if base.algorithm.symmetry == "network":
+        network = replace(own, kind="mlp")
+    else:
+        latent = own.latent or own.encoder_arch[-1]
+        network = replace(own, kind=ENCODER, tcn=TCNConfig(), encoder_arch=(*own.encoder_arch[:-1], latent))
     return replace(base, task=_task(base, teacher=True), network=network)
 
 
@@ -185,7 +190,7 @@ def _student(base: TrainConfig, teacher: TrainConfig, run: Path) -> TrainConfig:
 
 
 def _student_network(own: NetworkConfig, teachers: NetworkConfig) -> NetworkConfig:
-    """The recipe's network, with a memory whose features are as many as the teacher's latent has numbers."""
+    """The recipe's network, with a memory; the features of a TCN are as many as the teacher's latent has numbers."""
     kind = own.kind if own.recurrent else TCN
     tcn = replace(own.tcn, features=teachers.latent) if kind == TCN and teachers.latent else own.tcn
     widths = {name: getattr(teachers, name) for name in ("net_arch_pi", "net_arch_vf", "activation_fn")}

@@ -4,14 +4,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import hidden_task
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from training_helpers import assert_equal_trees
 
-from jaxloco import library, runs, tasks
+from jaxloco import tasks
 from jaxloco.errors import ConfigError
 from jaxloco.learning.distillation import TEACHER, DistillationConfig, Teacher, _Lessons
 from jaxloco.learning.learner import Trajectory
@@ -20,11 +19,9 @@ from jaxloco.learning.normalization import RunningStatistics
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.learning.recurrent import Memory
 from jaxloco.learning.temporal import TCNConfig
-from jaxloco.onboard import Policy
 from jaxloco.onboard.bundle import read_bundle
 from jaxloco.onboard.network import make_network
-from jaxloco.training.run_folder import read_json
-from jaxloco.training.teachers import TeacherRun, with_teacher
+from jaxloco.training.teachers import StartingPolicy, TeacherRun, with_teacher
 
 LINEAR = NetworkConfig(net_arch_pi=(), net_arch_vf=(4,))
 GAIN = jnp.array([[-1.0], [-0.5]])
@@ -188,94 +185,7 @@ def test_teachers_that_do_not_fit_are_refused_in_one_line():
         make_actor_critic(2, 2, 1, NetworkConfig(kind="encoder"))
 
 
-# Runs
-
-
-@pytest.fixture(scope="module")
-def teacher_run(tmp_path_factory) -> Path:
-    """A teacher's run."""
-    path = tmp_path_factory.mktemp("teacher") / "run"
-    encoder = replace(hidden_task.NETWORK, kind="encoder", encoder_arch=(8, 4))
-    task = replace(hidden_task.RECIPE.task, privileged=True)
-    settings = {"task": {"privileged": True}, "network": {"kind": "encoder", "encoder_arch": [8, 4]}}
-    config = library.recipe("hidden_task:RECIPE", **settings)
-    assert config.network == encoder and config.task == task
-    library.train(config, out=path, quiet=True)
-    return path
-
-
-def student_config(teacher: Path, **settings):
-    tcn = {"channels": [6], "kernel_sizes": [4], "strides": [1], "dilations": [1], "features": 4}
-    network = {"kind": "tcn", "tcn": tcn}
-    options = {"teacher": str(teacher), "n_steps": 16, "n_minibatches": 2}
-    settings = {"network": network, "distillation": options, **settings}
-    return library.recipe("hidden_task:RECIPE", algorithm="distillation", **settings)
-
-
-def test_a_teacher_sees_what_the_critic_sees_and_is_not_exported(teacher_run):
-    config, env, agent, _ = runs.load_run(library.Trained(teacher_run).folder)
-    assert config.task.privileged and list(env.measured) == [
-        "cart_position",
-        "pole_angle",
-        "last_action",
-        "cart_velocity",
-        "pole_velocity",
-    ]
-    assert agent.networks.measured_dim == 3 and not (teacher_run / "policy").exists()
-    with pytest.raises(ConfigError, match="is a teacher: it sees what no robot can measure"):
-        library.export(teacher_run)
-
-
-@pytest.mark.slow
-def test_a_student_trains_resumes_and_is_exported_without_its_teacher_and_ppo_goes_on_from_it(teacher_run, tmp_path):
-    config = student_config(teacher_run)
-    student = library.train(config, out=tmp_path / "student", quiet=True)
-    assert Policy.load(student.folder.policy).verify() <= 1e-5
-    longer = replace(config, total_timesteps=2 * config.total_timesteps)
-    library.train(longer, resume=student.folder.path, quiet=True)
-    assert read_json(student.folder.summary)["env_steps"] == 2048
-    moved = teacher_run.rename(teacher_run.with_name("moved"))
-    try:
-        library.export(student, tmp_path / "again")
-        assert Policy.load(tmp_path / "again").verify() <= 1e-5
-        with pytest.raises(ConfigError, match=r"teacher .*run: .*there is no"):
-            library.train(config, out=tmp_path / "without", quiet=True)
-    finally:
-        moved.rename(teacher_run)
-
-    learned = runs.load_run(student.folder)[-1].learner
-    ppo = {"critic_first": 100, "n_steps": 16, "n_minibatches": 2}
-    network = {"kind": "tcn", "tcn": student_tcn(config), "log_std_init": -2.0}
-    tuning = library.recipe("hidden_task:RECIPE", network=network, ppo=ppo, start_from=str(student.folder.path))
-    tuned = library.train(tuning, out=tmp_path / "tuned", quiet=True)
-    after = runs.load_run(tuned.folder)[-1].learner
-    assert_equal_trees(after.params["actor"], learned.params["actor"])  # the critic alone learned
-    np.testing.assert_array_equal(after.params["log_std"], -2.0)
-    assert float(after.normalizers["actor"].n_samples) == float(learned.normalizers["actor"].n_samples) + 1024
-    critics = [jax.tree.leaves(learner.params["critic"])[0] for learner in (after, learned)]
-    assert np.abs(critics[0] - critics[1]).max() > 0.0
-    other = replace(tuning, network=replace(tuning.network, net_arch_pi=(9,)))
-    with pytest.raises(ConfigError, match="its network is of another kind or size"):
-        library.train(other, out=tmp_path / "other", quiet=True)
-
-
-def student_tcn(config):
-    return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in vars(config.network.tcn).items()
-    }
-
-
-def test_students_that_cannot_be_are_refused_with_the_reason(teacher_run, tmp_path):
-    with pytest.raises(ConfigError, match="a student runs on the robot, which cannot measure"):
-        library.train(student_config(teacher_run, task={"privileged": True}), out=tmp_path / "runs" / "a", quiet=True)
-    with pytest.raises(ConfigError, match=r"there is no teacher; write --distillation\.teacher RUN"):
-        library.train(
-            student_config(teacher_run, distillation={"teacher": ""}), out=tmp_path / "runs" / "b", quiet=True
-        )
-    with pytest.raises(ConfigError, match="its actions mean something else than the student's"):
-        library.train(student_config(teacher_run, task={"max_force": 5.0}), out=tmp_path / "runs" / "c", quiet=True)
-    with pytest.raises(ConfigError, match="sees nothing that is hidden"):
-        library.make("cartpole", privileged=True)
+# Bundles, and PPO that goes on
 
 
 def test_a_bundle_teaches_what_it_does_on_the_robot():
@@ -314,3 +224,24 @@ def test_critic_first_holds_the_policy_and_its_rate_and_then_lets_go():
     assert np.abs(critics[0] - critics[1]).max() > 0.0
     second, _ = ppo.update(first, data)
     assert np.abs(second.params["log_std"] - first.params["log_std"]).max() > 0.0
+
+
+def test_a_policy_to_start_from_brings_its_actor_critic_and_statistics_and_no_spread():
+    config = PPOConfig(n_steps=4)
+    old, new = (
+        config.make(make_actor_critic(2, 2, 1, replace(LINEAR, log_std_init=log_std))).init(
+            jax.random.PRNGKey(seed), {"actor": 2}
+        )
+        for seed, log_std in enumerate((0.0, -2.0))
+    )
+    old = old._replace(normalizers={"actor": RunningStatistics(jnp.ones(2), jnp.ones(2), jnp.ones(()))})
+    started = StartingPolicy(old, "old").put_into(new)
+    assert_equal_trees(started.params["actor"], old.params["actor"])
+    assert_equal_trees(started.params["critic"], old.params["critic"])
+    assert_equal_trees(started.normalizers, old.normalizers)
+    np.testing.assert_array_equal(started.params["log_std"], -2.0)
+    seeds = StartingPolicy(old, "old").put_into(jax.tree.map(lambda x: jnp.stack([x, x]), new))
+    assert_equal_trees(jax.tree.map(lambda x: x[1], seeds.params["actor"]), old.params["actor"])
+    wider = config.make(make_actor_critic(3, 3, 1, LINEAR)).init(jax.random.PRNGKey(0), {"actor": 3})
+    with pytest.raises(ConfigError, match="start_from old: its network is of another kind or size"):
+        StartingPolicy(old, "old").put_into(wider)

@@ -16,8 +16,7 @@ import numpy as np
 
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
-from jaxloco.learning.minibatches import pieces
-from jaxloco.learning.ppo import PPOConfig
+from jaxloco.learning.minibatches import MinibatchConfig, pieces
 from jaxloco.onboard.convolutions import reach
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.loop import TrainState, make_agent
@@ -64,11 +63,11 @@ def _sequences(env: Environment, config: TrainConfig) -> int:
     if not network.recurrent:
         return 0
     robots, compared = config.n_envs, 0
-    if isinstance(algorithm, PPOConfig):
+    if isinstance(algorithm, MinibatchConfig):
         robots //= algorithm.split_batch(config.n_envs)[0]
         if jax.default_backend() == "cpu":
             robots //= pieces(robots, make_agent(env, config).networks, algorithm.n_steps)
-        compared = config.n_envs if algorithm.learning_rate_schedule == "adaptive" else 0
+        compared = config.n_envs if getattr(algorithm, "learning_rate_schedule", "") == "adaptive" else 0
     if network.cell is None:
         return 4 * config.seeds * max(robots, compared) * _convolved(env, config)
     gates = network.cell.gates

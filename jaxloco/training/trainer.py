@@ -123,6 +123,8 @@ class Trainer:
             env = spec.build(config.physics)
             agent = loop.make_agent(env, config, None if taught is None else taught.teacher)
             teachers.check_student(config, agent, taught)
+            if self._start is not None:
+                self._start.put_into(jax.eval_shape(partial(loop.init_train_state, env, agent, config)).learner)
             if not teachers.is_privileged(config):
                 policy_spec(env, agent, config.task.name, {})  # what cannot be exported is not trained
             memory.check_all(None, env, config, sharding.count_devices(config, env.engine))
