@@ -299,7 +299,7 @@ class InputSpec(Checked):
         high: Highest reading to believe, in `unit`; None for no check. One number, or one per component.
         source: "sensor" or "command" (both given by the caller) or "policy" (filled in by the runtime with what
             the policy gave in the step before, zeros after a reset: `last_action`, or an output by its name; or with
-            `gait_clock`).
+            `gait_clock`, or what `FootTrajectories` let it read).
         components: Names of the components, for example of the joints; may be empty.
         frequency: Of `gait_clock`, Hz; None for any other input.
     """
