@@ -457,7 +457,7 @@ def test_trajectories_that_do_not_fit_are_refused(changes, message):
                 "pipeline": (Scale((1.0,) * 4), STAGE),
                 "inputs": (InputSpec("velocity_command", size=3, source="command"),),
             },
-            r"pipeline\[1\].kind: expected foot_trajectories as the first stage",
+            r"pipeline\[1\].kind: expected foot_trajectories as the first stage alone",
         ),
         ({"pipeline": (STAGE, Scale((1.0,) * 4))}, r"pipeline\[1\].scale: expected 3 numbers"),
         ({"pipeline": (replace(STAGE, dt=0.02),)}, r"pipeline\[0\].dt: expected the control period"),

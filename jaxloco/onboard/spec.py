@@ -783,7 +783,7 @@ class PolicySpec(Checked):
         for i, (stage, size) in enumerate(zip(self.pipeline, given, strict=True)):
             try:
                 if isinstance(stage, FootTrajectories) and i > 0:
-                    raise _fail("kind", "foot_trajectories as the first stage", f"it as stage {i}")
+                    raise _fail("kind", "foot_trajectories as the first stage alone", stage.kind)
                 stage.check_fits(size, self.control_frequency)
             except BundleError as error:
                 raise BundleError(f"pipeline[{i}].{error}") from None
