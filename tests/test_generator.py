@@ -433,6 +433,21 @@ def test_legs_of_another_kind_are_refused(changes, message):
 
 
 @pytest.mark.parametrize(
+    "stage",
+    [
+        replace(STAGE, offset=(1e30,), lead=-1e3),
+        replace(STAGE, legs=(replace(LEG, foot=(0.0, 0.0, -1.00001), pose=(0.0, 99.0, -99.0)),)),
+        replace(STAGE, height=100.0, foot_scale=100.0),
+        replace(STAGE, frequency=1e-6, frequency_scale=0.0),
+    ],
+)
+def test_figures_as_no_robot_has_them_still_give_joint_targets(stage):
+    policy = policy_of(stage)
+    targets = [policy.act({"velocity_command": WALK})["joint_position_targets"] for _ in range(5)]
+    assert np.isfinite(targets).all()
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"offset": (0.0, 0.5)}, "offset: expected 1 numbers, one per leg"),
@@ -457,7 +472,7 @@ def test_trajectories_that_do_not_fit_are_refused(changes, message):
                 "pipeline": (Scale((1.0,) * 4), STAGE),
                 "inputs": (InputSpec("velocity_command", size=3, source="command"),),
             },
-            r"pipeline\[1\].kind: expected foot_trajectories as the first stage",
+            r"pipeline\[1\].kind: expected foot_trajectories as the first stage alone",
         ),
         ({"pipeline": (STAGE, Scale((1.0,) * 4))}, r"pipeline\[1\].scale: expected 3 numbers"),
         ({"pipeline": (replace(STAGE, dt=0.02),)}, r"pipeline\[0\].dt: expected the control period"),

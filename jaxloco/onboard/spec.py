@@ -300,7 +300,7 @@ class InputSpec(Checked):
         high: Highest reading to believe, in `unit`; None for no check. One number, or one per component.
         source: "sensor" or "command" (both given by the caller) or "policy" (filled in by the runtime with what
             the policy gave in the step before, zeros after a reset: `last_action`, or an output by its name; or with
-            `gait_clock`).
+            `gait_clock`, or what `FootTrajectories` let it read).
         components: Names of the components, for example of the joints; may be empty.
         frequency: Of `gait_clock`, Hz; None for any other input.
     """
@@ -806,7 +806,7 @@ class PolicySpec(Checked):
         for i, (stage, size) in enumerate(zip(self.pipeline, given, strict=True)):
             try:
                 if isinstance(stage, FootTrajectories) and i > 0:
-                    raise _fail("kind", "foot_trajectories as the first stage", f"it as stage {i}")
+                    raise _fail("kind", "foot_trajectories as the first stage alone", stage.kind)
                 stage.check_fits(size, self.control_frequency)
             except BundleError as error:
                 raise BundleError(f"pipeline[{i}].{error}") from None

@@ -160,7 +160,7 @@ class Velocity(LeggedTask):
     step_lead: float = 0.0
     generator: Literal["joints", "feet"] = "joints"
     frequency_scale: Annotated[float, NOT_NEGATIVE] = 1.0
-    foot_scale: Annotated[float, POSITIVE] = 0.1
+    foot_scale: Annotated[float, POSITIVE] = 0.15
     tracking_sigma: Annotated[float, POSITIVE] = 0.5
     far_sigma: Annotated[float, POSITIVE] = 1.2
     rewards: Changes | str = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})  # type: ignore[assignment]
