@@ -112,7 +112,7 @@ def _heat_map(
 
 
 def _write_numbers(axis: Any, mesh: Any, x: np.ndarray, y: np.ndarray, values: np.ndarray, percent: bool) -> None:
-    """Write each cell's value, dark on light or light on dark, with the cell's colour between it and lines behind it."""
+    """Write each cell's value, dark on light or light on dark, with the cell's colour between it and lines."""
     from matplotlib.patheffects import withStroke
 
     colors = mesh.cmap(mesh.norm(values))
