@@ -111,7 +111,7 @@ def _check_python(command: str) -> None:
 
 def _usage() -> str:
     lines = [f"jaxloco {__version__}", "", "usage: jaxloco COMMAND …   (jaxloco COMMAND --help tells more)", ""]
-    lines += [f"  {name:10}{_first_line(function)}" for name, function in COMMANDS.items()]
+    lines += [f"  {name:12}{_first_line(function)}" for name, function in COMMANDS.items()]
     return "\n".join([*lines, "", f"tasks: {', '.join(registry.names('task', TASKS))}"])
 
 

@@ -117,6 +117,7 @@ def test_axes_and_pairs_are_read_from_texts():
         ({"pairs": ("delay:push", "push:delay")}, "'push:delay' is there twice"),
         ({"parameters": ("push", "push")}, "'push' is there twice"),
         ({"samples": 48}, "must be a power of 2, such as 32 or 64"),
+        ({"samples": 1}, "must be a power of 2, such as 2 or 4"),
         ({"points": 1}, "points = 1: must be at least 2"),
         ({"episodes": 0}, "episodes = 0: must be at least 1"),
         ({"seconds": float("nan")}, "seconds = nan: must be finite"),

@@ -112,14 +112,19 @@ def _heat_map(
 
 
 def _write_numbers(axis: Any, mesh: Any, x: np.ndarray, y: np.ndarray, values: np.ndarray, percent: bool) -> None:
-    """Write each cell's value, dark on light or light on dark."""
-    shades = mesh.cmap(mesh.norm(values))[..., :3] @ np.array([0.299, 0.587, 0.114])
+    """Write each cell's value, dark on light or light on dark, with the cell's colour between it and lines."""
+    from matplotlib.patheffects import withStroke
+
+    colors = mesh.cmap(mesh.norm(values))
+    shades = colors[..., :3] @ np.array([0.299, 0.587, 0.114])
     for row, up in enumerate(y):
         for column, right in enumerate(x):
             value = values[row, column]
             text = f"{100.0 * value:.0f}" if percent else f"{value:.2g}"
             color = "#111111" if shades[row, column] > 0.5 else "#ffffff"
-            axis.text(right, up, text, ha="center", va="center", fontsize=6.5, color=color)
+            kept_off = [withStroke(linewidth=2.5, foreground=colors[row, column])]
+            style: Any = {"ha": "center", "va": "center", "fontsize": 6.5, "color": color, "zorder": 5}
+            axis.text(right, up, text, path_effects=kept_off, **style)
 
 
 def _ticks(axis: Any, x: np.ndarray, y: np.ndarray) -> None:
@@ -142,7 +147,7 @@ def _draw_trained(
 
     if x["trained"] is not None and y["trained"] is not None:
         (left, right), (bottom, top) = _inside(x["trained"], across), _inside(y["trained"], up)
-        for color, width, dashes in (("#ffffff", 3.0, "-"), (SECOND, 1.5, "--")):
+        for color, width, dashes in (("#ffffff", 2.2, "-"), (SECOND, 1.2, "--")):
             style: Any = {"edgecolor": color, "linewidth": width, "linestyle": dashes}
             box = Rectangle((left, bottom), right - left, top - bottom, fill=False, **style)
             axis.add_patch(box)

