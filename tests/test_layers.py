@@ -17,6 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("internals", "onboard", "options", "toml_schema"),
     ("joint_guesses", "legs", "loops", "self_contact"),
     ("robot",),
+    ("logs",),
     ("physics", "symmetry"),
     ("envs", "learning"),  # neither knows the other
     ("exporting", "visual"),
