@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("tasks",),
     ("interop", "runs"),
-    ("doctor", "model_import", "playback", "zoo"),
+    ("doctor", "identification", "model_import", "playback", "zoo"),
     ("bench", "library"),
     ("comparison",),
     ("cli",),
