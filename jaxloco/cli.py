@@ -842,6 +842,24 @@ def publish(arguments: list[str]) -> int:
     return 0
 
 
+# identify
+
+
+def identify(arguments: list[str]) -> int:
+    """Find a robot's figures from recordings in which it hangs: jaxloco identify LOGS… --robot R."""
+    from jaxloco.identification.command import IdentifyOptions, run_identify
+
+    logs = []
+    while arguments and not arguments[0].startswith("-"):
+        logs.append(arguments.pop(0))
+    own = options.parse(IdentifyOptions(), arguments, prog="jaxloco identify", description=identify.__doc__ or "")
+    if not logs or own.robot is None:
+        missing = "--robot (a name or folder)" if logs else "LOGS (one recording, or several)"
+        raise JaxlocoError(f"{missing} is missing; see --help")
+    print(run_identify(logs, own))
+    return 0
+
+
 # doctor
 
 
@@ -935,6 +953,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "publish": publish,
     "run": run,
     "render": render,
+    "identify": identify,
     "doctor": doctor,
     "new-robot": new_robot,
     "actuator": actuator,

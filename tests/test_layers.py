@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("tasks",),
     ("interop", "runs"),
-    ("actuator_fit", "doctor", "model_import", "playback", "zoo"),
+    ("actuator_fit", "doctor", "identification", "model_import", "playback", "zoo"),
     ("robustness",),
     ("bench", "gap", "library"),
     ("comparison", "stages"),
