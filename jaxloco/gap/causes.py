@@ -71,12 +71,12 @@ def causes_of(robot: Robot, held: bool) -> list[Cause]:
     for name, field, share in (("joint friction", "dof_frictionloss", 0.02), ("joint damping", "dof_damping", 0.005)):
         nominal = getattr(robot.model, field)[dofs]
         if (nominal > 0.0).all():
-            found.append(Cause(name, "×", 1.0, (0.25, 0.5, 1.0, 1.5, 2.0, 3.0), _scale(field, dofs)))
+            found.append(Cause(name, "×", 1.0, (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0), _scale(field, dofs)))
         else:  # nothing to scale: so much of each torque limit, at 1 rad/s for the damping
             found.append(Cause(name, "of the torque limit", 0.0, (0.0, share, 2 * share), _add(field, dofs, limits)))
     factors = (0.7, 0.85, 1.0, 1.15, 1.3)
     if (robot.model.dof_armature[dofs] > 0.0).all():
-        found.append(Cause("armature", "×", 1.0, (0.25, 0.5, 1.0, 1.5, 2.0), _scale("dof_armature", dofs)))
+        found.append(Cause("armature", "×", 1.0, (0.25, 0.5, 1.0, 1.5, 2.0, 4.0), _scale("dof_armature", dofs)))
     if any(joint.kp > 0.0 for joint in robot.joints):
         found.append(Cause("position gain", "×", 1.0, factors, _scale_gain(1)))
     if any(joint.kd > 0.0 for joint in robot.joints):
