@@ -31,9 +31,8 @@ class Cause:
         name: Its name.
         unit: Of its value: "×" for a factor on what the robot folder says.
         nominal: The simulator's own value.
-        tried: Values that are tried first; the best one is refined between its neighbours unless `whole`.
+        tried: Values that are tried first; the best one is refined between its neighbours.
         apply: Changes the model; None for the delay of commands, s.
-        whole: Only the tried values can be simulated.
     """
 
     name: str
@@ -41,7 +40,6 @@ class Cause:
     nominal: float
     tried: tuple[float, ...]
     apply: Apply | None
-    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,16 +65,16 @@ def causes_of(robot: Robot, held: bool) -> list[Cause]:
     """Return what is tried for a robot; with a held base nothing of the ground and the base."""
     delays = tuple(robot.model.opt.timestep * i for i in range(round(LARGEST_DELAY / robot.model.opt.timestep) + 1))
     dofs, limits = robot.joint_qvel_indices, np.array([joint.torque_limit for joint in robot.joints])
-    found = [Cause("command delay", "s", 0.0, delays, None, whole=True)]
+    found = [Cause("command delay", "s", 0.0, delays, None)]
     for name, field, share in (("joint friction", "dof_frictionloss", 0.02), ("joint damping", "dof_damping", 0.005)):
         nominal = getattr(robot.model, field)[dofs]
         if (nominal > 0.0).all():
-            found.append(Cause(name, "×", 1.0, (0.25, 0.5, 1.0, 1.5, 2.0, 3.0), _scale(field, dofs)))
+            found.append(Cause(name, "×", 1.0, (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0), _scale(field, dofs)))
         else:  # nothing to scale: so much of each torque limit, at 1 rad/s for the damping
             found.append(Cause(name, "of the torque limit", 0.0, (0.0, share, 2 * share), _add(field, dofs, limits)))
     factors = (0.7, 0.85, 1.0, 1.15, 1.3)
     if (robot.model.dof_armature[dofs] > 0.0).all():
-        found.append(Cause("armature", "×", 1.0, (0.25, 0.5, 1.0, 1.5, 2.0), _scale("dof_armature", dofs)))
+        found.append(Cause("armature", "×", 1.0, (0.25, 0.5, 1.0, 1.5, 2.0, 4.0), _scale("dof_armature", dofs)))
     if any(joint.kp > 0.0 for joint in robot.joints):
         found.append(Cause("position gain", "×", 1.0, factors, _scale_gain(1)))
     if any(joint.kd > 0.0 for joint in robot.joints):
@@ -113,8 +111,6 @@ def _best(cause: Cause, score: Score, base: float) -> tuple[float, float]:
     """Return the value of a cause with the smallest score, and that score; ties go to the nominal value."""
     tried = {value: base if value == cause.nominal else score(cause, value) for value in cause.tried}
     best = min(tried, key=lambda value: (tried[value], abs(value - cause.nominal)))
-    if cause.whole:
-        return best, tried[best]
     values = sorted(tried)
     place = values.index(best)
     low, high = values[max(place - 1, 0)], values[min(place + 1, len(values) - 1)]

@@ -30,13 +30,13 @@ def as_text(gap: Gap) -> str:
     steps = sorted({*gap.step})
     lines.append(
         f"{gap.robot}, {count} recording{'s' if count > 1 else ''}, {gap.starts} states, steps of "
-        f"{' and '.join(f'{1e3 * step:g}' for step in steps)} ms; commands aligned by {1e3 * gap.delay:g} ms"
+        f"{' and '.join(f'{1e3 * step:g}' for step in steps)} ms; commands aligned by {1e3 * gap.delay:.3g} ms"
     )
     lines += ["", *_aligned(_error_rows(gap, steps[0]))]
     if gap.causes:
         lines += ["", *_aligned(_cause_rows("one cause alone", gap.causes))]
     if gap.remaining:
-        lines += ["", *_aligned(_cause_rows(f"after a delay of {1e3 * gap.delay:g} ms", gap.remaining))]
+        lines += ["", *_aligned(_cause_rows(f"after a delay of {1e3 * gap.delay:.3g} ms", gap.remaining))]
     return "\n".join(lines)
 
 
@@ -90,7 +90,7 @@ def _cause_rows(title: str, causes: Sequence[Explanation]) -> list[list[str]]:
 
 def _value(value: float, unit: str) -> str:
     if unit == "s":
-        return f"{1e3 * value:g} ms"
+        return f"{1e3 * value:.3g} ms"
     return f"{value:.3g} {unit}" if unit != "×" else f"× {value:.3g}"
 
 

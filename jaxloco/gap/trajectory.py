@@ -13,6 +13,9 @@ from jaxloco.robot import Robot
 FREE = ("base_position", "base_velocity", "orientation", "angular_velocity")
 """Signals from which a base moves freely in the simulator; without one of them it is held."""
 
+PARTS = 8
+"""Parts of a physics step, to tell when a command came within it."""
+
 HEAVY = 1e6
 """Factor on the mass of a base that is held."""
 
@@ -90,7 +93,7 @@ class Trajectory:
         return whole
 
     def targets(self, robot: Robot, delay: float = 0.0) -> np.ndarray:
-        """Return what each joint's servo was told during each physics step, (T × substeps, nu).
+        """Return what each joint's servo was told during each physics step, its mean over time, (T × substeps, nu).
 
         Args:
             robot: Tells what the target of a joint means.
@@ -101,11 +104,13 @@ class Trajectory:
         """
         recording, timestep = self.recording, self.step / self.substeps
         times = (self.time[:, None] + timestep * np.arange(self.substeps)).ravel()
-        rows = np.searchsorted(recording.command_time + delay, times + SIMULTANEOUS, side="right") - 1
+        parts = times[:, None] + timestep * np.arange(PARTS) / PARTS
+        rows = np.searchsorted(recording.command_time + delay, parts + SIMULTANEOUS, side="right") - 1
         found = np.empty((len(times), len(robot.joints)))
         for i, joint in enumerate(robot.joints):
-            column = _commanded(recording, i, joint.control)
-            found[:, i] = np.where(rows >= 0, column[np.maximum(rows, 0)], robot.default_ctrl[i])
+            column = np.append(_commanded(recording, i, joint.control), robot.default_ctrl[i])  # -1: before the first
+            held = column[rows]
+            found[:, i] = np.where(rows[:, 0] == rows[:, -1], held[:, 0], held.mean(axis=1))
         return found
 
 
