@@ -758,7 +758,7 @@ REQUIREMENTS = (
         _remembers,
     ),
     Requirement(
-        "velocities hidden, motor delay of 60 ms, a tenth of the teacher's env steps: return of students ÷ the teacher's",
+        "velocities hidden, motor delay of 60 ms, a tenth of the teacher's steps: return of students ÷ the teacher's",
         "≥ 0.95",
         "teacher_student",
         "jaxloco bench teacher-student",
