@@ -796,7 +796,7 @@ REQUIREMENTS = (
         _remembers,
     ),
     Requirement(
-        "the same, students in a tenth of the teacher's env steps: return ÷ the teacher's, of each with a memory",
+        "velocities hidden, motor delay of 60 ms, a tenth of the teacher's steps: return of students ÷ the teacher's",
         "≥ 0.95",
         "teacher_student",
         "jaxloco bench teacher-student",

@@ -322,7 +322,7 @@ class Distillation(ActorCriticAlgorithm[DistillationConfig]):
         if self.teacher is None:
             raise ConfigError(
                 "distillation needs a teacher; write --distillation.teacher RUN, a run that was trained with "
-                "--task.privileged true"
+                "--task.privileged"
             )
         return self.teacher
 

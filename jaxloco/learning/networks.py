@@ -418,7 +418,7 @@ def make_actor_critic(
     if config.kind == ENCODER and measured_dim == 0:
         raise ConfigError(
             f"kind = {ENCODER!r} is a teacher's, which sees what no robot can measure, one frame at a time; write "
-            "--task.privileged true, and --task.history 1 where there is that option"
+            "--task.privileged, and --task.history 1 where there is that option"
         )
     if equivariant and config.kind == ENCODER:
         raise ConfigError(f"kind = {ENCODER!r} cannot be symmetric by its weights; write --ppo.symmetry augmentation")

@@ -153,7 +153,7 @@ def check_student(config: TrainConfig, agent: Agent, run: TeacherRun | None) -> 
     if run is None and isinstance(agent.algorithm, Taught):
         raise ConfigError(
             f"algorithm {config.algorithm.name!r}: there is no teacher; write --{config.algorithm.name}.teacher RUN, a "
-            "run that was trained with --task.privileged true"
+            "run that was trained with --task.privileged"
         )
     if config.algorithm.teacher_run and is_privileged(config):
         raise ConfigError(
