@@ -29,8 +29,12 @@ BENCHMARKS = {
     "algorithms": "PPO, VPG and REINFORCE on the cart-pole: env steps until it is solved, over seeds",
     "identify": "figures of simulated robots found from recordings: coverage of intervals, errors, time of a fit",
     "comparisons": "jaxloco compare on drawn seeds: wrong verdicts, power, coverage of intervals",
+    "robustness": "jaxloco robustness with one pair of 9 × 9 points: wall time",
     "sweep-run": "two settings of cartpole, 20 seeds each, trained and compared: wall time",
+    "actuator-fit": "networks fitted to hidden motors against ideal servos, on recordings they have not seen",
+    "actuator-speed": "training with actuator networks against training with ideal servos",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
+    "teacher-student": "students of a policy that sees all, where velocities are hidden and the motor has a delay",
     "kills": "SIGKILLs at random moments of a small training: whether its files are intact and it resumes",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",
 }

@@ -131,6 +131,22 @@ def probability_interval(probability: float, n_a: int, n_b: int) -> tuple[float,
     return low, high
 
 
+def wilson(successes: ArrayLike, trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two ends of a 95 % interval of a share, after so many successes in some trials (Wilson 1927).
+
+    >>> low, high = wilson([0, 8], 8)
+    >>> [round(float(end), 2) for end in (*low, *high)]
+    [0.0, 0.68, 0.32, 1.0]
+    """
+    from scipy import stats
+
+    z = float(stats.norm.ppf(0.5 + 0.5 * NOMINAL))
+    share = np.asarray(successes, float) / trials
+    middle = (share + z**2 / (2 * trials)) / (1.0 + z**2 / trials)
+    half = z / (1.0 + z**2 / trials) * np.sqrt(share * (1.0 - share) / trials + z**2 / (4 * trials**2))
+    return np.clip(middle - half, 0.0, 1.0), np.clip(middle + half, 0.0, 1.0)
+
+
 def permutation_p(a: ArrayLike, b: ArrayLike, side: Side = "two-sided") -> float:
     """Return the p-value of a permutation test: seeds are dealt to the arms anew, in all ways or `RESAMPLES` of them.
 

@@ -13,7 +13,9 @@ import pytest
 
 from jaxloco import cli, options
 from jaxloco.cli import COMMANDS
+from jaxloco.stages import STAGES
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
+from jaxloco.training.config import with_algorithm
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -83,7 +85,12 @@ def test_lines_that_train_are_understood(page, monkeypatch, tmp_path):
         task = words.pop(0) if words and not words[0].startswith("-") else None
         if own.resume or task not in (None, *TASKS) or not {"--help", "--config"}.isdisjoint(words):
             continue
-        options.parse(recipe(task or DEFAULT_TASK), words, prog=f"{page.name}: {line}", description="")
+        default = recipe(task or DEFAULT_TASK)
+        if own.algorithm:
+            default = with_algorithm(default, own.algorithm)
+        shared, of_stages = cli._split_stages(words, STAGES if own.recipe else ())
+        for some in (shared, *of_stages.values()):
+            options.parse(default, some, prog=f"{page.name}: {line}", description="")
 
 
 def test_readme_names_every_command_and_task():

@@ -62,7 +62,7 @@ def draw_scenarios(
             one that depends on the robot's state.
     """
     if conditions.command is not None:
-        spec = _with_command(spec, conditions.command, robot)
+        spec = with_command(spec, conditions.command, robot)
     _check_beforehand(spec, robot)
     seconds = spec.episode_seconds if conditions.seconds is None else conditions.seconds
     steps = max(1, round(seconds / robot.control_dt))
@@ -84,8 +84,12 @@ def commands_of(spec: EnvSpec, robot: Robot) -> dict[str, tuple[Process, Quantit
     return {quantity.name: (process, quantity) for process, quantity in every if quantity.source == "command"}
 
 
-def _with_command(spec: EnvSpec, command: tuple[float, ...], robot: Robot) -> EnvSpec:
-    """Return a task that has one command with that fixed, of the size and in the box that it was trained on."""
+def with_command(spec: EnvSpec, command: tuple[float, ...], robot: Robot) -> EnvSpec:
+    """Return a task that has one command with that fixed, of the size and in the box that it was trained on.
+
+    Raises:
+        ConfigError: The task has no command, or not one of this size, or the policy was not trained on it.
+    """
     known = commands_of(spec, robot)
     sizes = {name: len(p.ranges) if isinstance(p, Command) else len(command) for name, (p, _) in known.items()}
     if list(sizes.values()) != [len(command)]:

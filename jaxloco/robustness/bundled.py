@@ -1,0 +1,146 @@
+"""The policy of a bundle in JAX, for many robots at once, and how far it is from the onboard runtime.
+
+`jaxloco.onboard` is what the robot runs; this is that policy from its observation to its action, from the same arrays.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxloco.errors import BundleError
+from jaxloco.learning.networks import ActorCritic, NetworkConfig, NetworkParams, make_actor_critic
+from jaxloco.learning.recurrent import CellCarry
+from jaxloco.onboard.cells import MLP, find_cell
+from jaxloco.onboard.policy import Policy
+from jaxloco.onboard.spec import NetworkSpec, PolicySpec, expand
+
+
+@dataclass(frozen=True)
+class BundledPolicy:
+    """The policy of a bundle, as pure functions of its arrays. Hashable, so `jit` takes it as static.
+
+    Attributes:
+        networks: The actor's shape.
+        clip: Limit of normalized observations; None for none.
+        normalized: Whether observations are normalized.
+    """
+
+    networks: ActorCritic
+    clip: float | None
+    normalized: bool
+
+    @classmethod
+    def of(cls, policy: Policy) -> tuple["BundledPolicy", dict[str, Any]]:
+        """Return a bundle's policy and its arrays.
+
+        Raises:
+            BundleError: Its network is of a kind that is not played here.
+        """
+        spec, arrays = policy.spec, policy.arrays
+        config = _config(spec.network, arrays)
+        networks = make_actor_critic(spec.observation_size, 1, spec.action_size, config)
+        params: dict[str, Any] = {"actor": _actor(spec, arrays), "log_std": np.zeros(spec.action_size, np.float32)}
+        normalizer = spec.normalizer
+        if normalizer is not None:
+            params |= {"mean": arrays[normalizer.mean], "std": arrays[normalizer.std]}
+        return cls(networks, None if normalizer is None else normalizer.clip, normalizer is not None), params
+
+    def initial_carry(self, count: int) -> CellCarry:
+        """Return the memories of so many robots where their episodes begin."""
+        carry: CellCarry = jax.tree.map(
+            lambda part: jnp.broadcast_to(part, (count, *part.shape)), self.networks.initial_carry()
+        )
+        return carry
+
+    def act(self, params: NetworkParams, carry: CellCarry, observation: jax.Array) -> tuple[CellCarry, jax.Array]:
+        """Return the next memories, and actions in [-1, 1], (N, A), for observations (N, n)."""
+        seen = observation
+        if self.normalized:
+            seen = (seen - params["mean"][None]) / params["std"][None]
+            if self.clip is not None:
+                seen = jnp.clip(seen, -self.clip, self.clip)
+        carry, distribution = self.networks.apply(params, carry, seen)
+        return carry, self.networks.environment_action(distribution.mean)
+
+
+def _config(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> NetworkConfig:
+    """Return the shape of a bundle's network."""
+    if spec.kind != MLP and (find_cell(spec.kind) is None or spec.cell is None):
+        raise BundleError(f"network.kind {spec.kind!r}: only perceptrons and recurrent cells are played on grids")
+    return NetworkConfig(
+        net_arch_pi=tuple(int(arrays[layer.bias].shape[0]) for layer in spec.layers[:-1]),
+        activation_fn=spec.activation,
+        squash_output=spec.output == "tanh",
+        kind=spec.kind,
+        rnn_hidden_size=1 if spec.cell is None else int(arrays[spec.cell.hidden].shape[0]),
+    )
+
+
+def _actor(spec: PolicySpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return a bundle's arrays as the actor's parameters; see `jaxloco.learning.networks`."""
+    layers = enumerate(spec.network.layers)
+    actor: dict[str, Any] = {
+        "params": {f"Dense_{i}": {"kernel": arrays[part.kernel], "bias": arrays[part.bias]} for i, part in layers}
+    }
+    if (cell := spec.network.cell) is not None:
+        names = ("input", "bias", "hidden", *(("hidden_bias",) if cell.hidden_bias else ()))
+        actor["cell"] = {name: arrays[getattr(cell, name)] for name in names}
+    return actor
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a policy played here is from the onboard runtime that gets the same readings.
+
+    Attributes:
+        largest: Largest difference of an action, in [-1, 1].
+        steps: Control steps compared.
+    """
+
+    largest: float
+    steps: int
+
+
+def agreement(policy: Policy, observations: np.ndarray, actions: np.ndarray) -> Agreement:
+    """Play an episode anew through the onboard runtime: what it read, noise included, and what it did.
+
+    The runtime keeps its own history, memory, last action and gait clock. Resets the policy.
+
+    Args:
+        policy: The onboard policy.
+        observations: What the network saw in each step of one episode, (T, history × frame).
+        actions: Its actions, (T, A).
+    """
+    frame = policy.spec.frame_size
+    policy.reset()
+    largest = 0.0
+    for row, action in zip(observations[:, -frame:], actions, strict=True):
+        policy.act(_readings(policy.spec, row))
+        largest = max(largest, float(np.abs(policy.action - action).max()))
+    policy.reset()
+    return Agreement(largest, len(actions))
+
+
+def _readings(spec: PolicySpec, frame: np.ndarray) -> dict[str, Any]:
+    """Return the readings that a frame was made of, in SI units, but for those that the policy has itself."""
+    ends = np.cumsum([item.size for item in spec.inputs])[:-1]
+    readings: dict[str, Any] = {}
+    for item, part in zip(spec.inputs, np.split(frame, ends.tolist()), strict=True):
+        if item.source != "policy":
+            value = part / np.asarray(expand(item.scale, item.size), np.float32)
+            readings[item.name] = float(value[0]) if item.size == 1 else value
+    return readings
+
+
+def reading_columns(spec: PolicySpec, name: str) -> tuple[slice, np.ndarray]:
+    """Return where an input stands in a frame, and the factor that it has there, (size,)."""
+    start = 0
+    for item in spec.inputs:
+        if item.name == name:
+            return slice(start, start + item.size), np.asarray(expand(item.scale, item.size), np.float32)
+        start += item.size
+    raise BundleError(f"{name!r} is no input of the policy")
