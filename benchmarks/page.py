@@ -523,6 +523,7 @@ _HUMANOID = (
     "--out benchmarks/results/velocity_run_humanoid.json"
 )
 _GPU = "jaxloco bench gpu-speed"
+_IDENTIFY = "jaxloco bench identify"
 _GPU_RUN = "jaxloco bench gpu-run"
 
 
@@ -579,6 +580,26 @@ def _minutes(document: Result) -> Measured:
     load = f"load {document['machine']['load']} at the start"
     shown = f"{document['wall_seconds'] / 60:.1f} min, {document['cpu_seconds'] / 60:.1f} min of CPU ({load})"
     return Measured(shown, document["wall_seconds"] <= 600)
+
+
+def _covered(document: Result) -> Measured:
+    pooled, worst = document["coverage"], document["lowest_coverage"]
+    return Measured(f"{pooled:.3f}, {worst:.2f} ({document['draws']} robots)", pooled >= 0.90 and worst >= 0.80)
+
+
+def _figures_off(document: Result) -> Measured:
+    return _at_most(100.0 * document["relative_error"]["median"], 2.0, " %")
+
+
+def _delay_off(document: Result) -> Measured:
+    return _at_most(1e3 * document["delay_error"]["largest"], 0.5, " ms")
+
+
+def _fit_time(document: Result) -> Measured:
+    """Whether a fit takes at most 10 s: by its CPU time, which a machine with nothing else to do stays below."""
+    wall, processor = document["fit_seconds"]["median"], document["fit_processor_seconds"]["median"]
+    load = f"load {document['machine']['load']} at the start"
+    return Measured(f"{processor:.1f} s of CPU, {wall:.0f} s of wall time ({load})", processor <= 10.0)
 
 
 REQUIREMENTS = (
@@ -796,6 +817,16 @@ REQUIREMENTS = (
         _remembers,
     ),
     Requirement(
+        "28 figures of simulated Go1s, from 4 s of chirps: truth in the 95 % intervals, all, and of the worst figure",
+        "≥ 0.90, ≥ 0.80",
+        "identify",
+        _IDENTIFY,
+        _covered,
+    ),
+    Requirement("error of a figure, median", "≤ 2 %", "identify", _IDENTIFY, _figures_off),
+    Requirement("error of the delay, largest", "≤ 0.5 ms", "identify", _IDENTIFY, _delay_off),
+    Requirement("one fit, median", "≤ 10 s", "identify", _IDENTIFY, _fit_time),
+    Requirement(
         "velocities hidden, motor delay of 60 ms, a tenth of the teacher's steps: return of students ÷ the teacher's",
         "≥ 0.95",
         "teacher_student",
@@ -1007,6 +1038,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("onboard", "On the robot", None),
     ("algorithms", "Algorithms", None),
     ("memory_probe", "Policies with memory", None),
+    ("identify", "Identification", None),
     ("actuator_fit", "Actuator networks", None),
     ("actuator_speed", "Training with actuator networks", None),
     ("teacher_student", "Students of a policy that sees all", None),

@@ -207,6 +207,8 @@ def as_json(found: Identification) -> dict[str, Any]:
         },
         "autocorrelation": _rounded(found.autocorrelation),
         "intervals": found.intervals,
+        "sensor_noise": {signal: _rounded(value) for signal, value in found.sensor_noise.items()},
+        "notes": list(found.notes),
     }
 
 
@@ -239,14 +241,15 @@ def as_text(found: Identification) -> str:
             reasons.setdefault(e.kept, []).append(e.unknown.name)
     lines += [f"stays nominal: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     for signal, (before, after) in found.error.items():
-        noise = float(found.noise[signal][found.noise[signal] > 0.0].mean())
-        lines.append(f"{signal}: simulated − measured {before:.4g} before, {after:.4g} after; noise {noise:.4g} (rms)")
+        noise = found.sensor_noise[signal]
+        lines.append(f"{signal}: simulated − measured {before:.4g} before, {after:.4g} after; sensor {noise:.4g} (rms)")
     source = {"noise": "white noise", "bootstrap": "a block bootstrap, as the residuals are not white"}
     lines.append(f"intervals: from {source[found.intervals]} (autocorrelation {found.autocorrelation:.2f})")
     if any(e.unknown.kind in ("kp", "kd") for e in found.told):
         lines.append(
             "kp and kd are what the motors do when told the nominal gains: go on commanding those on the robot"
         )
+    lines += [f"note: {note}" for note in found.notes]
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """Find a robot's figures from recordings in which it hangs and its joints follow excitation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from jaxloco.identification.intervals import (
     select,
 )
 from jaxloco.identification.problem import Problem
-from jaxloco.identification.trial import STILL, Trial
+from jaxloco.identification.trial import STILL, Trial, beyond_curve
 from jaxloco.identification.unknowns import FIGURES, KINDS, Grouping, Unknown, unknowns_of
 from jaxloco.logs import Recording
 from jaxloco.robot import Robot
@@ -29,6 +29,9 @@ LEAST_RANGE = 0.05
 
 ROUNDS = 3
 """How often noise is estimated anew, from the residuals of a fit, at most."""
+
+UNEXPLAINED = 3.0
+"""Errors of the simulation beyond so many times the noise of the sensors are worth a note."""
 
 SAME = 0.1
 """Where the noise of each channel changes by a smaller share, the weights of the fit stay."""
@@ -129,6 +132,9 @@ class Identification:
         autocorrelation: Of the residuals, at one sample; near 0 if the model explains all but noise.
         intervals: What they are from: "noise" or "bootstrap".
         simulations: How many recordings were simulated.
+        sensor_noise: Signal → root mean square over joints of the noise that the sensors have, known or by third
+            differences of what they measured.
+        notes: What speaks against the result.
     """
 
     robot: Robot
@@ -139,6 +145,8 @@ class Identification:
     autocorrelation: float
     intervals: str
     simulations: int
+    sensor_noise: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def told(self) -> tuple[Estimate, ...]:
@@ -195,7 +203,7 @@ def identify(
     unknowns = unknowns_of(robot, trials[0].model, options.group, options.masses)
     fit = _Fit(Problem(robot, trials, unknowns, _initial_noise(trials, options)))
     fit.keep(_unmoved(trials, robot, unknowns))
-    before = _errors(fit.problem)
+    before, sensors = _errors(fit.problem), _by_signal(trials[0], fit.problem.sigma)
     report(f"{len(recordings)} recordings, {len(unknowns)} unknowns, {len(fit.kept)} of joints that do not move")
     _choose(fit, report)
     residual, jacobian = _fitted(fit, options, report)
@@ -207,19 +215,33 @@ def identify(
     halves = half_widths(jacobian)
     if kind == "bootstrap":
         halves = np.maximum(halves, bootstrapped(residual, jacobian, _blocks(trials)))
+    after = _errors(fit.problem)
+    sensor_noise = {signal: float(np.sqrt(np.nanmean(values**2))) for signal, values in sensors.items()}
     return Identification(
         robot=robot,
         recordings=tuple(trial.name for trial in trials),
         estimates=_estimates(fit, halves),
         noise=_by_signal(trials[0], fit.problem.sigma),
-        error={
-            signal: (value, after)
-            for (signal, value), after in zip(before.items(), _errors(fit.problem).values(), strict=True)
-        },
+        error={signal: (before[signal], after[signal]) for signal in after},
         autocorrelation=correlation,
         intervals=kind,
         simulations=fit.problem.simulations,
+        sensor_noise=sensor_noise,
+        notes=tuple(_notes(recordings, robot, after, sensor_noise)),
     )
+
+
+def _notes(
+    recordings: Sequence[Recording], robot: Robot, error: Mapping[str, float], noise: Mapping[str, float]
+) -> Iterator[str]:
+    """Yield what speaks against the result."""
+    for signal, value in error.items():
+        if value > UNEXPLAINED * noise[signal]:
+            yield (
+                f"{signal}: simulated − measured is {value / noise[signal]:.1f} times the noise of the sensor: the "
+                "model lacks something. Did the base hang still, and did nothing touch?"
+            )
+    yield from filter(None, (beyond_curve(recording, robot) for recording in recordings))
 
 
 def _check_alike(trials: Sequence[Trial]) -> None:

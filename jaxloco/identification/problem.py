@@ -235,7 +235,7 @@ def _limbs(model: mujoco.MjModel, robot: Robot, unknowns: Sequence[Unknown]) -> 
     found = []
     for unknown in unknowns:
         if unknown.kind in BODIES:
-            trees = {int(model.body(name).treeid[0]) for name in unknown.members}
+            trees = {int(model.body_treeid[model.body(name).id]) for name in unknown.members}
         else:
             trees = {int(model.dof_treeid[model.joint(name).dofadr[0]]) for name in unknown.members}
         found.append(frozenset(trees) or everything)

@@ -1,5 +1,6 @@
 """One recording as the fit needs it: what drives the simulated robot, and what is compared with what was measured."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -83,8 +84,7 @@ class Trial:
         held = _targets(recording)
         gains["kp"] = np.where(held, gains["kp"], 0.0)
         self.spec = hung_spec(robot, gains, _orientation(recording))
-        period = 1.0 / recording.rate
-        self.step = period / np.ceil(period / LONGEST_STEP - 1e-6)
+        self.step = _step(recording)
         self.spec.option.timestep = self.step
         self._start, end = recording.start, recording.end
         # The simulation begins up to a step after `start`, and ends a step or more before `end`.
@@ -115,8 +115,7 @@ class Trial:
     def edges(self, delay: float) -> np.ndarray:
         """Return the ends of physics steps, s, (N + 1,): commands, `delay` s late, change at the end of a step.
 
-        This holds where the commands are periodic, by a whole number of steps. Others that change within a step act by
-        their mean in it.
+        This holds where the commands are periodic. Others that change within a step act by their mean in it.
         """
         first = self.recording.command_time[0] + delay
         begins = first + self.step * np.ceil((self._start - first) / self.step - 1e-9)
@@ -180,6 +179,48 @@ class Trial:
         state = np.empty(size)
         mujoco.mj_getState(self.model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
         return state
+
+
+def _step(recording: Recording) -> float:
+    """Return the physics step, s: a whole part of the commands' period, so that they change between two steps.
+
+    Where they come unevenly, they change within steps, which are then half as long.
+    """
+    periods = np.diff(recording.command_time)
+    if not len(periods):
+        return LONGEST_STEP
+    period = float(np.median(periods))
+    uneven = np.abs(periods / period - np.round(periods / period)).max() > 0.02
+    longest = LONGEST_STEP / 2.0 if uneven else LONGEST_STEP
+    return period / math.ceil(period / longest - 1e-6)
+
+
+def beyond_curve(recording: Recording, robot: Robot) -> str | None:
+    """Return where a motor was told a torque that it has no longer at its speed, which the fit does not know; or None.
+
+    See `jaxloco.physics.actuators.curve`; tenths of the torque limit count.
+    """
+    times = recording.time[(recording.time >= recording.start) & (recording.time <= recording.end)]
+    now = recording.select(robot.joint_names).at(times)
+    zeros = np.zeros_like(now.position)
+    nominal = [np.broadcast_to([getattr(j, gain) for j in robot.joints], zeros.shape) for gain in GAINS]
+    kp, kd = (own if own is not None else known for own, known in zip((now.kp, now.kd), nominal, strict=True))
+    moving = (now.target_velocity if now.target_velocity is not None else zeros) - now.velocity
+    added = now.feedforward_torque if now.feedforward_torque is not None else zeros
+    torque = kp * np.nan_to_num(now.target - now.position) + kd * moving + added
+    limit, fastest, corner = np.array([[j.torque_limit, j.velocity_limit, j.corner_velocity] for j in robot.joints]).T
+    speed = np.abs(now.velocity)
+    left = limit * np.clip((fastest - speed) / np.maximum(fastest - corner, 1e-9), 0.0, 1.0)
+    beyond = (speed > corner) & (torque * now.velocity > 0.0) & (np.minimum(np.abs(torque), limit) > left + 0.1 * limit)
+    places = np.argwhere(beyond)
+    if not len(places):
+        return None
+    row, joint = places[0]
+    return (
+        f"{recording.name}: velocity[{robot.joint_names[joint]}] at {times[row]:.6g} s: {now.velocity[row, joint]:.3g} "
+        f"rad/s, where the motor has {left[row, joint]:.3g} of the {abs(torque[row, joint]):.3g} N m that it is told; "
+        "the fit does not know of this; record slower or smaller motions"
+    )
 
 
 def _check(recording: Recording) -> None:
