@@ -595,7 +595,7 @@ def _delay_off(document: Result) -> Measured:
     return _at_most(1e3 * document["delay_error"]["largest"], 0.5, " ms")
 
 
-def _fit_time(document: Result) -> Measured:
+def _identify_time(document: Result) -> Measured:
     """Whether a fit takes at most 10 s: by its CPU time, which a machine with nothing else to do stays below."""
     wall, processor = document["fit_seconds"]["median"], document["fit_processor_seconds"]["median"]
     load = f"load {document['machine']['load']} at the start"
@@ -825,7 +825,7 @@ REQUIREMENTS = (
     ),
     Requirement("error of a figure, median", "≤ 2 %", "identify", _IDENTIFY, _figures_off),
     Requirement("error of the delay, largest", "≤ 0.5 ms", "identify", _IDENTIFY, _delay_off),
-    Requirement("one fit, median", "≤ 10 s", "identify", _IDENTIFY, _fit_time),
+    Requirement("one fit, median", "≤ 10 s", "identify", _IDENTIFY, _identify_time),
     Requirement(
         "velocities hidden, motor delay of 60 ms, a tenth of the teacher's steps: return of students ÷ the teacher's",
         "≥ 0.95",
