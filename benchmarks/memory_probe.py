@@ -9,6 +9,7 @@ from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.learning.temporal import TCNConfig
 from jaxloco.tasks.cartpole import Cartpole
 
 NAME = "memory_probe"
@@ -16,19 +17,25 @@ DELAY = 0.06
 """Time until a force has effect, s: three control periods."""
 
 POLICIES = {
-    "sees velocities and what is on its way": ("mlp", True),
-    "gru": ("gru", False),
-    "lstm": ("lstm", False),
-    "memoryless": ("mlp", False),
+    "sees velocities and what is on its way": ("mlp", True, 4),
+    "history of 8": ("mlp", False, 8),
+    "tcn": ("tcn", False, 1),
+    "gru": ("gru", False, 1),
+    "lstm": ("lstm", False, 1),
+    "memoryless": ("mlp", False, 1),
 }
-"""What it is called → kind of the actor, and whether nothing is hidden from it."""
+"""What it is called → kind of the actor, whether nothing is hidden from it, and the frames that it sees."""
+
+LAYERS = TCNConfig((16, 16), (4, 4), (1, 2), (1, 1), 16)
+"""Of the TCN: 10 frames, 0.2 s."""
 
 
 @dataclass(frozen=True)
 class Hidden(Cartpole):
-    """The task; with `told`, the actor also sees velocities and the actions that have had no effect yet."""
+    """The task; with `told`, the actor also sees velocities. `frames`: how many it sees at a time."""
 
     told: bool = False
+    frames: int = 1
 
     @property
     def name(self) -> str:
@@ -40,7 +47,7 @@ class Hidden(Cartpole):
         spec = super().spec()
         positions, velocities = ("cart_position", "pole_angle"), ("cart_velocity", "pole_velocity")
         names = (*positions, *(velocities if self.told else ()), "last_action")
-        actor = ObservationGroup(tuple(map(ObservationTerm, names)), history=4 if self.told else 1)
+        actor = ObservationGroup(tuple(map(ObservationTerm, names)), history=self.frames)
         critic = ObservationGroup(tuple(map(ObservationTerm, (*positions, *velocities, "last_action"))), history=4)
         delayed = spec.with_processes(Actuation(Range(DELAY, DELAY)))
         return replace(delayed, observations={"actor": actor, "critic": critic})
@@ -64,15 +71,17 @@ def run(own: common.SeedOptions) -> dict[str, Any]:
     return {**common.ran_with(recipe("cartpole")), "delay_s": DELAY, "returns": returns, "of_what_sees_all": shares}
 
 
-def _train(own: common.SeedOptions, kind: str, told: bool) -> list[float]:
+def _train(own: common.SeedOptions, kind: str, told: bool, frames: int) -> list[float]:
     """Train all seeds of one kind in one program; the mean return of each without noise, of 500."""
     from jaxloco.tasks import recipe
     from jaxloco.training import loop
     from jaxloco.training.program import compile_program
 
     config = recipe("cartpole")
-    network = replace(config.network, kind=kind, rnn_hidden_size=32)
-    config = replace(config, task=Hidden(told=told), network=network, seeds=own.seeds, seed=own.first_seed)
+    network = replace(config.network, kind=kind, rnn_hidden_size=32, tcn=LAYERS)
+    config = replace(
+        config, task=Hidden(told=told, frames=frames), network=network, seeds=own.seeds, seed=own.first_seed
+    )
     config = replace(config, total_timesteps=own.total_timesteps)
     env = config.task.spec().build("native")
     agent = loop.make_agent(env, config)

@@ -18,9 +18,11 @@ from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 from jaxloco.onboard.bundle import Bundle
 from jaxloco.onboard.cells import CELLS
+from jaxloco.onboard.convolutions import TCN
 from jaxloco.onboard.network import Mlp, make_network
 from jaxloco.onboard.spec import (
     CellSpec,
+    ConvolutionSpec,
     InputSpec,
     Integrate,
     LayerSpec,
@@ -34,6 +36,8 @@ from jaxloco.onboard.spec import (
 NETWORKS = ((50, 64, 64, 1), (48, 512, 256, 128, 12))
 MEMORY_INPUTS, MEMORY_SIZE = 50, 256
 """Of the recurrent networks, which have a layer of 12 outputs."""
+TCN_INPUTS, TCN_KINDS = 60, (TCN, "tcn-lee-2020")
+"""Of the networks that convolve over time, of which Lee et al. 2020 have 60 inputs."""
 ROUNDS, CALLS = 20, 1000
 IMPORTS = 7
 NAME = "onboard"
@@ -79,9 +83,9 @@ def run(bundle: str | Path | None) -> dict[str, Any]:
 
     Returns:
         "step": p50 and p99 of `Policy.act` [µs]; "networks": for each size p50 and p99 of NumPy and of ONNX
-        Runtime [µs] (None without onnx and onnxruntime); "recurrent": NumPy's with a memory; "import": seconds of
-        `import jaxloco.onboard` and of NumPy alone; "golden_error": largest relative error on the bundle's golden
-        sequences (None without a bundle).
+        Runtime [µs] (None without onnx and onnxruntime); "recurrent" and "convolutions": NumPy's with a memory;
+        "import": seconds of `import jaxloco.onboard` and of NumPy alone; "golden_error": largest relative error on the
+        bundle's golden sequences (None without a bundle).
     """
     policy = Policy.load(bundle) if bundle is not None else _upkie_like()
     return {
@@ -89,6 +93,7 @@ def run(bundle: str | Path | None) -> dict[str, Any]:
         "step": _measure_step(policy),
         "networks": {"-".join(map(str, sizes)): _measure_network(sizes) for sizes in NETWORKS},
         "recurrent": {f"{kind}-{MEMORY_SIZE}": _measure_recurrent(kind) for kind in CELLS},
+        "convolutions": {kind: _measure_convolutions(kind) for kind in TCN_KINDS},
         "import": {
             "jaxloco.onboard": _import_seconds("jaxloco.onboard"),
             "numpy": _import_seconds("numpy"),
@@ -191,6 +196,23 @@ def _measure_recurrent(kind: str) -> dict[str, float]:
     arrays |= dict(zip("kb", _random_layers((MEMORY_SIZE, 12))[0], strict=True))
     network = make_network(NetworkSpec((LayerSpec("k", "b"),), kind=kind, cell=CellSpec(**names)), arrays)
     network.input[...] = rng.normal(size=MEMORY_INPUTS)
+    return _percentiles(_times(network.run)[0])
+
+
+def _measure_convolutions(kind: str) -> dict[str, float]:
+    """Time a network that convolves over time."""
+    from jaxloco.learning.networks import NetworkConfig
+
+    rng, inputs, specs = np.random.default_rng(0), TCN_INPUTS, []
+    arrays: dict[str, np.ndarray] = {}
+    for i, layer in enumerate(NetworkConfig(kind=kind).convolutions):
+        arrays[f"k{i}"] = 0.05 * rng.normal(size=(layer.taps, inputs, layer.channels)).astype(np.float32)
+        arrays[f"b{i}"] = np.zeros(layer.channels, np.float32)
+        specs.append(ConvolutionSpec(f"k{i}", f"b{i}", layer.spacing))
+        inputs = layer.channels
+    arrays |= dict(zip("kb", _random_layers((inputs + TCN_INPUTS, 12))[0], strict=True))
+    network = make_network(NetworkSpec((LayerSpec("k", "b"),), kind=TCN, convolutions=tuple(specs)), arrays)
+    network.input[...] = rng.normal(size=TCN_INPUTS)
     return _percentiles(_times(network.run)[0])
 
 

@@ -412,10 +412,47 @@ def _solves(name: str, limit: int) -> Callable[[Result], Measured]:
 
 
 def _remembers(document: Result) -> Measured:
-    shares = {name: document["of_what_sees_all"][name] for name in ("gru", "lstm", "memoryless")}
+    shares = {name: x for name, x in document["of_what_sees_all"].items() if not name.startswith("sees")}
     shown = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
     seeds = min(len(values) for values in document["returns"].values())
-    return Measured(f"{shown} ({seeds} seeds)", min(shares["gru"], shares["lstm"]) >= 0.95)
+    return Measured(f"{shown} ({seeds} seeds)", min(x for name, x in shares.items() if name != "memoryless") >= 0.95)
+
+
+def _taught(document: Result) -> Measured:
+    shares = document["of_teacher"]
+    shown = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+    seeds = min(len(values) for values in document["returns"].values())
+    return Measured(f"{shown} ({seeds} seeds)", min(shares[name] for name in ("tcn", "gru", "lstm")) >= 0.95)
+
+
+def _convolutions(document: Result) -> Measured:
+    times = {name: item["p99_us"] for name, item in document.get("convolutions", {}).items()}
+    if not times:
+        return Measured("not measured", None)
+    return Measured(", ".join(f"{name}: {p99:g} µs" for name, p99 in times.items()), max(times.values()) <= 500.0)
+
+
+def _fits(document: Result) -> Measured:
+    """Torque error of networks ÷ that of ideal servos, worst of seeds, and the CPU time of the slowest fit."""
+    worst: dict[str, list[float]] = {}
+    for one in document["fits"]:
+        ratios = [run["errors_N_m"]["network / ideal PD"] for run in one["runs"]]
+        worst.setdefault(one["kind"], []).append(max(ratios))
+    shown = "; ".join(f"{kind} {', '.join(f'{ratio:.3f}' for ratio in ratios)}" for kind, ratios in worst.items())
+    plants = ", ".join(dict.fromkeys(one["plant"] for one in document["fits"]))
+    required = [ratio for kind, ratios in worst.items() if kind != "hwangbo" for ratio in ratios]
+    return Measured(f"{shown} (motors: {plants})", all(ratio <= 0.20 for ratio in required))
+
+
+def _fit_time(document: Result) -> Measured:
+    slowest = max(run["cpu_seconds"] for one in document["fits"] for run in one["runs"])
+    return Measured(f"{slowest:.0f} s of CPU time, reading included", slowest <= 60.0)
+
+
+def _network_speed(document: Result) -> Measured:
+    found = document["speed_of_ideal"]
+    met = found["mlp 3x32"] >= 0.75 and found["lstm 2x8"] >= 0.65
+    return Measured(f"{found['mlp 3x32']:.2f} / {found['lstm 2x8']:.2f}, of CPU time", met)
 
 
 def _imports(document: Result) -> Measured:
@@ -486,6 +523,7 @@ _HUMANOID = (
     "--out benchmarks/results/velocity_run_humanoid.json"
 )
 _GPU = "jaxloco bench gpu-speed"
+_IDENTIFY = "jaxloco bench identify"
 _GPU_RUN = "jaxloco bench gpu-run"
 
 
@@ -542,6 +580,26 @@ def _minutes(document: Result) -> Measured:
     load = f"load {document['machine']['load']} at the start"
     shown = f"{document['wall_seconds'] / 60:.1f} min, {document['cpu_seconds'] / 60:.1f} min of CPU ({load})"
     return Measured(shown, document["wall_seconds"] <= 600)
+
+
+def _covered(document: Result) -> Measured:
+    pooled, worst = document["coverage"], document["lowest_coverage"]
+    return Measured(f"{pooled:.3f}, {worst:.2f} ({document['draws']} robots)", pooled >= 0.90 and worst >= 0.80)
+
+
+def _figures_off(document: Result) -> Measured:
+    return _at_most(100.0 * document["relative_error"]["median"], 2.0, " %")
+
+
+def _delay_off(document: Result) -> Measured:
+    return _at_most(1e3 * document["delay_error"]["largest"], 0.5, " ms")
+
+
+def _identify_time(document: Result) -> Measured:
+    """Whether a fit takes at most 10 s: by its CPU time, which a machine with nothing else to do stays below."""
+    wall, processor = document["fit_seconds"]["median"], document["fit_processor_seconds"]["median"]
+    load = f"load {document['machine']['load']} at the start"
+    return Measured(f"{processor:.1f} s of CPU, {wall:.0f} s of wall time ({load})", processor <= 10.0)
 
 
 REQUIREMENTS = (
@@ -737,11 +795,43 @@ REQUIREMENTS = (
         for name, limit in (("PPO, the recipe", 90_000), ("VPG", 125_000), ("REINFORCE, mean baseline", 240_000))
     ),
     Requirement(
+        "hidden motors, recordings not seen: torque error of a network ÷ that of an ideal PD, mlp and lstm 2 × 16",
+        "≤ 0.20",
+        "actuator_fit",
+        "jaxloco bench actuator-fit",
+        _fits,
+    ),
+    Requirement("the slowest of these fits", "≤ 60 s", "actuator_fit", "jaxloco bench actuator-fit", _fit_time),
+    Requirement(
+        "training with an actuator network ÷ with ideal PD, env steps/s, native: MLP 3 × 32 / LSTM 2 × 8",
+        "≥ 0.75 / ≥ 0.65",
+        "actuator_speed",
+        "jaxloco bench actuator-speed",
+        _network_speed,
+    ),
+    Requirement(
         "velocities not observed, motor delay of 60 ms: return with memory ÷ return with all observations",
         "≥ 0.95",
         "memory_probe",
         "jaxloco bench memory-probe",
         _remembers,
+    ),
+    Requirement(
+        "28 figures of simulated Go1s, from 4 s of chirps: truth in the 95 % intervals, all, and of the worst figure",
+        "≥ 0.90, ≥ 0.80",
+        "identify",
+        _IDENTIFY,
+        _covered,
+    ),
+    Requirement("error of a figure, median", "≤ 2 %", "identify", _IDENTIFY, _figures_off),
+    Requirement("error of the delay, largest", "≤ 0.5 ms", "identify", _IDENTIFY, _delay_off),
+    Requirement("one fit, median", "≤ 10 s", "identify", _IDENTIFY, _identify_time),
+    Requirement(
+        "velocities hidden, motor delay of 60 ms, a tenth of the teacher's steps: return of students ÷ the teacher's",
+        "≥ 0.95",
+        "teacher_student",
+        "jaxloco bench teacher-student",
+        _taught,
     ),
     Requirement(
         "1000 comparisons of equal arms of 5 and of 10 seeds, normal, skewed, some failing: verdict *effect*, most",
@@ -781,6 +871,7 @@ REQUIREMENTS = (
     Requirement("one onboard step, p50 / p99", "≤ 15 / ≤ 50 µs", "onboard", _ONBOARD, _step),
     Requirement("time of the network ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
     Requirement("recurrent network of 256 units, one step, p99", "≤ 200 µs", "onboard", _ONBOARD, _recurrent),
+    Requirement("network that convolves over time, one step, p99", "≤ 500 µs", "onboard", _ONBOARD, _convolutions),
     Requirement("`import jaxloco.onboard`", "≤ 0.2 s", "onboard", _ONBOARD, _import),
     Requirement("relative error of NumPy against JAX on the golden sequences", "≤ 1e-5", "onboard", _ONBOARD, _golden),
 )
@@ -947,6 +1038,10 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("onboard", "On the robot", None),
     ("algorithms", "Algorithms", None),
     ("memory_probe", "Policies with memory", None),
+    ("identify", "Identification", None),
+    ("actuator_fit", "Actuator networks", None),
+    ("actuator_speed", "Training with actuator networks", None),
+    ("teacher_student", "Students of a policy that sees all", None),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),
     ("robustness", "Robustness on a grid", None),

@@ -20,6 +20,7 @@ from jaxloco import __version__, library, options, registry
 from jaxloco.bench import bench
 from jaxloco.checks import MOST_EPISODES
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
+from jaxloco.gap.options import GapCommand, GapOptions
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
 from jaxloco.robustness.plan import Plan
@@ -31,6 +32,7 @@ from jaxloco.training.progress import Progress, make_progress
 from jaxloco.training.run_folder import RunFolder, plain, write_json
 
 if TYPE_CHECKING:
+    from jaxloco.stages import Stages
     from jaxloco.training.config import TrainConfig
 
 
@@ -141,8 +143,10 @@ class RunOptions:
         out: Run folder; runs/<date>/<name>_<n> if not given.
         name: First part of the run folder's name; a random word if not given.
         resume: Run folder to resume from its last checkpoint, with its configuration.
-        algorithm: Learning algorithm: ppo, vpg, reinforce, a name that an installed package registers, or
+        algorithm: Learning algorithm: ppo, vpg, reinforce, distillation, a name that an installed package registers, or
             module:NAME of your own. The recipe's if not given.
+        recipe: Several trainings in turn: teacher-student. Options of one of them begin with --teacher, --student or
+            --finetuning, such as --student.network.kind gru; the last one is left out without any.
         quiet: Print nothing but errors.
         distributed: Train on several hosts; start the command once on each, with the same options.
         coordinator: Address:port of the first host; found automatically under SLURM, Kubernetes and Open MPI.
@@ -154,6 +158,7 @@ class RunOptions:
     name: str | None = None
     resume: str | None = None
     algorithm: str | None = None
+    recipe: Literal["teacher-student"] | None = None
     quiet: bool = False
     distributed: bool = False
     coordinator: str | None = None
@@ -171,6 +176,8 @@ def train(arguments: list[str]) -> int:
             stop.at_end.append(progress.close)
             with progress.stage("starting (importing JAX)"):
                 preparation.prepare_jax()
+            if _has_stages(own):
+                return _train_stages(own, arguments, progress, stop)
             return _train(own, arguments, progress, stop)
 
 
@@ -198,7 +205,15 @@ def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
         field = key.replace("-", "_")
         if word in ("--quiet", "--distributed"):
             values[field] = True
-        elif word.startswith("--") and field in ("out", "name", "resume", "algorithm", "coordinator", *_NUMBERS):
+        elif word.startswith("--") and field in (
+            "out",
+            "name",
+            "resume",
+            "algorithm",
+            "recipe",
+            "coordinator",
+            *_NUMBERS,
+        ):
             value = text if equals else next(words, None)
             if value is None or (not equals and value.startswith("--")):
                 raise JaxlocoError(f"--{key} needs a value")
@@ -252,6 +267,70 @@ def _train(
     library.run_training(config, folder, progress, resume=own.resume is not None, stop=stop)
     _flush()  # what a terminal or a log file does not take any more is not a result that is lost
     return 0
+
+
+def _has_stages(own: RunOptions) -> bool:
+    """Whether a recipe of several trainings is begun, or gone on with."""
+    from jaxloco.stages import Stages
+
+    return own.recipe is not None or (own.resume is not None and Stages.is_at(own.resume))
+
+
+def _train_stages(own: RunOptions, arguments: list[str], progress: Progress, stop: Interrupt) -> int:
+    """Train the stages of a recipe that are not done yet."""
+    from jaxloco.stages import Stages
+
+    if own.resume is not None:
+        if arguments or own.recipe or own.algorithm:
+            raise JaxlocoError(
+                f"--resume {own.resume}: goes on with the recipe as it was begun; leave other options out"
+            )
+        stages = Stages.open(own.resume)
+    else:
+        stages = _new_stages(own, arguments)
+    done = stages.run(progress, stop)
+    _flush()
+    if done and not own.quiet:
+        print(f"{stages.run_folder(list(stages.configs)[-1])}: the last stage of {', '.join(stages.configs)}")
+    return 0
+
+
+def _new_stages(own: RunOptions, arguments: list[str]) -> "Stages":
+    """Make the configurations of a recipe, and write it down.
+
+    Raises:
+        JaxlocoError: There is no such recipe, or it cannot be.
+    """
+    from jaxloco.stages import FINETUNING, STAGES, TEACHER_STUDENT, Stages, teacher_student
+
+    if own.recipe != TEACHER_STUDENT:
+        raise unknown_name("recipe", str(own.recipe), [TEACHER_STUDENT])
+    shared, words = _split_stages(arguments, STAGES)
+    base = _new(own, shared)
+
+    def change(config: "TrainConfig", stage: str) -> "TrainConfig":
+        return _parse(config, words[stage], f"train.py --recipe {own.recipe}, {stage}")
+
+    def plan(folder: Path) -> dict[str, "TrainConfig"]:
+        return teacher_student(base, folder, change, finetuning=bool(words[FINETUNING]))
+
+    plan(Path())  # before a folder is made
+    folder = Path(own.out) if own.out else RunFolder.create(name=own.name or own.recipe).path
+    return Stages.begin(folder, plan(folder))
+
+
+def _split_stages(arguments: Sequence[str], stages: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Take the options --STAGE.… out of the arguments, which then begin as those of a run."""
+    shared: list[str] = []
+    words: dict[str, list[str]] = {stage: [] for stage in stages}
+    into = shared
+    for word in arguments:
+        if word.startswith("--"):
+            stage, dot, rest = word.removeprefix("--").partition(".")
+            into = words[stage] if dot and stage in words else shared
+            word = f"--{rest}" if into is not shared else word
+        into.append(word)
+    return shared, words
 
 
 def _new(own: RunOptions, arguments: list[str]) -> "TrainConfig":
@@ -341,6 +420,7 @@ class EvaluateOptions(Conditions):
         seed: Seed of the episodes.
         level: Level of terrain, -1 for a random one per episode; the run's setting if not given.
         out: JSON file to write the figures to.
+        log: File for an exact recording of the first episode in plain MuJoCo, without pushes, for jaxloco gap.
     """
 
     episodes: int | None = None
@@ -351,6 +431,7 @@ class EvaluateOptions(Conditions):
     seed: int = 1
     level: int | None = None
     out: str | None = None
+    log: str | None = None
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -361,6 +442,10 @@ def evaluate(arguments: list[str]) -> int:
     )
     conditions = Conditions(**{entry.name: getattr(own, entry.name) for entry in fields(Conditions)})
     plain = own.engine == "native" or conditions != Conditions()
+    if own.log is not None:
+        from jaxloco.gap.simulated import record_first
+
+        record_first(library.bundle_of(path), conditions, own.seed, own.level, own.log)
     figures = library.evaluate(
         path,
         episodes=own.episodes,
@@ -419,6 +504,32 @@ def robustness(arguments: list[str]) -> int:
     study = Study.of(bundle, plan, (lambda text: None) if own.quiet else partial(print, file=sys.stderr))
     figures = plain(study.run())
     print(f"{report.summary(figures)}\n\n{report.write(own.out, figures)}")
+    return 0
+
+
+# gap
+
+
+def gap(arguments: list[str]) -> int:
+    """Compare the simulator with recordings of the robot, and rank what differs: jaxloco gap BUNDLE LOG… [options]."""
+    words = []
+    while arguments and not arguments[0].startswith("-"):
+        words.append(arguments.pop(0))
+    own = options.parse(GapCommand(), arguments, prog="jaxloco gap", description=gap.__doc__ or "")
+    if len(words) < 2:
+        raise JaxlocoError(f"{'LOG (a recording)' if words else 'BUNDLE'} is missing; see --help")
+    from jaxloco.gap import report
+    from jaxloco.gap.gap import compare as compare_logs
+
+    compared = GapOptions(**{entry.name: getattr(own, entry.name) for entry in fields(GapOptions)})
+    reading = {name: getattr(own, name) for name in ("topics", "motors", "types", "allow_gaps")}
+    tell = partial(print, file=sys.stderr)
+    found = compare_logs(library.bundle_of(words[0]), words[1:], own.robot, compared, tell, **reading)
+    print(report.as_text(found))
+    if own.out:
+        write_json(own.out, found.to_dict())
+    if own.figure:
+        print(report.write_figure(found, own.figure))
     return 0
 
 
@@ -652,8 +763,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--env-kwargs", type=_json_object, default=None, metavar="JSON", help="keyword arguments of the environment"
     )
+    parser.add_argument("--log", metavar="FILE", help="record what is read and sent, as CSV, for --env")
     own = parser.parse_args(arguments)
-    for name in ("robot", "command", "level") if own.env else ("episodes", "env_kwargs"):
+    for name in ("robot", "command", "level") if own.env else ("episodes", "env_kwargs", "log"):
         if getattr(own, name) is not None:
             parser.error(f"--{name.replace('_', '-')} is for {'--view and --video' if own.env else '--env'} only")
     if own.env is None:
@@ -671,6 +783,7 @@ def run(arguments: list[str]) -> int:
         env_kwargs=own.env_kwargs or {},
         seed=own.seed,
         on_episode=report,
+        log=own.log,
     )
     print(json.dumps(summarize(results), indent=2))
     return 0
@@ -726,6 +839,24 @@ def publish(arguments: list[str]) -> int:
     print(
         f"{entry.path}: {len(folders)} seed{'s' if len(folders) > 1 else ''}; see it: jaxloco run {entry.path} --view"
     )
+    return 0
+
+
+# identify
+
+
+def identify(arguments: list[str]) -> int:
+    """Find a robot's figures from recordings in which it hangs: jaxloco identify LOGS… --robot R."""
+    from jaxloco.identification.command import IdentifyOptions, run_identify
+
+    logs = []
+    while arguments and not arguments[0].startswith("-"):
+        logs.append(arguments.pop(0))
+    own = options.parse(IdentifyOptions(), arguments, prog="jaxloco identify", description=identify.__doc__ or "")
+    if not logs or own.robot is None:
+        missing = "--robot (a name or folder)" if logs else "LOGS (one recording, or several)"
+        raise JaxlocoError(f"{missing} is missing; see --help")
+    print(run_identify(logs, own))
     return 0
 
 
@@ -794,6 +925,13 @@ def new_robot(arguments: list[str]) -> int:
     return 0
 
 
+def actuator(arguments: list[str]) -> int:
+    """Record a robot's motors, and fit networks to them: jaxloco actuator record|fit …."""
+    from jaxloco.actuator_fit.command import main
+
+    return main(arguments)
+
+
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
@@ -808,14 +946,17 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "robustness": robustness,
+    "gap": gap,
     "compare": compare,
     "sweep": sweep,
     "export": export,
     "publish": publish,
     "run": run,
     "render": render,
+    "identify": identify,
     "doctor": doctor,
     "new-robot": new_robot,
+    "actuator": actuator,
     "bench": bench,
 }
 

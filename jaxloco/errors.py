@@ -31,6 +31,10 @@ class CheckpointError(JaxlocoError):
     """A checkpoint that is missing, incomplete or from another configuration."""
 
 
+class LogError(JaxlocoError, ValueError):
+    """A recording of a robot that cannot be used: names the recording, the column and the time."""
+
+
 class ConnectionLostError(JaxlocoError):
     """A robot, or its simulator, that does not answer."""
 

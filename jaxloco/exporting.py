@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxloco
-from jaxloco.envs import actions, clocks
+from jaxloco.envs import actions
 from jaxloco.envs.interface import Environment, PolicyInterface
 from jaxloco.envs.observations import Observer
 from jaxloco.learning.agent import Agent
@@ -24,7 +24,16 @@ from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
 from jaxloco.onboard.cells import Cell
-from jaxloco.onboard.spec import CellSpec, InputSpec, LayerSpec, NetworkSpec, NormalizerSpec, PolicySpec
+from jaxloco.onboard.convolutions import TCN
+from jaxloco.onboard.spec import (
+    CellSpec,
+    ConvolutionSpec,
+    InputSpec,
+    LayerSpec,
+    NetworkSpec,
+    NormalizerSpec,
+    PolicySpec,
+)
 from jaxloco.physics.engines import packages
 from jaxloco.registry import registered
 
@@ -69,6 +78,10 @@ def export(
     if spec.network.cell is not None:
         for name, array in learner.params["actor"]["cell"].items():
             arrays[getattr(spec.network.cell, name)] = np.asarray(array, np.float32)
+    for index, layer in enumerate(spec.network.convolutions):
+        own = learner.params["actor"]["tcn"][f"Conv_{index}"]
+        arrays[layer.kernel] = np.asarray(own["kernel"], np.float32)
+        arrays[layer.bias] = np.asarray(own["bias"], np.float32)
     if spec.normalizer is not None:
         statistics = learner.normalizers["actor"]
         arrays[spec.normalizer.mean] = np.asarray(statistics.mean, np.float32)
@@ -103,8 +116,12 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         layers=tuple(LayerSpec(f"actor/{i}/kernel", f"actor/{i}/bias") for i in range(layers)),
         activation=agent.networks.config.activation_fn,
         output="tanh" if agent.networks.config.squash_output else "clip",
-        kind=agent.networks.config.kind,
+        kind=TCN if agent.networks.config.convolutions else agent.networks.config.kind,
         cell=_cell_spec(agent.networks.config.cell),
+        convolutions=tuple(
+            ConvolutionSpec(f"actor/tcn/{i}/kernel", f"actor/tcn/{i}/bias", layer.spacing)
+            for i, layer in enumerate(agent.networks.config.convolutions)
+        ),
     )
     return PolicySpec(
         robot=interface.robot,
@@ -115,7 +132,7 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         normalizer=NormalizerSpec(clip=config.observation_clip) if config.normalize_observation else None,
         network=network,
         pipeline=interface.pipeline,
-        rest=interface.rest,
+        rest=interface.gait.rest if interface.gait else None,
         outputs=interface.outputs,
         jaxloco=jaxloco.__version__,
         provenance=dict(provenance),
@@ -154,7 +171,7 @@ def _signal(
 ) -> np.ndarray:
     """Random walks about as large as what the policy saw in training, (S, L, size)."""
     scale = np.ones(item.size)
-    if learner.normalizers:
+    if "actor" in learner.normalizers:
         std = np.asarray(_standard_deviation(learner.normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
         names = [term.quantity for term in observer.group.terms]
         start = int(np.sum(observer.sizes[: names.index(item.name)]))
@@ -168,15 +185,12 @@ def _answer(
 ) -> dict[str, jax.Array]:
     """Run the policy over one sequence (L, size) of each input, from a reset, with the environment's own code."""
     observer, stages = interface.observer, interface.pipeline
-    size, dt = spec.action_size, 1.0 / interface.control_frequency
-    still = jnp.zeros(size)
+    dt, gait = 1.0 / interface.control_frequency, interface.gait
     errors = observer.noiseless()
-
-    frequency = interface.clock_frequency or 0.0
 
     def advance(carry: Any, values: dict[str, jax.Array]) -> Any:
         state, step, remembered, pipeline, action, target, ticking = carry
-        clock = None if ticking is None else clocks.show(ticking, dt, frequency)
+        clock = None if gait is None else gait.show(ticking, dt)
         known = {**values, **interface.feedback(action, target, clock)}
         first = observer.start(known, errors, None)
         following = observer.step(state, known, None)
@@ -185,14 +199,16 @@ def _answer(
         remembered, output = agent.algorithm.mode(learner, remembered, observation)
         action = agent.networks.environment_action(output)
         pipeline, target = actions.apply(stages, pipeline, action, clock)
-        ticking = None if ticking is None else clocks.step(ticking, dt, frequency, interface.rest, values)
+        ticking = None if gait is None else gait.after(ticking, dt, values, action)
         return (state, step + 1, remembered, pipeline, action, target, ticking), (output, action, target)
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
     state = observer.start(zeros, errors, None)
-    ticking = None if interface.clock_frequency is None else clocks.start(interface.rest)
+    ticking = None if gait is None else gait.start()
     remembered = agent.networks.initial_carry()
-    carry = (state, jnp.int32(0), remembered, actions.initial_state(stages, size), still, still, ticking)
+    pipeline = actions.initial_state(stages, spec.output_size)
+    action, target = jnp.zeros(spec.action_size), jnp.zeros(spec.output_size)
+    carry = (state, jnp.int32(0), remembered, pipeline, action, target, ticking)
     _, (output, action, target) = jax.lax.scan(advance, carry, sequence)
     splits = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
     parts = jnp.split(target, splits, axis=-1)

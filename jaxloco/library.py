@@ -4,6 +4,7 @@ Importing this module imports no training package; what trains or simulates does
 loaded and acts with NumPy alone.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -107,6 +108,8 @@ class Trained:
             ConfigError: The observation has another shape, or is of other robots than those that are remembered.
             CheckpointError: The run has no complete checkpoint.
         """
+        import jax
+
         agent, learner, step = self._policy
         seen = np.asarray(observation["actor"] if isinstance(observation, Mapping) else observation, np.float32)
         rows, size = np.atleast_2d(seen), agent.networks.actor_dim
@@ -114,7 +117,7 @@ class Trained:
             raise ConfigError(f"an observation of shape {seen.shape}: the policy sees ({size},), or (N, {size})")
         if self._memory is None:
             self._memory = agent.initial_carry(len(rows))
-        remembered = {len(part) for part in self._memory}
+        remembered = {len(part) for part in jax.tree.leaves(self._memory)}
         if remembered - {len(rows)}:
             raise ConfigError(f"{len(rows)} robots, but the policy remembers {remembered.pop()}; call reset() before")
         self._memory, actions = step(learner, self._memory, {"actor": rows})
@@ -129,9 +132,15 @@ class Trained:
         if ended is None or self._memory is None:
             self._memory = None
             return
-        rows = np.asarray(ended, bool)[:, None]
+        import jax
+
+        rows = np.asarray(ended, bool)
         first = self._policy[0].initial_carry(len(rows))
-        self._memory = tuple(np.where(rows, new, old) for new, old in zip(first, self._memory, strict=True))
+
+        def choose(new: Any, old: Any) -> np.ndarray:
+            return np.where(rows.reshape(-1, *(1,) * (np.ndim(old) - 1)), new, old)
+
+        self._memory = jax.tree.map(choose, first, self._memory)
 
     @cached_property
     def _policy(self) -> tuple[Any, Any, Any]:
@@ -235,18 +244,34 @@ def run_training(
     callbacks: "Sequence[Callback]" = (),
 ) -> None:
     """Train in a folder; see `jaxloco.training.trainer.Trainer`."""
-    from jaxloco.runs import completed
+    from jaxloco.runs import completed, load_start, load_teacher
     from jaxloco.training.trainer import Trainer
 
-    Trainer(config, folder, progress, resume=resume, complete=completed, stop=stop, callbacks=callbacks).run()
+    with progress.stage("loading the teacher") if config.algorithm.teacher_run else nullcontext():
+        teacher, start = load_teacher(config), None if resume else load_start(config)
+    trainer = Trainer(
+        config,
+        folder,
+        progress,
+        resume=resume,
+        complete=completed,
+        stop=stop,
+        callbacks=callbacks,
+        teacher=teacher,
+        start=start,
+    )
+    trainer.run()
 
 
 def located(config: "TrainConfig") -> "TrainConfig":
-    """Return a configuration that names its robot so that other working directories find it."""
+    """Return a configuration that names its robot, teacher and start so that other working directories find them."""
     from jaxloco.robot import lasting_name
 
     task: Any = config.task
-    return replace(config, task=replace(task, robot=lasting_name(task.robot))) if hasattr(task, "robot") else config
+    if hasattr(task, "robot"):
+        task = replace(task, robot=lasting_name(task.robot))
+    start = os.path.abspath(config.start_from) if config.start_from else ""
+    return replace(config, task=task, algorithm=config.algorithm.located(), start_from=start)
 
 
 def _warn_of_strangers(config: "TrainConfig") -> None:
@@ -384,9 +409,15 @@ def export(run: str | Path | Trained, out: str | Path | None = None, *, checkpoi
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.runs import load_run
     from jaxloco.training.results import export_state
+    from jaxloco.training.teachers import is_privileged
 
     run = _run(run)
     folder, which = run.folder, checkpoint or run.checkpoint
+    if is_privileged(run.config):
+        raise ConfigError(
+            f"{folder} is a teacher: it sees what no robot can measure, so it has no bundle; train its student: "
+            f"jaxloco train {run.config.task.name} --algorithm distillation --distillation.teacher {folder}"
+        )
     config, env, agent, state = load_run(folder, ANY_ENGINE, which, config=run.config)
     figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
     with writing_into(folder, out):

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxloco import options
 from jaxloco.envs.env import EnvSpec
-from jaxloco.envs.interface import Environment
+from jaxloco.envs.interface import ANY_ENGINE, Environment
 from jaxloco.errors import ConfigError
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
+from jaxloco.learning.distillation import Teacher
 from jaxloco.robot import load_robot
 from jaxloco.tasks import recorded_recipe
 from jaxloco.tasks.cartpole import Cartpole
@@ -22,6 +24,7 @@ from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, at_level, plain_config, with_algorithm
 from jaxloco.training.loop import Trained
 from jaxloco.training.run_folder import RunFolder, read_json
+from jaxloco.training.teachers import StartingPolicy, TeacherRun
 
 
 def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
@@ -110,6 +113,52 @@ def restore(folder: RunFolder, env: Environment, agent: Agent, config: TrainConf
         _, state = checkpoints.restore(like, wanted, number, completed)
     restored: Trained = state
     return restored
+
+
+def load_teacher(config: TrainConfig) -> TeacherRun | None:
+    """Load the run whose policy teaches; None where the algorithm names none.
+
+    Raises:
+        ConfigError: There is no such run, or it is a student or of several seeds; says what to write instead.
+        CheckpointError: It has no complete checkpoint.
+    """
+    name = config.algorithm.teacher_run
+    if not name:
+        return None
+    if (Path(name) / "policy.json").is_file():
+        return TeacherRun.of_bundle(Path(name))
+    folder = _named("teacher", name)
+    which = getattr(config.algorithm, "teacher_checkpoint", "last")
+    theirs, _, agent, state = load_run(folder, ANY_ENGINE, which)
+    spec = theirs.task.spec()
+    if not isinstance(spec, EnvSpec):
+        raise ConfigError(f"teacher {folder}: task {theirs.task.name!r} comes from another package, and cannot teach")
+    learner = jax.device_get(state.learner)
+    teacher = Teacher(
+        agent.networks, learner.params, learner.normalizers, theirs.algorithm.observation_clip, str(folder)
+    )
+    return TeacherRun(teacher, spec.observations["actor"], spec.action.outputs, spec.action.pipeline)
+
+
+def load_start(config: TrainConfig) -> StartingPolicy | None:
+    """Load the policy that a run starts from; None where the configuration names none.
+
+    Raises:
+        ConfigError: There is no such run, or one of several seeds.
+        CheckpointError: It has no complete checkpoint.
+    """
+    if not config.start_from:
+        return None
+    folder = _named("start_from", config.start_from)
+    _, _, _, state = load_run(folder, ANY_ENGINE)
+    return StartingPolicy(jax.device_get(state.learner), str(folder))
+
+
+def _named(what: str, name: str) -> RunFolder:
+    try:
+        return RunFolder.open(name)
+    except ConfigError as error:
+        raise ConfigError(f"{what} {name}: {error}") from None
 
 
 def completed(saved: dict[str, Any]) -> dict[str, Any]:

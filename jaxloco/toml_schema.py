@@ -25,6 +25,9 @@ MAX_NUMBER = 1e9
 LEAST = 1e-9
 """Smallest of the numbers that must be above 0, by which others are divided."""
 
+FILE = "file"
+"""Key of "parts" that is a text beside their kind."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -32,7 +35,7 @@ class Key:
 
     Args:
         kind: Type of the value; "numbers" is an array of `length` numbers, "texts" one of at least one text, "parts"
-            the name of a kind, a table with it under "kind" and with numbers, or an array of such.
+            the name of a kind, a table with it under "kind" and with numbers and maybe a `FILE`, or an array of such.
         meaning: What the value is, with its unit; shown in errors.
         example: A value in TOML notation; shown in errors as the line to write.
         required: Whether the key must be there.
@@ -315,7 +318,9 @@ def _parts(value: Any) -> list[dict[str, Any]]:
 
 
 def _is_part(table: dict[str, Any]) -> bool:
-    return isinstance(table.get("kind"), str) and all(_is_number(v) for k, v in table.items() if k != "kind")
+    texts = [table.get("kind"), table.get(FILE, "no file")]
+    numbers = [value for key, value in table.items() if key not in ("kind", FILE)]
+    return all(isinstance(text, str) and text for text in texts) and all(map(_is_number, numbers))
 
 
 def _fits(value: Any, rule: Key) -> bool:

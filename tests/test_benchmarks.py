@@ -32,6 +32,7 @@ from benchmarks import (
     raw_physics,
     self_contacts,
     sweep_run,
+    teacher_student,
     time_split,
     train_command,
     training_speed,
@@ -1037,15 +1038,26 @@ def test_a_sweep_is_measured_from_its_command_to_its_verdict():
     assert "2 × 2 trainings of 4,096 env steps" in sweep_run.show(result) and "cannot tell" in result["verdict"]
 
 
-def test_algorithms_and_memories_are_compared_over_seeds():
+def test_algorithms_and_memories_are_compared_over_seeds(monkeypatch):
     own = common.SeedOptions(seeds=2, total_timesteps=8192)
     result = algorithms.run(own)
     assert set(result["settings"]) == set(algorithms.SETTINGS)
     assert all(len(found["return_at_the_end"]) == 2 for found in result["settings"].values())
     assert "VPG" in algorithms.show(result)
+    some = {name: memory_probe.POLICIES[name] for name in (next(iter(memory_probe.POLICIES)), "tcn", "memoryless")}
+    monkeypatch.setattr(memory_probe, "POLICIES", some)
     probed = memory_probe.run(own)
     assert probed["of_what_sees_all"]["sees velocities and what is on its way"] == 1.0
     assert "memoryless" in memory_probe.show(probed)
+
+
+@pytest.mark.slow
+def test_students_are_compared_with_their_teacher_and_with_ppo_alone(monkeypatch):
+    monkeypatch.setattr(teacher_student, "STUDENTS", {"tcn": ("tcn", 1)})
+    result = teacher_student.run(common.SeedOptions(seeds=2, total_timesteps=16_384))
+    assert result["student_steps"] == 1638 and list(result["returns"]) == ["tcn", teacher_student.ALONE]
+    assert all(len(values) == 2 for values in result["returns"].values())
+    assert "the teacher" in teacher_student.show(result)
 
 
 def test_the_slowest_seed_and_the_weaker_memory_are_judged():
@@ -1055,3 +1067,7 @@ def test_the_slowest_seed_and_the_weaker_memory_are_judged():
     assert page._solves("VPG", 125_000)(document) == page.Measured("60,000 to 110,000, 2 of 2 seeds", True)
     shares = {"gru": 0.96, "lstm": 0.94, "memoryless": 0.2}
     assert page._remembers({"of_what_sees_all": shares, "returns": {"gru": [1.0] * 5}}).met is False
+    taught = {"of_teacher": {**shares, "lstm": 0.97, "tcn": 0.99}, "returns": {"gru": [1.0] * 5}}
+    assert page._taught(taught).met is True
+    times = {"convolutions": {"tcn": {"p99_us": 20.0}, "tcn-lee-2020": {"p99_us": 74.0}}}
+    assert page._convolutions(times) == page.Measured("tcn: 20 µs, tcn-lee-2020: 74 µs", True)

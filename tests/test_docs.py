@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from training_helpers import check_options
 
-from jaxloco import cli, options
+from jaxloco import cli
 from jaxloco.cli import COMMANDS
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 
@@ -83,7 +84,7 @@ def test_lines_that_train_are_understood(page, monkeypatch, tmp_path):
         task = words.pop(0) if words and not words[0].startswith("-") else None
         if own.resume or task not in (None, *TASKS) or not {"--help", "--config"}.isdisjoint(words):
             continue
-        options.parse(recipe(task or DEFAULT_TASK), words, prog=f"{page.name}: {line}", description="")
+        check_options(own, words, task or DEFAULT_TASK, f"{page.name}: {line}")
 
 
 def test_readme_names_every_command_and_task():

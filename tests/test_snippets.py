@@ -25,7 +25,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from training_helpers import tiny, train
+from training_helpers import check_options, tiny, train
 
 from jaxloco import cli, options, registry
 from jaxloco.bench import BENCHMARKS
@@ -115,7 +115,7 @@ def parse_ours(words: list[str], where: str) -> None:
         own, left = cli._split_run_options(rest)
         task = left.pop(0) if left and not left[0].startswith("-") else DEFAULT_TASK
         if own.resume is None:
-            options.parse(recipe(task), left, prog=where, description="")
+            check_options(own, left, task, where)
     elif name == "bench":
         assert not rest or rest[0] == "--page" or rest[0] in BENCHMARKS, where
         if rest and rest[0] != "--page" and rest[0] != "against-sb3":  # which needs PyTorch

@@ -17,7 +17,7 @@ from jaxloco import options
 from jaxloco.envs import actions, batch
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs.commands import Command
-from jaxloco.envs.curriculum import CurriculumState, Range
+from jaxloco.envs.curriculum import FULL, CurriculumState, Range
 from jaxloco.envs.env import Env
 from jaxloco.envs.gaits import Gait
 from jaxloco.envs.kinematics import foot_chains
@@ -242,6 +242,12 @@ def test_ranges_grow_with_progress_from_the_nominal_robot():
     assert [0.0, 0.2 * force] == bounds(spans["kicks"])
     assert bounds(spans["payload"]) == [-0.2, 0.6] and bounds(spans["armature"]) == [0.86, 1.4]
     assert bounds(spans["friction"]) == [0.64, 0.76]  # around the middle of 0.4 and 1
+
+
+def test_kicks_in_training_are_stronger_by_their_margin():
+    kicks = ranges(Velocity(kick_margin=1.5))["kicks"]
+    assert bounds(kicks) == [0.0, 1.5 * kicks.high]
+    assert [float(end) for end in kicks.bounds(FULL, 0.5)] == pytest.approx([0.0, kicks.high])
 
 
 def test_ranges_widen_for_robots_that_walk_and_narrow_for_those_that_only_survive():

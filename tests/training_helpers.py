@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxloco import cli, options
 from jaxloco.envs.env import Env
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.runs import completed
+from jaxloco.stages import STAGES
 from jaxloco.tasks import recipe
 from jaxloco.training import trainer
-from jaxloco.training.config import TrainConfig
+from jaxloco.training.config import TrainConfig, with_algorithm
 from jaxloco.training.program import Program, compile_program
 from jaxloco.training.progress import Progress
 from jaxloco.training.run_folder import RunFolder
@@ -86,6 +88,16 @@ def train(config: TrainConfig, path: Path, *, resume: bool = False) -> tuple[dic
     folder = RunFolder.open(path) if resume else RunFolder.at(path)
     with mock.patch.object(trainer, "compile_program", shared_program):
         return Trainer(config, folder, recorder, resume=resume, complete=completed).run(), recorder
+
+
+def check_options(own: cli.RunOptions, words: Sequence[str], task: str, where: str) -> None:
+    """Parse the options of a training of a task; SystemExit where one does not exist."""
+    default = recipe(task)
+    if own.algorithm:
+        default = with_algorithm(default, own.algorithm)
+    shared, of_stages = cli._split_stages(words, STAGES if own.recipe else ())
+    for some in (shared, *of_stages.values()):
+        options.parse(default, some, prog=where, description="")
 
 
 def command(*arguments: str | Path) -> list[str]:

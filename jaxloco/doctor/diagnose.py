@@ -523,7 +523,9 @@ class _Checks:
         why, base = fault(stance), str(robot.base_body)
         if why is not None:
             yield self.found("warning", where, f"in the default pose {why}", _proposal(robot, stance))
-        elif stands(model, base, robot.default_qpos, robot.default_ctrl, STANDING_SECONDS) < STANDING_SECONDS:
+        elif (
+            stands(robot.servo_model, base, robot.default_qpos, robot.default_ctrl, STANDING_SECONDS) < STANDING_SECONDS
+        ):
             problem = f"on its default targets the robot topples or sinks within {STANDING_SECONDS:g} s"
             fix = "a biped may have to; else check the default positions, kp (soft legs give way) and the inertias"
             yield self.found("warning", where, problem, fix)
@@ -531,7 +533,7 @@ class _Checks:
 
 def _proposal(robot: Robot, stance: Stance) -> str:
     """Return in words which pose to write, of those with bent knees the one that stands longest."""
-    model, base, soles = robot.model, str(robot.base_body), [geom for foot in robot.feet for geom in foot.geoms]
+    model, base, soles = robot.servo_model, str(robot.base_body), [geom for foot in robot.feet for geom in foot.geoms]
     poses = [on_the_floor(model, base, soles, pose) for pose in standing_poses(stance)]
     if not poses:
         return "bend the knees, and write the height that this command says then"

@@ -8,19 +8,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxloco.envs.clocks import Clock
 from jaxloco.envs.delays import push
 from jaxloco.errors import ConfigError
-from jaxloco.onboard.spec import Clip, Cycle, Delay, Integrate, LowPass, Scale, Stage
+from jaxloco.onboard.generator import generator_of
+from jaxloco.onboard.spec import Clip, Cycle, Delay, FootTrajectories, Integrate, LowPass, Scale, Stage, widths
 
 State = jax.Array
 """State of one stage: (n,) for an integrator or a filter, (steps, n) for a delay, (0,) for none."""
 
 
-def initial_state(stages: Sequence[Stage], size: int) -> tuple[State, ...]:
-    """Return the state of each stage after a reset, for actions of `size` components."""
-    return tuple(_initial(stage, size) for stage in stages)
+def initial_state(stages: Sequence[Stage], outputs: int) -> tuple[State, ...]:
+    """Return the state of each stage after a reset, for a result of so many components."""
+    return tuple(_initial(stage, size) for stage, size in zip(stages, widths(stages, outputs)[1:], strict=True))
 
 
 def apply(
@@ -32,18 +34,18 @@ def apply(
         stages: What to run, in order.
         states: As returned before, or by `initial_state`.
         action: Action of the policy, in [-1, 1], (n,).
-        clock: The policy's clock, which cycles follow.
+        clock: The policy's clock, which cycles and trajectories of feet follow.
 
     Returns:
-        The new states, and the result in SI units, (n,).
+        The new states, and the result in SI units, (n_outputs,).
 
     Raises:
         ConfigError: There is a cycle, but no clock.
     """
     value, after = action, []
     for stage, state in zip(stages, states, strict=True):
-        if isinstance(stage, Cycle):
-            new_state, value = state, _cycle(stage, clock, value)
+        if isinstance(stage, Cycle | FootTrajectories):
+            new_state, value = state, _on_clock(stage, clock, value)
         else:
             new_state, value = _APPLY[type(stage)](stage, state, value)
         after.append(new_state)
@@ -88,9 +90,21 @@ def _delay(stage: Delay, state: State, x: jax.Array) -> tuple[State, jax.Array]:
     return push(state, x), state[-1]
 
 
-def _cycle(stage: Cycle, clock: Clock | None, x: jax.Array) -> jax.Array:
+def _on_clock(stage: Cycle | FootTrajectories, clock: Clock | None, x: jax.Array) -> jax.Array:
     if clock is None:
-        raise ConfigError("a Cycle follows the gait clock; give the EnvSpec a gait")
+        raise ConfigError(f"a {type(stage).__name__} follows the gait clock; give the EnvSpec a gait")
+    return _cycle(stage, clock, x) if isinstance(stage, Cycle) else _foot_trajectories(stage, clock, x)
+
+
+def _foot_trajectories(stage: FootTrajectories, clock: Clock, x: jax.Array) -> jax.Array:
+    if clock.turns is None:
+        raise ConfigError("FootTrajectories need a gait with a frequency_scale; write Gait(…, frequency_scale=…)")
+    generator, base = generator_of(stage), clock.moving * np.float32(stage.frequency)
+    targets: jax.Array = generator.joint_targets(jnp, x, clock.turns + generator.offsets, base)
+    return targets
+
+
+def _cycle(stage: Cycle, clock: Clock, x: jax.Array) -> jax.Array:
     cycle = (clock.cycle + _vector(stage.offset)) % 1.0
     return x + clock.moving * _vector(stage.amplitude) * jnp.maximum(jnp.sin(2.0 * jnp.pi * cycle), 0.0)
 

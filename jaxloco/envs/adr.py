@@ -5,9 +5,7 @@ Each range that grows with "adr" is a dimension with two boundaries, low and hig
 value of one of its boundaries. When enough probes of a boundary have ended, it moves outwards if most of them survived,
 inwards if many fell, and the count begins anew.
 
-Short episodes end first, and they are the failures. So what is counted is a cohort: the first probes that began after
-the last decision, all of them, however long they take. Episodes that were drawn at another place of the boundary do not
-count.
+See `jaxloco.envs.cohorts` for what is counted.
 
 Source: Akkaya et al. 2019, "Solving Rubik's Cube with a Robot Hand", arXiv 1910.07113, section 5 and algorithm 1.
 """
@@ -21,15 +19,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxloco.checks import FRACTION, POSITIVE, Limits, check_fields
+from jaxloco.envs import cohorts
+from jaxloco.envs.cohorts import Cohorts
 from jaxloco.errors import ConfigError
 
 if TYPE_CHECKING:
     from jaxloco.envs.curriculum import Range
 
 SIDES = ("low", "high")
-
-NONE = -1
-"""Probe of an episode that is none."""
 
 
 class Dimension(NamedTuple):
@@ -47,29 +44,15 @@ class Dimension(NamedTuple):
 
 
 class AdrState(NamedTuple):
-    """Where the D dimensions stand; the first four are the same for all robots, the others are each robot's own.
+    """Where the D dimensions stand.
 
     Attributes:
-        widths: How far each boundary is from nominal to its end, 0 to 1, (D, 2).
-        opened: Whether it takes in more probes, bool, (D, 2).
-        finished: Probes that have ended since the last decision, (D, 2).
-        passed: Those of them that survived, (D, 2).
-        probe: The boundary of this episode, counted through the table, or `NONE`, int32, ().
-        drawn: The width that it was drawn at, ().
-        counted: Whether the result will count, bool, ().
-        own_finished: Of this robot, since the last sum, (D, 2).
-        own_passed: The same, (D, 2).
+        widths: How far each boundary is from nominal to its end, 0 to 1, the same for all robots, (D, 2).
+        probes: Results of the episodes at each boundary.
     """
 
     widths: jax.Array
-    opened: jax.Array
-    finished: jax.Array
-    passed: jax.Array
-    probe: jax.Array
-    drawn: jax.Array
-    counted: jax.Array
-    own_finished: jax.Array
-    own_passed: jax.Array
+    probes: Cohorts
 
 
 @dataclass(frozen=True)
@@ -110,44 +93,31 @@ class Adr:
         )
         return {f"{dimension.name}_{SIDES[side]}": 2 * place + side for place, dimension, side in sides}
 
-    def begin(self, count: int) -> AdrState | tuple[()]:
-        """Return the state of N robots, leading axis N; () without dimensions."""
-        if not self.dimensions:
-            return ()
+    def begin(self, count: int) -> AdrState:
+        """Return the state of N robots, leading axis N."""
         widths = jnp.array([[dimension.start] * 2 for dimension in self.dimensions], jnp.float32)
-        zeros = jnp.zeros_like(widths)
-        own = (jnp.int32(NONE), jnp.float32(0.0), jnp.bool_(False), zeros, zeros)
-        one = AdrState(widths, jnp.ones_like(widths, bool), zeros, zeros, *own)
+        one = AdrState(widths, cohorts.start((len(self.dimensions), 2)))
         state: AdrState = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one)
         return state
 
-    def probing_one(self, state: AdrState, key: jax.Array) -> AdrState:
+    def drawn(self, state: AdrState, key: jax.Array) -> AdrState:
         """Return the state of an episode that is drawn now: with a probe, or without. Random key (2,)."""
         chance, place = jax.random.split(key)
         known = jnp.array(list(self.boundaries.values()), jnp.int32)
-        probe = jnp.where(jax.random.uniform(chance) < self.probing, jax.random.choice(place, known), NONE)
-        return state._replace(probe=probe, drawn=state.widths.ravel()[probe], counted=jnp.bool_(False))
+        probe = jnp.where(jax.random.uniform(chance) < self.probing, jax.random.choice(place, known), cohorts.NONE)
+        return state._replace(probes=cohorts.drawn(state.probes, probe, state.widths))
 
     def begun(self, now: AdrState, drawn: AdrState) -> AdrState:
-        """Return the state of an episode that begins now and was drawn some time ago, from `drawn`."""
-        probe = drawn.probe
-        fresh = drawn.drawn == now.widths.ravel()[probe]
-        counted = (probe != NONE) & fresh & now.opened.ravel()[probe]
-        return now._replace(probe=probe, drawn=drawn.drawn, counted=counted)
+        """Return the state of an episode that begins now and was drawn some time ago."""
+        return now._replace(probes=cohorts.begun(now.probes, drawn.probes, now.widths))
 
     def ended(self, state: AdrState, survived: jax.Array) -> AdrState:
         """Return the state after an episode. Whether it survived, ()."""
-        result = self._at(state.probe) * state.counted
-        return state._replace(
-            counted=jnp.bool_(False),
-            own_finished=state.own_finished + result,
-            own_passed=state.own_passed + result * survived,
-        )
+        return state._replace(probes=cohorts.ended(state.probes, survived))
 
     def count(self, state: AdrState) -> jax.Array:
-        """Return what N robots, leading axis N, add: finished, passed, and counted probes that still run, (3, D, 2)."""
-        running = jax.vmap(self._at)(state.probe) * state.counted[:, None, None]
-        return jnp.stack([jnp.sum(x, axis=0) for x in (state.own_finished, state.own_passed, running)])
+        """Return what N robots, leading axis N, add; see `cohorts.count`."""
+        return cohorts.count(state.probes)
 
     def decide(self, state: AdrState, counts: jax.Array) -> AdrState:
         """Move the boundaries whose probes have all ended.
@@ -156,31 +126,16 @@ class Adr:
             state: Of N robots, leading axis N.
             counts: What the robots on all devices have added (see `count`), (3, D, 2).
         """
-        widths = state.widths[0]
-        finished, passed = state.finished[0] + counts[0], state.passed[0] + counts[1]
-        opened = state.opened[0] & (finished + counts[2] < self.episodes)
-        complete = ~opened & (counts[2] == 0.0)
-        share = passed / jnp.maximum(finished, 1.0)
+        probes, complete, share = cohorts.gathered(state.probes, counts, self.episodes)
         move = jnp.where(share >= self.widen, self.step, jnp.where(share <= self.narrow, -self.step, 0.0))
-        shared = {
-            "widths": jnp.clip(widths + jnp.where(complete, move, 0.0), 0.0, 1.0),
-            "opened": opened | complete,
-            "finished": jnp.where(complete, 0.0, finished),
-            "passed": jnp.where(complete, 0.0, passed),
-        }
-        everywhere = {name: jnp.broadcast_to(x, getattr(state, name).shape) for name, x in shared.items()}
-        zeros = jnp.zeros_like(state.own_finished)
-        return state._replace(**everywhere, own_finished=zeros, own_passed=zeros)
+        widths = jnp.clip(state.widths[0] + jnp.where(complete, move, 0.0), 0.0, 1.0)
+        return AdrState(jnp.broadcast_to(widths, state.widths.shape), cohorts.anew(probes, complete))
 
     def metrics(self, state: AdrState) -> dict[str, jax.Array]:
         """Return the widths by name, and their mean; of N robots, leading axis N."""
         widths = state.widths[0].ravel()
         each = {f"adr/{name}": widths[place] for name, place in self.boundaries.items()}
         return {**each, "adr/mean": jnp.mean(jnp.stack(list(each.values())))}
-
-    def _at(self, probe: jax.Array) -> jax.Array:
-        """Return 1 at the place of a probe and 0 elsewhere, (D, 2); all 0 for none."""
-        return jax.nn.one_hot(probe, 2 * len(self.dimensions)).reshape(-1, 2)
 
 
 def bounds(
@@ -189,7 +144,7 @@ def bounds(
     """Return the two ends of dimension `place` in this episode: both the same where it is the one that is probed."""
     width = state.widths[place]
     low, high = nominal + width[0] * (low - nominal), nominal + width[1] * (high - nominal)
-    at_low, at_high = state.probe == 2 * place, state.probe == 2 * place + 1
+    at_low, at_high = state.probes.place == 2 * place, state.probes.place == 2 * place + 1
     return jnp.where(at_high, high, low), jnp.where(at_low, low, high)
 
 
@@ -203,7 +158,8 @@ def dimensions_of(parts: Any) -> tuple[Dimension, ...]:
     for span in _ranges(parts):
         if found.setdefault(span.name, span) != span:
             raise ConfigError(f'two different ranges grow with "adr" under the name {span.name!r}; rename one of them')
-    return tuple(_dimension(found[name]) for name in sorted(found))
+    dimensions = (_dimension(found[name]) for name in sorted(found))
+    return tuple(dimension for dimension in dimensions if dimension.sides)
 
 
 def _dimension(span: "Range") -> Dimension:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxloco.envs.adr import AdrState
 from jaxloco.envs.curriculum import CurriculumState
 from jaxloco.envs.interface import Environment, EpisodeState
 
@@ -121,15 +120,13 @@ def begin_anew(env: Environment, state: BatchState) -> BatchState:
 
 def set_progress(state: BatchState, progress: jax.Array) -> BatchState:
     """Tell all robots how much of the training is done, (), 0 to 1."""
-    robots = state.robots
-    curriculum = robots.curriculum._replace(progress=jnp.broadcast_to(progress, robots.step.shape))
-    return state._replace(robots=robots._replace(curriculum=curriculum))
+    curriculum = state.robots.curriculum
+    return with_curriculum(state, curriculum._replace(progress=jnp.broadcast_to(progress, curriculum.progress.shape)))
 
 
-def with_adr(state: BatchState, adr: AdrState) -> BatchState:
-    """Return states in which automatic domain randomization stands elsewhere, leading axis N."""
-    robots = state.robots
-    return state._replace(robots=robots._replace(curriculum=robots.curriculum._replace(adr=adr)))
+def with_curriculum(state: BatchState, curriculum: CurriculumState) -> BatchState:
+    """Return states in which the curricula of all robots stand elsewhere, leading axis N."""
+    return state._replace(robots=state.robots._replace(curriculum=curriculum))
 
 
 def select(mask: jax.Array, yes, no):  # type: ignore[no-untyped-def]

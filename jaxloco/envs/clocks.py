@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxloco.onboard.clock import NEAR
+from jaxloco.onboard.generator import parts
 from jaxloco.onboard.spec import Rest
 
 
@@ -19,12 +21,15 @@ class ClockState(NamedTuple):
         steps: Control periods since then, ().
         moving: 1 while it runs, 0 at rest, ().
         still: Steps in a row in which the command meant standing, ().
+        ahead: What frequencies of their own have added to the phases of feet, in 2⁻³² cycles, uint32 (n_feet,); None
+            where feet have none.
     """
 
     half: jax.Array
     steps: jax.Array
     moving: jax.Array
     still: jax.Array
+    ahead: jax.Array | None = None
 
 
 class Clock(NamedTuple):
@@ -33,20 +38,28 @@ class Clock(NamedTuple):
     Attributes:
         cycle: How far the cycle is, 0 to 1, ().
         moving: 1 while the clock runs, 0 at rest, ().
+        turns: How far each foot is by the clock and its own frequency, without its offset, in 2⁻³² cycles, uint32
+            (n_feet,); None where feet have no frequencies of their own.
     """
 
     cycle: jax.Array
     moving: jax.Array
+    turns: jax.Array | None = None
 
 
-def start(rest: Rest | None) -> ClockState:
-    """Return the state after a reset: at rest if the clock can rest."""
+def start(rest: Rest | None, feet: int = 0) -> ClockState:
+    """Return the state after a reset, at rest if the clock can rest; with so many feet of frequencies of their own."""
     zero = jnp.float32(0.0)
-    return ClockState(zero, zero, jnp.float32(rest is None), zero)
+    return ClockState(zero, zero, jnp.float32(rest is None), zero, jnp.zeros(feet, jnp.uint32) if feet else None)
 
 
 def step(
-    state: ClockState, dt: float, frequency: float, rest: Rest | None, inputs: Mapping[str, jax.Array]
+    state: ClockState,
+    dt: float,
+    frequency: float,
+    rest: Rest | None,
+    inputs: Mapping[str, jax.Array],
+    own_turns: jax.Array | None = None,
 ) -> ClockState:
     """Advance by a control period.
 
@@ -56,11 +69,14 @@ def step(
         frequency: Of the cycle, Hz.
         rest: When the clock rests, if ever.
         inputs: What the policy has seen in this step, by name: those that `rest` names.
+        own_turns: What the own frequencies of feet add in this step, in 2⁻³² cycles, uint32 (n_feet,); None for none.
 
     Returns:
         The state in the next step.
     """
     steps = state.steps + 1.0
+    if state.ahead is not None and own_turns is not None:
+        state = state._replace(ahead=state.ahead + own_turns)
     if rest is None:
         return state._replace(steps=steps)
     stands = _stands(rest, inputs)
@@ -73,12 +89,20 @@ def step(
         steps=jnp.where(moving & ~stop, steps, 0.0),
         moving=jnp.where(moving, ~stop, ~stands).astype(jnp.float32),
         still=still,
+        ahead=state.ahead,
     )
 
 
 def show(state: ClockState, dt: float, frequency: float) -> Clock:
     """Return what the clock shows; arguments as in `step`."""
-    return Clock((0.5 * state.half + state.steps * jnp.float32(dt * frequency)) % 1.0, state.moving)
+    clock = Clock((0.5 * state.half + state.steps * jnp.float32(dt * frequency)) % 1.0, state.moving)
+    return clock if state.ahead is None else clock._replace(turns=_turns(state, dt * frequency) + state.ahead)
+
+
+def _turns(state: ClockState, share: float) -> jax.Array:
+    """Return how far the cycle is, in 2⁻³² of it, uint32 (): whole numbers, which do not drift."""
+    halves, steps = state.half.astype(jnp.uint32), state.steps.astype(jnp.uint32)
+    return halves * np.uint32(parts(0.5)) + steps * np.uint32(parts(share))
 
 
 def _stands(rest: Rest, inputs: Mapping[str, jax.Array]) -> jax.Array:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxloco.checks import NOT_NEGATIVE, POSITIVE, check_fields
 from jaxloco.envs import adr
 from jaxloco.envs.adr import Adr, AdrState
+from jaxloco.envs.particles import Particles, ParticlesState
 from jaxloco.errors import ConfigError, unknown_name
 
 GROWTHS = ("progress", "success", "adr")
@@ -33,6 +34,7 @@ class CurriculumState(NamedTuple):
         kind: Kind of terrain that this robot walks on, int32, ().
         training: Whether this is a training, not an evaluation, bool, ().
         adr: Where automatic domain randomization stands; () without it.
+        particles: Where the particles of terrain are; () without them.
     """
 
     progress: jax.Array
@@ -40,6 +42,7 @@ class CurriculumState(NamedTuple):
     kind: jax.Array
     training: jax.Array
     adr: AdrState | tuple[()] = ()
+    particles: ParticlesState | tuple[()] = ()
 
 
 FULL = CurriculumState(np.float32(1.0), np.float32(1.0), np.int32(0), np.bool(False))  # type: ignore[arg-type]
@@ -66,6 +69,7 @@ class Curriculum:
         evaluation: Success in evaluations; None for a random multiple of `step_up`.
         kinds: Kinds of terrain, which the robots share evenly.
         adr: When ranges that grow with "adr" do.
+        particles: Where robots on terrain begin their episodes; None to move each robot's level by its own grades.
     """
 
     progress_until: Annotated[float, POSITIVE] = 0.5
@@ -77,6 +81,7 @@ class Curriculum:
     evaluation: float | None = 1.0
     kinds: Annotated[int, POSITIVE] = 1
     adr: Adr = field(default_factory=Adr)
+    particles: Particles | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -101,7 +106,12 @@ class Curriculum:
         progress = jnp.full((count,), 1.0 if full else 0.0, jnp.float32)
         first = jax.random.randint(jax.random.fold_in(keys[0], 1), (), 0, self.kinds) if full else jnp.int32(0)
         kind = (first + jnp.arange(count, dtype=jnp.int32)) % self.kinds
-        return CurriculumState(progress, success, kind, jnp.full((count,), not full), self.adr.begin(count))
+        state = CurriculumState(progress, success, kind, jnp.full((count,), not full))
+        if self.adr.dimensions:
+            state = state._replace(adr=self.adr.begin(count))
+        if self.particles:
+            state = state._replace(particles=self.particles.begin(count, self.start, jax.random.fold_in(keys[0], 2)))
+        return state
 
     def alone(self, key: jax.Array) -> CurriculumState:
         """Return the state of a single robot, of a random kind, in an evaluation. Random key (2,)."""
@@ -120,17 +130,57 @@ class Curriculum:
         """
         change = jnp.where(grade > 0, self.step_up, jnp.where(grade < 0, -self.step_down, 0.0))
         state = state._replace(success=jnp.clip(state.success + change, 0.0, 1.0))
-        return state._replace(adr=self.adr.ended(state.adr, ~jnp.asarray(terminated))) if state.adr else state
+        if state.adr:
+            state = state._replace(adr=self.adr.ended(state.adr, ~jnp.asarray(terminated)))
+        if self.particles and state.particles:
+            state = state._replace(particles=self.particles.ended(state.particles, grade))
+        return state
 
     def drawn(self, state: CurriculumState, key: jax.Array) -> CurriculumState:
         """Return the levels that an episode is drawn at. Random key, from which nothing else folds `LAST_KEY`, (2,)."""
-        if not state.adr:
+        if not state.adr and not state.particles:
             return state
-        return state._replace(adr=self.adr.probing_one(state.adr, jax.random.fold_in(key, jnp.uint32(LAST_KEY))))
+        key_adr, key_particles = jax.random.split(jax.random.fold_in(key, jnp.uint32(LAST_KEY)))
+        if state.adr:
+            state = state._replace(adr=self.adr.drawn(state.adr, key_adr))
+        if self.particles and state.particles:
+            particles, success = self.particles.drawn(state.particles, state.kind, key_particles)
+            success = jnp.where(state.training, success, state.success)
+            state = state._replace(particles=particles, success=success)
+        return state
 
     def begun(self, state: CurriculumState, drawn: CurriculumState) -> CurriculumState:
         """Return the levels with which an episode begins that was drawn at others."""
-        return state._replace(adr=self.adr.begun(state.adr, drawn.adr)) if state.adr and drawn.adr else state
+        if state.adr and drawn.adr:
+            state = state._replace(adr=self.adr.begun(state.adr, drawn.adr))
+        if self.particles and state.particles and drawn.particles:
+            particles = self.particles.begun(state.particles, drawn.particles)
+            state = state._replace(particles=particles, success=drawn.success)
+        return state
+
+    @property
+    def decides(self) -> bool:
+        """Whether something in it depends on all robots together."""
+        return bool(self.adr.dimensions) or self.particles is not None
+
+    def count(self, state: CurriculumState) -> dict[str, jax.Array]:
+        """Return what N robots, leading axis N, add to decisions for all, float32."""
+        counts = {"adr": self.adr.count(state.adr)} if state.adr else {}
+        if self.particles and state.particles:
+            counts["particles"] = self.particles.count(state.particles)
+        return counts
+
+    def decide(self, state: CurriculumState, counts: Mapping[str, jax.Array]) -> CurriculumState:
+        """Return the levels of N robots, leading axis N, after decisions by what those on all devices counted."""
+        if state.adr:
+            state = state._replace(adr=self.adr.decide(state.adr, counts["adr"]))
+        if self.particles and state.particles:
+            state = state._replace(particles=self.particles.decide(state.particles, counts["particles"]))
+        return state
+
+    def metrics(self, state: CurriculumState) -> dict[str, jax.Array]:
+        """Return where that which is the same for N robots, leading axis N, stands, by the names of metrics."""
+        return self.adr.metrics(state.adr) if state.adr else {}
 
     def _random(self, unit: jax.Array, highest: float) -> jax.Array:
         """Return a multiple of `step_up` from 0 to `highest`, all equally likely, from a number in [0, 1)."""
@@ -193,7 +243,7 @@ class Range:
             return low, high
         nominal = 0.5 * (low + high) if self.nominal is None else jnp.float32(self.nominal)
         if self.grows == "adr":
-            if not curriculum.adr:
+            if not curriculum.adr or self.name not in dimensions:  # it has no width
                 return low, high
             ends = adr.bounds(curriculum.adr, dimensions.index(self.name), nominal, low, high)
             return jnp.where(curriculum.training, ends[0], low), jnp.where(curriculum.training, ends[1], high)

@@ -19,7 +19,7 @@ from jaxloco.envs.adr import dimensions_of
 from jaxloco.envs.clocks import Clock
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
-from jaxloco.envs.gaits import Gait, clock_reading, standing_feet
+from jaxloco.envs.gaits import Gait, standing_feet
 from jaxloco.envs.ground import FLAT, GridGround, Ground, Tile
 from jaxloco.envs.height_scan import ground_quantities
 from jaxloco.envs.interface import Info, PolicyInterface, Pose
@@ -29,6 +29,7 @@ from jaxloco.envs.quantities import QuantityTable, Snapshot, Values, standard_qu
 from jaxloco.envs.randomization import RandomizedModel
 from jaxloco.envs.spec import ActionSpec, EnvSpec  # noqa: F401  both are also imported from here
 from jaxloco.envs.terms import Bound, bind
+from jaxloco.envs.whole_motors import check_processes
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
@@ -40,6 +41,9 @@ from jaxloco.terrain import make_grid
 
 OUTCOME = ("terminated", "elapsed")
 """What the curriculum's grade may take beside quantities."""
+
+GROUPS = ("actor", "critic", "teacher")
+"""Whom observations are for: the policy, its critic, and a teacher that tells what it would do."""
 
 MOST_STEPS = 1_000_000
 """Of an episode; a video of its robots keeps every one."""
@@ -109,6 +113,7 @@ class Env:
         adr = replace(spec.curriculum.adr, dimensions=dimensions_of(varied))
         self._curriculum = replace(spec.curriculum, adr=adr)
         self._motors = motors_of(self.robot, spec.motor_curves)
+        check_processes(spec.processes, self._motors)
         self._randomized = RandomizedModel(self.robot, spec.randomization, self._motors)
         self._drive = spec.action.drive_of(self.robot)
         self._gait = spec.process(Gait)
@@ -229,12 +234,12 @@ class Env:
 
         Args:
             action: The last one, (n_action,).
-            target: What the pipeline made of it, (n_action,).
+            target: What the pipeline made of it, (n_outputs,).
             clock: What the gait clock shows; None without a gait.
         """
         values, start = {"last_action": action}, 0
-        if clock is not None:
-            values[GAIT_CLOCK] = clock_reading(clock)
+        if clock is not None and self._gait is not None:
+            values |= self._gait.readings(clock, action)
         for output in self.spec.action.outputs:
             values[output.name] = target[start : start + output.size]
             start += output.size
@@ -260,8 +265,7 @@ class Env:
             pipeline=self.spec.action.pipeline,
             observer=observer,
             feedback=self.feedback,
-            clock_frequency=self._gait.frequency if self._gait else None,
-            rest=self._gait.rest if self._gait else None,
+            gait=self._gait,
         )
 
     def _input(self, term: ObservationTerm, size: int) -> InputSpec:
@@ -304,8 +308,8 @@ class Env:
     def _check_observations(self) -> None:
         groups = self.spec.observations
         for name, group in groups.items():
-            if name not in ("actor", "critic"):
-                raise unknown_name("observation group", name, ("actor", "critic"))
+            if name not in GROUPS:
+                raise unknown_name("observation group", name, GROUPS)
             for term in group.terms:
                 if term.quantity not in self.quantities.names:
                     raise unknown_name("quantity", term.quantity, self.quantities.names)
@@ -320,10 +324,10 @@ class Env:
             )
 
     def _first_target(self) -> jax.Array:
-        """Return what the pipeline makes of no action after a reset, (n_action,)."""
+        """Return what the pipeline makes of no action after a reset, (n_outputs,)."""
         stages, still = self.spec.action.pipeline, jnp.zeros(self.action_size)
         clock = None if self._gait is None else self._gait.show(self._gait.start(), self.dt)
-        return actions.apply(stages, actions.initial_state(stages, self.action_size), still, clock)[1]
+        return actions.apply(stages, actions.initial_state(stages, self.spec.action.output_size), still, clock)[1]
 
     def _used(self) -> set[str]:
         """Return the quantities that observations, rewards, terminations and the curriculum take."""
@@ -394,7 +398,7 @@ class Env:
             physics=snapshot.physics,
             params=snapshot.params,
             tile=tile,
-            pipeline=actions.initial_state(self.spec.action.pipeline, self.action_size),
+            pipeline=actions.initial_state(self.spec.action.pipeline, self.spec.action.output_size),
             processes={**snapshot.processes, **observers},
             wrench=jnp.zeros(6),
             curriculum=curriculum,

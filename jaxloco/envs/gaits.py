@@ -1,10 +1,16 @@
-"""A gait clock: which feet should swing when. The robot runs the same clock, so a policy may read it."""
+"""A gait clock: which feet should swing when. The robot runs the same clock, so a policy may read it.
 
+Feet keep to the clock, or each has a frequency of its own besides, which the policy commands. The first is the second
+with frequencies of zero.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from jaxloco.envs import clocks
@@ -12,10 +18,21 @@ from jaxloco.envs.clocks import Clock, ClockState
 from jaxloco.envs.kinematics import feet_at
 from jaxloco.envs.processes import Acts, Process
 from jaxloco.envs.quantities import Quantity
-from jaxloco.errors import ConfigError
-from jaxloco.onboard.spec import GAIT_CLOCK, Cycle, Rest
+from jaxloco.errors import BundleError, ConfigError
+from jaxloco.legs import leg_joints
+from jaxloco.onboard import generator
+from jaxloco.onboard.spec import (
+    FOOT_FREQUENCIES,
+    FOOT_PHASES,
+    GAIT_CLOCK,
+    GAIT_FREQUENCY,
+    Cycle,
+    FootTrajectories,
+    Leg,
+    Rest,
+)
 from jaxloco.robot import Robot
-from jaxloco.symmetry import foot_mirror
+from jaxloco.symmetry import Mirror, foot_mirror
 
 STANCE = 0.75
 """Share of a foot's cycle in the middle of its stance: where all feet are while the clock rests."""
@@ -30,16 +47,23 @@ class Gait(Process):
         offsets: By how much of a cycle each foot is ahead, 0 to 1, in the order of the robot's feet.
         rest: When all feet stand; None for a gait that always goes on.
         name: Of the process.
+        frequency_scale: Own frequency of a foot for an action of 1, Hz: the first actions are then one for each foot;
+            None for feet that keep to the clock.
     """
 
     frequency: float
     offsets: tuple[float, ...]
     rest: Rest | None = None
     name: str = "gait"
+    frequency_scale: float | None = None
 
     def __post_init__(self) -> None:
         if not self.frequency > 0.0:
             raise ConfigError(f"gait frequency {self.frequency}: must be above 0 Hz")
+        if self.frequency_scale is not None and not self.frequency_scale >= 0.0:
+            raise ConfigError(
+                f"gait frequency_scale {self.frequency_scale}: must not be below 0 Hz; write None for none"
+            )
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         """Return the entries of the clock.
@@ -56,32 +80,69 @@ class Gait(Process):
         def phases(state: ClockState) -> jax.Array:
             return self.phases(self.show(state, robot.control_dt))
 
-        return (
+        known = (
             Quantity(GAIT_CLOCK, "", "", True, reading, mirror="odd", source="policy"),
             Quantity("gait_phases", "", "", True, phases),
+        )
+        return known if self.frequency_scale is None else (*known, *self._own_quantities(robot.control_dt))
+
+    def _own_quantities(self, dt: float) -> tuple[Quantity, ...]:
+        """Return what there is to know of feet with frequencies of their own."""
+
+        def base(state: ClockState) -> jax.Array:
+            return self.base(self.show(state, dt))
+
+        def angles(state: ClockState) -> jax.Array:
+            return self.angles(self.show(state, dt))
+
+        def frequencies(gait_frequency: jax.Array, last_action: jax.Array) -> jax.Array:
+            return self.frequencies(gait_frequency, last_action)
+
+        return (
+            Quantity(GAIT_FREQUENCY, "Hz", "", True, base, mirror="even", source="policy"),
+            Quantity(FOOT_PHASES, "", "", True, angles, mirror="feet", source="policy"),
+            Quantity(FOOT_FREQUENCIES, "Hz", "", True, frequencies, True, mirror="feet", source="policy"),
         )
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Return what the rest depends on."""
-        rest = self.rest
-        return {} if rest is None else {"command": rest.command, **({"gravity": rest.gravity} if rest.gravity else {})}
+        """Return what the rest and the feet depend on."""
+        own = {} if self.frequency_scale is None else {"commanded": "action"}
+        rest = {} if self.rest is None else {"command": self.rest.command, "gravity": self.rest.gravity}
+        return {**own, **{name: source for name, source in rest.items() if source}}
 
     def start(self) -> ClockState:
         """Return the clock after a reset."""
-        return clocks.start(self.rest)
+        return clocks.start(self.rest, 0 if self.frequency_scale is None else len(self.offsets))
 
     def act(
         self,
         state: ClockState,
         command: jax.Array | None = None,
         gravity: jax.Array | None = None,
+        commanded: jax.Array | None = None,
         *,
         control_dt: float,
     ) -> tuple[ClockState, Acts]:
         """Return the clock in the next step, by the command in this one and, without noise, how the robot is tilted."""
         seen: dict[Any, Any] = {self.rest.command: command, self.rest.gravity: gravity} if self.rest else {}
-        return clocks.step(state, control_dt, self.frequency, self.rest, seen), Acts()
+        return self.after(state, control_dt, seen, commanded), Acts()
+
+    def after(
+        self, state: ClockState, dt: float, seen: Mapping[str, jax.Array], action: jax.Array | None = None
+    ) -> ClockState:
+        """Return the clock in the next step.
+
+        Args:
+            state: The clock now.
+            dt: Control period, s.
+            seen: What the policy has seen in this step, by name: the inputs that the rest depends on.
+            action: What it has given, in [-1, 1]; needed where feet have frequencies of their own.
+        """
+        own = None
+        if self.frequency_scale is not None and action is not None:
+            own = generator.own_turns(jnp, action[: len(self.offsets)], self.frequency_scale, dt)
+        return clocks.step(state, dt, self.frequency, self.rest, seen, own)
 
     def show(self, state: ClockState, control_dt: float) -> Clock:
         """Return what the clock shows."""
@@ -106,8 +167,46 @@ class Gait(Process):
 
     def phases(self, clock: Clock) -> jax.Array:
         """Return how much of its cycle each foot has done, 0 to 1, (n_feet,); at rest all are in their stance."""
-        phases = (clock.cycle + jnp.array(self.offsets, jnp.float32)) % 1.0
+        if clock.turns is None:
+            phases = (clock.cycle + jnp.array(self.offsets, jnp.float32)) % 1.0
+        else:
+            phases = self.own_phases(clock)
         return jnp.where(clock.moving > 0.0, phases, STANCE)
+
+    # Of feet with frequencies of their own
+
+    def own_phases(self, clock: Clock) -> jax.Array:
+        """Return how much of its cycle each foot has done, 0 to 1, also at rest, (n_feet,)."""
+        offsets = np.array([generator.parts(offset) for offset in self.offsets], np.uint32)
+        phases: jax.Array = generator.phases(jnp.asarray(clock.turns) + offsets)
+        return phases
+
+    def angles(self, clock: Clock) -> jax.Array:
+        """Return the sines, then the cosines, of 2π times these phases, (2 n_feet,)."""
+        angles = jnp.float32(2.0 * np.pi) * self.own_phases(clock)
+        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)])
+
+    def base(self, clock: Clock) -> jax.Array:
+        """Return the frequency of the clock, Hz, (): 0 while it rests."""
+        return clock.moving * jnp.float32(self.frequency)
+
+    def frequencies(self, base: jax.Array, action: jax.Array) -> jax.Array:
+        """Return the frequencies of the feet, Hz, (n_feet,), by that of the clock and the last action."""
+        return base + jnp.float32(self.frequency_scale or 0.0) * action[: len(self.offsets)]
+
+    def readings(self, clock: Clock, action: jax.Array) -> dict[str, jax.Array]:
+        """Return what a policy can read of the clock, by name.
+
+        Args:
+            clock: What it shows.
+            action: The last one, in [-1, 1], (n_action,).
+        """
+        known = {GAIT_CLOCK: clock_reading(clock)}
+        if self.frequency_scale is None:
+            return known
+        base = self.base(clock)
+        own = {GAIT_FREQUENCY: base, FOOT_PHASES: self.angles(clock), FOOT_FREQUENCIES: self.frequencies(base, action)}
+        return {**known, **own}
 
 
 def clock_reading(clock: Clock) -> jax.Array:
@@ -116,7 +215,7 @@ def clock_reading(clock: Clock) -> jax.Array:
     return clock.moving * jnp.stack([jnp.sin(angle), jnp.cos(angle)])
 
 
-def trot(robot: Robot, frequency: float, rest: Rest | None = None) -> Gait:
+def trot(robot: Robot, frequency: float, rest: Rest | None = None, frequency_scale: float | None = None) -> Gait:
     """Return the gait in which every foot swings in turn with its neighbours: the one across, in front and behind.
 
     That is a walk of two feet, a trot of four, the tripod of six. Feet are told apart by where they stand: left or
@@ -129,7 +228,7 @@ def trot(robot: Robot, frequency: float, rest: Rest | None = None) -> Gait:
         members = np.flatnonzero(side)
         front_to_back = members[np.argsort(-feet[members, 0], kind="stable")]
         offsets[front_to_back] = 0.5 * ((np.arange(len(members)) + first) % 2)
-    return Gait(frequency, tuple(offsets.tolist()), rest)
+    return Gait(frequency, tuple(offsets.tolist()), rest, frequency_scale=frequency_scale)
 
 
 def standing_feet(robot: Robot) -> np.ndarray:
@@ -154,6 +253,71 @@ def stepping(robot: Robot, gait: Gait, height: float, lead: float = 0.0) -> Cycl
         amplitude += change
         offset[leg] = (start + lead * gait.frequency) % 1.0
     return Cycle(robot.control_dt, gait.frequency, tuple(amplitude.tolist()), tuple(offset.tolist()))
+
+
+def foot_trajectories(robot: Robot, gait: Gait, height: float, scale: float, lead: float = 0.0) -> FootTrajectories:
+    """Return the stage of an action pipeline in which a policy moves feet about steps on the spot.
+
+    Args:
+        robot: The robot.
+        gait: When each foot swings, and how far an action changes that; its `frequency_scale` is not None.
+        height: How high the feet rise, m.
+        scale: How far an action of 1 moves a foot, along each axis of the base, m.
+        lead: How far targets run ahead of the phases, because joints follow them late, s.
+
+    Raises:
+        ConfigError: A leg is not of the kind that `jaxloco.onboard.spec.Leg` describes; says what is wrong with which.
+    """
+    legs = tuple(_leg(robot, foot) for foot in range(len(robot.required_feet())))
+    found = sorted(joint for leg in legs for joint in leg.joints)
+    if found != list(range(len(robot.joints))):
+        others = [name for place, name in enumerate(robot.joint_names) if found.count(place) != 1]
+        raise ConfigError(
+            f"robot {robot.name!r}: joints {', '.join(others)} are not those of one leg each, so feet alone do not say "
+            "where they go; write --task.generator joints"
+        )
+    try:
+        return FootTrajectories(
+            robot.control_dt, gait.frequency, gait.frequency_scale or 0.0, height, scale, lead, gait.offsets, legs
+        )
+    except BundleError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _leg(robot: Robot, foot: int) -> Leg:
+    """Return the kinematics of a leg: its axes and anchors in the base's frame, all joints at zero."""
+    model, data = robot.model, mujoco.MjData(robot.model)
+    data.qpos[np.asarray(robot.joint_qpos_indices)] = 0.0
+    mujoco.mj_kinematics(model, data)
+    body = model.body(robot.feet[foot].body).id
+    chain = leg_joints(model, body)
+    names = [model.joint(joint).name for joint in chain]
+    what = f"robot {robot.name!r}: foot {robot.feet[foot].name!r} is moved by {', '.join(names)}"
+    places = [robot.joint_names.index(name) if name in robot.joint_names else -1 for name in names]
+    if len(chain) != 3 or -1 in places or any(robot.joints[place].kind != "hinge" for place in places):
+        raise ConfigError(f"{what}; trajectories of feet need three hinges with motors; write --task.generator joints")
+    base = model.body(robot.base_body).id if robot.base_body is not None else 0
+    rotation, origin = data.xmat[base].reshape(3, 3), data.xpos[base]
+    point = data.xpos[body] + data.xmat[body].reshape(3, 3) @ robot.feet[foot].position
+    pose = _default_joints(robot)[places]
+    try:
+        return Leg(
+            tuple(places),
+            tuple(((data.xanchor[chain] - origin) @ rotation).ravel().tolist()),
+            tuple((data.xaxis[chain] @ rotation).ravel().tolist()),
+            tuple(((point - origin) @ rotation).tolist()),
+            tuple(pose.tolist()),
+        )
+    except BundleError as error:
+        raise ConfigError(f"{what}: {error}; write --task.generator joints") from None
+
+
+def foot_action_mirror(robot: Robot) -> Mirror:
+    """Return the mirror of an action of `foot_trajectories`: a frequency for each foot, then x, y and z of each."""
+    feet = foot_mirror(robot)
+    places = len(feet.permutation) + 3 * feet.permutation[:, None] + np.arange(3)
+    signs = np.tile([1.0, -1.0, 1.0], len(feet.permutation))
+    return Mirror(np.concatenate([feet.permutation, places.ravel()]), np.concatenate([feet.sign, signs]))
 
 
 def _default_joints(robot: Robot) -> np.ndarray:

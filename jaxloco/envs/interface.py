@@ -13,9 +13,10 @@ import numpy as np
 
 from jaxloco.envs.clocks import Clock
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState
+from jaxloco.envs.gaits import Gait
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.observations import Observer
-from jaxloco.onboard.spec import InputSpec, OutputSpec, Rest, Stage
+from jaxloco.onboard.spec import InputSpec, OutputSpec, Stage
 from jaxloco.physics.contract import OnDevice
 from jaxloco.self_contact import Overlaps
 
@@ -108,9 +109,9 @@ class PolicyInterface:
         outputs: In the order of the action.
         pipeline: From the action to the outputs.
         observer: Makes the actor's observation of the inputs, in simulation.
-        feedback: (last action (n,), last pipeline result (n,), clock) → the inputs that the policy fills in itself.
-        clock_frequency: Of the gait clock, Hz; None without one.
-        rest: When that clock rests, if ever.
+        feedback: (last action (n,), last pipeline result (n_outputs,), clock) → the inputs that the policy fills in
+            itself.
+        gait: What has the gait clock; None without one.
     """
 
     robot: str
@@ -120,8 +121,7 @@ class PolicyInterface:
     pipeline: tuple[Stage, ...]
     observer: Observer
     feedback: Callable[[jax.Array, jax.Array, Clock | None], dict[str, jax.Array]]
-    clock_frequency: float | None = None
-    rest: Rest | None = None
+    gait: Gait | None = None
 
 
 class Environment(Protocol):

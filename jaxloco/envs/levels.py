@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxloco.envs.curriculum import Curriculum
 from jaxloco.envs.locomotion_rewards import along_command
 from jaxloco.envs.memories import Remembered
+from jaxloco.envs.particles import Particles
 from jaxloco.terrain import Terrain
 
 SHORTEST = 1.0
@@ -71,4 +72,5 @@ def terrain_curriculum(terrain: Terrain) -> Curriculum:
         start=terrain.start_level * step,
         evaluation=fixed,
         kinds=len(terrain.kinds),
+        particles=Particles(step, len(terrain.kinds), terrain.particles) if terrain.particles else None,
     )

@@ -45,7 +45,7 @@ MIRRORS: dict[str, MirrorOf] = {
 - polar: vectors in the base frame (velocities, forces); axial: pseudovectors in it (angular velocities);
 - planar: (forward, leftward, yaw rate); joints, feet: one number each; polar of feet: a vector for each foot.
 
-An action has the kind that its task says ("joints", for one target per joint).
+An action and a target have the kind that their task says ("joints", for one target per joint).
 """
 
 
@@ -61,7 +61,10 @@ def symmetry_of(env: Environment) -> Symmetry:
             f"{env.origin} does not say how its observations mirror; train it with --ppo.symmetry none, or write the "
             "task in jaxloco's terms (docs/environments.md)"
         )
-    action = _vector("action", env.spec.action.mirror, env, env.action_size)
+    spec = env.spec.action
+    action = _vector("action", spec.mirror, env, spec.size)
+    target = action if spec.output_mirror is None else _vector("target", spec.output_mirror, env, spec.output_size)
+    given = {"action": action, "target": target}
     _check_default_pose(env.robot)
     for process in env.spec.processes:
         process.check_mirror(env.robot)
@@ -70,7 +73,8 @@ def symmetry_of(env: Environment) -> Symmetry:
         parts = []
         for term, size in zip(observer.group.terms, observer.sizes, strict=True):
             kind = env.quantities[term.quantity].mirror
-            parts.append(action if kind == "action" else _vector(f"quantity {term.quantity!r}", kind, env, size))
+            known = given.get(kind) if isinstance(kind, str) else None
+            parts.append(known or _vector(f"quantity {term.quantity!r}", kind, env, size))
         observations[group] = _joined(parts * observer.group.history)
     critic = observations.get("critic", observations["actor"])
     return Symmetry(observations["actor"], critic, action)

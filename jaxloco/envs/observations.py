@@ -60,6 +60,7 @@ class ObservationGroup:
         latency: Age of the readings, s, drawn per episode; what the policy computed itself has none.
         noise_level: Factor on all noise, drawn per episode.
         misalignment: Half-width of the turn about each axis by which the IMU sits askew, rad, drawn per episode.
+        measured: Of what a teacher sees: how many of the terms, from the first on, a student sees too; otherwise 0.
     """
 
     terms: tuple[ObservationTerm, ...]
@@ -67,6 +68,7 @@ class ObservationGroup:
     latency: Range = Range(0.0, 0.0)
     noise_level: Range = Range(1.0, 1.0)
     misalignment: float = 0.0
+    measured: int = 0
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -133,6 +135,7 @@ class Observer:
         self.sizes = tuple(sizes[term.quantity] for term in group.terms)
         self.frame_size = sum(self.sizes)
         self.size = self.frame_size * group.history
+        self.measured_size = sum(self.sizes[: group.measured])
         self._dt = dt
         self._scale = self._spread([term.scale for term in group.terms])
         self._noise = self._spread([term.noise for term in group.terms])

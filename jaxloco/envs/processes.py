@@ -39,7 +39,7 @@ class Acts(NamedTuple):
     """What a process does to the robot during a control period; None for nothing.
 
     Attributes:
-        target: What takes the place of the action pipeline's result, (n_action,), SI.
+        target: What takes the place of the action pipeline's result, (n_outputs,), SI.
         force: Force on the centre of mass of the base, world frame, (3,), N.
         torque: Torque on the base, world frame, (3,), N m.
     """
@@ -186,7 +186,7 @@ class Processes:
         """Return what there is at the beginning of a control period.
 
         Returns:
-            The states, the target that the joints follow, (n_action,), SI, and the force and torque on the base, (6,).
+            The states, the target that the joints follow, (n_outputs,), SI, and the force and torque on the base, (6,).
         """
         states, target = dict(values.snapshot.processes), values.snapshot.target
         forces, torques = [], []

@@ -31,7 +31,7 @@ class Snapshot(NamedTuple):
         params: Model fields of this episode.
         action: The action applied, clipped to [-1, 1], (n_action,).
         previous_action: The one before, (n_action,).
-        target: What the action pipeline made of the action, (n_action,), SI.
+        target: What the action pipeline made of the action, (n_outputs,), SI.
         push: External force on the base, world frame, (3,), N.
         processes: States by name of those processes that have begun; see `jaxloco.envs.processes`.
         time: Seconds since the episode began, ().
@@ -188,7 +188,7 @@ def _general_quantities(control_dt: float) -> list[Quantity]:
         Quantity("action", "", "", True, lambda s: s.action, mirror="action"),
         Quantity("previous_action", "", "", True, lambda s: s.previous_action, mirror="action"),
         Quantity("last_action", "", "", True, lambda s: s.action, mirror="action", source="policy"),
-        Quantity("target", "SI", "", True, lambda s: s.target, mirror="action"),
+        Quantity("target", "SI", "", True, lambda s: s.target, mirror="target"),
         Quantity("time", "s", "", True, lambda s: s.time, mirror="even"),
         Quantity("dt", "s", "", True, lambda s: jnp.float32(control_dt), mirror="even"),
         Quantity("push_force", "N", "world", False, lambda s: s.push),

@@ -17,9 +17,10 @@ from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.quantities import multiply_quaternions
 from jaxloco.envs.terms import Bound, bind
+from jaxloco.envs.whole_motors import check_randomizer
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.loops import followers
-from jaxloco.physics.contract import ModelParams
+from jaxloco.physics.contract import ModelParams, model_field
 from jaxloco.physics.motors import Motors
 from jaxloco.robot import Robot
 
@@ -65,6 +66,12 @@ class RandomizedModel:
             self._bound.append((randomizer.name, bound))
             fields += [name for name in bound.sources.values() if name not in fields]
         self.fields = tuple(fields)
+        self._check(robot, motors)
+
+    def _check(self, robot: Robot, motors: Motors | None) -> None:
+        nominal = {name: jnp.asarray(model_field(robot.model, name, motors), jnp.float32) for name in self.fields}
+        for name, bound in self._bound:
+            check_randomizer(name, bound, nominal, motors)
 
     def draw(self, nominal: ModelParams, sampler: Sampler) -> ModelParams:
         """Return the fields of a new episode, each shaped as in the model."""

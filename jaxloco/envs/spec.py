@@ -18,7 +18,7 @@ from jaxloco.envs.randomization import InitialState, Randomizer
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.errors import ConfigError
-from jaxloco.onboard.spec import OutputSpec, Stage
+from jaxloco.onboard.spec import FootTrajectories, OutputSpec, Stage, widths
 from jaxloco.robot import Robot
 from jaxloco.symmetry import MirrorOf
 from jaxloco.terrain import Terrain
@@ -41,17 +41,24 @@ class ActionSpec:
         pipeline: Stages, run by the simulator and by the robot.
         drive: From the pipeline's result to actuator inputs, for a robot.
         mirror: How actions change when left and right swap; see `Quantity`.
+        output_mirror: How the pipeline's result does, where it is not as actions do.
     """
 
     outputs: tuple[OutputSpec, ...]
     pipeline: tuple[Stage, ...]
     drive: Callable[[Robot], Drive]
     mirror: str | MirrorOf = ""
+    output_mirror: str | MirrorOf | None = None
+
+    @property
+    def output_size(self) -> int:
+        """Number of components of the pipeline's result."""
+        return sum(output.size for output in self.outputs)
 
     @property
     def size(self) -> int:
-        """Number of action components."""
-        return sum(output.size for output in self.outputs)
+        """Number of action components; that of the result unless a stage takes others than it gives."""
+        return widths(self.pipeline, self.output_size)[0]
 
     def quantities(self) -> tuple[Quantity, ...]:
         """Return what the policy commanded last, by output."""
@@ -68,9 +75,13 @@ class ActionSpec:
         Raises:
             ConfigError: A vector of the pipeline has neither one entry per action component nor a single one for all,
                 or the drive is for another number of them.
+            BundleError: Trajectories of feet do not fit the outputs or the control period.
         """
-        size, drive = self.size, self.drive(robot)
+        size, drive = self.output_size, self.drive(robot)
         for stage in self.pipeline:
+            if isinstance(stage, FootTrajectories):
+                stage.check_fits(size, robot.control_frequency)
+                continue
             for name, entry in vars(stage).items():
                 if isinstance(entry, tuple) and len(entry) not in (1, size):
                     what = f"{type(stage).__name__}.{name}"

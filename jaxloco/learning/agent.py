@@ -69,8 +69,16 @@ class Agent:
         carry, sample = self.algorithm.mode(learner, carry, observation)
         return carry, self.networks.environment_action(sample)
 
+    def refreshed(self, learner: LearnerState, carry: CellCarry) -> CellCarry:
+        """Return the memories of robots before a rollout of a learner that may have changed; see `ActorCritic`."""
+        if not self.networks.config.convolutions:
+            return carry
+        refresh = self.each(lambda own, some: self.networks.refreshed(own.params, some))
+        refreshed: CellCarry = self.fold(refresh(learner, self.unfold(carry)))
+        return refreshed
+
     def initial_carry(self, count: int) -> CellCarry:
-        """Return the initial memory of `count` robots: arrays (count, H), or none."""
+        """Return the initial memory of `count` robots: arrays with a leading axis of robots, or none."""
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), self.networks.initial_carry())
 
     def value(self, learner: LearnerState, observation: dict[str, jax.Array]) -> jax.Array:

@@ -7,7 +7,7 @@ frozen dataclass too, derived from `AlgorithmConfig`, and make it (`make`). `--a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ ALGORITHMS = {
     "ppo": "jaxloco.learning.ppo:PPOConfig",
     "vpg": "jaxloco.learning.vpg:VPGConfig",
     "reinforce": "jaxloco.learning.reinforce:ReinforceConfig",
+    "distillation": "jaxloco.learning.distillation:DistillationConfig",
 }
 """Name → module:NAME of its options. Options are imported when they are looked up."""
 
@@ -75,6 +76,15 @@ class AlgorithmConfig:
     def symmetry(self) -> str:
         """How learning uses the mirror, one of `jaxloco.learning.symmetry.MODES`; by default not at all."""
         return "none"
+
+    @property
+    def teacher_run(self) -> str:
+        """The run folder of a teacher, which the algorithm gets by its method `taught_by`; "" without one."""
+        return ""
+
+    def located(self) -> Self:
+        """Return the options with absolute paths, which other working directories find."""
+        return self
 
     @property
     def epochs(self) -> int:

@@ -1,6 +1,6 @@
 """What the epochs of an update read of a rollout, computed once before them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,25 +89,37 @@ def prepare(
     if with_old:
         batch = batch._replace(old=networks.policy(params, batch.actor, learner=True, memory=trajectory.memory))
     if trajectory.memory is None:
-        return jax.tree.map(_robot_major, batch)
+        return jax.tree.map(robot_major, batch)
     carry, started = trajectory.memory
-    return jax.tree.map(_turned, batch)._replace(memory=Memory(carry, started.T))
+    return jax.tree.map(turned, batch)._replace(memory=Memory(carry, started.T))
 
 
 def policy_of(networks: ActorCritic, params: NetworkParams, batch: Batch) -> Gaussian:
     """The policy of a mini-batch, (B, A) or (B, T, A), for `learner_params`."""
-    if batch.memory is None:
-        return networks.policy(params, batch.actor, learner=True)
-    memory = batch.memory._replace(started=batch.memory.started.T)
-    policy = networks.policy(params, _turned(batch.actor), learner=True, memory=memory)
-    return jax.tree.map(_turned, policy)
+    return policy_and_latent_of(networks, params, batch.actor, batch.memory)[0]
 
 
-def _robot_major(x: Array) -> Array:
+def policy_and_latent_of(
+    networks: ActorCritic, params: NetworkParams, actor: Array, memory: Memory | None
+) -> tuple[Gaussian, Array]:
+    """The policy of a mini-batch and the latent behind it, (B, ·), or (B, T, ·) with a memory, for `learner_params`."""
+    if memory is None:
+        return networks.policy_and_latent(params, actor, learner=True)
+    memory = memory._replace(started=memory.started.T)
+    found = networks.policy_and_latent(params, turned(actor), learner=True, memory=memory)
+    return jax.tree.map(turned, found)
+
+
+def sequences(trajectory_memory: Memory | None, tree: Any) -> Any:
+    """Arrays of a rollout, (T, N, dim), as what mini-batches take of them: samples (N T, dim), or (N, T, dim)."""
+    return jax.tree.map(robot_major if trajectory_memory is None else turned, tree)
+
+
+def robot_major(x: Array) -> Array:
     """(T, N, dim) to (N T, dim), so that the samples of a group of robots stand together."""
-    return _turned(x).reshape(-1, x.shape[-1])
+    return turned(x).reshape(-1, x.shape[-1])
 
 
-def _turned(x: Array) -> Array:
+def turned(x: Array) -> Array:
     """(T, N, dim) to (N, T, dim), or back."""
     return jnp.swapaxes(x, 0, 1)

@@ -18,7 +18,7 @@ from jax import Array
 from jaxloco.checks import COUNT, Limits
 from jaxloco.errors import ConfigError
 from jaxloco.learning.algorithm import AlgorithmConfig, option
-from jaxloco.learning.networks import ActorCritic
+from jaxloco.learning.networks import ENCODER, ActorCritic
 
 T = TypeVar("T")
 
@@ -167,6 +167,8 @@ def pieces(items: int, networks: ActorCritic, steps: int = 1) -> int:
     config = networks.config
     widths = sum(config.net_arch_pi) + sum(config.net_arch_vf)
     memory = 0 if config.cell is None else config.cell.gates * config.rnn_hidden_size
+    memory += sum(layer.taps * layer.channels for layer in config.convolutions)
+    memory += sum(config.encoder_arch) if config.kind == ENCODER else 0
     numbers = networks.actor_dim + networks.critic_dim + widths + memory
     wanted = items * steps * numbers / CACHED_NUMBERS
     return next((n for n in range(math.ceil(wanted), math.ceil(4 * wanted)) if items % n == 0), 1)

@@ -1,9 +1,11 @@
-"""Actor and critic: two multilayer perceptrons without shared layers; the actor may begin with a recurrent cell.
+"""Actor and critic: two multilayer perceptrons without shared layers; the actor may begin with a memory.
 
 The parameters are a plain dictionary, the same for training, checkpoints and export:
 
     {"actor":   {"params": {"Dense_0": {"kernel": (in, out), "bias": (out,)}, "Dense_1": …},
-                 "cell": …},               # of a recurrent actor; see `jaxloco.learning.recurrent`
+                 "encoder": …,             # of a teacher's, {"params": {"Dense_0": …}}
+                 "cell": …,                # of a recurrent actor; see `jaxloco.learning.recurrent`
+                 "tcn": …},                # of one that convolves over time; see `jaxloco.learning.temporal`
      "critic":  {"params": {"Dense_0": …}},
      "log_std": (A,)}                       # absent when `state_dependent_std`
 
@@ -22,17 +24,26 @@ from jax import Array
 
 from jaxloco.checks import check_fields
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.learning import distributions
+from jaxloco.learning import distributions, temporal
 from jaxloco.learning.activations import ACTIVATIONS
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.perceptron import perceptron, plain_layers
-from jaxloco.learning.recurrent import CellCarry, Memory, cell_sequence, cell_step, init_cell, zero_carry
+from jaxloco.learning.recurrent import CellCarry, Memory, cell_sequence, cell_step, init_cell, restarted, zero_carry
 from jaxloco.learning.symmetry import Layer, in_parts, layers_in_parts, symmetric_layers
+from jaxloco.learning.temporal import TCNConfig
 from jaxloco.onboard.cells import MLP as MLP_KIND
 from jaxloco.onboard.cells import NETWORK_KINDS, Cell, find_cell
+from jaxloco.onboard.convolutions import Convolution
 from jaxloco.reflections import NUMBER, Reflection, Symmetry
 
 NetworkParams = dict[str, Any]
+
+ENCODER = "encoder"
+"""The kind of a teacher: a perceptron encodes its whole observation, and the actor's perceptron reads the code, its
+latent, and of the observation only what a student measures too (Lee et al. 2020; Kumar et al. 2021)."""
+
+KINDS = (*NETWORK_KINDS, *temporal.PRESETS, ENCODER)
+"""Kinds of actors."""
 
 HIDDEN_GAIN = 2.0**0.5
 POLICY_GAIN = 0.01
@@ -52,18 +63,24 @@ class NetworkConfig:
     state_dependent_std: bool = field(default=False, metadata={"help": "the actor outputs log σ for each state"})
     squash_output: bool = field(default=False, metadata={"help": "bound actions by tanh instead of clipping them"})
     ortho_init: bool = field(default=True, metadata={"help": "orthogonal initial weights"})
-    kind: str = field(default=MLP_KIND, metadata={"help": f"kind of actor: {', '.join(NETWORK_KINDS)}, or module:NAME"})
+    kind: str = field(default=MLP_KIND, metadata={"help": f"kind of actor: {', '.join(KINDS)}, or module:NAME"})
     rnn_hidden_size: int = field(default=128, metadata={"help": "size of a recurrent actor's memory"})
+    tcn: TCNConfig = field(default_factory=TCNConfig)
+    encoder_arch: tuple[int, ...] = field(
+        default=(128, 32), metadata={"help": "widths of the layers of an encoder; the last one is the latent's"}
+    )
 
     def __post_init__(self) -> None:
         """Check every value."""
         check_fields(self)
-        find_cell(self.kind, importing=True)
+        self._check_kind()
         if not 1 <= self.rnn_hidden_size <= MOST_WIDTH:
             raise ConfigError(f"rnn_hidden_size = {self.rnn_hidden_size}: must be from 1 to {MOST_WIDTH}")
         if self.activation_fn not in ACTIVATIONS:
             raise unknown_name("activation_fn", self.activation_fn, ACTIVATIONS)
-        for name in ("net_arch_pi", "net_arch_vf"):
+        if not self.encoder_arch:
+            raise ConfigError("encoder_arch has no layers: at least one is needed, as in encoder_arch = (128, 32)")
+        for name in ("net_arch_pi", "net_arch_vf", "encoder_arch"):
             widths = tuple(getattr(self, name))
             if any(not isinstance(width, int) or not 1 <= width <= MOST_WIDTH for width in widths):
                 raise ConfigError(
@@ -73,15 +90,39 @@ class NetworkConfig:
                 raise ConfigError(f"{name} has {len(widths)} layers: must be at most {MOST_LAYERS}")
             object.__setattr__(self, name, widths)
 
+    def _check_kind(self) -> None:
+        if self.kind in temporal.PRESETS and self.tcn != TCNConfig():
+            raise ConfigError(
+                f"kind = {self.kind!r} has layers of its own; leave network.tcn out, or write kind = 'tcn'"
+            )
+        if ":" not in self.kind and self.kind not in KINDS:
+            raise unknown_name("kind", self.kind, KINDS)
+        if self.kind not in (*temporal.KINDS, ENCODER):
+            find_cell(self.kind, importing=True)
+
     @property
     def recurrent(self) -> bool:
         """Whether the actor has a memory."""
-        return self.kind != MLP_KIND
+        return self.kind not in (MLP_KIND, ENCODER)
 
     @property
     def cell(self) -> Cell | None:
-        """The actor's recurrent cell; None without a memory."""
-        return find_cell(self.kind)
+        """The actor's recurrent cell; None without one."""
+        return None if self.kind in (*temporal.KINDS, ENCODER) else find_cell(self.kind)
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """The layers of an actor that convolves over time; none of others."""
+        if self.kind not in temporal.KINDS:
+            return ()
+        return temporal.PRESETS.get(self.kind, self.tcn).layers
+
+    @property
+    def latent(self) -> int:
+        """Size of the code of what cannot be seen at once, which the actor's perceptron reads first; 0 without one."""
+        if self.kind == ENCODER:
+            return self.encoder_arch[-1]
+        return self.convolutions[-1].channels if self.convolutions else 0
 
 
 class MLP(nn.Module):
@@ -125,6 +166,7 @@ class ActorCritic:
         config: Widths, activation and spread.
         symmetry: How observations and actions mirror, where training uses that.
         equivariant: Policy and value are symmetric, as long as every change of the parameters is `symmetric`.
+        measured_dim: Of a teacher with an encoder: how many numbers, the first of its observation, a student sees too.
     """
 
     actor_dim: int
@@ -133,6 +175,19 @@ class ActorCritic:
     config: NetworkConfig
     symmetry: Symmetry | None = None
     equivariant: bool = False
+    measured_dim: int = 0
+
+    @property
+    def head_inputs(self) -> int:
+        """How many numbers the actor's perceptron reads."""
+        if self.config.cell is not None:
+            return self.config.rnn_hidden_size
+        return self.config.latent + (self.measured_dim if self.config.kind == ENCODER else self.actor_dim)
+
+    @property
+    def encoder(self) -> MLP:
+        """A teacher's encoder but for its last activation: (..., actor_dim) to (..., latent)."""
+        return self._mlp(self.config.encoder_arch, HIDDEN_GAIN)
 
     @property
     def actor(self) -> MLP:
@@ -148,13 +203,19 @@ class ActorCritic:
     def init(self, key: Array) -> NetworkParams:
         """Draw initial parameters, float32; the layout is in the module's docstring."""
         actor_key, critic_key = jax.random.split(key)
-        size = self.config.rnn_hidden_size if self.config.recurrent else self.actor_dim
+        size = self.head_inputs
         params: NetworkParams = {
             "actor": dict(self.actor.init(actor_key, jnp.zeros((1, size)))),
             "critic": dict(self.critic.init(critic_key, jnp.zeros((1, self.critic_dim)))),
         }
         if (cell := self.config.cell) is not None:
             params["actor"]["cell"] = init_cell(jax.random.fold_in(actor_key, 1), cell, self.actor_dim, size)
+        if self.config.kind == ENCODER:
+            own = jax.random.fold_in(actor_key, 1)
+            params["actor"]["encoder"] = dict(self.encoder.init(own, jnp.zeros((1, self.actor_dim))))
+        if layers := self.config.convolutions:
+            own = jax.random.fold_in(actor_key, 1)
+            params["actor"]["tcn"] = temporal.init_convolutions(own, layers, self.actor_dim)
         if not self.config.state_dependent_std:
             params["log_std"] = jnp.full((self.action_dim,), self.config.log_std_init, jnp.float32)
         if self.equivariant:  # the mean of two weights drawn apart has half the variance
@@ -179,8 +240,8 @@ class ActorCritic:
         """Return parameters as learning differentiates them: lists of `LearnerLayer`s, in parts if `equivariant`."""
         actor, critic = _layers(params["actor"]), _layers(params["critic"])
         if not self.equivariant:
-            cell = {"cell": params["actor"]["cell"]} if self.config.recurrent else {}
-            return {**params, **cell, "actor": plain_layers(actor), "critic": plain_layers(critic)}
+            memory = {name: part for name, part in params["actor"].items() if name != "params"}
+            return {**params, **memory, "actor": plain_layers(actor), "critic": plain_layers(critic)}
         assert self.symmetry is not None
         parts = {
             "actor": layers_in_parts(actor, self.symmetry.actor, self._output_mirror),
@@ -194,17 +255,42 @@ class ActorCritic:
 
     def initial_carry(self) -> CellCarry:
         """The actor's memory where an episode begins: no arrays without one."""
+        if layers := self.config.convolutions:
+            return temporal.empty_window(layers, self.actor_dim)
         cell = self.config.cell
         return () if cell is None else zero_carry(cell, self.config.rnn_hidden_size)
+
+    def restarted(self, carry: CellCarry, started: Array) -> CellCarry:
+        """The memories of N robots, empty where an episode has `started`, (N,)."""
+        if isinstance(carry, temporal.Window):  # what is older than the episode is never read
+            return carry._replace(age=jnp.where(started, 0, carry.age))
+        return restarted(carry, started)
+
+    def refreshed(self, params: NetworkParams, carry: CellCarry) -> CellCarry:
+        """The memories of N robots before a rollout with new parameters: what those give for the frames remembered."""
+        if not isinstance(carry, temporal.Window):
+            return carry
+        activation = ACTIVATIONS[self.config.activation_fn]
+        return temporal.refreshed(self.config.convolutions, params["actor"]["tcn"], activation, carry)
+
+    def recorded(self, carry: CellCarry) -> CellCarry:
+        """What an update needs of the memories of N robots at the first step of a rollout."""
+        return temporal.past_frames(carry) if isinstance(carry, temporal.Window) else carry
 
     def apply(self, params: NetworkParams, carry: CellCarry, observation: Array) -> tuple[CellCarry, Gaussian]:
         """One step of the actor: the next carry, and the distribution over actions, (..., A).
 
         Args:
             params: From `init`.
-            carry: Arrays (..., H), or ().
+            carry: Arrays (..., H) of a cell, a `Window` of a TCN, or ().
             observation: Normalized, (..., actor_dim).
         """
+        if layers := self.config.convolutions:
+            activation = ACTIVATIONS[self.config.activation_fn]
+            window: Any = carry
+            window, features = temporal.tcn_step(layers, params["actor"]["tcn"], activation, window, observation)
+            seen = jnp.concatenate([features, observation], axis=-1)
+            return window, self._distribution(params, self._output(self.actor, "actor", params, seen, learner=False))
         if (cell := self.config.cell) is None:
             return carry, self.policy(params, observation)
         carry = cell_step(cell, params["actor"]["cell"], carry, observation)
@@ -218,11 +304,32 @@ class ActorCritic:
         With `learner`, for `learner_params` and `learner_observation`s. A recurrent actor takes the observations of a
         rollout, (T, N, actor_dim), and its memory.
         """
+        return self.policy_and_latent(params, observation, learner=learner, memory=memory)[0]
+
+    def policy_and_latent(
+        self, params: NetworkParams, observation: Array, *, learner: bool = False, memory: Memory | None = None
+    ) -> tuple[Gaussian, Array]:
+        """As `policy`, and the latent that it read, (..., `NetworkConfig.latent`)."""
+        seen = self._head_input(params if learner else params["actor"], observation, memory)
+        policy = self._distribution(params, self._output(self.actor, "actor", params, seen, learner))
+        return policy, seen[..., : self.config.latent]
+
+    def _head_input(self, params: NetworkParams, observation: Array, memory: Memory | None) -> Array:
+        """What the actor's perceptron reads; parameters of what is before it by name."""
+        if self.config.kind == ENCODER:
+            activation = ACTIVATIONS[self.config.activation_fn]
+            code = activation(perceptron(plain_layers(_layers(params["encoder"])), activation, observation))
+            return jnp.concatenate([code, observation[..., : self.measured_dim]], axis=-1)
+        if not self.config.recurrent:
+            return observation
+        assert memory is not None
         if (cell := self.config.cell) is not None:
-            assert memory is not None
-            of_cell = params["cell"] if learner else params["actor"]["cell"]
-            observation = cell_sequence(cell, of_cell, memory, observation)
-        return self._distribution(params, self._output(self.actor, "actor", params, observation, learner))
+            return cell_sequence(cell, params["cell"], memory, observation)
+        past: Any = memory.carry
+        activation = ACTIVATIONS[self.config.activation_fn]
+        layers = self.config.convolutions
+        features = temporal.tcn_sequence(layers, params["tcn"], activation, past, memory.started, observation)
+        return jnp.concatenate([features, observation], axis=-1)
 
     def _distribution(self, params: NetworkParams, output: Array) -> Gaussian:
         if not self.config.state_dependent_std:
@@ -285,6 +392,7 @@ def make_actor_critic(
     symmetry: Symmetry | None = None,
     *,
     equivariant: bool = False,
+    measured_dim: int = 0,
 ) -> ActorCritic:
     """Describe an actor and a critic.
 
@@ -295,9 +403,11 @@ def make_actor_critic(
         config: Widths, activation and spread; default: `NetworkConfig()`.
         symmetry: How observations and actions mirror.
         equivariant: Build the symmetry into the networks, whose hidden units then come in pairs.
+        measured_dim: How much of a teacher's observation a student sees too; 0 of what is no teacher.
 
     Raises:
-        ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none, or a memory.
+        ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none, a memory or
+            an encoder, or an encoder is not a teacher's.
     """
     for name, size in (("actor_dim", actor_dim), ("critic_dim", critic_dim), ("action_dim", action_dim)):
         if size < 1:
@@ -305,13 +415,20 @@ def make_actor_critic(
     config = config or NetworkConfig()
     if symmetry is not None and config.recurrent:
         raise ConfigError(f"kind = {config.kind!r}: a memory has no mirror image; write --ppo.symmetry none")
+    if config.kind == ENCODER and measured_dim == 0:
+        raise ConfigError(
+            f"kind = {ENCODER!r} is a teacher's, which sees what no robot can measure, one frame at a time; write "
+            "--task.privileged, and --task.history 1 where there is that option"
+        )
+    if equivariant and config.kind == ENCODER:
+        raise ConfigError(f"kind = {ENCODER!r} cannot be symmetric by its weights; write --ppo.symmetry augmentation")
     if equivariant:
         if symmetry is None:
             raise ConfigError("a symmetric network needs a mirror")
         for name, widths in (("net_arch_pi", config.net_arch_pi), ("net_arch_vf", config.net_arch_vf)):
             if not widths or any(width % 2 for width in widths):
                 raise ConfigError(f"{name} = {widths}: a symmetric network needs hidden layers of even width")
-    return ActorCritic(actor_dim, critic_dim, action_dim, config, symmetry, equivariant)
+    return ActorCritic(actor_dim, critic_dim, action_dim, config, symmetry, equivariant, measured_dim)
 
 
 def actor_layers(params: NetworkParams) -> list[tuple[Array, Array]]:

@@ -56,6 +56,7 @@ class PPOConfig(MinibatchConfig, ScheduledRateConfig):
     vf_coef: float = option(0.5, "weight of the value loss", NOT_NEGATIVE)
     max_grad_norm: float = option(0.5, "longer gradients are scaled down to this norm; inf: never", POSITIVE)
     target_kl: float | None = option(None, "stop an update when the KL divergence exceeds 1.5 times this", POSITIVE)
+    critic_first: int = option(0, "iterations at the start in which only the critic learns (+)", NOT_NEGATIVE)
     update_precision: str = option(
         "tensorfloat32", "of matrix products while learning on GPUs: tensorfloat32 or float32 (+)", PRECISIONS
     )
@@ -138,7 +139,8 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
 
         key, shuffle_key = jax.random.split(state.key)
         carry = _Carry(state.params, state.opt_state, learning_rate, jnp.asarray(True))
-        epoch = partial(self._epoch, batch=batch, clip_range=clip_range, axis_name=axis_name)
+        held = state.n_updates < config.critic_first * config.n_epochs if config.critic_first else None
+        epoch = partial(self._epoch, batch=batch, clip_range=clip_range, held=held, axis_name=axis_name)
         items = batch.action.shape[0]
         orders = minibatch_orders(shuffle_key, items, config.n_epochs, n_minibatches, groups, axis_name)
         with jax.default_matmul_precision(config.update_precision):
@@ -175,15 +177,13 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
             with_old=config.learning_rate_schedule == "adaptive",
         )
 
-    def _epoch(
-        self, carry: _Carry, order: Array, *, batch: Batch, clip_range: Array, axis_name: str | None
-    ) -> tuple[_Carry, Any]:
+    def _epoch(self, carry: _Carry, order: Array, *, batch: Batch, **given: Any) -> tuple[_Carry, Any]:
         """One pass over the samples; `order` (n_minibatches, batch_size) says which form each mini-batch."""
         scalars = batch.scalars[order]
         if self.config.normalize_advantage:
-            advantage = normalized_advantage(scalars[..., ADVANTAGE], axis_name)
+            advantage = normalized_advantage(scalars[..., ADVANTAGE], given["axis_name"])
             scalars = scalars.at[..., ADVANTAGE].set(advantage)
-        minibatch = partial(self._minibatch, batch=batch, clip_range=clip_range, axis_name=axis_name)
+        minibatch = partial(self._minibatch, batch=batch, **given)
         return jax.lax.scan(minibatch, carry, _Chosen(order, scalars))
 
     def _minibatch(self, carry: _Carry, chosen: _Chosen, **given: Any) -> tuple[_Carry, tuple[Metrics, Array]]:
@@ -196,9 +196,16 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         return new_carry, (logs, carry.running)
 
     def _step(
-        self, carry: _Carry, chosen: _Chosen, *, batch: Batch, clip_range: Array, axis_name: str | None
+        self,
+        carry: _Carry,
+        chosen: _Chosen,
+        *,
+        batch: Batch,
+        clip_range: Array,
+        held: Array | None,
+        axis_name: str | None,
     ) -> tuple[_Carry, Metrics]:
-        """Gradient, clipped by its global norm, through Adam, times the learning rate."""
+        """Gradient, clipped by its global norm, through Adam, times the learning rate; `held`: for the critic alone."""
         config = self.config
         gradient, logs = self._gradient(carry.params, batch, chosen, clip_range)
         gradient = self.networks.symmetric(collectives.mean(gradient, axis_name))
@@ -211,6 +218,10 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         if config.learning_rate_schedule == "adaptive":
             learning_rate = config.adapted_rate(learning_rate, collectives.mean(logs["kl"], axis_name))
         params = jax.tree.map(lambda p, d: p - learning_rate * d, carry.params, restore(vector))
+        if held is not None:
+            learning_rate = jnp.where(held, carry.learning_rate, learning_rate)
+            policy = jax.tree.map(partial(jnp.where, held), carry.params, params)
+            params = {**policy, "critic": params["critic"]}
         stepped = _Carry(params, opt_state, learning_rate, carry.running)
         if config.target_kl is not None:
             goes_on = collectives.mean(logs["approx_kl"], axis_name) <= TARGET_KL_MARGIN * config.target_kl

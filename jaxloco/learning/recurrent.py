@@ -8,7 +8,7 @@ The carry is what a cell remembers: arrays (..., H), its output first. The param
 What a gate makes of the inputs needs no memory, so a sequence computes it for all steps in one product.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,15 @@ from jax import Array
 from jaxloco.onboard.cells import Cell
 
 CellParams = dict[str, Array]
-CellCarry = tuple[Array, ...]
+CellCarry = tuple[Any, ...]
+"""What a policy remembers: arrays (..., H) of a cell, a `jaxloco.learning.temporal.Window`, or nothing."""
 
 
 class Memory(NamedTuple):
     """What a memory needs to know of a rollout, (T, ...).
 
     Attributes:
-        carry: At the first step, before any reset; arrays (N, H).
+        carry: At the first step, before any reset: arrays (N, H), or of a TCN its `past_frames`.
         started: Bool, (T, N): the observation is the first one of an episode.
     """
 

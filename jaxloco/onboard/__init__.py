@@ -14,6 +14,7 @@ from jaxloco.errors import BundleError, JaxlocoError, UnknownNameError
 from jaxloco.onboard.bundle import Bundle, read_bundle, write_bundle
 from jaxloco.onboard.loop import Client, Loop, LoopReport, Reading
 from jaxloco.onboard.policy import InputError, Policy
+from jaxloco.onboard.recorder import Recorder
 from jaxloco.onboard.safety import Cause, Guard, SafetyConfig
 from jaxloco.onboard.spec import PolicySpec
 
@@ -30,6 +31,7 @@ __all__ = [
     "Policy",
     "PolicySpec",
     "Reading",
+    "Recorder",
     "SafetyConfig",
     "UnknownNameError",
     "read_bundle",

@@ -26,7 +26,7 @@ from numpy.lib import format as npy
 from jaxloco import whole_files
 from jaxloco.errors import BundleError
 from jaxloco.onboard.cells import find_cell
-from jaxloco.onboard.spec import NetworkSpec, PolicySpec, check_schema, show
+from jaxloco.onboard.spec import MAX_HISTORY, NetworkSpec, PolicySpec, check_schema, show
 
 POLICY_JSON = "policy.json"
 POLICY_NPZ = "policy.npz"
@@ -148,6 +148,8 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
     width, why = spec.observation_size, "history × frame inputs"
     if spec.network.cell is not None:
         width, why = _check_cell(spec.network, arrays, width), f"the rows of {spec.network.cell.hidden}"
+    if spec.network.convolutions:
+        width, why = _check_convolutions(spec.network, arrays, width), "the last convolution's outputs, inputs"
     for i, layer in enumerate(spec.network.layers):
         last = i == len(spec.network.layers) - 1
         kernel = arrays[layer.kernel]
@@ -169,6 +171,20 @@ def _check_cell(network: NetworkSpec, arrays: Arrays, inputs: int) -> int:
     if cell.hidden_bias is not None:
         _check_shape(cell.hidden_bias, arrays[cell.hidden_bias], (size,), f"the rows of {cell.hidden}")
     return size
+
+
+def _check_convolutions(network: NetworkSpec, arrays: Arrays, inputs: int) -> int:
+    """Check the arrays of convolutions over time; return the number of inputs of the layers on them."""
+    width, why, frames = inputs, "history × frame inputs", 1
+    for layer in network.convolutions:
+        kernel = arrays[layer.kernel]
+        taps, outputs = (kernel.shape[0], kernel.shape[2]) if kernel.ndim == 3 else (0, 0)
+        _check_shape(layer.kernel, kernel, (taps, width, outputs), f"taps, {why}, outputs")
+        _check_shape(layer.bias, arrays[layer.bias], (outputs,), f"the outputs of {layer.kernel}")
+        width, why, frames = outputs, f"the outputs of {layer.kernel}", frames + (taps - 1) * layer.spacing
+        if frames > MAX_HISTORY:
+            raise BundleError(f"{layer.kernel}: expected at most {MAX_HISTORY} frames that are seen, found {frames}")
+    return width + inputs
 
 
 def check_golden(spec: PolicySpec, arrays: Arrays, golden: Arrays) -> None:
@@ -200,12 +216,17 @@ def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
     1000 (a call of a NumPy function).
     """
     items = len(spec.inputs) + len(spec.outputs) + len(spec.network.layers) + len(spec.pipeline)
-    elements = spec.observation_size + spec.action_size * len(spec.pipeline)
+    elements = spec.observation_size + max(spec.action_size, spec.output_size) * len(spec.pipeline)
     elements += sum(arrays[layer.bias].size for layer in spec.network.layers)
     products = sum(arrays[layer.kernel].size for layer in spec.network.layers)
     if (cell := spec.network.cell) is not None:
         items, elements = items + 10, elements + arrays[cell.bias].size
         products += arrays[cell.input].size + arrays[cell.hidden].size
+    for layer in spec.network.convolutions:
+        items, elements = items + 2, elements + arrays[layer.bias].size
+        products += arrays[layer.kernel].size
+    if spec.generator is not None:
+        items, elements = items + 80, elements + 80 * len(spec.generator.legs)
     return 1000 * items + 20 * elements + products
 
 

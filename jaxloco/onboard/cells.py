@@ -13,6 +13,7 @@ import sys
 from typing import Any, ClassVar
 
 from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.onboard.convolutions import TCN
 
 Gates = tuple[Any, ...]
 """One array (…, H) for each gate."""
@@ -86,11 +87,11 @@ CELLS: dict[str, Cell] = {"gru": GRU(), "lstm": LSTM()}
 MLP = "mlp"
 """The kind without a memory."""
 
-NETWORK_KINDS = (MLP, *CELLS)
+NETWORK_KINDS = (MLP, *CELLS, TCN)
 
 
 def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
-    """Return the cell of a kind of policy; None for "mlp".
+    """Return the cell of a kind of policy; None for "mlp" and "tcn", which have none.
 
     Args:
         kind: One of `NETWORK_KINDS`, or module:NAME of a subclass of `Cell`.
@@ -99,7 +100,7 @@ def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
     Raises:
         ConfigError: There is no such cell; says what to write instead.
     """
-    if kind == MLP:
+    if kind in (MLP, TCN):
         return None
     module, _, name = kind.partition(":")
     if not name:

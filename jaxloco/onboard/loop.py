@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.policy import Output, Policy
+from jaxloco.onboard.recorder import Recorder
 from jaxloco.onboard.safety import Cause, Guard, Reading, SafetyConfig
 from jaxloco.onboard.signals import EndingSignals
 from jaxloco.onboard.uncopied import Uncopied
@@ -78,6 +79,7 @@ class Loop(Uncopied):
         regulate: Whether to keep to real time; False runs a simulator as fast as it goes.
         clock: The time now, s; never goes back.
         sleep: Waits for a number of seconds.
+        recorder: Writes what is read and sent; not closed here.
 
     Raises:
         ConfigError: `frequency` is not the policy's.
@@ -93,6 +95,7 @@ class Loop(Uncopied):
         regulate: bool = True,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        recorder: Recorder | None = None,
     ):
         expected = policy.spec.control_frequency
         if frequency is not None and not math.isclose(frequency, expected, rel_tol=1e-6):
@@ -103,6 +106,7 @@ class Loop(Uncopied):
         self._regulate = regulate
         self._clock = clock
         self._sleep = sleep
+        self._recorder = recorder
         self._stopped = False
 
     def stop(self) -> None:
@@ -139,6 +143,8 @@ class Loop(Uncopied):
         report = LoopReport()
         limit = math.inf if math.isinf(seconds) else round(seconds / self._period)
         reading = self._client.reset()
+        if self._recorder is not None:
+            self._recorder.begin(reading)
         try:
             self._steps(reading, report, limit, on_step)
         except BaseException:
@@ -155,12 +161,13 @@ class Loop(Uncopied):
         while report.steps < limit and not self._is_stopped():
             if reading.terminated or reading.truncated:
                 break
-            outputs = self.guard.act(reading, self._clock() if self._regulate else None)
+            received = self._clock() if self._regulate else None
+            outputs = self.guard.act(reading, received)
             if self._regulate:
                 tick = self._wait_for(tick, report)
                 if self._is_stopped():
                     break
-            following = self._client.step(outputs)
+            following = self._send(reading, outputs, received)
             report.steps += 1
             report.seconds, report.clipped = report.steps * self._period, self.guard.clipped
             report.safety = {str(cause): count for cause, count in self.guard.counts.items()}
@@ -170,6 +177,16 @@ class Loop(Uncopied):
                 on_step(reading, outputs)
             reading = following
             tick += self._period
+
+    def _send(self, reading: Reading, outputs: Mapping[str, Output], received: float | None) -> Reading:
+        """Send outputs and return the next reading; the step is recorded then, also where the client fails."""
+        if self._recorder is None:
+            return self._client.step(outputs)
+        sent = self._clock() if self._regulate else None
+        try:
+            return self._client.step(outputs)
+        finally:
+            self._recorder.add(reading, outputs, self.guard.cause, received, sent)
 
     def _wait_for(self, tick: float, report: LoopReport) -> float:
         """Wait until `tick`, s, and return the tick that this step belongs to; missed ticks are skipped."""

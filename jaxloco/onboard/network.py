@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxloco.onboard.cells import Cell, find_cell
-from jaxloco.onboard.spec import CellSpec, NetworkSpec
+from jaxloco.onboard.spec import CellSpec, ConvolutionSpec, NetworkSpec
 from jaxloco.onboard.uncopied import Uncopied
 
 Activation = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
@@ -150,12 +150,107 @@ class Recurrent(Uncopied):
         return self._head.run()
 
 
+class _Past:
+    """The last signals that one convolution reads, and its product with them.
+
+    Every signal is written twice, as many places apart as are kept, so that they always stand in order somewhere.
+    """
+
+    def __init__(self, kernel: np.ndarray, bias: np.ndarray, spacing: int):
+        taps, inputs, outputs = kernel.shape
+        kept = (taps - 1) * spacing + 1
+        self.rows = np.zeros((2, kept, inputs), np.float32)
+        flat = self.rows.reshape(2 * kept, inputs)
+        self._slots = [self.rows[:, i] for i in range(kept)]
+        self._windows = [flat[i + 1 :][:kept:spacing] for i in range(kept)]
+        matrix = _with_bias(kernel.reshape(taps * inputs, outputs), bias)
+        buffer = np.ones(len(matrix), np.float32)
+        self._taps, self._product, self._matrix = buffer[:-1].reshape(taps, inputs), buffer.dot, matrix
+        self._next = 0
+
+    def fill(self, signal: np.ndarray) -> None:
+        """Put a signal in the place of all."""
+        self.rows[...] = signal
+        self._taps[...] = signal
+        self._next = 0
+
+    def push(self, signal: np.ndarray, out: np.ndarray) -> None:
+        """Add a signal, and write the outputs."""
+        i = self._next
+        self._slots[i][...] = signal
+        self._taps[...] = self._windows[i]
+        self._next = i + 1 if i + 1 < len(self._slots) else 0
+        self._product(self._matrix, out)
+
+    def again(self, out: np.ndarray) -> None:
+        """Write the outputs for the signals that are there."""
+        self._product(self._matrix, out)
+
+
+class Temporal(Uncopied):
+    """Convolutions over time with a perceptron on them and on the observation, used as `Mlp` is, until `reset()`.
+
+    A step computes each layer once. Before the first observation, all were zero.
+
+    Args:
+        layers: First to last.
+        activation: Of each layer, as in `Mlp`.
+        head: Reads the last layer's outputs, and behind them the observation.
+        arrays: By name, float32.
+    """
+
+    def __init__(self, layers: Sequence[ConvolutionSpec], activation: str, head: Mlp, arrays: Mapping[str, np.ndarray]):
+        inputs = arrays[layers[0].kernel].shape[1]
+        self.input, self.output = np.zeros(inputs, np.float32), head.output
+        self._head, self._function = head, _ACTIVATIONS[activation]
+        self._layers: list[tuple[_Past, np.ndarray, tuple[np.ndarray, np.ndarray]]] = []
+        for layer in layers:
+            past = _Past(arrays[layer.kernel], arrays[layer.bias], layer.spacing)
+            values = np.zeros_like(arrays[layer.bias])
+            self._layers.append((past, values, (np.empty_like(values), np.zeros_like(values))))
+        self._rests = self._at_rest()
+        self.reset()
+
+    def _at_rest(self) -> list[np.ndarray]:
+        """Return what each layer reads where nothing but zeros has been seen."""
+        rests, signal = [], np.zeros_like(self.input)
+        for past, values, memory in self._layers:
+            rests.append(signal.copy())
+            past.fill(signal)
+            past.again(values)
+            self._activate(values, memory)
+            signal = values
+        return rests
+
+    def _activate(self, values: np.ndarray, memory: tuple[np.ndarray, np.ndarray]) -> None:
+        if self._function is not None:
+            self._function(values, *memory)
+
+    def reset(self) -> None:
+        """Clear the memory."""
+        for (past, _, _), rest in zip(self._layers, self._rests, strict=True):
+            past.fill(rest)
+
+    def run(self) -> np.ndarray:
+        """Compute `output` from `input` and what is remembered; the next call overwrites it."""
+        signal = self.input
+        for past, values, memory in self._layers:
+            past.push(signal, values)
+            self._activate(values, memory)
+            signal = values
+        seen = self._head.input
+        seen[: len(signal)], seen[len(signal) :] = signal, self.input
+        return self._head.run()
+
+
 def _with_bias(kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.vstack([kernel, bias[None, :]]), dtype=np.float32)
 
 
-def make_network(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Mlp | Recurrent:
+def make_network(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Mlp | Recurrent | Temporal:
     """Return the network that a bundle describes."""
     mlp = Mlp([(arrays[layer.kernel], arrays[layer.bias]) for layer in spec.layers], spec.activation)
+    if spec.convolutions:
+        return Temporal(spec.convolutions, spec.activation, mlp, arrays)
     cell = find_cell(spec.kind)
     return mlp if cell is None or spec.cell is None else Recurrent(cell, spec.cell, mlp, arrays)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxloco.onboard.clock import Clock
-from jaxloco.onboard.spec import Clip, Cycle, Delay, Integrate, LowPass, Scale, Stage
+from jaxloco.onboard.clock import Clock, Feet
+from jaxloco.onboard.generator import generator_of
+from jaxloco.onboard.spec import Clip, Cycle, Delay, FootTrajectories, Integrate, LowPass, Scale, Stage, widths
 
 
 def _array(values: Sequence[float] | None, size: int) -> np.ndarray:
@@ -13,7 +14,13 @@ def _array(values: Sequence[float] | None, size: int) -> np.ndarray:
 
 
 class _Runner:
-    """One running stage; `initial` is what it keeps after a reset, None for nothing."""
+    """One running stage; `initial` is what it keeps after a reset, None for nothing.
+
+    Attributes:
+        result: Where `run` puts what it gives; None for a stage that changes its vector in place.
+    """
+
+    result: np.ndarray | None = None
 
     def __init__(self, initial: np.ndarray | None = None):
         self._initial = np.zeros(0, np.float32) if initial is None else initial
@@ -24,7 +31,7 @@ class _Runner:
         self._state[...] = self._initial
 
     def run(self, x: np.ndarray) -> None:
-        """Change the action vector `x`, shape (A,), in place."""
+        """Change the action vector `x`, shape (A,), in place, or write `result`."""
         raise NotImplementedError
 
 
@@ -107,6 +114,18 @@ class _Cycle(_Runner):
             x += self._amplitude * np.maximum(wave, 0.0).astype(np.float32)
 
 
+class _FootTrajectories(_Runner):
+    def __init__(self, stage: FootTrajectories, size: int, clock: Clock):
+        super().__init__()
+        assert isinstance(clock.feet, Feet)  # that of the stage, see `Clock.of`
+        self._generator, self._feet = generator_of(stage), clock.feet
+        self.result: np.ndarray = np.zeros(size, np.float32)
+
+    def run(self, x: np.ndarray) -> None:
+        self.result[...] = self._generator.joint_targets(np, x, self._feet.turns, self._feet.base)
+
+
+_ON_CLOCK: dict[type[Stage], Callable[..., _Runner]] = {Cycle: _Cycle, FootTrajectories: _FootTrajectories}
 _RUNNERS: dict[type[Stage], Callable[..., _Runner]]
 _RUNNERS = {Scale: _Scale, Clip: _Clip, Integrate: _Integrate, LowPass: _LowPass, Delay: _Delay}
 
@@ -116,14 +135,16 @@ class Pipeline:
 
     Args:
         stages: The stages, first to last.
-        size: Number of components of the action.
-        clock: The policy's clock, which cycles follow.
+        outputs: Number of components of the outputs.
+        clock: The policy's clock, which cycles and trajectories of feet follow.
     """
 
-    def __init__(self, stages: Sequence[Stage], size: int, clock: Clock):
+    def __init__(self, stages: Sequence[Stage], outputs: int, clock: Clock):
         self._runners = [
-            _Cycle(stage, size, clock) if isinstance(stage, Cycle) else _RUNNERS[type(stage)](stage, size)
-            for stage in stages
+            _ON_CLOCK[type(stage)](stage, size, clock)
+            if type(stage) in _ON_CLOCK
+            else _RUNNERS[type(stage)](stage, size)
+            for stage, size in zip(stages, widths(stages, outputs)[1:], strict=True)
         ]
 
     def reset(self) -> None:
@@ -131,7 +152,13 @@ class Pipeline:
         for runner in self._runners:
             runner.reset()
 
-    def run(self, x: np.ndarray) -> None:
-        """Change the action vector `x`, shape (A,), float32, in place."""
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Return what the stages make of an action vector `x`, shape (A,), float32.
+
+        It is `x` itself, changed in place, unless a stage gives another number of components than it takes.
+        """
         for runner in self._runners:
             runner.run(x)
+            if runner.result is not None:
+                x = runner.result
+        return x

@@ -13,7 +13,7 @@ from jaxloco.onboard.bundle import Bundle, read_bundle
 from jaxloco.onboard.clock import Clock
 from jaxloco.onboard.network import make_network
 from jaxloco.onboard.pipeline import Pipeline
-from jaxloco.onboard.spec import FLOAT32_MAX, GAIT_CLOCK, LAST_ACTION, InputSpec, PolicySpec, expand, show
+from jaxloco.onboard.spec import FLOAT32_MAX, LAST_ACTION, InputSpec, PolicySpec, expand, show
 from jaxloco.onboard.uncopied import Uncopied
 
 Output = float | np.ndarray
@@ -197,12 +197,13 @@ class Policy(Uncopied):
         spec, arrays = bundle.spec, bundle.arrays
         self._bundle = bundle
         self._action = np.zeros(spec.action_size, np.float32)
-        self._command = np.zeros(spec.action_size, np.float32)
+        self._staged = np.zeros(spec.action_size, np.float32)
+        self._command = np.zeros(spec.output_size, np.float32)
         self._clock = Clock.of(spec)
         ends = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
         outputs = {item.name: part for item, part in zip(spec.outputs, np.split(self._command, ends), strict=True)}
         # Views of what the policy gave last, which each step renews.
-        self._frame = _Frame(spec.inputs, {LAST_ACTION: self._action, GAIT_CLOCK: self._clock.reading, **outputs})
+        self._frame = _Frame(spec.inputs, {LAST_ACTION: self._action, **self._clock.readings, **outputs})
         self._commanded = None if spec.rest is None else self._frame.part(spec.rest.command)
         self._gravity = None if spec.rest is None or spec.rest.gravity is None else self._frame.part(spec.rest.gravity)
         self._history = _History(spec.history, spec.frame_size)
@@ -210,7 +211,7 @@ class Policy(Uncopied):
         self._network = make_network(spec.network, arrays)
         self._tanh = spec.network.output == "tanh"
         self._limits = np.ones(spec.action_size, np.float32), -np.ones(spec.action_size, np.float32)
-        self._pipeline = Pipeline(spec.pipeline, spec.action_size, self._clock)
+        self._pipeline = Pipeline(spec.pipeline, spec.output_size, self._clock)
         self._readers: list[tuple[str, Callable[[], Output]]]
         self._readers = [(name, part.item if part.size == 1 else part.copy) for name, part in outputs.items()]
 
@@ -275,16 +276,16 @@ class Policy(Uncopied):
         self._frame.read(inputs)
         self._normalize(self._history.push(self._frame), self._network.input)
         y = self._network.run()
-        action, command = self._action, self._command
+        action, staged = self._action, self._staged
         if self._tanh:
             np.tanh(y, action)
         else:
             high, low = self._limits
             np.maximum(y, low, out=action)
             np.minimum(action, high, out=action)
-        command[...] = action
-        self._pipeline.run(command)
-        self._clock.tick(self._commanded, self._gravity)
+        staged[...] = action
+        self._command[...] = self._pipeline.run(staged)
+        self._clock.tick(self._commanded, self._gravity, action)
         return {name: read() for name, read in self._readers}
 
     def verify(self, tolerance: float = 1e-5) -> float:

@@ -174,6 +174,7 @@ class Guard(Uncopied):
     Attributes:
         counts: Number of steps with the safe action since `reset()`, by cause.
         clipped: Number of steps since `reset()` whose output was brought back to its limits.
+        cause: Why the last step had the safe action; None if it did not.
     """
 
     def __init__(self, policy: Policy, config: SafetyConfig | None = None):
@@ -186,6 +187,7 @@ class Guard(Uncopied):
         self._limits = [(o.name, _float32(o.low, o.size), _float32(o.high, o.size)) for o in outputs]
         self.counts: dict[Cause, int] = {}
         self.clipped = 0
+        self.cause: Cause | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -193,6 +195,7 @@ class Guard(Uncopied):
         self.policy.reset()
         self.counts = dict.fromkeys(Cause, 0)
         self.clipped = 0
+        self.cause = None
         self._level = 0.0
         self._bad_steps = 0
         self._freshness = _Freshness(self.config.max_age * self._period)
@@ -231,11 +234,13 @@ class Guard(Uncopied):
             except Exception:  # an overflow, with NumPy told to raise
                 cause = Cause.BAD_OUTPUT
             if cause is None:
+                self.cause = None
                 self._bad_steps = 0
                 self._level = max(self._level - self.config.recovery, 0.0)
                 return outputs
             self.policy.reset()
-        self.counts[Cause.LATCHED if self.latched else cause] += 1
+        self.cause = Cause.LATCHED if self.latched else cause
+        self.counts[self.cause] += 1
         self._bad_steps += 1
         if not self.latched:
             self._level += 1.0

@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from numbers import Integral, Real
@@ -19,13 +19,14 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_
 import numpy as np
 
 from jaxloco.errors import BundleError, JaxlocoError
-from jaxloco.onboard.cells import NETWORK_KINDS, find_cell
+from jaxloco.onboard.cells import MLP, NETWORK_KINDS, find_cell
+from jaxloco.onboard.convolutions import TCN
 
 SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
-"""Schema of policies without memory; every jaxloco reads it."""
+"""Schema of policies without memory and without a generator of foot trajectories; every jaxloco reads it."""
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
@@ -35,6 +36,12 @@ GAIT_CLOCK = "gait_clock"
 """A policy's own clock, (sin, cos) of 2π times its cycle, and (0, 0) while it rests; a policy can read it as an input.
 
 Without a `Rest`, the cycle is frequency · time since the reset.
+"""
+FOOT_PHASES, FOOT_FREQUENCIES, GAIT_FREQUENCY = "foot_phases", "foot_frequencies", "gait_frequency"
+"""What a policy with `FootTrajectories` of n feet can read of them.
+
+Sines (n,), then cosines (n,), of 2π times the phases; frequencies of the feet, Hz, (n,); that of the clock, Hz, (1,), 0
+while it rests.
 """
 
 MAX_HISTORY = 1000
@@ -186,7 +193,16 @@ def _instances(cls: type, article: str, key: str, value: object) -> tuple[Any, .
     return tuple(_instance(cls, article, f"{key}[{i}]", item) for i, item in enumerate(items))
 
 
+def _three_places(key: str, value: object) -> tuple[int, ...]:
+    places = _sequence(key, value, "places among the outputs")
+    if len(places) != 3:
+        raise _fail(key, "3 places among the outputs", value)
+    return tuple(_integer(0, MAX_SIZE)(f"{key}[{i}]", place) for i, place in enumerate(places))
+
+
 Positive = Annotated[float, _positive]
+NotNegative = Annotated[float, _not_negative]
+Number = Annotated[float, _number]
 Size = Annotated[int, _integer(1, MAX_SIZE)]
 Text = Annotated[str, _text]
 Name = Annotated[str, _name]
@@ -284,7 +300,7 @@ class InputSpec(Checked):
         high: Highest reading to believe, in `unit`; None for no check. One number, or one per component.
         source: "sensor" or "command" (both given by the caller) or "policy" (filled in by the runtime with what
             the policy gave in the step before, zeros after a reset: `last_action`, or an output by its name; or with
-            `gait_clock`).
+            `gait_clock`, or what `FootTrajectories` let it read).
         components: Names of the components, for example of the joints; may be empty.
         frequency: Of `gait_clock`, Hz; None for any other input.
     """
@@ -387,15 +403,32 @@ class CellSpec(Checked):
 
 
 @dataclass(frozen=True)
+class ConvolutionSpec(Checked):
+    """One layer of a temporal convolutional network; see `jaxloco.onboard.convolutions`.
+
+    Attributes:
+        kernel: Name of an array (taps, inputs, outputs), oldest tap first.
+        bias: Name of an array (outputs,).
+        spacing: Steps between two taps.
+    """
+
+    kernel: ArrayName
+    bias: ArrayName
+    spacing: Annotated[int, _integer(1, MAX_HISTORY)] = 1
+
+
+@dataclass(frozen=True)
 class NetworkSpec(Checked):
-    """A multi-layer perceptron, perhaps on a recurrent cell: the activation between layers, none after the last one.
+    """A multi-layer perceptron, perhaps on a memory: the activation between layers, none after the last one.
 
     Attributes:
         layers: The dense layers, first to last.
         activation: One of `ACTIVATIONS`, as in `flax.linen` (gelu: the tanh approximation).
         output: "clip" (the action is `clip(y, -1, 1)`) or "tanh" (the action is `tanh(y)`).
-        kind: "mlp", or that of the cell whose outputs the layers read; see `jaxloco.onboard.cells.find_cell`.
+        kind: "mlp"; that of the cell whose outputs the layers read, see `jaxloco.onboard.cells.find_cell`; or "tcn", of
+            layers that read what convolutions over time give, and behind it the observation.
         cell: That cell; None without one.
+        convolutions: Those convolutions, each with the activation; none of other kinds.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -403,9 +436,14 @@ class NetworkSpec(Checked):
     output: Annotated[str, _choice(SQUASHES)] = "clip"
     kind: Annotated[str, _kind] = "mlp"
     cell: CellSpec | None = None
+    convolutions: tuple[ConvolutionSpec, ...] = ()
 
     def _check(self) -> None:
         cell = find_cell(self.kind)
+        if (self.kind == TCN) != bool(self.convolutions):
+            raise _fail(
+                "convolutions", f"{'some' if self.kind == TCN else 'none'} for kind {self.kind!r}", self.convolutions
+            )
         if (cell is None) == (self.cell is not None):
             raise _fail("cell", f"{'null' if cell is None else 'a CellSpec'} for kind {self.kind!r}", self.cell)
         if cell is not None and self.cell is not None and cell.hidden_bias != (self.cell.hidden_bias is not None):
@@ -415,27 +453,34 @@ class NetworkSpec(Checked):
 
 
 class Stage(Checked):
-    """One stage of the action pipeline: a step from an action vector to the next, elementwise."""
+    """One stage of the action pipeline: a step from an action vector to the next, elementwise if it does not say."""
 
     kind: ClassVar[str]
+
+    def taken(self, size: int) -> int:
+        """Return how many components it takes where it gives `size`."""
+        return size
 
     def check_fits(self, size: int, control_frequency: float) -> None:
         """Check the stage against the policy it belongs to.
 
         Args:
-            size: Number of components of the action.
+            size: Number of components that it has to give.
             control_frequency: Steps per second, Hz.
 
         Raises:
             BundleError: A list has another length than the action, or `dt` is not the control period.
         """
+        self._check_size(size)
+        dt = getattr(self, "dt", None)
+        if dt is not None and abs(dt * control_frequency - 1.0) > 1e-3:
+            raise _fail("dt", f"the control period, {1.0 / control_frequency:g} s", dt)
+
+    def _check_size(self, size: int) -> None:
         for key in _fields(type(self)):
             value = getattr(self, key)
             if isinstance(value, tuple) and len(value) != size:
                 raise _fail(key, f"{size} numbers, one per action component", value)
-        dt = getattr(self, "dt", None)
-        if dt is not None and abs(dt * control_frequency - 1.0) > 1e-3:
-            raise _fail("dt", f"the control period, {1.0 / control_frequency:g} s", dt)
 
 
 @dataclass(frozen=True)
@@ -518,6 +563,104 @@ class Cycle(Stage):
 
 
 @dataclass(frozen=True)
+class Leg(Checked):
+    """A leg with three hinges, the last two across the first and along each other, as quadrupeds have.
+
+    Points and axes are in the frame of the base, with all joints at zero.
+
+    Attributes:
+        joints: Places of its joints among the outputs, from the base down, (3,).
+        anchors: Where their axes are, m: x, y, z of each, (9,).
+        axes: Directions of their axes: x, y, z of each, (9,).
+        foot: Where the foot is, m, (3,).
+        pose: Joint positions about which the foot moves, rad, (3,); the knee stays bent to this side.
+    """
+
+    joints: Annotated[tuple[int, ...], _three_places]
+    anchors: Vector
+    axes: Vector
+    foot: Vector
+    pose: Vector
+
+    def _check(self) -> None:
+        for key, size in (("anchors", 9), ("axes", 9), ("foot", 3), ("pose", 3)):
+            value = getattr(self, key)
+            if len(value) != size or max(map(abs, value)) > LONGEST:
+                raise _fail(key, f"{size} numbers from -{LONGEST:g} to {LONGEST:g}", value)
+        axes, anchors = np.reshape(self.axes, (3, 3)), np.reshape(self.anchors, (3, 3))
+        lengths = np.linalg.norm(axes, axis=1)
+        if not (np.abs(lengths - 1.0) < ALIGNED).all():
+            raise _fail("axes", "directions of length 1", lengths.tolist())
+        if abs(axes[0] @ axes[1]) > ALIGNED or abs(abs(axes[1] @ axes[2]) - 1.0) > ALIGNED:
+            raise _fail("axes", "the second across the first, and the third along the second", self.axes)
+        for key, link in (("anchors", anchors[2] - anchors[1]), ("foot", np.array(self.foot) - anchors[2])):
+            if not np.linalg.norm(link - (link @ axes[1]) * axes[1]) > 1e-6:
+                raise _fail(key, "links of some length across the axes of the last two joints", getattr(self, key))
+
+
+ALIGNED = 1e-4
+"""Largest difference of the axes of a leg from what they should be: inverse kinematics takes them as exact."""
+
+LONGEST = 100.0
+"""Largest coordinate of a leg, m, and largest angle of its pose, rad."""
+
+
+@dataclass(frozen=True)
+class FootTrajectories(Stage):
+    """Joint targets from frequencies and offsets of feet: steps in place, each foot on a phase of its own.
+
+    An action in [-1, 1] has a frequency a for each of n feet, then offsets b of each, x, y, z. With f = f₀ +
+    frequency_scale · a, a foot's target is inverse kinematics of
+
+        its place in the pose + foot_scale · b + (0, 0, height · z(φ + lead · f))
+
+    and then φ ← φ + dt · f, in cycles; z is that of `jaxloco.onboard.generator.foot_height`, up and down in the first
+    half. f₀ is `frequency`, Hz, and 0 while the policy's clock rests, see `Rest`. φ is the clock's cycle, plus
+    `offset`, plus what the foot's own frequency has added since the reset, in whole 2⁻³² cycles. With a
+    `frequency_scale` of 0 all feet keep to the clock, as those of a `Cycle` do. It is the first stage. After Lee et al.
+    2020, supplement S3.
+
+    Attributes:
+        dt: Control period, s.
+        frequency: Of the clock, f₀, Hz.
+        frequency_scale: Change of a foot's frequency for an action of 1, Hz.
+        height: Of a foot in the middle of its swing, m.
+        foot_scale: Offset of a foot for an action of 1, m.
+        lead: How far targets run ahead of the phases, s.
+        offset: By how much of a cycle each foot is ahead, (n,).
+        legs: The legs, one for each foot.
+    """
+
+    dt: Positive
+    frequency: Positive
+    frequency_scale: NotNegative
+    height: NotNegative
+    foot_scale: Positive
+    lead: Number
+    offset: Vector
+    legs: tuple[Leg, ...]
+    kind: ClassVar[str] = "foot_trajectories"
+
+    def _check(self) -> None:
+        if len(self.offset) != len(self.legs):
+            raise _fail("offset", f"{len(self.legs)} numbers, one per leg", self.offset)
+        if (self.frequency + self.frequency_scale) * self.dt >= 0.5:
+            expected = f"less than {0.5 / self.dt - self.frequency:g} Hz: a cycle takes more than two control periods"
+            raise _fail("frequency_scale", expected, self.frequency_scale)
+        joints = sorted(joint for leg in self.legs for joint in leg.joints)
+        if joints != list(range(3 * len(self.legs))):
+            raise _fail("legs", "each output once among the joints of the legs", joints)
+
+    def taken(self, size: int) -> int:
+        """Return the number of frequencies and offsets."""
+        return 4 * len(self.legs)
+
+    def _check_size(self, size: int) -> None:
+        if size != 3 * len(self.legs):
+            raise _fail("legs", f"legs with {size} joints in all, one per output", 3 * len(self.legs))
+
+
+@dataclass(frozen=True)
 class Rest(Checked):
     """When a policy's clock rests, so that the robot stands: while the length of a commanded vector is small.
 
@@ -538,7 +681,7 @@ class Rest(Checked):
 
     command: Name
     below: Positive
-    after: Annotated[float, _not_negative] = 0.0
+    after: NotNegative = 0.0
     gravity: Name | None = None
     tilt: Positive | None = None
 
@@ -549,7 +692,16 @@ class Rest(Checked):
             raise _fail("tilt", "less than a right angle", self.tilt)
 
 
-STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle)}
+STAGES: dict[str, type[Stage]]
+STAGES = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle, FootTrajectories)}
+
+
+def widths(stages: Sequence[Stage], outputs: int) -> list[int]:
+    """Return how many components each stage of a pipeline takes, and at last the number of outputs."""
+    sizes = [outputs]
+    for stage in reversed(stages):
+        sizes.append(stage.taken(sizes[-1]))
+    return sizes[::-1]
 
 
 @dataclass(frozen=True)
@@ -604,9 +756,15 @@ class PolicySpec(Checked):
 
     @property
     def frequencies(self) -> set[float]:
-        """Frequencies of the gait clock and of all cycles, Hz."""
+        """Frequencies of the gait clock, of all cycles and of the generator, Hz."""
         clocks = {item.frequency for item in self.inputs if item.frequency is not None}
-        return clocks | {stage.frequency for stage in self.pipeline if isinstance(stage, Cycle)}
+        return clocks | {stage.frequency for stage in self.pipeline if isinstance(stage, Cycle | FootTrajectories)}
+
+    @property
+    def generator(self) -> FootTrajectories | None:
+        """The generator of foot trajectories; None without one."""
+        first = self.pipeline[0] if self.pipeline else None
+        return first if isinstance(first, FootTrajectories) else None
 
     def _check_names(self) -> None:
         for key, names in (
@@ -623,19 +781,33 @@ class PolicySpec(Checked):
     def _check_numbers(self) -> None:
         if self.observation_size > MAX_SIZE or self.action_size > MAX_SIZE:
             raise _fail("history", f"at most {MAX_SIZE} numbers in all", self.observation_size)
-        delayed = sum(stage.steps + 1 for stage in self.pipeline if isinstance(stage, Delay)) * self.action_size
+        delayed = sum(stage.steps + 1 for stage in self.pipeline if isinstance(stage, Delay)) * self.output_size
         if delayed > MAX_DELAYED:
             raise _fail("pipeline", f"delays of at most {MAX_DELAYED} numbers in all", delayed)
-        own = {LAST_ACTION: self.action_size, **{output.name: output.size for output in self.outputs}, GAIT_CLOCK: 2}
+        own = self._own_sizes()
         for i, item in enumerate(self.inputs):
             if (item.source == "policy") != (item.name in own):
                 expected = f'"policy" for {sorted(own)} and for nothing else'
                 raise _fail(f"inputs[{i}].source", expected, item.source)
             if item.source == "policy" and item.size != own[item.name]:
                 raise _fail(f"inputs[{i}].size", f"the size of {item.name!r}, {own[item.name]}", item.size)
-        for i, stage in enumerate(self.pipeline):
+        self._check_pipeline()
+
+    def _own_sizes(self) -> dict[str, int]:
+        """Return what the policy itself can fill in → number of components."""
+        own = {LAST_ACTION: self.action_size, **{output.name: output.size for output in self.outputs}, GAIT_CLOCK: 2}
+        if self.generator is not None:
+            feet = len(self.generator.legs)
+            own |= {FOOT_PHASES: 2 * feet, FOOT_FREQUENCIES: feet, GAIT_FREQUENCY: 1}
+        return own
+
+    def _check_pipeline(self) -> None:
+        given = widths(self.pipeline, self.output_size)[1:]
+        for i, (stage, size) in enumerate(zip(self.pipeline, given, strict=True)):
             try:
-                stage.check_fits(self.action_size, self.control_frequency)
+                if isinstance(stage, FootTrajectories) and i > 0:
+                    raise _fail("kind", "foot_trajectories as the first stage alone", stage.kind)
+                stage.check_fits(size, self.control_frequency)
             except BundleError as error:
                 raise BundleError(f"pipeline[{i}].{error}") from None
 
@@ -650,15 +822,22 @@ class PolicySpec(Checked):
         return self.history * self.frame_size
 
     @property
-    def action_size(self) -> int:
-        """Number of values in the action vector and in all outputs together."""
+    def output_size(self) -> int:
+        """Number of values in all outputs together."""
         return sum(item.size for item in self.outputs)
+
+    @property
+    def action_size(self) -> int:
+        """Number of values in the action vector; that of all outputs unless a stage takes others than it gives."""
+        return widths(self.pipeline, self.output_size)[0]
 
     @property
     def array_names(self) -> list[str]:
         """Names of the arrays that `policy.npz` must hold, no more and no fewer."""
         names = [self.normalizer.mean, self.normalizer.std] if self.normalizer else []
         names += self.network.cell.arrays if self.network.cell else []
+        for convolution in self.network.convolutions:
+            names += [convolution.kernel, convolution.bias]
         for layer in self.network.layers:
             names += [layer.kernel, layer.bias]
         return names
@@ -670,9 +849,11 @@ class PolicySpec(Checked):
             del data["rest"]  # so that a jaxloco that knows no rest can read it
         elif self.rest.gravity is None:
             del data["rest"]["gravity"], data["rest"]["tilt"]
-        if self.network.cell is None:
-            del data["network"]["cell"]
-        return {"schema": SCHEMA if self.network.cell else FEED_FORWARD_SCHEMA, **data}
+        for name in ("cell", "convolutions"):
+            if not data["network"][name]:
+                del data["network"][name]
+        first = self.network.kind == MLP and self.generator is None
+        return {"schema": FEED_FORWARD_SCHEMA if first else SCHEMA, **data}
 
     @classmethod
     def from_dict(cls, data: object) -> "PolicySpec":

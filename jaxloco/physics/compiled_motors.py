@@ -7,14 +7,15 @@ become those that the actuators make of them.
 """
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import FunctionType
 from typing import Any
 
 import mujoco
 import numpy as np
-from numba import NumbaError, njit
+from numba import NumbaError, carray, njit
 from numba.extending import overload, register_jitable
 
 from jaxloco.internals import control_callback
@@ -67,15 +68,26 @@ def _compile(motors: Motors) -> Any:
     columns = {name: first_parameter + nu * i for i, name in enumerate(motors.parameters)}
     whole = None
     for group, states in zip(motors.groups, motors.init(), strict=True):
-        chain, joints = None, len(group.joints)
-        for one, state in zip(group.chain, states, strict=True):
-            parameters = tuple(columns[name] for name in parameter_names(one))
-            stage = _stage(one, parameters, tuple(start + joints * k for k in range(len(state))))
-            chain = stage if chain is None else _then(chain, stage)
-            start += joints * len(state)
-        step = _group(motors, group, _unchanged if chain is None else chain)
+        size = sum(math.prod(array.shape) for arrays in states for array in arrays)
+        kernel = group.chain[0].kernel() if len(group.chain) == 1 else None
+        if kernel is None:
+            step = _group(motors, group, _chain(group, states, columns, start))
+        else:
+            step = _at_once(motors, group, kernel, slice(start, start + size))
+        start += size
         whole = step if whole is None else _after(whole, step)
     return control_callback.c_function(whole)
+
+
+def _chain(group: Group, states: Any, columns: Mapping[str, int], start: int) -> Any:
+    """Return a function for Numba of all actuators of a group; their state is among the user's numbers from `start`."""
+    chain, joints = None, len(group.joints)
+    for one, state in zip(group.chain, states, strict=True):
+        parameters = tuple(columns[name] for name in parameter_names(one))
+        stage = _stage(one, parameters, tuple(start + joints * k for k in range(len(state))))
+        chain = stage if chain is None else _then(chain, stage)
+        start += joints * len(state)
+    return _unchanged if chain is None else chain
 
 
 @njit  # pragma: no cover, as all that follow: it is not Python that runs
@@ -109,6 +121,33 @@ def _group(motors: Motors, group: Group, chain: Any) -> Any:
             k = j * biases
             servo = Servo(g[j * gains], b[k], b[k + 1], b[k + 2], limit[2 * j + 1], timestep)
             now.ctrl[j] = chain(u, j, i, servo, u[j], now.qpos[q_places[j]], now.qvel[v_places[j]])
+
+    return step
+
+
+def _at_once(motors: Motors, group: Group, kernel: Any, state: slice) -> Any:
+    """Return a function for Numba that steps the joints of a group in one call of its actuator's kernel."""
+    joints, timestep, n = np.asarray(group.joints, np.int64), motors.timestep, len(group.joints)
+    q_places, v_places = (np.asarray(places, np.int64) for places in (motors.qpos, motors.qvel))
+    gains, biases = mujoco.mjNGAIN, mujoco.mjNBIAS
+    first, end = state.start, state.stop
+
+    @njit  # pragma: no cover
+    def step(now: Any) -> None:
+        u, g, b, limit = now.userdata, now.actuator_gainprm, now.actuator_biasprm, now.actuator_forcerange
+        moving = np.empty((4, n))
+        target, position, velocity, torque = moving[0], moving[1], moving[2], moving[3]
+        for i in range(n):
+            j = joints[i]
+            if now.begins:
+                u[j] = now.ctrl[j]  # held for the control period
+            target[i], position[i], velocity[i] = u[j], now.qpos[q_places[j]], now.qvel[v_places[j]]
+        kernel(carray(u, (end,))[first:], target, position, velocity, torque)
+        for i in range(n):
+            j = joints[i]
+            k = j * biases
+            servo = Servo(g[j * gains], b[k], b[k + 1], b[k + 2], limit[2 * j + 1], timestep)
+            now.ctrl[j] = servo_target(servo, target[i], servo.gain * torque[i], position[i], velocity[i])
 
     return step
 

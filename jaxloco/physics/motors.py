@@ -124,11 +124,17 @@ class Motors:
         nominal = {name: getattr(model, name) for name in SERVO_FIELDS} | dict(self.parameters)
         return {name: given.get(name, value) for name, value in nominal.items()}
 
+    @property
+    def whole(self) -> np.ndarray:
+        """Places of the joints whose actuator stands for the whole motor."""
+        groups = [group.joints for group in self.groups if any(one.whole for one in group.chain)]
+        return np.sort(np.concatenate([np.zeros(0, np.int64), *groups]))
+
     def fingerprint(self) -> str:
         """Return a hash of all that a step depends on, the code included."""
         parts: list[Any] = [self.rest, self.qpos, self.qvel, self.timestep, *self.parameters.items()]
         for group in self.groups:
-            parts += [group.joints, *(_code(type(one)) for one in group.chain)]
+            parts += [group.joints, *((*_code(type(one)), one.digest) for one in group.chain)]
         return hashlib.sha256(repr([_plain(part) for part in parts]).encode()).hexdigest()
 
 
@@ -149,7 +155,7 @@ def motors_of(robot: Robot, curves: bool = True) -> Motors | None:
         RobotError: What robot.toml says of an actuator is wrong; says what to write.
     """
     chains = [_chain(robot, joint, curves) for joint in robot.joints]
-    kinds = [tuple(kind for kind, _ in chain) for chain in chains]
+    kinds = [tuple((kind, *_texts(settings)) for kind, settings in chain) for chain in chains]
     if not any(kinds):
         return None
     groups = [_group(robot, chains, np.flatnonzero([own == of for own in kinds])) for of in dict.fromkeys(kinds)]
@@ -174,7 +180,7 @@ def corners(robot: Robot) -> np.ndarray:
     return found
 
 
-def _chain(robot: Robot, joint: Joint, curves: bool) -> list[tuple[str, dict[str, float]]]:
+def _chain(robot: Robot, joint: Joint, curves: bool) -> list[tuple[str, dict[str, Any]]]:
     """Return kind and settings of each actuator of a joint; the ideal servo is what is there anyway."""
     parts = joint.actuator or ((("kind", "curve" if curves else "pd"),),)
     where, chain = f"{robot.folder / 'robot.toml'}: joint {joint.name!r}", []
@@ -189,10 +195,17 @@ def _chain(robot: Robot, joint: Joint, curves: bool) -> list[tuple[str, dict[str
     twice = [kind for i, (kind, _) in enumerate(chain) if kind in [other for other, _ in chain[:i]]]
     if twice:
         raise RobotError(f"{where}: actuator {twice[0]!r} is there twice; remove one")
+    whole = [kind for kind, _ in chain if actuator_class(kind).whole]
+    if whole and len(chain) > 1:
+        others = ", ".join(kind for kind, _ in chain if kind != whole[0])
+        raise RobotError(
+            f"{where}: actuator {whole[0]!r} stands for the whole motor, with its delay, friction and limits; "
+            f"remove {others}, which would count twice"
+        )
     return [part for part in chain if part[0] != "pd"]
 
 
-def _group(robot: Robot, chains: Sequence[Sequence[tuple[str, dict[str, float]]]], joints: np.ndarray) -> Group:
+def _group(robot: Robot, chains: Sequence[Sequence[tuple[str, dict[str, Any]]]], joints: np.ndarray) -> Group:
     """Make the actuators of joints with the same kinds."""
     of = tuple(robot.joints[i] for i in joints)
     timestep = float(robot.model.opt.timestep)
@@ -200,8 +213,29 @@ def _group(robot: Robot, chains: Sequence[Sequence[tuple[str, dict[str, float]]]
     made = []
     for stage, (kind, keys) in enumerate(chains[joints[0]]):
         settings = {key: np.array([chains[i][stage][1][key] for i in joints]) for key in keys}
-        made.append(actuator_class(kind)(ActuatedJoints(of, settings, timestep, mobility)))
+        joints_of = ActuatedJoints(of, settings, timestep, mobility, robot.folder)
+        made.append(_made(kind, joints_of, robot))
     return Group(joints, tuple(made))
+
+
+def _made(kind: str, joints: ActuatedJoints, robot: Robot) -> Actuator:
+    """Make an actuator; one with a memory is stepped once in each physics step, which RK4 evaluates four times."""
+    toml, cls = robot.folder / "robot.toml", actuator_class(kind)
+    try:
+        one = cls(joints)
+    except RobotError as error:
+        raise RobotError(f"{toml}: {error}" if cls.whole else str(error)) from None
+    if robot.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 and one.init(np.zeros(len(joints.joints))):
+        raise RobotError(
+            f"{toml}: joint {joints.joints[0].name!r}: actuator {kind!r} has a memory, which RK4 would advance four "
+            'times in each physics step; write integrator="implicitfast" in <option> of the model'
+        )
+    return one
+
+
+def _texts(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings that are texts: joints that differ in these are not of one group."""
+    return tuple(value for value in settings.values() if isinstance(value, str))
 
 
 def _code(kind: type) -> tuple[str, str]:

@@ -14,6 +14,9 @@ from jaxloco.text_files import read_bytes
 MUJOCO_ERRORS = (ValueError, RuntimeError, KeyError, RecursionError, mujoco.FatalError)
 """What MuJoCo raises about a model."""
 
+PLAIN_MOTORS = ("network",)
+"""Actuators that stand for the whole motor: the engine takes their torque as it is."""
+
 INERTIAL = '<inertial pos="..." mass="..." fullinertia="..."/>'
 """What to write in a body without an inertia."""
 
@@ -113,17 +116,27 @@ def coupled_joints(model: mujoco.MjModel) -> dict[str, tuple[str | None, np.ndar
 
 
 def add_actuator(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
-    """Add torque = clip(gain target + bias), with the gains as model fields that randomization can vary."""
-    kp, kd = entry["kp"] or 0.0, entry["kd"] or 0.0
-    gain = {"position": kp, "velocity": kd, "torque": 1.0}[entry["control"]]
+    """Add torque = clip(gain target + bias), with the gains as model fields that randomization can vary.
+
+    Where an actuator stands for the whole motor, the torque is clip(target): it has the gains inside.
+    """
+    kinds = [dict(part).get("kind") for part in entry["actuator"] or ()]
+    control = "torque" if set(kinds) & set(PLAIN_MOTORS) else entry["control"]
+    gain, bias = servo_gains(control, entry["kp"] or 0.0, entry["kd"] or 0.0)
     actuator = spec.add_actuator(name=entry["name"], target=entry["name"])
     actuator.trntype = mujoco.mjtTrn.mjTRN_JOINT
     actuator.gaintype = mujoco.mjtGain.mjGAIN_FIXED
     actuator.gainprm[0] = gain
     actuator.biastype = mujoco.mjtBias.mjBIAS_NONE
-    if entry["control"] != "torque":
+    if control != "torque":
         actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
-        actuator.biasprm[:3] = [0.0, -kp, -kd]
+        actuator.biasprm[:3] = bias
     actuator.ctrllimited = False
     actuator.forcelimited = True
     actuator.forcerange = [-entry["torque_limit"], entry["torque_limit"]]
+
+
+def servo_gains(control: str, kp: float, kd: float) -> tuple[float, list[float]]:
+    """Return the gain of a joint's ideal servo, and its bias, three numbers, by the kind of its target."""
+    gain = {"position": kp, "velocity": kd, "torque": 1.0}[control]
+    return gain, [0.0, 0.0, 0.0] if control == "torque" else [0.0, -kp, -kd]

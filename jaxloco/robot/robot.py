@@ -1,5 +1,7 @@
 """A robot: its joints, wheels and feet, its compiled models and its name-to-index tables."""
 
+import copy
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +14,11 @@ import numpy as np
 from jaxloco.errors import RobotError, unknown_name
 from jaxloco.legs import leg_joints
 from jaxloco.robot.draft import Draft, completed, read_robot_toml
-from jaxloco.robot.mjcf import base_indices, body_of, names
+from jaxloco.robot.mjcf import PLAIN_MOTORS, base_indices, body_of, names, servo_gains
 from jaxloco.robot.pose import locked_spec
 from jaxloco.robot.schema import SCHEMA
 from jaxloco.self_contact import SelfContacts
+from jaxloco.toml_schema import FILE
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,19 @@ class Robot:
         return SelfContacts(locked_spec(draft), self.collision_geoms, self.default_qpos)
 
     @cached_property
+    def servo_model(self) -> mujoco.MjModel:
+        """`model` with the ideal servo of every joint, for plain MuJoCo: without it a network's joint has no gains."""
+        plain = [i for i, joint in enumerate(self.joints) if set(joint.actuator_kinds) & set(PLAIN_MOTORS)]
+        if not plain:
+            return self.model
+        model = copy.deepcopy(self.model)
+        for i in plain:
+            joint = self.joints[i]
+            model.actuator_biastype[i] = mujoco.mjtBias.mjBIAS_AFFINE
+            model.actuator_gainprm[i, 0], model.actuator_biasprm[i, :3] = servo_gains(joint.control, joint.kp, joint.kd)
+        return model
+
+    @cached_property
     def leg_joints(self) -> tuple[Joint, ...]:
         """The joints between the base and a foot or a driven wheel, without those of arms, neck and the like."""
         bodies = [foot.body for foot in self.feet] + [body_of(self.model, wheel.geom) for wheel in self.wheels]
@@ -204,7 +220,9 @@ class Robot:
         return {
             "control_frequency": self.control_frequency,
             "simulation_timestep": float(self.model.opt.timestep),
-            "joints": [{key: getattr(joint, key) for key in keys} | _actuator_fact(joint) for joint in self.joints],
+            "joints": [
+                {key: getattr(joint, key) for key in keys} | self._actuator_fact(joint) for joint in self.joints
+            ],
             "bodies": [self._body_facts(body) for body in range(1, self.model.nbody)],
             "imu": self._imu_facts(),
             **({"locked": dict(self.locked)} if self.locked else {}),
@@ -218,6 +236,18 @@ class Robot:
             "com": _rounded(model.body_ipos[body]),
             "inertia": _rounded(model.body_inertia[body]),
         }
+
+    def _actuator_fact(self, joint: Joint) -> dict[str, str]:
+        """Return a joint's actuators in robot.toml, in words; of a file also a hash of what it holds."""
+        parts = [" ".join(self._setting(key, value) for key, value in part) for part in joint.actuator]
+        return {"actuator": ", ".join(parts)} if parts else {}
+
+    def _setting(self, key: str, value: Any) -> str:
+        if key == "kind":
+            return str(value)
+        path = self.folder / str(value)
+        held = f" ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})" if key == FILE and path.is_file() else ""
+        return f"{key} = {value}{held}"
 
     def _imu_facts(self) -> dict[str, list[float]] | None:
         if self.imu_site is None:
@@ -266,12 +296,6 @@ class Robot:
 
     def _joint_ids(self) -> np.ndarray:
         return _ids("joint", self.joint_names, names(self.model, "joint"))
-
-
-def _actuator_fact(joint: Joint) -> dict[str, str]:
-    """Return a joint's actuators in robot.toml, in words."""
-    parts = [" ".join(f"{k} = {v}" if k != "kind" else v for k, v in part) for part in joint.actuator]
-    return {"actuator": ", ".join(parts)} if parts else {}
 
 
 def _rounded(values: np.ndarray) -> list[float]:

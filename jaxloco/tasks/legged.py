@@ -15,12 +15,13 @@ from jaxloco.envs.actuators import Actuation, target_drive
 from jaxloco.envs.adr import Adr
 from jaxloco.envs.curriculum import GROWTHS, Curriculum, Range
 from jaxloco.envs.env import ActionSpec
+from jaxloco.envs.gaits import foot_action_mirror
 from jaxloco.envs.observations import Limit, ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes, Support
 from jaxloco.envs.processes import Process
 from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.onboard.spec import Clip, OutputSpec, Scale, Stage
+from jaxloco.onboard.spec import Clip, FootTrajectories, OutputSpec, Scale, Stage
 from jaxloco.robot import Robot
 from jaxloco.symmetry import joint_mirror
 from jaxloco.tasks.task import Task
@@ -63,6 +64,8 @@ class LeggedTask(Task):
         gain_scale: Factor on the gains of the joints' servos.
         torque_scale: Factor on each motor's torque.
         kick: Largest sudden change of the base's velocity, m/s.
+        kick_margin: Factor by which kicks in training may be stronger than in evaluations: what is tested is then well
+            inside what was trained on.
         kick_interval: Time between kicks, s.
         restitution: Coefficient of restitution of feet on the floor; 0 keeps MuJoCo's own, 0.135.
         imu_tilt: Half-width of the misalignment of the IMU about each axis, rad.
@@ -94,6 +97,7 @@ class LeggedTask(Task):
     gain_scale: Factors = (0.9, 1.1)
     torque_scale: Factors = (0.9, 1.1)
     kick: Annotated[float, NOT_NEGATIVE] = 0.5
+    kick_margin: Annotated[float, Limits(at_least=1.0)] = 1.0
     kick_interval: Durations = (4.0, 8.0)
     restitution: Annotated[Span, FRACTION, ORDERED] = (0.0, 0.0)
     imu_tilt: Annotated[float, ANGLE] = 0.0
@@ -188,7 +192,9 @@ class LeggedTask(Task):
         """Return the delay of the motors, the kicks and, if there is one, the support."""
         mass, dt = float(np.sum(robot.model.body_mass)), robot.control_dt
         # A kick is a force during one control period that changes the velocity of the nominal robot by so much.
-        force = self._growing("kicks", Range(0.0, self.kick * mass / dt, nominal=0.0, name="kick"))
+        strongest = self.kick * mass / dt
+        training = None if self.kick_margin == 1.0 else (0.0, self.kick_margin * strongest)
+        force = self._growing("kicks", Range(0.0, strongest, nominal=0.0, training=training, name="kick"))
         kicks = Pushes(force, Range(dt, dt), Range(*self.kick_interval))
         # The support's torque is held for a control period, so its damping is what a stiff one can have in that time.
         fades: Literal["progress", "success"] = "success" if self.grow_with == "success" else "progress"
@@ -302,6 +308,16 @@ def position_targets(
     order = (*held, *turning)
     return ActionSpec(
         (position, velocity), pipeline, partial(target_drive, order=order), mirror=partial(joint_mirror, places=order)
+    )
+
+
+def foot_offsets(robot: Robot, trajectories: FootTrajectories) -> ActionSpec:
+    """Return actions that are frequencies and offsets of feet, with joint targets held within the joints' ranges."""
+    low, high = tuple(joint.lower for joint in robot.joints), tuple(joint.upper for joint in robot.joints)
+    default = tuple(np.asarray(robot.default_ctrl, float).tolist())
+    output = OutputSpec(TARGETS, "rad", len(robot.joints), low, high, default, components=robot.joint_names)
+    return ActionSpec(
+        (output,), (trajectories, Clip(low, high)), target_drive, mirror=foot_action_mirror, output_mirror="joints"
     )
 
 

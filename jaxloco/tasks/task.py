@@ -21,11 +21,13 @@ class Task:
         rewards: Changes of reward terms: name → `weight` or a constant of the function → value.
         terminations: Changes of termination terms: name → a constant of the function → value.
         processes: Changes of processes: name → one of its fields → value; two numbers are the ends of a range.
+        privileged: Let the policy see what its critic sees too. It is a teacher then, and no robot can run it.
     """
 
     rewards: Changes = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})
     terminations: Changes = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})
     processes: Changes = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})
+    privileged: bool = field(default=False, kw_only=True)
 
     default_weights: ClassVar[Mapping[str, float]] = {}
     """Name → weight of every reward term, of tasks that have a field `weights`."""
@@ -78,9 +80,29 @@ class Task:
             if name not in known:
                 raise unknown_name("reward", name, known)
             raise ConfigError(f"reward {name!r} has weight 0; write --task.rewards.{name}.weight as well")
+        if self.privileged:
+            spec = _privileged(spec)
         return replace(
             spec,
             rewards=changed("reward", spec.rewards, self.rewards),
             terminations=changed("termination", spec.terminations, self.terminations),
             processes=changed("process", spec.processes, self.processes),
         )
+
+
+def _privileged(spec: EnvSpec) -> EnvSpec:
+    """Return a task whose policy sees first what it always sees, and then what else its critic sees.
+
+    Raises:
+        ConfigError: Nothing is hidden from the policy.
+    """
+    actor, critic = spec.observations["actor"], spec.observations.get("critic")
+    seen = {term.quantity for term in actor.terms}
+    hidden = tuple(term for term in critic.terms if term.quantity not in seen) if critic else ()
+    if not hidden:
+        raise ConfigError(
+            "task.privileged: the critic of this task sees nothing that is hidden from the policy; leave the option out"
+        )
+    measured = len(actor.terms) if actor.history == 1 else 0
+    group = replace(actor, terms=(*actor.terms, *hidden), measured=measured)
+    return replace(spec, observations={**spec.observations, "actor": group})

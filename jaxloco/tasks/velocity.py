@@ -1,14 +1,15 @@
 """A legged robot follows a velocity command (forward, leftward, yaw rate) on flat or rough ground. The robot is data.
 
 The policy reads what the robot itself can measure and a gait clock that it can count; it adjusts steps on the spot, and
-so gives joint-position targets at the control rate. The critic also sees what only a simulation knows.
+so gives joint-position targets at the control rate. It adjusts joints, or the position and frequency of each foot. The
+critic also sees what only a simulation knows.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from jaxloco.envs.changes import Changes
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Curriculum, Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
-from jaxloco.envs.gaits import Gait, standing_feet, stepping, trot
+from jaxloco.envs.gaits import Gait, foot_trajectories, standing_feet, stepping, trot
 from jaxloco.envs.height_scan import HeightScan
 from jaxloco.envs.levels import DISTANCES, SHORTEST, distance_grade, terrain_curriculum
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
@@ -31,7 +32,7 @@ from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
-from jaxloco.onboard.spec import GAIT_CLOCK, Rest
+from jaxloco.onboard.spec import FOOT_FREQUENCIES, FOOT_PHASES, GAIT_CLOCK, GAIT_FREQUENCY, Rest
 from jaxloco.options import NAMED
 from jaxloco.robot import Robot, load_robot
 from jaxloco.tasks.legged import (
@@ -41,6 +42,7 @@ from jaxloco.tasks.legged import (
     check_bodies_touch,
     check_payload,
     check_positions,
+    foot_offsets,
     held_joints,
     hidden_quantities,
     position_targets,
@@ -116,6 +118,11 @@ class Velocity(LeggedTask):
         step_height: Height of the steps on the spot in the action pipeline, m: joint targets that lift each foot on
             the gait clock, to which the policy's action is added.
         step_lead: Time by which these targets lead the gait clock, s.
+        generator: What an action adds to these steps: joints (an offset of each joint; feet keep to the gait clock), or
+            feet (a frequency and an offset of each foot, turned into joint targets by inverse kinematics, after Lee et
+            al. 2020; for legs with three joints).
+        frequency_scale: Change of a foot's frequency for an action of 1, Hz, with generator feet.
+        foot_scale: Offset of a foot for an action of 1, m, with generator feet.
         tracking_sigma: Error at which tracking is worth 0.37, m/s and rad/s.
         far_sigma: Error at which the wider tracking terms are worth 0.37, m/s and rad/s.
         rewards: Changes of reward terms by name; a preset's name, as older versions wrote it here, chooses that.
@@ -151,6 +158,9 @@ class Velocity(LeggedTask):
     swing_height: Annotated[float, POSITIVE] = 0.06
     step_height: Annotated[float, NOT_NEGATIVE] = 0.1
     step_lead: float = 0.0
+    generator: Literal["joints", "feet"] = "joints"
+    frequency_scale: Annotated[float, NOT_NEGATIVE] = 1.0
+    foot_scale: Annotated[float, POSITIVE] = 0.15
     tracking_sigma: Annotated[float, POSITIVE] = 0.5
     far_sigma: Annotated[float, POSITIVE] = 1.2
     rewards: Changes | str = field(default_factory=dict, hash=False, kw_only=True, metadata={NAMED: True})  # type: ignore[assignment]
@@ -296,17 +306,31 @@ class Velocity(LeggedTask):
 
     def _action(self, robot: Robot) -> ActionSpec:
         gait = self._gait(robot)
+        if gait and self._moves_feet:
+            return foot_offsets(
+                robot, foot_trajectories(robot, gait, self.step_height, self.foot_scale, self.step_lead)
+            )
         steps = (stepping(robot, gait, self.step_height, self.step_lead),) if gait and self.step_height else ()
         return position_targets(robot, self.action_scale, steps)
+
+    @property
+    def _moves_feet(self) -> bool:
+        return self.generator == "feet"
 
     def _gait(self, robot: Robot) -> Gait | None:
         tilt = ("projected_gravity", self.rest_tilt) if self.rest_tilt else (None, None)
         rest = Rest(COMMAND, self.rest_below, self.rest_after, *tilt) if self.rest_below else None
-        return trot(robot, self.gait_frequency, rest)
+        return trot(robot, self.gait_frequency, rest, self.frequency_scale if self._moves_feet else None)
+
+    @property
+    def _clock_names(self) -> tuple[str, ...]:
+        """Return what the policy reads of its clock."""
+        return (FOOT_PHASES, FOOT_FREQUENCIES, GAIT_FREQUENCY) if self._moves_feet else (GAIT_CLOCK,)
 
     def _actor(self, robot: Robot) -> ObservationGroup:
+        clock = (ObservationTerm(name) for name in self._clock_names)
         scan = (ObservationTerm("height_scan", noise=self.scan_noise * self.noise),) if self.actor_scan else ()
-        return self._proprioception(robot, self._command_seen(), ObservationTerm(GAIT_CLOCK), *scan)
+        return self._proprioception(robot, self._command_seen(), *clock, *scan)
 
     def _command_seen(self) -> ObservationTerm:
         limits = tuple(1.5 * limit + 0.5 for limit in self.max_velocity)  # a sign of a mistaken unit
@@ -320,7 +344,7 @@ class Velocity(LeggedTask):
             "joint_velocities",
             "last_action",
             COMMAND,
-            GAIT_CLOCK,
+            *self._clock_names,
             "base_linear_velocity",
             "base_height",
             "foot_contacts",
@@ -398,6 +422,13 @@ def _check_loose_joints(robot: Robot, patterns: tuple[str, ...]) -> None:
 def _check_steps(robot: Robot, task: Velocity) -> None:
     """Refuse steps that are shorter than two control periods, or higher than the robot."""
     fastest, height = 0.5 * robot.control_frequency, standing_height(robot)
+    if task._moves_feet and task.gait_frequency + task.frequency_scale >= fastest:
+        raise ConfigError(
+            f"frequency_scale = {task.frequency_scale:g}: a foot could step at "
+            f"{task.gait_frequency + task.frequency_scale:g} Hz, but robot {robot.name!r} is controlled at "
+            f"{robot.control_frequency:g} Hz, and a step takes two control periods; write less than "
+            f"{max(fastest - task.gait_frequency, 0.0):g}"
+        )
     if task.gait_frequency > fastest:
         raise ConfigError(
             f"gait_frequency = {task.gait_frequency:g}: robot {robot.name!r} is controlled at "
@@ -457,23 +488,29 @@ LEARNING = PPOConfig(
 """How velocity tasks are learned: PPO with few epochs and large mini-batches, on mirrored networks."""
 
 GO1 = TrainConfig(
-    task=Velocity(step_lead=0.03, rest_tilt=0.15),
+    task=Velocity(step_lead=0.03, rest_tilt=0.15, kick_margin=1.5),
     algorithm=LEARNING,
     network=NetworkConfig(net_arch_pi=(128, 128), net_arch_vf=(128, 128), activation_fn="elu", log_std_init=-0.7),
-    total_timesteps=6_000_000,
+    total_timesteps=7_000_000,
     n_envs=256,
 )
 """Unitree Go1. Its steps on the spot are higher than its swings: knees with three times the usual friction take the
 difference. With steps of 0.06 m it stepped on the spot for 5 million steps and did not go forward.
 
 Joints follow their targets some 0.03 s late, so steps lead by as much. A robot that is pushed while it stands must
-step: its gait runs while it is tilted.
+step: its gait runs while it is tilted. Kicks in training are half as strong again as in evaluations: with those alone
+one seed of three fell in 1.8 % of its episodes, and with stronger ones the same seed in 0.4 %.
 """
 
 WIDER = replace(GO1.network, net_arch_pi=(256, 128), net_arch_vf=(256, 128))
 """Networks for rough ground, bipeds and recovery."""
 
-GO2 = replace(GO1, task=Velocity(recipe="go2-velocity", robot="go2", step_height=0.08, step_lead=0.03, rest_tilt=0.15))
+GO2 = replace(
+    GO1,
+    task=Velocity(
+        recipe="go2-velocity", robot="go2", step_height=0.08, step_lead=0.03, rest_tilt=0.15, kick_margin=1.5
+    ),
+)
 """Unitree Go2."""
 
 ANYMAL_C = replace(

@@ -62,6 +62,8 @@ class TrainConfig:
         checkpoint_every: Environment steps between checkpoints; 0 for about a fifth of the run.
         eval_episodes: Episodes of the final evaluation.
         video_seconds: Length of the video, s; 0 for none.
+        start_from: Run folder whose policy, critic and observation statistics training starts from; the networks must
+            be the same. The optimizer, the schedules and the standard deviation of actions start afresh.
         origin: Where the task's recipe is, if it is not jaxloco's; `jaxloco.tasks.recipe` fills it in.
     """
 
@@ -79,6 +81,7 @@ class TrainConfig:
     checkpoint_every: Annotated[int, NOT_NEGATIVE] = 0
     eval_episodes: Annotated[int, Limits(at_least=0, at_most=MOST_EPISODES)] = 100
     video_seconds: Annotated[float, NOT_NEGATIVE] = 6.0
+    start_from: str = ""
     origin: Place | None = field(default=None, metadata={RECORDED: True})
 
     def __post_init__(self) -> None:

@@ -13,17 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs import batch
-from jaxloco.envs.adr import AdrState
 from jaxloco.envs.batch import BatchState
+from jaxloco.envs.env import Env
 from jaxloco.envs.ground import KIND, LEVEL, Tile
 from jaxloco.envs.interface import Environment
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.learning import collectives
 from jaxloco.learning.agent import Agent
+from jaxloco.learning.distillation import Teacher
 from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.recurrent import CellCarry, Memory
 from jaxloco.terrain import Terrain
+from jaxloco.training import teachers
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.rollout import Crash, RolloutSums, collect, no_crash
 from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT, SPLIT_SECOND
@@ -86,11 +88,11 @@ class Totals(NamedTuple):
     levels: jax.Array
 
 
-def make_agent(env: Environment, config: TrainConfig) -> Agent:
+def make_agent(env: Environment, config: TrainConfig, teacher: Teacher | None = None) -> Agent:
     """Build the networks for an environment.
 
     Raises:
-        ConfigError: An update cannot be made of such rollouts.
+        ConfigError: An update cannot be made of such rollouts, or a student not be taught by this teacher.
     """
     config.check_robots()
     config.algorithm.check_episodes(env.training_steps[1])
@@ -104,8 +106,12 @@ def make_agent(env: Environment, config: TrainConfig) -> Agent:
         config.network,
         symmetry_of(env) if symmetry != "none" else None,
         equivariant=symmetry == "network",
+        measured_dim=env.observers["actor"].measured_size if isinstance(env, Env) else 0,
     )
-    return Agent(config.algorithm.make(networks), config.seeds if config.seeds > 1 else None)
+    algorithm = config.algorithm.make(networks)
+    if teacher is not None:
+        algorithm = teachers.taught(algorithm, teacher)
+    return Agent(algorithm, config.seeds if config.seeds > 1 else None)
 
 
 def init_train_state(env: Environment, agent: Agent, config: TrainConfig) -> TrainState:
@@ -191,9 +197,9 @@ def _iteration(env: Environment, agent: Agent, state: TrainState, total: jax.Arr
     levels = agent.each(partial(_levels, env.ground.terrain))(agent.unfold(env.tile(robots.robots)))
     robots = agent.unfold(robots)
     metrics[SUCCESS] = jnp.mean(robots.robots.curriculum.success, axis=-1)  # of this device
-    if env.curriculum.adr.dimensions:
-        robots, widths = agent.each(partial(_decide, env))(robots, metrics)
-        metrics |= widths
+    if env.curriculum.decides:
+        robots, reached = agent.each(partial(_decide, env))(robots, metrics)
+        metrics |= reached
     after = TrainState(learner, robots, agent.unfold(carry), crash, key, state.iteration + 1)
     return after, Totals(sums, metrics, levels)
 
@@ -227,14 +233,14 @@ def _levels(terrain: Terrain, tile: Tile) -> jax.Array:
 
 
 def _decide(env: Environment, robots: BatchState, after: Metrics) -> tuple[BatchState, Metrics]:
-    """Move the boundaries of automatic domain randomization; return their widths too.
+    """Make the curriculum's decisions for all robots; return where it stands then.
 
     The exchange takes the update's metrics along, so that it comes after the exchanges of the update.
     """
-    adr, state = env.curriculum.adr, cast(AdrState, robots.robots.curriculum.adr)
-    counts, _ = collectives.gather((adr.count(state), after), ROBOTS)
-    state = adr.decide(state, jnp.sum(counts, axis=0))
-    return batch.with_adr(robots, state), adr.metrics(state)
+    curriculum = robots.robots.curriculum
+    counts, _ = collectives.gather((env.curriculum.count(curriculum), after), ROBOTS)
+    curriculum = env.curriculum.decide(curriculum, jax.tree.map(lambda x: jnp.sum(x, axis=0), counts))
+    return batch.with_curriculum(robots, curriculum), env.curriculum.metrics(curriculum)
 
 
 def _robot_keys(count: int, key: jax.Array) -> jax.Array:

@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
-from jaxloco.learning.minibatches import pieces
-from jaxloco.learning.ppo import PPOConfig
+from jaxloco.learning.minibatches import MinibatchConfig, pieces
+from jaxloco.onboard.convolutions import reach
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.loop import TrainState, make_agent
 
@@ -49,7 +49,8 @@ def estimate(shapes: TrainState | None, env: Environment, config: TrainConfig) -
     needed = ROLLOUT_COPIES * rollout + _sequences(env, config)
     if shapes is None:
         return needed
-    return ROBOT_COPIES * size_of(shapes.robots) + needed + 2 * size_of(shapes.learner)
+    own = size_of(shapes.learner) + size_of(shapes.carry)
+    return ROBOT_COPIES * size_of(shapes.robots) + needed + 2 * own
 
 
 def _sequences(env: Environment, config: TrainConfig) -> int:
@@ -59,17 +60,30 @@ def _sequences(env: Environment, config: TrainConfig) -> int:
     sets the learning rate, as that takes the policy of the whole rollout.
     """
     network, algorithm = config.network, config.algorithm
-    if network.cell is None:
+    if not network.recurrent:
         return 0
     robots, compared = config.n_envs, 0
-    if isinstance(algorithm, PPOConfig):
+    if isinstance(algorithm, MinibatchConfig):
         robots //= algorithm.split_batch(config.n_envs)[0]
         if jax.default_backend() == "cpu":
             robots //= pieces(robots, make_agent(env, config).networks, algorithm.n_steps)
-        compared = config.n_envs if algorithm.learning_rate_schedule == "adaptive" else 0
+        compared = config.n_envs if getattr(algorithm, "learning_rate_schedule", "") == "adaptive" else 0
+    if network.cell is None:
+        return 4 * config.seeds * max(robots, compared) * _convolved(env, config)
     gates = network.cell.gates
     kept = max(robots * (LEARNED_FROM * gates + 1), compared * (SEEN * gates + 1))
     return 4 * config.seeds * algorithm.n_steps * network.rnn_hidden_size * kept
+
+
+def _convolved(env: Environment, config: TrainConfig) -> int:
+    """Return how many numbers an update keeps of one robot's convolutions: at each step taps and outputs."""
+    layers, inputs = config.network.convolutions, env.observation_sizes["actor"]
+    steps, numbers = config.algorithm.n_steps + reach(layers) - 1, 0
+    for layer in layers:
+        steps -= layer.back[0]
+        numbers += steps * (2 * layer.taps * inputs + 2 * layer.channels)
+        inputs = layer.channels
+    return numbers
 
 
 def size_of(tree: Any) -> int:

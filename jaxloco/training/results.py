@@ -22,6 +22,7 @@ from jaxloco.training.loop import Trained, TrainState
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run import Run
 from jaxloco.training.run_folder import RunFolder
+from jaxloco.training.teachers import is_privileged
 from jaxloco.visual.plots import plot_curves, plot_terrain
 from jaxloco.visual.render import render_episode
 
@@ -42,7 +43,10 @@ def finish(run: Run, state: TrainState) -> dict[str, Any]:
             if episodes is not None:
                 summary["evaluation"] = evaluation.summarize(run.env, episodes)
         run.write_summary(summary)  # before what may fail
-        _export(run, state, summary.get("evaluation"))
+        if is_privileged(run.config):
+            run.progress.message("the policy sees what no robot can measure, so it is not exported: it is a teacher")
+        else:
+            _export(run, state, summary.get("evaluation"))
         with run.stage("drawing the curves", "curves"), run.writing("curves"):
             curves.result()
     run.write_summary(summary)  # also before the video
@@ -158,6 +162,7 @@ def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
             lines["self-collision"] = in_words(figures["self_overlap"])
     if summary["warnings"]:
         lines["warning"] = "; ".join(summary["warnings"])
-    lines["policy"] = str(folder.policy)
+    if folder.policy.exists():
+        lines["policy"] = str(folder.policy)
     lines["run folder"] = str(folder)
     return lines

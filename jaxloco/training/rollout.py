@@ -12,7 +12,7 @@ from jaxloco.envs.batch import BatchState
 from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState, Trajectory
-from jaxloco.learning.recurrent import CellCarry, Memory, restarted
+from jaxloco.learning.recurrent import CellCarry, Memory
 
 
 class RolloutSums(NamedTuple):
@@ -84,9 +84,10 @@ def collect(
         The states and memories after, the trajectory, its statistics and the first breakdown so far, both of each seed.
     """
     body = partial(_step, env, agent, learner)
+    carry = agent.refreshed(learner, carry)
     chance = jax.vmap(partial(_chance, env, agent.config.n_steps), out_axes=1)(keys)
     (robots, last, crash), (fields, started, sums) = jax.lax.scan(body, (robots, carry, crash), chance)
-    memory = Memory(carry, started) if carry else None
+    memory = Memory(agent.networks.recorded(carry), started) if carry else None
     trajectory = Trajectory(**fields, last_observation=robots.robots.observation, memory=memory)
     return robots, last, trajectory, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums), crash
 
@@ -108,7 +109,7 @@ def _step(
     robots, carry, crash = carried
     noise, numbers = chance
     observation, started = robots.robots.observation, robots.robots.step == 0
-    carry, action, log_prob = agent.act(learner, restarted(carry, started), observation, noise)
+    carry, action, log_prob = agent.act(learner, agent.networks.restarted(carry, started), observation, noise)
     robots, ended = batch.step(env, robots, agent.networks.environment_action(action), numbers)
     fields = {
         "observation": observation,

@@ -15,7 +15,7 @@ import numpy as np
 from jaxloco.errors import CheckpointError, JaxlocoError
 from jaxloco.exporting import policy_spec
 from jaxloco.physics.engines import packages
-from jaxloco.training import evaluation, hosts, loop, memory, results, seeds, sharding
+from jaxloco.training import evaluation, hosts, loop, memory, results, seeds, sharding, teachers
 from jaxloco.training.callbacks import Callback, Checkpointing, Chunk, Display, Health, Metrics
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
@@ -26,6 +26,7 @@ from jaxloco.training.progress import Progress
 from jaxloco.training.run import Course, Run
 from jaxloco.training.run_folder import RunFolder
 from jaxloco.training.run_lock import holding
+from jaxloco.training.teachers import StartingPolicy, TeacherRun
 
 CALL_SECONDS = 1.0
 """How long a call of the compiled program takes at most, about; one iteration may take longer."""
@@ -63,6 +64,8 @@ class Trainer:
         complete: What fills into the configuration of a checkpoint what came after it; nothing if not given.
         stop: Signals that stop it; those that come while it learns if not given.
         callbacks: What takes part in it beside metrics, display, health checks and checkpoints.
+        teacher: The run whose policy teaches, of an algorithm that needs one.
+        start: The policy that a new run starts from, instead of a random one.
     """
 
     def __init__(
@@ -75,10 +78,13 @@ class Trainer:
         complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
         stop: Interrupt | None = None,
         callbacks: Sequence[Callback] = (),
+        teacher: TeacherRun | None = None,
+        start: StartingPolicy | None = None,
     ) -> None:
         sharding.use_all_cores()
         self._config, self._folder, self._progress, self._resume = config, folder, progress, resume
         self._complete, self._stop = complete, stop or Interrupt()
+        self._teacher, self._start = teacher, start
         self._callbacks = (Metrics(), Display(), Health(), *callbacks, Checkpointing())
         self._chunk = _iterations(config, config.metrics_every, CHUNKS)
         self._save = _iterations(config, config.checkpoint_every, CHECKPOINTS)
@@ -112,9 +118,15 @@ class Trainer:
         config = self._config
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
         with self._course.stage(self._progress, "loading the robot and the task", "setup"):
-            env = config.task.spec().build(config.physics)
-            agent = loop.make_agent(env, config)
-            policy_spec(env, agent, config.task.name, {})  # what cannot be exported is not trained
+            taught = self._teacher
+            spec = config.task.spec() if taught is None else teachers.with_teacher(config.task.spec(), taught)
+            env = spec.build(config.physics)
+            agent = loop.make_agent(env, config, None if taught is None else taught.teacher)
+            teachers.check_student(config, agent, taught)
+            if self._start is not None:
+                self._start.put_into(jax.eval_shape(partial(loop.init_train_state, env, agent, config)).learner)
+            if not teachers.is_privileged(config):
+                policy_spec(env, agent, config.task.name, {})  # what cannot be exported is not trained
             memory.check_all(None, env, config, sharding.count_devices(config, env.engine))
         run = Run(config, self._folder, self._progress, env, agent, self._course)
         run.seeds = seeds.split(run, resume=self._resume)
@@ -147,7 +159,13 @@ class Trainer:
 
             program = compile_program(run.env, run.agent, run.config, meanwhile)
         hosts.wait("compiled")
-        return self._learn(run, program, restored or program.initial_state)
+        return self._learn(run, program, restored or self._begun(program.initial_state))
+
+    def _begun(self, state: TrainState) -> TrainState:
+        """Return the state that a new run begins with."""
+        if self._start is None:
+            return state
+        return state._replace(learner=self._start.put_into(state.learner))
 
     # Resuming
 

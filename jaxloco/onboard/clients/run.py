@@ -13,6 +13,7 @@ from jaxloco.errors import ConfigError
 from jaxloco.onboard.clients.registry import check_fits, find
 from jaxloco.onboard.loop import Client, Loop, LoopReport, OnStep, Reading
 from jaxloco.onboard.policy import Output, Policy, scalar, vector
+from jaxloco.onboard.recorder import Recorder
 from jaxloco.onboard.safety import SafetyConfig
 from jaxloco.onboard.signals import EndingSignals
 
@@ -58,6 +59,7 @@ def run_episode(
     regulate: bool = False,
     safety: SafetyConfig | None = None,
     on_step: OnStep | None = None,
+    recorder: Recorder | None = None,
 ) -> EpisodeResult:
     """Run one episode with a client of your own.
 
@@ -68,6 +70,7 @@ def run_episode(
         regulate: Whether to keep to real time.
         safety: When to distrust a reading.
         on_step: Called after every step with the reading that the policy saw and with what was sent.
+        recorder: Writes what is read and sent; not closed here.
 
     Returns:
         How it went.
@@ -81,7 +84,8 @@ def run_episode(
         if on_step is not None:
             on_step(reading, outputs)
 
-    report = Loop(policy, client, safety=safety, regulate=regulate).run(seconds, after_step)
+    loop = Loop(policy, client, safety=safety, regulate=regulate, recorder=recorder)
+    report = loop.run(seconds, after_step)
     # Half a control period of tolerance: the duration is a whole number of periods.
     lasted = report.seconds >= seconds - 0.5 / policy.spec.control_frequency
     survived = lasted and not report.terminated and not report.latched
@@ -100,6 +104,7 @@ def run_bundle(
     regulate: bool | None = None,
     safety: SafetyConfig | None = None,
     on_episode: Callable[[EpisodeResult], None] | None = None,
+    log: str | Path | None = None,
 ) -> list[EpisodeResult]:
     """Run a policy bundle in a Gymnasium environment for which a mapping is registered.
 
@@ -117,6 +122,7 @@ def run_bundle(
         regulate: Whether to keep to real time; by default on a robot and not in a simulator.
         safety: When to distrust a reading.
         on_episode: Called with every result as soon as it is there.
+        log: File for a recording of what is read and sent, see `Recorder`; of several episodes, NAME-1.csv and so on.
 
     Returns:
         One result per episode.
@@ -124,8 +130,8 @@ def run_bundle(
     Raises:
         BundleError: The bundle cannot be trusted, or does not give the trained policy's answers here.
         UnknownNameError: No mapping for the environment.
-        ConfigError: The bundle is for another robot, its inputs or outputs are not the environment's, or a number
-            makes no sense.
+        ConfigError: The bundle is for another robot, its inputs or outputs are not the environment's, a number
+            makes no sense, or the file of `log` exists or cannot be made.
         ConnectionLostError: The robot does not answer.
     """
     _check_numbers(seconds, episodes, seed)
@@ -136,17 +142,36 @@ def run_bundle(
     regulated = real_time if regulate is None else regulate
     results: list[EpisodeResult] = []
     client: Client | None = None
-    with EndingSignals(), ExitStack() as held:  # so that a client is closed, whenever a signal comes
+    files = _log_files(log, episodes)
+    # Closed whenever a signal comes: the client, then what was recorded.
+    with EndingSignals(), ExitStack() as recorded, ExitStack() as held:
         for episode in range(episodes):
+            recorded.close()
+            recorder = Recorder(files[episode], policy.spec) if files else None
+            if recorder is not None:
+                recorded.callback(recorder.close)
             if client is None or not real_time:
                 held.close()
                 episode_seed = None if seed is None else seed + episode
                 client = mapping.make(env_id, policy.spec, env_kwargs or {}, episode_seed)
                 held.callback(client.close)
-            results.append(run_episode(policy, client, seconds, regulate=regulated, safety=safety))
+            results.append(run_episode(policy, client, seconds, regulate=regulated, safety=safety, recorder=recorder))
             if on_episode is not None:
                 on_episode(results[-1])
     return results
+
+
+def _log_files(log: str | Path | None, episodes: int) -> list[Path]:
+    """Return the file of each episode's recording; none without `log`. No file is there yet."""
+    if log is None:
+        return []
+    path, files = Path(log), [Path(log)]
+    if episodes > 1:
+        files = [path.with_name(f"{path.stem}-{episode + 1}{path.suffix}") for episode in range(episodes)]
+    for file in files:
+        if file.exists():
+            raise ConfigError(f"{file} exists; write the recording to another file, or remove it")
+    return files
 
 
 def _check_numbers(seconds: float, episodes: int, seed: int | None) -> None:

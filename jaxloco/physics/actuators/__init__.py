@@ -20,6 +20,7 @@ ACTUATORS = {
     "dcmotor": "jaxloco.physics.actuators.dcmotor:DCMotor",
     "lag": "jaxloco.physics.actuators.lag:Lag",
     "friction": "jaxloco.physics.actuators.friction:Friction",
+    "network": "jaxloco.physics.actuators.network:Network",
 }
 """Name → module:NAME of the class. An actuator is imported when it is looked up."""
 

@@ -8,6 +8,7 @@ between single physics steps.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -55,12 +56,14 @@ class ActuatedJoints:
         settings: What their `actuator` in robot.toml says, by the keys of `Actuator.settings`, (n,) each.
         timestep: Physics step, s.
         mobility: Inverse inertia of the unloaded joint at `qpos0`, 1/(kg m²), (n,).
+        folder: Of the robot.
     """
 
     joints: tuple[Joint, ...]
     settings: Mapping[str, np.ndarray]
     timestep: float
     mobility: np.ndarray
+    folder: Path = Path()
 
 
 class Actuator:
@@ -70,12 +73,17 @@ class Actuator:
         name: How its parameters' names begin.
         settings: What robot.toml may say of it.
         Params: Named tuple: `servo`, then its parameters, each (..., n).
+        whole: Whether it stands for the whole motor. Nothing else is in the chain then, and the servo is a plain motor:
+            gain 1, no bias (`jaxloco.robot.mjcf.PLAIN_MOTORS` has its name).
         parameters: Nominal values of these parameters, (n,). Randomizers know them as `<name>_<parameter>`.
+        digest: Hash of what its steps depend on beside these, such as a file; "" for nothing.
     """
 
     name: ClassVar[str]
     settings: ClassVar[Mapping[str, Key]] = {}
     Params: ClassVar[Any]
+    whole: ClassVar[bool] = False
+    digest: str = ""
 
     def __init__(self, joints: ActuatedJoints) -> None:
         self.parameters = dict(joints.settings)
@@ -96,6 +104,14 @@ class Actuator:
             velocity: Of the joints, rad/s.
         """
         raise NotImplementedError
+
+    def kernel(self) -> Any:
+        """Return a function for Numba that steps all joints at once; None where `step` is elementwise.
+
+        It is for the only actuator in a chain. It takes the state, its arrays one after the other, which it changes,
+        target, position and velocity, (n,) each, and writes the torques, N m, (n,), for a servo with gain 1.
+        """
+        return None
 
 
 def namespace(array: Array) -> Any:

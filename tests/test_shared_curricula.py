@@ -1,4 +1,4 @@
-"""Automatic domain randomization: where boundaries go, and what counts."""
+"""Curricula that decide for all robots together: automatic domain randomization, and particles of terrain."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from training_helpers import tiny
 
-from jaxloco.envs import batch
+from jaxloco.envs import batch, cohorts
 from jaxloco.envs import randomization as rand
-from jaxloco.envs.adr import NONE, Adr, AdrState, Dimension, dimensions_of
+from jaxloco.envs.adr import Adr, AdrState, Dimension, dimensions_of
+from jaxloco.envs.cohorts import NONE
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
+from jaxloco.envs.particles import Particles
 from jaxloco.errors import ConfigError
 from jaxloco.training import loop
 from jaxloco.training.program import compile_program
@@ -24,8 +26,9 @@ ONE = Adr(dimensions=dimensions_of(SPAN))
 def at(probe: int, widths: tuple[float, float] = (0.5, 0.25), *, training: bool = True) -> CurriculumState:
     """Return the levels of one robot in an episode with this probe."""
     begun: AdrState = jax.tree.map(lambda x: x[0], ONE.begin(1))
-    state = begun._replace(widths=jnp.array([widths], jnp.float32), probe=jnp.int32(probe))
-    return FULL._replace(adr=state, training=np.bool_(training))
+    state = begun._replace(widths=jnp.array([widths], jnp.float32))
+    probes = cohorts.drawn(state.probes, jnp.int32(probe), state.widths)
+    return FULL._replace(adr=state._replace(probes=probes), training=np.bool_(training))
 
 
 def ends(curriculum: CurriculumState) -> list[float]:
@@ -72,24 +75,32 @@ def test_boundaries_move_when_the_whole_cohort_has_ended():
     counts = jnp.array([[[1.0, 2.0]], [[1.0, 0.0]], [[1.0, 0.0]]])  # finished, passed, still running
     state = adr.decide(state, counts)
     np.testing.assert_allclose(state.widths[0], [[0.5, 0.4]], atol=1e-6)
-    assert state.opened[0].tolist() == [[False, True]]  # the low one waits for the probe that still runs
+    assert state.probes.opened[0].tolist() == [[False, True]]  # the low one waits for the probe that still runs
     state = adr.decide(state, jnp.array([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 0.0]]]))
     np.testing.assert_allclose(state.widths, np.full((3, 1, 2), [0.6, 0.4]), atol=1e-6)
-    assert state.finished.sum() == state.passed.sum() == 0.0 and state.opened.all()
+    assert state.probes.finished.sum() == state.probes.passed.sum() == 0.0 and state.probes.opened.all()
 
 
 def test_a_probe_of_another_width_or_of_a_closed_boundary_does_not_count():
-    now, drawn = at(1).adr, at(1)._replace().adr
-    drawn = drawn._replace(drawn=jnp.float32(0.25))
-    assert ONE.begun(now, drawn).counted
-    assert not ONE.begun(now, drawn._replace(drawn=jnp.float32(0.2))).counted
-    assert not ONE.begun(now._replace(opened=jnp.array([[True, False]])), drawn).counted
-    assert not ONE.begun(now, drawn._replace(probe=jnp.int32(NONE))).counted
+    now, drawn = at(NONE).adr, at(1).adr
+    probes = drawn.probes
+    assert ONE.begun(now, drawn).probes.counted
+    assert not ONE.begun(now, drawn._replace(probes=probes._replace(value=jnp.float32(0.2)))).probes.counted
+    closed = now._replace(probes=now.probes._replace(opened=jnp.array([[True, False]])))
+    assert not ONE.begun(closed, drawn).probes.counted
+    assert not ONE.begun(now, at(NONE).adr).probes.counted
+
+
+def test_an_episode_counts_once_where_it_was_drawn():
+    begun = ONE.begun(at(NONE).adr, at(1).adr)
+    ended = ONE.ended(ONE.ended(begun, jnp.bool_(True)), jnp.bool_(True))
+    many = jax.tree.map(lambda *x: jnp.stack(x), ended, begun)  # a robot whose episode has ended, one whose goes on
+    np.testing.assert_array_equal(ONE.count(many), [[[0, 1]], [[0, 1]], [[0, 1]]])
 
 
 def test_the_share_of_probes_and_of_each_boundary():
     keys = jax.random.split(jax.random.PRNGKey(0), 4000)
-    probes = np.asarray(jax.vmap(lambda key: ONE.probing_one(at(NONE).adr, key).probe)(keys))
+    probes = np.asarray(jax.vmap(lambda key: ONE.drawn(at(NONE).adr, key).probes.place)(keys))
     shares = [np.mean(probes == value) for value in (NONE, 0, 1)]
     np.testing.assert_allclose(shares, [0.5, 0.25, 0.25], atol=0.03)
 
@@ -117,48 +128,58 @@ class Grade(NamedTuple):
 
 
 class Synthetic:
-    """Episodes survive with a probability that depends on the value of `SPAN`; those that do not fall at once.
+    """Episodes survive with a probability that depends on the value of `SPAN`, or else on the level of terrain.
+
+    Those that do not survive fall at once.
 
     Args:
         chance: Value → probability.
-        adr: Its options.
+        curriculum: What draws the value.
     """
 
     training_steps = (20, 20)
     max_steps = 20
 
-    def __init__(self, chance: Any, adr: Adr) -> None:
-        self.curriculum = Curriculum(adr=replace(adr, dimensions=adr.dimensions or ONE.dimensions))
-        self._chance = chance
+    def __init__(self, chance: Any, curriculum: Curriculum) -> None:
+        self.curriculum, self._chance = curriculum, chance
 
     def reset(self, key: jax.Array, level: CurriculumState, limit: jax.Array) -> State:
         """Begin an episode."""
         level = self.curriculum.drawn(level, key)
         sampler = Sampler(key, level, 1.0, dimensions=self.curriculum.adr.names)
-        survives = sampler.unit() < self._chance(sampler.draw(SPAN))
+        chance = sampler.unit()
+        survives = chance < self._chance(sampler.draw(SPAN) if self.curriculum.adr.names else level.success)
         no = jnp.bool_(False)
         return State(level, jnp.int32(0), limit, survives, {}, no, no, Grade(jnp.int32(0)))
 
     def step(self, state: State, action: jax.Array, numbers: None = None) -> State:
         """Go on; a failure ends in the first step."""
         step = state.step + 1
-        return state._replace(step=step, terminated=~state.survives, truncated=state.survives & (step >= state.limit))
+        grade = Grade(jnp.where(state.survives, 1, -1))
+        ends = {"terminated": ~state.survives, "truncated": state.survives & (step >= state.limit)}
+        return state._replace(step=step, info=grade, **ends)
 
 
-def widths_after(chance: Any, adr: Adr, updates: int, n_envs: int = 256) -> np.ndarray:
-    """Return the widths of low and high end after so many decisions, each ten steps apart."""
-    env: Any = Synthetic(chance, adr)
+def widths_after(chance: Any, adr: Adr, updates: int) -> np.ndarray:
+    """Return the widths of low and high end after so many decisions."""
+    curriculum = Curriculum(adr=replace(adr, dimensions=adr.dimensions or ONE.dimensions))
+    return np.asarray(after(chance, curriculum, updates).adr.widths[0, 0])
+
+
+def after(chance: Any, curriculum: Curriculum, updates: int, n_envs: int = 256) -> CurriculumState:
+    """Return the levels of the robots after so many decisions, each ten steps apart."""
+    env: Any = Synthetic(chance, curriculum)
     state = batch.reset(env, jax.random.PRNGKey(0), n_envs)
 
     @jax.jit
     def update(state: batch.BatchState, _: None) -> tuple[batch.BatchState, None]:
         for _ in range(2):
             state = jax.lax.fori_loop(0, 5, lambda _, s: batch.step(env, s, jnp.zeros((n_envs, 1)))[0], state)
-        adr, now = env.curriculum.adr, state.robots.curriculum.adr
-        return batch.with_adr(state, adr.decide(now, adr.count(now))), None
+        curriculum, now = env.curriculum, state.robots.curriculum
+        return batch.with_curriculum(state, curriculum.decide(now, curriculum.count(now))), None
 
     state, _ = jax.lax.scan(update, state, length=updates)
-    return np.asarray(state.robots.curriculum.adr.widths[0, 0])
+    return state.robots.curriculum
 
 
 def test_boundaries_come_to_where_success_ends():
@@ -179,6 +200,64 @@ def test_failures_that_end_first_are_not_counted_twice():
     middle = (ONE.dimensions[0]._replace(start=0.5),)
     adr = Adr(episodes=200, step=0.05, widen=0.9, narrow=0.7, dimensions=middle)
     np.testing.assert_allclose(widths_after(lambda x: 0.8, adr, 150), [0.5, 0.5])
+
+
+# Particles of terrain
+
+PARTICLES = Particles(step=0.1, kinds=2, per_kind=4, size=6)
+
+
+def terrain(**changes: Any) -> Curriculum:
+    """Return a curriculum of two kinds of terrain with 11 levels each."""
+    return Curriculum(step_up=0.1, step_down=0.1, kinds=2, particles=replace(PARTICLES, **changes))
+
+
+def test_particles_are_drawn_from_the_desirable_ones_and_move_by_a_level():
+    """Of the first kind the third is desirable, at level 3; of the second none is: all too easy."""
+    levels = jnp.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]])
+    share = jnp.array([[1.0, 1.0, 0.75, 0.25], [1.0, 1.0, 1.0, 0.95]])
+    seen = [np.asarray(PARTICLES.resampled(levels, share, jax.random.PRNGKey(i))) for i in range(50)]
+    found, counts = np.unique(np.round(10 * np.stack(seen)[:, 0]), return_counts=True)
+    assert found.tolist() == [2.0, 3.0, 4.0]
+    np.testing.assert_allclose(counts / 200, [0.4, 0.2, 0.4], atol=0.1)
+    np.testing.assert_allclose(seen[0][1], [0.6, 0.7, 0.8, 0.9], atol=1e-6)
+    hard = PARTICLES.resampled(levels, 0.0 * share, jax.random.PRNGKey(0))
+    np.testing.assert_allclose(hard, np.maximum(levels - 0.1, 0.0), atol=1e-6)
+
+
+def test_particles_gather_where_episodes_often_pass_but_not_always():
+    """The chance to pass falls from 1 at level 4 to 0 at level 8: it is 0.9 to 0.5 at levels 4.4 to 6."""
+    found = after(lambda level: jnp.clip(2.0 - 2.5 * level, 0.0, 1.0), terrain(), 250).particles
+    state = jax.device_get(found)
+    assert state.levels.shape == (256, 2, 4) and (state.levels == state.levels[0]).all()
+    assert state.levels[0].min() >= 0.3 and state.levels[0].max() <= 0.7
+    assert (state.highest[0] >= state.levels[0].max(axis=1, keepdims=True)).all()
+
+
+def test_particles_go_to_the_last_level_where_all_pass_and_stay_at_the_first_where_none_does():
+    assert (after(lambda level: 1.0, terrain(), 150).particles.levels == 1.0).all()
+    assert (after(lambda level: 0.0, terrain(), 50).particles.levels == 0.0).all()
+
+
+def test_an_episode_is_at_the_level_of_its_particle_or_replays_one_up_to_the_highest():
+    begun: Any = jax.tree.map(
+        lambda x: x[0], terrain(replay=0.5).begin(jax.random.split(jax.random.PRNGKey(0), 3), full=False)
+    )
+    particles = begun.particles._replace(levels=jnp.full((2, 4), 0.7), highest=jnp.full((2, 1), 0.9))
+    state = begun._replace(particles=particles, kind=jnp.int32(1))
+    drawn = jax.vmap(lambda key: terrain(replay=0.5).drawn(state, key))(jax.random.split(jax.random.PRNGKey(1), 4000))
+    place, success = np.asarray(drawn.particles.episodes.place), np.asarray(drawn.success)
+    assert set(place.tolist()) == {NONE, 4, 5, 6, 7} and (success[place != NONE] == np.float32(0.7)).all()
+    assert np.mean(place == NONE) == pytest.approx(0.5, abs=0.03)
+    found, counts = np.unique(np.round(10 * success[place == NONE]), return_counts=True)
+    assert found.tolist() == list(range(10)) and counts.min() > 0.5 * counts.max()
+
+
+def test_evaluations_have_the_levels_of_before():
+    keys = jax.random.split(jax.random.PRNGKey(0), 8)
+    begun = replace(terrain(), evaluation=0.3).begin(keys, full=True)
+    drawn = jax.vmap(terrain().drawn)(begun, keys)
+    np.testing.assert_array_equal(drawn.success, np.full(8, np.float32(0.3)))
 
 
 # In a training

@@ -1,0 +1,1 @@
+"""How far a simulator is from a robot: predictions of recordings, and what would bring them closer."""

@@ -1,0 +1,52 @@
+"""Options of `jaxloco gap`; imports nothing heavy, because the command line does."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from jaxloco.checks import COUNT, NOT_NEGATIVE, check_fields
+from jaxloco.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class GapOptions:
+    """How predictions are compared.
+
+    Attributes:
+        horizons: After how many steps to look, the smallest first; a step is the interval of the recording's states, in
+            whole physics steps.
+        starts: Most recorded states, evenly spread, from which is predicted; 0 for every one.
+        causes: Most recorded states for the ranking of causes, which repeats the predictions about a hundred times; 0
+            for no ranking.
+    """
+
+    horizons: Annotated[tuple[int, ...], COUNT] = (1, 5, 20, 50)
+    starts: Annotated[int, NOT_NEGATIVE] = 400
+    causes: Annotated[int, NOT_NEGATIVE] = 60
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.horizons or sorted({*self.horizons}) != list(self.horizons):
+            raise ConfigError(f"horizons = {self.horizons}: write different numbers of steps, the smallest first")
+
+
+@dataclass(frozen=True)
+class GapCommand(GapOptions):
+    """Options of `jaxloco gap`.
+
+    Attributes:
+        robot: Robot folder or name in place of the bundle's robot, such as one with identified figures.
+        topics: Of bags: the only topics to read.
+        motors: Of bags whose motors have no names: the joints in the order of the motors.
+        types: Of bags without message definitions: folder of .msg files.
+        allow_gaps: Leave gaps of the recordings out instead of refusing them.
+        figure: Picture to write; none for none.
+        out: JSON file to write the figures to.
+    """
+
+    robot: str | None = None
+    topics: tuple[str, ...] = ()
+    motors: tuple[str, ...] = ()
+    types: str | None = None
+    allow_gaps: bool = False
+    figure: str | None = "gap.png"
+    out: str | None = None
