@@ -29,7 +29,7 @@ from jaxloco.robustness import play as playing
 from jaxloco.robustness.bundled import BundledPolicy, agreement
 from jaxloco.robustness.parameters import Swept, nominal, parameters_of
 from jaxloco.robustness.plan import Plan
-from jaxloco.robustness.play import Axis, Jobs, Player, Request, measure_of, read_quantity, swept_spec
+from jaxloco.robustness.play import Axis, Jobs, Player, Request, as_exported, measure_of, read_quantity, swept_spec
 from jaxloco.robustness.study import Study, robust_range, sobol
 from jaxloco.statistics import wilson
 from jaxloco.tasks import recipe
@@ -207,10 +207,23 @@ def test_the_clock_goes_by_what_the_policy_read(cartpole):
     snapshot: Any = SimpleNamespace(processes={"actor": SimpleNamespace(frames=frames)})
     assert np.asarray(quantity.function(snapshot)).tolist() == [2.0, 3.0]
     spec, robot = task("go1-velocity")
-    policy: Any = SimpleNamespace(inputs=[replace_name(t.quantity) for t in spec.observations["actor"].terms])
+    gait = spec.process(Gait)
+    assert gait is not None and gait.rest is not None
+    inputs = [replace_name(t.quantity) for t in spec.observations["actor"].terms]
+    exported = {"outputs": spec.action.outputs, "pipeline": spec.action.pipeline, "frequencies": {2.5}}
+    policy: Any = SimpleNamespace(inputs=inputs, rest=gait.rest, **exported)
     clock = swept_spec(spec, policy, [], measure_of(spec, robot), on_terrain=False).process(Gait)
-    assert clock is not None
+    assert clock is not None and clock.frequency == 2.5
     assert clock.inputs == {"command": "velocity_command_reading", "gravity": "projected_gravity_reading"}
+
+
+def test_a_bundle_plays_with_its_own_clock_and_pipeline_not_with_those_of_todays_task():
+    """An older Go1's gait never rested, and stepped lower."""
+    spec, _ = task("go1-velocity")
+    older: Any = SimpleNamespace(outputs=spec.action.outputs, pipeline=(), frequencies={2.0}, rest=None, inputs=())
+    made = as_exported(spec, older)
+    clock = made.process(Gait)
+    assert clock is not None and (clock.rest, clock.frequency, made.action.pipeline) == (None, 2.0, ())
 
 
 def replace_name(name: str) -> SimpleNamespace:

@@ -151,7 +151,7 @@ def _draw_trained(
             style: Any = {"edgecolor": color, "linewidth": width, "linestyle": dashes}
             box = Rectangle((left, bottom), right - left, top - bottom, fill=False, **style)
             axis.add_patch(box)
-    axis.plot(x["held"], y["held"], marker="x", color=SECOND, markersize=7, markeredgewidth=2.0)
+    axis.plot(x["held"], y["held"], marker="x", color=SECOND, markersize=7, markeredgewidth=2.0, zorder=6)
 
 
 def _inside(span: Sequence[float], ends: tuple[float, float]) -> tuple[float, float]:

@@ -190,12 +190,20 @@ def swept_spec(
     for place, axis in enumerate(axes):
         if not axis.is_terrain or on_terrain:
             spec = axis.parameter.vary(spec, axis.swept(place), axis.points)
-    gait = spec.process(Gait)
-    if gait is not None and gait.rest is not None:
-        clock = RobotsClock(gait.frequency, gait.offsets, gait.rest, gait.name)
-        read = tuple(read_quantity(policy, name) for name in gait.inputs.values())
-        spec = replace(spec.with_processes(clock), quantities=(*spec.quantities, *read))
+    spec = as_exported(spec, policy)
     return replace(spec, observations={"actor": spec.observations["actor"]}, rewards=measure.terms)
+
+
+def as_exported(spec: EnvSpec, policy: PolicySpec) -> EnvSpec:
+    """Return a task with the action pipeline and the gait clock of a bundle: its task may have others today."""
+    spec = replace(spec, action=replace(spec.action, outputs=policy.outputs, pipeline=policy.pipeline))
+    gait = spec.process(Gait)
+    if gait is None:
+        return spec
+    frequency = next(iter(policy.frequencies), gait.frequency)
+    clock = RobotsClock(frequency, gait.offsets, policy.rest, gait.name)
+    read = tuple(read_quantity(policy, name) for name in replace(gait, rest=policy.rest).inputs.values())
+    return replace(spec.with_processes(clock), quantities=(*spec.quantities, *read))
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,12 +251,14 @@ class Player:
 
     def _check_inputs(self) -> None:
         spec, group = self.policy.spec, self.env.observers["actor"]
-        here = [term.quantity for term in group.group.terms], group.size, self.env.action_size
-        bundle = [item.name for item in spec.inputs], spec.observation_size, spec.action_size
-        if here != bundle:
+        here = [(term.quantity, term.scale, term.clip) for term in group.group.terms]
+        bundle = [(item.name, item.scale, item.clip) for item in spec.inputs]
+        sizes, wanted = (group.size, self.env.action_size), (spec.observation_size, spec.action_size)
+        if here != bundle or sizes != wanted:
+            now, then = (", ".join(f"{name} × {scale}" for name, scale, _ in terms) for terms in (here, bundle))
             raise BundleError(
-                f"the policy reads {', '.join(bundle[0])} ({bundle[1]} numbers), but its task now gives "
-                f"{', '.join(here[0])} ({here[1]}); export it again from its run: jaxloco export RUN"
+                f"the policy reads {then} ({wanted[0]} numbers), but its task now gives {now} ({sizes[0]}); export it "
+                "again from its run: jaxloco export RUN"
             )
 
     def play(
