@@ -134,6 +134,14 @@ def test_a_run_folder_in_which_nothing_was_learned_is_discarded_with_its_day_and
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_working_directory_stays_when_its_only_run_is_discarded(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(Path("run"))
+    run.path.mkdir()
+    run.discard_if_unused()
+    assert not run.path.exists() and Path.cwd() == tmp_path
+
+
 def test_a_config_of_the_user_beside_an_empty_folder_is_not_a_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "elsewhere").mkdir()

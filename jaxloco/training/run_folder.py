@@ -130,8 +130,9 @@ class RunFolder:
         unused = {part.name for part in (self.config, self.checkpoints, self.lock)}
         if self.path.is_dir() and not learned and {entry.name for entry in self.path.iterdir()} <= unused:
             shutil.rmtree(self.path)
-            with contextlib.suppress(OSError):  # other runs of that day
-                self.path.parent.rmdir()
+            if self.path.parent.resolve() != Path.cwd():
+                with contextlib.suppress(OSError):  # other runs of that day
+                    self.path.parent.rmdir()
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
