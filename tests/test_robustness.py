@@ -20,6 +20,7 @@ from jaxloco.envs.env import Env
 from jaxloco.envs.gaits import Gait
 from jaxloco.envs.perturbations import Pushes
 from jaxloco.errors import BundleError, ConfigError
+from jaxloco.learning.temporal import TCNConfig
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
@@ -233,9 +234,13 @@ def replace_name(name: str) -> SimpleNamespace:
 # What plays
 
 
-@pytest.mark.parametrize("kind", ["mlp", "gru", "lstm"])
+STRIDED = TCNConfig(channels=(6, 5), kernel_sizes=(3, 2), strides=(2, 3), dilations=(1, 2), features=4, history=20)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "gru", "lstm", "tcn"])
 def test_the_policy_of_a_bundle_acts_as_the_onboard_runtime(kind, tmp_path):
-    policy = Policy.load(untrained_bundle("cartpole", tmp_path / kind, kind=kind, rnn_hidden_size=8))
+    own: dict[str, Any] = {"tcn": STRIDED} if kind == "tcn" else {"rnn_hidden_size": 8}
+    policy = Policy.load(untrained_bundle("cartpole", tmp_path / kind, kind=kind, **own))
     bundled, params = BundledPolicy.of(policy)
     observations = np.random.default_rng(0).normal(size=(30, 1, 4)).astype(np.float32)
     _, actions = jax.lax.scan(
