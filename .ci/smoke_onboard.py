@@ -108,7 +108,7 @@ class Still:
 
 
 def check_command(bundle: Path) -> None:
-    """Check that `jaxloco run` runs the policy."""
+    """Check that `jaxloco run` runs the policy and records it."""
     from jaxloco.cli import main as jaxloco
     from jaxloco.onboard import Policy
     from jaxloco.onboard.clients import ClientMapping, register
@@ -117,7 +117,10 @@ def check_command(bundle: Path) -> None:
     inputs, outputs = ({item.name: item.unit for item in items} for items in (spec.inputs, spec.outputs))
     make = lambda env_id, spec, env_kwargs, seed: Still(spec)  # noqa: E731
     register(ClientMapping("Still", spec.robot, inputs, outputs, make, lambda env_id: True))
-    assert jaxloco(["run", str(bundle), "--env", "Still", "--seconds", "0.2"]) == 0
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log.csv"
+        assert jaxloco(["run", str(bundle), "--env", "Still", "--seconds", "0.2", "--log", str(log)]) == 0
+        assert len(log.read_text().splitlines()) == 1 + round(0.2 * spec.control_frequency)
 
 
 def main(bundles: list[Path]) -> None:

@@ -170,6 +170,10 @@ def train(arguments: list[str]) -> int:
     """Train a policy: jaxloco train [TASK] [options]."""
     own, arguments = _split_run_options(arguments)
     with Interrupt(owned=True) as stop:
+        if own.distributed and own.recipe:
+            raise JaxlocoError(
+                f"--recipe {own.recipe} --distributed: its stages train on one host; leave one of them out"
+            )
         if own.distributed:
             return _train_on_hosts(own, arguments, stop)
         with make_progress(quiet=own.quiet) as progress:

@@ -1028,7 +1028,7 @@ def test_verdicts_on_drawn_seeds_are_counted():
     near = {"power": {"5": {"power": 0.8, "welch": 0.86}}}
     assert page._found(near) == page.Measured("80.0 % (Welch's t-test: 86.0 %)", True)
     swept = {"wall_seconds": 630.0, "cpu_seconds": 300.0, "machine": {"load": 1.5}}
-    assert page._sweep(swept) == page.Measured("10.5 min, 5.0 min of CPU (load 1.5 at the start)", False)
+    assert page._minutes(swept) == page.Measured("10.5 min, 5.0 min of CPU (load 1.5 at the start)", False)
 
 
 @pytest.mark.slow

@@ -262,7 +262,7 @@ def test_what_was_recorded_otherwise_is_remarked():
     found = Comparison(robot, [recording], options=replace(QUICK, horizons=(1,))).run()
     lacking = "base_position, base_velocity, orientation, angular_velocity"
     assert found.remarks == [
-        f"swing: the base is held in the air, because {lacking} was not recorded",
+        f"swing: the base is held in the air; not recorded: {lacking}",
         f"swing: kp[FR_hip_joint] was 30, in the simulator it is {robot.joints[0].kp:g}",
     ]
     assert found.errors["joint positions"][1]["median"] < 0.01  # a robot that hangs at rest, but for its weight

@@ -1,6 +1,6 @@
 """What could make a simulator differ from a robot: each cause alone, how much of the error it explains."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,9 @@ from jaxloco.robot import Robot
 LARGEST_DELAY = 0.04
 """Longest delay of commands that is tried, s."""
 
-EVALUATIONS = 8
-"""Predictions with which a cause's best value is refined."""
+BETWEEN, EVALUATIONS = 9, 12
+"""Values between the best one's neighbours that are tried, and predictions with which the best of these is refined.
+Errors have several valleys: contacts begin a step sooner or later."""
 
 Apply = Callable[[mujoco.MjModel, float], None]
 """Changes a model by a value."""
@@ -110,13 +111,21 @@ def explain(
 def _best(cause: Cause, score: Score, base: float) -> tuple[float, float]:
     """Return the value of a cause with the smallest score, and that score; ties go to the nominal value."""
     tried = {value: base if value == cause.nominal else score(cause, value) for value in cause.tried}
-    best = min(tried, key=lambda value: (tried[value], abs(value - cause.nominal)))
-    values = sorted(tried)
-    place = values.index(best)
-    low, high = values[max(place - 1, 0)], values[min(place + 1, len(values) - 1)]
+    _, low, high = _around_best(tried, cause.nominal)
+    between = np.linspace(low, high, BETWEEN + 2).tolist()[1:-1]
+    tried |= {value: score(cause, value) for value in between if value not in tried}
+    best, low, high = _around_best(tried, cause.nominal)
     options = {"maxiter": EVALUATIONS, "xatol": 1e-3 * (high - low)}
     refined = minimize_scalar(lambda v: score(cause, float(v)), bounds=(low, high), method="bounded", options=options)
     return (float(refined.x), float(refined.fun)) if refined.fun < tried[best] else (best, tried[best])
+
+
+def _around_best(tried: Mapping[float, float], nominal: float) -> tuple[float, float, float]:
+    """Return the value of the smallest score and its neighbours, or itself at an end; ties go to the nominal value."""
+    best = min(tried, key=lambda value: (tried[value], abs(value - nominal)))
+    values = sorted(tried)
+    place = values.index(best)
+    return best, values[max(place - 1, 0)], values[min(place + 1, len(values) - 1)]
 
 
 def _scale(field: str, places: Any = slice(None)) -> Apply:

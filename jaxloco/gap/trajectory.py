@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 
 from jaxloco.errors import LogError
-from jaxloco.logs.recording import CLOCKS, SIMULTANEOUS, Recording
+from jaxloco.logs.recording import SIMULTANEOUS, Recording
 from jaxloco.robot import Robot
 
 FREE = ("base_position", "base_velocity", "orientation", "angular_velocity")
@@ -176,7 +176,7 @@ def remarks(trajectories: Sequence[Trajectory], robot: Robot) -> list[str]:
         recording = trajectory.recording
         if trajectory.held:
             lacking = ", ".join(signal for signal in FREE if getattr(recording, signal) is None)
-            found.append(f"{recording.name}: the base is held in the air, because {lacking} was not recorded")
+            found.append(f"{recording.name}: the base is held in the air; not recorded: {lacking}")
         for gain in ("kp", "kd"):
             values = getattr(recording, gain)
             if values is not None:
@@ -189,12 +189,6 @@ def remarks(trajectories: Sequence[Trajectory], robot: Robot) -> list[str]:
                         f"simulator it is {own[i]:g}"
                     )
     return found
-
-
-def signals_of(trajectory: Trajectory) -> tuple[str, ...]:
-    """Return the signals of a trajectory's recording."""
-    every = [signal for signals in CLOCKS.values() for signal in signals]
-    return tuple(signal for signal in every if getattr(trajectory.recording, signal) is not None)
 
 
 def hold_base(robot: Robot, model: mujoco.MjModel) -> None:

@@ -116,7 +116,9 @@ class Estimate:
         """Range to randomize it in: estimate ± max(2 half-intervals, 5 %), never below zero where it cannot be."""
         half = max(2.0 * self.half_width, LEAST_RANGE * abs(self.value))
         low = self.value - half
-        return (low if self.unknown.kind.startswith(("bias", "com")) else max(low, 0.0)), self.value + half
+        return (
+            low if self.unknown.kind.startswith(("bias", "com", "torque_lag")) else max(low, 0.0)
+        ), self.value + half
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +202,8 @@ def identify(
         raise LogError("no recordings were given; name at least one file")
     trials = [Trial(recording, robot) for recording in recordings]
     _check_alike(trials)
-    unknowns = unknowns_of(robot, trials[0].model, options.group, options.masses)
+    torques = any(channel.signal == "torque" for channel in trials[0].channels)
+    unknowns = unknowns_of(robot, trials[0].model, options.group, options.masses, torques)
     fit = _Fit(Problem(robot, trials, unknowns, _initial_noise(trials, options)))
     fit.keep(_unmoved(trials, robot, unknowns))
     before, sensors = _errors(fit.problem), _by_signal(trials[0], fit.problem.sigma)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxloco.cores import count_cores
 from jaxloco.identification.toolbox import sysid
 from jaxloco.identification.trial import Trial
-from jaxloco.identification.unknowns import BODIES, KINDS, Unknown, modifier
+from jaxloco.identification.unknowns import ALL, BODIES, KINDS, Unknown, modifier
 from jaxloco.robot import Robot
 
 STEP = 1e-4
@@ -174,10 +174,12 @@ class Problem:
 
     def _rollout(self, trial: Trial, models: Sequence[mujoco.MjModel], param_dicts: Sequence[Any], **given: Any) -> Any:
         """Simulate a recording, as `mujoco.sysid.model_residual` wants it, and what its sensors measure."""
-        delays = np.array([_value(parameters, "delay", self.unknowns) for parameters in param_dicts])
+        delays, lags = (
+            np.array([_value(parameters, kind, self.unknowns) for parameters in param_dicts]) for kind in ALL
+        )
         biases = np.stack([self._biases(parameters) for parameters in param_dicts])
         self.simulations += len(models)
-        simulated = trial.simulate(models, self._datas, delays, biases)
+        simulated = trial.simulate(models, self._datas, delays, biases, lags)
         series = self._sysid.TimeSeries
         whole, states = (
             _trajectory(self._sysid, trial),
@@ -199,8 +201,9 @@ class Problem:
 
 
 def _value(parameters: Any, kind: str, unknowns: Sequence[Unknown]) -> float:
-    unknown = next(unknown for unknown in unknowns if unknown.kind == kind)
-    return unknown.values(float(parameters[unknown.name].value[0]))[""]
+    """Return the value of an unknown without members; 0 if there is none."""
+    found = [unknown for unknown in unknowns if unknown.kind == kind]
+    return found[0].values(float(parameters[found[0].name].value[0]))[""] if found else 0.0
 
 
 def _model(parameters: Any, spec: mujoco.MjSpec) -> mujoco.MjModel:

@@ -30,6 +30,9 @@ SHORTEST = 1.0
 STILL = 0.005
 """Standard deviation of a joint's position, rad, below which it has not moved."""
 
+SAMPLING = 0.00025
+"""Torques are the mean from so long before to so long after their time, s: a command that changes there counts half."""
+
 SIGNALS = ("position", "velocity", "torque")
 
 
@@ -46,6 +49,13 @@ class Held:
         """Return the exact mean between successive times, (N + 1,) to (N, J): continuous in a shift of the times."""
         integral = np.stack([np.interp(edges, self._times, column) for column in self._integral.T], axis=1)
         return np.diff(integral, axis=0) / np.diff(edges)[:, None]
+
+    def around(self, times: np.ndarray, half: float) -> np.ndarray:
+        """Return the exact mean from `half` before to `half` after each time, (M,) to (M, J)."""
+        ends = [np.interp(times + side, self._times, column) for column in self._integral.T for side in (half, -half)]
+        return np.stack([later - sooner for later, sooner in zip(ends[::2], ends[1::2], strict=True)], axis=1) / (
+            2.0 * half
+        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,12 @@ class Trial:
         return np.asarray(begins + self.step * np.arange(self.steps + 1))
 
     def simulate(
-        self, models: Sequence[mujoco.MjModel], datas: Sequence[mujoco.MjData], delays: np.ndarray, biases: np.ndarray
+        self,
+        models: Sequence[mujoco.MjModel],
+        datas: Sequence[mujoco.MjData],
+        delays: np.ndarray,
+        biases: np.ndarray,
+        lags: np.ndarray,
     ) -> np.ndarray:
         """Return what the sensors of simulated robots measure, (models, M, channels).
 
@@ -131,6 +146,7 @@ class Trial:
             datas: One for each thread.
             delays: Of the commands, s, (models,).
             biases: Of the encoders, which the motor's own control loop reads too, rad, (models, J).
+            lags: Of measured torques, s, (models,): what a sensor's filter or clock adds.
         """
         edges = [self.edges(delay) for delay in delays]
         means = {
@@ -143,17 +159,18 @@ class Trial:
         states = np.concatenate([initial[:, None, : states.shape[2]], states], axis=1)
         place = 1 + models[0].nq
         positions, velocities = states[:, :, 1 + self._qpos], states[:, :, place + self._qvel]
-        each = zip(models, edges, controls, positions, velocities, biases, strict=True)
+        each = zip(models, delays, edges, positions, velocities, biases, lags, strict=True)
         return np.stack([self._read(*one) for one in each])
 
     def _read(
         self,
         model: mujoco.MjModel,
+        delay: float,
         edges: np.ndarray,
-        controls: np.ndarray,
         positions: np.ndarray,
         velocities: np.ndarray,
         bias: np.ndarray,
+        lag: float,
     ) -> np.ndarray:
         """Return what sensors measure at `times`, (M, channels), of states at the ends of steps, (N + 1, J)."""
         if not (np.isfinite(positions).all() and np.isfinite(velocities).all()):
@@ -163,9 +180,10 @@ class Trial:
         read = {"position": path(self.times) + bias, "velocity": path(self.times, 1)}
         if any(channel.signal == "torque" for channel in self.channels):
             kp, kd = -model.actuator_biasprm[:, 1], -model.actuator_biasprm[:, 2]
-            around = np.concatenate([controls[:1], 0.5 * (controls[1:] + controls[:-1]), controls[-1:]])
-            torques = np.clip(around - kp * positions - kd * velocities, *model.actuator_forcerange.T)
-            read["torque"] = np.stack([np.interp(self.times, edges, column) for column in torques.T], axis=1)
+            times = self.times - lag
+            commands = {delay: [held.around(times - delay, SAMPLING) for held in self._commands]}
+            torques = _inputs(model, delay, bias, commands) - kp * path(times) - kd * path(times, 1)
+            read["torque"] = np.clip(torques, *model.actuator_forcerange.T)
         return np.stack([read[channel.signal][:, channel.joint] for channel in self.channels], axis=1)
 
     def _state(self, data: mujoco.MjData, begins: float, bias: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "delay": Kind("s", 1.0, 0.0, 10.0, 0.01),
+    "torque_lag": Kind("s", 1.0, -2.0, 10.0, 0.002),
     "frictionloss": Kind("N m", 1.0, -1.0, 20.0),
     "damping": Kind("N m s/rad", 1.0, -1.0, 20.0),
     "armature": Kind("kg m²", 1.0, -1.0, 20.0),
@@ -49,6 +50,9 @@ KINDS: Mapping[str, Kind] = {
     "com_z": Kind("m", 1.0, -5.0, 5.0, 0.02),
 }
 """Kind → what holds for it. Where two cannot be told apart, the one that stands first here is fitted."""
+
+ALL = ("delay", "torque_lag")
+"""Kinds of which there is one for the whole robot: the delay of commands, and the lag of measured torques."""
 
 GAINS = ("kp", "kd")
 FIGURES = ("armature", "damping", "frictionloss", *GAINS)
@@ -87,7 +91,7 @@ class Unknown:
         return 0.5 if self.kind == "delay" else 0.0
 
     def values(self, x: float) -> dict[str, float]:
-        """Return the value of each member; those of `delay` by ""."""
+        """Return the value of each member; that of a kind without members by ""."""
         return {
             member: nominal + width * x
             for member, nominal, width in zip(self.members or ("",), self.nominal, self.width, strict=True)
@@ -100,7 +104,7 @@ class Unknown:
 
 
 def unknowns_of(
-    robot: Robot, model: mujoco.MjModel, grouping: Grouping = "kind", masses: bool = False
+    robot: Robot, model: mujoco.MjModel, grouping: Grouping = "kind", masses: bool = False, torques: bool = False
 ) -> list[Unknown]:
     """Return all unknowns of a robot, in the order of `KINDS`.
 
@@ -109,10 +113,11 @@ def unknowns_of(
         model: The hung robot, see `jaxloco.identification.hung`.
         grouping: Whether joints of a kind (hips, knees) share their figures, each joint has its own, or all share.
         masses: With masses and centres of mass of the bodies that the joints move.
+        torques: Torques are measured.
     """
     groups = grouped(robot.joint_names, grouping)
     joints = {joint.name: joint for joint in robot.joints}
-    found = [Unknown("delay", "", (), (0.0,), (KINDS["delay"].width,))]
+    found = [Unknown(kind, "", (), (0.0,), (KINDS[kind].width,)) for kind in ALL if torques or kind != "torque_lag"]
     for kind in FIGURES:
         for group, members in groups.items():
             driven = tuple(name for name in members if kind not in GAINS or getattr(joints[name], kind) > 0.0)
@@ -174,7 +179,7 @@ def _mirrored(place: float, first: float) -> float:
 
 def modifier(unknown: Unknown) -> Any:
     """Return what writes the unknown into an MjSpec, as `mujoco.sysid` wants it; None for what no model has."""
-    if unknown.kind in ("delay", "bias"):
+    if unknown.kind in (*ALL, "bias"):
         return None
 
     def write(spec: mujoco.MjSpec, parameter: Any) -> None:

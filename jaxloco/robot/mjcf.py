@@ -120,7 +120,7 @@ def add_actuator(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
 
     Where an actuator stands for the whole motor, the torque is clip(target): it has the gains inside.
     """
-    kinds = [dict(part).get("kind") for part in entry["actuator"] or ()]
+    kinds = [dict(part).get("kind") for part in entry.get("actuator") or ()]
     control = "torque" if set(kinds) & set(PLAIN_MOTORS) else entry["control"]
     gain, bias = servo_gains(control, entry["kp"] or 0.0, entry["kd"] or 0.0)
     actuator = spec.add_actuator(name=entry["name"], target=entry["name"])
