@@ -16,10 +16,12 @@ from scipy import stats
 from benchmarks import robustness as benchmark
 from jaxloco import cli
 from jaxloco.envs.actuators import Actuation
+from jaxloco.envs.curriculum import FULL
 from jaxloco.envs.env import Env
 from jaxloco.envs.gaits import Gait
 from jaxloco.envs.perturbations import Pushes
 from jaxloco.errors import BundleError, ConfigError
+from jaxloco.learning.temporal import TCNConfig
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
@@ -138,12 +140,12 @@ def test_what_training_covered_is_read_from_the_task():
         "friction": (0.4, 1.0),
         "payload": (-1.0, 1.0),
         "delay": (0.0, 30.0),
-        "push": (0.0, pytest.approx(0.5)),
+        "push": (0.0, pytest.approx(0.75)),  # half as strong again as evaluations have
         "gains": (0.9, 1.1),
         "terrain": (0.0, 0.0),
     }
     held = {name: p.held for name, p in found.items()}
-    assert held == pytest.approx({"friction": 0.7, "payload": 0, "delay": 15, "push": 0.25, "gains": 1, "terrain": 0})
+    assert held == pytest.approx({"friction": 0.7, "payload": 0, "delay": 15, "push": 0.375, "gains": 1, "terrain": 0})
     assert all(p.limits[0] <= p.span[0] <= p.trained[0] and p.trained[1] <= p.span[1] for p in found.values())
 
 
@@ -163,9 +165,9 @@ def test_what_a_robot_has_not_is_left_out_with_the_reason():
 
 def test_a_swept_range_gives_a_robot_its_value_and_is_drawn_without_one():
     swept = Swept(0.0, 4.0, place=1)
-    low, high = swept.bounds(SimpleNamespace(values=np.array([7.0, 3.0])), 0.5)  # type: ignore[arg-type]
-    assert (low, high) == (3.0, 3.0)
-    low, high = swept.bounds(SimpleNamespace(), 0.5)  # type: ignore[arg-type]
+    low, high = swept.bounds(FULL._replace(values=jax.numpy.array([7.0, 3.0])), 0.5)
+    assert (float(low), float(high)) == (3.0, 3.0)
+    low, high = swept.bounds(FULL, 0.5)
     assert (float(low), float(high)) == (0.0, 4.0)
 
 
@@ -233,9 +235,13 @@ def replace_name(name: str) -> SimpleNamespace:
 # What plays
 
 
-@pytest.mark.parametrize("kind", ["mlp", "gru", "lstm"])
+STRIDED = TCNConfig(channels=(6, 5), kernel_sizes=(3, 2), strides=(2, 3), dilations=(1, 2), features=4, history=20)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "gru", "lstm", "tcn"])
 def test_the_policy_of_a_bundle_acts_as_the_onboard_runtime(kind, tmp_path):
-    policy = Policy.load(untrained_bundle("cartpole", tmp_path / kind, kind=kind, rnn_hidden_size=8))
+    own: dict[str, Any] = {"tcn": STRIDED} if kind == "tcn" else {"rnn_hidden_size": 8}
+    policy = Policy.load(untrained_bundle("cartpole", tmp_path / kind, kind=kind, **own))
     bundled, params = BundledPolicy.of(policy)
     observations = np.random.default_rng(0).normal(size=(30, 1, 4)).astype(np.float32)
     _, actions = jax.lax.scan(

@@ -35,6 +35,7 @@ class CurriculumState(NamedTuple):
         training: Whether this is a training, not an evaluation, bool, ().
         adr: Where automatic domain randomization stands; () without it.
         particles: Where the particles of terrain are; () without them.
+        values: Values that this robot is given instead of draws, see `jaxloco.robustness`, (P,); () in a training.
     """
 
     progress: jax.Array
@@ -43,6 +44,7 @@ class CurriculumState(NamedTuple):
     training: jax.Array
     adr: AdrState | tuple[()] = ()
     particles: ParticlesState | tuple[()] = ()
+    values: jax.Array | tuple[()] = ()
 
 
 FULL = CurriculumState(np.float32(1.0), np.float32(1.0), np.int32(0), np.bool(False))  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 `jaxloco.onboard` is what the robot runs; this is that policy from its observation to its action, from the same arrays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy as np
 from jaxloco.errors import BundleError
 from jaxloco.learning.networks import ActorCritic, NetworkConfig, NetworkParams, make_actor_critic
 from jaxloco.learning.recurrent import CellCarry
-from jaxloco.onboard.cells import MLP, find_cell
+from jaxloco.learning.temporal import TCNConfig
+from jaxloco.onboard.convolutions import Convolution, reach
 from jaxloco.onboard.policy import Policy
-from jaxloco.onboard.spec import NetworkSpec, PolicySpec, expand
+from jaxloco.onboard.spec import ConvolutionSpec, NetworkSpec, PolicySpec, expand
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,7 @@ class BundledPolicy:
 
     @classmethod
     def of(cls, policy: Policy) -> tuple["BundledPolicy", dict[str, Any]]:
-        """Return a bundle's policy and its arrays.
-
-        Raises:
-            BundleError: Its network is of a kind that is not played here.
-        """
+        """Return a bundle's policy and its arrays."""
         spec, arrays = policy.spec, policy.arrays
         config = _config(spec.network, arrays)
         networks = make_actor_critic(spec.observation_size, 1, spec.action_size, config)
@@ -69,14 +66,31 @@ class BundledPolicy:
 
 def _config(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> NetworkConfig:
     """Return the shape of a bundle's network."""
-    if spec.kind != MLP and (find_cell(spec.kind) is None or spec.cell is None):
-        raise BundleError(f"network.kind {spec.kind!r}: only perceptrons and recurrent cells are played on grids")
     return NetworkConfig(
         net_arch_pi=tuple(int(arrays[layer.bias].shape[0]) for layer in spec.layers[:-1]),
         activation_fn=spec.activation,
         squash_output=spec.output == "tanh",
         kind=spec.kind,
         rnn_hidden_size=1 if spec.cell is None else int(arrays[spec.cell.hidden].shape[0]),
+        tcn=_tcn(spec.convolutions, arrays) if spec.convolutions else TCNConfig(),
+    )
+
+
+def _tcn(given: Sequence[ConvolutionSpec], arrays: Mapping[str, np.ndarray]) -> TCNConfig:
+    """Return convolutions that read the same signals as a bundle's, the last of which is the dense layer.
+
+    Spacings tell products of strides and dilations, not which; so all strides are 1 but that below the dense layer.
+    """
+    shapes = [arrays[layer.kernel].shape for layer in given]
+    layers = [Convolution(taps, own.spacing, size) for own, (taps, _, size) in zip(given, shapes, strict=True)]
+    *below, dense = layers
+    return TCNConfig(
+        channels=tuple(layer.channels for layer in below),
+        kernel_sizes=tuple(layer.taps for layer in below),
+        strides=(*(1 for _ in below[1:]), dense.spacing),
+        dilations=tuple(layer.spacing for layer in below),
+        features=dense.channels,
+        history=reach(layers),
     )
 
 
@@ -89,6 +103,9 @@ def _actor(spec: PolicySpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]
     if (cell := spec.network.cell) is not None:
         names = ("input", "bias", "hidden", *(("hidden_bias",) if cell.hidden_bias else ()))
         actor["cell"] = {name: arrays[getattr(cell, name)] for name in names}
+    if convolutions := spec.network.convolutions:
+        parts = enumerate(convolutions)
+        actor["tcn"] = {f"Conv_{i}": {"kernel": arrays[part.kernel], "bias": arrays[part.bias]} for i, part in parts}
     return actor
 
 

@@ -7,14 +7,13 @@ So a grid point is a draw of training's own randomizers and processes with chose
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import Actuation
-from jaxloco.envs.adr import AdrState
 from jaxloco.envs.curriculum import CurriculumState, Range, survived
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.perturbations import Pushes
@@ -43,32 +42,12 @@ ROUGH = 0.25
 """Largest roughness where training had no terrain, as a share of the robot's height."""
 
 
-class SweptState(NamedTuple):
-    """A `CurriculumState` with the values that a robot is given.
-
-    Attributes:
-        progress: As there.
-        success: As there: which row of the terrain the robot is on, 0 to 1.
-        kind: As there.
-        training: As there.
-        adr: As there.
-        values: SI values of what is varied, (P,).
-    """
-
-    progress: jax.Array
-    success: jax.Array
-    kind: jax.Array
-    training: jax.Array
-    values: jax.Array
-    adr: AdrState | tuple[()] = ()
-
-
 @dataclass(frozen=True)
 class Swept(Range):
-    """A range of which each robot is given its value, by a `SweptState`; without that, drawn like any other.
+    """A range of which each robot is given its value, by its `CurriculumState`; without that, drawn like any other.
 
     Attributes:
-        place: Of the value in `SweptState.values`.
+        place: Of the value in `CurriculumState.values`.
     """
 
     place: int = 0
@@ -77,10 +56,9 @@ class Swept(Range):
         self, curriculum: CurriculumState, progress_until: float, dimensions: Sequence[str] = ()
     ) -> tuple[jax.Array, jax.Array]:
         """Return the value, twice."""
-        values = getattr(curriculum, "values", None)
-        if values is None:
+        if isinstance(curriculum.values, tuple):
             return super().bounds(curriculum, progress_until, dimensions)
-        return values[self.place], values[self.place]
+        return curriculum.values[self.place], curriculum.values[self.place]
 
 
 @dataclass(frozen=True, eq=False)

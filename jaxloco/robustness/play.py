@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs import batch
+from jaxloco.envs.curriculum import CurriculumState
 from jaxloco.envs.env import Env, EnvSpec, EnvState
 from jaxloco.envs.gaits import Gait
 from jaxloco.envs.quantities import Quantity, Snapshot
@@ -25,7 +26,7 @@ from jaxloco.onboard.policy import Policy
 from jaxloco.onboard.spec import PolicySpec
 from jaxloco.robot import Robot
 from jaxloco.robustness.bundled import Agreement, BundledPolicy, agreement, reading_columns
-from jaxloco.robustness.parameters import Parameter, Swept, SweptState
+from jaxloco.robustness.parameters import Parameter, Swept
 from jaxloco.training import sharding
 from jaxloco.training.sharding import SHARED, SPLIT
 
@@ -339,7 +340,8 @@ def begin(env: Env, keys: jax.Array, jobs: Jobs) -> EnvState:
     """Begin an episode with each robot, from the keys of the episodes, (E, 2)."""
     count = jobs.episode.shape[0]
     full, training = jnp.ones(count), jnp.zeros(count, bool)
-    levels: Any = SweptState(full, jobs.success, jobs.episode % env.curriculum.kinds, training, jobs.values)
+    kinds = jobs.episode % env.curriculum.kinds
+    levels = CurriculumState(full, jobs.success, kinds, training, values=jobs.values)
     states: EnvState = jax.vmap(env.reset)(keys[jobs.episode], levels)
     return states
 
