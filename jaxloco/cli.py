@@ -128,6 +128,14 @@ def _positional(arguments: list[str], what: str, default: str | None = None) -> 
     return default
 
 
+def _positionals(arguments: list[str]) -> list[str]:
+    """Take all words before the first option."""
+    words = []
+    while arguments and not arguments[0].startswith("-"):
+        words.append(arguments.pop(0))
+    return words
+
+
 def _wants_help(arguments: Sequence[str]) -> bool:
     return any(word in ("-h", "--help") for word in arguments)
 
@@ -516,9 +524,7 @@ def robustness(arguments: list[str]) -> int:
 
 def gap(arguments: list[str]) -> int:
     """Compare the simulator with recordings of the robot, and rank what differs: jaxloco gap BUNDLE LOG… [options]."""
-    words = []
-    while arguments and not arguments[0].startswith("-"):
-        words.append(arguments.pop(0))
+    words = _positionals(arguments)
     own = options.parse(GapCommand(), arguments, prog="jaxloco gap", description=gap.__doc__ or "")
     if len(words) < 2:
         raise JaxlocoError(f"{'LOG (a recording)' if words else 'BUNDLE'} is missing; see --help")
@@ -569,9 +575,7 @@ class CompareOptions:
 
 def compare(arguments: list[str]) -> int:
     """Tell effect from variance between runs of several seeds: jaxloco compare A B [C …] [options]."""
-    words = []
-    while arguments and not arguments[0].startswith("-"):
-        words.append(arguments.pop(0))
+    words = _positionals(arguments)
     own = options.parse(CompareOptions(), arguments, prog="jaxloco compare", description=compare.__doc__ or "")
     from jaxloco.comparison import report
     from jaxloco.comparison.compare import compare as compare_runs
@@ -828,9 +832,7 @@ class PublishOptions:
 
 def publish(arguments: list[str]) -> int:
     """Publish runs that differ in their seed in the zoo: jaxloco publish RUN… --out policies/NAME."""
-    runs = []
-    while arguments and not arguments[0].startswith("-"):
-        runs.append(arguments.pop(0))
+    runs = _positionals(arguments)
     own = options.parse(PublishOptions(), arguments, prog="jaxloco publish", description=publish.__doc__ or "")
     if not runs or own.out is None:
         missing = "--out (policies/NAME)" if runs else "RUN (one run folder, or several)"
@@ -853,9 +855,7 @@ def identify(arguments: list[str]) -> int:
     """Find a robot's figures from recordings in which it hangs: jaxloco identify LOGS… --robot R."""
     from jaxloco.identification.command import IdentifyOptions, run_identify
 
-    logs = []
-    while arguments and not arguments[0].startswith("-"):
-        logs.append(arguments.pop(0))
+    logs = _positionals(arguments)
     own = options.parse(IdentifyOptions(), arguments, prog="jaxloco identify", description=identify.__doc__ or "")
     if not logs or own.robot is None:
         missing = "--robot (a name or folder)" if logs else "LOGS (one recording, or several)"
