@@ -10,7 +10,6 @@ ratio is that of env steps per second.
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,11 +73,9 @@ def run(own: SpeedOptions) -> dict[str, Any]:
             spec = replace(one.spec(), motor_curves=False)
             trainings[name] = common.Training(replace(config, task=one), spec, total)
             trainings[name](own.warm_up)
-    times = _turns(trainings, own.repetitions, config.steps_per_iteration)
-    ideal = times["ideal PD"]["cpu_us_per_env_step"]["median"]
-    ratios = {name: ideal / found["cpu_us_per_env_step"]["median"] for name, found in times.items()}
     described = {"task": own.task, "physics": "native", "n_envs": config.n_envs}
-    return {**common.ran_with(config), **described, "trainings": times, "speed_of_ideal": ratios}
+    found = common.relative_speeds(trainings, own.repetitions, "ideal PD")
+    return {**common.ran_with(config), **described, **found}
 
 
 def _equipped(robot: str, own: FitOptions, place: Path) -> Path:
@@ -97,33 +94,9 @@ def _equipped(robot: str, own: FitOptions, place: Path) -> Path:
     return folder
 
 
-def _turns(trainings: Mapping[str, common.Training], repetitions: int, steps: int) -> dict[str, Any]:
-    """Let trainings take turns; CPU and wall time of an env step, µs."""
-    found: dict[str, dict[str, list[float]]] = {name: {"cpu": [], "wall": []} for name in trainings}
-    for _ in range(repetitions):
-        for name, training in trainings.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            training(1)
-            found[name]["cpu"].append(1e6 * (time.process_time() - cpu) / steps)
-            found[name]["wall"].append(1e6 * (time.perf_counter() - wall) / steps)
-    return {
-        name: {f"{clock}_us_per_env_step": common.spread(values) for clock, values in clocks.items()}
-        for name, clocks in found.items()
-    }
-
-
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table."""
-    rows = [
-        (
-            name,
-            f"{times['cpu_us_per_env_step']['median']:.1f}",
-            f"{times['wall_us_per_env_step']['median']:.1f}",
-            f"{result['speed_of_ideal'][name]:.2f}",
-        )
-        for name, times in result["trainings"].items()
-    ]
-    return common.table(("training with", "CPU µs per env step", "wall", "speed ÷ ideal PD"), rows)
+    return common.speed_table(result, "ideal PD")
 
 
 if __name__ == "__main__":

@@ -367,6 +367,44 @@ class Training:
         return totals
 
 
+def relative_speeds(trainings: Mapping[str, Training], repetitions: int, reference: str) -> dict[str, Any]:
+    """Let trainings take turns of one iteration.
+
+    CPU time is that of all threads, which others on the machine change less than wall time.
+
+    Returns:
+        "trainings", CPU and wall time of an env step of each, µs; "speed", that of each ÷ the reference's, by CPU time.
+    """
+    times: dict[str, dict[str, list[float]]] = {name: {"cpu": [], "wall": []} for name in trainings}
+    for _ in range(repetitions):
+        for name, training in trainings.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            training(1)
+            steps = training.config.steps_per_iteration
+            times[name]["cpu"].append(1e6 * (time.process_time() - cpu) / steps)
+            times[name]["wall"].append(1e6 * (time.perf_counter() - wall) / steps)
+    found = {
+        name: {f"{clock}_us_per_env_step": spread(values) for clock, values in clocks.items()}
+        for name, clocks in times.items()
+    }
+    medians = {name: clocks["cpu_us_per_env_step"]["median"] for name, clocks in found.items()}
+    return {"trainings": found, "speed": {name: medians[reference] / own for name, own in medians.items()}}
+
+
+def speed_table(result: Mapping[str, Any], reference: str) -> str:
+    """Return what `relative_speeds` found as a table."""
+    rows = [
+        (
+            name,
+            f"{times['cpu_us_per_env_step']['median']:.1f}",
+            f"{times['wall_us_per_env_step']['median']:.1f}",
+            f"{result['speed'][name]:.2f}",
+        )
+        for name, times in result["trainings"].items()
+    ]
+    return table(("training with", "CPU µs per env step", "wall", f"speed ÷ {reference}"), rows)
+
+
 def seconds(function: Callable[[], Any], times: int = 1) -> float:
     """Return how long so many calls take."""
     began = time.perf_counter()

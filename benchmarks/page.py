@@ -450,9 +450,14 @@ def _fit_time(document: Result) -> Measured:
 
 
 def _network_speed(document: Result) -> Measured:
-    found = document["speed_of_ideal"]
+    found = document["speed"]
     met = found["mlp 3x32"] >= 0.75 and found["lstm 2x8"] >= 0.65
     return Measured(f"{found['mlp 3x32']:.2f} / {found['lstm 2x8']:.2f}, of CPU time", met)
+
+
+def _memory_speed(document: Result) -> Measured:
+    gru, lstm = document["speed"]["gru"], document["speed"]["lstm"]
+    return Measured(f"gru {gru:.2f}, lstm {lstm:.2f}, of CPU time", gru >= 0.75)
 
 
 def _imports(document: Result) -> Measured:
@@ -810,6 +815,13 @@ REQUIREMENTS = (
         _network_speed,
     ),
     Requirement(
+        "Go1: training with a GRU-128 as actor and a feed-forward critic ÷ with perceptrons, env steps/s",
+        "≥ 0.75",
+        "memory_speed",
+        "jaxloco bench memory-speed",
+        _memory_speed,
+    ),
+    Requirement(
         "velocities not observed, motor delay of 60 ms: return with memory ÷ return with all observations",
         "≥ 0.95",
         "memory_probe",
@@ -1041,6 +1053,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("identify", "Identification", None),
     ("actuator_fit", "Actuator networks", None),
     ("actuator_speed", "Training with actuator networks", None),
+    ("memory_speed", "Training with recurrent actors", None),
     ("teacher_student", "Students of a policy that sees all", None),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),

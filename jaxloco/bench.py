@@ -33,6 +33,7 @@ BENCHMARKS = {
     "sweep-run": "two settings of cartpole, 20 seeds each, trained and compared: wall time",
     "actuator-fit": "networks fitted to hidden motors against ideal servos, on recordings they have not seen",
     "actuator-speed": "training with actuator networks against training with ideal servos",
+    "memory-speed": "training with recurrent actors against training with a feed-forward one",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
     "teacher-student": "students of a policy that sees all, where velocities are hidden and the motor has a delay",
     "kills": "SIGKILLs at random moments of a small training: whether its files are intact and it resumes",

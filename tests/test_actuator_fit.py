@@ -360,7 +360,7 @@ def test_the_worst_fit_and_the_slowest_training_are_judged():
     assert page._fits(fits) == page.Measured("mlp 0.190; lstm 0.210; hwangbo 0.400 (motors: stiff)", False)
     assert page._fit_time(fits) == page.Measured("61 s of CPU time, reading included", False)
     speed = {"ideal PD": 1.0, "mlp 3x32": 0.80, "lstm 2x8": 0.65}
-    assert page._network_speed({"speed_of_ideal": speed}) == page.Measured("0.80 / 0.65, of CPU time", True)
+    assert page._network_speed({"speed": speed}) == page.Measured("0.80 / 0.65, of CPU time", True)
     times = {"cpu_us_per_env_step": {"median": 60.0}, "wall_us_per_env_step": {"median": 31.0}}
-    table = actuator_speed.show({"trainings": dict.fromkeys(speed, times), "speed_of_ideal": speed})
+    table = actuator_speed.show({"trainings": dict.fromkeys(speed, times), "speed": speed})
     assert "mlp 3x32" in table and "0.80" in table

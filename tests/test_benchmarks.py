@@ -25,6 +25,7 @@ from benchmarks import (
     gpu_speed,
     kills,
     memory_probe,
+    memory_speed,
     onboard,
     page,
     parts,
@@ -916,6 +917,17 @@ def test_a_training_with_self_collision_takes_turns_with_one_without():
     assert result["with_over_without"]["median"] > 0.0 and "with ÷ without" in self_contacts.show(result)
     with pytest.raises(ConfigError, match=r"go1: its robot\.toml has no self_contacts"):
         self_contacts.run(self_contacts.ContactOptions("go1-velocity"))
+
+
+@pytest.mark.slow
+def test_trainings_with_a_memory_take_turns_with_one_without(tmp_path: Path):
+    out = str(tmp_path / "result.json")
+    words = ["--task", "cartpole", "--n-envs", "16", "--width", "8", "--repetitions", "1", "--warm-up", "1"]
+    assert memory_speed.main([*words, "--out", out]) == 0
+    result = common.read_result(out)
+    cpu = {name: times["cpu_us_per_env_step"]["median"] for name, times in result["trainings"].items()}
+    assert result["speed"] == {name: pytest.approx(cpu["mlp"] / cpu[name]) for name in ("mlp", "gru", "lstm")}
+    assert page._memory_speed({"speed": {"gru": 0.76, "lstm": 0.6}}).met
 
 
 def test_a_velocity_tasks_figures_are_judged_by_the_worst_seed():

@@ -163,11 +163,16 @@ def mean_over_pieces(compute: Callable[[T], Any], chosen: T, networks: ActorCrit
 
 
 def pieces(items: int, networks: ActorCritic, steps: int = 1) -> int:
-    """Into how many equal pieces to cut items of so many samples, so that the activations of one are about 0.9 MB."""
+    """Into how many equal pieces to cut items of so many samples, so that the activations of one are about 0.9 MB.
+
+    Sequences of a cell stay whole: it computes one step of all robots at a time, and with few of them waits for its
+    weights.
+    """
     config = networks.config
+    if config.cell is not None:
+        return 1
     widths = sum(config.net_arch_pi) + sum(config.net_arch_vf)
-    memory = 0 if config.cell is None else config.cell.gates * config.rnn_hidden_size
-    memory += sum(layer.taps * layer.channels for layer in config.convolutions)
+    memory = sum(layer.taps * layer.channels for layer in config.convolutions)
     memory += sum(config.encoder_arch) if config.kind == ENCODER else 0
     numbers = networks.actor_dim + networks.critic_dim + widths + memory
     wanted = items * steps * numbers / CACHED_NUMBERS

@@ -46,7 +46,7 @@ def perceptron(layers: Sequence[LearnerLayer], activation: Activation, x: Array)
             even = activation(kept)
         else:
             even, odd = activation.both_sides(kept, multiply(layer.odd, odd))
-        multiply = _columns_product
+        multiply = columns_product
     output = multiply(last.even, even)
     if last.odd is not None:
         output += multiply(last.odd, odd)
@@ -58,18 +58,23 @@ def plain_layers(layers: Sequence[tuple[Array, Array]]) -> list[LearnerLayer]:
     return [LearnerLayer(kernel, None, bias) for kernel, bias in layers]
 
 
+def columns(kernel: Array, x: Array, bias: Array) -> Array:
+    """Return a layer's outputs in columns, (out, samples), for inputs in rows, (samples, in)."""
+    return _biased(_rows_product(kernel, x), bias)
+
+
 def _biased(columns: Array, bias: Array) -> Array:
     return columns + jnp.broadcast_to(bias[:, None], columns.shape)
 
 
 @jax.custom_vjp
-def _columns_product(kernel: Array, x: Array) -> Array:
+def columns_product(kernel: Array, x: Array) -> Array:
     """Return kernelᵀ x, (in, out) and (in, samples) to (out, samples)."""
     return _apart(kernel.T) @ x
 
 
 def _columns_forwards(kernel: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _columns_product(kernel, x), (kernel, x)
+    return columns_product(kernel, x), (kernel, x)
 
 
 def _columns_backwards(saved: tuple[Array, Array], change: Array) -> tuple[Array, Array]:
@@ -77,7 +82,7 @@ def _columns_backwards(saved: tuple[Array, Array], change: Array) -> tuple[Array
     return _times_turned(x, change), kernel @ change
 
 
-_columns_product.defvjp(_columns_forwards, _columns_backwards)
+columns_product.defvjp(_columns_forwards, _columns_backwards)
 
 
 @jax.custom_vjp

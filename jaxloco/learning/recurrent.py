@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloco.learning.perceptron import columns, columns_product
 from jaxloco.onboard.cells import Cell
 
 CellParams = dict[str, Array]
@@ -53,19 +54,26 @@ def zero_carry(cell: Cell, size: int) -> CellCarry:
 
 def cell_step(cell: Cell, params: CellParams, carry: CellCarry, x: Array) -> CellCarry:
     """One step: from carry (..., H) and input (..., in) to the next carry, whose first array is the output."""
-    return _step(cell, params, carry, x @ params["input"] + _row(params["bias"], x))
+    of_x = x @ params["input"] + _row(params["bias"], x)
+    return _gates(cell, params, carry, of_x, carry[0] @ params["hidden"], axis=-1)
 
 
 def cell_sequence(cell: Cell, params: CellParams, memory: Memory, x: Array) -> Array:
-    """Outputs of T steps, (T, N, H), for inputs (T, N, in); where an episode starts, the carry is zero before."""
-    given = x @ params["input"] + _row(params["bias"], x)
+    """Outputs of T steps, (T, N, H), for inputs (T, N, in); where an episode starts, the carry is zero before.
+
+    Samples stand in columns, as in `jaxloco.learning.perceptron`.
+    """
+    given = columns(params["input"], x.reshape(-1, x.shape[-1]), params["bias"])
+    given = jnp.moveaxis(given.reshape(-1, *x.shape[:2]), 0, 1)
 
     def step(carry: CellCarry, inputs: tuple[Array, Array]) -> tuple[CellCarry, Array]:
         drive, started = inputs
-        carry = _step(cell, params, restarted(carry, started), drive)
+        carry = jax.tree.map(lambda a: jnp.where(started[None], jnp.zeros_like(a), a), carry)
+        carry = _gates(cell, params, carry, drive, columns_product(params["hidden"], carry[0]), axis=0)
         return carry, carry[0]
 
-    return jax.lax.scan(step, memory.carry, (given, memory.started))[1]
+    first = jax.tree.map(jnp.transpose, memory.carry)
+    return jnp.swapaxes(jax.lax.scan(step, first, (given, memory.started))[1], 1, 2)
 
 
 def restarted(carry: CellCarry, started: Array) -> CellCarry:
@@ -73,11 +81,13 @@ def restarted(carry: CellCarry, started: Array) -> CellCarry:
     return jax.tree.map(lambda x: jnp.where(started[:, None], jnp.zeros_like(x), x), carry)
 
 
-def _step(cell: Cell, params: CellParams, carry: CellCarry, drive: Array) -> CellCarry:
-    of_x, of_h = (tuple(jnp.split(a, cell.gates, axis=-1)) for a in (drive, carry[0] @ params["hidden"]))
+def _gates(cell: Cell, params: CellParams, carry: CellCarry, of_x: Array, of_h: Array, axis: int) -> CellCarry:
+    """The next carry, from what inputs and memory say to the gates, side by side along an axis."""
+    x, h = (tuple(jnp.split(a, cell.gates, axis=axis)) for a in (of_x, of_h))
     if cell.hidden_bias:
-        of_h = (*of_h[:-1], of_h[-1] + _row(params["hidden_bias"], of_h[-1]))
-    return cell.step(jnp, of_x, of_h, carry)
+        bias = params["hidden_bias"]
+        h = (*h[:-1], h[-1] + (bias[:, None] if axis == 0 else _row(bias, h[-1])))
+    return cell.step(jnp, x, h, carry)
 
 
 def _row(vector: Array, like: Array) -> Array:
