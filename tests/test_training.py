@@ -27,6 +27,7 @@ from training_helpers import (
     stop_when,
     tiny,
     train,
+    train_optimized,
 )
 
 from jaxloco import cli, runs, whole_files
@@ -556,8 +557,7 @@ def test_an_evaluation_adds_up_each_episode_to_its_own_end():
 
 @pytest.mark.slow
 def test_cartpole_is_solved(tmp_path):
-    config = replace(recipe("cartpole"), video_seconds=0.0)
-    summary, _ = train(config, tmp_path / "run")
+    summary = train_optimized(replace(recipe("cartpole"), video_seconds=0.0), tmp_path / "run")
     assert summary["env_steps"] <= 210_000
     assert summary["evaluation"]["return_mean"] >= 475.0  # of 500
     assert summary["evaluation"]["episodes"] == 100
@@ -565,8 +565,7 @@ def test_cartpole_is_solved(tmp_path):
 
 @pytest.mark.slow
 def test_the_pendulum_swings_up(tmp_path):
-    config = replace(recipe("pendulum-swingup"), video_seconds=0.0)
-    summary, _ = train(config, tmp_path / "run")
+    summary = train_optimized(replace(recipe("pendulum-swingup"), video_seconds=0.0), tmp_path / "run")
     assert summary["evaluation"]["return_mean"] >= -400.0  # hanging: about -1200; solved: about -150
     curve = read_metrics(tmp_path / "run")["rollout/ep_rew_mean"]
     assert np.nanmean(curve[-5:]) > np.nanmean(curve[:5]) + 300.0

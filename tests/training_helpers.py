@@ -1,5 +1,6 @@
 """Small training runs for tests: in this process, and as the command in another one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -23,10 +24,10 @@ from jaxloco.runs import completed
 from jaxloco.stages import STAGES
 from jaxloco.tasks import recipe
 from jaxloco.training import trainer
-from jaxloco.training.config import TrainConfig, with_algorithm
+from jaxloco.training.config import TrainConfig, plain_config, with_algorithm
 from jaxloco.training.program import Program, compile_program
 from jaxloco.training.progress import Progress
-from jaxloco.training.run_folder import RunFolder
+from jaxloco.training.run_folder import RunFolder, write_json
 from jaxloco.training.trainer import Trainer
 
 REPOSITORY = Path(__file__).parents[1]
@@ -114,6 +115,18 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
 def run(*arguments: str | Path, timeout: float = 300.0) -> subprocess.CompletedProcess[str]:
     """Run `python train.py` with these arguments to its end."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def train_optimized(config: TrainConfig, path: Path) -> dict[str, Any]:
+    """Train in a process that compiles as a user's does, for trainings that are long; returns the summary."""
+    settings = path.with_suffix(".json")
+    write_json(settings, plain_config(config))
+    environment = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    words = command(config.task.name, "--config", settings, "--out", path, "--quiet")
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
+    return summary
 
 
 def stop_when(process: subprocess.Popen[str], ready: Callable[[], bool], number: signal.Signals) -> tuple[str, str]:
