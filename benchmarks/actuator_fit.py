@@ -67,13 +67,13 @@ def run(own: BenchOptions) -> Iterator[dict[str, Any]]:
     described = {**common.devices(), "matmul_precision": "highest", "update_precision": None, "robot": own.robot}
     with tempfile.TemporaryDirectory() as place:
         for plant in own.plants:
-            logs = _record(Path(place) / plant, robot, plant, own)
+            logs = record_all(Path(place) / plant, robot, plant, own)
             for kind in own.kinds:
                 found.append({"plant": plant, "kind": kind, **_fitted(logs, robot, kind, own)})
                 yield {**described, "fits": list(found)}
 
 
-def _record(folder: Path, robot: Robot, plant: Plant, own: BenchOptions) -> tuple[Path, Path]:
+def record_all(folder: Path, robot: Robot, plant: Plant, own: BenchOptions) -> tuple[Path, Path]:
     """Write recordings to train on, and to test with; return their folders."""
     counts: dict[tuple[str, Kind, int], int] = {
         ("train", "chirp", 0): own.recordings,

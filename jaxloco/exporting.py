@@ -5,7 +5,7 @@ verifies is the policy that was trained.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jaxloco.envs.interface import Environment, PolicyInterface
 from jaxloco.envs.observations import Observer
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState
-from jaxloco.learning.networks import actor_layers
+from jaxloco.learning.networks import EstimatorConfig, actor_layers, perceptron_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
 from jaxloco.onboard.cells import Cell
@@ -28,10 +28,13 @@ from jaxloco.onboard.convolutions import TCN
 from jaxloco.onboard.spec import (
     CellSpec,
     ConvolutionSpec,
+    EstimateSpec,
+    EstimatorSpec,
     InputSpec,
     LayerSpec,
     NetworkSpec,
     NormalizerSpec,
+    OutputSpec,
     PolicySpec,
 )
 from jaxloco.physics.engines import packages
@@ -75,6 +78,10 @@ def export(
     for index, (kernel, bias) in enumerate(actor_layers(learner.params)):
         arrays[f"actor/{index}/kernel"] = np.asarray(kernel, np.float32)
         arrays[f"actor/{index}/bias"] = np.asarray(bias, np.float32)
+    if spec.network.estimator is not None and learner.estimator is not None:
+        layers = perceptron_layers(learner.estimator[0])
+        for names, (kernel, bias) in zip(spec.network.estimator.layers, layers, strict=True):
+            arrays[names.kernel], arrays[names.bias] = np.asarray(kernel, np.float32), np.asarray(bias, np.float32)
     if spec.network.cell is not None:
         for name, array in learner.params["actor"]["cell"].items():
             arrays[getattr(spec.network.cell, name)] = np.asarray(array, np.float32)
@@ -122,6 +129,7 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
             ConvolutionSpec(f"actor/tcn/{i}/kernel", f"actor/tcn/{i}/bias", layer.spacing)
             for i, layer in enumerate(agent.networks.config.convolutions)
         ),
+        estimator=_estimator_spec(agent.networks.config.estimator, interface.estimates),
     )
     return PolicySpec(
         robot=interface.robot,
@@ -137,6 +145,13 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         jaxloco=jaxloco.__version__,
         provenance=dict(provenance),
     )
+
+
+def _estimator_spec(config: EstimatorConfig, estimates: tuple[EstimateSpec, ...]) -> EstimatorSpec | None:
+    if not estimates:
+        return None
+    names = (f"estimator/{i}" for i in range(len(config.net_arch) + 1))
+    return EstimatorSpec(tuple(LayerSpec(f"{own}/kernel", f"{own}/bias") for own in names), estimates, config.fed)
 
 
 def _cell_spec(cell: Cell | None) -> CellSpec | None:
@@ -196,11 +211,12 @@ def _answer(
         following = observer.step(state, known, None)
         state = jax.tree.map(lambda a, b: jnp.where(step > 0, b, a), first, following)
         observation = {"actor": observer.observation(state)}
+        estimates = agent.estimates(learner, remembered, observation)
         remembered, output = agent.algorithm.mode(learner, remembered, observation)
         action = agent.networks.environment_action(output)
         pipeline, target = actions.apply(stages, pipeline, action, clock)
         ticking = None if gait is None else gait.after(ticking, dt, values, action)
-        return (state, step + 1, remembered, pipeline, action, target, ticking), (output, action, target)
+        return (state, step + 1, remembered, pipeline, action, target, ticking), (output, action, target, estimates)
 
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
     state = observer.start(zeros, errors, None)
@@ -209,8 +225,13 @@ def _answer(
     pipeline = actions.initial_state(stages, spec.output_size)
     action, target = jnp.zeros(spec.action_size), jnp.zeros(spec.output_size)
     carry = (state, jnp.int32(0), remembered, pipeline, action, target, ticking)
-    _, (output, action, target) = jax.lax.scan(advance, carry, sequence)
-    splits = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
-    parts = jnp.split(target, splits, axis=-1)
-    named = {f"outputs/{item.name}": part for item, part in zip(spec.outputs, parts, strict=True)}
+    _, (output, action, target, told) = jax.lax.scan(advance, carry, sequence)
+    estimated = () if spec.network.estimator is None else spec.network.estimator.estimates
+    named = {**_parts("outputs", spec.outputs, target), **_parts("estimates", estimated, told)}
     return {"network_output": output, "action": action, **named}
+
+
+def _parts(kind: str, items: Sequence[OutputSpec | EstimateSpec], together: jax.Array) -> dict[str, jax.Array]:
+    """Return what stands side by side in an array, (L, n), by name."""
+    parts = jnp.split(together, np.cumsum([item.size for item in items])[:-1].tolist(), axis=-1) if items else []
+    return {f"{kind}/{item.name}": part for item, part in zip(items, parts, strict=True)}

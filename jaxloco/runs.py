@@ -87,7 +87,7 @@ def load_run(
     config = config or load_config(folder)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     task = config.task if level is None else at_level(config.task, level)
-    env = task.spec().build(physics or config.physics)
+    env = replace(config, task=task).spec().build(physics or config.physics)
     agent = loop.make_agent(env, config)
     return config, env, agent, restore(folder, env, agent, config, which)
 

@@ -38,7 +38,8 @@ def _played(arm: Arm, first: Arm, episodes: int) -> list[Seed]:
     from jaxloco.training import evaluation, loop
 
     engine = first.settings["engine"] or first.config.physics
-    env, own = (each.config.task.spec().build(engine) for each in (first, arm))
+    alike = replace(first.config, network=arm.config.network)  # whose estimator has its answers there too
+    env, own = (config.spec().build(engine) for config in (alike, arm.config))
     if _interface(env) != _interface(own):
         raise ConfigError(
             f"policies of {arm.name} see or move something else than {first.name}'s environment has; compare runs "

@@ -31,7 +31,7 @@ from jaxloco.envs.spec import ActionSpec, EnvSpec  # noqa: F401  both are also i
 from jaxloco.envs.terms import Bound, bind
 from jaxloco.envs.whole_motors import check_processes
 from jaxloco.errors import ConfigError, unknown_name
-from jaxloco.onboard.spec import GAIT_CLOCK, InputSpec
+from jaxloco.onboard.spec import GAIT_CLOCK, EstimateSpec, InputSpec
 from jaxloco.physics import Controls, PhysicsSpec, PhysicsState, make_physics
 from jaxloco.physics.contract import OVERFLOW, ModelParams, OnDevice, Readings
 from jaxloco.physics.motors import motors_of
@@ -42,8 +42,9 @@ from jaxloco.terrain import make_grid
 OUTCOME = ("terminated", "elapsed")
 """What the curriculum's grade may take beside quantities."""
 
-GROUPS = ("actor", "critic", "teacher")
-"""Whom observations are for: the policy, its critic, and a teacher that tells what it would do."""
+GROUPS = ("actor", "critic", "teacher", "estimate")
+"""Whom observations are for: the policy, its critic, a teacher that tells what it would do, and an estimator, whose
+answers they are."""
 
 MOST_STEPS = 1_000_000
 """Of an episode; a video of its robots keeps every one."""
@@ -266,7 +267,13 @@ class Env:
             observer=observer,
             feedback=self.feedback,
             gait=self._gait,
+            estimates=self._estimates(),
         )
+
+    def _estimates(self) -> tuple[EstimateSpec, ...]:
+        told = self.observers.get("estimate")
+        pairs = zip(told.group.terms, told.sizes, strict=True) if told else ()
+        return tuple(EstimateSpec(term.quantity, self.quantities[term.quantity].unit, size) for term, size in pairs)
 
     def _input(self, term: ObservationTerm, size: int) -> InputSpec:
         quantity = self.quantities[term.quantity]

@@ -16,7 +16,7 @@ from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState
 from jaxloco.envs.gaits import Gait
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.observations import Observer
-from jaxloco.onboard.spec import InputSpec, OutputSpec, Stage
+from jaxloco.onboard.spec import EstimateSpec, InputSpec, OutputSpec, Stage
 from jaxloco.physics.contract import OnDevice
 from jaxloco.self_contact import Overlaps
 
@@ -112,6 +112,7 @@ class PolicyInterface:
         feedback: (last action (n,), last pipeline result (n_outputs,), clock) → the inputs that the policy fills in
             itself.
         gait: What has the gait clock; None without one.
+        estimates: What an estimator tells.
     """
 
     robot: str
@@ -122,6 +123,7 @@ class PolicyInterface:
     observer: Observer
     feedback: Callable[[jax.Array, jax.Array, Clock | None], dict[str, jax.Array]]
     gait: Gait | None = None
+    estimates: tuple[EstimateSpec, ...] = ()
 
 
 class Environment(Protocol):

@@ -49,8 +49,12 @@ An action and a target have the kind that their task says ("joints", for one tar
 """
 
 
-def symmetry_of(env: Environment) -> Symmetry:
+def symmetry_of(env: Environment, fed: tuple[str, ...] = ()) -> Symmetry:
     """Return how the observations and actions of an environment mirror.
+
+    Args:
+        env: The environment.
+        fed: Groups that the actor reads behind its own.
 
     Raises:
         ConfigError: A quantity or the action does not say how it mirrors, or left and right feet do not take turns.
@@ -77,7 +81,7 @@ def symmetry_of(env: Environment) -> Symmetry:
             parts.append(known or _vector(f"quantity {term.quantity!r}", kind, env, size))
         observations[group] = _joined(parts * observer.group.history)
     critic = observations.get("critic", observations["actor"])
-    return Symmetry(observations["actor"], critic, action)
+    return Symmetry(_joined([observations[group] for group in ("actor", *fed)]), critic, action)
 
 
 def _vector(what: str, kind: str | MirrorOf, env: Env, size: int) -> Reflection:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxloco.learning.algorithm import Algorithm, AlgorithmConfig
-from jaxloco.learning.learner import LearnerState
+from jaxloco.learning.learner import LearnerState, normalized
 from jaxloco.learning.networks import ActorCritic
 from jaxloco.learning.recurrent import CellCarry
 
@@ -68,6 +68,13 @@ class Agent:
         """Return the next carry and the actions without noise, as on the robot, in [-1, 1], (N, n_action)."""
         carry, sample = self.algorithm.mode(learner, carry, observation)
         return carry, self.networks.environment_action(sample)
+
+    def estimates(self, learner: LearnerState, carry: CellCarry, observation: dict[str, jax.Array]) -> jax.Array:
+        """Return what the estimator tells in a step that begins with `carry`, (N, E), in SI units; E may be 0."""
+        if learner.estimator is None:
+            return jnp.zeros((*observation["actor"].shape[:-1], 0))
+        seen = normalized(learner.normalizers, "actor", observation["actor"], self.config.observation_clip)
+        return self.networks.estimate(learner.estimator[0], self.networks.features(learner.params, carry, seen))
 
     def refreshed(self, learner: LearnerState, carry: CellCarry) -> CellCarry:
         """Return the memories of robots before a rollout of a learner that may have changed; see `ActorCritic`."""

@@ -11,13 +11,23 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 from jaxloco import registry
 from jaxloco.checks import COUNT, FRACTION, POSITIVE, RULE, Limits, check_fields
 from jaxloco.errors import ConfigError
 from jaxloco.learning import distributions
-from jaxloco.learning.learner import LearnerState, Metrics, Observation, Trajectory, critic_group, normalized
+from jaxloco.learning.learner import (
+    ESTIMATE,
+    LearnerState,
+    Metrics,
+    Observation,
+    Trajectory,
+    critic_group,
+    normalized,
+    read_by_actor,
+)
 from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.normalization import init_statistics
 from jaxloco.learning.recurrent import CellCarry
@@ -163,19 +173,23 @@ class ActorCriticAlgorithm(Generic[C]):
 
         Args:
             key: Raw PRNG key, uint32 (2,).
-            observation_dims: Observation group → size; "actor", and "critic" where the critic sees more.
+            observation_dims: Observation group → size; "actor", "critic" where the critic sees more, and `ESTIMATE`
+                where there is an estimator.
 
         Raises:
             ConfigError: the groups are not those of the networks.
         """
-        expected = {"actor": self.networks.actor_dim, critic_group(observation_dims): self.networks.critic_dim}
+        own = self.networks
+        expected = {"actor": own.actor_dim, critic_group(observation_dims): own.critic_dim}
+        if own.estimated_dim:
+            expected[ESTIMATE] = own.estimated_dim
         if dict(observation_dims) != expected:
             raise ConfigError(
                 f"observation groups {dict(observation_dims)} do not fit the networks, which need {expected}"
             )
         params_key, key = jax.random.split(key)
         params = self.networks.init(params_key)
-        normalizers = {group: init_statistics(dim) for group, dim in observation_dims.items()}
+        normalizers = {group: init_statistics(dim) for group, dim in observation_dims.items() if group != ESTIMATE}
         return LearnerState(
             params=params,
             opt_state=self.init_optimizers(params),
@@ -184,6 +198,7 @@ class ActorCriticAlgorithm(Generic[C]):
             key=key,
             n_updates=jnp.zeros((), jnp.int32),
             progress_remaining=jnp.ones(()),
+            estimator=self._init_estimator(params_key) if own.estimated_dim else None,
         )
 
     def init_optimizers(self, params: NetworkParams) -> Any:
@@ -203,19 +218,26 @@ class ActorCriticAlgorithm(Generic[C]):
             The next carry. The sample, (..., A), for the `Trajectory`; the environment gets `environment_action` of it.
             And its log-probability, (...).
         """
-        carry, policy = self.networks.apply(state.params, carry, self._normalized(state, "actor", observation))
+        carry, policy = self.networks.apply(state.params, carry, self._read_by_actor(state, observation))
         action = distributions.sample(policy, noise)
         return carry, action, self.networks.log_prob(policy, action)
 
     def mode(self, state: LearnerState, carry: CellCarry, observation: Observation) -> tuple[CellCarry, Array]:
         """The next carry, and the network's output, (..., A): the mean of the Gaussian, before clip or tanh."""
-        carry, policy = self.networks.apply(state.params, carry, self._normalized(state, "actor", observation))
+        carry, policy = self.networks.apply(state.params, carry, self._read_by_actor(state, observation))
         return carry, distributions.mode(policy)
 
     def value(self, state: LearnerState, observation: Observation) -> Array:
         """V, (...), of raw observations: of group "critic" if there is one, else of "actor"."""
         group = critic_group(observation)
         return self.networks.value(state.params, self._normalized(state, group, observation))
+
+    def _init_estimator(self, key: Array) -> tuple[NetworkParams, Any]:
+        params = self.networks.init_estimator(jax.random.fold_in(key, 2))  # 0 and 1 are the networks'
+        return params, optax.scale_by_adam().init(params)
+
+    def _read_by_actor(self, state: LearnerState, observation: Observation) -> Array:
+        return read_by_actor(self.networks, state, observation["actor"], self.config.observation_clip)
 
     def _normalized(self, state: LearnerState, group: str, observation: Observation) -> Array:
         return normalized(state.normalizers, group, observation[group], self.config.observation_clip)

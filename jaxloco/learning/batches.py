@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxloco.learning.advantages import gae
 from jaxloco.learning.distributions import Gaussian
-from jaxloco.learning.learner import LearnerState, Trajectory, critic_group, normalized
+from jaxloco.learning.learner import LearnerState, Trajectory, critic_group, normalized, read_by_actor
 from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.recurrent import Memory
 from jaxloco.learning.symmetry import with_mirror_images
@@ -77,10 +77,10 @@ def prepare(
         gamma=gamma,
         gae_lambda=gae_lambda,
     )
-    shared = group == "actor"
+    shared = group == "actor" and not networks.config.estimator.fed
     actor = critic[:-1]
     if not shared:
-        actor = normalized(state.normalizers, "actor", trajectory.observation["actor"], clip)
+        actor = read_by_actor(networks, state, trajectory.observation["actor"], clip)
         actor = networks.learner_observation("actor", actor)
     scalars = jnp.stack([trajectory.log_prob, advantages, returns, values[:-1]], axis=-1)
     batch = Batch(actor, None if shared else critic[:-1], trajectory.action, scalars, None, None)

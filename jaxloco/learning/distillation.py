@@ -123,6 +123,8 @@ class Teacher:
                 f"teacher {self.name}: a {own.config.kind} has a memory, but a teacher's label must be that of one "
                 "observation; train one with network.kind mlp or encoder"
             )
+        if own.config.estimator.fed:
+            raise ConfigError(f"teacher {self.name}: it acts on its own estimates; name one without estimator.fed")
         if own.action_dim != theirs.action_dim:
             raise ConfigError(f"teacher {self.name}: it has {own.action_dim} actions, the student {theirs.action_dim}")
         if own.config.squash_output != theirs.config.squash_output:
@@ -272,7 +274,7 @@ class Distillation(ActorCriticAlgorithm[DistillationConfig]):
     def _lessons(self, state: LearnerState, trajectory: Trajectory) -> _Lessons:
         """Normalize the student's observations, and ask the teacher."""
         action, latent = self.label(state, trajectory.observation)
-        actor = self._normalized(state, "actor", trajectory.observation)
+        actor = self._read_by_actor(state, trajectory.observation)
         memory = trajectory.memory
         learned = latent if self._learns_latent(self._present()) else None
         actor, action, learned = sequences(memory, (actor, action, learned))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloco.learning import collectives
-from jaxloco.learning.networks import NetworkParams
+from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.normalization import (
     RunningStatistics,
     batch_statistics,
@@ -19,11 +19,15 @@ from jaxloco.learning.normalization import (
 )
 from jaxloco.learning.recurrent import Memory
 from jaxloco.learning.symmetry import Symmetry, symmetrized
+from jaxloco.reflections import Reflection
 
 Observation = Mapping[str, Array]
 """Group ("actor", and "critic" where it sees more) → (..., dim), raw."""
 
 Metrics = dict[str, Array]
+
+ESTIMATE = "estimate"
+"""The group of what an estimator learns to tell: answers, not observations."""
 
 
 class Trajectory(NamedTuple):
@@ -64,6 +68,7 @@ class LearnerState(NamedTuple):
         key: uint32 [2], for shuffles.
         n_updates: int32 [], epochs so far (as in Stable-Baselines3).
         progress_remaining: float32 [], from 1 at the start to 0 at the end; see `set_progress`.
+        estimator: Parameters of the estimator beside the policy, and what its optimizer keeps; None without one.
     """
 
     params: NetworkParams
@@ -73,6 +78,7 @@ class LearnerState(NamedTuple):
     key: Array
     n_updates: Array
     progress_remaining: Array
+    estimator: tuple[NetworkParams, Any] | None = None
 
 
 def set_progress(state: LearnerState, progress_remaining: Array | float) -> LearnerState:
@@ -93,6 +99,15 @@ def normalized(normalizers: Mapping[str, RunningStatistics], group: str, observa
     return normalize(normalizers[group], observation, clip)
 
 
+def read_by_actor(networks: ActorCritic, state: LearnerState, observation: Array, clip: float) -> Array:
+    """Raw observations as the actor reads them: normalized, and behind them the estimates that it is fed."""
+    seen = normalized(state.normalizers, "actor", observation, clip)
+    if not networks.config.estimator.fed:
+        return seen
+    assert state.estimator is not None
+    return jnp.concatenate([seen, networks.estimate(state.estimator[0], seen)], axis=-1)
+
+
 def updated_normalizers(
     state: LearnerState, seen: Mapping[str, RunningStatistics], mirrors: Symmetry | None
 ) -> dict[str, RunningStatistics]:
@@ -101,7 +116,9 @@ def updated_normalizers(
     for group, statistics in state.normalizers.items():
         updated[group] = _merged(seen[group], statistics)
         if mirrors is not None:
-            updated[group] = symmetrized(updated[group], mirrors.actor if group == "actor" else mirrors.critic)
+            mirror = mirrors.actor if group == "actor" else mirrors.critic
+            size = statistics.mean.shape[-1]  # what an actor is fed beside its observation has no statistics
+            updated[group] = symmetrized(updated[group], Reflection(mirror.permutation[:size], mirror.sign[:size]))
     return updated
 
 

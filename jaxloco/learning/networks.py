@@ -9,23 +9,25 @@ The parameters are a plain dictionary, the same for training, checkpoints and ex
      "critic":  {"params": {"Dense_0": …}},
      "log_std": (A,)}                       # absent when `state_dependent_std`
 
+An estimator beside them has parameters of its own, like those of the critic; see `jaxloco.learning.estimator`.
+
 The activation stands between layers, with none after the last. With `state_dependent_std` the actor's last
 layer has 2A outputs: the mean, then log σ. `actor_layers` reads the layers of the mean, for the exporter.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloco.checks import check_fields
+from jaxloco.checks import POSITIVE, check_fields
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning import distributions, temporal
-from jaxloco.learning.activations import ACTIVATIONS
+from jaxloco.learning.activations import ACTIVATIONS, Activation
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.perceptron import perceptron, plain_layers
 from jaxloco.learning.recurrent import CellCarry, Memory, cell_sequence, cell_step, init_cell, restarted, zero_carry
@@ -53,6 +55,28 @@ LOG_STD_RANGE = (-10.0, 2.0)  # of the state-dependent head, which could otherwi
 
 
 @dataclass(frozen=True)
+class EstimatorConfig:
+    """What a network beside the policy learns to tell from what the actor reads; see `jaxloco.learning.estimator`."""
+
+    quantities: tuple[str, ...] = field(
+        default=(), metadata={"help": "what it tells, such as base_linear_velocity foot_contacts; none without"}
+    )
+    net_arch: tuple[int, ...] = field(default=(128, 64), metadata={"help": "widths of its hidden layers"})
+    learning_rate: Annotated[float, POSITIVE] = field(default=1e-3, metadata={"help": "step size of its Adam"})
+    fed: bool = field(default=False, metadata={"help": "the actor reads the estimates too"})
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check_fields(self)
+        _check_widths(self, "net_arch")
+        object.__setattr__(self, "quantities", tuple(self.quantities))
+        if len(set(self.quantities)) != len(self.quantities):
+            raise ConfigError(f"estimator.quantities = {self.quantities}: each quantity may stand once")
+        if self.fed and not self.quantities:
+            raise ConfigError("estimator.fed: there is nothing to feed; name estimator.quantities")
+
+
+@dataclass(frozen=True)
 class NetworkConfig:
     """Shape of the policy and value networks; names as in Stable-Baselines3's `policy_kwargs`."""
 
@@ -69,6 +93,7 @@ class NetworkConfig:
     encoder_arch: tuple[int, ...] = field(
         default=(128, 32), metadata={"help": "widths of the layers of an encoder; the last one is the latent's"}
     )
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -81,14 +106,14 @@ class NetworkConfig:
         if not self.encoder_arch:
             raise ConfigError("encoder_arch has no layers: at least one is needed, as in encoder_arch = (128, 32)")
         for name in ("net_arch_pi", "net_arch_vf", "encoder_arch"):
-            widths = tuple(getattr(self, name))
-            if any(not isinstance(width, int) or not 1 <= width <= MOST_WIDTH for width in widths):
-                raise ConfigError(
-                    f"{name} = {widths} must hold whole numbers from 1 to {MOST_WIDTH}, as in {name} = (64, 64)"
-                )
-            if len(widths) > MOST_LAYERS:
-                raise ConfigError(f"{name} has {len(widths)} layers: must be at most {MOST_LAYERS}")
-            object.__setattr__(self, name, widths)
+            _check_widths(self, name)
+        if self.kind == ENCODER and self.estimator.quantities:
+            raise ConfigError(f"kind = {ENCODER!r} sees what an estimator would tell; leave network.estimator out")
+        if self.recurrent and self.estimator.fed:
+            raise ConfigError(
+                f"estimator.fed: an actor of kind {self.kind!r} reads the memory that estimates come from; leave it "
+                "out, or write kind = 'mlp' with --task.history"
+            )
 
     def _check_kind(self) -> None:
         if self.kind in temporal.PRESETS and self.tcn != TCNConfig():
@@ -123,6 +148,16 @@ class NetworkConfig:
         if self.kind == ENCODER:
             return self.encoder_arch[-1]
         return self.convolutions[-1].channels if self.convolutions else 0
+
+
+def _check_widths(config: Any, name: str) -> None:
+    """Check the widths of hidden layers, and make them a tuple."""
+    widths = tuple(getattr(config, name))
+    if any(not isinstance(width, int) or not 1 <= width <= MOST_WIDTH for width in widths):
+        raise ConfigError(f"{name} = {widths} must hold whole numbers from 1 to {MOST_WIDTH}, as in {name} = (64, 64)")
+    if len(widths) > MOST_LAYERS:
+        raise ConfigError(f"{name} has {len(widths)} layers: must be at most {MOST_LAYERS}")
+    object.__setattr__(config, name, widths)
 
 
 class MLP(nn.Module):
@@ -167,6 +202,7 @@ class ActorCritic:
         symmetry: How observations and actions mirror, where training uses that.
         equivariant: Policy and value are symmetric, as long as every change of the parameters is `symmetric`.
         measured_dim: Of a teacher with an encoder: how many numbers, the first of its observation, a student sees too.
+        estimated_dim: How many numbers an estimator tells, E; 0 without one.
     """
 
     actor_dim: int
@@ -176,13 +212,15 @@ class ActorCritic:
     symmetry: Symmetry | None = None
     equivariant: bool = False
     measured_dim: int = 0
+    estimated_dim: int = 0
 
     @property
     def head_inputs(self) -> int:
         """How many numbers the actor's perceptron reads."""
         if self.config.cell is not None:
             return self.config.rnn_hidden_size
-        return self.config.latent + (self.measured_dim if self.config.kind == ENCODER else self.actor_dim)
+        fed = self.estimated_dim if self.config.estimator.fed else 0
+        return self.config.latent + (self.measured_dim if self.config.kind == ENCODER else self.actor_dim) + fed
 
     @property
     def encoder(self) -> MLP:
@@ -223,14 +261,29 @@ class ActorCritic:
             params = self.symmetric({**params, **wider})
         return params
 
+    def init_estimator(self, key: Array) -> NetworkParams:
+        """Draw initial parameters of the estimator, which reads what the actor's perceptron does but for estimates."""
+        features = self.head_inputs - (self.estimated_dim if self.config.estimator.fed else 0)
+        module = self._mlp((*self.config.estimator.net_arch, self.estimated_dim), VALUE_GAIN)
+        return dict(module.init(key, jnp.zeros((1, features))))
+
+    def estimate(self, estimator: NetworkParams, features: Array) -> Array:
+        """What the estimator tells from `features`, (..., E), in SI units."""
+        return perceptron(plain_layers(perceptron_layers(estimator)), self._activation, features)
+
+    def features(self, params: NetworkParams, carry: CellCarry, observation: Array) -> Array:
+        """What an estimator reads in a step that begins with `carry`: an output of the memory, or the observation."""
+        return self._remembered(params, carry, observation)[1]
+
     def symmetric(self, params: NetworkParams) -> NetworkParams:
         """Average parameters, or a gradient, with their mirror images; nothing changes unless `equivariant`."""
         if not self.equivariant:
             return params
         assert self.symmetry is not None
+        actor, critic = perceptron_layers(params["actor"]), perceptron_layers(params["critic"])
         averaged = {
-            "actor": _with_layers(symmetric_layers(_layers(params["actor"]), self.symmetry.actor, self._output_mirror)),
-            "critic": _with_layers(symmetric_layers(_layers(params["critic"]), self.symmetry.critic, NUMBER)),
+            "actor": _with_layers(symmetric_layers(actor, self.symmetry.actor, self._output_mirror)),
+            "critic": _with_layers(symmetric_layers(critic, self.symmetry.critic, NUMBER)),
         }
         if "log_std" in params:
             averaged["log_std"] = 0.5 * (params["log_std"] + self.symmetry.action.swap(params["log_std"]))
@@ -238,7 +291,7 @@ class ActorCritic:
 
     def learner_params(self, params: NetworkParams) -> NetworkParams:
         """Return parameters as learning differentiates them: lists of `LearnerLayer`s, in parts if `equivariant`."""
-        actor, critic = _layers(params["actor"]), _layers(params["critic"])
+        actor, critic = perceptron_layers(params["actor"]), perceptron_layers(params["critic"])
         if not self.equivariant:
             memory = {name: part for name, part in params["actor"].items() if name != "params"}
             return {**params, **memory, "actor": plain_layers(actor), "critic": plain_layers(critic)}
@@ -270,8 +323,7 @@ class ActorCritic:
         """The memories of N robots before a rollout with new parameters: what those give for the frames remembered."""
         if not isinstance(carry, temporal.Window):
             return carry
-        activation = ACTIVATIONS[self.config.activation_fn]
-        return temporal.refreshed(self.config.convolutions, params["actor"]["tcn"], activation, carry)
+        return temporal.refreshed(self.config.convolutions, params["actor"]["tcn"], self._activation, carry)
 
     def recorded(self, carry: CellCarry) -> CellCarry:
         """What an update needs of the memories of N robots at the first step of a rollout."""
@@ -285,16 +337,21 @@ class ActorCritic:
             carry: Arrays (..., H) of a cell, a `Window` of a TCN, or ().
             observation: Normalized, (..., actor_dim).
         """
-        if layers := self.config.convolutions:
-            activation = ACTIVATIONS[self.config.activation_fn]
-            window: Any = carry
-            window, features = temporal.tcn_step(layers, params["actor"]["tcn"], activation, window, observation)
-            seen = jnp.concatenate([features, observation], axis=-1)
-            return window, self._distribution(params, self._output(self.actor, "actor", params, seen, learner=False))
-        if (cell := self.config.cell) is None:
+        if not self.config.recurrent:
             return carry, self.policy(params, observation)
+        carry, seen = self._remembered(params, carry, observation)
+        return carry, self._distribution(params, self._output(self.actor, "actor", params, seen, learner=False))
+
+    def _remembered(self, params: NetworkParams, carry: CellCarry, observation: Array) -> tuple[CellCarry, Array]:
+        """One step of the memory: the next carry, and what the actor's perceptron reads."""
+        if layers := self.config.convolutions:
+            window: Any = carry
+            window, features = temporal.tcn_step(layers, params["actor"]["tcn"], self._activation, window, observation)
+            return window, jnp.concatenate([features, observation], axis=-1)
+        if (cell := self.config.cell) is None:
+            return carry, observation
         carry = cell_step(cell, params["actor"]["cell"], carry, observation)
-        return carry, self._distribution(params, self._output(self.actor, "actor", params, carry[0], learner=False))
+        return carry, carry[0]
 
     def policy(
         self, params: NetworkParams, observation: Array, *, learner: bool = False, memory: Memory | None = None
@@ -310,15 +367,15 @@ class ActorCritic:
         self, params: NetworkParams, observation: Array, *, learner: bool = False, memory: Memory | None = None
     ) -> tuple[Gaussian, Array]:
         """As `policy`, and the latent that it read, (..., `NetworkConfig.latent`)."""
-        seen = self._head_input(params if learner else params["actor"], observation, memory)
+        seen = self.head_input(params if learner else params["actor"], observation, memory)
         policy = self._distribution(params, self._output(self.actor, "actor", params, seen, learner))
         return policy, seen[..., : self.config.latent]
 
-    def _head_input(self, params: NetworkParams, observation: Array, memory: Memory | None) -> Array:
+    def head_input(self, params: NetworkParams, observation: Array, memory: Memory | None) -> Array:
         """What the actor's perceptron reads; parameters of what is before it by name."""
+        activation = self._activation
         if self.config.kind == ENCODER:
-            activation = ACTIVATIONS[self.config.activation_fn]
-            code = activation(perceptron(plain_layers(_layers(params["encoder"])), activation, observation))
+            code = activation(perceptron(plain_layers(perceptron_layers(params["encoder"])), activation, observation))
             return jnp.concatenate([code, observation[..., : self.measured_dim]], axis=-1)
         if not self.config.recurrent:
             return observation
@@ -326,7 +383,6 @@ class ActorCritic:
         if (cell := self.config.cell) is not None:
             return cell_sequence(cell, params["cell"], memory, observation)
         past: Any = memory.carry
-        activation = ACTIVATIONS[self.config.activation_fn]
         layers = self.config.convolutions
         features = temporal.tcn_sequence(layers, params["tcn"], activation, past, memory.started, observation)
         return jnp.concatenate([features, observation], axis=-1)
@@ -364,7 +420,7 @@ class ActorCritic:
 
     def _output(self, module: MLP, group: str, params: NetworkParams, observation: Array, learner: bool) -> Array:
         if learner:
-            return perceptron(params[group], ACTIVATIONS[self.config.activation_fn], observation)
+            return perceptron(params[group], self._activation, observation)
         return cast(Array, module.apply({"params": params[group]["params"]}, observation))
 
     def _input_mirror(self, group: str) -> Reflection:
@@ -380,6 +436,10 @@ class ActorCritic:
         places = tuple(self.action_dim + index for index in action.permutation)
         return Reflection(action.permutation + places, action.sign + (1.0,) * self.action_dim)
 
+    @property
+    def _activation(self) -> Activation:
+        return ACTIVATIONS[self.config.activation_fn]
+
     def _mlp(self, widths: tuple[int, ...], gain: float) -> MLP:
         return MLP(widths, self.config.activation_fn, gain, self.config.ortho_init)
 
@@ -393,6 +453,7 @@ def make_actor_critic(
     *,
     equivariant: bool = False,
     measured_dim: int = 0,
+    estimated_dim: int = 0,
 ) -> ActorCritic:
     """Describe an actor and a critic.
 
@@ -404,6 +465,7 @@ def make_actor_critic(
         symmetry: How observations and actions mirror.
         equivariant: Build the symmetry into the networks, whose hidden units then come in pairs.
         measured_dim: How much of a teacher's observation a student sees too; 0 of what is no teacher.
+        estimated_dim: How many numbers the quantities of `config.estimator` have.
 
     Raises:
         ConfigError: a size is not positive, or a symmetric network has hidden layers of odd width or none, a memory or
@@ -428,7 +490,7 @@ def make_actor_critic(
         for name, widths in (("net_arch_pi", config.net_arch_pi), ("net_arch_vf", config.net_arch_vf)):
             if not widths or any(width % 2 for width in widths):
                 raise ConfigError(f"{name} = {widths}: a symmetric network needs hidden layers of even width")
-    return ActorCritic(actor_dim, critic_dim, action_dim, config, symmetry, equivariant, measured_dim)
+    return ActorCritic(actor_dim, critic_dim, action_dim, config, symmetry, equivariant, measured_dim, estimated_dim)
 
 
 def actor_layers(params: NetworkParams) -> list[tuple[Array, Array]]:
@@ -436,18 +498,19 @@ def actor_layers(params: NetworkParams) -> list[tuple[Array, Array]]:
 
     With state-dependent σ, the last layer is cut to its mean half.
     """
-    layers = _layers(params["actor"])
+    layers = perceptron_layers(params["actor"])
     if "log_std" not in params:
         kernel, bias = layers[-1]
         layers[-1] = (kernel[:, : bias.shape[0] // 2], bias[: bias.shape[0] // 2])
     return layers
 
 
-def _layers(network: NetworkParams) -> list[Layer]:
+def perceptron_layers(network: NetworkParams) -> list[Layer]:
+    """Kernels (in, out) and biases (out,) of a perceptron, first layer first."""
     dense = network["params"]
     return [(dense[f"Dense_{i}"]["kernel"], dense[f"Dense_{i}"]["bias"]) for i in range(len(dense))]
 
 
 def _with_layers(layers: Sequence[Layer]) -> NetworkParams:
-    """The opposite of `_layers`."""
+    """The opposite of `perceptron_layers`."""
     return {"params": {f"Dense_{i}": {"kernel": kernel, "bias": bias} for i, (kernel, bias) in enumerate(layers)}}

@@ -103,7 +103,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
         if trajectory.reward.shape[0] != config.n_steps:
             raise ConfigError(f"the trajectory has {trajectory.reward.shape[0]} steps, n_steps = {config.n_steps}")
         group = critic_group(trajectory.observation)
-        actor = self._normalized(state, "actor", trajectory.observation)
+        actor = self._read_by_actor(state, trajectory.observation)
         seen = self._normalized(state, group, trajectory.observation)
         values = self.networks.value(state.params, seen)
         last = self.value(state, trajectory.last_observation)

@@ -150,14 +150,13 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
 
         epochs_begun = jnp.sum(jnp.any(measured, axis=1)).astype(jnp.int32)
         mirrors = networks.symmetry if config.symmetry != "none" else None
-        new_state = LearnerState(
+        new_state = state._replace(
             params=carry.params,
             opt_state=carry.opt_state,
             learning_rate=carry.learning_rate,
             normalizers=updated_normalizers(state, seen, mirrors),
             key=key,
             n_updates=state.n_updates + epochs_begun,
-            progress_remaining=state.progress_remaining,
         )
         metrics = {**mean_logs(logs, measured), "explained_variance": explained, "clip_range": clip_range}
         return new_state, named_metrics(new_state, metrics)

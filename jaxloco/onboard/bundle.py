@@ -26,7 +26,7 @@ from numpy.lib import format as npy
 from jaxloco import whole_files
 from jaxloco.errors import BundleError
 from jaxloco.onboard.cells import find_cell
-from jaxloco.onboard.spec import MAX_HISTORY, NetworkSpec, PolicySpec, check_schema, show
+from jaxloco.onboard.spec import MAX_HISTORY, LayerSpec, NetworkSpec, PolicySpec, check_schema, show
 
 POLICY_JSON = "policy.json"
 POLICY_NPZ = "policy.npz"
@@ -69,8 +69,8 @@ def write_bundle(folder: str | Path, spec: PolicySpec, arrays: Arrays, golden: A
         spec: What the policy is.
         arrays: The arrays that `spec` names, float32.
         golden: "inputs/<name>" (S, L, size) for every input that the caller gives, before clip and scale;
-            "network_output" (S, L, A) before and "action" (S, L, A) after clip or tanh; "outputs/<name>"
-            (S, L, size). S sequences of L steps, each from a reset. float32.
+            "network_output" (S, L, A) before and "action" (S, L, A) after clip or tanh; "outputs/<name>" and, with
+            an estimator, "estimates/<name>" (S, L, size). S sequences of L steps, each from a reset. float32.
 
     Returns:
         The folder.
@@ -150,13 +150,21 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
         width, why = _check_cell(spec.network, arrays, width), f"the rows of {spec.network.cell.hidden}"
     if spec.network.convolutions:
         width, why = _check_convolutions(spec.network, arrays, width), "the last convolution's outputs, inputs"
-    for i, layer in enumerate(spec.network.layers):
-        last = i == len(spec.network.layers) - 1
+    if (estimator := spec.network.estimator) is not None:
+        _check_layers(estimator.layers, arrays, width, estimator.size, why)
+        width, why = (width + estimator.size, f"{why}, estimates") if estimator.fed else (width, why)
+    _check_layers(spec.network.layers, arrays, width, spec.action_size, why)
+
+
+def _check_layers(layers: tuple[LayerSpec, ...], arrays: Arrays, width: int, outputs: int, why: str) -> None:
+    """Check the arrays of a perceptron from `width` inputs, which are `why`, to so many outputs."""
+    for i, layer in enumerate(layers):
+        last = i == len(layers) - 1
         kernel = arrays[layer.kernel]
-        outputs = spec.action_size if last else (kernel.shape[1] if kernel.ndim == 2 else 0)
-        _check_shape(layer.kernel, kernel, (width, outputs), f"{why}{', outputs of the policy' if last else ''}")
-        _check_shape(layer.bias, arrays[layer.bias], (outputs,), f"the columns of {layer.kernel}")
-        width, why = outputs, f"the outputs of {layer.kernel}"
+        columns = outputs if last else (kernel.shape[1] if kernel.ndim == 2 else 0)
+        _check_shape(layer.kernel, kernel, (width, columns), f"{why}{', outputs of the policy' if last else ''}")
+        _check_shape(layer.bias, arrays[layer.bias], (columns,), f"the columns of {layer.kernel}")
+        width, why = columns, f"the outputs of {layer.kernel}"
 
 
 def _check_cell(network: NetworkSpec, arrays: Arrays, inputs: int) -> int:
@@ -196,6 +204,8 @@ def check_golden(spec: PolicySpec, arrays: Arrays, golden: Arrays) -> None:
     sizes = {f"inputs/{item.name}": item.size for item in spec.inputs if item.source != "policy"}
     sizes |= {f"outputs/{item.name}": item.size for item in spec.outputs}
     sizes |= {"network_output": spec.action_size, "action": spec.action_size}
+    if spec.network.estimator is not None:
+        sizes |= {f"estimates/{item.name}": item.size for item in spec.network.estimator.estimates}
     _check_names(golden, sizes)
     action = golden["action"]
     if action.ndim != 3 or 0 in action.shape:
@@ -215,10 +225,11 @@ def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
     An element of a vector takes as long as some 20 products (an activation), and an input, output, layer or stage as
     1000 (a call of a NumPy function).
     """
-    items = len(spec.inputs) + len(spec.outputs) + len(spec.network.layers) + len(spec.pipeline)
+    layers = spec.network.layers + (spec.network.estimator.layers if spec.network.estimator else ())
+    items = len(spec.inputs) + len(spec.outputs) + len(layers) + len(spec.pipeline)
     elements = spec.observation_size + max(spec.action_size, spec.output_size) * len(spec.pipeline)
-    elements += sum(arrays[layer.bias].size for layer in spec.network.layers)
-    products = sum(arrays[layer.kernel].size for layer in spec.network.layers)
+    elements += sum(arrays[layer.bias].size for layer in layers)
+    products = sum(arrays[layer.kernel].size for layer in layers)
     if (cell := spec.network.cell) is not None:
         items, elements = items + 10, elements + arrays[cell.bias].size
         products += arrays[cell.input].size + arrays[cell.hidden].size

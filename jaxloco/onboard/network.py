@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxloco.onboard.cells import Cell, find_cell
-from jaxloco.onboard.spec import CellSpec, ConvolutionSpec, NetworkSpec
+from jaxloco.onboard.spec import CellSpec, ConvolutionSpec, LayerSpec, NetworkSpec
 from jaxloco.onboard.uncopied import Uncopied
 
 Activation = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
@@ -90,7 +90,7 @@ class Mlp(Uncopied):
             function = _ACTIVATIONS[activation] if i < len(layers) - 1 else None
             self._steps.append((buffer.dot, matrix, values, function, (np.empty_like(values), np.zeros_like(values))))
             buffer = following
-        self.output = buffer[:-1]
+        self.output, self.features = buffer[:-1], self.input
 
     def reset(self) -> None:
         """Clear the memory: there is none."""
@@ -131,7 +131,7 @@ class Recurrent(Uncopied):
         self._gates = [tuple(part.reshape(cell.gates, size)) for part in (drive, recurrent)]
         self._carry = (h[:-1], *np.zeros((cell.remembered - 1, size), np.float32))
         self._step, self._head = cell.step, head
-        self.input, self.output = x[:-1], head.output
+        self.input, self.output, self.features = x[:-1], head.output, head.input
         self.reset()
 
     def reset(self) -> None:
@@ -201,7 +201,7 @@ class Temporal(Uncopied):
 
     def __init__(self, layers: Sequence[ConvolutionSpec], activation: str, head: Mlp, arrays: Mapping[str, np.ndarray]):
         inputs = arrays[layers[0].kernel].shape[1]
-        self.input, self.output = np.zeros(inputs, np.float32), head.output
+        self.input, self.output, self.features = np.zeros(inputs, np.float32), head.output, head.input
         self._head, self._function = head, _ACTIVATIONS[activation]
         self._layers: list[tuple[_Past, np.ndarray, tuple[np.ndarray, np.ndarray]]] = []
         for layer in layers:
@@ -247,10 +247,54 @@ def _with_bias(kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.vstack([kernel, bias[None, :]]), dtype=np.float32)
 
 
-def make_network(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Mlp | Recurrent | Temporal:
+class Estimating(Uncopied):
+    """A network and beside it an estimator, used as `Mlp` is.
+
+    Args:
+        network: The policy's.
+        estimator: Reads the `features` of it: what its perceptron reads.
+        fed: The perceptron reads `estimates` too, behind the rest.
+    """
+
+    def __init__(self, network: "Mlp | Recurrent | Temporal", estimator: Mlp, fed: bool):
+        self._network, self._estimator, self._fed = network, estimator, fed
+        count = len(estimator.input)
+        self._features, self._behind = network.features[:count], network.features[count:]
+        self.input = self._features if fed else network.input
+        self.output, self.estimates = network.output, estimator.output
+
+    def reset(self) -> None:
+        """Clear the memory."""
+        self._network.reset()
+        self.estimates.fill(0.0)
+
+    def run(self) -> np.ndarray:
+        """Compute `output` and `estimates` from `input` and what is remembered; the next call overwrites them."""
+        if not self._fed:
+            self._network.run()
+        self._estimator.input[...] = self._features
+        self._estimator.run()
+        if self._fed:
+            self._behind[...] = self.estimates
+            self._network.run()
+        return self.output
+
+
+def make_network(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Mlp | Recurrent | Temporal | Estimating:
     """Return the network that a bundle describes."""
-    mlp = Mlp([(arrays[layer.kernel], arrays[layer.bias]) for layer in spec.layers], spec.activation)
+    network = _make_policy(spec, arrays)
+    if spec.estimator is None:
+        return network
+    return Estimating(network, _perceptron(spec.estimator.layers, spec.activation, arrays), spec.estimator.fed)
+
+
+def _make_policy(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Mlp | Recurrent | Temporal:
+    mlp = _perceptron(spec.layers, spec.activation, arrays)
     if spec.convolutions:
         return Temporal(spec.convolutions, spec.activation, mlp, arrays)
     cell = find_cell(spec.kind)
     return mlp if cell is None or spec.cell is None else Recurrent(cell, spec.cell, mlp, arrays)
+
+
+def _perceptron(layers: Sequence[LayerSpec], activation: str, arrays: Mapping[str, np.ndarray]) -> Mlp:
+    return Mlp([(arrays[layer.kernel], arrays[layer.bias]) for layer in layers], activation)

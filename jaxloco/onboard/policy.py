@@ -11,9 +11,9 @@ import numpy as np
 from jaxloco.errors import BundleError, JaxlocoError, unknown_name
 from jaxloco.onboard.bundle import Bundle, read_bundle
 from jaxloco.onboard.clock import Clock
-from jaxloco.onboard.network import make_network
+from jaxloco.onboard.network import Estimating, make_network
 from jaxloco.onboard.pipeline import Pipeline
-from jaxloco.onboard.spec import FLOAT32_MAX, LAST_ACTION, InputSpec, PolicySpec, expand, show
+from jaxloco.onboard.spec import FLOAT32_MAX, LAST_ACTION, EstimatorSpec, InputSpec, PolicySpec, expand, show
 from jaxloco.onboard.uncopied import Uncopied
 
 Output = float | np.ndarray
@@ -180,6 +180,17 @@ class _History:
         return self._windows[i]
 
 
+def _estimates(spec: EstimatorSpec | None, network: object) -> list[tuple[str, Callable[[], Output]]]:
+    """Return what reads each estimate of a network, by name."""
+    if spec is None or not isinstance(network, Estimating):
+        return []
+    ends = np.cumsum([item.size for item in spec.estimates])[:-1].tolist()
+    return [
+        (item.name, part.item if part.size == 1 else part.copy)
+        for item, part in zip(spec.estimates, np.split(network.estimates, ends), strict=True)
+    ]
+
+
 class Policy(Uncopied):
     """A trained policy with its state: history, the network's memory, last action, action pipeline.
 
@@ -212,6 +223,7 @@ class Policy(Uncopied):
         self._tanh = spec.network.output == "tanh"
         self._limits = np.ones(spec.action_size, np.float32), -np.ones(spec.action_size, np.float32)
         self._pipeline = Pipeline(spec.pipeline, spec.output_size, self._clock)
+        self._estimates = _estimates(spec.network.estimator, self._network)
         self._readers: list[tuple[str, Callable[[], Output]]]
         self._readers = [(name, part.item if part.size == 1 else part.copy) for name, part in outputs.items()]
 
@@ -249,6 +261,14 @@ class Policy(Uncopied):
     def network_output(self) -> np.ndarray:
         """The last output of the network, shape (A,), before clip or tanh. A copy."""
         return self._network.output.copy()
+
+    @property
+    def estimates(self) -> dict[str, Output]:
+        """What the policy's estimator told in the last step, by name, in SI units; empty without an estimator.
+
+        A float where the size is 1, else a new array (size,), float32; zeros after a reset.
+        """
+        return {name: read() for name, read in self._estimates}
 
     def reset(self) -> None:
         """Clear the policy's state; call it at the start of every episode."""
@@ -315,6 +335,8 @@ class Policy(Uncopied):
                     found["network_output"][s, t] = self._network.output
                     for name, value in outputs.items():
                         found[f"outputs/{name}"][s, t] = value
+                    for name, value in self.estimates.items():
+                        found[f"estimates/{name}"][s, t] = value
             self.reset()
             return max(self._compare(name, array, tolerance) for name, array in found.items())
 

@@ -26,7 +26,7 @@ SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
-"""Schema of policies without memory and without a generator of foot trajectories; every jaxloco reads it."""
+"""Schema of policies without memory, estimator and generator of foot trajectories; every jaxloco reads it."""
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
@@ -174,6 +174,12 @@ def _kind(key: str, value: object) -> str:
     except JaxlocoError as error:
         raise BundleError(str(error)) from None
     return kind
+
+
+def _truth(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _fail(key, "true or false", value)
+    return value
 
 
 def _mapping(key: str, value: object) -> Mapping[str, Any]:
@@ -418,6 +424,42 @@ class ConvolutionSpec(Checked):
 
 
 @dataclass(frozen=True)
+class EstimateSpec(Checked):
+    """One quantity that an estimator tells: its name, SI unit and number of components."""
+
+    name: Name
+    unit: Text = ""
+    size: Size = 1
+
+
+@dataclass(frozen=True)
+class EstimatorSpec(Checked):
+    """A perceptron that tells what the robot cannot measure, with the policy's activation.
+
+    Attributes:
+        layers: The dense layers, first to last. They read what the policy's layers read, but for estimates.
+        estimates: What it tells, in the order of the outputs.
+        fed: The policy's layers read the outputs too, behind their other inputs; only of policies without memory.
+    """
+
+    layers: tuple[LayerSpec, ...]
+    estimates: tuple[EstimateSpec, ...]
+    fed: Annotated[bool, _truth] = False
+
+    def _check(self) -> None:
+        if not self.layers or not self.estimates:
+            raise _fail("layers, estimates", "at least one each", (self.layers, self.estimates))
+        names = [item.name for item in self.estimates]
+        if len(set(names)) != len(names):
+            raise _fail("estimates", "different names", names)
+
+    @property
+    def size(self) -> int:
+        """Number of values that it tells."""
+        return sum(item.size for item in self.estimates)
+
+
+@dataclass(frozen=True)
 class NetworkSpec(Checked):
     """A multi-layer perceptron, perhaps on a memory: the activation between layers, none after the last one.
 
@@ -429,6 +471,7 @@ class NetworkSpec(Checked):
             layers that read what convolutions over time give, and behind it the observation.
         cell: That cell; None without one.
         convolutions: Those convolutions, each with the activation; none of other kinds.
+        estimator: What tells quantities beside the policy; None without one.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -437,9 +480,12 @@ class NetworkSpec(Checked):
     kind: Annotated[str, _kind] = "mlp"
     cell: CellSpec | None = None
     convolutions: tuple[ConvolutionSpec, ...] = ()
+    estimator: EstimatorSpec | None = None
 
     def _check(self) -> None:
         cell = find_cell(self.kind)
+        if self.kind != MLP and self.estimator is not None and self.estimator.fed:
+            raise _fail("estimator.fed", f"false for kind {self.kind!r}", True)
         if (self.kind == TCN) != bool(self.convolutions):
             raise _fail(
                 "convolutions", f"{'some' if self.kind == TCN else 'none'} for kind {self.kind!r}", self.convolutions
@@ -838,7 +884,8 @@ class PolicySpec(Checked):
         names += self.network.cell.arrays if self.network.cell else []
         for convolution in self.network.convolutions:
             names += [convolution.kernel, convolution.bias]
-        for layer in self.network.layers:
+        estimator = self.network.estimator
+        for layer in self.network.layers + (estimator.layers if estimator else ()):
             names += [layer.kernel, layer.bias]
         return names
 
@@ -849,10 +896,10 @@ class PolicySpec(Checked):
             del data["rest"]  # so that a jaxloco that knows no rest can read it
         elif self.rest.gravity is None:
             del data["rest"]["gravity"], data["rest"]["tilt"]
-        for name in ("cell", "convolutions"):
+        for name in ("cell", "convolutions", "estimator"):
             if not data["network"][name]:
                 del data["network"][name]
-        first = self.network.kind == MLP and self.generator is None
+        first = self.network.kind == MLP and self.generator is None and self.network.estimator is None
         return {"schema": FEED_FORWARD_SCHEMA if first else SCHEMA, **data}
 
     @classmethod

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.errors import BundleError
-from jaxloco.learning.networks import ActorCritic, NetworkConfig, NetworkParams, make_actor_critic
+from jaxloco.learning.networks import ActorCritic, EstimatorConfig, NetworkConfig, NetworkParams, make_actor_critic
 from jaxloco.learning.recurrent import CellCarry
 from jaxloco.learning.temporal import TCNConfig
 from jaxloco.onboard.convolutions import Convolution, reach
 from jaxloco.onboard.policy import Policy
-from jaxloco.onboard.spec import ConvolutionSpec, NetworkSpec, PolicySpec, expand
+from jaxloco.onboard.spec import ConvolutionSpec, EstimatorSpec, LayerSpec, NetworkSpec, PolicySpec, expand
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,13 @@ class BundledPolicy:
         """Return a bundle's policy and its arrays."""
         spec, arrays = policy.spec, policy.arrays
         config = _config(spec.network, arrays)
-        networks = make_actor_critic(spec.observation_size, 1, spec.action_size, config)
-        params: dict[str, Any] = {"actor": _actor(spec, arrays), "log_std": np.zeros(spec.action_size, np.float32)}
+        estimator = spec.network.estimator
+        told = 0 if estimator is None else estimator.size
+        networks = make_actor_critic(spec.observation_size, 1, spec.action_size, config, estimated_dim=told)
+        params: dict[str, Any] = {"log_std": np.zeros(spec.action_size, np.float32)}
+        params["actor"] = {**_perceptron(spec.network.layers, arrays), **_memory(spec, arrays)}
+        if estimator is not None:
+            params["estimator"] = _perceptron(estimator.layers, arrays)
         normalizer = spec.normalizer
         if normalizer is not None:
             params |= {"mean": arrays[normalizer.mean], "std": arrays[normalizer.std]}
@@ -60,6 +65,8 @@ class BundledPolicy:
             seen = (seen - params["mean"][None]) / params["std"][None]
             if self.clip is not None:
                 seen = jnp.clip(seen, -self.clip, self.clip)
+        if self.networks.config.estimator.fed:
+            seen = jnp.concatenate([seen, self.networks.estimate(params["estimator"], seen)], axis=-1)
         carry, distribution = self.networks.apply(params, carry, seen)
         return carry, self.networks.environment_action(distribution.mean)
 
@@ -73,7 +80,15 @@ def _config(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> NetworkConfi
         kind=spec.kind,
         rnn_hidden_size=1 if spec.cell is None else int(arrays[spec.cell.hidden].shape[0]),
         tcn=_tcn(spec.convolutions, arrays) if spec.convolutions else TCNConfig(),
+        estimator=_estimator(spec.estimator, arrays),
     )
+
+
+def _estimator(spec: EstimatorSpec | None, arrays: Mapping[str, np.ndarray]) -> EstimatorConfig:
+    if spec is None:
+        return EstimatorConfig()
+    widths = tuple(int(arrays[layer.bias].shape[0]) for layer in spec.layers[:-1])
+    return EstimatorConfig(tuple(item.name for item in spec.estimates), widths, fed=spec.fed)
 
 
 def _tcn(given: Sequence[ConvolutionSpec], arrays: Mapping[str, np.ndarray]) -> TCNConfig:
@@ -94,12 +109,15 @@ def _tcn(given: Sequence[ConvolutionSpec], arrays: Mapping[str, np.ndarray]) -> 
     )
 
 
-def _actor(spec: PolicySpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return a bundle's arrays as the actor's parameters; see `jaxloco.learning.networks`."""
-    layers = enumerate(spec.network.layers)
-    actor: dict[str, Any] = {
-        "params": {f"Dense_{i}": {"kernel": arrays[part.kernel], "bias": arrays[part.bias]} for i, part in layers}
-    }
+def _perceptron(layers: Sequence[LayerSpec], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return a bundle's arrays as a perceptron's parameters; see `jaxloco.learning.networks`."""
+    parts = enumerate(layers)
+    return {"params": {f"Dense_{i}": {"kernel": arrays[part.kernel], "bias": arrays[part.bias]} for i, part in parts}}
+
+
+def _memory(spec: PolicySpec, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return a bundle's arrays as the parameters of the actor's memory; none without one."""
+    actor: dict[str, Any] = {}
     if (cell := spec.network.cell) is not None:
         names = ("input", "bias", "hidden", *(("hidden_bias",) if cell.hidden_bias else ()))
         actor["cell"] = {name: arrays[getattr(cell, name)] for name in names}

@@ -5,8 +5,11 @@ from typing import Annotated, Any, Literal, Protocol
 
 from jaxloco.checks import COUNT, MOST_EPISODES, NOT_NEGATIVE, Limits, check_fields
 from jaxloco.envs.interface import EnvironmentSpec
+from jaxloco.envs.observations import ObservationGroup, ObservationTerm
+from jaxloco.envs.spec import EnvSpec
 from jaxloco.errors import ConfigError
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM, AlgorithmConfig, algorithm_config
+from jaxloco.learning.learner import ESTIMATE
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.options import CALLED, RECORDED, to_dict
@@ -92,6 +95,20 @@ class TrainConfig:
             )
         if not 0 <= self.seed <= 2**31 - self.seeds:
             raise ConfigError(f"seed {self.seed}: must be between 0 and {2**31 - self.seeds}")
+
+    def spec(self) -> EnvironmentSpec:
+        """The task's environment, with the answers that an estimator learns from.
+
+        Raises:
+            ConfigError: There are none, as in an environment of another package.
+        """
+        spec, told = self.task.spec(), self.network.estimator.quantities
+        if not told:
+            return spec
+        if not isinstance(spec, EnvSpec):
+            raise ConfigError("network.estimator needs a task of jaxloco's own terms; this one is of another package")
+        answers = ObservationGroup(tuple(ObservationTerm(name) for name in told))
+        return replace(spec, observations={**spec.observations, ESTIMATE: answers})
 
     @property
     def steps_per_iteration(self) -> int:

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs import batch
+from jaxloco.envs.env import Env
 from jaxloco.envs.interface import Environment, EpisodeState, MeasuresItself
 from jaxloco.learning.agent import Agent
-from jaxloco.learning.learner import LearnerState
+from jaxloco.learning.learner import ESTIMATE, LearnerState
 from jaxloco.learning.recurrent import CellCarry
 from jaxloco.terrain import Terrain
 from jaxloco.training import hosts, memory, sharding
@@ -40,6 +41,8 @@ class Episodes(NamedTuple):
         qpos: Positions of the first R robots (of each device) at each step, (R, max_steps, nq), R at most `RECORDED`.
         lived: Whether their episodes still went on, (R, max_steps).
         push: Force on the first robot (of each device) at each step, (1, max_steps, 3), N.
+        estimates: Of what an estimator tells, sums over steps: its error's square, whether it is on the right side of
+            0.5, and |x (1 - x)| of the answer x, which is 0 of what is true or false; (N, 3, E).
     """
 
     returns: jax.Array
@@ -55,6 +58,7 @@ class Episodes(NamedTuple):
     qpos: jax.Array
     lived: jax.Array
     push: jax.Array
+    estimates: jax.Array
 
 
 def evaluate(env: Environment, agent: Agent, state: TrainState | Trained, episodes: int, seed: int) -> Episodes | None:
@@ -107,6 +111,7 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         qpos=jnp.zeros((min(count, RECORDED), env.max_steps, *pose.qpos.shape[1:])),
         lived=jnp.zeros((min(count, RECORDED), env.max_steps), bool),
         push=jnp.zeros((1, env.max_steps, 3)),
+        estimates=jnp.zeros((count, 3, agent.networks.estimated_dim)),
     )
     carry = (jnp.int32(0), robots, agent.initial_carry(count), jnp.ones(count, bool), start)
 
@@ -119,6 +124,7 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
 
 def _step(env: Environment, agent: Agent, learner: LearnerState, carry: _Carry) -> _Carry:
     step, robots, remembered, alive, sums = carry
+    judged = _judged(agent.estimates(learner, remembered, robots.observation), robots.observation)
     remembered, actions = agent.act_deterministic(learner, remembered, robots.observation)
     after = jax.vmap(env.step)(robots, actions)
     live = alive.astype(jnp.float32)
@@ -137,10 +143,18 @@ def _step(env: Environment, agent: Agent, learner: LearnerState, carry: _Carry) 
         qpos=sums.qpos.at[:, step].set(pose.qpos),
         lived=sums.lived.at[:, step].set(alive[:recorded]),
         push=sums.push.at[0, step].set(pose.push[0]),
+        estimates=sums.estimates + live[:, None, None] * judged,
     )
     # An ended robot stays where it is: its state may be anything, and must not break the simulation of the others.
     robots = batch.select(alive, after, robots)
     return step + 1, robots, remembered, alive & ~(after.terminated | after.truncated), sums
+
+
+def _judged(estimate: jax.Array, observation: dict[str, jax.Array]) -> jax.Array:
+    """Return what `Episodes.estimates` sums up, of one step of N robots, (N, 3, E)."""
+    answer = observation.get(ESTIMATE, estimate)
+    hit = (estimate > 0.5) == (answer > 0.5)
+    return jnp.stack([jnp.square(estimate - answer), hit, jnp.abs(answer * (1.0 - answer))], axis=-2)
 
 
 def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
@@ -150,6 +164,7 @@ def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
     `survived` and `passed` also by kind, and `passed` by level.
     `reward_last` holds the mean over episodes of each raw reward term in the last step: what was reached.
     `rms` holds the root mean square over time and episodes of each quantity that the policy reads, without noise.
+    `estimates` holds the errors of an estimator, where the policy has one.
     """
     lengths = np.asarray(episodes.lengths, float)
     steps = lengths.sum()
@@ -173,8 +188,22 @@ def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:
         "reward_last": {n: float(v) for (n, _), v in zip(weights, last, strict=True)},
         "rms": {n: float(np.sqrt(c.sum() / c.shape[1] / steps)) for n, c in zip(env.measured, columns, strict=True)},
         "nan_episodes": int(np.sum(episodes.nonfinite)),
+        **_estimation(env, episodes),
         **_self_overlap(env, episodes),
     }
+
+
+def _estimation(env: Environment, episodes: Episodes) -> dict[str, Any]:
+    """Return the errors of what an estimator tells: root mean squares, and of what is true or false the share told."""
+    if not isinstance(env, Env) or ESTIMATE not in env.observers:
+        return {}
+    observer, figures = env.observers[ESTIMATE], {}
+    sums = np.asarray(episodes.estimates, float).sum(axis=0) / np.asarray(episodes.lengths).sum()
+    parts = np.split(sums, np.cumsum(observer.sizes)[:-1], axis=1)
+    for term, (square, hits, between) in zip(observer.group.terms, parts, strict=True):
+        own = {"rmse": float(np.sqrt(square.mean())), "rmse_of_components": np.sqrt(square).tolist()}
+        figures[term.quantity] = own if between.any() else {**own, "accuracy": float(hits.mean())}
+    return {"estimates": figures}
 
 
 def _self_overlap(env: Environment, episodes: Episodes) -> dict[str, Any]:

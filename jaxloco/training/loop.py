@@ -21,7 +21,8 @@ from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.learning import collectives
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.distillation import Teacher
-from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
+from jaxloco.learning.estimator import update_estimator
+from jaxloco.learning.learner import ESTIMATE, LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import make_actor_critic
 from jaxloco.learning.recurrent import CellCarry, Memory
 from jaxloco.terrain import Terrain
@@ -98,15 +99,16 @@ def make_agent(env: Environment, config: TrainConfig, teacher: Teacher | None = 
     config.algorithm.check_episodes(env.training_steps[1])
     sizes = env.observation_sizes
     critic = sizes.get("critic", sizes["actor"])
-    symmetry = config.algorithm.symmetry
+    symmetry, fed = config.algorithm.symmetry, config.network.estimator.fed
     networks = make_actor_critic(
         sizes["actor"],
         critic,
         env.action_size,
         config.network,
-        symmetry_of(env) if symmetry != "none" else None,
+        symmetry_of(env, (ESTIMATE,) if fed else ()) if symmetry != "none" else None,
         equivariant=symmetry == "network",
         measured_dim=env.observers["actor"].measured_size if isinstance(env, Env) else 0,
+        estimated_dim=sizes.get(ESTIMATE, 0),
     )
     algorithm = config.algorithm.make(networks)
     if teacher is not None:
@@ -252,7 +254,10 @@ def _robot_keys(count: int, key: jax.Array) -> jax.Array:
 def _learn(
     agent: Agent, remaining: jax.Array, learner: LearnerState, trajectory: Trajectory
 ) -> tuple[LearnerState, Metrics]:
-    return agent.algorithm.update(set_progress(learner, remaining), trajectory, axis_name=ROBOTS)
+    learner, metrics = agent.algorithm.update(set_progress(learner, remaining), trajectory, axis_name=ROBOTS)
+    if agent.networks.estimated_dim:
+        return update_estimator(agent.algorithm, learner, trajectory, metrics, ROBOTS)
+    return learner, metrics
 
 
 def _by_seed(agent: Agent, trajectory: Trajectory) -> Trajectory:

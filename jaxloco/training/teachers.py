@@ -49,6 +49,8 @@ class TeacherRun:
         """
         bundle = read_bundle(folder)
         spec = bundle.spec
+        if spec.network.estimator is not None and spec.network.estimator.fed:
+            raise ConfigError(f"teacher {folder}: it acts on its own estimates; name one without estimator.fed")
         if spec.network.kind != MLP:
             raise ConfigError(f"teacher {folder}: a {spec.network.kind} has a memory; name a bundle of kind {MLP!r}")
         layers = {
@@ -105,7 +107,10 @@ class StartingPolicy:
         params = {**fresh.params, **self._fitted("network", parts, {name: fresh.params[name] for name in parts})}
         known = {name: own for name, own in self.learner.normalizers.items() if name != TEACHER}
         normalizers = self._fitted("observation statistics", known, fresh.normalizers)
-        return fresh._replace(params=params, normalizers=normalizers)
+        estimator = fresh.estimator
+        if estimator is not None and self.learner.estimator is not None:
+            estimator = self._fitted("estimator", self.learner.estimator, estimator)
+        return fresh._replace(params=params, normalizers=normalizers, estimator=estimator)
 
     def _fitted(self, what: str, given: Any, wanted: Any) -> Any:
         """Return the arrays with a leading axis over seeds where the others have one."""

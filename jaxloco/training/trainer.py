@@ -119,7 +119,7 @@ class Trainer:
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
         with self._course.stage(self._progress, "loading the robot and the task", "setup"):
             taught = self._teacher
-            spec = config.task.spec() if taught is None else teachers.with_teacher(config.task.spec(), taught)
+            spec = config.spec() if taught is None else teachers.with_teacher(config.spec(), taught)
             env = spec.build(config.physics)
             agent = loop.make_agent(env, config, None if taught is None else taught.teacher)
             teachers.check_student(config, agent, taught)
