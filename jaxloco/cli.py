@@ -22,6 +22,7 @@ from jaxloco.checks import MOST_EPISODES
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
 from jaxloco.gap.options import GapCommand, GapOptions
 from jaxloco.onboard import Policy
+from jaxloco.onboard.clients.registry import CLIENTS
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
 from jaxloco.robustness.plan import Plan
 from jaxloco.streams import never_fail, widen_terminal
@@ -105,7 +106,7 @@ def _check_python(command: str) -> None:
     if sys.version_info < (3, 11):
         raise JaxlocoError(
             f"jaxloco {command} needs Python 3.11 to 3.13; this is {platform.python_version()}, for robots, "
-            "which only runs policies: jaxloco run BUNDLE --env ENV_ID"
+            "which only runs policies: jaxloco run BUNDLE --client ROBOT"
         )
 
 
@@ -752,43 +753,107 @@ def render(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    """Run a bundle in a Gymnasium environment, or show it in plain MuJoCo: jaxloco run BUNDLE --env ENV_ID | --view."""
+    """Run a bundle on a robot, or show it in MuJoCo: jaxloco run BUNDLE --client ROBOT | --env ENV_ID | --view."""
     parser = argparse.ArgumentParser(prog="jaxloco run", description=run.__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", help="a policy bundle, a run, or a policy of the zoo")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment, for example Upkie-PyBullet-Pendulum")
+    where.add_argument("--client", metavar="ROBOT", choices=CLIENTS, help=f"a robot: {', '.join(CLIENTS)}")
     where.add_argument("--view", action="store_true", help="show it in plain MuJoCo, in a window")
     where.add_argument("--video", metavar="FILE", help="render a video of it in plain MuJoCo")
-    command = "fixed command for --view and --video, such as 1.0 0.0 0.0; drawn as in training if not given"
-    robot = "robot folder or name for --view and --video; the robot of the training if not given"
+    command = (
+        "fixed command, such as 1.0 0.0 0.0; if not given, drawn as in training (--view and --video), or that of the "
+        "robot's remote control (--client)"
+    )
+    robot = "robot folder or name for --view, --video and --simulated; the robot of the training if not given"
     parser.add_argument("--robot", metavar="FOLDER", help=robot)
     parser.add_argument("--command", type=float, nargs="+", metavar="NUMBER", help=command)
     level = "level of terrain for --view and --video; -1 for a random one; as in training if not given"
     parser.add_argument("--level", type=int, default=None, help=level)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode, s (default: 10)")
-    parser.add_argument("--episodes", type=int, default=None, help="number of episodes, for --env (default: 1)")
+    parser.add_argument(
+        "--episodes", type=int, default=None, help="number of episodes, for --env and --client (default: 1)"
+    )
     parser.add_argument("--seed", type=int, default=None, help="seed of the first episode's environment")
     parser.add_argument(
         "--env-kwargs", type=_json_object, default=None, metavar="JSON", help="keyword arguments of the environment"
     )
-    parser.add_argument("--log", metavar="FILE", help="record what is read and sent, as CSV, for --env")
+    parser.add_argument("--log", metavar="FILE", help="record what is read and sent, as CSV, for --env and --client")
+    option = "option of the client, such as interface=eth0; may be given several times"
+    parser.add_argument("--option", action="append", metavar="KEY=VALUE", help=option)
+    trial = parser.add_mutually_exclusive_group()
+    dry, one = "check everything and send nothing, for --client", "move one joint at a time, for --client"
+    trial.add_argument("--dry-run", action="store_const", const=True, help=dry)
+    trial.add_argument("--wiggle", action="store_const", const=True, help=one)
+    simulated = "in place of the robot, plain MuJoCo behind its messages, for --client"
+    parser.add_argument("--simulated", action="store_const", const=True, help=simulated)
     own = parser.parse_args(arguments)
-    for name in ("robot", "command", "level") if own.env else ("episodes", "env_kwargs", "log"):
-        if getattr(own, name) is not None:
-            parser.error(f"--{name.replace('_', '-')} is for {'--view and --video' if own.env else '--env'} only")
-    if own.env is None:
-        return _show(own)
+    mode = "env" if own.env else "client" if own.client else "view and --video"
+    for name in RUN_OPTIONS:
+        if getattr(own, name) is not None and mode not in RUN_OPTIONS[name]:
+            parser.error(f"--{name.replace('_', '-')} is for --{' and --'.join(RUN_OPTIONS[name])} only")
+    if own.client is not None:
+        return _run_client(own)
+    return _show(own) if own.env is None else _run_bundle(own, own.env, own.env_kwargs or {})
+
+
+RUN_OPTIONS = {
+    "robot": ("view and --video", "client"),
+    "command": ("view and --video", "client"),
+    "level": ("view and --video",),
+    "episodes": ("env", "client"),
+    "env_kwargs": ("env",),
+    "log": ("env", "client"),
+    "option": ("client",),
+    "dry_run": ("client",),
+    "wiggle": ("client",),
+    "simulated": ("client",),
+}
+"""Option of `jaxloco run` → what it is for."""
+
+
+def _run_client(own: argparse.Namespace) -> int:
+    from jaxloco.onboard.clients.trials import try_out
+
+    given: dict[str, Any] = dict(pair.partition("=")[::2] for pair in own.option or ())
+    if own.simulated:
+        _check_python("run --simulated")
+        from jaxloco.playback.hardware import simulated
+        from jaxloco.robot import load_robot
+
+        robot = load_robot(own.robot or Policy.load(_bundle(own)).spec.robot)
+        given["transport"] = simulated(own.client, robot, given, hangs=bool(own.wiggle))
+    elif own.robot is not None:
+        raise JaxlocoError("--robot with --client is for --simulated only")
+    if own.command is not None:
+        given["command"] = tuple(own.command)
+    if not own.dry_run and not own.wiggle:
+        return _run_bundle(own, own.client, given)
+    confirm = None if own.simulated or not sys.stdin.isatty() else _confirm
+    passed = try_out(_bundle(own), own.client, given, print, moving=bool(own.wiggle), confirm=confirm)
+    return 0 if passed else 1
+
+
+def _confirm(question: str) -> bool:
+    return not input(f"{question} [Y/n] ").strip().lower().startswith("n")
+
+
+def _bundle(own: argparse.Namespace) -> str | Path:
+    return library.bundle_of(own.bundle) if Path(own.bundle).exists() else str(own.bundle)
+
+
+def _run_bundle(own: argparse.Namespace, env_id: str, env_kwargs: dict[str, Any]) -> int:
     from jaxloco.onboard.clients import run_bundle, summarize
 
     def report(result: Any) -> None:
         print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
 
     results = run_bundle(
-        library.bundle_of(own.bundle) if Path(own.bundle).exists() else own.bundle,
-        own.env,
+        _bundle(own),
+        env_id,
         seconds=own.seconds,
         episodes=1 if own.episodes is None else own.episodes,
-        env_kwargs=own.env_kwargs or {},
+        env_kwargs=env_kwargs,
         seed=own.seed,
         on_episode=report,
         log=own.log,

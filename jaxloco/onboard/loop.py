@@ -24,7 +24,12 @@ NAP = 0.02
 
 
 class Client(Protocol):
-    """The connection to one robot or simulator. All values are by name and in SI units."""
+    """The connection to one robot or simulator. All values are by name and in SI units.
+
+    One may have more: `damp() -> Reading` for a damping mode, which is then sent on a fault and at the end in place of
+    the safe action; `read() -> Reading` for what is newest, which the policy then acts on at once, not a period later;
+    `clock` and `sleep`, as `Loop` takes them, of a simulator with a time of its own.
+    """
 
     def reset(self) -> Reading:
         """Start an episode and return the first reading."""
@@ -77,8 +82,8 @@ class Loop(Uncopied):
         frequency: Control rate, Hz; must be the one that the policy was trained at, which is the default.
         safety: When to distrust a reading.
         regulate: Whether to keep to real time; False runs a simulator as fast as it goes.
-        clock: The time now, s; never goes back.
-        sleep: Waits for a number of seconds.
+        clock: The time now, s; never goes back. Ours, or the client's if it has one, where not given.
+        sleep: Waits for a number of seconds; the same.
         recorder: Writes what is read and sent; not closed here.
 
     Raises:
@@ -93,8 +98,8 @@ class Loop(Uncopied):
         *,
         safety: SafetyConfig | None = None,
         regulate: bool = True,
-        clock: Callable[[], float] = time.perf_counter,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], None] | None = None,
         recorder: Recorder | None = None,
     ):
         expected = policy.spec.control_frequency
@@ -104,8 +109,10 @@ class Loop(Uncopied):
         self._client = client
         self._period = 1.0 / expected
         self._regulate = regulate
-        self._clock = clock
-        self._sleep = sleep
+        self._clock: Callable[[], float] = getattr(client, "clock", time.perf_counter) if clock is None else clock
+        self._sleep: Callable[[float], None] = getattr(client, "sleep", time.sleep) if sleep is None else sleep
+        self._damp: Callable[[], Reading] | None = getattr(client, "damp", None)
+        self._read: Callable[[], Reading] | None = getattr(client, "read", None)
         self._recorder = recorder
         self._stopped = False
 
@@ -150,20 +157,27 @@ class Loop(Uncopied):
         except BaseException:
             # The first exception says what happened; a second one, from a robot that is gone, would hide it.
             with contextlib.suppress(Exception):
-                self._client.step(self.guard.safe_action())
+                self._make_safe()
             raise
-        if not report.terminated and not report.truncated:
-            self._client.step(self.guard.safe_action())
+        if self._damp is not None or not (report.terminated or report.truncated):
+            self._make_safe()
         return report
+
+    def _make_safe(self) -> Reading:
+        return self._client.step(self.guard.safe_action()) if self._damp is None else self._damp()
 
     def _steps(self, reading: Reading, report: LoopReport, limit: float, on_step: OnStep | None) -> None:
         tick = self._clock()
         while report.steps < limit and not self._is_stopped():
-            if reading.terminated or reading.truncated:
+            if self._read is not None:
+                tick = self._wait_for(tick, report)
+                reading = self._read()
+                report.terminated, report.truncated = reading.terminated, reading.truncated
+            if reading.terminated or reading.truncated or self._is_stopped():
                 break
             received = self._clock() if self._regulate else None
             outputs = self.guard.act(reading, received)
-            if self._regulate:
+            if self._read is None:
                 tick = self._wait_for(tick, report)
                 if self._is_stopped():
                     break
@@ -180,16 +194,23 @@ class Loop(Uncopied):
 
     def _send(self, reading: Reading, outputs: Mapping[str, Output], received: float | None) -> Reading:
         """Send outputs and return the next reading; the step is recorded then, also where the client fails."""
+        if self._damp is not None and self.guard.cause is not None:
+            outputs = {}  # damping has no targets
         if self._recorder is None:
-            return self._client.step(outputs)
+            return self._client.step(outputs) if outputs else self._make_safe()
         sent = self._clock() if self._regulate else None
         try:
-            return self._client.step(outputs)
+            return self._client.step(outputs) if outputs else self._make_safe()
         finally:
             self._recorder.add(reading, outputs, self.guard.cause, received, sent)
 
     def _wait_for(self, tick: float, report: LoopReport) -> float:
-        """Wait until `tick`, s, and return the tick that this step belongs to; missed ticks are skipped."""
+        """Wait until `tick`, s, and return the tick that this step belongs to; missed ticks are skipped.
+
+        A loop that does not keep real time does not wait.
+        """
+        if not self._regulate:
+            return tick
         ahead = tick - self._clock()
         if ahead <= 0.0 and report.steps > 0:
             report.overruns += 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxloco.errors import ConfigError, UnknownNameError
-from jaxloco.onboard.clients import upkie
+from jaxloco.onboard.clients import joints, ros2, unitree, upkie
 from jaxloco.onboard.loop import Client
 from jaxloco.onboard.spec import PolicySpec
 
@@ -20,7 +20,7 @@ class ClientMapping:
 
     Attributes:
         pattern: Pattern of environment ids, with `*` for any text.
-        robot: Name of the robot; a bundle for another robot is refused.
+        robot: Name of the robot; a bundle for another robot is refused. None for one that fits any.
         inputs: The readings that the client gives: name → unit.
         outputs: The outputs that the client takes: name → unit.
         make: Makes the client.
@@ -29,7 +29,7 @@ class ClientMapping:
     """
 
     pattern: str
-    robot: str
+    robot: str | None
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     make: MakeClient
@@ -49,6 +49,17 @@ _MAPPINGS: list[ClientMapping] = [
     )
     for robot in ("upkie", "cookie")
     for name, kind in upkie.ENVIRONMENTS.items()
+]
+
+CLIENTS: dict[str, tuple[str | None, MakeClient]] = {
+    **{name: (robot, unitree.make_client) for name, robot in unitree.ROBOTS.items()},
+    "ros2": (None, ros2.make_client),
+}
+"""Robots with motors that take targets and gains → name in a bundle, and what connects to them."""
+
+_MAPPINGS += [
+    ClientMapping(name, robot, joints.INPUTS, joints.OUTPUTS, make, lambda _: True, frozenset(joints.OUTPUTS))
+    for name, (robot, make) in CLIENTS.items()
 ]
 
 
@@ -83,7 +94,7 @@ def check_fits(spec: PolicySpec, mapping: ClientMapping) -> None:
     Raises:
         ConfigError: They differ; the message says in what.
     """
-    if spec.robot != mapping.robot:
+    if mapping.robot not in (None, spec.robot):
         raise ConfigError(f"{mapping.pattern} is the robot {mapping.robot!r}, the bundle is for {spec.robot!r}")
     given = {item.name: item.unit for item in spec.inputs if item.source != "policy"}
     for name, unit in given.items():

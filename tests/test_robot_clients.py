@@ -1,0 +1,791 @@
+"""Clients of robots that are not ours: mappings against plain MuJoCo, faults, dry runs, wiggles, and a walk."""
+
+import ctypes
+import math
+import os
+import signal
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from onboard_helpers import make_golden
+
+from jaxloco import cli
+from jaxloco.errors import ConfigError, ConnectionLostError, UnknownNameError
+from jaxloco.onboard import Loop, Policy, read_bundle, write_bundle
+from jaxloco.onboard.clients import run_bundle, run_episode
+from jaxloco.onboard.clients.joints import JointClient, JointMapping, largest_command
+from jaxloco.onboard.clients.registry import CLIENTS, find
+from jaxloco.onboard.clients.ros2 import Ros2Link, Ros2Options
+from jaxloco.onboard.clients.trials import dry_run, wiggle
+from jaxloco.onboard.clients.unitree import MODELS, UnitreeLink, checksum, crc32
+from jaxloco.onboard.safety import Cause
+from jaxloco.onboard.spec import InputSpec, LayerSpec, NetworkSpec, OutputSpec, PolicySpec, Scale
+from jaxloco.playback.hardware import simulated
+from jaxloco.playback.instruments import Instruments
+from jaxloco.robot import Robot, load_robot
+
+ZOO = Path(__file__).resolve().parents[1] / "policies"
+GO2 = ZOO / "go2-velocity" / "policy"
+
+
+@cache
+def robot(name: str) -> Robot:
+    return load_robot(name)
+
+
+def standing_spec(name: str) -> PolicySpec:
+    """A policy that stands on its default targets, and reads all there is."""
+    body = robot(name)
+    joints, count = body.joint_names, len(body.joints)
+    default = tuple(joint.default for joint in body.joints)
+    low, high = (tuple(getattr(joint, end) for joint in body.joints) for end in ("lower", "upper"))
+    vectors = ("joint_offsets", "joint_positions", "joint_velocities", "joint_torques")
+    units = ("rad", "rad", "rad/s", "N m")
+    inputs = [InputSpec(item, unit, count, components=joints) for item, unit in zip(vectors, units, strict=True)]
+    inputs += [InputSpec("base_angular_velocity", "rad/s", 3), InputSpec("projected_gravity", "", 3)]
+    return PolicySpec(
+        robot=name,
+        task="stand",
+        control_frequency=50.0,
+        inputs=tuple(inputs),
+        network=NetworkSpec((LayerSpec("kernel", "bias"),)),
+        pipeline=(Scale((0.5,) * count, default),),
+        outputs=(OutputSpec("joint_position_targets", "rad", count, low, high, default, joints),),
+        provenance={"robot": body.facts()},
+    )
+
+
+def standing_bundle(folder: Path, name: str) -> Path:
+    spec = standing_spec(name)
+    count = len(robot(name).joints)
+    arrays = {"kernel": np.zeros((spec.frame_size, count), np.float32), "bias": np.zeros(count, np.float32)}
+    return write_bundle(folder, spec, arrays, make_golden(spec, arrays, 1, 5))
+
+
+def connect(client: str, spec: PolicySpec, hangs: bool = False, **given: Any) -> tuple[JointClient, Any]:
+    transport = simulated(client, robot(spec.robot), given, hangs)
+    made = find(client).make(client, spec, {**given, "transport": transport}, None)
+    assert isinstance(made, JointClient)
+    return made, transport
+
+
+def is_damping(transport: Any) -> bool:
+    """Whether the last message leaves no joint stiff, and brakes every one."""
+    sent = transport.last
+    if hasattr(sent, "motor_cmd"):
+        motors = sent.motor_cmd[: len(transport.model.motors)]
+        return all(motor.kp == 0.0 and motor.kd > 0.0 and motor.dq == 0.0 == motor.tau for motor in motors)
+    return bool(np.isnan(sent.position).all() and not np.any(sent.velocity) and not np.any(sent.effort))
+
+
+# messages
+
+
+def bitwise_crc(words: bytes) -> int:
+    """CRC-32/MPEG-2 by its definition: polynomial 04C11DB7, from ones, highest bit first."""
+    crc = 0xFFFFFFFF
+    for i in range(0, len(words), 4):
+        crc ^= int.from_bytes(words[i : i + 4], "little")
+        for _ in range(32):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    return crc
+
+
+class GoMotor(ctypes.Structure):
+    _fields_ = [("mode", ctypes.c_uint8), *((name, ctypes.c_float) for name in ("q", "dq", "tau", "kp", "kd"))]
+    _fields_ += [("reserve", ctypes.c_uint32 * 3)]
+
+
+class GoCommand(ctypes.Structure):
+    """`LowCmd_` as a C compiler lays it out."""
+
+    _fields_ = [("head", ctypes.c_uint8 * 2), ("level_flag", ctypes.c_uint8), ("frame_reserve", ctypes.c_uint8)]
+    _fields_ += [("sn", ctypes.c_uint32 * 2), ("version", ctypes.c_uint32 * 2), ("bandwidth", ctypes.c_uint16)]
+    _fields_ += [("motor_cmd", GoMotor * 20), ("bms_cmd", ctypes.c_uint8 * 4), ("wireless_remote", ctypes.c_uint8 * 40)]
+    _fields_ += [("led", ctypes.c_uint8 * 12), ("fan", ctypes.c_uint8 * 2), ("gpio", ctypes.c_uint8)]
+    _fields_ += [("reserve", ctypes.c_uint32), ("crc", ctypes.c_uint32)]
+
+
+def test_the_checksum_is_that_of_the_message_in_memory():
+    assert crc32(b"\x00" * 4) == bitwise_crc(b"\x00" * 4) == 0xC704DD7B
+    client, transport = connect("unitree-go2", read_bundle(GO2).spec)
+    client.step({"joint_position_targets": np.linspace(-1.0, 1.0, 12)})
+    sent, memory = transport.last, GoCommand()
+    memory.head[:], memory.level_flag = sent.head, sent.level_flag
+    for there, motor in zip(memory.motor_cmd, sent.motor_cmd, strict=True):
+        for name in ("mode", "q", "dq", "tau", "kp", "kd"):
+            setattr(there, name, getattr(motor, name))
+    assert ctypes.sizeof(memory) == 812 and bytes(memory)[:4] == b"\xfe\xef\xff\x00"
+    assert sent.crc == bitwise_crc(bytes(memory)[:-4])
+    sent.motor_cmd[3].kp += 1.0
+    transport.publish(sent)
+    assert transport.refused == 1  # as the robot does
+
+
+def test_motors_have_the_makers_numbers():
+    go2, g1 = (MODELS[name].motors for name in ("unitree-go2", "unitree-g1"))
+    for motors, numbers in (
+        (go2, {"FR_calf_joint": 2, "FL_hip_joint": 3, "RR_thigh_joint": 7, "RL_calf_joint": 11}),
+        (g1, {"left_knee_joint": 3, "right_hip_yaw_joint": 8, "waist_yaw_joint": 12, "waist_pitch_joint": 14}),
+        (g1, {"left_elbow_joint": 18, "left_wrist_yaw_joint": 21, "right_wrist_yaw_joint": 28}),
+    ):
+        assert {name: motors.index(name) for name in numbers} == numbers
+    assert set(go2) == set(robot("go2").joint_names) and set(g1) == set(robot("unitree_g1").joint_names)
+
+
+@pytest.mark.parametrize(
+    ("client", "name"), [("unitree-go2", "go2"), ("unitree-g1", "unitree_g1"), ("ros2", "go2"), ("ros2", "anymal_c")]
+)
+def test_readings_are_those_of_plain_mujoco(client, name):
+    """In any pose; ANYmal's IMU is turned by a right angle, and joints come in another order by ROS."""
+    made, transport = connect(client, standing_spec(name))
+    body, rng = transport.body, np.random.default_rng(3)
+    turn = rng.normal(size=4)
+    body.data.qpos[robot(name).base_qpos_indices[3:]] = turn / np.linalg.norm(turn)
+    body.data.qpos[robot(name).joint_qpos_indices] += rng.uniform(-0.2, 0.2, robot(name).model.nu)
+    body.data.qvel[:] = rng.normal(size=body.model.nv)
+    body.data.time = 12.345
+    import mujoco
+
+    mujoco.mj_forward(body.model, body.data)
+    reading = made.read()
+    expected = Instruments(robot(name)).at(body.data.qpos, body.data.qvel)
+    for item in ("joint_offsets", "joint_positions", "joint_velocities", "base_angular_velocity", "projected_gravity"):
+        np.testing.assert_allclose(reading.inputs[item], expected[item], atol=1e-5, err_msg=item)
+    np.testing.assert_allclose(reading.inputs["joint_torques"], body.data.actuator_force)
+    np.testing.assert_allclose(np.abs(reading.inputs["base_orientation"] @ body.data.qpos[3:7]), 1.0, atol=1e-6)
+    assert reading.timestamp == pytest.approx(12.345) and made.mapping.reading(made.measure()).terminated is False
+
+
+def test_a_target_moves_its_own_motor_with_the_training_s_gains():
+    spec = standing_spec("unitree_g1")
+    made, transport = connect("unitree-g1", spec)
+    targets = np.array([joint.default for joint in robot("unitree_g1").joints])
+    targets[robot("unitree_g1").joint_names.index("left_knee_joint")] = 1.25
+    made.step({"joint_position_targets": targets})
+    knee, sent = transport.last.motor_cmd[3], transport.last
+    assert (knee.mode, knee.q, knee.kp, knee.kd, knee.dq, knee.tau) == (1, 1.25, 150.0, 4.0, 0.0, 0.0)
+    assert (sent.mode_pr, sent.mode_machine) == (0, 5) and sent.motor_cmd[4].q == pytest.approx(-0.363)
+    made.damp()
+    assert is_damping(transport) and transport.last.motor_cmd[3].kd == pytest.approx(7.5)
+
+
+def test_joints_that_were_locked_in_training_are_held_and_unknown_ones_give_way():
+    full = standing_spec("unitree_g1")
+    facts = dict(full.provenance["robot"])
+    legs = robot("unitree_g1").joint_names[:12]
+    facts["joints"], facts["locked"] = facts["joints"][:12], {"waist_yaw_joint": 0.25}
+    default = tuple(joint["default"] for joint in facts["joints"])
+    output = OutputSpec("joint_position_targets", "rad", 12, -3.0, 3.0, default, legs)
+    inputs = (InputSpec("joint_offsets", "rad", 12, components=legs),)
+    spec = replace(
+        full,
+        inputs=inputs,
+        outputs=(output,),
+        pipeline=(Scale((0.5,) * 12, default),),
+        provenance={"robot": facts},
+    )
+    mapping = JointMapping(spec, MODELS["unitree-g1"].motors)
+    sent = mapping.command({"joint_position_targets": np.zeros(12)})
+    assert (sent.position[12], sent.kp[12], sent.kd[12]) == (0.25, 40.0, 1.0)
+    assert (sent.kp[15:] == 0.0).all() and (sent.kd[15:] > 0.0).all()
+
+
+def test_a_wheel_gets_a_velocity_and_no_stiffness():
+    spec = standing_spec("go2")
+    facts = {"joints": [{"name": "wheel", "default": 0.0, "control": "velocity", "kp": 0.0, "kd": 0.7}]}
+    output = OutputSpec("joint_velocity_targets", "rad/s", 1, -9.0, 9.0, 0.0, ("wheel",))
+    spec = replace(spec, inputs=spec.inputs[-2:], outputs=(output,), pipeline=(), provenance={"robot": facts})
+    mapping = JointMapping(spec, ("wheel",))
+    sent = mapping.command({"joint_velocity_targets": 3.0})
+    assert (sent.velocity[0], sent.kp[0], sent.kd[0]) == (3.0, 0.0, 0.7) and math.isnan(sent.position[0])
+    link = Ros2Link(SimpleNamespace(), Ros2Options(), ("wheel",))  # type: ignore[arg-type]
+    message = SimpleNamespace()
+    link.fill(message, sent)
+    assert math.isnan(message.position[0]) and (message.velocity, message.effort) == ([3.0], [0.0])
+
+
+def test_sticks_and_select_button_of_the_remote_control():
+    spec = read_bundle(GO2).spec
+    largest = largest_command(spec)
+    np.testing.assert_allclose(largest, [1.0, 0.8, 1.0])  # of ±1.5, 0.8, 1.2 in training
+    _, transport = connect("unitree-go2", spec)
+    message = transport.latest()
+    floats = np.array([-0.5, 1.0, 0.0, 0.0, 0.02], "<f4").tobytes()  # left x, right x, right y, L2, left y
+    message.wireless_remote = list(b"\x00\x00\x08\x00" + floats + bytes(16))
+    measured = UnitreeLink("unitree-go2", transport, largest).measured(message)
+    np.testing.assert_allclose(measured.command, [0.0, 0.4, -1.0])
+    assert measured.stopped
+
+
+def test_real_ros_messages_are_read_in_any_order():
+    stores = pytest.importorskip("rosbags.typesys")
+    types = stores.get_typestore(stores.Stores.ROS2_HUMBLE).types
+    time, header = types["builtin_interfaces/msg/Time"], types["std_msgs/msg/Header"]
+    vector, quaternion = types["geometry_msgs/msg/Vector3"], types["geometry_msgs/msg/Quaternion"]
+    head, later = (header(time(5, nano), "") for nano in (250_000_000, 260_000_000))
+    state = types["sensor_msgs/msg/JointState"](
+        head, ["b", "gripper", "a"], np.arange(3.0), np.arange(3.0), np.zeros(0)
+    )
+    imu = types["sensor_msgs/msg/Imu"](
+        later, quaternion(0.1, 0.2, 0.3, 0.9), np.zeros(9), vector(1, 2, 3), np.zeros(9), vector(0, 0, 9.8), np.zeros(9)
+    )
+    newest = SimpleNamespace(joint_states=state, imu=imu, cmd_vel=None)
+    link = Ros2Link(SimpleNamespace(latest=lambda: newest), Ros2Options(names="left=a"), ("left", "b"))  # type: ignore[arg-type]
+    measured = link.measured(newest)
+    assert link.joints() == ("left", "b") and measured.timestamp == 5.25
+    np.testing.assert_array_equal(measured.position, [2.0, 0.0])
+    np.testing.assert_array_equal(measured.orientation, [0.9, 0.1, 0.2, 0.3])
+    assert np.isnan(measured.torque).all() and measured.command is None
+
+
+# a walk
+
+
+@pytest.mark.parametrize("client", ["unitree-go2", "ros2"])
+def test_a_policy_of_the_zoo_walks_through_the_client(client, tmp_path):
+    transport = simulated(client, robot("go2"), {})
+    given = {"transport": transport, "command": (0.5, 0.0, 0.0)}
+    log = tmp_path / "walk.csv"
+    (result,) = run_bundle(GO2, client, seconds=10.0, env_kwargs=given, log=log)
+    x, y, _ = transport.body.data.qpos[:3]
+    assert result.survived and not any(result.report.safety.values()) and result.report.overruns == 0
+    assert 4.0 < x < 6.0 and abs(y) < 0.5  # 10 s at 0.5 m/s
+    assert is_damping(transport) and len(log.read_text().splitlines()) == 501
+
+
+def test_the_policy_acts_on_what_is_newest_at_the_tick():
+    """A client that can be read is read when the outputs are due, not a period before."""
+
+    class Slow:
+        now = 0.0
+
+        def clock(self) -> float:
+            return self.now
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds
+
+        def read(self) -> Any:
+            return reading(self.now)
+
+        def step(self, outputs: Any) -> Any:
+            sent.append(self.now)
+            return self.read()
+
+        reset = read
+
+        def close(self) -> None: ...
+
+    spec = standing_spec("go2")
+    zeros = {item.name: np.zeros(item.size) for item in spec.inputs}
+    sent: list[float] = []
+    seen: list[float] = []
+
+    def reading(now: float) -> Any:
+        return SimpleNamespace(inputs=zeros, timestamp=now, terminated=False, truncated=False)
+
+    arrays = {"kernel": np.zeros((spec.frame_size, 12), np.float32), "bias": np.zeros(12, np.float32)}
+    from onboard_helpers import make_policy
+
+    client = Slow()
+    Loop(make_policy(spec, arrays), client).run(0.1, lambda r, o: seen.append(r.timestamp))
+    assert seen == sent[:5] and len(seen) == 5  # what was read at the moment of sending
+
+
+# faults
+
+
+class Faulty:
+    """A transport whose messages are spoilt from the 20th on."""
+
+    def __init__(self, transport: Any, spoil: Any):
+        self._transport, self._spoil, self._kept, self.count = transport, spoil, None, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def latest(self) -> Any:
+        self.count += 1
+        message = self._transport.latest()
+        if self.count < 20:
+            self._kept = message
+            return message
+        return self._spoil(message, self._kept)
+
+
+def later(seconds: float) -> Any:
+    def spoil(message: Any, kept: Any) -> Any:
+        message.tick += round(1e3 * seconds)
+        return message
+
+    return spoil
+
+
+def without_a_motor(message: Any, kept: Any) -> Any:
+    message.motor_state = message.motor_state[:11]
+    return message
+
+
+def not_a_number(message: Any, kept: Any) -> Any:
+    message.imu_state.quaternion = [math.nan] * 4
+    return message
+
+
+def no_quaternion(message: Any, kept: Any) -> Any:
+    message.imu_state.quaternion = [0.0] * 4
+    return message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (lambda message, kept: kept, Cause.STALE),
+        (without_a_motor, Cause.MALFORMED),
+        (not_a_number, Cause.NAN),
+        (no_quaternion, Cause.NAN),
+    ],
+)
+def test_a_faulty_message_brings_damping_in_the_same_step(spoil, cause):
+    policy = Policy.load(GO2)
+    _, transport = connect("unitree-go2", policy.spec)
+    client = JointClient(UnitreeLink("unitree-go2", Faulty(transport, spoil), np.ones(3)), policy.spec)  # type: ignore[arg-type]
+    steps: list[bool] = []
+    client.reset = client.read  # type: ignore[method-assign]
+    result = run_episode(
+        policy, client, 1.0, regulate=True, on_step=lambda reading, outputs: steps.append(is_damping(transport))
+    )
+    first = steps.index(True)
+    assert 4 < first < 20 and all(steps[first:]) and not any(steps[:first])
+    assert result.report.latched and result.report.safety[cause] >= 20
+
+
+def test_a_message_from_the_future_brings_damping():
+    policy = Policy.load(GO2)
+    _, transport = connect("unitree-go2", policy.spec)
+    ahead = iter(range(1, 10**6))  # further with each message, so that the clock was not merely set
+    spoil = lambda message, kept: later(10.0 * next(ahead))(message, kept)  # noqa: E731
+    client = JointClient(UnitreeLink("unitree-go2", Faulty(transport, spoil), np.ones(3)), policy.spec)  # type: ignore[arg-type]
+    client.reset = client.read  # type: ignore[method-assign]
+    result = run_episode(policy, client, 1.0, regulate=True)
+    assert result.report.latched and result.report.safety[Cause.STALE] >= 20 and is_damping(transport)
+
+
+def test_ros_messages_that_are_not_of_one_time_or_lack_a_joint_are_faults():
+    spec = read_bundle(GO2).spec
+    made, transport = connect("ros2", spec)
+    message, joints = transport.latest(), made.link
+    message.imu = SimpleNamespace(
+        **{**vars(message.imu), "header": SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0))}
+    )
+    assert math.isnan(joints.measured(message).timestamp)
+    message = transport.latest()
+    message.joint_states.name[0] = "another"
+    transport.latest = lambda: message
+    assert made.read().inputs == {}
+    with pytest.raises(
+        ConfigError, match=r"/joint_states has no joint 'FL_calf_joint'; it has: another, .* --option names="
+    ):
+        find("ros2").make("ros2", spec, {"transport": transport}, None)
+    assert transport.sent == 0
+
+
+@pytest.mark.parametrize("what", [RuntimeError("the cable is out"), signal.SIGTERM])
+def test_damping_is_the_last_thing_that_is_sent(what):
+    policy = Policy.load(GO2)
+    client, transport = connect("unitree-go2", policy.spec, command=(0.5, 0.0, 0.0))
+
+    def fails_at_the_tenth(reading: Any, outputs: Any) -> None:
+        if transport.sent < 40:
+            return
+        if isinstance(what, Exception):
+            raise what
+        os.kill(os.getpid(), what)
+
+    expected = type(what) if isinstance(what, Exception) else SystemExit
+    with pytest.raises(expected):
+        run_episode(policy, client, 5.0, regulate=True, on_step=fails_at_the_tenth)
+    assert is_damping(transport)
+
+
+def test_a_robot_that_stops_to_answer_while_it_stands_up_is_left_in_damping_mode():
+    policy = Policy.load(GO2)
+    client, transport = connect("unitree-go2", policy.spec)
+    transport.body.run_until = lambda time: None
+    with pytest.raises(ConnectionLostError, match="stopped"):
+        client.reset()
+    assert is_damping(transport)
+
+
+def test_the_stop_button_ends_the_policy_and_damps():
+    policy = Policy.load(GO2)
+    client, transport = connect("unitree-go2", policy.spec)
+    pressed = lambda message, kept: setattr(message, "wireless_remote", [0, 0, 8] + [0] * 37) or message  # noqa: E731
+    client.link.transport = Faulty(transport, pressed)  # type: ignore[assignment]
+    result = run_episode(policy, client, 5.0, regulate=True)
+    assert result.report.terminated and not result.survived and is_damping(transport)
+
+
+# before a policy runs
+
+
+@pytest.mark.parametrize(("client", "name"), [("unitree-go2", "go2"), ("unitree-g1", "unitree_g1"), ("ros2", "go2")])
+def test_a_dry_run_checks_everything_and_sends_nothing(client, name, tmp_path, capsys, monkeypatch):
+    import jaxloco.playback.hardware as hardware
+
+    made: list[Any] = []
+    monkeypatch.setattr(
+        hardware, "simulated", lambda *given, **named: made.append(simulated(*given, **named)) or made[0]
+    )
+    bundle = GO2 if name == "go2" else standing_bundle(tmp_path / "g1", name)
+    assert cli.main(["run", str(bundle), "--client", client, "--dry-run", "--simulated"]) == 0
+    assert made[0].sent == 0
+    lines = capsys.readouterr().out.splitlines()
+    for joint in robot(name).joints:
+        (line,) = (line for line in lines if line.startswith(f"{joint.name} "))
+        words = line.split()
+        order = robot(name).joint_names.index(joint.name)  # ours is the maker's
+        assert words[1:3] == [str(order), f"{joint.default:.3f}"] and words[5] == f"{joint.kp:.1f}"
+        assert float(words[3]) == pytest.approx(joint.lower, abs=1e-3) and float(words[6]) == pytest.approx(joint.kd)
+    assert "at 50 Hz" in lines[0] and sum(line.startswith("ok ") for line in lines) == 6
+    assert any(line.startswith("ok   first targets: ") for line in lines)
+
+
+def swapped_quaternion(message: Any, kept: Any) -> Any:
+    w, x, y, z = message.imu_state.quaternion
+    message.imu_state.quaternion = [x, y, z, w]
+    return message
+
+
+def far_away(message: Any, kept: Any) -> Any:
+    message.motor_state[2].q = 0.5
+    return message
+
+
+def slow_clock(message: Any, kept: Any) -> Any:
+    message.tick //= 2
+    return message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (swapped_quaternion, "orientation and accelerometer of the IMU differ by 90.1 degrees"),
+        (far_away, "FR_calf_joint is at 0.500 rad, outside -2.723 to -0.838"),
+        (slow_clock, "the robot's clock runs 0.500"),
+        (lambda message, kept: kept, "17 new messages in 50 control periods"),
+        (not_a_number, "the policy believes the readings: no, nan"),
+    ],
+)
+def test_a_dry_run_finds_what_is_wrong(spoil, found):
+    policy = Policy.load(GO2)
+    _, transport = connect("unitree-go2", policy.spec)
+    turned = transport.body.data.qpos[robot("go2").base_qpos_indices[3:]]
+    transport.body.data.qpos[robot("go2").base_qpos_indices[3:]] = np.roll(turned, 3) * 0.5**0.5 + turned * 0.5**0.5
+    faulty = Faulty(transport, spoil)
+    client = JointClient(UnitreeLink("unitree-go2", faulty, np.ones(3)), policy.spec)  # type: ignore[arg-type]
+    wrong = [check.text for check in dry_run(client, policy) if not check.passed]
+    assert any(text.startswith(found) for text in wrong), wrong
+    assert transport.sent == 0
+
+
+class Miswired:
+    """A robot whose cables are wrong: what is sent or read of motors goes elsewhere, or the other way.
+
+    Args:
+        transport: The right one.
+        read: Motor → motor that answers, and sign.
+        sent: Motor → motor that moves, and sign.
+    """
+
+    def __init__(self, transport: Any, read: dict[int, tuple[int, int]], sent: dict[int, tuple[int, int]]):
+        self._transport, self._read, self._sent = transport, read, sent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def latest(self) -> Any:
+        message = self._transport.latest()
+        motors = list(message.motor_state)
+        for place, (source, sign) in self._read.items():
+            there = motors[source]
+            message.motor_state[place] = SimpleNamespace(q=sign * there.q, dq=sign * there.dq, tau_est=there.tau_est)
+        return message
+
+    def publish(self, message: Any) -> None:
+        right = self._transport.new_command()
+        vars(right).update({**vars(message), "motor_cmd": right.motor_cmd})
+        for place, motor in enumerate(message.motor_cmd):
+            target, sign = self._sent.get(place, (place, 1))
+            vars(right.motor_cmd[target]).update({**vars(motor), "q": sign * motor.q, "dq": sign * motor.dq})
+        right.crc = checksum(right, MODELS["unitree-go2"])
+        self._transport.publish(right)
+
+
+SWAP = {1: (4, 1), 4: (1, 1)}
+"""Thighs of the front legs, which hang alike."""
+
+
+@pytest.mark.parametrize(
+    ("read", "sent", "found"),
+    [
+        ({}, {}, {}),
+        (SWAP, {}, {"FR_thigh_joint": "but FL_thigh_joint by", "FL_thigh_joint": "but FR_thigh_joint by"}),
+        ({}, SWAP, {"FR_thigh_joint": "but FL_thigh_joint by", "FL_thigh_joint": "but FR_thigh_joint by"}),
+        ({0: (0, -1)}, {}, {"FR_hip_joint": "its sign is turned round"}),
+        (SWAP, SWAP, {"FR_thigh_joint": "someone saw another motion", "FL_thigh_joint": "someone saw another motion"}),
+    ],
+    ids=["as it should be", "read swapped", "sent swapped", "read flipped", "both swapped"],
+)
+def test_a_wiggle_finds_joints_that_are_swapped_or_turned_round(read, sent, found):
+    """Readings show what does not fit together; that both are wrong alike, only who sees the robot itself."""
+    spec = few_joints(read_bundle(GO2).spec)
+    transport = simulated("unitree-go2", robot("go2"), {}, hangs=True)
+    wired = Miswired(transport, read, sent)
+    client = JointClient(UnitreeLink("unitree-go2", wired, np.ones(3)), spec)  # type: ignore[arg-type]
+    start = transport.body.position.copy()
+
+    def confirm(question: str) -> bool:
+        moved = np.abs(transport.body.position - start)[:6]
+        return robot("go2").joint_names[int(np.argmax(moved))] in question
+
+    said: list[str] = []
+    client.follow([client.measure().position] * 25)
+    start = transport.body.position.copy()
+    checks = wiggle(client, said.append, confirm)
+    wrong = {check.text.split()[0].rstrip(":"): check.text for check in checks if not check.passed}
+    assert set(wrong) == set(found), wrong
+    assert all(found[joint] in text for joint, text in wrong.items())
+    assert len(checks) == len(said) == 3 and is_damping(transport)
+
+
+def few_joints(spec: PolicySpec) -> PolicySpec:
+    """The bundle's specification with three joints, for a short wiggle."""
+    places = (0, 1, 4)
+    facts = {**spec.provenance["robot"]}
+    facts["joints"] = [facts["joints"][i] for i in places]
+    output = spec.outputs[0]
+    short = {key: tuple(getattr(output, key)[i] for i in places) for key in ("low", "high", "safe", "components")}
+    inputs = tuple(InputSpec(item.name, item.unit, 3) for item in spec.inputs[:2])
+    return replace(
+        spec,
+        inputs=inputs,
+        rest=None,
+        pipeline=(Scale((0.5,) * 3),),
+        outputs=(replace(output, size=3, **short),),
+        provenance={"robot": facts},
+    )
+
+
+def test_a_joint_that_is_blocked_is_found():
+    spec = few_joints(read_bundle(GO2).spec)
+    client, transport = connect("unitree-go2", spec, hangs=True)
+    transport.body.model.dof_damping[robot("go2").joint_qvel_indices[0]] = 1e4
+    wrong = [check.text for check in wiggle(client, lambda text: None) if not check.passed]
+    assert len(wrong) == 1 and wrong[0].startswith("FR_hip_joint moved by -0.00") and "blocked" in wrong[0]
+
+
+# bad input
+
+
+def test_what_does_not_fit_is_said_before_anything_is_sent(tmp_path, capsys):
+    spec = read_bundle(GO2).spec
+    for given, error, message in (
+        (
+            {"command": (1.0,)},
+            ConfigError,
+            r"--command: 1 numbers; the policy's commands: velocity_command \(3 numbers\)",
+        ),
+        (
+            {"interfase": "eth0"},
+            UnknownNameError,
+            "unknown option of unitree-go2 'interfase'; did you mean 'interface'",
+        ),
+    ):
+        transport = simulated("unitree-go2", robot("go2"), {})
+        with pytest.raises(error, match=message):
+            find("unitree-go2").make("unitree-go2", spec, {**given, "transport": transport}, None)
+        assert transport.sent == 0
+    with pytest.raises(ConfigError, match="does not say which joints and gains"):
+        JointMapping(replace(spec, provenance={}), MODELS["unitree-go2"].motors)
+    with pytest.raises(ConfigError, match="the robot has no joint 'FR_hip_joint'; it has: left_hip_pitch_joint"):
+        JointMapping(spec, MODELS["unitree-g1"].motors)
+    for names in ("FR_hip_joint", "knee=a", "FR_hip_joint=FL_hip_joint"):
+        with pytest.raises(ConfigError, match="names="):
+            Ros2Options(names=names).renamed(robot("go2").joint_names)
+    for words, status, said in (
+        (["--client", "unitree-g1", "--dry-run", "--simulated"], 2, "unitree-g1 is the robot 'unitree_g1', not 'go2'"),
+        (["--client", "unitree-go2", "--robot", "go2"], 2, "--robot with --client is for --simulated only"),
+    ):
+        assert cli.main(["run", str(GO2), *words]) == status
+        assert said in capsys.readouterr().err
+    for words in (["--env", "A", "--dry-run"], ["--view", "--option", "a=b"], ["--client", "ros2", "--level", "1"]):
+        with pytest.raises(SystemExit):
+            cli.main(["run", str(GO2), *words])
+        assert " is for --" in capsys.readouterr().err
+
+
+def test_a_silent_robot_is_said(monkeypatch):
+    transport = simulated("unitree-go2", robot("go2"), {})
+    monkeypatch.setattr(transport, "latest", lambda: None)
+    with pytest.raises(ConnectionLostError, match=r"no message in 3 s \(unitree_go LowState_ on rt/lowstate"):
+        JointClient(UnitreeLink("unitree-go2", transport, np.ones(3)), read_bundle(GO2).spec)
+
+
+# other packages
+
+
+def module(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> Any:
+    """Put a module of that name, and its parents, where imports find it."""
+    parts = name.split(".")
+    for end in range(1, len(parts)):
+        parent = ".".join(parts[:end])
+        if not isinstance(sys.modules.get(parent), ModuleType):
+            monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    made = ModuleType(name)
+    vars(made).update(members)
+    monkeypatch.setitem(sys.modules, name, made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("client", "name"), [("unitree-go2", "rclpy"), ("unitree-go2", "unitree_sdk2py"), ("ros2", "rclpy")]
+)
+def test_a_package_that_is_missing_is_said(client, name, monkeypatch):
+    for absent in ("rclpy", "unitree_sdk2py"):
+        monkeypatch.setitem(sys.modules, absent, None)
+    needed = "rclpy" if client == "ros2" else "unitree_sdk2py"
+    with pytest.raises(ConfigError, match=f"{needed}.*: this client needs"):
+        CLIENTS[client][1](client, read_bundle(GO2).spec, {}, None)
+
+
+class FakeSdk:
+    """What the client uses of `unitree_sdk2py`, as its examples do."""
+
+    # ruff: noqa: N802 (their names)
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, mode: str = ""):
+        self.calls: list[Any] = []
+        self.mode = mode
+        self.robot = simulated("unitree-go2", robot("go2"), {})
+        calls, sdk = self.calls, self
+
+        class Channel:
+            def __init__(self, topic: str, kind: Any):
+                self.topic = topic
+                calls.append((type(self).__name__, topic, kind))
+
+            def Close(self) -> None:
+                calls.append(("close", self.topic))
+
+        class ChannelSubscriber(Channel):
+            def Init(self, handler: Any, queue: int) -> None:
+                handler(sdk.robot.latest())
+
+        class ChannelPublisher(Channel):
+            def Init(self) -> None: ...
+
+            def Write(self, message: Any) -> None:
+                sdk.robot.publish(message)
+
+        class MotionSwitcherClient:
+            def SetTimeout(self, seconds: float) -> None: ...
+
+            def Init(self) -> None: ...
+
+            def CheckMode(self) -> Any:
+                return 0, {"name": sdk.mode}
+
+            def ReleaseMode(self) -> None:
+                sdk.mode = ""
+
+        module(
+            monkeypatch,
+            "unitree_sdk2py.core.channel",
+            ChannelFactoryInitialize=lambda domain, interface: calls.append((domain, interface)),
+            ChannelSubscriber=ChannelSubscriber,
+            ChannelPublisher=ChannelPublisher,
+        )
+        module(monkeypatch, "unitree_sdk2py.idl.default", unitree_go_msg_dds__LowCmd_=self.robot.new_command)
+        module(monkeypatch, "unitree_sdk2py.idl.unitree_go.msg.dds_", LowState_="LowState_", LowCmd_="LowCmd_")
+        name = "unitree_sdk2py.comm.motion_switcher.motion_switcher_client"
+        module(monkeypatch, name, MotionSwitcherClient=MotionSwitcherClient)
+
+
+def test_the_sdk_is_used_as_its_examples_do(monkeypatch):
+    sdk, make = FakeSdk(monkeypatch), CLIENTS["unitree-go2"][1]
+    client = make("unitree-go2", read_bundle(GO2).spec, {"interface": "eth0"}, None)
+    assert sdk.calls == [(0, "eth0"), ("ChannelSubscriber", "rt/lowstate", "LowState_")]  # no publisher yet
+    client.close()
+    assert sdk.robot.sent == 0
+    client.step({"joint_position_targets": np.zeros(12)})
+    assert sdk.calls[-1] == ("ChannelPublisher", "rt/lowcmd", "LowCmd_") and sdk.robot.refused == 0
+    client.close()
+    assert sdk.robot.sent == 2 and is_damping(sdk.robot)
+
+
+def test_the_robot_s_own_controller_must_be_off(monkeypatch):
+    sdk, make = FakeSdk(monkeypatch, mode="ai"), CLIENTS["unitree-go2"][1]
+    client, targets = make("unitree-go2", read_bundle(GO2).spec, {}, None), {"joint_position_targets": np.zeros(12)}
+    with pytest.raises(ConfigError, match=r"controller 'ai' is on; .* --option release=yes"):
+        client.step(targets)
+    assert sdk.robot.sent == 0
+    make("unitree-go2", read_bundle(GO2).spec, {"release": "yes"}, None).step(targets)
+    assert sdk.robot.sent == 1 and sdk.mode == ""
+
+
+def test_rclpy_is_used_without_its_own_signal_handlers(monkeypatch):
+    calls: list[Any] = []
+    robot_ = simulated("ros2", robot("go2"), {})
+    taken: dict[str, Any] = {}
+
+    class Node:
+        def create_subscription(self, kind: Any, topic: str, callback: Any, quality: Any) -> None:
+            taken[topic] = callback
+
+        def create_publisher(self, kind: Any, topic: str, depth: int) -> Any:
+            calls.append(topic)
+            return robot_
+
+        def get_clock(self) -> Any:
+            return SimpleNamespace(now=lambda: SimpleNamespace(to_msg=lambda: "now"))
+
+        def destroy_node(self) -> None:
+            calls.append("destroyed")
+
+    class Executor:
+        def add_node(self, node: Any) -> None: ...
+
+        def spin(self) -> None:
+            newest = robot_.latest()
+            taken["/joint_states"](SimpleNamespace(name=["finger"]))  # of another publisher
+            taken["/joint_states"](newest.joint_states)
+            taken["/imu/data"](newest.imu)
+            taken["/cmd_vel"](SimpleNamespace(linear=SimpleNamespace(x=0.3, y=0.2), angular=SimpleNamespace(z=0.1)))
+
+        def shutdown(self) -> None: ...
+
+    def init(**given: Any) -> None:
+        calls.append(given["signal_handler_options"])
+
+    joint_state = lambda: SimpleNamespace(header=SimpleNamespace(stamp=None))  # noqa: E731
+    module(monkeypatch, "rclpy", init=init, create_node=lambda name: Node(), try_shutdown=lambda: calls.append("down"))
+    module(monkeypatch, "rclpy.signals", SignalHandlerOptions=SimpleNamespace(NO="no handlers"))
+    module(monkeypatch, "rclpy.executors", SingleThreadedExecutor=Executor)
+    module(monkeypatch, "rclpy.qos", qos_profile_sensor_data="sensors")
+    module(monkeypatch, "sensor_msgs.msg", JointState=joint_state, Imu=object)
+    module(monkeypatch, "geometry_msgs.msg", Twist=object)
+    client = CLIENTS["ros2"][1]("ros2", read_bundle(GO2).spec, {"cmd_vel": "/cmd_vel"}, None)
+    assert isinstance(client, JointClient)
+    np.testing.assert_allclose(client.read().inputs["velocity_command"], [0.3, 0.2, 0.1])
+    monkeypatch.setattr("jaxloco.onboard.clients.ros2.COMMAND_LASTS", -1.0)
+    np.testing.assert_array_equal(client.read().inputs["velocity_command"], np.zeros(3))  # nobody drives any more
+    client.step({"joint_position_targets": np.zeros(12)})
+    client.close()
+    assert calls == ["no handlers", "/joint_commands", "destroyed", "down"] and is_damping(robot_)
