@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -24,6 +24,7 @@ from jaxloco.gap.options import GapCommand, GapOptions
 from jaxloco.onboard import Policy
 from jaxloco.onboard.clients.registry import CLIENTS
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
+from jaxloco.policies import known_policies
 from jaxloco.robustness.plan import Plan
 from jaxloco.streams import never_fail, widen_terminal
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe, recorded_recipe
@@ -839,7 +840,8 @@ def _confirm(question: str) -> bool:
 
 
 def _bundle(own: argparse.Namespace) -> str | Path:
-    return library.bundle_of(own.bundle) if Path(own.bundle).exists() else str(own.bundle)
+    found = library.bundle_at(own.bundle)
+    return found or (library.bundle_of(own.bundle) if Path(own.bundle).exists() else str(own.bundle))
 
 
 def _run_bundle(own: argparse.Namespace, env_id: str, env_kwargs: dict[str, Any]) -> int:
@@ -879,6 +881,66 @@ def _show(own: argparse.Namespace) -> int:
     if path is not None:
         print(path)
     return 0 if own.view or path is not None else 1
+
+
+# view, demo, and lists
+
+
+def view(arguments: list[str]) -> int:
+    """Show a policy, a run, a robot or a task in the browser, driven by keys: jaxloco view WHAT | --run RUN."""
+    what = None if _wants_help(arguments) else _positional(arguments, "WHAT", "") or None
+    return _view("view", view.__doc__, what, arguments)
+
+
+def demo(arguments: list[str]) -> int:
+    """Open the browser on a trained policy, driven by keys: jaxloco demo [POLICY]."""
+    what = DEMO if _wants_help(arguments) else _positional(arguments, "POLICY", DEMO)
+    return _view("demo", demo.__doc__, what, arguments)
+
+
+DEMO = "go1-velocity"
+"""What `jaxloco demo` shows."""
+
+
+def _view(command: str, description: str | None, what: str | None, arguments: list[str]) -> int:
+    from jaxloco.viewer import command as viewer
+
+    own = options.parse(viewer.ViewOptions(), arguments, prog=f"jaxloco {command}", description=description or "")
+    with suppress(KeyboardInterrupt):  # how a viewer ends
+        viewer.view(what, own, open_browser=command == "demo")
+    return 0
+
+
+def policies(arguments: list[str]) -> int:
+    """List the policies that are found by name."""
+    return _list("policies", policies.__doc__, arguments, known_policies)
+
+
+def tasks(arguments: list[str]) -> int:
+    """List the tasks, those of installed packages included."""
+    return _list("tasks", tasks.__doc__, arguments, lambda: registry.names("task", TASKS))
+
+
+def robots(arguments: list[str]) -> int:
+    """List the robots, those of installed packages included."""
+    from jaxloco.robot import known_robots
+
+    return _list("robots", robots.__doc__, arguments, known_robots)
+
+
+def runs(arguments: list[str]) -> int:
+    """List the runs below runs/, the newest last."""
+    from jaxloco.training.run_folder import known_runs
+
+    return _list("runs", runs.__doc__, arguments, lambda: map(str, known_runs()))
+
+
+def _list(command: str, description: str | None, arguments: list[str], names: Callable[[], Iterable[str]]) -> int:
+    """Print names, one a line."""
+    argparse.ArgumentParser(prog=f"jaxloco {command}", description=description).parse_args(arguments)
+    for name in names():
+        print(name)
+    return 0
 
 
 # publish
@@ -1021,6 +1083,12 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "export": export,
     "publish": publish,
     "run": run,
+    "view": view,
+    "demo": demo,
+    "policies": policies,
+    "tasks": tasks,
+    "robots": robots,
+    "runs": runs,
     "render": render,
     "identify": identify,
     "doctor": doctor,

@@ -20,6 +20,7 @@ from jaxloco.checks import MOST_EPISODES
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
+from jaxloco.policies import known_policies
 from jaxloco.training import preparation
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
@@ -428,8 +429,10 @@ def export(run: str | Path | Trained, out: str | Path | None = None, *, checkpoi
 
 
 def bundle_at(path: str | Path) -> Path | None:
-    """Return the bundle at a path or in a policy of the zoo; None otherwise."""
+    """Return the bundle at a path, or of a policy of the zoo, by its folder or name; None otherwise."""
     path = Path(path)
+    if not path.exists():
+        path = known_policies().get(str(path), path)
     if (path / "policy.json").is_file():
         return path
     published = (path / "evaluation.json").is_file() and (path / "policy" / "policy.json").is_file()
@@ -446,7 +449,12 @@ def bundle_of(path: str | Path) -> Path:
     bundle = bundle_at(path)
     if bundle is not None:
         return bundle
-    folder = RunFolder.open(path)
+    try:
+        folder = RunFolder.open(path)
+    except ConfigError as error:
+        if len(Path(path).parts) > 1 or Path(path).exists():
+            raise
+        raise ConfigError(f"{error}; policies of the zoo: {', '.join(known_policies())}") from None
     folder.check_one_seed()
     if bundle_at(folder.policy) is None:
         raise JaxlocoError(f"{folder} has no exported policy yet; write it: jaxloco export {folder}")

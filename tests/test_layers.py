@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("checks", "cores", "reflections", "registry", "statistics", "streams", "terrain", "text_files", "whole_files"),
     ("internals", "onboard", "options", "toml_schema"),
-    ("actuator_bench", "joint_guesses", "legs", "loops", "self_contact"),
+    ("actuator_bench", "joint_guesses", "legs", "loops", "policies", "self_contact"),
     ("robot",),
     ("logs",),
     ("physics", "symmetry"),
@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("actuator_fit", "doctor", "identification", "model_import", "playback", "zoo"),
     ("robustness",),
     ("bench", "gap", "library"),
-    ("comparison", "stages"),
+    ("comparison", "stages", "viewer"),
     ("cli",),
     ("__main__",),
 )

@@ -1,15 +1,19 @@
 """Show a bundle in MuJoCo's viewer, or as a video."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+import mujoco
 import numpy as np
 
 from jaxloco.envs.env import scene
 from jaxloco.errors import JaxlocoError
 from jaxloco.onboard.clients.run import EpisodeResult
 from jaxloco.playback.conditions import Conditions
+from jaxloco.playback.live import Helm, Pace, drive_of
 from jaxloco.playback.play import Playback
 from jaxloco.playback.scenario import Scenario
 from jaxloco.visual.render import render_episode
@@ -17,6 +21,10 @@ from jaxloco.visual.render import render_episode
 
 class _ClosedError(Exception):
     """Someone closed the viewer's window."""
+
+
+class _RestartedError(Exception):
+    """Someone asked for a new episode."""
 
 
 def _load(folder: Path, conditions: Conditions, seed: int, level: int | None) -> tuple[Playback, Scenario]:
@@ -49,7 +57,10 @@ def _no_window(reason: str) -> JaxlocoError:
 
 
 def view(folder: Path, conditions: Conditions, seed: int, level: int | None = None) -> EpisodeResult | None:
-    """Play one episode of a bundle in real time in MuJoCo's viewer, on a display; `level` as in `Playback.load`.
+    """Play one episode of a bundle in MuJoCo's viewer, on a display; `level` as in `Playback.load`.
+
+    It is played in the simulator's time: where drawing is slow, time is slow, and no reading is late. The keys of
+    `jaxloco.playback.drive` take the command over.
 
     Returns:
         How it went; None if the window was closed before the end.
@@ -62,14 +73,19 @@ def view(folder: Path, conditions: Conditions, seed: int, level: int | None = No
     if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         raise _no_window("there is no display")  # MuJoCo would end the process
     playback, scenario = _load(folder, conditions, seed, level)
+    drive = drive_of(playback, level)
     shown = playback.robot.visual_model
     data = mujoco.MjData(shown)
     data.qpos[:] = scenario.qpos
     mujoco.mj_forward(shown, data)
     try:
-        window = mujoco.viewer.launch_passive(shown, data, show_left_ui=False, show_right_ui=False)
+        window = mujoco.viewer.launch_passive(
+            shown, data, key_callback=drive.press_code, show_left_ui=False, show_right_ui=False
+        )
     except Exception as error:  # GLFW, X11 and macOS each raise their own
         raise _no_window(" ".join(str(error).split()) or type(error).__name__) from error
+    _follow(window, playback)
+    helm, pace = Helm(playback.robot, scenario, drive), Pace(playback.robot.control_dt)
 
     def show(_: mujoco.MjModel, simulated: mujoco.MjData) -> None:
         if not window.is_running():
@@ -77,10 +93,24 @@ def view(folder: Path, conditions: Conditions, seed: int, level: int | None = No
         data.qpos[:] = simulated.qpos
         mujoco.mj_forward(shown, data)
         window.sync()
+        if drive.restarted():
+            raise _RestartedError
+        helm.steer()
+        pace.wait(drive.speed)
 
     try:
-        return playback.play(scenario, show, regulate=True)[0]
+        while True:
+            with contextlib.suppress(_RestartedError):
+                return playback.play(helm.scenario, show)[0]
     except _ClosedError:
         return None
     finally:
         window.close()
+
+
+def _follow(window: Any, playback: Playback) -> None:
+    """Let the camera track the base."""
+    if playback.robot.base_body is not None:
+        with window.lock():
+            window.cam.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+            window.cam.trackbodyid = playback.robot.visual_model.body(playback.robot.base_body).id

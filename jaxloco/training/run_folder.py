@@ -276,6 +276,11 @@ def _enclosing(path: Path) -> list[Path]:
     return [child.parent for child in (path, path.parent) if child.name in inside]
 
 
+def known_runs(root: str | Path = DEFAULT_ROOT) -> list[RunFolder]:
+    """Return the runs below `root`, oldest first."""
+    return _runs_in(Path(root))
+
+
 def _runs_in(root: Path) -> list[RunFolder]:
     """Return the runs directly in `root` and one level below, oldest first; of several seeds that of all of them."""
     paths = [config.parent for pattern in ("*", "*/*") for config in root.glob(f"{pattern}/config.json")]

@@ -1,0 +1,1 @@
+"""A viewer in the browser: `jaxloco view` and `jaxloco demo`."""
