@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 
 from benchmarks import common
 from jaxloco.errors import ConfigError
+from jaxloco.formats import c, checks
 from jaxloco.onboard import Policy
 from jaxloco.onboard.bundle import Bundle
 from jaxloco.onboard.cells import CELLS
@@ -33,6 +35,8 @@ from jaxloco.onboard.spec import (
     Scale,
 )
 
+STEP = (48, 128, 128, 12)
+"""Network of the whole step that is timed in NumPy, C and ONNX Runtime."""
 NETWORKS = ((50, 64, 64, 1), (48, 512, 256, 128, 12))
 MEMORY_INPUTS, MEMORY_SIZE = 50, 256
 """Of the recurrent networks, which have a layer of 12 outputs."""
@@ -84,6 +88,7 @@ def run(bundle: str | Path | None) -> dict[str, Any]:
     Returns:
         "step": p50 and p99 of `Policy.act` [µs]; "networks": for each size p50 and p99 of NumPy and of ONNX
         Runtime [µs] (None without onnx and onnxruntime); "recurrent" and "convolutions": NumPy's with a memory;
+        "formats": those of a whole step [µs] as exported, in NumPy, C and ONNX Runtime (None where one is missing);
         "import": seconds of `import jaxloco.onboard` and of NumPy alone; "golden_error": largest relative error on the
         bundle's golden sequences (None without a bundle).
     """
@@ -94,6 +99,7 @@ def run(bundle: str | Path | None) -> dict[str, Any]:
         "networks": {"-".join(map(str, sizes)): _measure_network(sizes) for sizes in NETWORKS},
         "recurrent": {f"{kind}-{MEMORY_SIZE}": _measure_recurrent(kind) for kind in CELLS},
         "convolutions": {kind: _measure_convolutions(kind) for kind in TCN_KINDS},
+        "formats": {"-".join(map(str, STEP)): _measure_formats(STEP)},
         "import": {
             "jaxloco.onboard": _import_seconds("jaxloco.onboard"),
             "numpy": _import_seconds("numpy"),
@@ -129,6 +135,78 @@ def _upkie_like() -> Policy:
     for layer, (kernel, bias) in zip(layers, _random_layers((50, 64, 64, 1)), strict=True):
         arrays[layer.kernel], arrays[layer.bias] = kernel, bias
     return Policy(Bundle(spec, arrays, {}, Path("benchmark")))
+
+
+TIMED = """
+#include "NAME.h"
+#include <stdio.h>
+#include <time.h>
+int main(void)
+{
+    static NAME_state state;
+    static NAME_inputs in;
+    static NAME_outputs out;
+    struct timespec start, end;
+    int i;
+    NAME_init(&state);
+    for (i = 0; i < CALLS; ++i) {
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        if (NAME_step(&state, &in, &out)) return 1;
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        printf("%ld\\n", (end.tv_sec - start.tv_sec) * 1000000000L + (end.tv_nsec - start.tv_nsec));
+    }
+    return 0;
+}
+"""
+"""Prints the time of each step, ns."""
+
+
+def _measure_formats(sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Time a whole step of a policy in each format it can be exported to."""
+    frame, outputs = sizes[0], sizes[-1]
+    spec = PolicySpec(
+        robot="go1",
+        task="go1-velocity",
+        control_frequency=50.0,
+        inputs=(
+            InputSpec("readings", size=frame - outputs),
+            InputSpec("last_action", size=outputs, source="policy"),
+        ),
+        network=NetworkSpec(tuple(LayerSpec(f"k{i}", f"b{i}") for i in range(len(sizes) - 1))),
+        outputs=(OutputSpec("joint_position_targets", "rad", outputs, -3.0, 3.0, 0.0),),
+        normalizer=NormalizerSpec(),
+        pipeline=(Scale((0.3,) * outputs),),
+    )
+    arrays = {"normalizer/mean": np.zeros(frame, np.float32), "normalizer/std": np.ones(frame, np.float32)}
+    for layer, (kernel, bias) in zip(spec.network.layers, _random_layers(sizes), strict=True):
+        arrays[layer.kernel], arrays[layer.bias] = kernel, bias
+    bundle = Bundle(spec, arrays, {}, Path("benchmark"))
+    policy, inputs = Policy(bundle), {"readings": np.full(frame - outputs, 0.1, np.float32)}
+    functions = [lambda: policy.act(inputs)]
+    try:
+        from jaxloco.formats.onnx import model
+
+        session = checks.onnx_session(model(bundle).SerializeToString())
+        feed = {**inputs, "state_in": np.zeros(session.get_inputs()[-1].shape)}
+        functions.append(lambda: session.run(None, feed))
+    except ImportError:
+        pass
+    numpy, *onnx = map(_percentiles, _times(*functions))
+    return {"numpy": numpy, "c": _measure_c(bundle), "onnxruntime": onnx[0] if onnx else None}
+
+
+def _measure_c(bundle: Bundle) -> dict[str, float] | None:
+    """Time a step in C, after as many that warm up; None without a compiler."""
+    if checks.compiler() is None:
+        return None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for end, text in zip("hc", c.source(bundle, "policy"), strict=True):
+            (folder / f"policy.{end}").write_text(text)
+        main = TIMED.replace("CALLS", str(2 * ROUNDS * CALLS))
+        program = checks.compiled(folder / "policy.c", folder, main, ("-std=gnu99", "-O3"))
+        done = subprocess.run([program], capture_output=True, check=True)
+    return _percentiles(np.array(done.stdout.split()[ROUNDS * CALLS :], float) / 1e3)
 
 
 def _random_layers(sizes: tuple[int, ...]) -> Layers:

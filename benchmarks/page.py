@@ -397,6 +397,15 @@ def _recurrent(document: Result) -> Measured:
     return Measured(", ".join(f"{name}: {p99:g} µs" for name, p99 in times.items()), max(times.values()) <= 200.0)
 
 
+def _formats(document: Result) -> Measured:
+    if not document.get("formats"):
+        return Measured("not measured", None)
+    (times,) = document["formats"].values()
+    shown = [f"{name} {item['p50_us']:g} / {item['p99_us']:g} µs" for name, item in times.items() if item]
+    compared = times["c"] and times["c"]["p50_us"] <= times["numpy"]["p50_us"]
+    return Measured(", ".join(shown), compared if times["c"] else None)
+
+
 def _solves(name: str, limit: int) -> Callable[[Result], Measured]:
     """Judge the seed that needed most env steps to solve cart-pole."""
 
@@ -884,6 +893,7 @@ REQUIREMENTS = (
     Requirement("time of the network ÷ ONNX Runtime's", "≤ 1", "onboard", _ONBOARD, _networks),
     Requirement("recurrent network of 256 units, one step, p99", "≤ 200 µs", "onboard", _ONBOARD, _recurrent),
     Requirement("network that convolves over time, one step, p99", "≤ 500 µs", "onboard", _ONBOARD, _convolutions),
+    Requirement("one step of a 48-128-128-12 policy, p50 / p99", "C ≤ NumPy", "onboard", _ONBOARD, _formats),
     Requirement("`import jaxloco.onboard`", "≤ 0.2 s", "onboard", _ONBOARD, _import),
     Requirement("relative error of NumPy against JAX on the golden sequences", "≤ 1e-5", "onboard", _ONBOARD, _golden),
 )

@@ -683,20 +683,29 @@ class ExportOptions:
     """Options of `jaxloco export`.
 
     Attributes:
-        out: Folder of the bundle; the run's policy/ if not given.
+        out: Folder of the bundle, or file NAME.c or NAME.onnx; the run's policy/, policy.c or policy.onnx, or beside
+            the bundle, if not given.
         checkpoint: Checkpoint to export: the last, or the one with the best return.
+        format: A bundle, which NumPy runs; C99 without dependencies, NAME.c and NAME.h; or a graph for ONNX Runtime.
+            The last two are also made of a bundle.
     """
 
     out: str | None = None
     checkpoint: Literal["last", "best"] = "last"
+    format: library.Format = "numpy"
 
 
 def export(arguments: list[str]) -> int:
-    """Export a run's policy as a bundle that needs NumPy only: jaxloco export RUN [--out DIR]."""
-    run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder)")
+    """Export a run's policy for NumPy, C or ONNX: jaxloco export RUN|BUNDLE [--format c|onnx] [--out PATH]."""
+    run = "RUN" if _wants_help(arguments) else _positional(arguments, "RUN (a run folder) or BUNDLE")
     own = options.parse(
         ExportOptions(), arguments, prog=f"jaxloco export {shlex.quote(run)}", description=export.__doc__ or ""
     )
+    if own.format != "numpy":
+        written = library.export_as(run, own.format, own.out, checkpoint=own.checkpoint)
+        checked = f"verified against the bundle, largest relative error {written.error or 0.0:.1e}"
+        print(f"{written.path}: {f'not verified here, for lack of {written.missing}' if written.missing else checked}")
+        return 0
     path = library.export(run, own.out, checkpoint=own.checkpoint)
     error = Policy.load(path).verify()
     print(f"{path}: verified against the trained policy, largest relative error {error:.1e}")

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 import numpy as np
@@ -28,10 +29,12 @@ from jaxloco.training.run_folder import RunFolder, read_json
 
 if TYPE_CHECKING:
     from jaxloco.envs.interface import Environment
+    from jaxloco.formats import Written
     from jaxloco.training.callbacks import Callback
     from jaxloco.training.config import TaskConfig, TrainConfig
 
 Checkpoint = Literal["last", "best"]
+Format = Literal["numpy", "c", "onnx"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -392,27 +395,65 @@ def _run(run: str | Path | Trained) -> Trained:
 
 
 @_training
-def export(run: str | Path | Trained, out: str | Path | None = None, *, checkpoint: Checkpoint | None = None) -> Path:
-    """Write a run's policy as a bundle that NumPy alone runs, and check that it is the same policy.
+def export(
+    run: str | Path | Trained,
+    out: str | Path | None = None,
+    *,
+    checkpoint: Checkpoint | None = None,
+    format: Format = "numpy",
+) -> Path:
+    """Write a run's policy as a bundle that NumPy alone runs, or as C or ONNX; check that it is the same policy.
 
     Args:
-        run: The run.
-        out: Folder of the bundle; the run's policy/ if not given.
+        run: The run; for C and ONNX a bundle, or a policy of the zoo, will do.
+        out: Folder of the bundle, or file NAME.c or NAME.onnx; the run's policy/, policy.c or policy.onnx, or beside
+            the bundle, if not given.
         checkpoint: Which one to export; the last, or that of a `Trained`, if not given.
+        format: "numpy" for a bundle, "c" for C99 (NAME.c and NAME.h), or "onnx".
 
     Returns:
-        The bundle's folder.
+        The bundle's folder, or the file.
 
     Raises:
-        ConfigError: There is no such run, or the policy reads something that the robot cannot measure.
-        BundleError: The bundle gives other answers than the trained policy.
+        ConfigError: There is no such run, or the policy reads something that the robot cannot measure, or the format
+            lacks something of it.
+        BundleError: What was written gives other answers than the trained policy.
     """
+    if format != "numpy":
+        return export_as(run, format, out, checkpoint=checkpoint).path
+    run = _run(run)
+    with writing_into(run.folder, out):
+        return _export(run, Path(out or run.folder.policy), checkpoint)
+
+
+@_training
+def export_as(
+    run: str | Path | Trained,
+    format: Literal["c", "onnx"],
+    out: str | Path | None = None,
+    *,
+    checkpoint: Checkpoint | None = None,
+) -> "Written":
+    """Write a policy as C or ONNX; see `export`. Also returns how far its answers are from the bundle's."""
+    from jaxloco import formats
+
+    bundle = None if isinstance(run, Trained) else bundle_at(run)
+    if bundle is not None:
+        if checkpoint not in (None, "last"):
+            raise ConfigError(f"--checkpoint {checkpoint}: a bundle holds one policy; leave it out, or name the run")
+        return formats.write(bundle, format, out)
+    run = _run(run)
+    with writing_into(run.folder, out), TemporaryDirectory() as folder:
+        made = _export(run, Path(folder) / "policy", checkpoint)
+        return formats.write(made, format, out or run.folder.policy.with_suffix(f".{format}"))
+
+
+def _export(run: Trained, bundle: Path, checkpoint: Checkpoint | None) -> Path:
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.runs import load_run
     from jaxloco.training.results import export_state
     from jaxloco.training.teachers import is_privileged
 
-    run = _run(run)
     folder, which = run.folder, checkpoint or run.checkpoint
     if is_privileged(run.config):
         raise ConfigError(
@@ -421,9 +462,7 @@ def export(run: str | Path | Trained, out: str | Path | None = None, *, checkpoi
         )
     config, env, agent, state = load_run(folder, ANY_ENGINE, which, config=run.config)
     figures = read_json(folder.summary).get("evaluation") if folder.summary.exists() else None
-    with writing_into(folder, out):
-        bundle = Path(out or folder.policy)
-        path = export_state(bundle, env, agent, config, state, figures if isinstance(figures, dict) else None)
+    path = export_state(bundle, env, agent, config, state, figures if isinstance(figures, dict) else None)
     Policy.load(path).verify()
     return path
 

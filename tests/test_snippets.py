@@ -2,9 +2,9 @@
 
 Blocks of a page are taken in order, in one folder that holds what pages speak of: a run (`runs`), a bundle (`policy`),
 the zoo (`policies`) and a robot of one's own. Python is run, in one namespace for each page; `jaxloco` commands are
-run, other programs' are checked; TOML is loaded. A block after `<!-- test: parse -->` takes minutes, or needs a robot,
-a display, a cluster or the network: its commands are parsed with the real parsers, and of Python all but the last
-statement is run, whose arguments must fit. Capital words are placeholders, as in `RUN`.
+run, other programs' are checked; C is compiled and run; TOML is loaded. A block after `<!-- test: parse -->` takes
+minutes, or needs a robot, a display, a cluster or the network: its commands are parsed with the real parsers, and of
+Python all but the last statement is run, whose arguments must fit. Capital words are placeholders, as in `RUN`.
 """
 
 import argparse
@@ -48,6 +48,9 @@ EXAMPLE = {
     for group, entries in PROJECT["entry-points"].items()
 }
 """What the example package registers, as if it were installed."""
+
+BUILDS = ("cc", "./robot")
+"""Programs that are run: the compiler, with main.c, which is the C block before, and what it makes."""
 
 OTHERS = ("scp", "ssh", "apt-get")
 """Programs whose options are not ours to check."""
@@ -216,12 +219,20 @@ def test_the_snippets_of_a_page_work_as_printed(page, surroundings, monkeypatch)
                 (surroundings / f"{name}.py").write_text(block.code) if f'"{name}"' in block.code else None
         elif block.language in SHELLS:
             for words in commands(block):
-                if block.parse_only or words[0] != "jaxloco":
-                    parse(words, str(block))
-                else:
-                    assert cli.main(words[1:]) == 0, f"{block}: {words}"
+                run_command(words, block)
+        elif block.language == "c":
+            Path("main.c").write_text(block.code)
         elif block.language == "toml":
             load(block)
+
+
+def run_command(words: list[str], block: Block) -> None:
+    if words[0] in BUILDS:
+        subprocess.run(words, check=True)
+    elif block.parse_only or words[0] != "jaxloco":
+        parse(words, str(block))
+    else:
+        assert cli.main(words[1:]) == 0, f"{block}: {words}"
 
 
 def load(block: Block) -> None:
@@ -261,7 +272,7 @@ def test_the_first_python_of_each_page_passes_the_type_checker(tmp_path):
 @each_page
 def test_every_block_is_of_a_kind_that_is_checked(page):
     for block in blocks(page):
-        assert block.language in (*SHELLS, "python", "toml", "yaml", ""), str(block)
+        assert block.language in (*SHELLS, "python", "c", "toml", "yaml", ""), str(block)
         plain = block.language == "" and re.search(r"^(\$ )?(python|jaxloco|pip) ", block.code, re.MULTILINE)
         assert not plain, f"{block}: commands; write ```sh"
     for line in re.findall(r"`(pip install [^`]+)`", BLOCK.sub("", page.read_text(encoding="utf-8"))):

@@ -28,6 +28,7 @@ class Feet:
     Attributes:
         turns: Phases, in 2⁻³² cycles, uint32 (n_feet,).
         base: Frequency of the clock, Hz, float32; 0 at rest.
+        per_step: How far the clock turns in a control period, in 2⁻³² cycles.
         readings: What a policy can read, by name: views that each step renews.
     """
 
@@ -35,7 +36,7 @@ class Feet:
         self._generator: Generator = generator_of(stage)
         feet = self._generator.feet
         self._scale = stage.frequency_scale, stage.dt
-        self._frequency, self._per_step = np.float32(stage.frequency), parts(stage.frequency * stage.dt)
+        self._frequency, self.per_step = np.float32(stage.frequency), parts(stage.frequency * stage.dt)
         self._ahead, self._still = np.zeros(feet, np.uint32), np.zeros(4 * feet, np.float32)
         self.turns, self.base = np.zeros(feet, np.uint32), np.float32(0.0)
         self._phases, self._frequencies = np.zeros((2, feet), np.float32), np.zeros(feet, np.float32)
@@ -53,7 +54,7 @@ class Feet:
         else:
             own = np.fmax(action[: self._generator.feet], -1.0)  # a NaN, which a guard stops, is -1
             self._ahead += own_turns(np, own, *self._scale)
-        cycle = np.uint32((half * (CYCLE // 2) + steps * self._per_step) % CYCLE)
+        cycle = np.uint32((half * (CYCLE // 2) + steps * self.per_step) % CYCLE)
         np.add(self._generator.offsets, cycle, self.turns)
         self.turns += self._ahead
         self.base = self._frequency if moving else np.float32(0.0)
@@ -77,6 +78,10 @@ class Clock:
         readings: What a policy can read of it, by name, in views that each step renews: (sin, cos) of the cycle, (0, 0)
             at rest, as `gait_clock`; and what `feet` shows.
         moving: Whether the clock runs.
+        dt: Control period, s.
+        frequency: Of the cycle, Hz.
+        wait: Steps without a command after which it rests.
+        level: Square of the sine of the largest tilt that means standing; None where tilt does not count.
         feet: Phases of feet on it; None without.
     """
 
@@ -84,9 +89,9 @@ class Clock:
         self._reading = np.zeros(2, np.float32)
         self.feet = feet
         self.readings = {GAIT_CLOCK: self._reading, **(feet.readings if feet else {})}
-        self._dt, self._frequency, self._rest = dt, frequency, rest
-        self._wait = 0 if rest is None else round(rest.after / dt)
-        self._level = None if rest is None or rest.tilt is None else math.sin(rest.tilt) ** 2
+        self.dt, self.frequency, self._rest = dt, frequency, rest
+        self.wait = 0 if rest is None else round(rest.after / dt)
+        self.level = None if rest is None or rest.tilt is None else math.sin(rest.tilt) ** 2
         self.reset()
 
     @classmethod
@@ -107,7 +112,7 @@ class Clock:
 
     def cycle(self, frequency: float) -> float:
         """Return how far the cycle of this frequency, Hz, is, 0 to 1."""
-        return (0.5 * self._half + self._steps * self._dt * frequency) % 1.0
+        return (0.5 * self._half + self._steps * self.dt * frequency) % 1.0
 
     def tick(
         self,
@@ -124,12 +129,12 @@ class Clock:
             action: Of the policy in this step, in [-1, 1], float32; of use to `feet` alone.
         """
         still = self._rest is not None and command is not None and float(command @ command) <= self._rest.below**2
-        if gravity is not None and self._level is not None:
-            still = still and gravity[2] < 0.0 and float(gravity[:2] @ gravity[:2]) <= self._level
+        if gravity is not None and self.level is not None:
+            still = still and gravity[2] < 0.0 and float(gravity[:2] @ gravity[:2]) <= self.level
         self._still = self._still + 1 if still else 0
         if self.moving:
             before, self._steps = self._halves(), self._steps + 1
-            if self._still > self._wait and self._halves() > before:
+            if self._still > self.wait and self._halves() > before:
                 self.moving, self._half, self._steps = False, (self._half + self._halves()) % 2, 0
         elif not still:
             self.moving = True
@@ -137,10 +142,10 @@ class Clock:
 
     def _halves(self) -> int:
         """Return how many half cycles are complete since the clock last started."""
-        return int(2.0 * self._dt * self._frequency * self._steps + NEAR)
+        return int(2.0 * self.dt * self.frequency * self._steps + NEAR)
 
     def _renew(self, action: np.ndarray | None) -> None:
-        angle = 2.0 * math.pi * self.cycle(self._frequency)
+        angle = 2.0 * math.pi * self.cycle(self.frequency)
         self._reading[0] = math.sin(angle) if self.moving else 0.0
         self._reading[1] = math.cos(angle) if self.moving else 0.0
         if self.feet is not None:

@@ -75,6 +75,11 @@ class Legs:
     Everything is in a frame of each leg at the anchor of its first joint: x along the axis of that, y along the others'
     axes, z as x × y; joints at zero. The last two joints do not change y, which gives the first angle; those two are
     then a chain of two links in the plane of x and z, with the knee bent to the side of the leg's pose.
+
+    Attributes:
+        pose: Joint positions of the legs' pose, rad, (n, 3).
+        order: Takes all first angles, then all second ones, then all third ones to the order of the outputs, (3 n,).
+        constants: What `joints` computes with, by dtype.
     """
 
     def __init__(self, legs: Sequence[Leg]):
@@ -98,8 +103,8 @@ class Legs:
         _, depth = self._in_plane(self.pose)
         self._below = np.where(depth < 0.0, -1.0, 1.0)
         self._bend = np.where(_wrapped(np, self._knee(self.pose)) < 0.0, -1.0, 1.0)
-        self._order = np.argsort(np.array([leg.joints for leg in legs]).T.ravel()).astype(np.int32)
-        self._constants = {np.dtype(np.float64): self._of(np.float64), np.dtype(np.float32): self._of(np.float32)}
+        self.order = np.argsort(np.array([leg.joints for leg in legs]).T.ravel()).astype(np.int32)
+        self.constants = {np.dtype(np.float64): self._of(np.float64), np.dtype(np.float32): self._of(np.float32)}
 
     def _in_leg(self, points: np.ndarray) -> np.ndarray:
         """Return points of the base's frame in those of the legs, (n, 3)."""
@@ -142,7 +147,7 @@ class Legs:
             "product": 1.0 / (2.0 * upper * lower),
             "bend": self._bend,
             "same": self._same,
-            "pose": self.pose.T.ravel()[self._order],
+            "pose": self.pose.T.ravel()[self.order],
             "first": self.pose[:, 0],
             "second": self._angles[0] + self.pose[:, 1],
             "third": self._angles[1] - self._angles[0] + self._same * self.pose[:, 2],
@@ -158,7 +163,7 @@ class Legs:
             xp: `numpy` or `jax.numpy`.
             feet: Positions in the base's frame, m, (n, 3), float32 or float64.
         """
-        c = self._constants[np.dtype(feet.dtype)]
+        c = self.constants[np.dtype(feet.dtype)]
         x, y, z = xp.sum(c["frame"] * (feet - c["origin"])[:, None, :], axis=2).T
         depth = c["below"] * xp.sqrt(xp.maximum(y * y + z * z - c["aside squared"], NEAREST**2))
         first = xp.arctan2(z, y) - xp.arctan2(depth, c["aside"]) - c["first"]
@@ -167,7 +172,7 @@ class Legs:
         sin = c["bend"] * xp.sqrt(1.0 - cos * cos)
         second = xp.arctan2(x, z) - xp.arctan2(c["lower"] * sin, c["upper"] + c["lower"] * cos) - c["second"]
         third = c["same"] * (xp.arctan2(sin, cos) - c["third"])
-        return c["pose"] + _wrapped(xp, xp.concatenate([first, second, third])[self._order])
+        return c["pose"] + _wrapped(xp, xp.concatenate([first, second, third])[self.order])
 
 
 def _wrapped(xp: Any, angle: Any) -> Any:
@@ -185,12 +190,13 @@ class Generator:
         feet: Number of feet, n.
         legs: Their kinematics.
         offsets: By how much each is ahead of the clock, in parts of a cycle, uint32 (n,).
+        middle: Positions of the feet in the pose, m, (n, 3) float32.
     """
 
     def __init__(self, stage: FootTrajectories):
         self.feet = len(stage.legs)
         self.legs = Legs(stage.legs)
-        self._middle = self.legs.positions(self.legs.pose).astype(np.float32)
+        self.middle = self.legs.positions(self.legs.pose).astype(np.float32)
         self._up = np.array([[0.0, 0.0, stage.height]], np.float32)
         self._frequency_scale, self._foot_scale = np.float32(stage.frequency_scale), np.float32(stage.foot_scale)
         self._lead = np.float32(stage.lead)
@@ -217,7 +223,7 @@ class Generator:
         ahead = phases(turns) + self._lead * self.frequencies(action, base)
         lift = foot_height(xp, ahead - xp.floor(ahead), 1.0)[:, None] * self._up
         offsets = self._foot_scale * action[self.feet :].reshape(self.feet, 3)
-        return self.legs.joints(xp, self._middle + offsets + lift)
+        return self.legs.joints(xp, self.middle + offsets + lift)
 
 
 generator_of = cache(Generator)

@@ -1,7 +1,7 @@
 """Run a trained policy with NumPy alone: named readings in, named commands out, both in SI units."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,13 @@ def _unmasked(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
+def frame_figures(inputs: Sequence[InputSpec]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the lowest and highest values that a frame takes, ±inf for none, and its scale, float32 (frame,) each."""
+    clips = [item.clip or (-np.inf, np.inf) for item in inputs for _ in range(item.size)]
+    low, high = np.array(clips, np.float32).T
+    return low.copy(), high.copy(), np.hstack([expand(item.scale, item.size) for item in inputs]).astype(np.float32)
+
+
 class _Frame:
     """The inputs of one step: `clip(value, clip) * scale`, one after the other."""
 
@@ -78,8 +85,7 @@ class _Frame:
         self._names = [item.name for item in inputs if item.source != "policy"]
         self._raw = np.zeros(size, np.float32)
         self._finite = np.zeros(size, np.bool_)
-        self._low, self._high = np.full(size, -np.inf, np.float32), np.full(size, np.inf, np.float32)
-        self._scale = np.ones(size, np.float32)
+        self._low, self._high, self._scale = frame_figures(inputs)
         self._scalars: list[tuple[str, int]] = []
         self._vectors: list[tuple[str, tuple[int], np.ndarray]] = []
         self._fed_back: list[tuple[np.ndarray, np.ndarray]] = []
@@ -88,9 +94,6 @@ class _Frame:
         for item in inputs:
             part, start = slice(start, start + item.size), start + item.size
             self._parts[item.name] = self._raw[part]
-            self._scale[part] = item.scale
-            if item.clip is not None:
-                self._low[part], self._high[part] = item.clip
             if item.source == "policy":
                 self._fed_back.append((self._raw[part], own[item.name]))
             elif item.size == 1:
@@ -338,26 +341,8 @@ class Policy(Uncopied):
                     for name, value in self.estimates.items():
                         found[f"estimates/{name}"][s, t] = value
             self.reset()
-            return max(self._compare(name, array, tolerance) for name, array in found.items())
-
-    def _compare(self, name: str, found: np.ndarray, tolerance: float) -> float:
-        """Return the largest relative error of one golden array, or fail."""
-        expected = self._bundle.golden[name].astype(np.float64)
-        scale = np.ones(expected.shape[-1])
-        for item in self.spec.outputs:
-            if name == f"outputs/{item.name}":
-                low, high = np.array(expand(item.low, item.size)), np.array(expand(item.high, item.size))
-                scale = np.maximum(0.5 * (high - low), 1e-12)
-        error = np.abs(found - expected) / np.maximum(np.abs(expected), scale)
-        worst = np.unravel_index(int(np.argmax(error)), error.shape)
-        # Written so that a NaN fails it too (argmax finds it).
-        if not error[worst] <= tolerance:
-            raise BundleError(
-                f"{self._bundle.folder}: {name}, sequence {worst[0]}, step {worst[1]}, component {worst[2]}: "
-                f"expected {expected[worst]:.7g}, found {found[worst]:.7g} "
-                f"(relative error {error[worst]:.2g}, tolerance {tolerance:g})"
-            )
-        return float(error[worst])
+            where, golden = str(self._bundle.folder), self._bundle.golden
+            return max(compare(self.spec, name, golden[name], found[name], tolerance, where) for name in found)
 
     def _make_normalizer(self) -> Callable[[np.ndarray, np.ndarray], None]:
         """Return the function that normalizes a window, shape (observation,), into its second argument."""
@@ -375,3 +360,35 @@ class Policy(Uncopied):
             np.minimum(out, high, out=out)
 
         return normalize
+
+
+def compare(spec: PolicySpec, name: str, golden: np.ndarray, found: np.ndarray, tolerance: float, where: str) -> float:
+    """Return the largest relative error of answers, as `Policy.verify` measures it.
+
+    Args:
+        spec: What the policy is.
+        name: Of the answers, as in `write_bundle`.
+        golden: What they should be, (sequences, steps, size).
+        found: What they are.
+        tolerance: Largest error to accept.
+        where: What gave them, for the message.
+
+    Raises:
+        BundleError: An error is above the tolerance; names the value, the sequence and the step.
+    """
+    expected = golden.astype(np.float64)
+    scale = np.ones(expected.shape[-1])
+    for item in spec.outputs:
+        if name == f"outputs/{item.name}":
+            low, high = np.array(expand(item.low, item.size)), np.array(expand(item.high, item.size))
+            scale = np.maximum(0.5 * (high - low), 1e-12)
+    error = np.abs(found - expected) / np.maximum(np.abs(expected), scale)
+    worst = np.unravel_index(int(np.argmax(error)), error.shape)
+    # Written so that a NaN fails it too (argmax finds it).
+    if not error[worst] <= tolerance:
+        raise BundleError(
+            f"{where}: {name}, sequence {worst[0]}, step {worst[1]}, component {worst[2]}: "
+            f"expected {expected[worst]:.7g}, found {found[worst]:.7g} "
+            f"(relative error {error[worst]:.2g}, tolerance {tolerance:g})"
+        )
+    return float(error[worst])

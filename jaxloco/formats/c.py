@@ -1,0 +1,674 @@
+"""A policy as C99: one struct of state, and init, reset and step. It needs libm, and allocates nothing.
+
+The text has the steps of `docs/onboard.md` in their order, with the arithmetic of the NumPy runtime. Functions that do
+not differ between policies are in `parts.c`, as they are printed.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxloco.onboard.bundle import Bundle
+from jaxloco.onboard.cells import CELLS, MLP
+from jaxloco.onboard.clock import NEAR, Clock
+from jaxloco.onboard.convolutions import TCN
+from jaxloco.onboard.generator import CYCLE, FOLDED, NEAREST, STRAIGHT, generator_of
+from jaxloco.onboard.policy import frame_figures
+from jaxloco.onboard.spec import (
+    FLOAT32_MAX,
+    FOOT_FREQUENCIES,
+    FOOT_PHASES,
+    GAIT_CLOCK,
+    GAIT_FREQUENCY,
+    LAST_ACTION,
+    Clip,
+    Cycle,
+    Delay,
+    FootTrajectories,
+    InputSpec,
+    Integrate,
+    LowPass,
+    OutputSpec,
+    Scale,
+    Stage,
+    expand,
+    widths,
+)
+
+PARTS = dict(
+    re.findall(r"/\* part: (\w+) \*/\n(.*?)\n(?=/\* part|\Z)", Path(__file__).with_name("parts.c").read_text(), re.S)
+)
+NEEDS = {
+    "clip": ("limit",),
+    "dense": ("add_product",),
+    "convolve": ("add_product",),
+    "sigmoid": ("logistic",),
+    "swish": ("logistic",),
+    "gru": ("logistic",),
+    "lstm": ("logistic",),
+    "gait_clock": ("cycle",),
+    "wave": ("cycle",),
+    "foot_phases": ("phase",),
+    "foot_frequencies": ("phase",),
+    "foot_trajectories": ("limit", "phase"),
+}
+"""What parts of `parts.c` need of it."""
+
+KEYWORDS = (
+    "and asm auto bool break case catch char class const continue default delete do double else enum explicit export "
+    "extern false float for friend goto if inline int long namespace new not operator or private protected public "
+    "register restrict return short signed sizeof static struct switch template this throw true try typedef typename "
+    "union unsigned using virtual void volatile while xor"
+)
+"""Of C and C++."""
+
+
+class Names:
+    """Identifiers of C, each given once.
+
+    >>> names = Names()
+    >>> names.take("hip.left"), names.take("hip left"), names.take("int"), names.take("2nd")
+    ('hip_left', 'hip_left_2', 'int_2', 'n2nd')
+    """
+
+    def __init__(self) -> None:
+        self._taken = set(KEYWORDS.split())
+
+    def take(self, text: str) -> str:
+        """Return an identifier that looks like a text."""
+        name = re.sub(r"^(?=[0-9_]|$)", "n", re.sub(r"[^A-Za-z0-9_]", "_", text))
+        found, count = name, 2
+        while found in self._taken:
+            found, count = f"{name}_{count}", count + 1
+        self._taken.add(found)
+        return found
+
+
+def number(value: Any, suffix: str = "f") -> str:
+    """Return the literal of a float, or of a double without a suffix.
+
+    >>> number(0.1), number(2), number(1e-9), number(0.02, "")
+    ('0.1f', '2.0f', '1e-09f', '0.02')
+    """
+    text = str(np.float32(value)) if suffix else repr(float(value))
+    return (text if re.search("[.e]", text) else text + ".0") + suffix
+
+
+def string(text: str) -> str:
+    r"""Return the literal of a string.
+
+    >>> print(string('a "b" µ'))
+    "a \042b\042 \302\265"
+    """
+    signs = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode("utf-8")]
+    return f'"{"".join(signs)}"'
+
+
+def comment(text: str) -> str:
+    """Return a comment."""
+    return f"/* {text.replace('*/', '* /').replace('/*', '/ *')} */"
+
+
+def lines_of(words: Iterable[str]) -> str:
+    """Return the words of a list, separated by commas, some a line."""
+    lines = [""]
+    for word in words:
+        if len(lines[-1]) + len(word) > 112:
+            lines.append("")
+        lines[-1] += f"{word}, "
+    return "\n".join(f"    {line.rstrip()}" for line in lines)
+
+
+class _Writer:
+    """The pieces of a file as they come about."""
+
+    def __init__(self, bundle: Bundle):
+        self.spec, self.arrays, self.clock = bundle.spec, bundle.arrays, Clock.of(bundle.spec)
+        self.used: set[str] = set()
+        self.constants: list[str] = []
+        self.fields: list[str] = []
+        self.variables: list[str] = []
+        self.reset: list[str] = []
+        self.step: list[str] = []
+        names = Names()
+        self.given = [item for item in self.spec.inputs if item.source != "policy"]
+        self.all: list[InputSpec | OutputSpec] = [*self.given, *self.spec.outputs]
+        self.members = {item.name: names.take(item.name) for item in self.all}
+
+    def use(self, *names: str) -> None:
+        """Take parts, and what they need."""
+        for name in names:
+            self.used.add(name)
+            self.use(*NEEDS.get(name, ()))
+
+    def constant(self, name: str, values: Any, kind: str = "float", shape: str = "") -> str:
+        """Add an array; return its name."""
+        flat = np.ravel(np.asarray(values))
+        words = [
+            f"{x}{'u' * (kind == 'uint32_t')}" if flat.dtype.kind in "iu" else number(x, "f" if kind == "float" else "")
+            for x in flat
+        ]
+        if shape:  # rows
+            width = len(words) // len(values)
+            words = [f"{{{', '.join(words[i : i + width])}}}" for i in range(0, len(words), width)]
+        self.constants.append(f"static const {kind} {name}{shape or f'[{len(words)}]'} = {{\n{lines_of(words)}\n}};")
+        return name
+
+    def figure(self, name: str, value: Any, suffix: str = "", why: str = "") -> None:
+        """Add a number with a name."""
+        literal = str(value) + suffix if isinstance(value, int) else number(value, suffix)
+        self.constants.append(f"#define {name} {literal}{f' {comment(why)}' if why else ''}")
+
+    def each(self, size: int, statement: str) -> str:
+        """Return a loop over the components."""
+        return f"for (i = 0; i < {size}; ++i) {statement}"
+
+    def activate(self, name: str, x: str, size: int) -> list[str]:
+        """Return the line of an activation."""
+        if name == "identity":
+            return []
+        self.use(name)
+        return [f"{'hyperbolic_tangent' if name == 'tanh' else name}({x}, {size});"]
+
+
+# The steps of a policy, in their order
+
+
+def _clock(w: _Writer) -> None:
+    spec, clock = w.spec, w.clock
+    if not spec.frequencies:
+        return
+    w.figure("DT", clock.dt, why="control period, s")
+    w.fields.append("int moving, half; /* does the clock run; is it half a cycle ahead */")
+    w.fields.append("int64_t steps; /* since it last started */")
+    if spec.rest is None:
+        w.reset.append("s->moving = 1;")
+    else:
+        w.fields.append("int64_t still; /* steps without a command */")
+        w.use("rest")
+        w.figure("NEAR", NEAR)
+        w.figure("WAIT", w.clock.wait, why="steps")
+    if spec.rest is not None or spec.generator is not None or any(item.name == GAIT_CLOCK for item in spec.inputs):
+        w.figure("CLOCK", clock.frequency, why="Hz")
+    if spec.generator is not None:
+        _legs(w, spec.generator)
+
+
+def _legs(w: _Writer, stage: FootTrajectories) -> None:
+    generator, feet = generator_of(stage), len(stage.legs)
+    legs = generator.legs
+    c = legs.constants[np.dtype(np.float32)]
+    w.fields.append(f"uint32_t ahead[{feet}]; /* of the clock, by frequencies of their own, 2^-32 cycles */")
+    w.use("foot_trajectories")
+    assert w.clock.feet is not None
+    w.figure("PER_STEP", w.clock.feet.per_step, "u", "2^-32 cycles")
+    w.figure("FEET", feet)
+    for name in ("frequency_scale", "foot_scale", "lead", "height"):
+        w.figure(name.upper(), getattr(stage, name), "f")
+    w.figure("OWN_TURNS", stage.frequency_scale * stage.dt * CYCLE, "f", "2^-32 cycles in a step, for an action of 1")
+    for name, value in (("FOLDED", FOLDED), ("STRAIGHT", STRAIGHT), ("NEAREST", NEAREST)):
+        w.figure(name, value, "f")
+    w.constant("foot_offset", generator.offsets, "uint32_t")
+    w.constant("foot_middle", generator.middle, shape="[][3]")
+    w.constant("leg_joints", np.array([leg.joints for leg in stage.legs]), "int", "[][3]")
+    w.constant("leg_pose", np.array(legs.pose), shape="[][3]")
+    w.constant("leg_frame", c["frame"].reshape(feet, 9), shape="[][9]")
+    w.constant("leg_origin", c["origin"], shape="[][3]")
+    names = ("aside", "below", "hip x", "hip z", "upper", "lower", "sum", "product", "bend", "same")
+    for name in (*names, "first", "second", "third"):
+        w.constant("leg_" + name.replace(" ", "_"), c[name])
+
+
+def _frame(w: _Writer) -> None:
+    low, high, scale = frame_figures(w.spec.inputs)
+    size = len(scale)
+    w.variables += [f"raw[{size}]", f"frame[{size}]"]
+    w.step += ["/* frame: clip(value) * scale, one input after the other */"]
+    start = 0
+    for item in w.spec.inputs:
+        w.step.append(_filled(w, item, start))
+        start += item.size
+    if np.isfinite(low).any():
+        w.use("clip")
+        w.constant("frame_low", np.maximum(low, -FLOAT32_MAX))
+        w.constant("frame_high", np.minimum(high, FLOAT32_MAX))
+        w.step.append(f"clip(raw, frame_low, frame_high, {size});")
+    w.constant("frame_scale", scale)
+    w.step.append(w.each(size, "frame[i] = raw[i] * frame_scale[i];"))
+
+
+def _filled(w: _Writer, item: InputSpec, start: int) -> str:
+    """Return the line that fills an input in."""
+    if item.source != "policy":
+        source = f"in->{w.members[item.name]}"
+        return f"raw[{start}] = {source};" if item.size == 1 else _copied(f"raw + {start}", source, item.size)
+    if item.name in (GAIT_CLOCK, FOOT_PHASES, FOOT_FREQUENCIES):
+        w.use(item.name)
+        return f"{item.name}(s, raw + {start});"
+    if item.name == GAIT_FREQUENCY:
+        return f"raw[{start}] = s->moving ? (float)CLOCK : 0.0f;"
+    if item.name == LAST_ACTION:
+        return _copied(f"raw + {start}", "s->action", item.size)
+    names = [output.name for output in w.spec.outputs]
+    place = sum(output.size for output in w.spec.outputs[: names.index(item.name)])
+    return _copied(f"raw + {start}", f"s->command + {place}", item.size)
+
+
+def _copied(to: str, source: str, size: int) -> str:
+    return f"memcpy({to}, {source}, {size} * sizeof(float));"
+
+
+def _observation(w: _Writer) -> None:
+    spec, frame, size, window = w.spec, w.spec.frame_size, w.spec.observation_size, "frame"
+    w.variables.append(f"x[{size}]")
+    if spec.history > 1:
+        window = "s->history"
+        w.fields += [f"int started; float history[{size}]; /* {spec.history} frames, oldest first */"]
+        w.use("push")
+        w.step += [
+            f"/* history: the first frame fills all {spec.history} */",
+            f"for (i = s->started ? {spec.history - 1} : 0; i < {spec.history}; ++i)",
+            f"    push(s->history, {spec.history}, frame, {frame});",
+            "s->started = 1;",
+        ]
+    if spec.normalizer is None:
+        w.step.append(_copied("x", window, size))
+        return
+    w.constant("mean", w.arrays[spec.normalizer.mean])
+    w.constant("deviation", w.arrays[spec.normalizer.std])
+    w.step += ["/* normalizer */", w.each(size, f"x[i] = ({window}[i] - mean[i]) / deviation[i];")]
+    if spec.normalizer.clip is not None:
+        w.use("limit")
+        limit = number(spec.normalizer.clip)
+        w.step.append(w.each(size, f"x[i] = limit(x[i], -{limit}, {limit});"))
+
+
+def _network(w: _Writer) -> None:
+    network = w.spec.network
+    w.step.append(comment(f"network: {network.kind}"))
+    x, width = "x", w.spec.observation_size
+    if network.kind != MLP:
+        x, width = _convolutions(w, width) if network.kind == TCN else _cell(w, width)
+    w.use("dense", "limit")
+    for i, layer in enumerate(network.layers):
+        size, last = len(w.arrays[layer.bias]), i == len(network.layers) - 1
+        y = "s->action" if last else f"y{i}"
+        w.constant(f"kernel{i}", w.arrays[layer.kernel])
+        w.constant(f"bias{i}", w.arrays[layer.bias])
+        w.step.append(f"dense({x}, {width}, kernel{i}, bias{i}, {y}, {size});")
+        if not last:
+            w.variables.append(f"{y}[{size}]")
+            w.step += w.activate(network.activation, y, size)
+        x, width = y, size
+    w.fields.append(f"float action[{width}]; /* in [-1, 1] */")
+    squashed = "tanhf(s->action[i])" if network.output == "tanh" else "limit(s->action[i], -1.0f, 1.0f)"
+    w.step.append(w.each(width, f"s->action[i] = {squashed};"))
+
+
+def _cell(w: _Writer, inputs: int) -> tuple[str, int]:
+    """Return what the layers read, and its size."""
+    kind, cell = w.spec.network.kind, w.spec.network.cell
+    assert cell is not None
+    size, gates = w.arrays[cell.hidden].shape
+    hidden_bias = np.zeros(gates, np.float32)
+    if cell.hidden_bias is not None:
+        hidden_bias[-size:] = w.arrays[cell.hidden_bias]
+    for name, values in (("input", w.arrays[cell.input]), ("hidden", w.arrays[cell.hidden])):
+        w.constant(f"of_{name}", values)
+    w.constant("input_bias", w.arrays[cell.bias])
+    w.constant("hidden_bias", hidden_bias)
+    w.use(kind, "dense")
+    w.variables += [f"gates[{gates}]", f"hidden[{gates}]"]
+    carry = ["s->h", "s->c"][: CELLS[kind].remembered]
+    w.fields.append(f"float {', '.join(f'{part[3:]}[{size}]' for part in carry)}; /* the network's memory */")
+    w.step += [
+        f"dense(x, {inputs}, of_input, input_bias, gates, {gates});",
+        f"dense(s->h, {size}, of_hidden, hidden_bias, hidden, {gates});",
+        f"{kind}(gates, hidden, {', '.join(carry)}, {size});",
+    ]
+    return "s->h", size
+
+
+def _convolutions(w: _Writer, inputs: int) -> tuple[str, int]:
+    """Return what the layers read, the last features and the observation, and its size."""
+    signal, width = "x", inputs
+    rest = [f"memset(x, 0, {inputs} * sizeof(float)); /* before the first observation, all were zero */"]
+    w.use("push", "convolve")
+    for i, layer in enumerate(w.spec.network.convolutions):
+        taps, _, outputs = w.arrays[layer.kernel].shape
+        rows, y = (taps - 1) * layer.spacing + 1, f"z{i}"
+        w.constant(f"taps{i}", w.arrays[layer.kernel])
+        w.constant(f"taps_bias{i}", w.arrays[layer.bias])
+        w.variables.append(f"{y}[{outputs}]")
+        w.fields.append(f"float past{i}[{rows * width}]; /* {rows} signals that convolution {i} reads, oldest first */")
+        compute = [
+            f"convolve(s->past{i}, {taps}, {layer.spacing}, {width}, taps{i}, taps_bias{i}, {y}, {outputs});",
+            *w.activate(w.spec.network.activation, y, outputs),
+        ]
+        rest += [w.each(rows, _copied(f"s->past{i} + {width} * i", signal, width)), *compute]
+        w.step += [f"push(s->past{i}, {rows}, {signal}, {width});", *compute]
+        signal, width = y, outputs
+    w.reset += rest
+    w.variables.append(f"seen[{width + inputs}]")
+    w.step += [_copied("seen", signal, width), _copied(f"seen + {width}", "x", inputs)]
+    return "seen", width + inputs
+
+
+def _stage(w: _Writer, stage: Stage, i: int, size: int) -> list[str]:
+    """Return the lines of a stage of the pipeline, which changes u."""
+    state = f"stage{i}"
+
+    def keep(initial: Sequence[float] | None) -> None:
+        w.fields.append(f"float {state}[{size}];")
+        if initial and any(initial):
+            w.constant(f"{state}_initial", initial)
+            w.reset.append(_copied(f"s->{state}", f"{state}_initial", size))
+
+    def limits() -> str:
+        w.use("clip")
+        return f"{w.constant(f'{state}_low', stage.low)}, {w.constant(f'{state}_high', stage.high)}, {size}"  # type: ignore[attr-defined]
+
+    if isinstance(stage, Scale):
+        scale = w.constant(f"{state}_scale", stage.scale)
+        shift = f" + {w.constant(f'{state}_offset', stage.offset)}[i]" if stage.offset else ""
+        return [w.each(size, f"u[i] = u[i] * {scale}[i]{shift};")]
+    if isinstance(stage, Clip):
+        return [f"clip(u, {limits()});"]
+    if isinstance(stage, Integrate):
+        keep(stage.initial)
+        add = w.each(size, f"s->{state}[i] += u[i] * {number(stage.dt)};")
+        return [add, f"clip(s->{state}, {limits()});", _copied("u", f"s->{state}", size)]
+    if isinstance(stage, LowPass):
+        keep(stage.initial)
+        alpha = w.constant(f"{state}_alpha", stage.alpha)
+        return [w.each(size, f"u[i] = s->{state}[i] += (u[i] - s->{state}[i]) * {alpha}[i];")]
+    if isinstance(stage, Delay):
+        return _delay(w, stage, state, size)
+    if isinstance(stage, Cycle):
+        w.use("wave")
+        amplitude = w.constant(f"{state}_amplitude", stage.amplitude)
+        offset = w.constant(f"{state}_offset", np.array(stage.offset), "double")
+        return [f"wave(s, {number(stage.frequency, '')}, {amplitude}, {offset}, u, {size});"]
+    assert isinstance(stage, FootTrajectories)
+    return ["foot_trajectories(s, s->action, u);"]
+
+
+def _delay(w: _Writer, stage: Delay, state: str, size: int) -> list[str]:
+    """The last targets, the oldest first, and the one that comes now."""
+    if not stage.steps:
+        return []
+    w.use("push")
+    w.fields.append(f"float {state}[{(stage.steps + 1) * size}]; /* {stage.steps} steps late, oldest first */")
+    if stage.initial and any(stage.initial):
+        w.constant(f"{state}_initial", stage.initial)
+        copy = _copied(f"s->{state} + {size} * i", f"{state}_initial", size)
+        w.reset.append(w.each(stage.steps + 1, copy))
+    return [f"push(s->{state}, {stage.steps + 1}, u, {size});", _copied("u", f"s->{state}", size)]
+
+
+def _pipeline(w: _Writer) -> None:
+    spec = w.spec
+    sizes = widths(spec.pipeline, spec.output_size)
+    w.variables.append(f"u[{max(sizes)}]")
+    w.step += ["/* pipeline: from the action to SI units */", _copied("u", "s->action", spec.action_size)]
+    for i, (stage, size) in enumerate(zip(spec.pipeline, sizes[1:], strict=True)):
+        w.step += _stage(w, stage, i, size)
+    outputs = {item.name for item in spec.outputs}
+    if any(item.source == "policy" and item.name in outputs for item in spec.inputs):
+        w.fields.append(f"float command[{spec.output_size}]; /* what it gave last, before limits */")
+        w.step.append(_copied("s->command", "u", spec.output_size))
+
+
+def _outputs(w: _Writer) -> None:
+    w.use("finite", "limit")
+    w.step += [
+        f"if (!finite_all(u, {w.spec.output_size})) {{ /* too large for float32 somewhere */",
+        "    policy_reset(s);",
+        "    *out = policy_safe;",
+        "    return -1;",
+        "}",
+        "/* outputs, within their limits */",
+    ]
+    start = 0
+    for item in w.spec.outputs:
+        name = w.members[item.name]
+        to, place, at = (f"out->{name}", start, "[0]") if item.size == 1 else (f"out->{name}[i]", f"{start} + i", "[i]")
+        line = f"{to} = limit(u[{place}], low_of_{name}{at}, high_of_{name}{at});"
+        w.step.append(line if item.size == 1 else w.each(item.size, line))
+        start += item.size
+
+
+def _tick(w: _Writer) -> None:
+    spec = w.spec
+    if not spec.frequencies:
+        return
+    w.step.append("/* clock */")
+    if spec.generator is not None:
+        w.step.append(
+            w.each(
+                len(spec.generator.legs),
+                "s->ahead[i] += (uint32_t)(int32_t)rintf(fmaxf(s->action[i], -1.0f) * OWN_TURNS);",
+            )
+        )
+    if spec.rest is None:
+        w.step.append("++s->steps;")
+        return
+    starts = dict(
+        zip([item.name for item in spec.inputs], np.cumsum([0, *(item.size for item in spec.inputs)]), strict=False)
+    )
+    command = next(item for item in spec.inputs if item.name == spec.rest.command)
+    still = f"square(raw + {starts[command.name]}, {command.size}) <= {number(spec.rest.below**2, '')}"
+    if spec.rest.gravity is not None:
+        at = starts[spec.rest.gravity]
+        still += f" && raw[{at + 2}] < 0.0f && square(raw + {at}, 2) <= {number(w.clock.level, '')}"
+    w.step.append(f"tick(s, {still});")
+
+
+# The two files
+
+
+def source(bundle: Bundle, name: str) -> tuple[str, str]:
+    """Return the header and the code of a policy.
+
+    Args:
+        bundle: The policy.
+        name: What the files are called, without their ends, and what the names in them begin with.
+    """
+    w = _Writer(bundle)
+    for part in (_clock, _frame, _observation, _network, _pipeline, _outputs, _tick):
+        part(w)
+    own = Names().take(name)
+    texts = (_header(w), _code(w).replace("policy.h", f"{name}.h"))
+    header, code = (re.sub(r"\bpolicy_", f"{own}_", text).replace("POLICY_", f"{own.upper()}_") for text in texts)
+    return header, code
+
+
+def _title(w: _Writer) -> str:
+    spec = w.spec
+    return comment(
+        f"Policy {spec.task} of robot {spec.robot}, {spec.control_frequency:g} Hz, "
+        f"written by jaxloco {spec.jaxloco}: do not edit, export it again."
+    )
+
+
+def _members(w: _Writer, items: Sequence[InputSpec | OutputSpec]) -> str:
+    """Return the members of the struct of all inputs or outputs."""
+    units = [f" {comment(item.unit)}" if item.unit else "" for item in items]
+    sizes = [f"[{item.size}]" if item.size > 1 else "" for item in items]
+    return _indented(
+        f"float {w.members[item.name]}{size};{unit}" for item, size, unit in zip(items, sizes, units, strict=True)
+    )
+
+
+def _enumerations(w: _Writer) -> list[str]:
+    names, lines = Names(), []
+
+    def take(text: str) -> str:
+        return names.take(f"POLICY_{text.upper()}")
+
+    for kind, items in (("input", w.given), ("output", w.spec.outputs)):
+        words = [take(f"{kind}_{item.name}") for item in items]
+        lines += [f"enum policy_{kind} {{", lines_of([*words, take(f"{kind}s")]).rstrip(","), "};", ""]
+    for item in w.all:
+        if item.components:
+            words = [take(f"{item.name}_{component}") for component in item.components]
+            lines += [comment(f"Places in {w.members[item.name]}."), "enum {", lines_of(words).rstrip(","), "};", ""]
+    return lines
+
+
+HEADER = """\
+TITLE
+#ifndef POLICY_H
+#define POLICY_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define POLICY_FREQUENCY RATE /* Hz: call policy_step() so often */
+
+/* What the policy reads, in SI units. */
+typedef struct {
+INPUTS
+} policy_inputs;
+
+/* What it commands, in SI units, within the limits of policy_output_list. */
+typedef struct {
+OUTPUTS
+} policy_outputs;
+
+ENUMERATIONS
+/* An input or an output. A reading outside low .. high is not to be believed. */
+typedef struct {
+    const char *name, *unit;
+    int size;
+    const float *low, *high; /* one number for each component */
+    const char *const *components; /* their names, or 0 */
+} policy_quantity;
+
+extern const policy_quantity policy_input_list[GIVEN];
+extern const policy_quantity policy_output_list[COMMANDED];
+extern const policy_outputs policy_safe; /* what to send when a reading cannot be believed */
+
+/* All that the policy remembers: one for each robot. */
+typedef struct {
+FIELDS
+} policy_state;
+
+void policy_init(policy_state *state);  /* before anything else */
+void policy_reset(policy_state *state); /* where an episode begins */
+
+/* One control step. Returns 0; or i + 1 if a number of input i is not finite, and the state is as before; or -1 if
+   numbers of the policy overflow, and it is reset. If it is not 0, `out` is policy_safe. */
+int policy_step(policy_state *state, const policy_inputs *in, policy_outputs *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+"""
+
+CODE = """\
+TITLE
+#include "policy.h"
+
+#include <math.h>
+#include <string.h>
+
+CONSTANTS
+
+LISTS
+
+const policy_outputs policy_safe = {
+SAFE
+};
+
+PARTS
+void policy_reset(policy_state *s)
+{
+RESET
+}
+
+void policy_init(policy_state *s)
+{
+    policy_reset(s);
+}
+
+int policy_step(policy_state *s, const policy_inputs *in, policy_outputs *out)
+{
+STEP
+    return 0;
+}
+"""
+
+
+def _filled_in(template: str, **values: str) -> str:
+    """Return a template with its words in capitals replaced."""
+    return re.sub("|".join(rf"\b{name}\b" for name in values), lambda match: values[match[0]], template)
+
+
+def _indented(lines: Iterable[str]) -> str:
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _header(w: _Writer) -> str:
+    return _filled_in(
+        HEADER,
+        TITLE=_title(w),
+        RATE=number(w.spec.control_frequency, ""),
+        INPUTS=_members(w, w.given),
+        OUTPUTS=_members(w, w.spec.outputs),
+        ENUMERATIONS="\n".join(_enumerations(w)),
+        GIVEN=str(len(w.given)),
+        COMMANDED=str(len(w.spec.outputs)),
+        FIELDS=_indented(w.fields),
+    )
+
+
+def _list(w: _Writer, kind: str, items: Sequence[InputSpec | OutputSpec]) -> list[str]:
+    """Return the table of all inputs or outputs."""
+    lines, rows = [], []
+    for item in items:
+        name, components = w.members[item.name], "0"
+        if item.components:
+            components = f"names_of_{name}"
+            words = lines_of([string(component) for component in item.components])
+            lines.append(f"static const char *const {components}[{item.size}] = {{\n{words}\n}};")
+        limits = f"low_of_{name}, high_of_{name}"
+        rows.append(f"    {{{string(item.name)}, {string(item.unit)}, {item.size}, {limits}, {components}}},")
+    return [*lines, f"const policy_quantity policy_{kind}_list[{len(rows)}] = {{", *rows, "};", ""]
+
+
+def _limits(w: _Writer) -> None:
+    """Add the limits of inputs and outputs, which are in their tables."""
+    for item in w.all:
+        for end, most in (("low", -FLOAT32_MAX), ("high", FLOAT32_MAX)):
+            value = getattr(item, end)
+            w.constant(f"{end}_of_{w.members[item.name]}", expand(most if value is None else value, item.size))
+
+
+def _code(w: _Writer) -> str:
+    _limits(w)
+    safe = [(item.size, [number(value) for value in expand(item.safe, item.size)]) for item in w.spec.outputs]
+    checks = []
+    for i, item in enumerate(w.given):
+        start = f"{'&' if item.size == 1 else ''}in->{w.members[item.name]}"
+        checks.append(f"if (!finite_all({start}, {item.size})) {{ *out = policy_safe; return {i + 1}; }}")
+    own = [name for name in w.variables if w.reset and w.spec.network.kind == TCN and re.match(r"x\[|z\d", name)]
+    counts = any(line.startswith("for") for line in w.reset)
+    declared = [*(["int i;"] if counts else []), *([f"float {', '.join(own)};"] if own else [])]
+    return _filled_in(
+        CODE,
+        TITLE=_title(w),
+        CONSTANTS="\n".join(w.constants),
+        LISTS="\n".join([*_list(w, "input", w.given), *_list(w, "output", w.spec.outputs)]).rstrip(),
+        SAFE=lines_of(words[0] if size == 1 else f"{{{', '.join(words)}}}" for size, words in safe),
+        PARTS="\n".join(text for name, text in PARTS.items() if name in w.used),
+        RESET=_indented([*declared, "memset(s, 0, sizeof *s);", *w.reset]),
+        STEP=_indented([f"float {', '.join(w.variables)};", "int i;", *checks, *w.step]),
+    )

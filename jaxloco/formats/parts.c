@@ -1,0 +1,271 @@
+/* Functions that an exported policy is put together from, each behind its name. An export has those that it uses, with
+   its own prefix in the place of `policy_`. Figures in capitals are constants of the policy. */
+
+/* part: limit */
+static float limit(float value, float low, float high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+/* part: clip */
+static void clip(float *x, const float *low, const float *high, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) x[i] = limit(x[i], low[i], high[i]);
+}
+
+/* part: finite */
+static int finite_all(const float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) if (!isfinite(x[i])) return 0;
+    return 1;
+}
+
+/* part: push */
+/* Append a row of m numbers to n rows, of which the first goes. */
+static void push(float *rows, int n, const float *row, int m)
+{
+    memmove(rows, rows + m, sizeof(float) * (size_t)(n - 1) * (size_t)m);
+    memcpy(rows + (n - 1) * m, row, sizeof(float) * (size_t)m);
+}
+
+/* part: add_product */
+/* y += x kernel, with kernel (n, m): eight columns at a time, which stay in registers. */
+static void add_product(const float *x, int n, const float *kernel, int m, float *y)
+{
+    int i, j, k;
+    for (j = 0; j + 8 <= m; j += 8) {
+        float sum[8];
+        for (k = 0; k < 8; ++k) sum[k] = y[j + k];
+        for (i = 0; i < n; ++i)
+            for (k = 0; k < 8; ++k) sum[k] += x[i] * kernel[i * m + j + k];
+        for (k = 0; k < 8; ++k) y[j + k] = sum[k];
+    }
+    for (; j < m; ++j)
+        for (i = 0; i < n; ++i) y[j] += x[i] * kernel[i * m + j];
+}
+
+/* part: dense */
+static void dense(const float *x, int n, const float *kernel, const float *bias, float *y, int m)
+{
+    memcpy(y, bias, sizeof(float) * (size_t)m);
+    add_product(x, n, kernel, m, y);
+}
+
+/* part: elu */
+static void elu(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) if (x[i] < 0.0f) x[i] = expm1f(x[i]);
+}
+
+/* part: gelu */
+static void gelu(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i)
+        x[i] *= 0.5f * (1.0f + tanhf(0.797884561f * x[i] * (1.0f + 0.044715f * x[i] * x[i])));
+}
+
+/* part: leaky_relu */
+static void leaky_relu(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) if (x[i] < 0.0f) x[i] *= 0.01f;
+}
+
+/* part: relu */
+static void relu(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) if (x[i] < 0.0f) x[i] = 0.0f;
+}
+
+/* part: logistic */
+static float logistic(float x)
+{
+    return 1.0f / (1.0f + expf(-x));
+}
+
+/* part: sigmoid */
+static void sigmoid(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) x[i] = logistic(x[i]);
+}
+
+/* part: softplus */
+static void softplus(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) x[i] = fmaxf(x[i], 0.0f) + log1pf(expf(-fabsf(x[i])));
+}
+
+/* part: swish */
+static void swish(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) x[i] *= logistic(x[i]);
+}
+
+/* part: tanh */
+static void hyperbolic_tangent(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) x[i] = tanhf(x[i]);
+}
+
+/* part: gru */
+/* Gates r, z, n of the input, x, and of the last output, g: h becomes the next output, (n). */
+static void gru(const float *x, const float *g, float *h, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) {
+        const float r = logistic(x[i] + g[i]), z = logistic(x[n + i] + g[n + i]);
+        h[i] = (1.0f - z) * tanhf(x[2 * n + i] + r * g[2 * n + i]) + z * h[i];
+    }
+}
+
+/* part: lstm */
+/* Gates i, f, g, o of the input, x, and of the last output, g: h and c become the next ones, (n). */
+static void lstm(const float *x, const float *g, float *h, float *c, int n)
+{
+    int i;
+    for (i = 0; i < n; ++i) {
+        const float in = logistic(x[i] + g[i]), kept = logistic(x[n + i] + g[n + i]);
+        c[i] = kept * c[i] + in * tanhf(x[2 * n + i] + g[2 * n + i]);
+        h[i] = logistic(x[3 * n + i] + g[3 * n + i]) * tanhf(c[i]);
+    }
+}
+
+/* part: convolve */
+/* y = bias + the sum over taps of past[tap * spacing] kernel[tap], with past (rows, n) and kernel (taps, n, m). */
+static void convolve(const float *past, int taps, int spacing, int n, const float *kernel, const float *bias, float *y,
+                     int m)
+{
+    int k;
+    memcpy(y, bias, sizeof(float) * (size_t)m);
+    for (k = 0; k < taps; ++k) add_product(past + k * spacing * n, n, kernel + k * n * m, m, y);
+}
+
+/* part: cycle */
+/* How far the cycle of a frequency, Hz, is, from 0 to 1. */
+static double cycle(const policy_state *s, double frequency)
+{
+    return fmod(0.5 * s->half + (double)s->steps * DT * frequency, 1.0);
+}
+
+/* part: gait_clock */
+static void gait_clock(const policy_state *s, float *to)
+{
+    const double angle = 6.283185307179586 * cycle(s, CLOCK);
+    to[0] = s->moving ? (float)sin(angle) : 0.0f;
+    to[1] = s->moving ? (float)cos(angle) : 0.0f;
+}
+
+/* part: rest */
+static double square(const float *x, int n)
+{
+    float sum = 0.0f;
+    int i;
+    for (i = 0; i < n; ++i) sum += x[i] * x[i];
+    return sum;
+}
+
+/* Half cycles since the clock last started. */
+static int64_t halves(int64_t steps)
+{
+    return (int64_t)(2.0 * DT * CLOCK * (double)steps + NEAR);
+}
+
+/* Advance the clock: it stops at the end of a half cycle when there was no command for WAIT steps, and starts with one. */
+static void tick(policy_state *s, int still)
+{
+    const int64_t steps = s->steps + 1;
+    s->still = still ? s->still + 1 : 0;
+    if (!s->moving) {
+        s->moving = !still;
+    } else if (s->still > WAIT && halves(steps) > halves(s->steps)) {
+        s->moving = 0;
+        s->half = (int)((s->half + halves(steps)) % 2);
+        s->steps = 0;
+    } else {
+        s->steps = steps;
+    }
+}
+
+/* part: wave */
+/* Add a gait: the positive half of a sine for each component, while the clock runs. */
+static void wave(const policy_state *s, double frequency, const float *amplitude, const double *offset, float *x, int n)
+{
+    int i;
+    for (i = 0; s->moving && i < n; ++i) {
+        const double height = sin(6.283185307179586 * fmod(cycle(s, frequency) + offset[i], 1.0));
+        x[i] += amplitude[i] * (float)(height > 0.0 ? height : 0.0);
+    }
+}
+
+/* part: phase */
+/* Phase of a foot, in cycles: the clock's, and what the foot's own frequency has added. */
+static float phase(const policy_state *s, int foot)
+{
+    const uint32_t turned = (uint32_t)s->half * 2147483648u + (uint32_t)((uint64_t)s->steps * PER_STEP);
+    return (float)((foot_offset[foot] + turned + s->ahead[foot]) >> 8) * 5.9604644775390625e-8f;
+}
+
+static float foot_frequency(const policy_state *s, const float *action, int foot)
+{
+    return (s->moving ? (float)CLOCK : 0.0f) + FREQUENCY_SCALE * action[foot];
+}
+
+/* part: foot_phases */
+static void foot_phases(const policy_state *s, float *to)
+{
+    int i;
+    for (i = 0; i < FEET; ++i) {
+        to[i] = sinf(6.2831855f * phase(s, i));
+        to[FEET + i] = cosf(6.2831855f * phase(s, i));
+    }
+}
+
+/* part: foot_frequencies */
+static void foot_frequencies(const policy_state *s, float *to)
+{
+    int i;
+    for (i = 0; i < FEET; ++i) to[i] = foot_frequency(s, s->action, i);
+}
+
+/* part: foot_trajectories */
+static float wrapped(float angle)
+{
+    return angle - 6.2831855f * rintf(angle * 0.15915494f);
+}
+
+/* Joint positions, rad, for frequencies and offsets of feet: where each foot is to be, then inverse kinematics. */
+static void foot_trajectories(const policy_state *s, const float *action, float *joints)
+{
+    int i, k;
+    for (i = 0; i < FEET; ++i) {
+        const float *o = leg_origin[i], *f = leg_frame[i], *b = action + FEET + 3 * i;
+        const float ahead = phase(s, i) + LEAD * foot_frequency(s, action, i);
+        const float rise = fmaxf(1.0f - fabsf(4.0f * (ahead - floorf(ahead)) - 1.0f), 0.0f);
+        float p[3], x, y, z, depth, c, sine, first, second, third;
+        for (k = 0; k < 3; ++k) p[k] = foot_middle[i][k] + FOOT_SCALE * b[k] - o[k];
+        p[2] += HEIGHT * (rise * rise * (3.0f - 2.0f * rise));
+        x = f[0] * p[0] + f[1] * p[1] + f[2] * p[2]; /* in the frame of the leg */
+        y = f[3] * p[0] + f[4] * p[1] + f[5] * p[2];
+        z = f[6] * p[0] + f[7] * p[1] + f[8] * p[2];
+        depth = leg_below[i] * sqrtf(fmaxf(y * y + z * z - leg_aside[i] * leg_aside[i], NEAREST * NEAREST));
+        first = atan2f(z, y) - atan2f(depth, leg_aside[i]) - leg_first[i];
+        x -= leg_hip_x[i];
+        z = depth - leg_hip_z[i];
+        c = limit((x * x + z * z - leg_sum[i]) * leg_product[i], FOLDED, STRAIGHT); /* cosine of the knee */
+        sine = leg_bend[i] * sqrtf(1.0f - c * c);
+        second = atan2f(x, z) - atan2f(leg_lower[i] * sine, leg_upper[i] + leg_lower[i] * c) - leg_second[i];
+        third = leg_same[i] * (atan2f(sine, c) - leg_third[i]);
+        joints[leg_joints[i][0]] = leg_pose[i][0] + wrapped(first);
+        joints[leg_joints[i][1]] = leg_pose[i][1] + wrapped(second);
+        joints[leg_joints[i][2]] = leg_pose[i][2] + wrapped(third);
+    }
+}
