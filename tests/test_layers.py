@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("envs", "learning"),  # neither knows the other
     ("exporting", "visual"),
     ("training",),
+    ("demonstrations",),
     ("tasks",),
     ("interop", "runs"),
     ("actuator_fit", "doctor", "identification", "model_import", "playback", "zoo"),

@@ -1,0 +1,1 @@
+"""Demonstrations: recorded or authored motions that a policy learns from."""
