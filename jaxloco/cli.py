@@ -1072,6 +1072,41 @@ def actuator(arguments: list[str]) -> int:
     return main(arguments)
 
 
+@dataclass(frozen=True)
+class MotionOptions:
+    """Options of `jaxloco motion`.
+
+    Attributes:
+        robot: Robot name or folder.
+        rate: Frames per second, Hz; needed for a CSV file.
+        out: NPZ file to write, which tasks take as a clip; nothing is written if not given.
+        source: Where the clip is from, kept in that file.
+    """
+
+    robot: str = "unitree_g1"
+    rate: float | None = None
+    out: str | None = None
+    source: str | None = None
+
+
+def motion(arguments: list[str]) -> int:
+    """Check a clip of joint positions, and make it one that a robot can track: jaxloco motion FILE --robot R."""
+    file = "FILE" if _wants_help(arguments) else _positional(arguments, "FILE (a CSV or NPZ file)")
+    own = options.parse(
+        MotionOptions(), arguments, prog=f"jaxloco motion {shlex.quote(file)}", description=motion.__doc__ or ""
+    )
+    from jaxloco.demonstrations.motion import checked, read
+    from jaxloco.robot import load_robot
+
+    loaded = load_robot(own.robot)
+    clip, repairs = checked(read(Path(file).expanduser(), loaded, own.rate), loaded)
+    print(f"{file}: {clip.seconds:g} s at {clip.rate:g} Hz, {len(clip.joints)} joints of {loaded.name}")
+    print("".join(f"repaired: {repair}\n" for repair in repairs), end="")
+    if own.out is not None:
+        print(replace(clip, source=own.source or clip.source).save(Path(own.out)))
+    return 0
+
+
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
@@ -1103,6 +1138,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "doctor": doctor,
     "new-robot": new_robot,
     "actuator": actuator,
+    "motion": motion,
     "bench": bench,
 }
 

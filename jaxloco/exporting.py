@@ -16,7 +16,9 @@ import numpy as np
 
 import jaxloco
 from jaxloco.envs import actions
+from jaxloco.envs.gaits import Gait
 from jaxloco.envs.interface import Environment, PolicyInterface
+from jaxloco.envs.motions import Motion
 from jaxloco.envs.observations import Observer
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.learner import LearnerState
@@ -93,6 +95,9 @@ def export(
         statistics = learner.normalizers["actor"]
         arrays[spec.normalizer.mean] = np.asarray(statistics.mean, np.float32)
         arrays[spec.normalizer.std] = np.asarray(_standard_deviation(statistics), np.float32)
+    if (motion := env.interface().gait) is not None and spec.motion is not None:
+        assert isinstance(motion, Motion)
+        arrays |= motion.arrays()
     steps = min(GOLDEN_STEPS, MAX_REPLAY // step_cost(spec, arrays) // GOLDEN_SEQUENCES)
     return write_bundle(folder, spec, arrays, golden(env, agent, learner, spec, seed, steps))
 
@@ -140,7 +145,8 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
         normalizer=NormalizerSpec(clip=config.observation_clip) if config.normalize_observation else None,
         network=network,
         pipeline=interface.pipeline,
-        rest=interface.gait.rest if interface.gait else None,
+        rest=interface.gait.rest if isinstance(interface.gait, Gait) else None,
+        motion=interface.gait.spec if isinstance(interface.gait, Motion) else None,
         outputs=interface.outputs,
         jaxloco=jaxloco.__version__,
         provenance=dict(provenance),
@@ -172,6 +178,12 @@ def golden(
     inputs = {item.name: _signal(rng, interface.observer, learner, item, shape) for item in given}
     if spec.rest is not None:  # stand from the second quarter to the third, so that the clock rests and starts again
         inputs[spec.rest.command][:, GOLDEN_STEPS // 4 : 3 * GOLDEN_STEPS // 4] = 0.0
+    if spec.motion is not None:  # each clip in turn, from different steps on; robots nearly upright
+        chosen = np.arange(GOLDEN_SEQUENCES) % len(spec.motion.clips)
+        begun = np.arange(steps) >= 4 * np.arange(GOLDEN_SEQUENCES)[:, None]
+        inputs[spec.motion.choice][...] = begun[..., None] * np.eye(len(spec.motion.clips))[chosen][:, None]
+        walk = rng.normal(size=(*shape, 4)).cumsum(axis=1) * 0.05
+        inputs[spec.motion.orientation] = (walk + np.array([2.0, 0.0, 0.0, 1.0])).astype(np.float32)
 
     def answer(sequence: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return _answer(interface, agent, learner, spec, sequence)
@@ -190,7 +202,7 @@ def _signal(
         std = np.asarray(_standard_deviation(learner.normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
         names = [term.quantity for term in observer.group.terms]
         start = int(np.sum(observer.sizes[: names.index(item.name)]))
-        scale = std[start : start + item.size] / np.asarray(item.scale)
+        scale = std[start : start + item.size] / np.where(np.asarray(item.scale) == 0.0, 1.0, item.scale)
     walk = rng.normal(size=(*shape, item.size)).cumsum(axis=1) * 0.3 + rng.normal(size=(shape[0], 1, item.size))
     return (walk * scale).astype(np.float32)
 
@@ -205,7 +217,7 @@ def _answer(
 
     def advance(carry: Any, values: dict[str, jax.Array]) -> Any:
         state, step, remembered, pipeline, action, target, ticking = carry
-        clock = None if gait is None else gait.show(ticking, dt)
+        clock = None if gait is None else gait.show(ticking, dt, values)
         known = {**values, **interface.feedback(action, target, clock)}
         first = observer.start(known, errors, None)
         following = observer.step(state, known, None)

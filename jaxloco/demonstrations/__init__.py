@@ -1,1 +1,1 @@
-"""Learning from demonstrations: planners, models that are fitted to trials, demonstrators, and the loop of trials."""
+"""Learning from demonstrations: motions, planners, models that are fitted to trials, and the loop of trials."""

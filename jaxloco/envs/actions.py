@@ -12,9 +12,10 @@ import numpy as np
 
 from jaxloco.envs.clocks import Clock
 from jaxloco.envs.delays import push
+from jaxloco.envs.motions import Shown
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.generator import generator_of
-from jaxloco.onboard.spec import Clip, Cycle, Delay, FootTrajectories, Integrate, LowPass, Scale, Stage, widths
+from jaxloco.onboard.spec import Clip, Cycle, Delay, Follow, FootTrajectories, Integrate, LowPass, Scale, Stage, widths
 
 State = jax.Array
 """State of one stage: (n,) for an integrator or a filter, (steps, n) for a delay, (0,) for none."""
@@ -26,7 +27,7 @@ def initial_state(stages: Sequence[Stage], outputs: int) -> tuple[State, ...]:
 
 
 def apply(
-    stages: Sequence[Stage], states: tuple[State, ...], action: jax.Array, clock: Clock | None = None
+    stages: Sequence[Stage], states: tuple[State, ...], action: jax.Array, clock: Clock | Shown | None = None
 ) -> tuple[tuple[State, ...], jax.Array]:
     """Run the pipeline once.
 
@@ -34,17 +35,17 @@ def apply(
         stages: What to run, in order.
         states: As returned before, or by `initial_state`.
         action: Action of the policy, in [-1, 1], (n,).
-        clock: The policy's clock, which cycles and trajectories of feet follow.
+        clock: The policy's clock, which cycles and trajectories of feet follow; or what its motion shows.
 
     Returns:
         The new states, and the result in SI units, (n_outputs,).
 
     Raises:
-        ConfigError: There is a cycle, but no clock.
+        ConfigError: There is a cycle, but no clock, or no motion to follow.
     """
     value, after = action, []
     for stage, state in zip(stages, states, strict=True):
-        if isinstance(stage, Cycle | FootTrajectories):
+        if isinstance(stage, Cycle | FootTrajectories | Follow):
             new_state, value = state, _on_clock(stage, clock, value)
         else:
             new_state, value = _APPLY[type(stage)](stage, state, value)
@@ -90,8 +91,12 @@ def _delay(stage: Delay, state: State, x: jax.Array) -> tuple[State, jax.Array]:
     return push(state, x), state[-1]
 
 
-def _on_clock(stage: Cycle | FootTrajectories, clock: Clock | None, x: jax.Array) -> jax.Array:
-    if clock is None:
+def _on_clock(stage: Cycle | FootTrajectories | Follow, clock: Clock | Shown | None, x: jax.Array) -> jax.Array:
+    if isinstance(stage, Follow):
+        if not isinstance(clock, Shown):
+            raise ConfigError("a Follow adds to a reference; give the EnvSpec a Motion")
+        return x - _vector(stage.default) + clock.targets
+    if not isinstance(clock, Clock):
         raise ConfigError(f"a {type(stage).__name__} follows the gait clock; give the EnvSpec a gait")
     return _cycle(stage, clock, x) if isinstance(stage, Cycle) else _foot_trajectories(stage, clock, x)
 

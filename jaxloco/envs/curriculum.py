@@ -16,6 +16,7 @@ from jaxloco.checks import NOT_NEGATIVE, POSITIVE, check_fields
 from jaxloco.envs import adr
 from jaxloco.envs.adr import Adr, AdrState
 from jaxloco.envs.particles import Particles, ParticlesState
+from jaxloco.envs.starts import Starts, StartsState
 from jaxloco.errors import ConfigError, unknown_name
 
 GROWTHS = ("progress", "success", "adr")
@@ -36,6 +37,7 @@ class CurriculumState(NamedTuple):
         adr: Where automatic domain randomization stands; () without it.
         particles: Where the particles of terrain are; () without them.
         values: Values that this robot is given instead of draws, see `jaxloco.robustness`, (P,); () in a training.
+        starts: Where in reference motions episodes begin; () without these.
     """
 
     progress: jax.Array
@@ -45,6 +47,7 @@ class CurriculumState(NamedTuple):
     adr: AdrState | tuple[()] = ()
     particles: ParticlesState | tuple[()] = ()
     values: jax.Array | tuple[()] = ()
+    starts: StartsState | tuple[()] = ()
 
 
 FULL = CurriculumState(np.float32(1.0), np.float32(1.0), np.int32(0), np.bool(False))  # type: ignore[arg-type]
@@ -72,6 +75,7 @@ class Curriculum:
         kinds: Kinds of terrain, which the robots share evenly.
         adr: When ranges that grow with "adr" do.
         particles: Where robots on terrain begin their episodes; None to move each robot's level by its own grades.
+        starts: Where in reference motions episodes begin; None without these.
     """
 
     progress_until: Annotated[float, POSITIVE] = 0.5
@@ -84,6 +88,7 @@ class Curriculum:
     kinds: Annotated[int, POSITIVE] = 1
     adr: Adr = field(default_factory=Adr)
     particles: Particles | None = None
+    starts: Starts | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -113,7 +118,7 @@ class Curriculum:
             state = state._replace(adr=self.adr.begin(count))
         if self.particles:
             state = state._replace(particles=self.particles.begin(count, self.start, jax.random.fold_in(keys[0], 2)))
-        return state
+        return state if self.starts is None else state._replace(starts=self.starts.begin(count))
 
     def alone(self, key: jax.Array) -> CurriculumState:
         """Return the state of a single robot, of a random kind, in an evaluation. Random key (2,)."""
@@ -136,10 +141,15 @@ class Curriculum:
             state = state._replace(adr=self.adr.ended(state.adr, ~jnp.asarray(terminated)))
         if self.particles and state.particles:
             state = state._replace(particles=self.particles.ended(state.particles, grade))
+        if self.starts and state.starts:
+            state = state._replace(starts=self.starts.ended(state.starts, grade))
         return state
 
     def drawn(self, state: CurriculumState, key: jax.Array) -> CurriculumState:
         """Return the levels that an episode is drawn at. Random key, from which nothing else folds `LAST_KEY`, (2,)."""
+        if self.starts and state.starts:
+            key_starts = jax.random.fold_in(key, jnp.uint32(LAST_KEY - 1))
+            state = state._replace(starts=self.starts.drawn(state.starts, key_starts))
         if not state.adr and not state.particles:
             return state
         key_adr, key_particles = jax.random.split(jax.random.fold_in(key, jnp.uint32(LAST_KEY)))
@@ -158,18 +168,22 @@ class Curriculum:
         if self.particles and state.particles and drawn.particles:
             particles = self.particles.begun(state.particles, drawn.particles)
             state = state._replace(particles=particles, success=drawn.success)
+        if self.starts and state.starts and drawn.starts:
+            state = state._replace(starts=self.starts.begun(state.starts, drawn.starts))
         return state
 
     @property
     def decides(self) -> bool:
         """Whether something in it depends on all robots together."""
-        return bool(self.adr.dimensions) or self.particles is not None
+        return bool(self.adr.dimensions) or self.particles is not None or self.starts is not None
 
     def count(self, state: CurriculumState) -> dict[str, jax.Array]:
         """Return what N robots, leading axis N, add to decisions for all, float32."""
         counts = {"adr": self.adr.count(state.adr)} if state.adr else {}
         if self.particles and state.particles:
             counts["particles"] = self.particles.count(state.particles)
+        if self.starts and state.starts:
+            counts["starts"] = self.starts.count(state.starts)
         return counts
 
     def decide(self, state: CurriculumState, counts: Mapping[str, jax.Array]) -> CurriculumState:
@@ -178,11 +192,14 @@ class Curriculum:
             state = state._replace(adr=self.adr.decide(state.adr, counts["adr"]))
         if self.particles and state.particles:
             state = state._replace(particles=self.particles.decide(state.particles, counts["particles"]))
+        if self.starts and state.starts:
+            state = state._replace(starts=self.starts.decide(state.starts, counts["starts"]))
         return state
 
     def metrics(self, state: CurriculumState) -> dict[str, jax.Array]:
         """Return where that which is the same for N robots, leading axis N, stands, by the names of metrics."""
-        return self.adr.metrics(state.adr) if state.adr else {}
+        found = self.adr.metrics(state.adr) if state.adr else {}
+        return {**found, **self.starts.metrics(state.starts)} if self.starts and state.starts else found
 
     def _random(self, unit: jax.Array, highest: float) -> jax.Array:
         """Return a multiple of `step_up` from 0 to `highest`, all equally likely, from a number in [0, 1)."""

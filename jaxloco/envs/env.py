@@ -23,6 +23,7 @@ from jaxloco.envs.gaits import Gait, standing_feet
 from jaxloco.envs.ground import FLAT, GridGround, Ground, Tile
 from jaxloco.envs.height_scan import ground_quantities
 from jaxloco.envs.interface import Info, PolicyInterface, Pose
+from jaxloco.envs.motions import Motion, Shown
 from jaxloco.envs.observations import ObservationTerm, Observer
 from jaxloco.envs.processes import Processes, States, quantities_of
 from jaxloco.envs.quantities import QuantityTable, Snapshot, Values, standard_quantities
@@ -117,7 +118,7 @@ class Env:
         check_processes(spec.processes, self._motors)
         self._randomized = RandomizedModel(self.robot, spec.randomization, self._motors)
         self._drive = spec.action.drive_of(self.robot)
-        self._gait = spec.process(Gait)
+        self._gait: Gait | Motion | None = spec.process(Gait) or spec.process(Motion)
         processes = (*foot_memories(self.robot), *spec.processes)
         self.quantities = QuantityTable(
             (
@@ -230,17 +231,17 @@ class Env:
 
     # What the policy knows of itself
 
-    def feedback(self, action: jax.Array, target: jax.Array, clock: Clock | None) -> dict[str, jax.Array]:
+    def feedback(self, action: jax.Array, target: jax.Array, clock: Clock | Shown | None) -> dict[str, jax.Array]:
         """Return the quantities that the policy computes itself, by name.
 
         Args:
             action: The last one, (n_action,).
             target: What the pipeline made of it, (n_outputs,).
-            clock: What the gait clock shows; None without a gait.
+            clock: What the gait clock, or the motion, shows; None without one.
         """
         values, start = {"last_action": action}, 0
         if clock is not None and self._gait is not None:
-            values |= self._gait.readings(clock, action)
+            values |= self._gait.readings(clock, action)  # type: ignore[arg-type]
         for output in self.spec.action.outputs:
             values[output.name] = target[start : start + output.size]
             start += output.size
@@ -293,7 +294,7 @@ class Env:
             high=term.high,
             source=quantity.source,
             components=self.robot.joint_names if of_joints else (),
-            frequency=self._gait.frequency if self._gait and term.quantity == GAIT_CLOCK else None,
+            frequency=self._gait.frequency if isinstance(self._gait, Gait) and term.quantity == GAIT_CLOCK else None,
         )
 
     # Construction
@@ -333,7 +334,7 @@ class Env:
     def _first_target(self) -> jax.Array:
         """Return what the pipeline makes of no action after a reset, (n_outputs,)."""
         stages, still = self.spec.action.pipeline, jnp.zeros(self.action_size)
-        clock = None if self._gait is None else self._gait.show(self._gait.start(), self.dt)
+        clock = None if self._gait is None else self._gait.show(self._gait.start(), self.dt)  # type: ignore[arg-type]
         return actions.apply(stages, actions.initial_state(stages, self.spec.action.output_size), still, clock)[1]
 
     def _used(self) -> set[str]:

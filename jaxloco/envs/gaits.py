@@ -144,8 +144,8 @@ class Gait(Process):
             own = generator.own_turns(jnp, action[: len(self.offsets)], self.frequency_scale, dt)
         return clocks.step(state, dt, self.frequency, self.rest, seen, own)
 
-    def show(self, state: ClockState, control_dt: float) -> Clock:
-        """Return what the clock shows."""
+    def show(self, state: ClockState, control_dt: float, seen: Mapping[str, jax.Array] | None = None) -> Clock:
+        """Return what the clock shows; it does not depend on what the policy has seen in this step."""
         return clocks.show(state, control_dt, self.frequency)
 
     def check_mirror(self, robot: Robot) -> None:

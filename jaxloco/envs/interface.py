@@ -15,6 +15,7 @@ from jaxloco.envs.clocks import Clock
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState
 from jaxloco.envs.gaits import Gait
 from jaxloco.envs.ground import Ground, Tile
+from jaxloco.envs.motions import Motion, Shown
 from jaxloco.envs.observations import Observer
 from jaxloco.onboard.spec import EstimateSpec, InputSpec, OutputSpec, Stage
 from jaxloco.physics.contract import OnDevice
@@ -111,7 +112,7 @@ class PolicyInterface:
         observer: Makes the actor's observation of the inputs, in simulation.
         feedback: (last action (n,), last pipeline result (n_outputs,), clock) → the inputs that the policy fills in
             itself.
-        gait: What has the gait clock; None without one.
+        gait: What has the gait clock, or the motion that is tracked; None without one.
         estimates: What an estimator tells.
     """
 
@@ -121,8 +122,8 @@ class PolicyInterface:
     outputs: tuple[OutputSpec, ...]
     pipeline: tuple[Stage, ...]
     observer: Observer
-    feedback: Callable[[jax.Array, jax.Array, Clock | None], dict[str, jax.Array]]
-    gait: Gait | None = None
+    feedback: Callable[[jax.Array, jax.Array, Clock | Shown | None], dict[str, jax.Array]]
+    gait: Gait | Motion | None = None
     estimates: tuple[EstimateSpec, ...] = ()
 
 

@@ -26,7 +26,15 @@ from numpy.lib import format as npy
 from jaxloco import whole_files
 from jaxloco.errors import BundleError
 from jaxloco.onboard.cells import find_cell
-from jaxloco.onboard.spec import MAX_HISTORY, LayerSpec, NetworkSpec, PolicySpec, check_schema, show
+from jaxloco.onboard.spec import (
+    MAX_HISTORY,
+    LayerSpec,
+    MotionSpec,
+    NetworkSpec,
+    PolicySpec,
+    check_schema,
+    show,
+)
 
 POLICY_JSON = "policy.json"
 POLICY_NPZ = "policy.npz"
@@ -154,6 +162,8 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
         _check_layers(estimator.layers, arrays, width, estimator.size, why)
         width, why = (width + estimator.size, f"{why}, estimates") if estimator.fed else (width, why)
     _check_layers(spec.network.layers, arrays, width, spec.action_size, why)
+    if spec.motion is not None:
+        _check_motion(spec.motion, arrays, spec.output_size)
 
 
 def _check_layers(layers: tuple[LayerSpec, ...], arrays: Arrays, width: int, outputs: int, why: str) -> None:
@@ -165,6 +175,17 @@ def _check_layers(layers: tuple[LayerSpec, ...], arrays: Arrays, width: int, out
         _check_shape(layer.kernel, kernel, (width, columns), f"{why}{', outputs of the policy' if last else ''}")
         _check_shape(layer.bias, arrays[layer.bias], (columns,), f"the columns of {layer.kernel}")
         width, why = columns, f"the outputs of {layer.kernel}"
+
+
+def _check_motion(motion: MotionSpec, arrays: Arrays, outputs: int) -> None:
+    """Check the tables of clips."""
+    rows = sum(motion.frames)
+    for name in (motion.joint_positions, motion.joint_velocities):
+        _check_shape(name, arrays[name], (rows, outputs), "frames of all clips, outputs")
+    _check_shape(motion.orientations, arrays[motion.orientations], (rows, 4), "frames, (w, x, y, z)")
+    off = float(np.abs(np.linalg.norm(arrays[motion.orientations], axis=1) - 1.0).max())
+    if not off < 1e-3:
+        raise BundleError(f"{motion.orientations}: expected quaternions of length 1, found one that is {off:g} off")
 
 
 def _check_cell(network: NetworkSpec, arrays: Arrays, inputs: int) -> int:
@@ -236,6 +257,8 @@ def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
     for layer in spec.network.convolutions:
         items, elements = items + 2, elements + arrays[layer.bias].size
         products += arrays[layer.kernel].size
+    if spec.motion is not None:
+        items += 60
     if spec.generator is not None:
         items, elements = items + 80, elements + 80 * len(spec.generator.legs)
     return 1000 * items + 20 * elements + products

@@ -6,7 +6,8 @@ import numpy as np
 
 from jaxloco.onboard.clock import Clock, Feet
 from jaxloco.onboard.generator import generator_of
-from jaxloco.onboard.spec import Clip, Cycle, Delay, FootTrajectories, Integrate, LowPass, Scale, Stage, widths
+from jaxloco.onboard.motion import Motion
+from jaxloco.onboard.spec import Clip, Cycle, Delay, Follow, FootTrajectories, Integrate, LowPass, Scale, Stage, widths
 
 
 def _array(values: Sequence[float] | None, size: int) -> np.ndarray:
@@ -125,6 +126,17 @@ class _FootTrajectories(_Runner):
         self.result[...] = self._generator.joint_targets(np, x, self._feet.turns, self._feet.base)
 
 
+class _Follow(_Runner):
+    def __init__(self, stage: Follow, size: int, motion: Motion | None):
+        super().__init__()
+        assert motion is not None  # `PolicySpec` has checked it
+        self._default, self._motion = _array(stage.default, size), motion
+
+    def run(self, x: np.ndarray) -> None:
+        np.subtract(x, self._default, x)
+        np.add(x, self._motion.targets, x)
+
+
 _ON_CLOCK: dict[type[Stage], Callable[..., _Runner]] = {Cycle: _Cycle, FootTrajectories: _FootTrajectories}
 _RUNNERS: dict[type[Stage], Callable[..., _Runner]]
 _RUNNERS = {Scale: _Scale, Clip: _Clip, Integrate: _Integrate, LowPass: _LowPass, Delay: _Delay}
@@ -137,15 +149,19 @@ class Pipeline:
         stages: The stages, first to last.
         outputs: Number of components of the outputs.
         clock: The policy's clock, which cycles and trajectories of feet follow.
+        motion: The policy's motion, which a stage `Follow` needs.
     """
 
-    def __init__(self, stages: Sequence[Stage], outputs: int, clock: Clock):
-        self._runners = [
-            _ON_CLOCK[type(stage)](stage, size, clock)
-            if type(stage) in _ON_CLOCK
-            else _RUNNERS[type(stage)](stage, size)
-            for stage, size in zip(stages, widths(stages, outputs)[1:], strict=True)
-        ]
+    def __init__(self, stages: Sequence[Stage], outputs: int, clock: Clock, motion: Motion | None = None):
+        def runner(stage: Stage, size: int) -> _Runner:
+            if isinstance(stage, Follow):
+                return _Follow(stage, size, motion)
+            if type(stage) in _ON_CLOCK:
+                return _ON_CLOCK[type(stage)](stage, size, clock)
+            return _RUNNERS[type(stage)](stage, size)
+
+        sizes = widths(stages, outputs)[1:]
+        self._runners = [runner(stage, size) for stage, size in zip(stages, sizes, strict=True)]
 
     def reset(self) -> None:
         """Put every stage back to its initial state."""

@@ -11,6 +11,7 @@ import numpy as np
 from jaxloco.errors import BundleError, JaxlocoError, unknown_name
 from jaxloco.onboard.bundle import Bundle, read_bundle
 from jaxloco.onboard.clock import Clock
+from jaxloco.onboard.motion import Motion
 from jaxloco.onboard.network import Estimating, make_network
 from jaxloco.onboard.pipeline import Pipeline
 from jaxloco.onboard.spec import FLOAT32_MAX, LAST_ACTION, EstimatorSpec, InputSpec, PolicySpec, expand, show
@@ -80,7 +81,8 @@ def frame_figures(inputs: Sequence[InputSpec]) -> tuple[np.ndarray, np.ndarray, 
 class _Frame:
     """The inputs of one step: `clip(value, clip) * scale`, one after the other."""
 
-    def __init__(self, inputs: tuple[InputSpec, ...], own: Mapping[str, np.ndarray]):
+    def __init__(self, inputs: tuple[InputSpec, ...], own: Mapping[str, np.ndarray], observe: Callable[[], None]):
+        self._observe = observe  # called with new readings, before what the policy fills in is
         size = sum(item.size for item in inputs)
         self._names = [item.name for item in inputs if item.source != "policy"]
         self._raw = np.zeros(size, np.float32)
@@ -123,6 +125,7 @@ class _Frame:
         except KeyError:
             raise self._wrong_names(inputs) from None
         self._check_vectors()
+        self._observe()
         for part, source in self._fed_back:
             part[...] = source
         if self._clipped:
@@ -214,18 +217,24 @@ class Policy(Uncopied):
         self._staged = np.zeros(spec.action_size, np.float32)
         self._command = np.zeros(spec.output_size, np.float32)
         self._clock = Clock.of(spec)
+        self._motion = None if spec.motion is None else Motion(spec.motion, arrays)
+        followed = self._motion.readings if self._motion else {}
         ends = np.cumsum([item.size for item in spec.outputs])[:-1].tolist()
         outputs = {item.name: part for item, part in zip(spec.outputs, np.split(self._command, ends), strict=True)}
         # Views of what the policy gave last, which each step renews.
-        self._frame = _Frame(spec.inputs, {LAST_ACTION: self._action, **self._clock.readings, **outputs})
+        own = {LAST_ACTION: self._action, **self._clock.readings, **followed, **outputs}
+        self._frame = _Frame(spec.inputs, own, self._observe)
         self._commanded = None if spec.rest is None else self._frame.part(spec.rest.command)
         self._gravity = None if spec.rest is None or spec.rest.gravity is None else self._frame.part(spec.rest.gravity)
+        self._followed: tuple[np.ndarray, ...] = ()
+        if spec.motion is not None:
+            self._followed = self._frame.part(spec.motion.choice), self._frame.part(spec.motion.orientation)
         self._history = _History(spec.history, spec.frame_size)
         self._normalize = self._make_normalizer()
         self._network = make_network(spec.network, arrays)
         self._tanh = spec.network.output == "tanh"
         self._limits = np.ones(spec.action_size, np.float32), -np.ones(spec.action_size, np.float32)
-        self._pipeline = Pipeline(spec.pipeline, spec.output_size, self._clock)
+        self._pipeline = Pipeline(spec.pipeline, spec.output_size, self._clock, self._motion)
         self._estimates = _estimates(spec.network.estimator, self._network)
         self._readers: list[tuple[str, Callable[[], Output]]]
         self._readers = [(name, part.item if part.size == 1 else part.copy) for name, part in outputs.items()]
@@ -273,12 +282,18 @@ class Policy(Uncopied):
         """
         return {name: read() for name, read in self._estimates}
 
+    def _observe(self) -> None:
+        if self._motion is not None:
+            self._motion.observe(self._followed[1])
+
     def reset(self) -> None:
         """Clear the policy's state; call it at the start of every episode."""
         self._history.reset()
         self._network.reset()
         self._pipeline.reset()
         self._clock.reset()
+        if self._motion is not None:
+            self._motion.reset()
         self._action[...] = 0.0
         self._command[...] = 0.0
 
@@ -309,6 +324,8 @@ class Policy(Uncopied):
         staged[...] = action
         self._command[...] = self._pipeline.run(staged)
         self._clock.tick(self._commanded, self._gravity, action)
+        if self._motion is not None:
+            self._motion.tick(*self._followed)
         return {name: read() for name, read in self._readers}
 
     def verify(self, tolerance: float = 1e-5) -> float:

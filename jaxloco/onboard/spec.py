@@ -26,7 +26,7 @@ SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
-"""Schema of policies without memory, estimator and generator of foot trajectories; every jaxloco reads it."""
+"""Schema of policies without memory, estimator, generator of foot trajectories and motion; every jaxloco reads it."""
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
@@ -43,6 +43,10 @@ FOOT_PHASES, FOOT_FREQUENCIES, GAIT_FREQUENCY = "foot_phases", "foot_frequencies
 Sines (n,), then cosines (n,), of 2π times the phases; frequencies of the feet, Hz, (n,); that of the clock, Hz, (1,), 0
 while it rests.
 """
+MOTION_JOINTS, MOTION_VELOCITIES = "motion_joint_positions", "motion_joint_velocities"
+MOTION_ORIENTATION = "motion_orientation"
+"""What a policy with a `MotionSpec` can read of its reference: joint positions, rad, and velocities, rad/s, (n,) each;
+and the first two axes of its base in the robot's, (6,)."""
 
 MAX_HISTORY = 1000
 MAX_SIZE = 100_000
@@ -204,6 +208,13 @@ def _three_places(key: str, value: object) -> tuple[int, ...]:
     if len(places) != 3:
         raise _fail(key, "3 places among the outputs", value)
     return tuple(_integer(0, MAX_SIZE)(f"{key}[{i}]", place) for i, place in enumerate(places))
+
+
+def _frames(key: str, value: object) -> tuple[int, ...]:
+    items = _sequence(key, value, "whole numbers", MAX_ITEMS)
+    if not items:
+        raise _fail(key, "a list of numbers of frames", value)
+    return tuple(_integer(2, MAX_SIZE)(f"{key}[{i}]", item) for i, item in enumerate(items))
 
 
 Positive = Annotated[float, _positive]
@@ -609,6 +620,17 @@ class Cycle(Stage):
 
 
 @dataclass(frozen=True)
+class Follow(Stage):
+    """`y = x + reference - default`: joint targets about a motion that were offsets from the pose `default`, rad.
+
+    The reference is that of the policy's `MotionSpec`, its `lead` ahead.
+    """
+
+    default: Vector
+    kind: ClassVar[str] = "follow"
+
+
+@dataclass(frozen=True)
 class Leg(Checked):
     """A leg with three hinges, the last two across the first and along each other, as quadrupeds have.
 
@@ -738,8 +760,47 @@ class Rest(Checked):
             raise _fail("tilt", "less than a right angle", self.tilt)
 
 
+@dataclass(frozen=True)
+class MotionSpec(Checked):
+    """Clips that a policy tracks, one frame a control period; see `jaxloco.onboard.motion`.
+
+    Attributes:
+        clips: Their names, in the order of the command.
+        frames: Frames of each, at least 2.
+        choice: Name of the command that chooses a clip, (clips,).
+        orientation: Name of the reading of the base's orientation (w, x, y, z) in a world with z up, (4,).
+        lead: By how many frames joint targets are ahead, because joints follow them late.
+        joint_positions: Name of an array (frames of all, outputs), rad.
+        joint_velocities: The same, rad/s.
+        orientations: Of an array (frames of all, 4): that of the base (w, x, y, z).
+    """
+
+    clips: Components
+    frames: Annotated[tuple[int, ...], _frames]
+    choice: Name
+    orientation: Name
+    lead: Annotated[int, _integer(0, MAX_DELAY_STEPS)] = 0
+    joint_positions: ArrayName = "motion/joint_positions"
+    joint_velocities: ArrayName = "motion/joint_velocities"
+    orientations: ArrayName = "motion/orientations"
+
+    def _check(self) -> None:
+        if len(set(self.clips)) != len(self.clips) or len(self.clips) != len(self.frames):
+            raise _fail("clips", f"{len(self.frames)} different names, as many as frames", self.clips)
+
+    def command(self, clip: str | None = None) -> tuple[float, ...]:
+        """Return the command that begins a clip; that for none without a name.
+
+        Raises:
+            BundleError: There is no such clip.
+        """
+        if clip is not None and clip not in self.clips:
+            raise _fail("clip", "one of " + ", ".join(self.clips), clip)
+        return tuple(float(name == clip) for name in self.clips)
+
+
 STAGES: dict[str, type[Stage]]
-STAGES = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle, FootTrajectories)}
+STAGES = {stage.kind: stage for stage in (Scale, Clip, Integrate, LowPass, Delay, Cycle, Follow, FootTrajectories)}
 
 
 def widths(stages: Sequence[Stage], outputs: int) -> list[int]:
@@ -765,6 +826,7 @@ class PolicySpec(Checked):
         normalizer: Normalization of the stacked frames, or None.
         pipeline: What turns the action in [-1, 1] into outputs in SI units.
         rest: When the clock rests; None for a clock that always runs, and for policies without one.
+        motion: Clips that the policy tracks; None for other policies.
         jaxloco: Version of jaxloco that wrote the bundle.
         provenance: Where the policy came from: configuration, versions, checkpoint step, evaluation.
     """
@@ -779,6 +841,7 @@ class PolicySpec(Checked):
     normalizer: NormalizerSpec | None = None
     pipeline: tuple[Stage, ...] = ()
     rest: Rest | None = None
+    motion: MotionSpec | None = None
     jaxloco: Text = ""
     provenance: Annotated[Mapping[str, Any], _mapping] = field(default_factory=dict, compare=False)
 
@@ -786,6 +849,18 @@ class PolicySpec(Checked):
         self._check_names()
         self._check_numbers()
         self._check_rest()
+        self._check_motion()
+
+    def _check_motion(self) -> None:
+        """Check that what a motion depends on is an input, and that what depends on one has it."""
+        if self.motion is None:
+            if any(isinstance(stage, Follow) for stage in self.pipeline):
+                raise _fail("motion", "clips for the stage 'follow'", None)
+            return
+        for key, source, size in (("choice", "command", len(self.motion.clips)), ("orientation", "sensor", 4)):
+            known = [item.name for item in self.inputs if item.source == source and item.size == size]
+            if getattr(self.motion, key) not in known:
+                raise _fail(f"motion.{key}", f"a {source} of {size} numbers, {known}", getattr(self.motion, key))
 
     def _check_rest(self) -> None:
         """Check that the clock that rests is there, is one, and that its command is an input."""
@@ -845,6 +920,8 @@ class PolicySpec(Checked):
         if self.generator is not None:
             feet = len(self.generator.legs)
             own |= {FOOT_PHASES: 2 * feet, FOOT_FREQUENCIES: feet, GAIT_FREQUENCY: 1}
+        if self.motion is not None:
+            own |= {MOTION_JOINTS: self.output_size, MOTION_VELOCITIES: self.output_size, MOTION_ORIENTATION: 6}
         return own
 
     def _check_pipeline(self) -> None:
@@ -887,6 +964,8 @@ class PolicySpec(Checked):
         estimator = self.network.estimator
         for layer in self.network.layers + (estimator.layers if estimator else ()):
             names += [layer.kernel, layer.bias]
+        if self.motion is not None:
+            names += [self.motion.joint_positions, self.motion.joint_velocities, self.motion.orientations]
         return names
 
     def to_dict(self) -> dict[str, Any]:
@@ -899,7 +978,10 @@ class PolicySpec(Checked):
         for name in ("cell", "convolutions", "estimator"):
             if not data["network"][name]:
                 del data["network"][name]
-        first = self.network.kind == MLP and self.generator is None and self.network.estimator is None
+        if self.motion is None:
+            del data["motion"]
+        beyond = (self.generator, self.network.estimator, self.motion)
+        first = self.network.kind == MLP and all(part is None for part in beyond)
         return {"schema": FEED_FORWARD_SCHEMA if first else SCHEMA, **data}
 
     @classmethod

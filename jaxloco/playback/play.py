@@ -25,6 +25,7 @@ from jaxloco.playback.provenance import check_provenance
 from jaxloco.playback.scenario import Scenario, draw_scenarios
 from jaxloco.playback.simulator import Record, Simulator, trained_pose
 from jaxloco.playback.standing import stand_figures
+from jaxloco.playback.tracked import motion_figures
 from jaxloco.robot import Robot, known_robots, load_robot
 from jaxloco.tasks import recorded_recipe
 from jaxloco.training.config import at_level
@@ -294,9 +295,10 @@ def evaluate_bundle(
         reward term that can be computed from what is recorded), "torque_saturation" and "speed_saturation" (share of
         time and motors; with the worst motor), "self_overlap" (see `jaxloco.self_contact.Overlaps.figures`; of a robot
         of several parts), "standing" (see `jaxloco.playback.standing.stand_figures`; of a robot that is commanded to
-        stand), "training" (the evaluation of the training, as the bundle holds it), "compared_episode" (from 0),
-        "compared_seconds", "not_compared" (conditions that the comparison does not see),
-        "first_difference", "conditions" (as simulated), "remarks" (see `Playback.remarks`).
+        stand), "motions" (see `jaxloco.playback.tracked.motion_figures`; of a robot that tracks some), "training" (the
+        evaluation of the training, as the bundle holds it), "compared_episode" (from 0), "compared_seconds",
+        "not_compared" (conditions that the comparison does not see), "first_difference", "conditions" (as simulated),
+        "remarks" (see `Playback.remarks`).
     """
     playback = Playback.load(folder, conditions, level)
     scenarios = playback.scenarios(episodes, seed)
@@ -345,6 +347,8 @@ def _figures(playback: Playback, results: Sequence[EpisodeResult], records: Sequ
     command = playback.conditions.command
     if command is not None and robot.feet and np.linalg.norm(command) <= STILL:
         figures["standing"] = stand_figures(robot, instruments, records)
+    if any(record.moments for record in records):
+        figures["motions"] = motion_figures([r.moments for r in records], [result.survived for result in results])
     return figures
 
 
@@ -426,6 +430,10 @@ def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "drift, largest (m)", _number(standing["drift"]["largest"])
         yield "  from 1 s on", _number(standing["settled_drift"]["largest"])
         yield "steps after 1 s", str(standing["steps"])
+    for clip, found in figures.get("motions", {}).items():
+        yield f"{clip}: completed", _percent(found["completed"])
+        yield "  body error (mm)", _number(1e3 * found["error"])
+        yield "  drift at its end (mm)", "" if found["drift"] is None else _number(1e3 * found["drift"])
     for kind in ("torque", "speed"):
         share = figures[f"{kind}_saturation"]
         yield f"{kind} saturation", _percent(share["mean"])

@@ -49,7 +49,8 @@ def film(
     robot, qpos = playback.robot, np.array(record.qpos)
     model = scene(robot, playback.ground, qpos)
     dt, floating = robot.control_dt, bool(robot.base_body)
-    return result, render_episode(model, qpos, scenario.pushes, path, dt=dt, floating=floating)
+    ghost = np.array([moment.reference for moment in record.moments]) if record.moments else None
+    return result, render_episode(model, qpos, scenario.pushes, path, dt=dt, floating=floating, ghost=ghost)
 
 
 def _no_window(reason: str) -> JaxlocoError:

@@ -1,7 +1,7 @@
 """One robot in plain MuJoCo, as a client of the onboard loop."""
 
 import copy
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.ground import FLAT, Ground
+from jaxloco.envs.motions import CHOICE, Motion
 from jaxloco.envs.terms import bind
 from jaxloco.onboard.loop import Reading
 from jaxloco.onboard.spec import PolicySpec
@@ -18,6 +19,7 @@ from jaxloco.physics.motors import Motors, State, motors_of
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.scenario import Scenario
+from jaxloco.playback.tracked import Moment, Tracked
 from jaxloco.robot import Robot
 
 SATURATED = 0.99
@@ -39,6 +41,7 @@ class Record:
         inputs: What the policy was given for the step, before noise, by name.
         torque: Share of the step in which each motor gave its torque limit, (nu,).
         speed: Share of the step in which the torque–speed curve of each motor held it back, (nu,).
+        moments: How far the robot was from the motion that it tracks, if it does.
     """
 
     def __init__(self) -> None:
@@ -47,10 +50,11 @@ class Record:
         self.inputs: list[Mapping[str, Any]] = []
         self.torque: list[np.ndarray] = []
         self.speed: list[np.ndarray] = []
+        self.moments: list[Moment] = []
 
     def keep(self, steps: int) -> None:
         """Forget what came after so many steps: the loop's last safe action."""
-        for entries in (self.qpos, self.qvel, self.torque, self.speed):
+        for entries in (self.qpos, self.qvel, self.torque, self.speed, self.moments):
             del entries[steps:]
         del self.inputs[steps + 1 :]
 
@@ -88,7 +92,10 @@ class Simulator:
         self._sensors = [item.name for item in policy.inputs if item.source == "sensor"]
         self._commands = [item.name for item in policy.inputs if item.source == "command"]
         self._instruments.require(self._sensors)
-        known, kind = self._instruments.names, "reading in plain MuJoCo"
+        motion = spec.process(Motion)
+        self._tracked = None if motion is None else Tracked(motion, robot)
+        of_motion = self._tracked.readings(robot.default_qpos) if self._tracked else {}
+        known, kind = (*self._instruments.names, *of_motion), "reading in plain MuJoCo"
         self._ends = [
             bind(t.function, known, what=t.name, kind=kind, inputs=t.inputs, constants=t.constants)
             for t in spec.terminations
@@ -106,6 +113,8 @@ class Simulator:
         self._data.qpos[:], self._data.qvel[:] = self._scenario.qpos, self._scenario.qvel
         mujoco.mj_forward(self._model, self._data)
         self.record, self._steps = Record(), 0
+        if self._tracked is not None:
+            self._tracked.reset(self._data.qpos)
         self._noise.reset()
         self._remembered: State = self._motors.init(np.float64) if self._motors else ()
         still = np.asarray(self._robot.default_ctrl)  # until the first target arrives
@@ -125,6 +134,8 @@ class Simulator:
         ):  # to float32 as in training: on an edge the last digit decides
             with np.errstate(over="ignore", invalid="ignore"):  # in a robot that has diverged
                 values[:] = values.astype(np.float32)
+        if self._tracked is not None:
+            self._tracked.tick(self._command(CHOICE), self._data.qpos)
         torque, speed = np.zeros(len(ctrl)), np.zeros(len(ctrl))
         for _ in range(self._robot.substeps):
             self._sent.append(ctrl)
@@ -158,16 +169,24 @@ class Simulator:
         at_torque = np.abs(data.actuator_force) >= SATURATED * limit
         return at_torque, (np.abs(cut) > (1.0 - SATURATED) * limit) & ~at_torque
 
+    def _command(self, name: str) -> np.ndarray:
+        found: np.ndarray = self._scenario.commands[name][min(self._steps, self._scenario.steps - 1)]
+        return found
+
     def _state(self) -> tuple[np.ndarray, np.ndarray]:
         return self._data.qpos.copy(), self._data.qvel.copy()
 
     def _reading(self) -> Reading:
         panel = self._instruments.at(*self._past[0])
-        row = min(self._steps, self._scenario.steps - 1)
         inputs = {name: np.asarray(panel[name], np.float64) for name in self._sensors}
-        inputs |= {name: self._scenario.commands[name][row] for name in self._commands}
+        inputs |= {name: self._command(name) for name in self._commands}
         self.record.inputs.append(inputs)
-        now = self._instruments.at(self._data.qpos, self._data.qvel)
+        now: Mapping[str, Any] = self._instruments.at(self._data.qpos, self._data.qvel)
+        if self._tracked is not None:
+            of_motion = self._tracked.readings(self._data.qpos)
+            now = ChainMap(of_motion, now)  # type: ignore[arg-type]
+            if self._steps > 0:
+                self.record.moments.append(self._tracked.moment(self._data.qpos, of_motion))
         broken = not (np.isfinite(self._data.qpos).all() and np.isfinite(self._data.qvel).all())
         fallen = broken or any(bool(end(now)) for end in self._ends)
         seen = {name: self._noise(name, value) for name, value in inputs.items()}

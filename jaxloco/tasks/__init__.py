@@ -27,6 +27,8 @@ TASKS = {
     "go1-recovery": "jaxloco.tasks.recovery:GO1",
     "go2-recovery": "jaxloco.tasks.recovery:GO2",
     "anymal-c-recovery": "jaxloco.tasks.recovery:ANYMAL_C",
+    "go1-tracking": "jaxloco.tasks.tracking:GO1",
+    "g1-tracking": "jaxloco.tasks.tracking:UNITREE_G1",
     "cartpole": "jaxloco.tasks.cartpole:RECIPE",
     "pendulum-swingup": "jaxloco.tasks.pendulum_swingup:RECIPE",
     "pendulum-on-hand": "jaxloco.tasks.pendulum_on_hand:RECIPE",

@@ -74,6 +74,7 @@ def render_video(
     overlay: str | Sequence[str] | None = None,
     push: np.ndarray | None = None,
     push_point: np.ndarray | None = None,
+    ghost: np.ndarray | None = None,
     report: Callable[[str], None] = print,
 ) -> Path | None:
     """Render a trajectory into an H.264 MP4 file that browsers play.
@@ -90,6 +91,7 @@ def render_video(
         overlay: Text in the top left corner: one for all frames, or one for each.
         push: Force of the push in each frame, in N in the world frame, shape (frames, 3); zero for none.
         push_point: Where it acts, in m in the world frame, shape (frames, 3).
+        ghost: Configurations of a second, translucent robot beside it, shape (frames, nq).
         report: Told why there is no video, if there is none.
 
     Returns:
@@ -100,7 +102,7 @@ def render_video(
     """
     from jaxloco.visual.screen import ERRORS, Screen, frames, make_film
 
-    film = make_film(model, qpos, fps, camera, overlay, push, push_point)
+    film = make_film(model, qpos, fps, camera, overlay, push, push_point, ghost)
     size = (width - width % 2, height - height % 2)
     backend = _backend_or_reason(report, "video")
     if backend is None:
@@ -131,6 +133,7 @@ def render_episode(
     *,
     dt: float,
     floating: bool,
+    ghost: np.ndarray | None = None,
     report: Callable[[str], None] = print,
 ) -> Path | None:
     """Render an episode.
@@ -142,6 +145,7 @@ def render_episode(
         path: The MP4 file to write.
         dt: Control period, s.
         floating: Whether the positions begin with those of a free base, where pushes act.
+        ghost: Positions of a reference, which is drawn translucent beside the robot, (T, nq); None for none.
         report: Told why there is no video, if there is none.
 
     Returns:
@@ -151,7 +155,8 @@ def render_episode(
     qpos = qpos[rows]
     point = qpos[:, :3] if floating else None
     pushes = push[rows] if point is not None else None
-    return render_video(model, qpos, path, VIDEO_FPS, push=pushes, push_point=point, report=report)
+    ghost = None if ghost is None else ghost[rows]
+    return render_video(model, qpos, path, VIDEO_FPS, push=pushes, push_point=point, ghost=ghost, report=report)
 
 
 def render_image(

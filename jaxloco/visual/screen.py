@@ -21,6 +21,7 @@ SUPERSAMPLE_SOFTWARE = 1.25
 PUSH_COLOR = (0.86, 0.15, 0.15)
 PUSH_LINGER_SECONDS = 0.3
 EXTRA_GEOMS = 100
+GHOST_OPACITY, GHOST_BESIDE = 0.35, 0.6
 SHADOW_COLOR = (0.05, 0.05, 0.055)
 SHADOW_EMISSION = 7.0
 SHADOW_LIFT = 0.002
@@ -37,6 +38,7 @@ class Film(NamedTuple):
     overlay: tuple[str, ...]
     push: np.ndarray
     push_point: np.ndarray
+    ghost: np.ndarray | None = None
 
 
 def make_film(
@@ -47,6 +49,7 @@ def make_film(
     overlay: str | Sequence[str] | None,
     push: np.ndarray | None,
     push_point: np.ndarray | None,
+    ghost: np.ndarray | None = None,
 ) -> Film:
     """Return a trajectory, ready to draw; arguments as for `jaxloco.visual.render.render_video`."""
     qpos = np.asarray(qpos, dtype=np.float64)
@@ -63,7 +66,9 @@ def make_film(
         raise ConfigError(
             f"push and push_point must have the shape ({frames}, 3), not {forces.shape} and {points.shape}"
         )
-    return Film(model, qpos, fps, _camera(model, camera), texts, forces, points)
+    if ghost is not None and np.shape(ghost) != qpos.shape:
+        raise ConfigError(f"ghost must have the shape {qpos.shape}, not {np.shape(ghost)}")
+    return Film(model, qpos, fps, _camera(model, camera), texts, forces, points, ghost)
 
 
 def _camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
@@ -87,7 +92,7 @@ def _camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
 
 def frames(film: Film, screen: "Screen") -> Iterator[np.ndarray]:
     """Draw one frame after the other: uint8 (height, width, 3), bottom row first, overwritten by the next."""
-    data = mujoco.MjData(film.model)
+    data, other = mujoco.MjData(film.model), mujoco.MjData(film.model)
     linger = max(round(PUSH_LINGER_SECONDS * film.fps), 1)
     last, age = -1, linger
     for index, qpos in enumerate(film.qpos):
@@ -99,6 +104,10 @@ def frames(film: Film, screen: "Screen") -> Iterator[np.ndarray]:
         pushed = bool(np.linalg.norm(film.push[index]) > 1e-6)
         last, age = (index, 0) if pushed else (last, age + 1)
         screen.update(data, film.camera)
+        if film.ghost is not None:
+            other.qpos[:] = film.ghost[index]
+            mujoco.mj_kinematics(film.model, other)
+            screen.add_ghost(other)
         if age < linger:
             screen.add_push(film.push[last], film.push_point[last], opacity=1.0 - age / linger)
         yield screen.draw(film.overlay[index])
@@ -174,6 +183,15 @@ class Screen:
             shadow.emission = SHADOW_EMISSION
             shadow.category = mujoco.mjtCatBit.mjCAT_DECOR
             self._scene.ngeom += 1
+
+    def add_ghost(self, data: mujoco.MjData) -> None:
+        """Add the moving geoms of another state, translucent and beside where they are."""
+        first, dynamic = self._scene.ngeom, mujoco.mjtCatBit.mjCAT_DYNAMIC
+        mujoco.mjv_addGeoms(self.model, data, self._option, mujoco.MjvPerturb(), dynamic, self._scene)
+        for index in range(first, self._scene.ngeom):
+            geom = self._scene.geoms[index]
+            geom.pos[1] += GHOST_BESIDE * float(self.model.stat.extent)
+            geom.rgba[3], geom.transparent = GHOST_OPACITY, 1
 
     def add_push(self, force: np.ndarray, point: np.ndarray, opacity: float) -> None:
         """Add an arrow from `point` along the force, longer with a larger force in terms of the weight."""
