@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
-from jaxloco.learning import batches, minibatches
+from jaxloco.learning import batches, minibatches, pieces
 from jaxloco.learning.learner import LearnerState, Trajectory, set_progress
 from jaxloco.learning.networks import ActorCritic, NetworkConfig, make_actor_critic
 from jaxloco.learning.normalization import init_statistics, normalize, update_statistics
@@ -295,9 +295,9 @@ def test_mini_batches_cut_to_the_size_of_a_cache_teach_the_same(monkeypatch, opt
     batch_size, numbers = 12, DIM + DIM + 5 + 4
     whole, whole_metrics = update(config)
     with monkeypatch.context() as patch:
-        patch.setattr(minibatches, "CACHED_NUMBERS", 3 * numbers)
-        patch.setattr(minibatches.jax, "default_backend", lambda: "cpu")
-        assert minibatches.pieces(batch_size, NETWORKS) == 4
+        patch.setattr(pieces, "CACHED_NUMBERS", 3 * numbers)
+        patch.setattr(pieces.jax, "default_backend", lambda: "cpu")
+        assert pieces.pieces(batch_size, NETWORKS) == 4
         jax.clear_caches()
         cut, cut_metrics = update(config)
     jax.clear_caches()
@@ -306,12 +306,12 @@ def test_mini_batches_cut_to_the_size_of_a_cache_teach_the_same(monkeypatch, opt
 
 
 @pytest.mark.parametrize(
-    ("samples", "pieces"), [(1, 1), (20_000, 1), (20_001, 3), (40_000, 2), (60_000, 3), (60_001, 1)]
+    ("samples", "count"), [(1, 1), (20_000, 1), (20_001, 3), (40_000, 2), (60_000, 3), (60_001, 1)]
 )
-def test_pieces_are_equal_and_not_much_smaller_than_need_be(monkeypatch, samples, pieces) -> None:
+def test_pieces_are_equal_and_not_much_smaller_than_need_be(monkeypatch, samples, count) -> None:
     """60 001 is 29 times a prime: no pieces of about that size are equal."""
-    monkeypatch.setattr(minibatches, "CACHED_NUMBERS", 20_000 * 15)
-    assert minibatches.pieces(samples, NETWORKS) == pieces
+    monkeypatch.setattr(pieces, "CACHED_NUMBERS", 20_000 * 15)
+    assert pieces.pieces(samples, NETWORKS) == count
 
 
 def test_every_sample_is_in_every_mini_batch_equally_often() -> None:

@@ -1,6 +1,6 @@
 """What the epochs of an update read of a rollout, computed once before them."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,9 @@ from jaxloco.learning.learner import LearnerState, Trajectory, critic_group, nor
 from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.recurrent import Memory
 from jaxloco.learning.symmetry import with_mirror_images
+
+if TYPE_CHECKING:
+    from jaxloco.learning.ppo import PPOConfig
 
 ADVANTAGE = 1
 """Place of the advantage among a batch's scalars."""
@@ -37,45 +40,31 @@ class Batch(NamedTuple):
     memory: Memory | None
 
 
-def prepare(
-    state: LearnerState,
-    trajectory: Trajectory,
-    networks: ActorCritic,
-    *,
-    clip: float,
-    reward_scale: float,
-    gamma: float,
-    gae_lambda: float,
-    augmented: bool,
-    with_old: bool,
-) -> Batch:
+def prepare(state: LearnerState, trajectory: Trajectory, networks: ActorCritic, config: "PPOConfig") -> Batch:
     """Normalize observations, and compute values, advantages and returns.
 
     Args:
         state: The learner that collected the rollout.
         trajectory: The rollout.
         networks: From `make_actor_critic`.
-        clip: Of normalized observations.
-        reward_scale: Factor on rewards.
-        gamma: Discount per step.
-        gae_lambda: Of `jaxloco.learning.advantages.gae`.
-        augmented: Add the mirror image of each sample.
-        with_old: Keep the rollout's policy.
+        config: With symmetry = augmentation the batch has the mirror image of each sample too; with an adaptive
+            learning rate, the rollout's policy.
     """
+    clip = config.observation_clip
     group = critic_group(trajectory.observation)
     seen = jnp.concatenate([trajectory.observation[group], trajectory.last_observation[group][None]])
     critic = networks.learner_observation(group, normalized(state.normalizers, group, seen, clip))
     params = networks.learner_params(state.params)
     values = networks.value(params, critic, learner=True)
     advantages, returns = gae(
-        trajectory.reward * reward_scale,
+        trajectory.reward * config.reward_scale,
         values[:-1],
         values[-1],
         trajectory.terminated,
         trajectory.truncated,
         trajectory.truncation_value,
-        gamma=gamma,
-        gae_lambda=gae_lambda,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
     )
     shared = group == "actor" and not networks.config.estimator.fed
     actor = critic[:-1]
@@ -84,9 +73,9 @@ def prepare(
         actor = networks.learner_observation("actor", actor)
     scalars = jnp.stack([trajectory.log_prob, advantages, returns, values[:-1]], axis=-1)
     batch = Batch(actor, None if shared else critic[:-1], trajectory.action, scalars, None, None)
-    if augmented:
+    if config.symmetry == "augmentation":
         batch = with_mirror_images(batch, networks.symmetry)
-    if with_old:
+    if config.learning_rate_schedule == "adaptive":
         batch = batch._replace(old=networks.policy(params, batch.actor, learner=True, memory=trajectory.memory))
     if trajectory.memory is None:
         return jax.tree.map(robot_major, batch)

@@ -28,20 +28,13 @@ from jaxloco.learning import collectives, distributions
 from jaxloco.learning.algorithm import ActorCriticAlgorithm, option, require
 from jaxloco.learning.batches import policy_and_latent_of, sequences, turned
 from jaxloco.learning.distributions import Gaussian
-from jaxloco.learning.learner import (
-    LearnerState,
-    Metrics,
-    Observation,
-    Trajectory,
-    critic_group,
-    named_metrics,
-    normalized,
-    updated_normalizers,
-)
-from jaxloco.learning.minibatches import MinibatchConfig, mean_over_pieces, minibatch_orders, shuffle_groups, taken
+from jaxloco.learning.learner import LearnerState, Metrics, Observation, Trajectory, critic_group, normalized
+from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders, shuffle_groups, taken
 from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.normalization import RunningStatistics, batch_statistics
+from jaxloco.learning.pieces import mean_over_pieces
 from jaxloco.learning.recurrent import CellCarry, Memory
+from jaxloco.learning.reports import named_metrics, updated_normalizers
 from jaxloco.learning.schedules import ScheduledRateConfig
 
 TEACHER = "teacher"

@@ -20,8 +20,9 @@ from jax import Array
 from jaxloco.learning import collectives
 from jaxloco.learning.batches import robot_major
 from jaxloco.learning.learner import ESTIMATE, LearnerState, Metrics, Trajectory, normalized
-from jaxloco.learning.minibatches import MinibatchConfig, mean_over_pieces, minibatch_orders, shuffle_groups
+from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders, shuffle_groups
 from jaxloco.learning.networks import NetworkParams
+from jaxloco.learning.pieces import mean_over_pieces
 
 if TYPE_CHECKING:
     from jaxloco.learning.algorithm import Algorithm

@@ -21,16 +21,9 @@ from jaxloco.checks import COUNT, NOT_NEGATIVE, POSITIVE
 from jaxloco.errors import ConfigError
 from jaxloco.learning import collectives
 from jaxloco.learning.algorithm import ActorCriticAlgorithm, AlgorithmConfig, option
-from jaxloco.learning.learner import (
-    LearnerState,
-    Metrics,
-    Trajectory,
-    critic_group,
-    named_metrics,
-    over_devices,
-    updated_normalizers,
-)
+from jaxloco.learning.learner import LearnerState, Metrics, Trajectory, critic_group
 from jaxloco.learning.networks import NetworkParams
+from jaxloco.learning.reports import named_metrics, over_devices, updated_normalizers
 
 CRITIC = "critic"
 

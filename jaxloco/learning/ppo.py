@@ -18,17 +18,11 @@ from jaxloco.learning import collectives, distributions
 from jaxloco.learning.advantages import normalized_advantage
 from jaxloco.learning.algorithm import ActorCriticAlgorithm, option
 from jaxloco.learning.batches import ADVANTAGE, Batch, policy_of, prepare
-from jaxloco.learning.learner import (
-    LearnerState,
-    Metrics,
-    Trajectory,
-    mean_logs,
-    named_metrics,
-    over_devices,
-    updated_normalizers,
-)
-from jaxloco.learning.minibatches import MinibatchConfig, mean_over_pieces, minibatch_orders, shuffle_groups, taken
+from jaxloco.learning.learner import LearnerState, Metrics, Trajectory
+from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders, shuffle_groups, taken
 from jaxloco.learning.networks import ActorCritic, NetworkParams
+from jaxloco.learning.pieces import mean_over_pieces
+from jaxloco.learning.reports import mean_logs, named_metrics, over_devices, updated_normalizers
 from jaxloco.learning.schedules import SCHEDULES, ScheduledRateConfig, scheduled
 from jaxloco.learning.symmetry import MODES
 
@@ -163,18 +157,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
 
     def prepare(self, state: LearnerState, trajectory: Trajectory) -> Batch:
         """Return what the epochs read; see `jaxloco.learning.batches.prepare`."""
-        config = self.config
-        return prepare(
-            state,
-            trajectory,
-            self.networks,
-            clip=config.observation_clip,
-            reward_scale=config.reward_scale,
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-            augmented=config.symmetry == "augmentation",
-            with_old=config.learning_rate_schedule == "adaptive",
-        )
+        return prepare(state, trajectory, self.networks, self.config)
 
     def _epoch(self, carry: _Carry, order: Array, *, batch: Batch, **given: Any) -> tuple[_Carry, Any]:
         """One pass over the samples; `order` (n_minibatches, batch_size) says which form each mini-batch."""

@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError
-from jaxloco.learning.minibatches import MinibatchConfig, pieces
+from jaxloco.learning.minibatches import MinibatchConfig
+from jaxloco.learning.pieces import pieces
 from jaxloco.onboard.convolutions import reach
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.loop import TrainState, make_agent
