@@ -14,6 +14,9 @@ from jaxloco.playback.play import Playback
 from jaxloco.playback.scenario import Scenario
 from jaxloco.visual.render import render_episode
 
+HEIGHT = 720
+"""Of a video, in pixels."""
+
 
 class _ClosedError(Exception):
     """Someone closed the viewer's window."""
@@ -41,7 +44,18 @@ def film(
     robot, qpos = playback.robot, np.array(record.qpos)
     model = scene(robot, playback.ground, qpos)
     dt, floating = robot.control_dt, bool(robot.base_body)
-    return result, render_episode(model, qpos, scenario.pushes, path, dt=dt, floating=floating)
+    made = render_episode(
+        model,
+        qpos,
+        scenario.pushes,
+        path,
+        dt=dt,
+        floating=floating,
+        commands=scenario.commands,
+        terrain=playback.ground.terrain,
+        height=HEIGHT,
+    )
+    return result, made
 
 
 def _no_window(reason: str) -> JaxlocoError:
