@@ -100,6 +100,6 @@ def test_a_video_says_what_was_commanded_measured_walked_on_and_pushed():
         "terrain: flat, level 2",
         "push: 5 N",
     ]
-    assert "push" not in texts[8]
+    assert "push\t5 N" in texts[21] and "push" not in texts[22]  # 0.3 s later
     fixed = captions(np.zeros((2, 2)), push[:2], 0.02, floating=False, commands={})
     assert fixed == ["time\t0.0 s", "time\t0.0 s"]

@@ -9,6 +9,9 @@ from jaxloco.terrain import Terrain
 SMOOTHED = 0.2
 """Time over which the measured velocity is averaged, s: a step's sway is not what was commanded."""
 
+LINGER = 0.3
+"""Time for which a push stays written, s: it may be shorter than a frame."""
+
 VELOCITY = "velocity_command"
 """The command that has a measured velocity beside it: forward m/s, leftward m/s, yaw rate rad/s."""
 
@@ -33,6 +36,7 @@ def captions(
         terrain: What the robot walks on, if it is not level.
     """
     velocity = measured_velocity(qpos, dt) if floating and VELOCITY in commands else None
+    forces, shown_for = np.linalg.norm(push, axis=1), max(1, round(LINGER / dt))
     texts = []
     for step, configuration in enumerate(qpos):
         lines = [("time", f"{(step + 1) * dt:.1f} s")]
@@ -43,7 +47,7 @@ def captions(
             lines.append(("measured", _velocity(velocity[step])))
         if terrain is not None and terrain.kinds:
             lines.append(("terrain", place(terrain, configuration)))
-        force = float(np.linalg.norm(push[step]))
+        force = float(forces[max(0, step - shown_for + 1) : step + 1].max())
         if force > 0.0:
             lines.append(("push", f"{force:.0f} N"))
         texts.append("\n".join(f"{name}\t{value}" for name, value in lines))
