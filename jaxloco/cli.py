@@ -434,6 +434,7 @@ class EvaluateOptions(Conditions):
         seed: Seed of the episodes.
         level: Level of terrain, -1 for a random one per episode; the run's setting if not given.
         out: JSON file to write the figures to.
+        json: Print the figures as JSON.
         log: File for an exact recording of the first episode in plain MuJoCo, without pushes, for jaxloco gap.
     """
 
@@ -445,6 +446,7 @@ class EvaluateOptions(Conditions):
     seed: int = 1
     level: int | None = None
     out: str | None = None
+    json: bool = False
     log: str | None = None
 
 
@@ -455,7 +457,7 @@ def evaluate(arguments: list[str]) -> int:
         EvaluateOptions(), arguments, prog=f"jaxloco evaluate {shlex.quote(path)}", description=evaluate.__doc__ or ""
     )
     conditions = Conditions(**{entry.name: getattr(own, entry.name) for entry in fields(Conditions)})
-    plain = own.engine == "native" or conditions != Conditions()
+    native = own.engine == "native" or conditions != Conditions()
     if own.log is not None:
         from jaxloco.gap.simulated import record_first
 
@@ -464,20 +466,24 @@ def evaluate(arguments: list[str]) -> int:
         path,
         episodes=own.episodes,
         seed=own.seed,
-        conditions=conditions if plain else None,
+        conditions=conditions if native else None,
         physics=own.physics,
         checkpoint=own.checkpoint,
         level=own.level,
         compare_seconds=own.compare_seconds,
     )
-    print(_report(figures, own.compare_seconds) if "simulator" in figures else json.dumps(figures, indent=2))
+    print(json.dumps(plain(figures), indent=2) if own.json else _report(figures, own.compare_seconds))
     if own.out:
         write_json(own.out, figures)
     return 0
 
 
 def _report(figures: dict[str, Any], compared: float) -> str:
-    """Return the figures of episodes in plain MuJoCo as text."""
+    """Return the figures of episodes, in plain MuJoCo or in the training's environment, as text."""
+    if "simulator" not in figures:
+        from jaxloco.training import evaluation
+
+        return evaluation.table(figures)
     from jaxloco.playback.play import describe, remarks, table
 
     return remarks(figures) + table(figures) + (f"\n\n{describe(figures)}" if compared > 0.0 else "")
@@ -722,6 +728,7 @@ class RenderOptions:
         checkpoint: Checkpoint to play: the last, or the one with the best return.
         seed: Seed of the episode.
         level: Level of terrain, -1 for a random one; the run's setting if not given.
+        height: Of the picture, in pixels; it is 16 : 9.
     """
 
     out: str | None = None
@@ -729,9 +736,12 @@ class RenderOptions:
     checkpoint: Literal["last", "best"] = "last"
     seed: int = 1
     level: int | None = None
+    height: int = 720
 
     def __post_init__(self) -> None:
         library.check_seed(self.seed)
+        if not 90 <= self.height <= 2160:
+            raise ConfigError(f"--height {self.height}: must be between 90 and 2160 pixels")
         if not 0.0 < self.seconds <= MOST_SECONDS:
             least = f"at most {MOST_SECONDS:g}" if self.seconds > MOST_SECONDS else "above 0"
             raise ConfigError(f"--seconds {self.seconds}: must be {least}")
@@ -754,7 +764,7 @@ def render(arguments: list[str]) -> int:
     if episodes is None:
         return 2
     with library.writing_into(folder, own.out):
-        path = make_video(env, episodes, Path(own.out or folder.video), own.seconds, print)
+        path = make_video(env, episodes, Path(own.out or folder.video), own.seconds, print, own.height)
     print(path if path is not None else "no video was made")
     return 0 if path is not None else 1
 

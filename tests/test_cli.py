@@ -144,6 +144,7 @@ def test_the_version_is_told(capsys):
         ("train cartpole --ppo.n-epochs 1e9", "n_epochs = 1000000000: must be at most 10000"),
         ("train cartpole --network.net-arch-pi 1e9", "must hold whole numbers from 1 to 65536"),
         ("train cartpole --video-seconds 1e300", "video_seconds = 1e+300: must be at most 1e+12 in size"),
+        ("render nowhere --height 2", "--height 2: must be between 90 and 2160 pixels"),
         ("render nowhere --seconds 0", "--seconds 0.0: must be above 0"),
         ("evaluate nowhere --checkpoint first", "Expected one of ('last', 'best')"),
         ("export nowhere", "there is no run folder nowhere"),

@@ -197,7 +197,7 @@ def test_an_environment_of_one_s_own_is_trained_and_evaluated_by_its_recipe(
     short = "--n-envs 8 --total-timesteps 256 --ppo.n-minibatches 2 --eval-episodes 2 --quiet"
     try:
         assert cli.main(["train", "slide:RECIPE", "--task.episode-steps", "20", *short.split()]) == 0
-        assert cli.main(["evaluate", "runs", "--episodes", "4"]) == 0
+        assert cli.main(["evaluate", "runs", "--episodes", "4", "--json"]) == 0
     finally:
         jax.config.update("jax_default_matmul_precision", precision)
     assert json.loads(capsys.readouterr().out)["episodes"] == 4

@@ -100,7 +100,7 @@ def test_exporting_again_gives_the_same_bundle(line, tmp_path, capsys):
 @pytest.mark.slow
 def test_evaluating_again_gives_the_same_figures(line, tmp_path, capsys):
     out = tmp_path / "figures.json"
-    words = ["evaluate", str(line.folder), "--episodes", "4", "--seed", "0", "--out", str(out)]
+    words = ["evaluate", str(line.folder), "--episodes", "4", "--seed", "0", "--json", "--out", str(out)]
     assert cli.main(words) == 0
     figures = read_json(line.folder.summary)["evaluation"]
     assert json.loads(capsys.readouterr().out) == figures == read_json(out)

@@ -11,7 +11,7 @@ import pytest
 
 from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.terrain import Terrain, make_grid
-from jaxloco.visual import render
+from jaxloco.visual import plots, render
 from jaxloco.visual.plots import plot_curves, plot_terrain
 from jaxloco.visual.render import render_image, render_video, rendering_available
 
@@ -102,6 +102,21 @@ def test_curves_leave_gaps_where_values_are_missing(tmp_path: Path) -> None:
     some[[10, 39]] = [50.0, 90.0]
     metrics = {**METRICS, "train/std": holes, "train/approx_kl": some}
     assert plot_curves(metrics, tmp_path / "curves.png").exists()
+
+
+def test_a_constant_term_does_not_flatten_the_others_and_what_has_no_weight_is_not_among_them() -> None:
+    from matplotlib.figure import Figure
+
+    steps, ramp = np.linspace(1e4, 1e6, 40), np.linspace(0.0, 0.02, 40)
+    metrics = {"time/total_timesteps": steps, "reward/alive": np.full(40, 2.0), "reward/a": ramp, "reward/b": -ramp}
+    measured = {"reward/error": np.zeros(40), "reward_raw/error": ramp + 0.1}
+    axis = Figure().subplots()
+    plots._draw_rewards(axis, {**metrics, **measured})
+    _, bottom, top = (axis.transAxes.inverted().transform(axis.transData.transform((1e6, y)))[1] for y in (0, 0, 0.02))
+    assert top - bottom > 0.15  # of the panel's height, and 0.005 on a linear scale
+    assert {text.get_text() for text in axis.get_legend().get_texts()} == {"alive", "a", "b"}
+    titles = [title for title, _ in plots._panels({**metrics, **measured}, None)]
+    assert titles == ["measured, without a weight", "reward terms (weighted)"]
 
 
 def test_a_terrain_is_drawn_with_its_levels_and_kinds(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxloco.envs import actions
 from jaxloco.envs.adr import dimensions_of
 from jaxloco.envs.clocks import Clock
+from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
 from jaxloco.envs.gaits import Gait, standing_feet
@@ -214,8 +215,9 @@ class Env:
         return readings[0]
 
     def pose(self, before: EnvState, after: EnvState) -> Pose:
-        """Return positions after a step and the force during it."""
-        return Pose(after.physics.qpos, after.wrench[:3])
+        """Return positions after a step, the force during it, and what was commanded."""
+        names = [process.name for process in self.spec.processes if isinstance(process, Command)]
+        return Pose(after.physics.qpos, after.wrench[:3], {name: before.processes[name].value for name in names})
 
     def record(self, state: EnvState) -> dict[str, Any]:
         """Return the state before a step that broke down, the model and the action."""

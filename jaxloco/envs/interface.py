@@ -93,10 +93,17 @@ class EpisodeState(Protocol):
 
 
 class Pose(NamedTuple):
-    """What a video shows of one step: positions (nq,), m and rad, and the force that pushes the base (3,), N."""
+    """What a video shows of one step.
+
+    Attributes:
+        qpos: Positions, (nq,), m and rad.
+        push: Force that pushes the base, (3,), N.
+        commands: What was commanded, by name.
+    """
 
     qpos: jax.Array
     push: jax.Array
+    commands: dict[str, jax.Array] = {}  # noqa: RUF012  nobody changes it
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from jaxloco.playback.tracked import motion_figures
 from jaxloco.robot import Robot, known_robots, load_robot
 from jaxloco.tasks import recorded_recipe
 from jaxloco.training.config import at_level
+from jaxloco.training.evaluation import aligned, number, overlap_rows, percent
 
 OnStep = Callable[[mujoco.MjModel, mujoco.MjData], None]
 
@@ -407,28 +408,23 @@ def table(figures: Mapping[str, Any]) -> str:
     training, raw = figures["training"], figures["training"].get("reward_raw", {})
     rows = [("", "here", "in training"), ("episodes", str(figures["episodes"]), str(training.get("episodes", "")))]
     known = [
-        ("survived", "survived", _percent),
-        ("passed", "passed", _percent),
-        ("mean length (s)", "seconds_mean", _number),
+        ("survived", "survived", percent),
+        ("passed", "passed", percent),
+        ("mean length (s)", "seconds_mean", number),
     ]
     rows += [(name, show(figures[key]), show(training.get(key))) for name, key, show in known if key in figures]
-    rows += [(name, _number(value), _number(raw.get(name))) for name, value in figures["reward_raw"].items()]
+    rows += [(name, number(value), number(raw.get(name))) for name, value in figures["reward_raw"].items()]
     rows += [(name, here, "") for name, here in _extra_rows(figures)]
-    width = max(len(row[0]) for row in rows)
-    return "\n".join(f"{name:{width}}  {here:>12}  {there:>12}".rstrip() for name, here, there in rows)
+    return aligned(rows)
 
 
 def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the rows of a table for which training has no figures; not every robot or command has all of them."""
     overlap, standing = figures.get("self_overlap"), figures.get("standing")
-    if overlap is not None:
-        yield "time inside itself", _percent(overlap["share"])
-        if overlap["depth"]:
-            yield "  deepest (mm)", _number(1e3 * overlap["depth"])
-            yield "  " + " in ".join(overlap["pairs"][0]["geoms"]), _percent(overlap["pairs"][0]["share"])
+    yield from overlap_rows(overlap)
     if standing is not None:
-        yield "drift, largest (m)", _number(standing["drift"]["largest"])
-        yield "  from 1 s on", _number(standing["settled_drift"]["largest"])
+        yield "drift, largest (m)", number(standing["drift"]["largest"])
+        yield "  from 1 s on", number(standing["settled_drift"]["largest"])
         yield "steps after 1 s", str(standing["steps"])
     for clip, found in figures.get("motions", {}).items():
         yield f"{clip}: completed", _percent(found["completed"])
@@ -436,9 +432,9 @@ def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "  drift at its end (mm)", "" if found["drift"] is None else _number(1e3 * found["drift"])
     for kind in ("torque", "speed"):
         share = figures[f"{kind}_saturation"]
-        yield f"{kind} saturation", _percent(share["mean"])
+        yield f"{kind} saturation", percent(share["mean"])
         if share["joint"]:
-            yield f"  {share['joint']}", _percent(share["largest"])
+            yield f"  {share['joint']}", percent(share["largest"])
 
 
 def describe(figures: Mapping[str, Any]) -> str:
@@ -454,11 +450,3 @@ def describe(figures: Mapping[str, Any]) -> str:
 def remarks(figures: Mapping[str, Any]) -> str:
     """Return `Playback.remarks` as lines."""
     return "".join(f"note: {remark}\n" for remark in figures["remarks"])
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

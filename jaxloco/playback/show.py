@@ -18,6 +18,9 @@ from jaxloco.playback.play import Playback
 from jaxloco.playback.scenario import Scenario
 from jaxloco.visual.render import render_episode
 
+HEIGHT = 720
+"""Of a video, in pixels."""
+
 
 class _ClosedError(Exception):
     """Someone closed the viewer's window."""
@@ -50,7 +53,19 @@ def film(
     model = scene(robot, playback.ground, qpos)
     dt, floating = robot.control_dt, bool(robot.base_body)
     ghost = np.array([moment.reference for moment in record.moments]) if record.moments else None
-    return result, render_episode(model, qpos, scenario.pushes, path, dt=dt, floating=floating, ghost=ghost)
+    made = render_episode(
+        model,
+        qpos,
+        scenario.pushes,
+        path,
+        dt=dt,
+        floating=floating,
+        commands=scenario.commands,
+        terrain=playback.ground.terrain,
+        height=HEIGHT,
+        ghost=ghost,
+    )
+    return result, made
 
 
 def _no_window(reason: str) -> JaxlocoError:

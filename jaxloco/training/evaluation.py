@@ -1,6 +1,6 @@
 """Deterministic evaluation: each of many randomized robots plays one episode, without exploration noise."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
@@ -43,6 +43,7 @@ class Episodes(NamedTuple):
         push: Force on the first robot (of each device) at each step, (1, max_steps, 3), N.
         estimates: Of what an estimator tells, sums over steps: its error's square, whether it is on the right side of
             0.5, and |x (1 - x)| of the answer x, which is 0 of what is true or false; (N, 3, E).
+        commands: What it was commanded, by name, (1, max_steps, n).
     """
 
     returns: jax.Array
@@ -59,6 +60,7 @@ class Episodes(NamedTuple):
     lived: jax.Array
     push: jax.Array
     estimates: jax.Array
+    commands: dict[str, jax.Array]
 
 
 def evaluate(env: Environment, agent: Agent, state: TrainState | Trained, episodes: int, seed: int) -> Episodes | None:
@@ -112,6 +114,7 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         lived=jnp.zeros((min(count, RECORDED), env.max_steps), bool),
         push=jnp.zeros((1, env.max_steps, 3)),
         estimates=jnp.zeros((count, 3, agent.networks.estimated_dim)),
+        commands={name: jnp.zeros((1, env.max_steps, *x.shape[1:])) for name, x in pose.commands.items()},
     )
     carry = (jnp.int32(0), robots, agent.initial_carry(count), jnp.ones(count, bool), start)
 
@@ -144,6 +147,7 @@ def _step(env: Environment, agent: Agent, learner: LearnerState, carry: _Carry) 
         lived=sums.lived.at[:, step].set(alive[:recorded]),
         push=sums.push.at[0, step].set(pose.push[0]),
         estimates=sums.estimates + live[:, None, None] * judged,
+        commands={name: kept.at[0, step].set(pose.commands[name][0]) for name, kept in sums.commands.items()},
     )
     # An ended robot stays where it is: its state may be anything, and must not break the simulation of the others.
     robots = batch.select(alive, after, robots)
@@ -231,3 +235,58 @@ def _shares(flags: jax.Array, groups: Iterable[Any], names: Iterable[Any]) -> di
     """Return the mean of some episodes' flags in each group that there is."""
     where = np.asarray(list(groups))
     return {str(name): float(np.mean(flags[where == name])) for name in names if (where == name).any()}
+
+
+# As text
+
+
+def own_figures(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a task measures of its own, such as tracking errors: terms without a weight, means over all steps.
+
+    Where it measures nothing of its own, these are the root mean squares of what the policy reads.
+    """
+    terms = {name: value for name, value in figures["reward_raw"].items() if not figures["reward_terms"][name]}
+    measured = {name.replace("_", " "): number(value) for name, value in terms.items() if value}
+    return measured or {f"rms {name.replace('_', ' ')}": number(value) for name, value in figures["rms"].items()}
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the figures of `summarize` as one table."""
+    last = figures["reward_last"]
+    rows = [("", "all steps", "last step"), ("episodes", str(figures["episodes"]), "")]
+    rows += [(name, percent(figures[name]), "") for name in ("survived", "passed")]
+    for name in ("survived_by_kind", "passed_by_kind", "passed_by_level"):
+        shares = figures.get(name, {}).items()
+        what, _, group = name.replace("_", " ").rpartition(" by ")
+        rows += [(f"  {what}, {'level ' if group == 'level' else ''}{key}", percent(x), "") for key, x in shares]
+    rows += [("mean length (s)", number(figures["seconds_mean"]), "")]
+    rows += [(f"return {what}", number(figures[f"return_{what}"]), "") for what in ("mean", "std")]
+    rows += [(name, number(value), number(last[name])) for name, value in figures["reward_raw"].items()]
+    rows += [(f"rms {name}", number(value), "") for name, value in figures["rms"].items()]
+    rows += [(name, here, "") for name, here in overlap_rows(figures.get("self_overlap"))]
+    return aligned(rows)
+
+
+def overlap_rows(overlap: Mapping[str, Any] | None) -> Iterable[tuple[str, str]]:
+    """Yield what a table says of how parts of the robot pass through each other."""
+    if overlap is not None:
+        yield "time inside itself", percent(overlap["share"])
+        if overlap["depth"]:
+            yield "  deepest (mm)", number(1e3 * overlap["depth"])
+            yield "  " + " in ".join(overlap["pairs"][0]["geoms"]), percent(overlap["pairs"][0]["share"])
+
+
+def aligned(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Return rows of a name and two figures as lines."""
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(f"{name:{width}}  {here:>12}  {there:>12}".rstrip() for name, here, there in rows)
+
+
+def percent(share: float | None) -> str:
+    """Return a share as text; nothing for none."""
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """Return a figure as text; nothing for none."""
+    return "" if value is None else f"{value:.3f}"

@@ -136,16 +136,32 @@ def export_state(
 
 
 def make_video(
-    env: Environment, episodes: evaluation.Episodes, path: Path, seconds: float, report: Callable[[str], None]
+    env: Environment,
+    episodes: evaluation.Episodes,
+    path: Path,
+    seconds: float,
+    report: Callable[[str], None],
+    height: int = 360,
 ) -> Path | None:
-    """Render the first evaluation episode; returns None, with a message, where nothing can render."""
+    """Render the first evaluation episode, so many pixels high; None, with a message, where nothing can render."""
     steps = max(1, min(int(episodes.lengths[0]), round(seconds / env.dt)))
     qpos, push = np.asarray(episodes.qpos[0])[:steps], np.asarray(episodes.push[0])[:steps]
     model = env.scene(qpos)
     if model is None:
         report(f"{env.robot_name} has no MuJoCo model to draw; no video was made")
         return None
-    return render_episode(model, qpos, push, path, dt=env.dt, floating=env.floating, report=report)
+    return render_episode(
+        model,
+        qpos,
+        push,
+        path,
+        dt=env.dt,
+        floating=env.floating,
+        commands={name: np.asarray(values[0])[:steps] for name, values in episodes.commands.items()},
+        terrain=env.ground.terrain,
+        height=height,
+        report=report,
+    )
 
 
 def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
@@ -158,6 +174,7 @@ def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
     if figures:
         names = ["survived"] if figures["passed"] == figures["survived"] else ["survived", "passed"]
         lines |= {f"episodes {name}": f"{100 * figures[name]:.1f} % of {figures['episodes']}" for name in names}
+        lines |= {"mean length": f"{figures['seconds_mean']:.1f} s", **evaluation.own_figures(figures)}
         if figures.get("self_overlap", {}).get("pairs"):
             lines["self-collision"] = in_words(figures["self_overlap"])
     if summary["warnings"]:

@@ -5,13 +5,13 @@ run with that seed alone would learn, and its folder is that of such a run: to e
 itself. The joint folder holds the joint configuration, summary and curves, and all seeds can go on together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from jaxloco.errors import ConfigError
 from jaxloco.statistics import describe
-from jaxloco.training import loop, results
+from jaxloco.training import evaluation, loop, results
 from jaxloco.training.loop import TrainState
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.progress import Progress
@@ -80,11 +80,19 @@ def finish(joint: Run, state: TrainState) -> dict[str, Any]:
             "seeds": joint.config.seeds,
             "env steps per second": f"{summary['env_steps_per_second']:,.0f} of all seeds together",
             "wall time": f"{summary['wall_seconds']:.1f} s",
+            **{f"seed {seed}": _in_words(one["evaluation"]) for seed, one in summaries.items() if "evaluation" in one},
             "curves": str(joint.folder.curves),
             "run folder": str(joint.folder),
         }
     )
     return summary
+
+
+def _in_words(figures: Mapping[str, Any]) -> str:
+    """Return the figures of a seed's evaluation in one line."""
+    names = ["survived"] if figures["passed"] == figures["survived"] else ["survived", "passed"]
+    parts = [f"{name} {evaluation.percent(figures[name])} of {figures['episodes']}" for name in names]
+    return ", ".join([*parts, *(f"{name} {value}" for name, value in evaluation.own_figures(figures).items())])
 
 
 def _summary(joint: Run, summaries: dict[int, dict[str, Any]], iterations: int) -> dict[str, Any]:

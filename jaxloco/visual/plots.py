@@ -30,6 +30,8 @@ INK = "#333333"
 GRID = "#e6e6e6"
 PANEL_INCHES = (4.0, 2.5)
 MOST_NAMES_INSIDE = 10
+FLATTENED = 8.0
+"""How many times the largest value of a median term an axis shows before it becomes logarithmic beyond that."""
 DOTS_PER_INCH = 110
 TERRAIN_PIXELS = 1600
 TERRAIN_COLORS = "PuOr_r"
@@ -167,11 +169,13 @@ def _panels(metrics: Metrics, control_dt: float | None) -> list[tuple[str, Panel
     def line(title: str, name: str, **how: Any) -> tuple[str, Panel, tuple[str, ...]]:
         return title, partial(_draw_line, name=name, **how), (name,)
 
+    own = tuple(n.replace(REWARD, RAW_REWARD, 1) for n in metrics if n.startswith(REWARD) and _unweighted(metrics, n))
     scale = control_dt or 1.0
     length = "episode length (s)" if control_dt else "episode length (control steps)"
     candidates: list[tuple[str, Panel, tuple[str, ...]]] = [
         ("episode return", _draw_return, (RETURN,)),
         line(length, LENGTH, scale=scale, floor=0.0),
+        ("measured, without a weight", partial(_draw_named, names=own, prefix=RAW_REWARD), own),
         ("reward terms (weighted)", _draw_rewards, tuple(n for n in metrics if n.startswith(REWARD))),
         ("terrain level", _draw_levels, (TERRAIN_LEVEL,)),
         line(PAST_MIDDLE_TITLE, PAST_MIDDLE, floor=0.0),
@@ -241,9 +245,21 @@ def _draw_return(axis: Any, metrics: Metrics) -> None:
 
 
 def _draw_rewards(axis: Any, metrics: Metrics) -> None:
-    """Draw every reward term."""
-    _draw_all(axis, metrics, REWARD)
+    """Draw every reward term; where some are much larger than most, with a scale on which both are seen."""
+    terms = {name: metrics[name] for name in metrics if name.startswith(REWARD) and not _unweighted(metrics, name)}
+    _draw_all(axis, {**terms, STEP: metrics[STEP]} if STEP in metrics else terms, REWARD)
     axis.axhline(0.0, color=INK, linewidth=0.6, zorder=0)
+    largest = [float(np.abs(_points(metrics, name)[1]).max()) for name in terms if has(metrics, name)]
+    typical = float(np.median([value for value in largest if value > 0.0] or [0.0]))
+    if max(largest, default=0.0) > FLATTENED * typical > 0.0:
+        axis.set_yscale("symlog", linthresh=typical)
+        axis.legend(**_legend_of(MOST_NAMES_INSIDE + 1))
+
+
+def _unweighted(metrics: Metrics, name: str) -> bool:
+    """Whether a reward term is measured alone, with a weight of 0."""
+    raw = name.replace(REWARD, RAW_REWARD, 1)
+    return has(metrics, raw) and not np.nan_to_num(metrics[name]).any() and bool(np.nan_to_num(metrics[raw]).any())
 
 
 def _draw_levels(axis: Any, metrics: Metrics) -> None:

@@ -12,12 +12,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from jaxloco.terrain import Terrain
+from jaxloco.visual.captions import captions
 from jaxloco.whole_files import temporary, write_bytes
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def render_video(
         height: Height in pixels, rounded down to an even number.
         camera: A camera of the model, "track" (the model's camera of this name, else one that follows the
             robot) or "free" (the whole scene, not moving).
-        overlay: Text in the top left corner: one for all frames, or one for each.
+        overlay: Text in the top left corner: one for all frames, or one for each; a tab separates two columns.
         push: Force of the push in each frame, in N in the world frame, shape (frames, 3); zero for none.
         push_point: Where it acts, in m in the world frame, shape (frames, 3).
         ghost: Configurations of a second, translucent robot beside it, shape (frames, nq).
@@ -134,9 +136,12 @@ def render_episode(
     dt: float,
     floating: bool,
     ghost: np.ndarray | None = None,
+    commands: Mapping[str, np.ndarray] | None = None,
+    terrain: Terrain | None = None,
+    height: int = 360,
     report: Callable[[str], None] = print,
 ) -> Path | None:
-    """Render an episode.
+    """Render an episode, with its time, commands, measured velocity, terrain and pushes written on it.
 
     Args:
         model: What to draw: its visual model, perhaps on terrain.
@@ -146,17 +151,32 @@ def render_episode(
         dt: Control period, s.
         floating: Whether the positions begin with those of a free base, where pushes act.
         ghost: Positions of a reference, which is drawn translucent beside the robot, (T, nq); None for none.
+        commands: By name, (T, n).
+        terrain: What it walks on, if it is not level.
+        height: Of the picture, in pixels; it is 16 : 9.
         report: Told why there is no video, if there is none.
 
     Returns:
         The file's path, or None where nothing can be rendered or encoded here.
     """
     rows = np.unique(np.arange(0, len(qpos), 1.0 / (dt * VIDEO_FPS)).astype(int))
-    qpos = qpos[rows]
+    texts = captions(qpos, push, dt, floating=floating, commands=commands or {}, terrain=terrain)
+    qpos, overlay = qpos[rows], [texts[row] for row in rows]
     point = qpos[:, :3] if floating else None
     pushes = push[rows] if point is not None else None
-    ghost = None if ghost is None else ghost[rows]
-    return render_video(model, qpos, path, VIDEO_FPS, push=pushes, push_point=point, ghost=ghost, report=report)
+    return render_video(
+        model,
+        qpos,
+        path,
+        VIDEO_FPS,
+        width=16 * height // 9,
+        height=height,
+        overlay=overlay,
+        push=pushes,
+        push_point=point,
+        ghost=None if ghost is None else ghost[rows],
+        report=report,
+    )
 
 
 def render_image(

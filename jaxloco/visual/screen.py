@@ -216,7 +216,8 @@ class Screen:
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         if text:
             font, corner = mujoco.mjtFont.mjFONT_NORMAL, mujoco.mjtGridPos.mjGRID_TOPLEFT
-            mujoco.mjr_overlay(font, corner, self._viewport, text, "", self._context)
+            columns = ["\n".join(line.partition("\t")[place] for line in text.split("\n")) for place in (0, 2)]
+            mujoco.mjr_overlay(font, corner, self._viewport, *columns, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
         return self._pixels
 
