@@ -99,6 +99,18 @@ def to_dict(instance: Any) -> dict[str, Any]:
     return {key: _to_plain(getattr(instance, f.name), key) for key, f in _keys(instance, instance).items()}
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one, with dotted names.
+
+    >>> flat({"ppo": {"gamma": 0.99}, "seed": 1})
+    {'ppo.gamma': 0.99, 'seed': 1}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
+
+
 def from_dict(type_: type[T], data: Mapping[str, Any], source: str = "configuration", default: T | None = None) -> T:
     """Build a configuration from plain dictionaries, strictly.
 

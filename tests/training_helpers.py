@@ -57,7 +57,7 @@ _compiled: dict[TrainConfig, Program] = {}
 
 def shared_program(env: Env, agent: Agent, config: TrainConfig, *_: object) -> Program:
     """Stand in for `trainer.compile_program`: compile once for all tests of a session."""
-    same = {"total_timesteps": 1, "metrics_every": 0, "checkpoint_every": 0, "eval_episodes": 0}
+    same = {"total_timesteps": 1, "metrics_every": 0, "checkpoint_every": 0, "eval_episodes": 0, "logger": ()}
     key = replace(config, **same)  # type: ignore[arg-type]
     if key not in _compiled:
         _compiled[key] = compile_program(env, agent, config)

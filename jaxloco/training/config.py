@@ -67,6 +67,8 @@ class TrainConfig:
         video_seconds: Length of the video, s; 0 for none.
         start_from: Run folder whose policy, critic and observation statistics training starts from; the networks must
             be the same. The optimizer, the schedules and the standard deviation of actions start afresh.
+        logger: Where metrics, configuration, curves, video and policy go too: tensorboard (files in the run folder),
+            wandb, mlflow, trackio, a name that an installed package registers, or module:NAME of your own.
         origin: Where the task's recipe is, if it is not jaxloco's; `jaxloco.tasks.recipe` fills it in.
     """
 
@@ -85,6 +87,7 @@ class TrainConfig:
     eval_episodes: Annotated[int, Limits(at_least=0, at_most=MOST_EPISODES)] = 100
     video_seconds: Annotated[float, NOT_NEGATIVE] = 6.0
     start_from: str = ""
+    logger: tuple[str, ...] = ("tensorboard",)
     origin: Place | None = field(default=None, metadata={RECORDED: True})
 
     def __post_init__(self) -> None:

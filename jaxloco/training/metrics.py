@@ -17,6 +17,9 @@ from jaxloco.training.run_folder import RunFolder, write_text
 
 STEP = "time/total_timesteps"
 ELAPSED = "time/time_elapsed"
+TENSORBOARD = "tensorboard"
+"""Name of the logger whose events go into the run folder."""
+
 FIRST_COLUMNS = (STEP, "time/iterations", ELAPSED)
 
 
@@ -39,6 +42,7 @@ class MetricsWriter:
         *,
         resume_step: int | None = None,
         tensorboard: bool = True,
+        config: Mapping[str, Any] | None = None,
         note: Callable[[str], None] = print,
     ) -> None:
         """Open the files.
@@ -48,6 +52,7 @@ class MetricsWriter:
             resume_step: Environment steps from which the run goes on: rows up to this one are kept, later
                 ones dropped. Without it, the file starts anew.
             tensorboard: Whether to write events, if tensorboardX is installed.
+            config: The configuration, plain values in nested dictionaries, for TensorBoard.
             note: Told, once each, what cannot be written.
 
         Raises:
@@ -66,7 +71,7 @@ class MetricsWriter:
         self._waiting: list[dict[str, str]] = []
         self._told = self._closed = False
         self._file: FileIO | None = self._write_anew(rows)
-        self._events = _open_events(run.path, resume_step, note) if tensorboard else None
+        self._events = _open_events(run.path, resume_step, config or {}, note) if tensorboard else None
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """Add one row.
@@ -222,10 +227,12 @@ def _scalar(name: str, value: Any) -> float | int:
     return float(array) if array.dtype.kind == "f" else int(array)
 
 
-def _open_events(folder: Path, resume_step: int | None, note: Callable[[str], None]) -> EventsWriter | None:
+def _open_events(
+    folder: Path, resume_step: int | None, config: Mapping[str, Any], note: Callable[[str], None]
+) -> EventsWriter | None:
     """Return the writer of events, or None, with a note, where there can be none."""
     try:
-        return EventsWriter(folder, resume_step)
+        return EventsWriter(folder, resume_step, config)
     except ImportError:
         note("only metrics.csv, no TensorBoard events: for those, pip install tensorboardX")
     except OSError as error:

@@ -12,7 +12,7 @@ from jaxloco.learning.agent import Agent
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.interrupt import Interrupt
-from jaxloco.training.metrics import MetricsWriter, read_metrics
+from jaxloco.training.metrics import TENSORBOARD, MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
 from jaxloco.training.run_folder import RunFolder, write_json
 
@@ -87,7 +87,13 @@ class Run:
     @contextmanager
     def open_metrics(self, resume_step: int | None) -> Iterator[None]:
         """Write metrics within a block; rows that are not written by its end are lost."""
-        with MetricsWriter(self.folder, resume_step=resume_step, note=self.progress.message) as self.writer:
+        with MetricsWriter(
+            self.folder,
+            resume_step=resume_step,
+            tensorboard=TENSORBOARD in self.config.logger,
+            config=plain_config(self.config),
+            note=self.progress.message,
+        ) as self.writer:
             yield
         if self.writer.lost:
             self.lost[self.folder.metrics_csv.name] = f"its last {self.writer.lost} rows"

@@ -20,6 +20,7 @@ from jaxloco.training.callbacks import Callback, Checkpointing, Chunk, Display, 
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig
 from jaxloco.training.interrupt import Interrupt
+from jaxloco.training.loggers import Logging
 from jaxloco.training.loop import TrainState
 from jaxloco.training.program import Program, compile_program
 from jaxloco.training.progress import Progress
@@ -85,7 +86,8 @@ class Trainer:
         self._config, self._folder, self._progress, self._resume = config, folder, progress, resume
         self._complete, self._stop = complete, stop or Interrupt()
         self._teacher, self._start = teacher, start
-        self._callbacks = (Metrics(), Display(), Health(), *callbacks, Checkpointing())
+        self._logging = Logging(config.logger, resumed=resume)
+        self._callbacks = (Metrics(), Display(), Health(), self._logging, *callbacks, Checkpointing())
         self._chunk = _iterations(config, config.metrics_every, CHUNKS)
         self._save = _iterations(config, config.checkpoint_every, CHECKPOINTS)
         self._course, self._pace = Course(self._stop), Pace()
@@ -103,6 +105,7 @@ class Trainer:
                 or the policy not exported, and everything else was.
         """
         with self._stop, holding(self._folder, self._stop, resume=self._resume), ExitStack() as held:
+            held.callback(self._logging.close)
             run = hosts.everywhere("task loaded", self._load)
             self._begin(run, held)
             place = hosts.texts(str(run.folder))[0]  # the others' own folders are thrown away
@@ -111,6 +114,8 @@ class Trainer:
                 state = jax.device_get(hosts.whole(self._train(run)))
             finish = results.finish if run.agent.seeds is None else seeds.finish
             summary = finish(run, state) if hosts.is_first() else {}
+            if hosts.is_first():
+                self._logging.finish(run)
             _check_written(run)
         return summary
 

@@ -179,6 +179,22 @@ def render_episode(
     )
 
 
+def moving_picture(video: Path, fps: float = 10.0, width: int = 320) -> bytes:
+    """Return a video as a GIF, for pages that play no videos.
+
+    Raises:
+        OSError: ffmpeg's own words, if it fails.
+    """
+    import imageio_ffmpeg
+
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(video)]
+    command += ["-vf", f"fps={fps:g},scale={width}:-1", "-f", "gif", "-"]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise OSError(_one_line(done.stderr.decode(errors="replace")))
+    return done.stdout
+
+
 def render_image(
     model: "mujoco.MjModel",
     qpos: np.ndarray,
