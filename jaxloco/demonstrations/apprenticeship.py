@@ -2,7 +2,7 @@
 
 It is an algorithm by name (`--algorithm apprenticeship`) and brings its own `run`: it has neither a network nor a batch
 of robots nor updates of a policy, so PPO's compiled loop of rollouts would be all exceptions. A task offers it by a
-method `apprentice(seed, physics, demonstration)`, which returns an `Apprentice`.
+method `apprentice(seed, environment, demonstration)`, which returns an `Apprentice`.
 """
 
 import time
@@ -97,7 +97,8 @@ class ApprenticeshipConfig(AlgorithmConfig):
         with stop, holding(folder, stop, resume=False):
             began = time.monotonic()
             with progress.stage("demonstration"):
-                learner: Apprentice = apprentice(config.seed, config.physics, self.demonstration)
+                env = config.task.spec().build(config.physics)
+                learner: Apprentice = apprentice(config.seed, env, self.demonstration)
             write_json(folder.config, plain_config(config))
             stop.listen()
             with MetricsWriter(folder, note=progress.message) as writer:
@@ -154,7 +155,7 @@ def _film(learner: Apprentice, trial: Trial, folder: RunFolder, seconds: float, 
     qpos = np.concatenate([learner.reference[rows], trial.qpos[rows]], axis=1)
     words = [f"left: shown   right: the robot   {row * learner.dt:.1f} s" for row in rows]
     film = (learner.scene(), qpos, folder.video, VIDEO_FPS)
-    render_video(*film, width=1120, camera="free", overlay=words, report=progress.message)
+    render_video(*film, width=1120, overlay=words, report=progress.message)
 
 
 def side_by_side(shown: mujoco.MjSpec, robot: mujoco.MjSpec, apart: float) -> mujoco.MjModel:

@@ -136,10 +136,10 @@ class PendulumApprentice:
         states, controls, ended = map(np.asarray, _tried(self._env, self._limit)(key, *given))
         steps = int(np.argmax(ended)) + 1 if ended.any() else len(controls)
         self._trials.append(Transitions.of_trial(states[: steps + 1], controls[:steps]))
-        angles, last = states[: steps + 1, 0], round(SOLVED_SECONDS / self.dt)
-        held = steps == len(controls) and upright_from(angles, SOLVED_ANGLE) <= steps - last
+        angles = states[: steps + 1, 0]
+        held = steps == len(controls) and is_held(angles, self.dt)
         figures = {"best_cosine": float(np.cos(angles).max()), "last_angle": float(abs(wrap(angles[-1])))}
-        return Trial(bool(held), steps, figures, states[: steps + 1, [2, 0]])
+        return Trial(held, steps, figures, states[: steps + 1, [2, 0]])
 
     def learn(self) -> dict[str, float]:
         """Fit the model to the trials and plan anew; return the figures of both.
@@ -176,12 +176,19 @@ class PendulumApprentice:
     def scene(self) -> mujoco.MjModel:
         """Return a model of the person's pendulum and the robot's, whose rod is drawn as long as was found."""
         length = GRAVITY / self.fit.values[1] if self.fit else 0.55
-        return side_by_side(self._drawn(0.55), self._drawn(length), 3.3)
+        left = self._drawn(0.55)
+        left.camera("track").pos = [1.65, -3.0, 0.1]
+        return side_by_side(left, self._drawn(length), 3.3)
 
     def _drawn(self, length: float) -> mujoco.MjSpec:
         spec = read_mjcf(self._env.robot.folder / "robot.xml")
         spec.geom("rod").fromto[5] = spec.geom("bob").pos[2] = length
         return spec
+
+
+def is_held(angles: np.ndarray, dt: float) -> bool:
+    """Return whether a rod whose angles these are, rad, (T,), is upright all of the last seconds that count."""
+    return upright_from(angles, SOLVED_ANGLE) <= len(angles) - 1 - round(SOLVED_SECONDS / dt)
 
 
 def _targets(demonstration: Demonstration, dt: float) -> tuple[np.ndarray, int]:

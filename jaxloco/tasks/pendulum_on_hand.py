@@ -17,7 +17,7 @@ from jaxloco.demonstrations.pendulum import PendulumApprentice
 from jaxloco.demonstrations.record import Person, read_demonstration
 from jaxloco.envs.actuators import Actuation, joint_drive
 from jaxloco.envs.curriculum import Range
-from jaxloco.envs.env import ActionSpec, EnvSpec
+from jaxloco.envs.env import ActionSpec, Env, EnvSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.quantities import Quantity
 from jaxloco.envs.randomization import InitialState, Randomizer
@@ -97,7 +97,9 @@ class PendulumOnHand(Task):
                 RewardTerm("velocity", squared, -0.02, {"error": "angular_velocity"}),
                 RewardTerm("action", squared, -0.01, {"error": "action"}),
             ),
-            terminations=(TerminationTerm("off_rail", beyond, {"value": "hand_position"}, {"limit": self.max_position}),),
+            terminations=(
+                TerminationTerm("off_rail", beyond, {"value": "hand_position"}, {"limit": self.max_position}),
+            ),
             episode_seconds=self.episode_seconds,
             quantities=QUANTITIES,
             processes=(Actuation(time_constant=Range(self.lag, self.lag)),),
@@ -105,13 +107,17 @@ class PendulumOnHand(Task):
             randomization=(Randomizer("rod", set_rod, hinge),),
         )
 
-    def apprentice(self, seed: int, physics: str, demonstration: str = "") -> PendulumApprentice:
+    def apprentice(self, seed: int, env: Env, demonstration: str = "") -> PendulumApprentice:
         """Return what learns the task from a demonstration, a file or that of the synthetic demonstrator.
+
+        Args:
+            seed: Of the demonstrator and the trials.
+            env: The robot to try on.
+            demonstration: The file, if any.
 
         Raises:
             ConfigError: The demonstration is of no use; says why.
         """
-        env = self.spec().build(physics)
         rows = env.max_steps + 1
         if demonstration:
             shown = read_demonstration(demonstration, rows, env.dt)
