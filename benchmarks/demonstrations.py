@@ -68,7 +68,7 @@ def _tried(own: DemonstrationsOptions, config: Any, options: Mapping[str, float]
     env = task.spec().build("native")
     mimicked, trials, seconds = [], [], []
     for seed in range(own.first_seed, own.first_seed + own.seeds):
-        learner = task.apprentice(seed, env)
+        learner = task.apprentice_of(env, seed)
         tried = learn(learner, own.trials, 0.0, Progress(), None, Interrupt())
         mimicked.append(tried[0].solved)
         trials.append(len(tried) if tried[-1].solved else None)

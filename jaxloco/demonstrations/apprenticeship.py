@@ -2,7 +2,7 @@
 
 It is an algorithm by name (`--algorithm apprenticeship`) and brings its own `run`: it has neither a network nor a batch
 of robots nor updates of a policy, so PPO's compiled loop of rollouts would be all exceptions. A task offers it by a
-method `apprentice(seed, environment, demonstration)`, which returns an `Apprentice`.
+method `apprentice(seed, physics, demonstration)`, which returns an `Apprentice`.
 """
 
 import time
@@ -97,8 +97,7 @@ class ApprenticeshipConfig(AlgorithmConfig):
         with stop, holding(folder, stop, resume=False):
             began = time.monotonic()
             with progress.stage("demonstration"):
-                env = config.task.spec().build(config.physics)
-                learner: Apprentice = apprentice(config.seed, env, self.demonstration)
+                learner: Apprentice = apprentice(config.seed, config.physics, self.demonstration)
             write_json(folder.config, plain_config(config))
             stop.listen()
             with MetricsWriter(folder, note=progress.message) as writer:
