@@ -154,7 +154,7 @@ def _film(learner: Apprentice, trial: Trial, folder: RunFolder, seconds: float, 
     qpos = np.concatenate([learner.reference[rows], trial.qpos[rows]], axis=1)
     words = [f"left: shown   right: the robot   {row * learner.dt:.1f} s" for row in rows]
     film = (learner.scene(), qpos, folder.video, VIDEO_FPS)
-    render_video(*film, width=1120, camera="free", overlay=words, report=progress.message)
+    render_video(*film, width=1120, overlay=words, report=progress.message)
 
 
 def side_by_side(shown: mujoco.MjSpec, robot: mujoco.MjSpec, apart: float) -> mujoco.MjModel:

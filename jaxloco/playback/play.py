@@ -427,7 +427,7 @@ def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "  from 1 s on", number(standing["settled_drift"]["largest"])
         yield "steps after 1 s", str(standing["steps"])
     for clip, found in figures.get("motions", {}).items():
-        yield f"{clip}: completed", _percent(found["completed"])
+        yield f"{clip}: completed", percent(found["completed"])
         yield "  body error (mm)", _number(1e3 * found["error"])
         yield "  drift at its end (mm)", "" if found["drift"] is None else _number(1e3 * found["drift"])
     for kind in ("torque", "speed"):
