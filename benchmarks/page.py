@@ -434,6 +434,13 @@ def _taught(document: Result) -> Measured:
     return Measured(f"{shown} ({seeds} seeds)", min(shares[name] for name in ("tcn", "gru", "lstm")) >= 0.95)
 
 
+def _transferred(document: Result) -> Measured:
+    arms = {name: float(np.mean(arm["survived"])) for name, arm in document["arms"].items()}
+    seeds = min(len(arm["survived"]) for arm in document["arms"].values())
+    others = ", ".join(f"{name} {share:.3f}" for name, share in arms.items() if name != "network")
+    return Measured(f"{arms['network']:.3f}; {others} ({seeds} seeds)", arms["network"] >= 0.95)
+
+
 def _convolutions(document: Result) -> Measured:
     times = {name: item["p99_us"] for name, item in document.get("convolutions", {}).items()}
     if not times:
@@ -855,6 +862,13 @@ REQUIREMENTS = (
         _taught,
     ),
     Requirement(
+        "Go1 on the bench's hidden motors, 20 s: share survived, trained with the network fitted to them; other arms",
+        "≥ 0.95",
+        "bench_transfer",
+        "jaxloco bench bench-transfer",
+        _transferred,
+    ),
+    Requirement(
         "1000 comparisons of equal arms of 5 and of 10 seeds, normal, skewed, some failing: verdict *effect*, most",
         "≤ 6.5 %",
         "comparisons",
@@ -977,6 +991,18 @@ def _versus(document: Result) -> str:
     return f"{what}:\n\n{_speeds(document)}"
 
 
+def _arms(document: Result) -> str:
+    """Show what each arm of a transfer to the bench reached, and how it differs from the first one."""
+    header, rows = ("arm", "survived", "each seed", "velocity error, m/s", "survival is", "error is"), []
+    for name, arm in document["arms"].items():
+        told = [document.get(metric, {}).get(name, {}).get("verdict", "") for metric in ("survived", "velocity_error")]
+        each = f"{min(arm['survived']):.2f} to {max(arm['survived']):.2f}"
+        means = [f"{np.mean(arm[metric]):.3f}" for metric in ("survived", "velocity_error")]
+        rows.append((name, means[0], each, means[1], *told))
+    what = f"{document['task']}, {document['total_timesteps']:,} env steps, the bench's {document['motor']} motors"
+    return f"{what}:\n\n{_markdown(header, rows)}"
+
+
 def _learning(document: Result) -> str:
     """Show how learning ended; how fast it was where it was not slowed down to emulate another device."""
     header, rows = ["update", "return at the end, mean of seeds", "of each seed", "env steps per second"], []
@@ -1066,6 +1092,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("actuator_speed", "Training with actuator networks", None),
     ("memory_speed", "Training with recurrent actors", None),
     ("teacher_student", "Students of a policy that sees all", None),
+    ("bench_transfer", "On a bench with hidden motors", _arms),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),
     ("robustness", "Robustness on a grid", None),

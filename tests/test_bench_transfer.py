@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_actuator_network import network as fitted_network
 
-from benchmarks import bench_transfer, common
+from benchmarks import bench_transfer, common, page
 from benchmarks.bench_transfer import TransferOptions
 from jaxloco import library
 from jaxloco.errors import JaxlocoError, UnknownNameError
@@ -73,6 +73,8 @@ def test_each_seed_of_each_arm_is_played_and_arms_are_compared_with_the_first(tm
     found = result["survived"]["ideal_pd"]
     assert (found["against"], found["verdict"]) == ("network", "effect")
     assert found["difference"] == pytest.approx(-0.68)
+    assert page._transferred(result) == page.Measured("0.982; ideal_pd 0.302 (5 seeds)", True)
+    assert "| ideal_pd | 0.302 | 0.30 to 0.30 | 0.200 | effect |" in page._arms(result)
     assert all((tmp_path / f"result_{metric}.png").stat().st_size > 1000 for metric in bench_transfer.METRICS)
 
 
