@@ -243,7 +243,13 @@ def run_training(
     stop: Interrupt | None = None,
     callbacks: "Sequence[Callback]" = (),
 ) -> None:
-    """Train in a folder; see `jaxloco.training.trainer.Trainer`."""
+    """Train in a folder, as the algorithm does by itself, or by `jaxloco.training.trainer.Trainer`."""
+    own = config.algorithm.run
+    if own is not None:
+        if resume:
+            raise ConfigError(f"--resume {folder}: {config.algorithm.name} does not resume a run; start a new one")
+        own(config, folder, progress, stop or Interrupt())
+        return
     from jaxloco.runs import completed, load_start, load_teacher
     from jaxloco.training.trainer import Trainer
 

@@ -5,7 +5,7 @@ frozen dataclass too, derived from `AlgorithmConfig`, and make it (`make`). `--a
 `ALGORITHMS`, one of an installed package, or options of your own by `module:NAME` (`jaxloco.registry`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -27,6 +27,7 @@ ALGORITHMS = {
     "vpg": "jaxloco.learning.vpg:VPGConfig",
     "reinforce": "jaxloco.learning.reinforce:ReinforceConfig",
     "distillation": "jaxloco.learning.distillation:DistillationConfig",
+    "apprenticeship": "jaxloco.demonstrations.apprenticeship:ApprenticeshipConfig",
 }
 """Name → module:NAME of its options. Options are imported when they are looked up."""
 
@@ -46,11 +47,14 @@ class AlgorithmConfig:
         name: What its options begin with on the command line.
         fresh_start: Each rollout begins with fresh episodes.
         bootstraps: It reads `Trajectory.truncation_value`.
+        run: What learns instead of the trainer, (configuration, run folder, progress, interrupt) → summary, of an
+            algorithm without rollouts; a method. It makes nothing then.
     """
 
     name: ClassVar[str]
     fresh_start: ClassVar[bool] = False
     bootstraps: ClassVar[bool] = True
+    run: ClassVar[Callable[..., Mapping[str, Any]] | None] = None
 
     n_steps: int = option(32, "control steps per robot and update", COUNT)
     gamma: float = option(0.99, "discount per control step", FRACTION)

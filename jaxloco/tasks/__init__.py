@@ -29,6 +29,7 @@ TASKS = {
     "anymal-c-recovery": "jaxloco.tasks.recovery:ANYMAL_C",
     "cartpole": "jaxloco.tasks.cartpole:RECIPE",
     "pendulum-swingup": "jaxloco.tasks.pendulum_swingup:RECIPE",
+    "pendulum-on-hand": "jaxloco.tasks.pendulum_on_hand:RECIPE",
 }
 """Task name → module:NAME of its recipe. A recipe is imported when it is looked up."""
 
