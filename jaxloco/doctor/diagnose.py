@@ -326,7 +326,9 @@ class _Checks:
 
     def __init__(self, robot: Robot, toml: Path, text: str) -> None:
         names = (*robot.joint_names, *robot.locked)
-        self.entries = {entry.name: entry for entry in resolve(read_toml(toml, RobotError).data["joints"], names)}
+        self.entries = {
+            entry.name: entry for entry in resolve(read_toml(toml, RobotError).data.get("joints", []), names)
+        }
         self.robot, self.toml, self.text = robot, toml, text
 
     def all(self) -> Iterator[Finding]:
@@ -447,7 +449,7 @@ class _Checks:
         """Yield what is wrong with the feet, their symmetry and the default pose."""
         robot = self.robot
         if not robot.feet:
-            if not robot.wheels:
+            if not robot.wheels and not robot.thrusters:
                 fix = 'add for each foot: [[feet]] name = "FL", geoms = ["FL_foot"], body = "FL_calf"'
                 yield self.found("error", None, "no [[feet]] and no [[wheels]]: nothing to stand on", fix)
             return

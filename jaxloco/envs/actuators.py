@@ -98,6 +98,12 @@ def joint_drive(robot: Robot) -> Drive:
     return Drive(np.asarray(robot.default_ctrl), np.eye(len(robot.joints)))
 
 
+def thruster_drive(robot: Robot) -> Drive:
+    """One command for each thruster that takes any, in their order."""
+    commanded = [i for i, thruster in enumerate(robot.thrusters) if thruster.gain != 0.0]
+    return Drive(np.zeros(len(robot.thrusters)), np.eye(len(robot.thrusters))[:, commanded])
+
+
 def target_drive(robot: Robot, order: tuple[int, ...] = ()) -> Drive:
     """One target per actuated joint, in the joint's own unit, absolute: for pipelines that add the default pose.
 

@@ -22,6 +22,7 @@ from jaxloco.robot.mjcf import read_mjcf as read_mjcf
 from jaxloco.robot.robot import Foot as Foot
 from jaxloco.robot.robot import Joint as Joint
 from jaxloco.robot.robot import Robot as Robot
+from jaxloco.robot.robot import Thruster as Thruster
 from jaxloco.robot.robot import Wheel as Wheel
 from jaxloco.robot.schema import SCHEMA as SCHEMA
 from jaxloco.robot.schema import SCHEMA_VERSION as SCHEMA_VERSION

@@ -56,7 +56,9 @@ def _check_no_actuators(draft: Draft) -> None:
 
 def _check_unique_names(draft: Draft) -> None:
     joints = list(enumerate(draft.table["joints"]))
-    for table, parts in (("joints", joints), ("wheels", draft.wheels), ("feet", draft.feet)):
+    thrusters = list(enumerate(draft.table["thrusters"]))
+    tables = (("joints", joints), ("thrusters", thrusters), ("wheels", draft.wheels), ("feet", draft.feet))
+    for table, parts in tables:
         seen: set[str] = set()
         for i, entry in parts:
             if entry["name"] in seen:
@@ -120,7 +122,7 @@ def _check_locked(draft: Draft) -> None:
         if movable and len(movable) < len(joints):
             problem = f"holds a joint of body {body.name!r}, but not its joint {movable[0]!r}; write both, or neither"
             raise draft.file.fail(where, problem)
-    if not draft.joints:
+    if draft.locked and not draft.joints:
         raise draft.file.fail(where, "holds every joint; leave out those that a policy is to move")
 
 
@@ -217,6 +219,27 @@ def _check_feet(draft: Draft) -> None:
                 raise draft.file.fail(("feet", i, "body" if foot["body"] else "geoms"), problem)
 
 
+def _check_driven(draft: Draft) -> None:
+    """Refuse a robot that nothing drives, and thrusters beside joints or without a body that they can move."""
+    thrusters = draft.table["thrusters"]
+    if not thrusters and not draft.table["joints"]:
+        raise RobotError(
+            f"{draft.file.path}: [[joints]] is missing; add it with the keys name, "
+            "or [[thrusters]] for a robot that flies"
+        )
+    if thrusters and draft.table["joints"]:
+        raise draft.file.fail(("thrusters", 0), "this robot has [[joints]] too; one with both cannot be simulated yet")
+    for i, thruster in enumerate(thrusters):
+        _require(draft, ("thrusters", i, "site"), "site", thruster["site"])
+        low, high = thruster["limits"]
+        if low >= high:
+            raise draft.file.fail(
+                ("thrusters", i, "limits"), f"found [{low:g}, {high:g}], expected the smaller one first"
+            )
+        if not any(thruster["axis"]):
+            raise draft.file.fail(("thrusters", i, "axis"), "is zero; write for example [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]")
+
+
 def _check_variants(draft: Draft) -> None:
     for variant, table in draft.table["variants"].items():
         where = (f"variants.{variant}", "floor_contacts")
@@ -235,6 +258,7 @@ def _check_self_contacts(draft: Draft) -> None:
 SPEC_CHECKS: tuple[Callable[[Draft], object], ...] = (
     substeps,
     _check_no_actuators,
+    _check_driven,
     _check_unique_names,
     _check_joints_named,
     _check_joints,

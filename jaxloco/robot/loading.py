@@ -15,9 +15,9 @@ from jaxloco.robot.contacts import add_contacts, add_foot_sensors, collision_geo
 from jaxloco.robot.draft import Draft, completed, read_robot_toml, substeps
 from jaxloco.robot.entries import JointEntry
 from jaxloco.robot.folders import find_folder
-from jaxloco.robot.mjcf import add_actuator, joint_range
+from jaxloco.robot.mjcf import add_actuator, add_thruster, joint_range
 from jaxloco.robot.pose import defaults, lock
-from jaxloco.robot.robot import Joint, Robot, Wheel
+from jaxloco.robot.robot import Joint, Robot, Thruster, Wheel
 from jaxloco.robot.schema import SCHEMA
 from jaxloco.terrain import HeightGrid
 from jaxloco.toml_schema import problems
@@ -77,6 +77,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         joints=tuple(_joint(model, entry) for entry in draft.joints),
         wheels=tuple(Wheel(**wheel) for _, wheel in draft.wheels),
         feet=feet,
+        thrusters=tuple(Thruster(**thruster) for thruster in table["thrusters"]),
         collision_geoms=touching,
         default_qpos=default_qpos,
         default_ctrl=default_ctrl,
@@ -144,6 +145,8 @@ def _configure(draft: Draft) -> None:
         if values["frictionloss"] is not None:
             joint.frictionloss = values["frictionloss"]
         add_actuator(spec, values)
+    for thruster in draft.table["thrusters"]:
+        add_thruster(spec, thruster)
 
 
 def _joint(model: mujoco.MjModel, entry: JointEntry) -> Joint:

@@ -136,6 +136,17 @@ def add_actuator(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
     actuator.forcerange = [-entry["torque_limit"], entry["torque_limit"]]
 
 
+def add_thruster(spec: mujoco.MjSpec, entry: dict[str, Any]) -> None:
+    """Add force = gain clip(command) + bias - drag v along an axis of a site, v its velocity there."""
+    actuator = spec.add_actuator(name=entry["name"], target=entry["site"], gear=entry["axis"])
+    actuator.trntype = mujoco.mjtTrn.mjTRN_SITE
+    actuator.gaintype = mujoco.mjtGain.mjGAIN_FIXED
+    actuator.gainprm[0] = entry["gain"]
+    actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
+    actuator.biasprm[:3] = [entry["bias"], 0.0, -entry["drag"]]
+    actuator.ctrllimited, actuator.ctrlrange = True, entry["limits"]
+
+
 def servo_gains(control: str, kp: float, kd: float) -> tuple[float, list[float]]:
     """Return the gain of a joint's ideal servo, and its bias, three numbers, by the kind of its target."""
     gain = {"position": kp, "velocity": kd, "torque": 1.0}[control]

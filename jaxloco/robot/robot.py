@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,29 @@ class Foot:
     radius: float
 
 
+@dataclass(frozen=True)
+class Thruster:
+    """A rotor, a propeller or the air's resistance: force = gain clip(command) + bias - drag v along its axis.
+
+    Args:
+        name: Its name.
+        site: The site that it acts at.
+        axis: Directions of force and torque in the site's frame, (6,); v is the velocity there along them.
+        gain: Force or torque of a command of 1, N or N m.
+        bias: Force or torque without a command, N or N m.
+        drag: Loss per velocity, N s/m or N m s/rad.
+        limits: Smallest and largest command.
+    """
+
+    name: str
+    site: str
+    axis: tuple[float, ...]
+    gain: float
+    bias: float
+    drag: float
+    limits: tuple[float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Robot:
     """A robot: the compiled models, the figures of its robot.toml and its name-to-index tables.
@@ -115,7 +138,7 @@ class Robot:
         name: Name of the robot.
         folder: The folder it was loaded from.
         variant: Which of the folder's variants; None for the one that is trained on.
-        model: Model for the physics: one actuator per joint of `joints`, in order; only geoms that can touch.
+        model: Model for the physics: an actuator for each of `joints` or `thrusters`; only geoms that can touch.
         visual_model: The same model with every geom, for pictures; same qpos, qvel and ctrl.
         base_body: Body with the free joint; None for a robot fixed to the ground.
         imu_site: Site where the IMU sits, if there is one.
@@ -124,6 +147,7 @@ class Robot:
         joints: Actuated joints, in the order of actuators and of every joint vector.
         wheels: Driven wheels.
         feet: Feet.
+        thrusters: What pushes a robot that flies, in the order of ctrl; such a robot has no `joints`.
         collision_geoms: Names of the shapes that touch anything, here or in any variant.
         default_qpos: Default pose, shape (nq,).
         default_ctrl: Targets in the default pose, shape (nu,): angles of position joints, 0 elsewhere.
@@ -143,6 +167,7 @@ class Robot:
     joints: tuple[Joint, ...]
     wheels: tuple[Wheel, ...]
     feet: tuple[Foot, ...]
+    thrusters: tuple[Thruster, ...]
     collision_geoms: tuple[str, ...]
     default_qpos: np.ndarray
     default_ctrl: np.ndarray
@@ -213,7 +238,7 @@ class Robot:
             "actuator" only where it does;
             bodies, each with mass, kg, centre of mass, m, and principal inertias, kg m²; imu, the position, m, and
             quaternion w x y z of its site in the base, or None; and locked, the positions of joints that are held, rad,
-            if there are any. All plain JSON values.
+            and thrusters, with what robot.toml says of each, if there are any. All plain JSON values.
         """
         gains = ("kp", "kd", "torque_limit", "velocity_limit", "corner_velocity")
         keys = ("name", "default", "control", *gains, "armature", "damping", "frictionloss")
@@ -226,6 +251,7 @@ class Robot:
             "bodies": [self._body_facts(body) for body in range(1, self.model.nbody)],
             "imu": self._imu_facts(),
             **({"locked": dict(self.locked)} if self.locked else {}),
+            **({"thrusters": [asdict(thruster) for thruster in self.thrusters]} if self.thrusters else {}),
         }
 
     def _body_facts(self, body: int) -> dict[str, Any]:

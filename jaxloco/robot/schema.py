@@ -64,6 +64,29 @@ SCHEMA: Schema = {
             "damping": _figure("joint damping, N m s/rad or N s/m", "0.0", at_least=0),
             "frictionloss": _figure("dry friction, N m or N", "0.0", at_least=0),
         },
+        required=False,
+        repeated=True,
+    ),
+    "thrusters": Table(
+        {
+            "name": Key("text", "name of the thruster", '"main_rotor"'),
+            "site": Key("text", "site that it acts at", '"rotor"'),
+            "axis": Key(
+                "numbers",
+                "directions of its force and of its torque in the site's frame",
+                "[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]",
+                length=6,
+            ),
+            "gain": _optional("number", "force or torque of a command of 1, N or N m", "50.0", default=0.0),
+            "bias": _optional("number", "force or torque without a command, N or N m", "0.0", default=0.0),
+            "drag": _optional(
+                "number", "loss per velocity along the axis, N s/m or N m s/rad", "0.1", default=0.0, at_least=0
+            ),
+            "limits": _optional(
+                "numbers", "smallest and largest command", "[-1.0, 1.0]", default=(-1.0, 1.0), length=2
+            ),
+        },
+        required=False,
         repeated=True,
     ),
     "wheels": Table(
