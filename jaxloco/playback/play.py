@@ -428,8 +428,8 @@ def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "steps after 1 s", str(standing["steps"])
     for clip, found in figures.get("motions", {}).items():
         yield f"{clip}: completed", percent(found["completed"])
-        yield "  body error (mm)", _number(1e3 * found["error"])
-        yield "  drift at its end (mm)", "" if found["drift"] is None else _number(1e3 * found["drift"])
+        yield "  body error (mm)", number(1e3 * found["error"])
+        yield "  drift at its end (mm)", "" if found["drift"] is None else number(1e3 * found["drift"])
     for kind in ("torque", "speed"):
         share = figures[f"{kind}_saturation"]
         yield f"{kind} saturation", percent(share["mean"])
