@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -158,6 +158,7 @@ class RunOptions:
         recipe: Several trainings in turn: teacher-student. Options of one of them begin with --teacher, --student or
             --finetuning, such as --student.network.kind gru; the last one is left out without any.
         quiet: Print nothing but errors.
+        view: Show the newest checkpoint in the browser meanwhile, from a process of the lowest priority.
         distributed: Train on several hosts; start the command once on each, with the same options.
         coordinator: Address:port of the first host; found automatically under SLURM, Kubernetes and Open MPI.
         num_processes: Number of processes; found automatically under SLURM, Kubernetes and Open MPI.
@@ -170,6 +171,7 @@ class RunOptions:
     algorithm: str | None = None
     recipe: Literal["teacher-student"] | None = None
     quiet: bool = False
+    view: bool = False
     distributed: bool = False
     coordinator: str | None = None
     num_processes: int | None = None
@@ -180,6 +182,11 @@ def train(arguments: list[str]) -> int:
     """Train a policy: jaxloco train [TASK] [options]."""
     own, arguments = _split_run_options(arguments)
     with Interrupt(owned=True) as stop:
+        if own.view and (own.distributed or own.recipe):
+            raise JaxlocoError(
+                f"--view --{'distributed' if own.distributed else 'recipe'}: it shows one training; see "
+                "each of its runs: jaxloco view --run RUN"
+            )
         if own.distributed and own.recipe:
             raise JaxlocoError(
                 f"--recipe {own.recipe} --distributed: its stages train on one host; leave one of them out"
@@ -217,7 +224,7 @@ def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
     for word in words:
         key, equals, text = word.removeprefix("--").partition("=")
         field = key.replace("-", "_")
-        if word in ("--quiet", "--distributed"):
+        if word in ("--quiet", "--view", "--distributed"):
             values[field] = True
         elif word.startswith("--") and field in (
             "out",
@@ -278,7 +285,14 @@ def _train(
     if nowhere is not None and not hosts.is_first():
         folder = RunFolder(nowhere)
     assert folder is not None
-    library.run_training(config, folder, progress, resume=own.resume is not None, stop=stop)
+    with ExitStack() as beside:
+        callbacks = []
+        if own.view:
+            from jaxloco.viewer.beside import Beside
+
+            callbacks.append(beside.enter_context(closing(Beside())))
+        resume = own.resume is not None
+        library.run_training(config, folder, progress, resume=resume, stop=stop, callbacks=callbacks)
     _flush()  # what a terminal or a log file does not take any more is not a result that is lost
     return 0
 

@@ -189,9 +189,10 @@ class Pace:
     def wait(self, speed: float) -> None:
         """Wait for the end of a step at a speed, s/s."""
         self._tick += self._period / speed
-        if self.behind < 0.0:
-            self._sleep(-self.behind)
-        elif self.behind > BEHIND:
+        behind = self.behind
+        if behind < 0.0:
+            self._sleep(-behind)
+        elif behind > BEHIND:
             self._tick = self._clock()
 
 
@@ -219,7 +220,7 @@ class _Episode:
         self._seconds += self._playback.robot.control_dt
         self._measure(self._qpos, qvel)
         self._helm.steer()
-        if self._pace.behind <= 0.0 or self._live.clock() - self._shown >= BEHIND:
+        if self._pace.behind <= BEHIND or self._live.clock() - self._shown >= BEHIND:
             self._shown = self._live.clock()
             self.show("")
         while display.is_open() and not display.is_watched():

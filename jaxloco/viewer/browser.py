@@ -6,6 +6,7 @@ import importlib.util
 import io
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -72,9 +73,9 @@ class Browser:
         import viser
 
         with contextlib.redirect_stdout(io.StringIO()):  # a frame with the address, which is said in one line
-            self._server = viser.ViserServer(host=HOST, port=port, label=title, verbose=False)
+            self._server: Any = viser.ViserServer(host=HOST, port=port, label=title, verbose=False)
         self.address = f"http://{HOST}:{self._server.get_port()}"
-        self._server.gui.configure_theme(show_share_button=False, show_logo=False, control_layout="collapsible")
+        self._server.gui.configure_theme(show_share_button=False, show_logo=False)
         self._text = self._server.gui.add_markdown("")
         self._open, self._pictures = True, 0
 
@@ -83,7 +84,7 @@ class Browser:
         gui = self._server.gui
         for key in drive.keys:
             press = _presses(drive, key)
-            gui.add_command(f"{key.does} ({key.label})", hotkey=key.name).on_trigger(press)  # type: ignore[arg-type]
+            gui.add_command(f"{key.does} ({key.label})", hotkey=key.name).on_trigger(press)
             gui.add_button(f"{key.label}   {key.does}").on_click(press)
 
     def is_open(self) -> bool:
@@ -130,7 +131,8 @@ class Browser:
     def close(self) -> None:
         """Stop serving."""
         self._open = False
-        self._server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
 
 
 def _presses(drive: Drive, key: Key) -> Callable[[object], None]:

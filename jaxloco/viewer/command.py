@@ -65,6 +65,7 @@ def view(what: str | None, own: ViewOptions, *, open_browser: bool = False) -> N
     free_port(own.port)  # said before anything is loaded
     if (what is None) == (own.run is None):
         raise ConfigError("give one of the two: WHAT (a policy, run, robot or task), or --run RUN")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a training beside it has the accelerator
     preparation.prepare_jax()
     name = what if what is not None else str(own.run)
     bundle = None if own.run is not None else library.bundle_at(name)
@@ -130,7 +131,7 @@ def _stand(name: str, own: ViewOptions, open_browser: bool) -> None:
     if name in tasks:
         robot, ground = _task(recipe(name).task.spec(), name)
     elif name in known_robots() or (Path(name) / "robot.toml").is_file():
-        robot, ground = load_robot(name), FLAT  # type: ignore[assignment]
+        robot, ground = load_robot(name), FLAT
     else:
         raise unknown_name("policy, run, robot or task", name, {*known_policies(), *known_robots(), *tasks})
     level = min(own.level or 0, max(ground.terrain.levels - 1, 0)) if ground.terrain.kinds else 0

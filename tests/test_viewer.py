@@ -1,0 +1,414 @@
+"""The viewer: keys drive, slow drawing harms nobody, a browser is told of it all, and a training is followed."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from training_helpers import tiny, train
+
+from jaxloco import cli, library
+from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.playback.conditions import Conditions
+from jaxloco.playback.drive import HARDER, KEYS, PUSH, RESET, SLOW, STOP, Drive
+from jaxloco.playback.live import Helm, Live, Pace, Status, drive_of, placed
+from jaxloco.playback.play import Playback
+from jaxloco.playback.scenario import Scenario
+from jaxloco.policies import known_policies, policies_dir
+from jaxloco.robot import load_robot
+from jaxloco.training.run_folder import RunFolder
+from jaxloco.viewer.browser import HOST, Browser, describe, free_port
+from jaxloco.viewer.follow import Follower
+
+FORWARD = KEYS["arrowup"]
+
+
+@pytest.fixture(scope="module")
+def go1() -> Playback:
+    return Playback.load(library.bundle_of("go1-velocity"), Conditions())
+
+
+class Screen:
+    """A display that notes what is shown, takes `slow` seconds for each picture, and closes after `seconds`."""
+
+    def __init__(self, seconds: float, slow: float = 0.0) -> None:
+        self.now, self._seconds, self._slow = 0.0, seconds, slow
+        self.shown: list[Status] = []
+        self.stood: list[str] = []
+
+    def is_open(self) -> bool:
+        return self.now < self._seconds
+
+    def is_watched(self) -> bool:
+        return True
+
+    def stand(self, robot: Any, ground: Any, qpos: np.ndarray) -> None:
+        self.stood.append(robot.name)
+
+    def show(self, qpos: np.ndarray, status: Status) -> None:
+        self.now += self._slow
+        self.shown.append(status)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def live(self, **more: Any) -> Live:
+        return Live(self, clock=lambda: self.now, sleep=self.sleep, **more)
+
+
+# Keys
+
+
+def test_six_presses_lead_from_zero_to_the_limit_and_no_further():
+    drive = Drive([-1.5, -0.8, -1.2], [1.5, 0.8, 1.2], command=[0.0, 0.0, 0.0])
+    for _ in range(8):
+        drive.press(FORWARD)
+        drive.press(KEYS["arrowright"])
+    np.testing.assert_allclose(drive.command, [1.5, 0.0, -1.2])
+    drive.press(STOP)
+    np.testing.assert_array_equal(drive.command, np.zeros(3))
+
+
+def test_a_key_of_a_component_that_the_command_lacks_does_nothing():
+    drive = Drive([-1.0], [1.0])
+    drive.press(KEYS["arrowleft"])
+    drive.press(HARDER)
+    np.testing.assert_array_equal(drive.command, [0.5])
+    assert not drive.restarted() and {key.component for key in drive.keys} == {0, None}
+
+
+def test_levels_stay_within_the_terrain_and_begin_a_new_episode():
+    drive = Drive(levels=3, level=1)
+    for _ in range(3):
+        drive.press(HARDER)
+    assert drive.level == 2 and drive.restarted() and not drive.restarted()
+
+
+def test_the_keys_of_the_window_are_those_of_the_browser():
+    drive = Drive([-1.0], [1.0], command=[0.0])
+    drive.press_code(265)  # GLFW's arrow up
+    drive.press_code(1)  # no key
+    assert drive.command[0] == pytest.approx(1.0 / 6.0)
+    assert len({key.code for key in KEYS.values()}) == len(KEYS)
+
+
+# Time
+
+
+def test_what_is_in_time_waits_and_what_is_late_does_not_hurry_later():
+    clock = SimpleNamespace(now=0.0)
+    waits: list[float] = []
+    pace = Pace(0.02, lambda: clock.now, waits.append)
+    pace.wait(0.5)
+    assert waits == [pytest.approx(0.04)]
+    clock.now = 1.0
+    pace.wait(1.0)
+    pace.wait(1.0)
+    assert waits[1:] == [pytest.approx(0.02)]
+
+
+def test_slow_drawing_makes_time_slow_and_no_reading_stale(go1):
+    screen = Screen(6.0, slow=0.25)
+    screen.live().play(go1, drive_of(go1))
+    assert screen.stood == ["go1"]  # it never fell
+    assert {status.safety for status in screen.shown} == {"policy in control"}
+    assert 0.1 < screen.shown[-1].seconds < 3.0
+
+
+def test_the_robot_does_what_the_keys_say(go1):
+    screen, drive = Screen(3.0), drive_of(go1)
+    np.testing.assert_array_equal(drive.command, [0.75, 0.0, 0.0])  # half of what it was trained on
+    screen.live().play(go1, drive)
+    assert screen.shown[-1].velocity[0] == pytest.approx(0.75, abs=0.25)
+    drive.press(STOP)
+    screen = Screen(3.0)
+    screen.live().play(go1, drive)
+    assert abs(screen.shown[-1].velocity[0]) < 0.1
+    assert len(screen.shown) == 150  # each control step of 20 ms is a picture
+
+
+def test_a_reset_begins_anew_and_slow_motion_takes_its_time(go1):
+    screen, drive = Screen(1.0), drive_of(go1)
+    drive.press(SLOW)
+    drive.press(RESET)
+    screen.live().play(go1, drive)
+    assert screen.stood == ["go1", "go1"]
+    assert screen.shown[-1].speed == 0.5 and screen.shown[-1].seconds == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_newer_policy_takes_over(go1):
+    newer = iter([None] * 10 + [go1] + [None] * 1000)
+    screen = Screen(1.0)
+    screen.live(newest=lambda: next(newer)).play(go1, drive_of(go1))
+    assert screen.stood == ["go1", "go1"] and screen.shown[10].seconds == pytest.approx(0.22)
+
+
+def test_a_push_is_of_its_length_and_changes_the_velocity_by_as_much_as_it_says():
+    robot, drive = load_robot("go1"), Drive()
+    helm = Helm(robot, Scenario(robot.default_qpos, np.zeros(18), {}, np.zeros((1, 3))), drive)
+    drive.press(PUSH)
+    forces = []
+    for _ in range(20):
+        helm.steer()
+        forces.append(np.linalg.norm(helm.scenario.pushes[0]))
+    impulse = sum(forces) * robot.control_dt
+    assert impulse / robot.model.body_subtreemass[1] == pytest.approx(0.6, rel=0.3) and forces[-1] == 0.0
+
+
+def test_commands_of_a_script_last_until_a_key_changes_them():
+    robot, drive = load_robot("go1"), Drive([-1.0] * 3, [1.0] * 3)
+    script = Scenario(robot.default_qpos, np.zeros(18), {"velocity_command": np.full((5, 3), 0.3)}, np.zeros((5, 3)))
+    helm = Helm(robot, script, drive)
+    helm.steer()
+    np.testing.assert_array_equal(helm.scenario.commands["velocity_command"], np.full((5, 3), 0.3))
+    drive.press(STOP)
+    helm.steer()
+    np.testing.assert_array_equal(helm.scenario.commands["velocity_command"], np.zeros((5, 3)))
+
+
+# The browser
+
+
+def test_a_port_in_use_is_said_in_one_line_and_none_is_found_around_it():
+    with closing(socket.create_server((HOST, 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(JaxlocoError, match=f"--port {port}: is in use; choose another one"):
+            free_port(port)
+        assert free_port(0) != port
+
+
+def test_the_text_shows_command_and_measurement_side_by_side():
+    text = describe(Status("go1", np.array([0.5]), np.array([0.25, 0.0, -0.1]), "policy in control", 2.0, note="fell"))
+    assert "| forward (m/s) | +0.50 | +0.25 |" in text and "| turn (rad/s) | – | -0.10 |" in text
+    assert "policy in control · 2.0 s" in text and "**fell**" in text
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    pytest.importorskip("mjviser", reason="the extra `view` is not installed")
+    with closing(Browser(title="test")) as opened:
+        yield opened
+
+
+class Client:
+    """What a browser does without a picture: it reads messages, and sends one when a key is pressed."""
+
+    def __init__(self, address: str) -> None:
+        import viser
+        from websockets.sync.client import connect
+
+        protocol = f"viser-v{viser.__version__}"
+        self.socket = connect(address.replace("http", "ws"), subprotocols=[protocol], max_size=None)
+        pose = {"wxyz": [1, 0, 0, 0], "position": [1, 1, 1], "look_at": [0, 0, 0], "up_direction": [0, 0, 1]}
+        lens = {"fov": 1.0, "near": 0.1, "far": 9.0, "image_height": 9, "image_width": 9}
+        self.send("ViewerCameraMessage", **pose, **lens)
+
+    def messages(self) -> list[dict[str, Any]]:
+        import msgspec
+        import zstandard
+
+        frame = self.socket.recv(timeout=60)
+        size = int.from_bytes(frame[8:16], "little")
+        found = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(frame[16 : 16 + size]))
+        return list(found["messages"])
+
+    def wait_for(self, kind: str, **fields: Any) -> dict[str, Any]:
+        while True:
+            for message in self.messages():
+                if message["type"] == kind and all(str(value) in str(message) for value in fields.values()):
+                    return message
+
+    def send(self, kind: str, **fields: Any) -> None:
+        import msgspec
+
+        self.socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
+
+
+def test_the_page_is_served_to_this_machine_alone(browser):
+    with urllib.request.urlopen(browser.address) as page:
+        assert page.status == 200 and b"<html" in page.read().lower()
+    port = int(browser.address.rpartition(":")[2])
+    with pytest.raises(OSError):
+        socket.create_connection(
+            ("127.0.0.2", port), timeout=5
+        ).close()  # would answer if it listened on all interfaces
+
+
+def test_a_client_sees_the_robot_move_and_its_key_drives(browser, go1):
+    drive = drive_of(go1)
+    browser.keys(drive)
+    assert not browser.is_watched()
+    client = Client(browser.address)
+    with closing(client.socket):
+        uuid = client.wait_for("RegisterCommandMessage", hotkey="arrowup")["uuid"]
+        robot = load_robot("go1")
+        browser.stand(robot, go1.ground, placed(robot, go1.ground))
+        client.send("CommandTriggerMessage", uuid=uuid)
+        deadline = time.monotonic() + 60.0
+        while (drive.command[0] < 1.0 or not browser.is_watched()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert browser.is_watched()
+        np.testing.assert_allclose(drive.command, [1.0, 0.0, 0.0])
+        browser.show(placed(robot, go1.ground), Status("t", drive.command, np.zeros(3), "policy in control", 0.0))
+        client.wait_for("GuiUpdateMessage", text="+1.00")
+
+
+class Chromium:
+    """A headless Chromium, by the W3C's WebDriver protocol."""
+
+    def __init__(self) -> None:
+        self._port = free_port(0)
+        self._driver = subprocess.Popen(["chromedriver", f"--port={self._port}"], stdout=subprocess.DEVNULL)
+        arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"]
+        chrome = {"goog:chromeOptions": {"args": [*arguments, "--window-size=500,400"]}, "pageLoadStrategy": "none"}
+        deadline = time.monotonic() + 60.0
+        while True:
+            try:
+                self._session = self._ask("", {"capabilities": {"alwaysMatch": chrome}})["sessionId"]
+                return
+            except urllib.error.URLError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        url = f"http://{HOST}:{self._port}/session{path}"
+        with urllib.request.urlopen(urllib.request.Request(url, data, method=method), timeout=120) as answer:
+            return json.load(answer)["value"]
+
+    def open(self, address: str) -> None:
+        self._ask(f"/{self._session}/url", {"url": address})
+
+    def text(self) -> str:
+        script = {"script": "return document.body ? document.body.innerText : ''", "args": []}
+        return str(self._ask(f"/{self._session}/execute/sync", script))
+
+    def press(self, key: str) -> None:
+        strokes = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
+        self._ask(f"/{self._session}/actions", {"actions": [{"type": "key", "id": "keys", "actions": strokes}]})
+
+    def close(self) -> None:
+        try:
+            self._ask(f"/{self._session}", method="DELETE")
+        finally:
+            self._driver.terminate()
+            self._driver.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromedriver") is None, reason="there is no chromedriver here")
+def test_a_real_browser_shows_the_robot_and_its_keys_drive(browser, go1):
+    drive, robot = drive_of(go1), load_robot("go1")
+    browser.keys(drive)
+    browser.stand(robot, go1.ground, placed(robot, go1.ground))
+    with closing(Chromium()) as chromium:
+        chromium.open(browser.address)
+        deadline = time.monotonic() + 300.0
+
+        def until(words: str) -> None:
+            while words not in chromium.text():
+                assert time.monotonic() < deadline, chromium.text()
+                browser.show(placed(robot, go1.ground), Status("t", drive.command, np.zeros(3), "in control", 0.0))
+                time.sleep(0.2)
+
+        until("+0.75")
+        chromium.press("\ue013")  # arrow up
+        until("+1.00")
+
+
+# A training
+
+
+@pytest.mark.slow
+def test_the_newest_checkpoint_of_a_run_is_played(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    train(tiny(4), run.path)
+    with closing(Follower(run, Conditions(), tmp_path, clock=time.monotonic)) as follower:
+        playback, deadline = None, time.monotonic() + 300.0
+        while playback is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            playback = follower.newest()
+        assert follower.iteration == 4 and playback.robot.name == "cartpole"
+        assert follower.newest() is None  # nothing newer
+
+
+def test_a_first_checkpoint_that_cannot_be_played_says_why(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    (run.checkpoints / "3").mkdir(parents=True)
+    run.config.write_text("{}")
+    with closing(Follower(run, Conditions(), tmp_path)) as follower, pytest.raises(JaxlocoError, match="task_name"):
+        for _ in range(3000):
+            follower.newest()
+            time.sleep(0.1)
+
+
+# Names
+
+
+def test_a_policy_is_found_by_name_and_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert library.bundle_of("go1-velocity") == policies_dir() / "go1-velocity" / "policy"
+    shutil.copytree(policies_dir() / "upkie-balance", tmp_path / "go1-velocity")
+    assert library.bundle_of("go1-velocity") == Path("go1-velocity/policy")
+
+
+def test_policies_of_ones_own_are_found_beside_the_others(tmp_path, monkeypatch):
+    shutil.copytree(policies_dir() / "upkie-balance", tmp_path / "mine")
+    monkeypatch.setenv("JAXLOCO_POLICIES", str(tmp_path))
+    assert known_policies()["mine"] == tmp_path / "mine" and "go1-velocity" in known_policies()
+    assert library.bundle_at("mine") == tmp_path / "mine" / "policy"
+
+
+def test_an_unknown_name_lists_the_policies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"there is no run folder go1-walk.* zoo: anymal-c-velocity, .*go1-velocity"):
+        library.bundle_of("go1-walk")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [("policies", "go1-velocity"), ("tasks", "go1-rough"), ("robots", "unitree_g1"), ("runs", "runs/a/b_1")],
+)
+def test_what_there_is_is_listed_one_name_a_line(words, line, tmp_path, monkeypatch, capsys):
+    (tmp_path / "runs/a/b_1").mkdir(parents=True)
+    (tmp_path / "runs/a/b_1/config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([words]) == 0
+    assert line in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("view", "give one of the two: WHAT"),
+        ("view go1-velocity --run x", "give one of the two: WHAT"),
+        ("view go1-walk", "unknown policy, run, robot or task 'go1-walk'; did you mean"),
+        ("view go1 --command 1 0 0", "--command: has no effect on go1, which has no policy"),
+        ("view --run nowhere", "there is no run folder nowhere"),
+        ("view go1-velocity --robot upkie", "is a policy for the robot 'go1', whose joints are not those of 'upkie'"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_in_one_line(words, message, monkeypatch, capsys):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # as the viewer would, for longer
+    pytest.importorskip("mjviser", reason="the extra `view` is not installed")
+    assert cli.main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_without_the_viewers_packages_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main(["demo"]) == 2
+    assert "needs viser; install it: pip install 'jaxloco[train,view]'" in capsys.readouterr().err
