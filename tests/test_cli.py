@@ -148,7 +148,7 @@ def test_the_version_is_told(capsys):
         ("render nowhere --seconds 0", "--seconds 0.0: must be above 0"),
         ("evaluate nowhere --checkpoint first", "Expected one of ('last', 'best')"),
         ("export nowhere", "there is no run folder nowhere"),
-        ("export --out there", "RUN (a run folder) is missing"),
+        ("export --out there", "RUN (a run folder) or BUNDLE is missing"),
         ("render nowhere", "there is no run folder nowhere"),
     ],
 )

@@ -1,14 +1,20 @@
 """What evaluations, final screens and videos say, of figures and motions made by hand."""
 
+from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
+import pytest
 
+from jaxloco.robot import FLOOR
 from jaxloco.terrain import Terrain
 from jaxloco.training import evaluation, seeds
 from jaxloco.training.results import _short
 from jaxloco.training.run_folder import RunFolder
 from jaxloco.visual.captions import captions, measured_velocity
+
+ROBOTS = Path(__file__).resolve().parents[1] / "robots"
 
 FIGURES: dict[str, Any] = {
     "episodes": 200,
@@ -103,3 +109,10 @@ def test_a_video_says_what_was_commanded_measured_walked_on_and_pushed():
     assert "push\t5 N" in texts[21] and "push" not in texts[22]  # 0.3 s later
     fixed = captions(np.zeros((2, 2)), push[:2], 0.02, floating=False, commands={})
     assert fixed == ["time\t0.0 s", "time\t0.0 s"]
+
+
+@pytest.mark.parametrize("folder", sorted(ROBOTS.glob("*/robot.xml")), ids=lambda path: path.parent.name)
+def test_every_robot_has_light_sky_and_a_floor_to_be_seen_on(folder):
+    spec = mujoco.MjSpec.from_file(str(folder))
+    assert [texture for texture in spec.textures if texture.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX]
+    assert spec.lights and spec.geom(FLOOR).material
