@@ -20,6 +20,10 @@ from jaxloco.demonstrations.model import (
 from jaxloco.demonstrations.pendulum import PARAMETERS, SCALES, is_held, predict
 from jaxloco.demonstrations.record import Demonstration, Person, read_demonstration
 from jaxloco.errors import ConfigError
+from jaxloco.exporting import export_plan
+from jaxloco.onboard import BundleError, Policy
+from jaxloco.onboard.bundle import check_arrays, read_bundle
+from jaxloco.onboard.spec import PolicySpec
 from jaxloco.tasks import recipe
 from jaxloco.tasks.pendulum_on_hand import PendulumOnHand
 from jaxloco.training.interrupt import Interrupt
@@ -182,6 +186,44 @@ def test_mimicking_fails_and_the_second_trial_swings_up():
     assert rows["trial/solved"].tolist() == [0.0, 1.0] and summary["robot_seconds"] == 16.0
     np.testing.assert_allclose(rows["model/gravity_by_length"][0], 9.81 / 0.6, rtol=0.03)
     assert read_json("run/config.json")["algorithm"] == "apprenticeship"
+    assert Policy.load("run/policy").verify() < 1e-5
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A bundle of a random plan of 20 steps, and the plan."""
+    random = np.random.default_rng(0)
+    plan = tuple(random.normal(size=shape).astype(np.float32) for shape in ((20, 7), (20, 1), (20, 1, 7)))
+    env = PendulumOnHand().spec().build("native")
+    return export_plan(tmp_path / "plan", env, plan, task="pendulum-on-hand", provenance={}), plan
+
+
+def test_a_plan_is_followed_row_by_row_and_then_its_last_row(planned):
+    path, (states, controls, gains) = planned
+    policy = Policy.load(path)
+    assert policy.verify() < 1e-5 and policy.spec.network.kind == "plan"
+    assert PolicySpec.from_dict(policy.spec.to_dict()) == policy.spec
+    names = [item.name for item in policy.spec.inputs if item.source != "policy"]
+    velocity = 0.0
+    for t in [*range(20), 19, 19]:
+        seen = np.append(np.linspace(-0.1, 0.1, 6), velocity)
+        velocity = policy.act(dict(zip(names, seen[:-1].tolist(), strict=True)))["hand_velocity_target"]
+        expected = controls[t] + gains[t] @ (seen - states[t])
+        np.testing.assert_allclose(policy.network_output, expected, rtol=1e-4, atol=1e-4)
+    policy.reset()
+    policy.act(dict.fromkeys(names, 0.0))
+    np.testing.assert_allclose(policy.network_output, controls[0] - gains[0] @ states[0], rtol=1e-4)
+
+
+def test_a_plan_that_does_not_fit_its_robot_is_refused(planned):
+    bundle = read_bundle(planned[0])
+    for name, shape in (("plan/gains", (20, 1, 6)), ("plan/states", (19, 7)), ("plan/controls", (0, 1))):
+        wrong = {**bundle.arrays, name: np.zeros(shape, np.float32)}
+        with pytest.raises(BundleError, match=name):
+            check_arrays(bundle.spec, wrong)
+    network = {**bundle.spec.to_dict()["network"], "kind": "mlp"}
+    with pytest.raises(BundleError, match="plan"):
+        PolicySpec.from_dict({**bundle.spec.to_dict(), "network": network})
 
 
 @pytest.mark.parametrize(

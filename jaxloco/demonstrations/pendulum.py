@@ -5,7 +5,9 @@ friction: what these cannot explain, local corrections do. Source: Atkeson and S
 demonstration"; figures are ours.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,10 +19,11 @@ from jax.tree_util import Partial
 
 from jaxloco.demonstrations.apprenticeship import Trial, side_by_side
 from jaxloco.demonstrations.model import Corrections, Fit, Parameter, Transitions, fit, local_corrections
-from jaxloco.demonstrations.planner import Plan, PlannerOptions, lqr_tracking, receding
+from jaxloco.demonstrations.planner import Plan, PlannerOptions, lqr, lqr_tracking, receding
 from jaxloco.demonstrations.record import GRAVITY, Demonstration, upright_from, wrap
 from jaxloco.envs.env import Env
 from jaxloco.errors import ConfigError
+from jaxloco.exporting import export_plan
 from jaxloco.robot.mjcf import read_mjcf
 
 SEEN = ("angle", "angular_velocity", "hand_position", "hand_velocity", "hand_velocity_target")
@@ -47,6 +50,9 @@ REMEMBERED = 4
 
 SWING, HOLD = (0.3, 0.01, 0.3, 0.02, 0.0), (10.0, 1.0, 3.0, 1.0, 0.0)
 """Costs per squared distance of each state from what was shown: on the way up, and once the rod is upright."""
+
+LEAST = 1e-3
+"""Cost per squared commanded velocity of the regulator: some, lest the hand creeps."""
 
 EFFORT, AT_END = 0.01, 30.0
 """Cost per squared acceleration; and the factor of the last state's cost."""
@@ -183,8 +189,7 @@ class PendulumApprentice:
             gains = _tracking(parameters, jnp.asarray(states), jnp.asarray(accelerations, jnp.float32))
             guess = _plan(states, accelerations, gains)
         upright = min(upright + round(ALLOWANCE / self.dt), len(states) - 1)
-        states[upright:] = 0.0  # there it is held in the middle
-        states[upright:, 0] = 2.0 * np.pi * np.round(self._demonstration.states[-1, 0] / (2.0 * np.pi))
+        states[upright:] = _upright(self._demonstration.states[-1:, 0])  # there it is held in the middle
         shown = jnp.asarray(states)
         functions = (
             Partial(corrected, parameters, corrections),
@@ -202,6 +207,19 @@ class PendulumApprentice:
             "plan/iterations": int(self.plan.iterations),
         }
 
+    def export(self, folder: Path, task: str, provenance: Mapping[str, Any]) -> Path:
+        """Write the plan as a bundle; after its end the rod is held by the regulator of the fitted model."""
+        names = list(self._env.measured)
+        columns = [names.index(name) for name in SEEN]
+        states, controls, gains = (np.asarray(part) for part in self.plan[:3])
+        values = self._person.values if self.fit is None else self.fit.values
+        states = np.concatenate([states[:-1], _upright(states[-1:, 0])])
+        gains = np.concatenate([gains, np.asarray(_regulator(jnp.asarray(values, jnp.float32)))[None]])
+        seen, gain = np.zeros((len(states), len(names))), np.zeros((len(states), 1, len(names)))
+        seen[:, columns], gain[:, :, columns] = states, gains / self._limit
+        plan = (seen, np.append(controls, [[0.0]], axis=0) / self._limit, gain)
+        return export_plan(folder, self._env, plan, task=task, provenance=provenance, seed=self._seed)
+
     def scene(self) -> mujoco.MjModel:
         """Return a model of the person's pendulum and the robot's, whose rod is drawn as long as was found."""
         length = GRAVITY / self.fit.values[1] if self.fit else 0.55
@@ -218,6 +236,21 @@ class PendulumApprentice:
 def is_held(angles: np.ndarray, dt: float) -> bool:
     """Return whether a rod whose angles these are, rad, (T,), is upright all of the last seconds that count."""
     return upright_from(angles, SOLVED_ANGLE) <= len(angles) - 1 - round(SOLVED_SECONDS / dt)
+
+
+def _upright(angle: np.ndarray) -> np.ndarray:
+    """Return the states at rest, upright nearest to angles (N,), in the middle of the rail, (N, 5)."""
+    states = np.zeros((len(angle), len(SEEN)), np.float32)
+    states[:, 0] = 2.0 * np.pi * np.round(angle / (2.0 * np.pi))
+    return states
+
+
+@jax.jit
+def _regulator(parameters: Array) -> Array:
+    """Return the gain that holds the model's rod upright, (1, 5)."""
+    slopes = jax.jacfwd(predict, argnums=(1, 2))
+    a, b = slopes(parameters, jnp.zeros(len(SEEN)), jnp.zeros(1), jnp.int32(0))
+    return lqr(a, b, jnp.diag(jnp.asarray((*HOLD[:4], LEAST))), EFFORT * jnp.eye(1))[0]
 
 
 def _plan(states: Any, controls: Any, gains: Any) -> Plan:

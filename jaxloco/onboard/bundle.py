@@ -31,6 +31,7 @@ from jaxloco.onboard.spec import (
     LayerSpec,
     MotionSpec,
     NetworkSpec,
+    PlanSpec,
     PolicySpec,
     check_schema,
     show,
@@ -154,6 +155,8 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
         if not lowest > 0:
             raise BundleError(f"{spec.normalizer.std}: expected values above 0, found {lowest}")
     width, why = spec.observation_size, "history × frame inputs"
+    if spec.network.plan is not None:
+        _check_plan(spec.network.plan, arrays, width, spec.action_size)
     if spec.network.cell is not None:
         width, why = _check_cell(spec.network, arrays, width), f"the rows of {spec.network.cell.hidden}"
     if spec.network.convolutions:
@@ -186,6 +189,14 @@ def _check_motion(motion: MotionSpec, arrays: Arrays, outputs: int) -> None:
     off = float(np.abs(np.linalg.norm(arrays[motion.orientations], axis=1) - 1.0).max())
     if not off < 1e-3:
         raise BundleError(f"{motion.orientations}: expected quaternions of length 1, found one that is {off:g} off")
+
+
+def _check_plan(plan: PlanSpec, arrays: Arrays, inputs: int, actions: int) -> None:
+    controls = arrays[plan.controls]
+    if controls.ndim != 2 or len(controls) == 0:
+        raise BundleError(f"{plan.controls}: expected the shape (steps, {actions}), found {controls.shape}")
+    for name, shape in ((plan.controls, (actions,)), (plan.states, (inputs,)), (plan.gains, (actions, inputs))):
+        _check_shape(name, arrays[name], (len(controls), *shape), "steps, outputs of the policy, inputs")
 
 
 def _check_cell(network: NetworkSpec, arrays: Arrays, inputs: int) -> int:
@@ -251,6 +262,8 @@ def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
     elements = spec.observation_size + max(spec.action_size, spec.output_size) * len(spec.pipeline)
     elements += sum(arrays[layer.bias].size for layer in layers)
     products = sum(arrays[layer.kernel].size for layer in layers)
+    if spec.network.plan is not None:
+        products += spec.observation_size * spec.action_size
     if (cell := spec.network.cell) is not None:
         items, elements = items + 10, elements + arrays[cell.bias].size
         products += arrays[cell.input].size + arrays[cell.hidden].size
