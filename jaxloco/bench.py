@@ -34,6 +34,7 @@ BENCHMARKS = {
     "actuator-fit": "networks fitted to hidden motors against ideal servos, on recordings they have not seen",
     "actuator-speed": "training with actuator networks against training with ideal servos",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
+    "helicopter": "aerobatics of a helicopter from synthetic demonstrations: the aligned trajectory, and flights",
     "teacher-student": "students of a policy that sees all, where velocities are hidden and the motor has a delay",
     "kills": "SIGKILLs at random moments of a small training: whether its files are intact and it resumes",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",

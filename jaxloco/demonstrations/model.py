@@ -103,9 +103,7 @@ class Fit:
     rms: np.ndarray
 
 
-def fit(
-    predict: Predict, parameters: Sequence[Parameter], transitions: Transitions, scales: Sequence[float]
-) -> Fit:
+def fit(predict: Predict, parameters: Sequence[Parameter], transitions: Transitions, scales: Sequence[float]) -> Fit:
     """Find the parameters whose one-step predictions are nearest to what was recorded, by weighted least squares.
 
     Args:

@@ -97,7 +97,9 @@ class PendulumOnHand(Task):
                 RewardTerm("velocity", squared, -0.02, {"error": "angular_velocity"}),
                 RewardTerm("action", squared, -0.01, {"error": "action"}),
             ),
-            terminations=(TerminationTerm("off_rail", beyond, {"value": "hand_position"}, {"limit": self.max_position}),),
+            terminations=(
+                TerminationTerm("off_rail", beyond, {"value": "hand_position"}, {"limit": self.max_position}),
+            ),
             episode_seconds=self.episode_seconds,
             quantities=QUANTITIES,
             processes=(Actuation(time_constant=Range(self.lag, self.lag)),),
