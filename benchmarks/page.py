@@ -1037,6 +1037,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("against_brax_gpu", "Against Brax, on a GPU", _versus),
     ("onboard", "On the robot", None),
     ("algorithms", "Algorithms", None),
+    ("demonstrations", "Learning from demonstrations", None),
     ("memory_probe", "Policies with memory", None),
     ("identify", "Identification", None),
     ("actuator_fit", "Actuator networks", None),

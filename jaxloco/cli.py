@@ -151,8 +151,8 @@ class RunOptions:
         out: Run folder; runs/<date>/<name>_<n> if not given.
         name: First part of the run folder's name; a random word if not given.
         resume: Run folder to resume from its last checkpoint, with its configuration.
-        algorithm: Learning algorithm: ppo, vpg, reinforce, distillation, a name that an installed package registers, or
-            module:NAME of your own. The recipe's if not given.
+        algorithm: Learning algorithm: ppo, vpg, reinforce, distillation, apprenticeship, a name that an installed
+            package registers, or module:NAME of your own. The recipe's if not given.
         recipe: Several trainings in turn: teacher-student. Options of one of them begin with --teacher, --student or
             --finetuning, such as --student.network.kind gru; the last one is left out without any.
         quiet: Print nothing but errors.

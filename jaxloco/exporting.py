@@ -5,10 +5,11 @@ verifies is the policy that was trained.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from jaxloco.learning.learner import LearnerState
 from jaxloco.learning.networks import actor_layers
 from jaxloco.learning.normalization import standard_deviation
 from jaxloco.onboard.bundle import MAX_REPLAY, step_cost, write_bundle
-from jaxloco.onboard.cells import Cell
+from jaxloco.onboard.cells import PLAN, Cell
 from jaxloco.onboard.convolutions import TCN
 from jaxloco.onboard.spec import (
     CellSpec,
@@ -32,6 +33,7 @@ from jaxloco.onboard.spec import (
     LayerSpec,
     NetworkSpec,
     NormalizerSpec,
+    PlanSpec,
     PolicySpec,
 )
 from jaxloco.physics.engines import packages
@@ -110,7 +112,7 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
     Raises:
         ConfigError: The actor reads something that the robot cannot measure.
     """
-    interface, config = env.interface(), agent.config
+    config = agent.config
     layers = len(agent.networks.config.net_arch_pi) + 1
     network = NetworkSpec(
         layers=tuple(LayerSpec(f"actor/{i}/kernel", f"actor/{i}/bias") for i in range(layers)),
@@ -123,13 +125,21 @@ def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[s
             for i, layer in enumerate(agent.networks.config.convolutions)
         ),
     )
+    normalizer = NormalizerSpec(clip=config.observation_clip) if config.normalize_observation else None
+    return _spec_of(env, network, normalizer, task, provenance)
+
+
+def _spec_of(
+    env: Environment, network: NetworkSpec, normalizer: NormalizerSpec | None, task: str, provenance: Mapping[str, Any]
+) -> PolicySpec:
+    interface = env.interface()
     return PolicySpec(
         robot=interface.robot,
         task=task.replace(":", "-"),
         control_frequency=interface.control_frequency,
         inputs=interface.inputs,
         history=interface.observer.group.history,
-        normalizer=NormalizerSpec(clip=config.observation_clip) if config.normalize_observation else None,
+        normalizer=normalizer,
         network=network,
         pipeline=interface.pipeline,
         rest=interface.gait.rest if interface.gait else None,
@@ -146,20 +156,86 @@ def _cell_spec(cell: Cell | None) -> CellSpec | None:
     return CellSpec(**names, hidden_bias="actor/cell/hidden_bias" if cell.hidden_bias else None)
 
 
+def export_plan(
+    folder: Path,
+    env: Environment,
+    plan: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    task: str,
+    provenance: Mapping[str, Any],
+    seed: int = 0,
+) -> Path:
+    """Write a planned trajectory with its feedback as a bundle.
+
+    Args:
+        folder: Where the bundle goes; an older bundle there is replaced.
+        env: The environment that it was planned for.
+        plan: Observations x_t (T, n), actions u_t (T, A) and gains K_t (T, A, n): the action is u_t + K_t (x - x_t),
+            and the last row stays.
+        task: Name of the task.
+        provenance: Where it comes from.
+        seed: Of the golden sequences' inputs.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: The actor reads something that the robot cannot measure.
+        BundleError: The bundle would not be valid.
+    """
+    names = PlanSpec("plan/states", "plan/controls", "plan/gains")
+    facts = {**provenance, "robot": env.robot_facts(), "versions": versions(task, env.engine)}
+    spec = _spec_of(env, NetworkSpec((), kind=PLAN, plan=names), None, task, facts)
+    states, controls, gains = given = tuple(np.asarray(part, np.float32) for part in plan)
+    last = len(controls) - 1
+
+    def follow(row: Any, observation: Mapping[str, jax.Array]) -> tuple[Any, jax.Array]:
+        x, u, k = (jnp.asarray(part)[row] for part in given)
+        return jnp.minimum(row + 1, last), u + k @ (observation["actor"] - x)
+
+    acting = _Acting(follow, jnp.int32(0), lambda output: jnp.clip(output, -1.0, 1.0), {})
+    arrays = {names.states: states, names.controls: controls, names.gains: gains}
+    steps = min(len(controls) + 4, MAX_REPLAY // step_cost(spec, arrays) // GOLDEN_SEQUENCES)
+    return write_bundle(folder, spec, arrays, _golden(env, acting, spec, seed, steps))
+
+
+class _Acting(NamedTuple):
+    """What golden answers are made with.
+
+    Attributes:
+        mode: (carry, observation) → the next carry and the output before the action is squashed.
+        carry: The first one.
+        squash: Output → action in [-1, 1].
+        normalizers: Statistics of observations, by group; empty for none.
+    """
+
+    mode: Callable[[Any, Mapping[str, jax.Array]], tuple[Any, jax.Array]]
+    carry: Any
+    squash: Callable[[jax.Array], jax.Array]
+    normalizers: Mapping[str, Any]
+
+
 def golden(
     env: Environment, agent: Agent, learner: LearnerState, spec: PolicySpec, seed: int, steps: int
 ) -> dict[str, np.ndarray]:
     """Return random input sequences and the answers of the JAX policy to them; see `jaxloco.onboard.bundle`."""
+    networks = agent.networks
+    mode = partial(agent.algorithm.mode, learner)
+    acting = _Acting(mode, networks.initial_carry(), networks.environment_action, learner.normalizers)  # type: ignore[arg-type]
+    return _golden(env, acting, spec, seed, steps)
+
+
+def _golden(env: Environment, acting: _Acting, spec: PolicySpec, seed: int, steps: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     given = [item for item in spec.inputs if item.source != "policy"]
     shape = (GOLDEN_SEQUENCES, steps)
     interface = env.interface()
-    inputs = {item.name: _signal(rng, interface.observer, learner, item, shape) for item in given}
+    inputs = {item.name: _signal(rng, interface.observer, acting.normalizers, item, shape) for item in given}
     if spec.rest is not None:  # stand from the second quarter to the third, so that the clock rests and starts again
         inputs[spec.rest.command][:, GOLDEN_STEPS // 4 : 3 * GOLDEN_STEPS // 4] = 0.0
 
     def answer(sequence: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        return _answer(interface, agent, learner, spec, sequence)
+        return _answer(interface, acting, spec, sequence)
 
     answers = jax.device_get(jax.jit(jax.vmap(answer))({k: jnp.asarray(v) for k, v in inputs.items()}))
     arrays = {f"inputs/{name}": value for name, value in inputs.items()} | answers
@@ -167,12 +243,16 @@ def golden(
 
 
 def _signal(
-    rng: np.random.Generator, observer: Observer, learner: LearnerState, item: InputSpec, shape: tuple[int, int]
+    rng: np.random.Generator,
+    observer: Observer,
+    normalizers: Mapping[str, Any],
+    item: InputSpec,
+    shape: tuple[int, int],
 ) -> np.ndarray:
     """Random walks about as large as what the policy saw in training, (S, L, size)."""
     scale = np.ones(item.size)
-    if "actor" in learner.normalizers:
-        std = np.asarray(_standard_deviation(learner.normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
+    if "actor" in normalizers:
+        std = np.asarray(_standard_deviation(normalizers["actor"])).reshape(-1, observer.frame_size)[-1]
         names = [term.quantity for term in observer.group.terms]
         start = int(np.sum(observer.sizes[: names.index(item.name)]))
         scale = std[start : start + item.size] / np.asarray(item.scale)
@@ -181,7 +261,7 @@ def _signal(
 
 
 def _answer(
-    interface: PolicyInterface, agent: Agent, learner: LearnerState, spec: PolicySpec, sequence: dict[str, jax.Array]
+    interface: PolicyInterface, acting: _Acting, spec: PolicySpec, sequence: dict[str, jax.Array]
 ) -> dict[str, jax.Array]:
     """Run the policy over one sequence (L, size) of each input, from a reset, with the environment's own code."""
     observer, stages = interface.observer, interface.pipeline
@@ -196,8 +276,8 @@ def _answer(
         following = observer.step(state, known, None)
         state = jax.tree.map(lambda a, b: jnp.where(step > 0, b, a), first, following)
         observation = {"actor": observer.observation(state)}
-        remembered, output = agent.algorithm.mode(learner, remembered, observation)
-        action = agent.networks.environment_action(output)
+        remembered, output = acting.mode(remembered, observation)
+        action = acting.squash(output)
         pipeline, target = actions.apply(stages, pipeline, action, clock)
         ticking = None if gait is None else gait.after(ticking, dt, values, action)
         return (state, step + 1, remembered, pipeline, action, target, ticking), (output, action, target)
@@ -205,7 +285,7 @@ def _answer(
     zeros = {item.name: jnp.zeros(item.size) for item in spec.inputs}
     state = observer.start(zeros, errors, None)
     ticking = None if gait is None else gait.start()
-    remembered = agent.networks.initial_carry()
+    remembered = acting.carry
     pipeline = actions.initial_state(stages, spec.output_size)
     action, target = jnp.zeros(spec.action_size), jnp.zeros(spec.output_size)
     carry = (state, jnp.int32(0), remembered, pipeline, action, target, ticking)

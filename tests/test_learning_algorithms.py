@@ -245,7 +245,7 @@ def test_what_comes_after_an_episode_of_reinforce_counts_nothing():
 # The part in the trainer
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"ppo", "distillation"}))  # which needs a teacher
+@pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"ppo", "distillation", "apprenticeship"}))
 def test_a_training_with_another_algorithm_learns_stops_and_goes_on(name, tmp_path):
     config = with_algorithm(tiny(), name)
     config = replace(config, algorithm=replace(config.algorithm, n_steps=15))

@@ -8,7 +8,8 @@ method `apprentice(seed, physics, demonstration)`, which returns an `Apprentice`
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import mujoco
 import numpy as np
@@ -65,6 +66,14 @@ class Apprentice(Protocol):
         """Return a model to draw what was shown and the robot with; the positions of what was shown come first."""
 
 
+@runtime_checkable
+class Exports(Protocol):
+    """An apprentice whose plan can be followed by a robot with NumPy alone."""
+
+    def export(self, folder: Path, task: str, provenance: Mapping[str, Any]) -> object:
+        """Write what solved the task as a bundle."""
+
+
 @dataclass(frozen=True)
 class ApprenticeshipConfig(AlgorithmConfig):
     """Options of learning from demonstrations. Those of rollouts and rewards have no effect.
@@ -81,7 +90,7 @@ class ApprenticeshipConfig(AlgorithmConfig):
 
     def make(self, networks: "ActorCritic") -> NoReturn:
         """Refuse: there is no network."""
-        raise ConfigError("apprenticeship makes a plan and no network: its trials are in metrics.csv and video.mp4")
+        raise ConfigError("apprenticeship makes a plan and no network: its bundle is in policy/")
 
     def run(self, config: TrainConfig, folder: RunFolder, progress: Progress, stop: Interrupt) -> dict[str, Any]:
         """Learn in a run folder; return what `summary.json` holds.
@@ -104,6 +113,9 @@ class ApprenticeshipConfig(AlgorithmConfig):
                 tried = learn(learner, self.trials, began, progress, writer, stop)
             summary = _summary(config, learner, tried, began)
             write_json(folder.summary, summary)
+            if summary["solved"] and isinstance(learner, Exports):
+                with progress.stage("exporting the plan"):
+                    learner.export(folder.policy, config.task.name, {"config": plain_config(config)})
             if config.video_seconds and tried and not stop.requested:
                 with progress.stage("rendering the video"):
                     _film(learner, tried[-1], folder, config.video_seconds, progress)
@@ -154,7 +166,7 @@ def _film(learner: Apprentice, trial: Trial, folder: RunFolder, seconds: float, 
     qpos = np.concatenate([learner.reference[rows], trial.qpos[rows]], axis=1)
     words = [f"left: shown   right: the robot   {row * learner.dt:.1f} s" for row in rows]
     film = (learner.scene(), qpos, folder.video, VIDEO_FPS)
-    render_video(*film, width=1120, camera="free", overlay=words, report=progress.message)
+    render_video(*film, width=1120, overlay=words, report=progress.message)
 
 
 def side_by_side(shown: mujoco.MjSpec, robot: mujoco.MjSpec, apart: float) -> mujoco.MjModel:

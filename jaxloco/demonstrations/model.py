@@ -13,7 +13,7 @@ aerobatics through apprenticeship learning".
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ from jaxloco.errors import ConfigError
 
 Predict = Callable[[Array, Array, Array, Array], Array]
 """(parameters (p,), state (n,), control (m,), time index) → next state (n,)."""
+
+Rows = Any
+"""A NumPy or JAX array."""
 
 LEAST_TOLD = 1e-6
 """Of a parameter: what it changes of the predictions, scaled, as a part of what the one that changes most does."""
@@ -44,11 +47,11 @@ class Transitions(NamedTuple):
         weights: How much each counts, 0 for not at all, (N,).
     """
 
-    states: np.ndarray
-    controls: np.ndarray
-    following: np.ndarray
-    times: np.ndarray
-    weights: np.ndarray
+    states: Rows
+    controls: Rows
+    following: Rows
+    times: Rows
+    weights: Rows
 
     @classmethod
     def of_trial(cls, states: np.ndarray, controls: np.ndarray, weight: float = 1.0) -> "Transitions":

@@ -5,7 +5,9 @@ friction: what these cannot explain, local corrections do. Source: Atkeson and S
 demonstration"; figures are ours.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,10 +19,11 @@ from jax.tree_util import Partial
 
 from jaxloco.demonstrations.apprenticeship import Trial, side_by_side
 from jaxloco.demonstrations.model import Corrections, Fit, Parameter, Transitions, fit, local_corrections
-from jaxloco.demonstrations.planner import Plan, PlannerOptions, lqr_tracking, receding
+from jaxloco.demonstrations.planner import Plan, PlannerOptions, lqr, lqr_tracking, receding
 from jaxloco.demonstrations.record import GRAVITY, Demonstration, upright_from, wrap
 from jaxloco.envs.env import Env
 from jaxloco.errors import ConfigError
+from jaxloco.exporting import export_plan
 from jaxloco.robot.mjcf import read_mjcf
 
 SEEN = ("angle", "angular_velocity", "hand_position", "hand_velocity", "hand_velocity_target")
@@ -48,14 +51,20 @@ REMEMBERED = 4
 SWING, HOLD = (0.3, 0.01, 0.3, 0.02, 0.0), (10.0, 1.0, 3.0, 1.0, 0.0)
 """Costs per squared distance of each state from what was shown: on the way up, and once the rod is upright."""
 
+LEAST = 1e-3
+"""Cost per squared commanded velocity of the regulator: some, lest the hand creeps."""
+
 EFFORT, AT_END = 0.01, 30.0
 """Cost per squared acceleration; and the factor of the last state's cost."""
 
 BEYOND, MARGIN = 300.0, 0.4
 """Cost per squared distance of the hand beyond where it is safe; and the end of the rail from there, m."""
 
-ALLOWANCE = 0.8
-"""Seconds that the robot may take longer than the person, before its plan holds the rod upright."""
+ALLOWANCE = 0.4
+"""Seconds that the robot may take longer than a person with its rod, before its plan holds the rod upright."""
+
+MOST_ERROR = 0.02
+"""Of the angle from one row of a demonstration to the next, rad; 0.002 of a pendulum."""
 
 
 def predict(parameters: Array, state: Array, control: Array, time: Array, *, dt: float = 0.02) -> Array:
@@ -108,26 +117,50 @@ class PendulumApprentice:
         reference: Positions that were shown, (T + 1, nq): of the hand, and the rod's angle.
         plan: What is tried next.
         fit: The model's last fit; None before the first trial.
+
+    Raises:
+        ConfigError: What was shown is no pendulum in a hand.
     """
 
     def __init__(
         self, env: Env, demonstration: Demonstration, max_acceleration: float, max_position: float, seed: int
     ) -> None:
         self.dt, self._env, self._limit, self._seed = env.dt, env, max_acceleration, seed
-        self._rail = max_position - MARGIN
-        self._shown, self._upright = _targets(demonstration, env.dt)
-        self.reference = np.stack([demonstration.states[:, 2], demonstration.states[:, 0]], axis=1)
-        self._accelerations = np.clip(demonstration.accelerations, -max_acceleration, max_acceleration)[:, None]
+        self._rail, self._demonstration = max_position - MARGIN, demonstration
+        self.reference = demonstration.states[:, [2, 0]]
         self._options = PlannerOptions((-max_acceleration,), (max_acceleration,), iterations=250, tolerance=1e-4)
         self._trials: list[Transitions] = []
         self.fit: Fit | None = None
-        self.plan = self._mimicked()
+        shown, accelerations, _ = self._shown(1.0)
+        gains = np.zeros((len(accelerations), 1, len(SEEN)), np.float32)
+        gains[:, 0, 2], gains[:, 0, 4] = -20.0, -6.0  # moves the hand as was shown, whatever the rod does
+        self.plan = _plan(shown, accelerations, gains)
+        self._person = self._fitted([Transitions.of_trial(shown, accelerations.astype(np.float32))])
+        if self._person.rms[0] > MOST_ERROR:
+            raise ConfigError(
+                f"demonstration of {demonstration.source}: it is not of a rod on a hand: from row to row the model "
+                f"misses the angle by {self._person.rms[0]:.2g} rad; check the units and the rate"
+            )
 
-    def _mimicked(self) -> Plan:
-        """Move the hand as was shown, whatever the rod does."""
-        gains = np.zeros((len(self._accelerations), 1, len(SEEN)), np.float32)
-        gains[:, 0, 2], gains[:, 0, 4] = -20.0, -6.0
-        return _plan(self._shown, self._accelerations, gains)
+    def _fitted(self, recorded: list[Transitions]) -> Fit:
+        return fit(predict, PARAMETERS, self._joined(recorded), SCALES)
+
+    def _joined(self, recorded: list[Transitions]) -> Transitions:
+        """Return so many transitions that nothing is compiled twice."""
+        return Transitions.joined(recorded[-REMEMBERED:]).padded(REMEMBERED * self._env.max_steps)
+
+    def _shown(self, stretch: float) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return what was shown, by a rod that is `stretch`² times as long and so takes `stretch` times as long.
+
+        Returns:
+            The states, (T + 1, 5), the accelerations of the hand, (T, 1), and the row from which the rod is upright.
+        """
+        states, rows = self._demonstration.states, np.arange(self._env.max_steps + 1) / stretch
+        columns = [np.interp(rows, np.arange(len(states)), column) for column in states.T]
+        factors = (1.0, 1.0 / stretch, stretch**2, stretch, stretch)
+        shown = np.stack([f * c for f, c in zip(factors, (*columns, columns[3]), strict=True)], axis=1)
+        accelerations = np.clip(np.diff(shown[:, 3]) / self.dt, -self._limit, self._limit)[:, None]
+        return shown.astype(np.float32), accelerations, round(self._demonstration.upright_from * stretch)
 
     def attempt(self) -> Trial:
         """Try the plan on the robot."""
@@ -136,10 +169,10 @@ class PendulumApprentice:
         states, controls, ended = map(np.asarray, _tried(self._env, self._limit)(key, *given))
         steps = int(np.argmax(ended)) + 1 if ended.any() else len(controls)
         self._trials.append(Transitions.of_trial(states[: steps + 1], controls[:steps]))
-        angles, last = states[: steps + 1, 0], round(SOLVED_SECONDS / self.dt)
-        held = steps == len(controls) and upright_from(angles, SOLVED_ANGLE) <= steps - last
+        angles = states[: steps + 1, 0]
+        held = steps == len(controls) and is_held(angles, self.dt)
         figures = {"best_cosine": float(np.cos(angles).max()), "last_angle": float(abs(wrap(angles[-1])))}
-        return Trial(bool(held), steps, figures, states[: steps + 1, [2, 0]])
+        return Trial(held, steps, figures, states[: steps + 1, [2, 0]])
 
     def learn(self) -> dict[str, float]:
         """Fit the model to the trials and plan anew; return the figures of both.
@@ -147,19 +180,20 @@ class PendulumApprentice:
         Raises:
             ConfigError: The model cannot be fitted, or no plan is found.
         """
-        count = REMEMBERED * len(self._accelerations)
-        recorded = Transitions.joined(self._trials[-REMEMBERED:]).padded(count)
-        self.fit = fit(predict, PARAMETERS, recorded, SCALES)
+        self.fit, recorded = self._fitted(self._trials), self._joined(self._trials)
         parameters = jnp.asarray(self.fit.values, jnp.float32)
         corrections = local_corrections(predict, parameters, jax.tree.map(jnp.asarray, recorded), near)
-        shown = jnp.asarray(self._shown)
+        states, accelerations, upright = self._shown(float(np.sqrt(self._person.values[1] / self.fit.values[1])))
         guess = self.plan
         if len(self._trials) == 1:
-            gains = _tracking(parameters, shown, jnp.asarray(self._accelerations, jnp.float32))
-            guess = _plan(self._shown, self._accelerations, gains)
+            gains = _tracking(parameters, jnp.asarray(states), jnp.asarray(accelerations, jnp.float32))
+            guess = _plan(states, accelerations, gains)
+        upright = min(upright + round(ALLOWANCE / self.dt), len(states) - 1)
+        states[upright:] = _upright(self._demonstration.states[-1:, 0])  # there it is held in the middle
+        shown = jnp.asarray(states)
         functions = (
             Partial(corrected, parameters, corrections),
-            Partial(_cost, shown, jnp.int32(self._upright), jnp.float32(self._rail)),
+            Partial(_cost, shown, jnp.int32(upright), jnp.float32(self._rail)),
             Partial(_final_cost, shown),
         )
         self.plan = receding(*functions, jnp.asarray([np.pi, 0.0, 0.0, 0.0, 0.0]), guess, 0, self._options)
@@ -173,10 +207,25 @@ class PendulumApprentice:
             "plan/iterations": int(self.plan.iterations),
         }
 
+    def export(self, folder: Path, task: str, provenance: Mapping[str, Any]) -> Path:
+        """Write the plan as a bundle; after its end the rod is held by the regulator of the fitted model."""
+        names = list(self._env.measured)
+        columns = [names.index(name) for name in SEEN]
+        states, controls, gains = (np.asarray(part) for part in self.plan[:3])
+        values = self._person.values if self.fit is None else self.fit.values
+        states = np.concatenate([states[:-1], _upright(states[-1:, 0])])
+        gains = np.concatenate([gains, np.asarray(_regulator(jnp.asarray(values, jnp.float32)))[None]])
+        seen, gain = np.zeros((len(states), len(names))), np.zeros((len(states), 1, len(names)))
+        seen[:, columns], gain[:, :, columns] = states, gains / self._limit
+        plan = (seen, np.append(controls, [[0.0]], axis=0) / self._limit, gain)
+        return export_plan(folder, self._env, plan, task=task, provenance=provenance, seed=self._seed)
+
     def scene(self) -> mujoco.MjModel:
         """Return a model of the person's pendulum and the robot's, whose rod is drawn as long as was found."""
         length = GRAVITY / self.fit.values[1] if self.fit else 0.55
-        return side_by_side(self._drawn(0.55), self._drawn(length), 3.3)
+        left = self._drawn(0.55)
+        left.camera("track").pos = [1.65, -3.0, 0.1]
+        return side_by_side(left, self._drawn(length), 3.3)
 
     def _drawn(self, length: float) -> mujoco.MjSpec:
         spec = read_mjcf(self._env.robot.folder / "robot.xml")
@@ -184,14 +233,24 @@ class PendulumApprentice:
         return spec
 
 
-def _targets(demonstration: Demonstration, dt: float) -> tuple[np.ndarray, int]:
-    """Return the states to follow, (T + 1, 5), and the row from which on the rod is held upright in the middle."""
-    states = demonstration.states
-    shown = np.concatenate([states, states[:, 3:]], axis=1).astype(np.float32)
-    upright = min(demonstration.upright_from + round(ALLOWANCE / dt), len(shown) - 1)
-    shown[upright:] = 0.0
-    shown[upright:, 0] = 2.0 * np.pi * np.round(states[-1, 0] / (2.0 * np.pi))
-    return shown, upright
+def is_held(angles: np.ndarray, dt: float) -> bool:
+    """Return whether a rod whose angles these are, rad, (T,), is upright all of the last seconds that count."""
+    return upright_from(angles, SOLVED_ANGLE) <= len(angles) - 1 - round(SOLVED_SECONDS / dt)
+
+
+def _upright(angle: np.ndarray) -> np.ndarray:
+    """Return the states at rest, upright nearest to angles (N,), in the middle of the rail, (N, 5)."""
+    states = np.zeros((len(angle), len(SEEN)), np.float32)
+    states[:, 0] = 2.0 * np.pi * np.round(angle / (2.0 * np.pi))
+    return states
+
+
+@jax.jit
+def _regulator(parameters: Array) -> Array:
+    """Return the gain that holds the model's rod upright, (1, 5)."""
+    slopes = jax.jacfwd(predict, argnums=(1, 2))
+    a, b = slopes(parameters, jnp.zeros(len(SEEN)), jnp.zeros(1), jnp.int32(0))
+    return lqr(a, b, jnp.diag(jnp.asarray((*HOLD[:4], LEAST))), EFFORT * jnp.eye(1))[0]
 
 
 def _plan(states: Any, controls: Any, gains: Any) -> Plan:

@@ -26,7 +26,7 @@ from numpy.lib import format as npy
 from jaxloco import whole_files
 from jaxloco.errors import BundleError
 from jaxloco.onboard.cells import find_cell
-from jaxloco.onboard.spec import MAX_HISTORY, NetworkSpec, PolicySpec, check_schema, show
+from jaxloco.onboard.spec import MAX_HISTORY, NetworkSpec, PlanSpec, PolicySpec, check_schema, show
 
 POLICY_JSON = "policy.json"
 POLICY_NPZ = "policy.npz"
@@ -146,6 +146,8 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
         if not lowest > 0:
             raise BundleError(f"{spec.normalizer.std}: expected values above 0, found {lowest}")
     width, why = spec.observation_size, "history × frame inputs"
+    if spec.network.plan is not None:
+        _check_plan(spec.network.plan, arrays, width, spec.action_size)
     if spec.network.cell is not None:
         width, why = _check_cell(spec.network, arrays, width), f"the rows of {spec.network.cell.hidden}"
     if spec.network.convolutions:
@@ -157,6 +159,14 @@ def check_arrays(spec: PolicySpec, arrays: Arrays) -> None:
         _check_shape(layer.kernel, kernel, (width, outputs), f"{why}{', outputs of the policy' if last else ''}")
         _check_shape(layer.bias, arrays[layer.bias], (outputs,), f"the columns of {layer.kernel}")
         width, why = outputs, f"the outputs of {layer.kernel}"
+
+
+def _check_plan(plan: PlanSpec, arrays: Arrays, inputs: int, actions: int) -> None:
+    controls = arrays[plan.controls]
+    if controls.ndim != 2 or len(controls) == 0:
+        raise BundleError(f"{plan.controls}: expected the shape (steps, {actions}), found {controls.shape}")
+    for name, shape in ((plan.controls, (actions,)), (plan.states, (inputs,)), (plan.gains, (actions, inputs))):
+        _check_shape(name, arrays[name], (len(controls), *shape), "steps, outputs of the policy, inputs")
 
 
 def _check_cell(network: NetworkSpec, arrays: Arrays, inputs: int) -> int:
@@ -219,6 +229,8 @@ def step_cost(spec: PolicySpec, arrays: Arrays) -> int:
     elements = spec.observation_size + max(spec.action_size, spec.output_size) * len(spec.pipeline)
     elements += sum(arrays[layer.bias].size for layer in spec.network.layers)
     products = sum(arrays[layer.kernel].size for layer in spec.network.layers)
+    if spec.network.plan is not None:
+        products += spec.observation_size * spec.action_size
     if (cell := spec.network.cell) is not None:
         items, elements = items + 10, elements + arrays[cell.bias].size
         products += arrays[cell.input].size + arrays[cell.hidden].size

@@ -87,11 +87,14 @@ CELLS: dict[str, Cell] = {"gru": GRU(), "lstm": LSTM()}
 MLP = "mlp"
 """The kind without a memory."""
 
+PLAN = "plan"
+"""The kind that follows a planned trajectory, and is no network."""
+
 NETWORK_KINDS = (MLP, *CELLS, TCN)
 
 
 def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
-    """Return the cell of a kind of policy; None for "mlp" and "tcn", which have none.
+    """Return the cell of a kind of policy; None for "mlp", "tcn" and "plan", which have none.
 
     Args:
         kind: One of `NETWORK_KINDS`, or module:NAME of a subclass of `Cell`.
@@ -100,7 +103,7 @@ def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
     Raises:
         ConfigError: There is no such cell; says what to write instead.
     """
-    if kind in (MLP, TCN):
+    if kind in (MLP, TCN, PLAN):
         return None
     module, _, name = kind.partition(":")
     if not name:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxloco.onboard.cells import Cell, find_cell
-from jaxloco.onboard.spec import CellSpec, ConvolutionSpec, NetworkSpec
+from jaxloco.onboard.spec import CellSpec, ConvolutionSpec, NetworkSpec, PlanSpec
 from jaxloco.onboard.uncopied import Uncopied
 
 Activation = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
@@ -243,12 +243,42 @@ class Temporal(Uncopied):
         return self._head.run()
 
 
+class Planned(Uncopied):
+    """Follows a planned trajectory with its feedback, used as `Mlp` is; it counts steps until `reset()`.
+
+    Args:
+        plan: Names of the arrays.
+        arrays: By name, float32.
+    """
+
+    def __init__(self, plan: PlanSpec, arrays: Mapping[str, np.ndarray]):
+        rows = zip(*(arrays[name] for name in (plan.states, plan.controls, plan.gains)), strict=True)
+        self._rows, self._next = list(rows), 0
+        self.input = np.zeros(arrays[plan.states].shape[1], np.float32)
+        self._away, self.output = np.zeros_like(self.input), np.zeros(arrays[plan.controls].shape[1], np.float32)
+
+    def reset(self) -> None:
+        """Begin the plan anew."""
+        self._next = 0
+
+    def run(self) -> np.ndarray:
+        """Compute `output` from `input` and the row of this step; the next call overwrites it."""
+        state, control, gain = self._rows[self._next]
+        np.subtract(self.input, state, self._away)
+        np.dot(gain, self._away, self.output)
+        np.add(self.output, control, self.output)
+        self._next = min(self._next + 1, len(self._rows) - 1)
+        return self.output
+
+
 def _with_bias(kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.vstack([kernel, bias[None, :]]), dtype=np.float32)
 
 
-def make_network(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Mlp | Recurrent | Temporal:
+def make_network(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Mlp | Recurrent | Temporal | Planned:
     """Return the network that a bundle describes."""
+    if spec.plan is not None:
+        return Planned(spec.plan, arrays)
     mlp = Mlp([(arrays[layer.kernel], arrays[layer.bias]) for layer in spec.layers], spec.activation)
     if spec.convolutions:
         return Temporal(spec.convolutions, spec.activation, mlp, arrays)

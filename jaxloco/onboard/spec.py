@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_
 import numpy as np
 
 from jaxloco.errors import BundleError, JaxlocoError
-from jaxloco.onboard.cells import MLP, NETWORK_KINDS, find_cell
+from jaxloco.onboard.cells import MLP, NETWORK_KINDS, PLAN, find_cell
 from jaxloco.onboard.convolutions import TCN
 
 SCHEMA_NAME = "jaxloco-policy"
@@ -168,7 +168,7 @@ def _choice(known: tuple[str, ...]) -> Callable[[str, object], str]:
 
 
 def _kind(key: str, value: object) -> str:
-    kind = value if isinstance(value, str) and ":" in value else _choice(NETWORK_KINDS)(key, value)
+    kind = value if isinstance(value, str) and ":" in value else _choice((*NETWORK_KINDS, PLAN))(key, value)
     try:
         find_cell(kind)
     except JaxlocoError as error:
@@ -418,17 +418,33 @@ class ConvolutionSpec(Checked):
 
 
 @dataclass(frozen=True)
+class PlanSpec(Checked):
+    """A planned trajectory with its feedback: y = u_t + K_t (x - x_t), a row for each step, the last one for all after.
+
+    Attributes:
+        states: Name of the array of observations x_t, shape (T, observation).
+        controls: Name of the array of actions u_t, shape (T, actions).
+        gains: Name of the array of gains K_t, shape (T, actions, observation).
+    """
+
+    states: ArrayName
+    controls: ArrayName
+    gains: ArrayName
+
+
+@dataclass(frozen=True)
 class NetworkSpec(Checked):
-    """A multi-layer perceptron, perhaps on a memory: the activation between layers, none after the last one.
+    """A multi-layer perceptron, perhaps on a memory: the activation between layers, none after the last one; or a plan.
 
     Attributes:
         layers: The dense layers, first to last.
         activation: One of `ACTIVATIONS`, as in `flax.linen` (gelu: the tanh approximation).
         output: "clip" (the action is `clip(y, -1, 1)`) or "tanh" (the action is `tanh(y)`).
-        kind: "mlp"; that of the cell whose outputs the layers read, see `jaxloco.onboard.cells.find_cell`; or "tcn", of
-            layers that read what convolutions over time give, and behind it the observation.
+        kind: "mlp"; that of the cell whose outputs the layers read, see `jaxloco.onboard.cells.find_cell`; "tcn", of
+            layers that read what convolutions over time give, and behind it the observation; or "plan".
         cell: That cell; None without one.
         convolutions: Those convolutions, each with the activation; none of other kinds.
+        plan: What a "plan" does, which has no layers; None of other kinds.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -437,8 +453,11 @@ class NetworkSpec(Checked):
     kind: Annotated[str, _kind] = "mlp"
     cell: CellSpec | None = None
     convolutions: tuple[ConvolutionSpec, ...] = ()
+    plan: PlanSpec | None = None
 
     def _check(self) -> None:
+        if (self.kind == PLAN) != (self.plan is not None):
+            raise _fail("plan", f"{'a PlanSpec' if self.kind == PLAN else 'null'} for kind {self.kind!r}", self.plan)
         cell = find_cell(self.kind)
         if (self.kind == TCN) != bool(self.convolutions):
             raise _fail(
@@ -448,8 +467,8 @@ class NetworkSpec(Checked):
             raise _fail("cell", f"{'null' if cell is None else 'a CellSpec'} for kind {self.kind!r}", self.cell)
         if cell is not None and self.cell is not None and cell.hidden_bias != (self.cell.hidden_bias is not None):
             raise _fail("cell.hidden_bias", "an array" if cell.hidden_bias else "null", self.cell.hidden_bias)
-        if not self.layers:
-            raise _fail("layers", "at least one layer", self.layers)
+        if bool(self.layers) == (self.kind == PLAN):
+            raise _fail("layers", f"{'no' if self.kind == PLAN else 'at least one'} layer", self.layers)
 
 
 class Stage(Checked):
@@ -836,6 +855,7 @@ class PolicySpec(Checked):
         """Names of the arrays that `policy.npz` must hold, no more and no fewer."""
         names = [self.normalizer.mean, self.normalizer.std] if self.normalizer else []
         names += self.network.cell.arrays if self.network.cell else []
+        names += [plan.states, plan.controls, plan.gains] if (plan := self.network.plan) else []
         for convolution in self.network.convolutions:
             names += [convolution.kernel, convolution.bias]
         for layer in self.network.layers:
@@ -849,7 +869,7 @@ class PolicySpec(Checked):
             del data["rest"]  # so that a jaxloco that knows no rest can read it
         elif self.rest.gravity is None:
             del data["rest"]["gravity"], data["rest"]["tilt"]
-        for name in ("cell", "convolutions"):
+        for name in ("cell", "convolutions", "plan"):
             if not data["network"][name]:
                 del data["network"][name]
         first = self.network.kind == MLP and self.generator is None
