@@ -37,6 +37,7 @@ BENCHMARKS = {
     "memory-speed": "training with recurrent actors against training with a feed-forward one",
     "bench-transfer": "policies trained with different actuators, and how, on a bench with hidden motors, over seeds",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
+    "helicopter": "aerobatics of a helicopter from synthetic demonstrations: the aligned trajectory, and flights",
     "teacher-student": "students of a policy that sees all, where velocities are hidden and the motor has a delay",
     "kills": "SIGKILLs at random moments of a small training: whether its files are intact and it resumes",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",

@@ -20,6 +20,9 @@ from jaxloco.errors import ConfigError
 Linearize = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From states (T, n) to the dynamics' next states (T, n) and their derivatives (T, n, n), for half a time step."""
 
+PRIOR = 0.2
+"""Weight of the prior of the demonstrations' variances, relative to that of the samples."""
+
 STEPS = (1, 2, 3)
 """How far a demonstration may move on in the hidden trajectory with each sample."""
 
@@ -51,9 +54,9 @@ class Alignment:
     Attributes:
         states: The hidden trajectory, at half the demonstrations' time step, (T, n).
         times: Of each demonstration, the index in `states` of each of its samples.
-        noise: Variances around the trajectory: a factor of each demonstration times one of each component, (k, n).
+        noise: Variance of each demonstration around the trajectory, (k, n).
         process: Variance of the dynamics' error per step, (n,).
-        likelihoods: Log-likelihood before each round, and after the last one.
+        likelihoods: Log-likelihood, with the prior of the variances, before each round, and after the last one.
     """
 
     states: np.ndarray
@@ -91,17 +94,18 @@ def align(
     times = [np.rint(np.linspace(0, length - 1, len(one))).astype(int) for one in demos]
     spread = np.mean([_resampled(one, length) for one in demos], axis=0)
     floor = 1e-6 * np.var(np.concatenate(demos), axis=0) + 1e-12
-    noise = np.array([np.mean((one - spread[at]) ** 2, axis=0) for one, at in zip(demos, times, strict=True)])
-    noise = np.tile(np.mean(noise, axis=0) + floor, (len(demos), 1))
+    squares = [np.mean((one - spread[at]) ** 2, axis=0) for one, at in zip(demos, times, strict=True)]
+    scale, component = np.ones((len(demos), demos[0].shape[1])), np.mean(squares, axis=0) + floor
     process = np.var(np.diff(spread, axis=0), axis=0) + floor
     start = (spread[0], np.mean([(one[0] - spread[0]) ** 2 for one in demos], axis=0) + 10.0 * floor)
     means, likelihoods = spread, list[float]()
-    found = (means, times, noise, process)
+    found = (means, times, scale * component, process)
     for _ in range(options.iterations + 1):
         following, slopes = linearize(means[:-1])
         offsets = following - np.einsum("tij,tj->ti", slopes, means[:-1])
+        noise = scale * component
         smoothed = smooth(demos, times, slopes, offsets, noise, process, start)
-        likelihood = smoothed.likelihood + _tempo_likelihood(times, options)
+        likelihood = smoothed.likelihood + _tempo_likelihood(times, options) + _prior(scale, demos)
         if likelihoods and likelihood < likelihoods[-1] + options.tolerance * sum(map(len, demos)):
             if likelihood >= likelihoods[-1]:  # that of a new linearization may be lower: then the last one stays
                 likelihoods.append(likelihood)
@@ -111,7 +115,7 @@ def align(
         found = (smoothed.means, times, noise, process)
         means = smoothed.means
         times = [warp(one, smoothed, noise[k], options) for k, one in enumerate(demos)]
-        noise = _noise(demos, times, smoothed, noise, floor)
+        scale, component = _noise(demos, times, smoothed, scale, floor)
         process = np.maximum(_process(smoothed, slopes, offsets), floor)
     means, times, noise, process = found
     _check_outliers(noise, options)
@@ -212,23 +216,28 @@ def _smoothed(
 
 
 def _noise(
-    demos: Sequence[np.ndarray], times: Sequence[np.ndarray], smoothed: Smoothed, noise: np.ndarray, floor: np.ndarray
-) -> np.ndarray:
-    """Return more likely variances s_k v_i, beginning with the last ones, (k, n).
+    demos: Sequence[np.ndarray], times: Sequence[np.ndarray], smoothed: Smoothed, scale: np.ndarray, floor: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return more likely factors s, (k, n), and variances v, (n,), of the variances s v, beginning with s.
 
-    With a variance for each demonstration and component, the trajectory would go right through one demonstration here
-    and another there, whose variances then vanish.
+    The factors have a prior, an inverse gamma distribution with mode 1. Without it the trajectory would go right
+    through one demonstration here and another there, whose variances then vanish.
     """
     variances = np.diagonal(smoothed.covariances, axis1=1, axis2=2)
     counts = np.array([len(one) for one in demos], float)
     squares = np.array(
         [np.mean((one - smoothed.means[at]) ** 2 + variances[at], axis=0) for one, at in zip(demos, times, strict=True)]
     )
-    scale, component = noise[:, 0] / noise[0, 0], noise[0]
     for _ in range(5):  # each line has the maximum of the likelihood with the other one's values
-        component = np.maximum(np.average(squares / scale[:, None], axis=0, weights=counts), floor)
-        scale = np.mean(squares / component, axis=1)
-    return scale[:, None] * component
+        component = np.maximum(np.average(squares / scale, axis=0, weights=counts), floor)
+        scale = (squares / component + PRIOR) / (1.0 + PRIOR)
+    return scale, component
+
+
+def _prior(scale: np.ndarray, demos: Sequence[np.ndarray]) -> float:
+    """Return the logarithm of the prior of the factors s, but for a constant."""
+    counts = np.array([len(one) for one in demos], float)
+    return float(-0.5 * PRIOR * counts @ np.sum(np.log(scale) + 1.0 / scale, axis=1))
 
 
 def _process(smoothed: Smoothed, slopes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -276,7 +285,7 @@ def _check(demos: Sequence[np.ndarray]) -> None:
 
 def _check_outliers(noise: np.ndarray, options: AlignOptions) -> None:
     """Refuse a demonstration that is much farther from the trajectory than the others."""
-    distances = np.sqrt(noise[:, 0])
+    distances = np.sqrt(np.mean(noise / np.median(noise, axis=0), axis=1))
     worst = int(np.argmax(distances))
     if distances[worst] > options.outlier * np.median(distances):
         times = distances[worst] / np.median(distances)

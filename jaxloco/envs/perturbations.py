@@ -1,12 +1,13 @@
-"""Forces on the base: pushes at random times, and a support that fades with the curriculum."""
+"""Forces on the base: pushes at random times, gusts, and a support that fades with the curriculum."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxloco.checks import NOT_NEGATIVE, check_fields
+from jaxloco.checks import NOT_NEGATIVE, POSITIVE, check_fields
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.processes import Acts, Process
 from jaxloco.envs.quantities import rotate, rotate_inverse
@@ -59,6 +60,42 @@ class Pushes(Process):
         running = PushState(state.force, remaining, wait)
         over = remaining <= 0.5 * dt
         return jax.tree.map(lambda new, old: jnp.where(over, new, old), fresh, running), Acts(force=force)
+
+
+@dataclass(frozen=True)
+class Gusts(Process):
+    """Random forces and torques on the base that come and go, as wind does: a first-order autoregression.
+
+    Attributes:
+        force: Standard deviation along each axis of the world, N.
+        torque: About each axis of the base, N m.
+        time_constant: How long they last, s.
+        name: Of the process.
+    """
+
+    force: tuple[float, float, float]
+    torque: tuple[float, float, float]
+    time_constant: Annotated[float, POSITIVE]
+    name: str = "gusts"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def start(self, sampler: Sampler) -> jax.Array:
+        """Return the initial force and torque, (6,)."""
+        return self._draw(sampler)
+
+    def act(
+        self, state: jax.Array, base_orientation: jax.Array, sampler: Sampler, control_dt: float
+    ) -> tuple[jax.Array, Acts]:
+        """Return force and torque after a control period, and what acts during it."""
+        kept = math.exp(-control_dt / self.time_constant)
+        state = kept * state + math.sqrt(1.0 - kept**2) * self._draw(sampler)
+        return state, Acts(force=state[:3], torque=rotate(base_orientation, state[3:]))
+
+    def _draw(self, sampler: Sampler) -> jax.Array:
+        normal = jax.scipy.special.ndtri(jnp.clip(sampler.unit((6,)), 1e-6, 1.0 - 1e-6))
+        return jnp.asarray([*self.force, *self.torque], jnp.float32) * normal
 
 
 class PushState(NamedTuple):

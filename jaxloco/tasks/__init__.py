@@ -32,6 +32,12 @@ TASKS = {
     "cartpole": "jaxloco.tasks.cartpole:RECIPE",
     "pendulum-swingup": "jaxloco.tasks.pendulum_swingup:RECIPE",
     "pendulum-on-hand": "jaxloco.tasks.pendulum_on_hand:RECIPE",
+    "heli-hover": "jaxloco.tasks.helicopter:HOVER",
+    "heli-flip": "jaxloco.tasks.helicopter:FLIP",
+    "heli-roll": "jaxloco.tasks.helicopter:ROLL",
+    "heli-tic-toc": "jaxloco.tasks.helicopter:TIC_TOC",
+    "heli-funnel": "jaxloco.tasks.helicopter:FUNNEL",
+    "heli-chaos": "jaxloco.tasks.helicopter:CHAOS",
 }
 """Task name → module:NAME of its recipe. A recipe is imported when it is looked up."""
 
