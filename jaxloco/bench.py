@@ -34,6 +34,7 @@ BENCHMARKS = {
     "actuator-fit": "networks fitted to hidden motors against ideal servos, on recordings they have not seen",
     "actuator-speed": "training with actuator networks against training with ideal servos",
     "bench-transfer": "policies trained with different actuators, and how, on a bench with hidden motors, over seeds",
+    "bench-gap": "predictions of a robot identified on the bench against the nominal one's, on unseen recordings",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
     "teacher-student": "students of a policy that sees all, where velocities are hidden and the motor has a delay",
     "kills": "SIGKILLs at random moments of a small training: whether its files are intact and it resumes",

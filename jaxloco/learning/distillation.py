@@ -38,7 +38,7 @@ from jaxloco.learning.learner import (
     normalized,
     updated_normalizers,
 )
-from jaxloco.learning.minibatches import MinibatchConfig, mean_over_pieces, minibatch_orders, shuffle_groups, taken
+from jaxloco.learning.minibatches import MinibatchConfig, mean_over_pieces, minibatch_orders, taken
 from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.normalization import RunningStatistics, batch_statistics
 from jaxloco.learning.recurrent import CellCarry, Memory
@@ -241,13 +241,9 @@ class Distillation(ActorCriticAlgorithm[DistillationConfig]):
             ConfigError: the mini-batches do not fill the rollout, or there is no teacher.
         """
         config = self.config
-        n_steps, n_envs = trajectory.reward.shape
-        if n_steps != config.n_steps:
-            raise ConfigError(f"the trajectory has {n_steps} steps, n_steps = {config.n_steps}")
-        n_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        n_minibatches = config.split_batch(n_envs * n_devices)[0]
+        n_steps, n_envs = self.sizes(trajectory)
         steps = 1 if self.networks.config.recurrent else n_steps
-        groups = shuffle_groups(n_envs * n_devices, steps, n_minibatches, n_devices) // n_devices
+        n_minibatches, groups = config.shares(n_envs, steps, axis_name)
         lessons = self._lessons(state, trajectory)
         rate = config.rate_of_update(state.learning_rate, state.progress_remaining)
         key, shuffle_key = jax.random.split(state.key)

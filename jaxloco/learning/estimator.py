@@ -20,7 +20,7 @@ from jax import Array
 from jaxloco.learning import collectives
 from jaxloco.learning.batches import robot_major
 from jaxloco.learning.learner import ESTIMATE, LearnerState, Metrics, Trajectory, normalized
-from jaxloco.learning.minibatches import MinibatchConfig, mean_over_pieces, minibatch_orders, shuffle_groups
+from jaxloco.learning.minibatches import MinibatchConfig, mean_over_pieces, minibatch_orders
 from jaxloco.learning.networks import NetworkParams
 
 if TYPE_CHECKING:
@@ -63,13 +63,10 @@ def update_estimator(
         return (jax.tree.map(lambda p, d: p - rate * d, carry[0], change), opt_state), value
 
     steps, n_envs = trajectory.reward.shape
-    n_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    epochs, count = 1, 1
-    if isinstance(config, MinibatchConfig):
-        epochs, count = config.n_epochs, config.split_batch(n_envs * n_devices)[0]
-    groups = shuffle_groups(n_envs * n_devices, steps, count, n_devices) // n_devices
+    batches = config if isinstance(config, MinibatchConfig) else MinibatchConfig(n_minibatches=1, n_epochs=1)
+    count, groups = batches.shares(n_envs, steps, axis_name)
     key = jax.random.fold_in(state.key, _OWN_KEY)
-    orders = minibatch_orders(key, len(features), epochs, count, groups, axis_name)
+    orders = minibatch_orders(key, len(features), batches.n_epochs, count, groups, axis_name)
     estimator, values = jax.lax.scan(step, estimator, orders.reshape(-1, orders.shape[-1]))
     own = collectives.mean(jnp.mean(values), axis_name)
     return state._replace(estimator=estimator), {**metrics, "train/estimation_loss": own}
