@@ -57,9 +57,10 @@ def update_estimator(
     adam, rate = optax.scale_by_adam(), networks.config.estimator.learning_rate
 
     def step(carry: tuple[NetworkParams, Any], rows: Array) -> tuple[tuple[NetworkParams, Any], Array]:
-        value, gradient = mean_over_pieces(partial(jax.value_and_grad(loss), carry[0]), rows, networks)
+        found = mean_over_pieces(partial(jax.value_and_grad(loss), carry[0]), rows, networks)
+        value, gradient = collectives.mean(found, axis_name)  # in one exchange, so that none is out of order
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-            change, opt_state = adam.update(collectives.mean(gradient, axis_name), carry[1])
+            change, opt_state = adam.update(gradient, carry[1])
         return (jax.tree.map(lambda p, d: p - rate * d, carry[0], change), opt_state), value
 
     steps, n_envs = trajectory.reward.shape
@@ -68,5 +69,4 @@ def update_estimator(
     key = jax.random.fold_in(state.key, _OWN_KEY)
     orders = minibatch_orders(key, len(features), batches.n_epochs, count, groups, axis_name)
     estimator, values = jax.lax.scan(step, estimator, orders.reshape(-1, orders.shape[-1]))
-    own = collectives.mean(jnp.mean(values), axis_name)
-    return state._replace(estimator=estimator), {**metrics, "train/estimation_loss": own}
+    return state._replace(estimator=estimator), {**metrics, "train/estimation_loss": jnp.mean(values)}
