@@ -441,6 +441,12 @@ def _transferred(document: Result) -> Measured:
     return Measured(f"{arms['network']:.3f}; {others} ({seeds} seeds)", arms["network"] >= 0.95)
 
 
+def _closer(document: Result) -> Measured:
+    ratios = {name: of["20"] for name, of in document["calibrated / nominal"].items() if name != "joint torques"}
+    shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    return Measured(shown, max(ratios.values()) <= 0.5)
+
+
 def _convolutions(document: Result) -> Measured:
     times = {name: item["p99_us"] for name, item in document.get("convolutions", {}).items()}
     if not times:
@@ -869,6 +875,13 @@ REQUIREMENTS = (
         _transferred,
     ),
     Requirement(
+        "robot identified on the bench: error 20 steps ahead ÷ the nominal robot's, on unseen recordings",
+        "≤ 0.5",
+        "bench_gap",
+        "jaxloco bench bench-gap",
+        _closer,
+    ),
+    Requirement(
         "1000 comparisons of equal arms of 5 and of 10 seeds, normal, skewed, some failing: verdict *effect*, most",
         "≤ 6.5 %",
         "comparisons",
@@ -1093,6 +1106,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("memory_speed", "Training with recurrent actors", None),
     ("teacher_student", "Students of a policy that sees all", None),
     ("bench_transfer", "On a bench with hidden motors", _arms),
+    ("bench_gap", "Predictions of a robot identified on the bench", None),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),
     ("robustness", "Robustness on a grid", None),

@@ -36,6 +36,7 @@ BENCHMARKS = {
     "actuator-speed": "training with actuator networks against training with ideal servos",
     "memory-speed": "training with recurrent actors against training with a feed-forward one",
     "bench-transfer": "policies trained with different actuators, and how, on a bench with hidden motors, over seeds",
+    "bench-gap": "predictions of a robot identified on the bench against the nominal one's, on unseen recordings",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
     "helicopter": "aerobatics of a helicopter from synthetic demonstrations: the aligned trajectory, and flights",
     "teacher-student": "students of a policy that sees all, where velocities are hidden and the motor has a delay",

@@ -16,6 +16,7 @@ from jaxloco.learning.estimator import update_estimator
 from jaxloco.learning.learner import ESTIMATE, Trajectory, normalized
 from jaxloco.learning.networks import EstimatorConfig, NetworkConfig, make_actor_critic
 from jaxloco.learning.ppo import PPOConfig
+from jaxloco.learning.vpg import VPGConfig
 from jaxloco.onboard.bundle import check_arrays, check_golden, read_bundle
 from jaxloco.onboard.policy import Policy
 from jaxloco.onboard.spec import PolicySpec
@@ -57,10 +58,14 @@ def test_what_can_be_told_from_what_the_actor_sees_is_learnt():
     assert losses[0] > 0.1 and losses[-1] < 1e-3
 
 
-def test_the_first_step_is_the_learning_rate_against_the_sign_of_the_gradient():
+ONE_BATCH = replace(OPTIONS, n_epochs=1, n_minibatches=1)
+
+
+@pytest.mark.parametrize("options", [ONE_BATCH, VPGConfig(n_steps=STEPS, normalize_observation=False)])
+def test_the_first_step_is_the_learning_rate_against_the_sign_of_the_gradient(options):
     # Adam's first step. With no hidden layer the gradient of mean (xW + b - y)² by b is 2 mean over samples / E.
     own = algorithm(EstimatorConfig(("a",), (), learning_rate=0.01))
-    one = replace(own, config=replace(OPTIONS, n_epochs=1, n_minibatches=1))
+    one = options.make(own.networks)  # VPG has no mini-batches: its estimator takes one step per rollout
     state, data = begun(one), rollout(lambda seen: jnp.tile(jnp.array([50.0, -50.0]), (*seen.shape[:-1], 1)))
     after, _ = update_estimator(one, state, data, {})
     before, stepped = (each.estimator[0]["params"]["Dense_0"] for each in (state, after))

@@ -236,6 +236,17 @@ class ActorCriticAlgorithm(Generic[C]):
         group = critic_group(observation)
         return self.networks.value(state.params, self._normalized(state, group, observation))
 
+    def sizes(self, trajectory: Trajectory) -> tuple[int, int]:
+        """Return the steps and robots of a rollout.
+
+        Raises:
+            ConfigError: it has not n_steps steps.
+        """
+        n_steps, n_envs = trajectory.reward.shape
+        if n_steps != self.config.n_steps:
+            raise ConfigError(f"the trajectory has {n_steps} steps, n_steps = {self.config.n_steps}")
+        return n_steps, n_envs
+
     def _init_estimator(self, key: Array) -> tuple[NetworkParams, Any]:
         params = self.networks.init_estimator(jax.random.fold_in(key, 2))  # 0 and 1 are the networks'
         return params, optax.scale_by_adam().init(params)

@@ -29,7 +29,7 @@ from jaxloco.learning.algorithm import ActorCriticAlgorithm, option, require
 from jaxloco.learning.batches import policy_and_latent_of, sequences, turned
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.learner import LearnerState, Metrics, Observation, Trajectory, critic_group, normalized
-from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders, shuffle_groups, taken
+from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders, taken
 from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.normalization import RunningStatistics, batch_statistics
 from jaxloco.learning.pieces import mean_over_pieces
@@ -234,13 +234,9 @@ class Distillation(ActorCriticAlgorithm[DistillationConfig]):
             ConfigError: the mini-batches do not fill the rollout, or there is no teacher.
         """
         config = self.config
-        n_steps, n_envs = trajectory.reward.shape
-        if n_steps != config.n_steps:
-            raise ConfigError(f"the trajectory has {n_steps} steps, n_steps = {config.n_steps}")
-        n_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        n_minibatches = config.split_batch(n_envs * n_devices)[0]
+        n_steps, n_envs = self.sizes(trajectory)
         steps = 1 if self.networks.config.recurrent else n_steps
-        groups = shuffle_groups(n_envs * n_devices, steps, n_minibatches, n_devices) // n_devices
+        n_minibatches, groups = config.shares(n_envs, steps, axis_name)
         lessons = self._lessons(state, trajectory)
         rate = config.rate_of_update(state.learning_rate, state.progress_remaining)
         key, shuffle_key = jax.random.split(state.key)

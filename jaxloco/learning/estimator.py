@@ -20,7 +20,7 @@ from jax import Array
 from jaxloco.learning import collectives
 from jaxloco.learning.batches import robot_major
 from jaxloco.learning.learner import ESTIMATE, LearnerState, Metrics, Trajectory, normalized
-from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders, shuffle_groups
+from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders
 from jaxloco.learning.networks import NetworkParams
 from jaxloco.learning.pieces import mean_over_pieces
 
@@ -58,19 +58,16 @@ def update_estimator(
     adam, rate = optax.scale_by_adam(), networks.config.estimator.learning_rate
 
     def step(carry: tuple[NetworkParams, Any], rows: Array) -> tuple[tuple[NetworkParams, Any], Array]:
-        value, gradient = mean_over_pieces(partial(jax.value_and_grad(loss), carry[0]), rows, networks)
+        found = mean_over_pieces(partial(jax.value_and_grad(loss), carry[0]), rows, networks)
+        value, gradient = collectives.mean(found, axis_name)  # in one exchange, so that none is out of order
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-            change, opt_state = adam.update(collectives.mean(gradient, axis_name), carry[1])
+            change, opt_state = adam.update(gradient, carry[1])
         return (jax.tree.map(lambda p, d: p - rate * d, carry[0], change), opt_state), value
 
     steps, n_envs = trajectory.reward.shape
-    n_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    epochs, count = 1, 1
-    if isinstance(config, MinibatchConfig):
-        epochs, count = config.n_epochs, config.split_batch(n_envs * n_devices)[0]
-    groups = shuffle_groups(n_envs * n_devices, steps, count, n_devices) // n_devices
+    batches = config if isinstance(config, MinibatchConfig) else MinibatchConfig(n_minibatches=1, n_epochs=1)
+    count, groups = batches.shares(n_envs, steps, axis_name)
     key = jax.random.fold_in(state.key, _OWN_KEY)
-    orders = minibatch_orders(key, len(features), epochs, count, groups, axis_name)
+    orders = minibatch_orders(key, len(features), batches.n_epochs, count, groups, axis_name)
     estimator, values = jax.lax.scan(step, estimator, orders.reshape(-1, orders.shape[-1]))
-    own = collectives.mean(jnp.mean(values), axis_name)
-    return state._replace(estimator=estimator), {**metrics, "train/estimation_loss": own}
+    return state._replace(estimator=estimator), {**metrics, "train/estimation_loss": jnp.mean(values)}

@@ -72,6 +72,16 @@ class MinibatchConfig(AlgorithmConfig):
             )
         return n_minibatches, samples // n_minibatches
 
+    def shares(self, n_envs: int, n_steps: int, axis_name: str | None) -> tuple[int, int]:
+        """Return the mini-batches of an epoch, and how many of its `n_envs` robots' groups a device shuffles.
+
+        Raises:
+            ConfigError: as `split_batch` and `shuffle_groups` do.
+        """
+        n_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+        n_minibatches = self.split_batch(n_envs * n_devices)[0]
+        return n_minibatches, shuffle_groups(n_envs * n_devices, n_steps, n_minibatches, n_devices) // n_devices
+
 
 def shuffle_groups(n_envs: int, n_steps: int, n_minibatches: int, n_devices: int = 1) -> int:
     """Return how many groups of robots are shuffled each by itself.

@@ -18,7 +18,6 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxloco.checks import COUNT, NOT_NEGATIVE, POSITIVE
-from jaxloco.errors import ConfigError
 from jaxloco.learning import collectives
 from jaxloco.learning.algorithm import ActorCriticAlgorithm, AlgorithmConfig, option
 from jaxloco.learning.learner import LearnerState, Metrics, Trajectory, critic_group
@@ -93,8 +92,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
             ConfigError: the trajectory has not n_steps steps.
         """
         config = self.config
-        if trajectory.reward.shape[0] != config.n_steps:
-            raise ConfigError(f"the trajectory has {trajectory.reward.shape[0]} steps, n_steps = {config.n_steps}")
+        self.sizes(trajectory)
         group = critic_group(trajectory.observation)
         actor = self._read_by_actor(state, trajectory.observation)
         seen = self._normalized(state, group, trajectory.observation)

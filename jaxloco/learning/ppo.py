@@ -19,7 +19,7 @@ from jaxloco.learning.advantages import normalized_advantage
 from jaxloco.learning.algorithm import ActorCriticAlgorithm, option
 from jaxloco.learning.batches import ADVANTAGE, Batch, policy_of, prepare
 from jaxloco.learning.learner import LearnerState, Metrics, Trajectory
-from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders, shuffle_groups, taken
+from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders, taken
 from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.pieces import mean_over_pieces
 from jaxloco.learning.reports import mean_logs, named_metrics, over_devices, updated_normalizers
@@ -119,13 +119,9 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
             ConfigError: the mini-batches do not fill the rollout.
         """
         config, networks = self.config, self.networks
-        n_steps, n_envs = trajectory.reward.shape
-        if n_steps != config.n_steps:
-            raise ConfigError(f"the trajectory has {n_steps} steps, n_steps = {config.n_steps}")
-        n_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        n_minibatches = config.split_batch(n_envs * n_devices)[0]
+        n_steps, n_envs = self.sizes(trajectory)
         steps = 1 if networks.config.recurrent else n_steps  # that can stand in mini-batches apart from each other
-        groups = shuffle_groups(n_envs * n_devices, steps, n_minibatches, n_devices) // n_devices
+        n_minibatches, groups = config.shares(n_envs, steps, axis_name)
         batch = self.prepare(state, trajectory)
         remaining = state.progress_remaining
         learning_rate = config.rate_of_update(state.learning_rate, remaining)
