@@ -214,7 +214,9 @@ class Env:
 
     def pose(self, before: EnvState, after: EnvState) -> Pose:
         """Return positions after a step and the force during it."""
-        return Pose(after.physics.qpos, after.wrench[:3])
+        motion = self._gait if isinstance(self._gait, Motion) else None
+        reference = None if motion is None else motion.configuration(after.processes[motion.name])
+        return Pose(after.physics.qpos, after.wrench[:3], reference)
 
     def record(self, state: EnvState) -> dict[str, Any]:
         """Return the state before a step that broke down, the model and the action."""

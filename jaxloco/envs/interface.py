@@ -93,10 +93,14 @@ class EpisodeState(Protocol):
 
 
 class Pose(NamedTuple):
-    """What a video shows of one step: positions (nq,), m and rad, and the force that pushes the base (3,), N."""
+    """What a video shows of one step: positions (nq,), m and rad, and the force that pushes the base (3,), N.
+
+    Of a robot that tracks a motion also the positions of its reference, (nq,).
+    """
 
     qpos: jax.Array
     push: jax.Array
+    reference: jax.Array | None = None
 
 
 @dataclass(frozen=True)

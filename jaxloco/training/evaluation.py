@@ -40,6 +40,7 @@ class Episodes(NamedTuple):
         qpos: Positions of the first R robots (of each device) at each step, (R, max_steps, nq), R at most `RECORDED`.
         lived: Whether their episodes still went on, (R, max_steps).
         push: Force on the first robot (of each device) at each step, (1, max_steps, 3), N.
+        reference: Positions of the first robot's motion (of each device), (1, max_steps, nq); None if it tracks none.
     """
 
     returns: jax.Array
@@ -55,6 +56,7 @@ class Episodes(NamedTuple):
     qpos: jax.Array
     lived: jax.Array
     push: jax.Array
+    reference: jax.Array | None = None
 
 
 def evaluate(env: Environment, agent: Agent, state: TrainState | Trained, episodes: int, seed: int) -> Episodes | None:
@@ -107,6 +109,7 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         qpos=jnp.zeros((min(count, RECORDED), env.max_steps, *pose.qpos.shape[1:])),
         lived=jnp.zeros((min(count, RECORDED), env.max_steps), bool),
         push=jnp.zeros((1, env.max_steps, 3)),
+        reference=None if pose.reference is None else jnp.zeros((1, env.max_steps, *pose.reference.shape[1:])),
     )
     carry = (jnp.int32(0), robots, agent.initial_carry(count), jnp.ones(count, bool), start)
 
@@ -137,10 +140,15 @@ def _step(env: Environment, agent: Agent, learner: LearnerState, carry: _Carry) 
         qpos=sums.qpos.at[:, step].set(pose.qpos),
         lived=sums.lived.at[:, step].set(alive[:recorded]),
         push=sums.push.at[0, step].set(pose.push[0]),
+        reference=_kept(sums.reference, step, pose.reference),
     )
     # An ended robot stays where it is: its state may be anything, and must not break the simulation of the others.
     robots = batch.select(alive, after, robots)
     return step + 1, robots, remembered, alive & ~(after.terminated | after.truncated), sums
+
+
+def _kept(rows: jax.Array | None, step: jax.Array, references: jax.Array | None) -> jax.Array | None:
+    return None if rows is None or references is None else rows.at[0, step].set(references[0])
 
 
 def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:

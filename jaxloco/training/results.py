@@ -145,7 +145,8 @@ def make_video(
     if model is None:
         report(f"{env.robot_name} has no MuJoCo model to draw; no video was made")
         return None
-    return render_episode(model, qpos, push, path, dt=env.dt, floating=env.floating, report=report)
+    ghost = None if episodes.reference is None else np.asarray(episodes.reference[0])[:steps]
+    return render_episode(model, qpos, push, path, dt=env.dt, floating=env.floating, ghost=ghost, report=report)
 
 
 def _short(summary: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
