@@ -5,7 +5,7 @@ frame is a damped least-squares problem of MuJoCo's Jacobians, begun at the fram
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,7 +108,7 @@ class Solver:
                 self.qpos[place] = np.clip(self.qpos[place], joint.lower + margin, joint.upper - margin)
         return self.qpos.copy()
 
-    def _tasks(self, frame: Frame):
+    def _tasks(self, frame: Frame) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
         """Yield weight, error and Jacobian of each."""
         model, data, nv = self.model, self.data, self.model.nv
         linear, angular = np.zeros((3, nv)), np.zeros((3, nv))

@@ -109,7 +109,7 @@ def _from_npz(path: Path) -> Clip:
             joints, source = tuple(map(str, np.ravel(data["joints"]))), str(data["source"]) if "source" in data else ""
             base, orientation, positions = (np.asarray(data[key], float) for key in _ARRAYS)
             rate = float(data["rate"])
-    except MotionError:
+    except (MotionError, FileNotFoundError):
         raise
     except Exception as error:  # of NumPy, zipfile and zlib, each its own
         raise MotionError(f"{path}: is no NPZ file of arrays ({error})") from error

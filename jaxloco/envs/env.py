@@ -215,9 +215,12 @@ class Env:
         return readings[0]
 
     def pose(self, before: EnvState, after: EnvState) -> Pose:
-        """Return positions after a step, the force during it, and what was commanded."""
+        """Return positions after a step, the force during it, what was commanded, and the motion that is tracked."""
         names = [process.name for process in self.spec.processes if isinstance(process, Command)]
-        return Pose(after.physics.qpos, after.wrench[:3], {name: before.processes[name].value for name in names})
+        commands = {name: before.processes[name].value for name in names}
+        motion = self._gait if isinstance(self._gait, Motion) else None
+        reference = None if motion is None else motion.configuration(after.processes[motion.name])
+        return Pose(after.physics.qpos, after.wrench[:3], commands, reference)
 
     def record(self, state: EnvState) -> dict[str, Any]:
         """Return the state before a step that broke down, the model and the action."""

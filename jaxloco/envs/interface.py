@@ -99,11 +99,13 @@ class Pose(NamedTuple):
         qpos: Positions, (nq,), m and rad.
         push: Force that pushes the base, (3,), N.
         commands: What was commanded, by name.
+        reference: Positions of the motion that is tracked, (nq,); None without one.
     """
 
     qpos: jax.Array
     push: jax.Array
     commands: dict[str, jax.Array] = {}  # noqa: RUF012  nobody changes it
+    reference: jax.Array | None = None
 
 
 @dataclass(frozen=True)

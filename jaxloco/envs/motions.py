@@ -232,6 +232,11 @@ class Motion(Process):
         moved = rotate(_about_vertical(state.turn), self._base(state.frame)[0])
         return moved + jnp.concatenate([state.origin, jnp.zeros(1)])
 
+    def configuration(self, state: MotionState) -> jax.Array:
+        """Return the configuration that the robot should have, (nq,)."""
+        base = jnp.concatenate([self._world_position(state), self._world_orientation(state)])
+        return _row(self.reference.qpos, state.frame).at[np.asarray(self.robot.base_qpos_indices)].set(base)
+
     # What there is to know
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
@@ -265,7 +270,7 @@ def point_quantities(robot: Robot, table: Reference) -> tuple[Quantity, ...]:
     base, bodies, offsets = robot.model.body(robot.base_body).id, table.bodies, jnp.asarray(table.offsets, jnp.float32)
 
     def away(s: Snapshot) -> jax.Array:
-        """Return the turn that takes the heading of the base to that of the world, (w, x, y, z)."""
+        """Return the turn from the heading of the base back to the world's x, (w, x, y, z)."""
         return _about_vertical(heading(jnp, s.readings["xquat"][base])) * jnp.array([1.0, -1.0, -1.0, -1.0])
 
     def arms(s: Snapshot) -> jax.Array:
@@ -276,11 +281,11 @@ def point_quantities(robot: Robot, table: Reference) -> tuple[Quantity, ...]:
 
     def points(s: Snapshot) -> jax.Array:
         below = s.readings["xpos"][base] * jnp.array([1.0, 1.0, 0.0])
-        return turn(s, s.readings["xpos"][bodies] + arms(s) - below)
+        return turn(s, s.readings["xpos"][bodies] + arms(s) - below[None])
 
     def velocities(s: Snapshot) -> jax.Array:
         spatial = s.readings["cvel"][bodies]  # of the point of each body at the robot's centre of mass
-        lever = s.readings["xpos"][bodies] + arms(s) - s.readings["subtree_com"][base]
+        lever = s.readings["xpos"][bodies] + arms(s) - s.readings["subtree_com"][base][None]
         return turn(s, spatial[:, 3:] + jnp.cross(spatial[:, :3], lever))
 
     def orientations(s: Snapshot) -> jax.Array:

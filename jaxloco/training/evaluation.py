@@ -44,6 +44,7 @@ class Episodes(NamedTuple):
         estimates: Of what an estimator tells, sums over steps: its error's square, whether it is on the right side of
             0.5, and |x (1 - x)| of the answer x, which is 0 of what is true or false; (N, 3, E).
         commands: What it was commanded, by name, (1, max_steps, n).
+        reference: Positions of the first robot's motion (of each device), (1, max_steps, nq); None if it tracks none.
     """
 
     returns: jax.Array
@@ -61,6 +62,7 @@ class Episodes(NamedTuple):
     push: jax.Array
     estimates: jax.Array
     commands: dict[str, jax.Array]
+    reference: jax.Array | None = None
 
 
 def evaluate(env: Environment, agent: Agent, state: TrainState | Trained, episodes: int, seed: int) -> Episodes | None:
@@ -115,6 +117,7 @@ def play(env: Environment, agent: Agent, learner: LearnerState, robots: EpisodeS
         push=jnp.zeros((1, env.max_steps, 3)),
         estimates=jnp.zeros((count, 3, agent.networks.estimated_dim)),
         commands={name: jnp.zeros((1, env.max_steps, *x.shape[1:])) for name, x in pose.commands.items()},
+        reference=None if pose.reference is None else jnp.zeros((1, env.max_steps, *pose.reference.shape[1:])),
     )
     carry = (jnp.int32(0), robots, agent.initial_carry(count), jnp.ones(count, bool), start)
 
@@ -148,6 +151,7 @@ def _step(env: Environment, agent: Agent, learner: LearnerState, carry: _Carry) 
         push=sums.push.at[0, step].set(pose.push[0]),
         estimates=sums.estimates + live[:, None, None] * judged,
         commands={name: kept.at[0, step].set(pose.commands[name][0]) for name, kept in sums.commands.items()},
+        reference=_kept(sums.reference, step, pose.reference),
     )
     # An ended robot stays where it is: its state may be anything, and must not break the simulation of the others.
     robots = batch.select(alive, after, robots)
@@ -159,6 +163,10 @@ def _judged(estimate: jax.Array, observation: dict[str, jax.Array]) -> jax.Array
     answer = observation.get(ESTIMATE, estimate)
     hit = (estimate > 0.5) == (answer > 0.5)
     return jnp.stack([jnp.square(estimate - answer), hit, jnp.abs(answer * (1.0 - answer))], axis=-2)
+
+
+def _kept(rows: jax.Array | None, step: jax.Array, references: jax.Array | None) -> jax.Array | None:
+    return None if rows is None or references is None else rows.at[0, step].set(references[0])
 
 
 def summarize(env: Environment, episodes: Episodes) -> dict[str, Any]:

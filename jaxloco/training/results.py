@@ -157,6 +157,7 @@ def make_video(
         path,
         dt=env.dt,
         floating=env.floating,
+        ghost=None if episodes.reference is None else np.asarray(episodes.reference[0])[:steps],
         commands={name: np.asarray(values[0])[:steps] for name, values in episodes.commands.items()},
         terrain=env.ground.terrain,
         height=height,
