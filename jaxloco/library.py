@@ -77,7 +77,7 @@ class Trained:
     def __init__(
         self, folder: str | Path, checkpoint: Checkpoint = "last", config: "TrainConfig | None" = None
     ) -> None:
-        self.folder = RunFolder.open(folder)
+        self.folder = _opened(folder)
         self.checkpoint, self._config = checkpoint, config
         self._memory: Any = None
 
@@ -494,16 +494,21 @@ def bundle_of(path: str | Path) -> Path:
     bundle = bundle_at(path)
     if bundle is not None:
         return bundle
-    try:
-        folder = RunFolder.open(path)
-    except ConfigError as error:
-        if len(Path(path).parts) > 1 or Path(path).exists():
-            raise
-        raise ConfigError(f"{error}; policies of the zoo: {', '.join(known_policies())}") from None
+    folder = _opened(path)
     folder.check_one_seed()
     if bundle_at(folder.policy) is None:
         raise JaxlocoError(f"{folder} has no exported policy yet; write it: jaxloco export {folder}")
     return folder.policy
+
+
+def _opened(path: str | Path) -> RunFolder:
+    """Open a run; where a bare name is none, the error lists the policies, which have such names."""
+    try:
+        return RunFolder.open(path)
+    except ConfigError as error:
+        if len(Path(path).parts) > 1 or Path(path).exists():
+            raise
+        raise ConfigError(f"{error}; policies of the zoo: {', '.join(known_policies())}") from None
 
 
 def writing_into(folder: RunFolder, out: str | Path | None) -> AbstractContextManager[object]:

@@ -254,8 +254,9 @@ def test_a_client_sees_the_robot_move_and_its_key_drives(browser, go1):
         robot = load_robot("go1")
         browser.stand(robot, go1.ground, placed(robot, go1.ground))
         client.send("CommandTriggerMessage", uuid=uuid)
-        deadline = time.monotonic() + 60.0
-        while (drive.command[0] < 1.0 or not browser.is_watched()) and time.monotonic() < deadline:
+        for _ in range(6000):
+            if drive.command[0] >= 1.0 and browser.is_watched():
+                break
             time.sleep(0.01)
         assert browser.is_watched()
         np.testing.assert_allclose(drive.command, [1.0, 0.0, 0.0])
@@ -271,14 +272,12 @@ class Chromium:
         self._driver = subprocess.Popen(["chromedriver", f"--port={self._port}"], stdout=subprocess.DEVNULL)
         arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"]
         chrome = {"goog:chromeOptions": {"args": [*arguments, "--window-size=500,400"]}, "pageLoadStrategy": "none"}
-        deadline = time.monotonic() + 60.0
         while True:
             try:
                 self._session = self._ask("", {"capabilities": {"alwaysMatch": chrome}})["sessionId"]
                 return
-            except urllib.error.URLError:
-                if time.monotonic() > deadline:
-                    raise
+            except urllib.error.URLError:  # it does not listen yet
+                assert self._driver.poll() is None
                 time.sleep(0.2)
 
     def _ask(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
@@ -291,8 +290,12 @@ class Chromium:
         self._ask(f"/{self._session}/url", {"url": address})
 
     def text(self) -> str:
+        """The page's text; empty where a slow machine does not answer in the driver's time."""
         script = {"script": "return document.body ? document.body.innerText : ''", "args": []}
-        return str(self._ask(f"/{self._session}/execute/sync", script))
+        try:
+            return str(self._ask(f"/{self._session}/execute/sync", script))
+        except urllib.error.HTTPError:
+            return ""
 
     def press(self, key: str) -> None:
         strokes = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
@@ -314,43 +317,45 @@ def test_a_real_browser_shows_the_robot_and_its_keys_drive(browser, go1):
     browser.stand(robot, go1.ground, placed(robot, go1.ground))
     with closing(Chromium()) as chromium:
         chromium.open(browser.address)
-        deadline = time.monotonic() + 300.0
 
-        def until(words: str) -> None:
-            while words not in chromium.text():
-                assert time.monotonic() < deadline, chromium.text()
+        def shows(words: str) -> bool:
+            for _ in range(200):
+                if words in chromium.text():
+                    return True
                 browser.show(placed(robot, go1.ground), Status("t", drive.command, np.zeros(3), "in control", 0.0))
                 time.sleep(0.2)
+            return False
 
-        until("+0.75")
+        assert shows("+0.75")
         chromium.press("\ue013")  # arrow up
-        until("+1.00")
+        assert shows("+1.00")
 
 
 # A training
 
 
 @pytest.mark.slow
-def test_the_newest_checkpoint_of_a_run_is_played(tmp_path):
+def test_the_newest_checkpoint_of_a_run_is_played(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxloco.viewer.follow.yield_to_others", lambda process: None)  # to tests that run beside it
     run = RunFolder(tmp_path / "run")
     train(tiny(4), run.path)
     with closing(Follower(run, Conditions(), tmp_path, clock=time.monotonic)) as follower:
-        playback, deadline = None, time.monotonic() + 300.0
-        while playback is None:
-            assert time.monotonic() < deadline
+        playback = None
+        while playback is None:  # an export that fails raises
             time.sleep(0.1)
             playback = follower.newest()
         assert follower.iteration == 4 and playback.robot.name == "cartpole"
         assert follower.newest() is None  # nothing newer
 
 
-def test_a_first_checkpoint_that_cannot_be_played_says_why(tmp_path):
+@pytest.mark.slow
+def test_a_first_checkpoint_that_cannot_be_played_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxloco.viewer.follow.yield_to_others", lambda process: None)
     run = RunFolder(tmp_path / "run")
     (run.checkpoints / "3").mkdir(parents=True)
     run.config.write_text("{}")
-    with closing(Follower(run, Conditions(), tmp_path)) as follower, pytest.raises(JaxlocoError, match="task_name"):
-        for _ in range(3000):
-            follower.newest()
+    with closing(Follower(run, Conditions(), tmp_path)) as follower, pytest.raises(JaxlocoError, match=r"config\.json"):
+        while follower.newest() is None:
             time.sleep(0.1)
 
 

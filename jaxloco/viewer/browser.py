@@ -82,10 +82,11 @@ class Browser:
     def keys(self, drive: Drive) -> None:
         """Let keys, and a button for each of them, drive."""
         gui = self._server.gui
-        for key in drive.keys:
-            press = _presses(drive, key)
-            gui.add_command(f"{key.does} ({key.label})", hotkey=key.name).on_trigger(press)
-            gui.add_button(f"{key.label}   {key.does}").on_click(press)
+        with gui.add_folder("Keys", expand_by_default=False):
+            for key in drive.keys:
+                press = _presses(drive, key)
+                gui.add_command(f"{key.does} ({key.label})", hotkey=key.name).on_trigger(press)
+                gui.add_button(f"{key.label}   {key.does}").on_click(press)
 
     def is_open(self) -> bool:
         """Whether `close` was not called."""
