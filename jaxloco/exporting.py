@@ -245,7 +245,7 @@ def golden(
     networks = agent.networks
     mode = partial(agent.algorithm.mode, learner)
     told = partial(agent.estimates, learner)
-    acting = _Acting(mode, networks.initial_carry(), networks.environment_action, learner.normalizers, told)  # type: ignore[arg-type]
+    acting = _Acting(mode, networks.initial_carry(), networks.environment_action, learner.normalizers, told)
     return _golden(env, acting, spec, seed, steps)
 
 
