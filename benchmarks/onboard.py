@@ -204,7 +204,7 @@ def _measure_c(bundle: Bundle) -> dict[str, float] | None:
         for end, text in zip("hc", c.source(bundle, "policy"), strict=True):
             (folder / f"policy.{end}").write_text(text)
         main = TIMED.replace("CALLS", str(2 * ROUNDS * CALLS))
-        program = checks.compiled(folder / "policy.c", folder, main, ("-std=gnu99", "-O3"))
+        program = checks.compiled(folder / "policy.c", folder, main, ("-std=gnu99", "-O2"))
         done = subprocess.run([program], capture_output=True, check=True)
     return _percentiles(np.array(done.stdout.split()[ROUNDS * CALLS :], float) / 1e3)
 

@@ -214,13 +214,22 @@ def test_names_and_texts_that_c_does_not_take_are_written_otherwise(tmp_path):
         robot="r-2",
         task="a.b",
         control_frequency=10.0,
-        inputs=(InputSpec("int", '*/ "µ??/', 2), InputSpec("a-b"), InputSpec("a.b"), InputSpec("2nd")),
+        inputs=(
+            InputSpec("int", '*/ "µ??/', 2),
+            InputSpec("a-b"),
+            InputSpec("a.b"),
+            InputSpec("2nd"),
+            InputSpec("policy_step"),
+        ),
         network=NetworkSpec((LayerSpec("k", "b"),)),
         outputs=(OutputSpec("raw", "N m", 1, -1.0, 1.0, 0.0),),
     )
-    path = formats.write(write(tmp_path / "policy", spec, random_arrays(spec, ()), plain=True), "c").path
+    path = formats.write(
+        write(tmp_path / "policy", spec, random_arrays(spec, ()), plain=True), "c", tmp_path / "walk.c"
+    ).path
     text = path.with_suffix(".h").read_text()
-    assert all(f"float {name};" in text for name in ("a_b", "a_b_2", "n2nd", "raw")) and "float int_2[2];" in text
+    assert all(f"float {name};" in text for name in ("a_b", "a_b_2", "n2nd", "policy_step", "raw"))
+    assert "float int_2[2];" in text and "walk_step(" in text and '{"policy_step", "",' in path.read_text()
 
 
 # What a program sees

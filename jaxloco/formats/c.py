@@ -125,8 +125,9 @@ def lines_of(words: Iterable[str]) -> str:
 class _Writer:
     """The pieces of a file as they come about."""
 
-    def __init__(self, bundle: Bundle):
+    def __init__(self, bundle: Bundle, prefix: str):
         self.spec, self.arrays, self.clock = bundle.spec, bundle.arrays, Clock.of(bundle.spec)
+        self.prefix = prefix
         self.used: set[str] = set()
         self.constants: list[str] = []
         self.fields: list[str] = []
@@ -426,8 +427,8 @@ def _outputs(w: _Writer) -> None:
     w.use("finite", "limit")
     w.step += [
         f"if (!finite_all(u, {w.spec.output_size})) {{ /* too large for float32 somewhere */",
-        "    policy_reset(s);",
-        "    *out = policy_safe;",
+        f"    {w.prefix}_reset(s);",
+        f"    *out = {w.prefix}_safe;",
         "    return -1;",
         "}",
         "/* outputs, within their limits */",
@@ -477,13 +478,16 @@ def source(bundle: Bundle, name: str) -> tuple[str, str]:
         bundle: The policy.
         name: What the files are called, without their ends, and what the names in them begin with.
     """
-    w = _Writer(bundle)
+    w = _Writer(bundle, name)
     for part in (_clock, _frame, _observation, _network, _pipeline, _outputs, _tick):
         part(w)
-    own = Names().take(name)
-    texts = (_header(w), _code(w).replace("policy.h", f"{name}.h"))
-    header, code = (re.sub(r"\bpolicy_", f"{own}_", text).replace("POLICY_", f"{own.upper()}_") for text in texts)
-    return header, code
+    return _header(w), _code(w)
+
+
+def _named(w: _Writer, text: str) -> str:
+    """Return a text with the policy's own prefix."""
+    text = text.replace("policy_", f"{w.prefix}_").replace("policy.h", f"{w.prefix}.h")
+    return text.replace("POLICY_", f"{w.prefix.upper()}_")
 
 
 def _title(w: _Writer) -> str:
@@ -507,11 +511,11 @@ def _enumerations(w: _Writer) -> list[str]:
     names, lines = Names(), []
 
     def take(text: str) -> str:
-        return names.take(f"POLICY_{text.upper()}")
+        return names.take(f"{w.prefix.upper()}_{text.upper()}")
 
     for kind, items in (("input", w.given), ("output", w.spec.outputs)):
         words = [take(f"{kind}_{item.name}") for item in items]
-        lines += [f"enum policy_{kind} {{", lines_of([*words, take(f"{kind}s")]).rstrip(","), "};", ""]
+        lines += [f"enum {w.prefix}_{kind} {{", lines_of([*words, take(f"{kind}s")]).rstrip(","), "};", ""]
     for item in w.all:
         if item.components:
             words = [take(f"{item.name}_{component}") for component in item.components]
@@ -607,9 +611,10 @@ STEP
 """
 
 
-def _filled_in(template: str, **values: str) -> str:
-    """Return a template with its words in capitals replaced."""
-    return re.sub("|".join(rf"\b{name}\b" for name in values), lambda match: values[match[0]], template)
+def _filled_in(w: _Writer, template: str, **values: str) -> str:
+    """Return a template with the policy's prefix and with its words in capitals replaced."""
+    words = "|".join(rf"\b{name}\b" for name in values)
+    return re.sub(words, lambda match: values[match[0]], _named(w, template))
 
 
 def _indented(lines: Iterable[str]) -> str:
@@ -618,6 +623,7 @@ def _indented(lines: Iterable[str]) -> str:
 
 def _header(w: _Writer) -> str:
     return _filled_in(
+        w,
         HEADER,
         TITLE=_title(w),
         RATE=number(w.spec.control_frequency, ""),
@@ -641,7 +647,7 @@ def _list(w: _Writer, kind: str, items: Sequence[InputSpec | OutputSpec]) -> lis
             lines.append(f"static const char *const {components}[{item.size}] = {{\n{words}\n}};")
         limits = f"low_of_{name}, high_of_{name}"
         rows.append(f"    {{{string(item.name)}, {string(item.unit)}, {item.size}, {limits}, {components}}},")
-    return [*lines, f"const policy_quantity policy_{kind}_list[{len(rows)}] = {{", *rows, "};", ""]
+    return [*lines, f"const {w.prefix}_quantity {w.prefix}_{kind}_list[{len(rows)}] = {{", *rows, "};", ""]
 
 
 def _limits(w: _Writer) -> None:
@@ -658,17 +664,18 @@ def _code(w: _Writer) -> str:
     checks = []
     for i, item in enumerate(w.given):
         start = f"{'&' if item.size == 1 else ''}in->{w.members[item.name]}"
-        checks.append(f"if (!finite_all({start}, {item.size})) {{ *out = policy_safe; return {i + 1}; }}")
+        checks.append(f"if (!finite_all({start}, {item.size})) {{ *out = {w.prefix}_safe; return {i + 1}; }}")
     own = [name for name in w.variables if w.reset and w.spec.network.kind == TCN and re.match(r"x\[|z\d", name)]
     counts = any(line.startswith("for") for line in w.reset)
     declared = [*(["int i;"] if counts else []), *([f"float {', '.join(own)};"] if own else [])]
     return _filled_in(
+        w,
         CODE,
         TITLE=_title(w),
         CONSTANTS="\n".join(w.constants),
         LISTS="\n".join([*_list(w, "input", w.given), *_list(w, "output", w.spec.outputs)]).rstrip(),
         SAFE=lines_of(words[0] if size == 1 else f"{{{', '.join(words)}}}" for size, words in safe),
-        PARTS="\n".join(text for name, text in PARTS.items() if name in w.used),
+        PARTS=_named(w, "\n".join(text for name, text in PARTS.items() if name in w.used)),
         RESET=_indented([*declared, "memset(s, 0, sizeof *s);", *w.reset]),
         STEP=_indented([f"float {', '.join(w.variables)};", "int i;", *checks, *w.step]),
     )

@@ -21,7 +21,7 @@ TOLERANCE = 1e-5
 LONG = (4, 250)
 """Sequences and steps that are compared with the NumPy runtime."""
 
-FLAGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O3")
+FLAGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2")
 
 MAIN = """
 #include "NAME.h"
