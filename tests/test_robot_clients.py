@@ -17,7 +17,7 @@ from onboard_helpers import make_golden
 
 from jaxloco import cli
 from jaxloco.errors import ConfigError, ConnectionLostError, UnknownNameError
-from jaxloco.onboard import Loop, Policy, read_bundle, write_bundle
+from jaxloco.onboard import LiveClient, Loop, Policy, read_bundle, write_bundle
 from jaxloco.onboard.clients import run_bundle, run_episode
 from jaxloco.onboard.clients.joints import JointClient, JointMapping, largest_command
 from jaxloco.onboard.clients.registry import CLIENTS, find
@@ -263,7 +263,7 @@ def test_a_policy_of_the_zoo_walks_through_the_client(client, tmp_path):
 def test_the_policy_acts_on_what_is_newest_at_the_tick():
     """A client that can be read is read when the outputs are due, not a period before."""
 
-    class Slow:
+    class Slow(LiveClient):
         now = 0.0
 
         def clock(self) -> float:
@@ -279,7 +279,7 @@ def test_the_policy_acts_on_what_is_newest_at_the_tick():
             sent.append(self.now)
             return self.read()
 
-        reset = read
+        reset = damp = read
 
         def close(self) -> None: ...
 

@@ -12,7 +12,7 @@ Nothing in here imports anything but NumPy, the standard library and `jaxloco.er
 
 from jaxloco.errors import BundleError, JaxlocoError, UnknownNameError
 from jaxloco.onboard.bundle import Bundle, read_bundle, write_bundle
-from jaxloco.onboard.loop import Client, Loop, LoopReport, Reading
+from jaxloco.onboard.loop import Client, LiveClient, Loop, LoopReport, Reading
 from jaxloco.onboard.policy import InputError, Policy
 from jaxloco.onboard.recorder import Recorder
 from jaxloco.onboard.safety import Cause, Guard, SafetyConfig
@@ -26,6 +26,7 @@ __all__ = [
     "Guard",
     "InputError",
     "JaxlocoError",
+    "LiveClient",
     "Loop",
     "LoopReport",
     "Policy",

@@ -14,7 +14,7 @@ from jaxloco.onboard.safety import Cause, Guard, Reading, SafetyConfig
 from jaxloco.onboard.signals import EndingSignals
 from jaxloco.onboard.uncopied import Uncopied
 
-__all__ = ["Client", "Loop", "LoopReport", "Reading"]
+__all__ = ["Client", "LiveClient", "Loop", "LoopReport", "Reading"]
 
 LATE_FRACTION = 0.1
 """A tick is late if it starts more than this part of a period after its time."""
@@ -24,12 +24,7 @@ NAP = 0.02
 
 
 class Client(Protocol):
-    """The connection to one robot or simulator. All values are by name and in SI units.
-
-    One may have more: `damp() -> Reading` for a damping mode, which is then sent on a fault and at the end in place of
-    the safe action; `read() -> Reading` for what is newest, which the policy then acts on at once, not a period later;
-    `clock` and `sleep`, as `Loop` takes them, of a simulator with a time of its own.
-    """
+    """The connection to one robot or simulator. All values are by name and in SI units."""
 
     def reset(self) -> Reading:
         """Start an episode and return the first reading."""
@@ -39,6 +34,26 @@ class Client(Protocol):
 
     def close(self) -> None:
         """Stop the robot and disconnect."""
+
+
+class LiveClient:
+    """A client whose robot has a damping mode and can be read at any time; derive from it.
+
+    Attributes:
+        clock: The time now, s, never goes back; a simulator's own if it has one.
+        sleep: Waits for a number of seconds; the same.
+    """
+
+    clock: Callable[[], float] = staticmethod(time.perf_counter)
+    sleep: Callable[[float], None] = staticmethod(time.sleep)
+
+    def read(self) -> Reading:
+        """Return the newest reading: the policy acts on it at once, not on what `step` returned a period before."""
+        raise NotImplementedError
+
+    def damp(self) -> Reading:
+        """Send the damping mode, on a fault and at the end in place of the safe action; return the newest reading."""
+        raise NotImplementedError
 
 
 OnStep = Callable[[Reading, Mapping[str, Output]], None]
@@ -82,7 +97,7 @@ class Loop(Uncopied):
         frequency: Control rate, Hz; must be the one that the policy was trained at, which is the default.
         safety: When to distrust a reading.
         regulate: Whether to keep to real time; False runs a simulator as fast as it goes.
-        clock: The time now, s; never goes back. Ours, or the client's if it has one, where not given.
+        clock: The time now, s; never goes back. Ours, or the client's if it is a `LiveClient`, where not given.
         sleep: Waits for a number of seconds; the same.
         recorder: Writes what is read and sent; not closed here.
 
@@ -109,10 +124,10 @@ class Loop(Uncopied):
         self._client = client
         self._period = 1.0 / expected
         self._regulate = regulate
-        self._clock: Callable[[], float] = getattr(client, "clock", time.perf_counter) if clock is None else clock
-        self._sleep: Callable[[float], None] = getattr(client, "sleep", time.sleep) if sleep is None else sleep
-        self._damp: Callable[[], Reading] | None = getattr(client, "damp", None)
-        self._read: Callable[[], Reading] | None = getattr(client, "read", None)
+        self._live = client if isinstance(client, LiveClient) else None
+        ours = self._live or LiveClient
+        self._clock: Callable[[], float] = ours.clock if clock is None else clock
+        self._sleep: Callable[[float], None] = ours.sleep if sleep is None else sleep
         self._recorder = recorder
         self._stopped = False
 
@@ -159,25 +174,25 @@ class Loop(Uncopied):
             with contextlib.suppress(Exception):
                 self._make_safe()
             raise
-        if self._damp is not None or not (report.terminated or report.truncated):
+        if self._live is not None or not (report.terminated or report.truncated):
             self._make_safe()
         return report
 
     def _make_safe(self) -> Reading:
-        return self._client.step(self.guard.safe_action()) if self._damp is None else self._damp()
+        return self._client.step(self.guard.safe_action()) if self._live is None else self._live.damp()
 
     def _steps(self, reading: Reading, report: LoopReport, limit: float, on_step: OnStep | None) -> None:
         tick = self._clock()
         while report.steps < limit and not self._is_stopped():
-            if self._read is not None:
+            if self._live is not None:
                 tick = self._wait_for(tick, report)
-                reading = self._read()
+                reading = self._live.read()
                 report.terminated, report.truncated = reading.terminated, reading.truncated
             if reading.terminated or reading.truncated or self._is_stopped():
                 break
             received = self._clock() if self._regulate else None
             outputs = self.guard.act(reading, received)
-            if self._read is None:
+            if self._live is None:
                 tick = self._wait_for(tick, report)
                 if self._is_stopped():
                     break
@@ -194,7 +209,7 @@ class Loop(Uncopied):
 
     def _send(self, reading: Reading, outputs: Mapping[str, Output], received: float | None) -> Reading:
         """Send outputs and return the next reading; the step is recorded then, also where the client fails."""
-        if self._damp is not None and self.guard.cause is not None:
+        if self._live is not None and self.guard.cause is not None:
             outputs = {}  # damping has no targets
         if self._recorder is None:
             return self._client.step(outputs) if outputs else self._make_safe()

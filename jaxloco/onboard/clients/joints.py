@@ -5,7 +5,6 @@ pose, how the IMU is turned. `JointClient` connects both for the control loop.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from jaxloco.errors import ConfigError, ConnectionLostError, unknown_name
-from jaxloco.onboard.loop import Reading
+from jaxloco.onboard.loop import LiveClient, Reading
 from jaxloco.onboard.spec import PolicySpec, expand
 
 POSITIONS, VELOCITIES = "joint_position_targets", "joint_velocity_targets"
@@ -266,7 +265,7 @@ class JointMapping:
         return base
 
 
-class JointClient:
+class JointClient(LiveClient):
     """A client of the control loop for one robot.
 
     On a fault, and as the last thing, it sends the damping mode: kp 0, kd above 0.
@@ -284,8 +283,8 @@ class JointClient:
     def __init__(self, link: Link, spec: PolicySpec, command: Sequence[float] | None = None):
         self.link, self._has_sent = link, False
         transport = link.transport
-        self.clock: Callable[[], float] = getattr(transport, "clock", time.perf_counter)
-        self.sleep: Callable[[float], None] = getattr(transport, "sleep", time.sleep)
+        self.clock = getattr(transport, "clock", self.clock)
+        self.sleep = getattr(transport, "sleep", self.sleep)
         try:
             self.wait()
             self.mapping = JointMapping(spec, link.joints(), command)
