@@ -103,7 +103,7 @@ def test_the_bundle_gives_the_answers_of_the_trained_policy(tmp_path, upkie, net
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "task", sorted({name for name in TASKS if not name.startswith("heli-")} - {"upkie-balance"}) + ["heli-hover"]
+    "task", [*sorted({name for name in TASKS if not name.startswith("heli-")} - {"upkie-balance"}), "heli-hover"]
 )
 def test_policies_of_other_tasks_verify_too(tmp_path, task):
     config = configured(task)
