@@ -285,7 +285,7 @@ def _check(demos: Sequence[np.ndarray]) -> None:
 
 def _check_outliers(noise: np.ndarray, options: AlignOptions) -> None:
     """Refuse a demonstration that is much farther from the trajectory than the others."""
-    distances = np.sqrt(np.mean(noise / np.median(noise, axis=0), axis=1))
+    distances = np.sqrt(np.median(noise / np.median(noise, axis=0), axis=1))
     worst = int(np.argmax(distances))
     if distances[worst] > options.outlier * np.median(distances):
         times = distances[worst] / np.median(distances)

@@ -72,7 +72,7 @@ class Helicopter(Task):
             robot=self.robot,
             action=ActionSpec(
                 outputs=(OutputSpec("sticks", "", CONTROLS, -1.0, 1.0, 0.0),),
-                pipeline=(Scale((1.0,)),),
+                pipeline=(Scale((1.0,) * CONTROLS),),
                 drive=thruster_drive,
             ),
             observations={"actor": ObservationGroup(tuple(ObservationTerm(name) for name in SEEN))},
