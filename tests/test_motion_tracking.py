@@ -15,6 +15,7 @@ from jaxloco.envs.env import Env
 from jaxloco.envs.motions import Motion, MotionState
 from jaxloco.envs.starts import Starts, motion_grade
 from jaxloco.errors import BundleError, ConfigError
+from jaxloco.exporting import export
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.onboard import motion as onboard
 from jaxloco.onboard.spec import MOTION_JOINTS, MOTION_ORIENTATION, MotionSpec
@@ -302,7 +303,7 @@ def test_terms_are_one_at_no_error_and_fall_as_their_kernel_says():
 
 def test_the_robots_points_are_those_of_its_reference_where_it_begins_without_errors():
     task = Tracking(**EXACT, initial_joints=0.0, initial_tilt=0.0)
-    env = Env(replace(task.spec(), randomization=()), "native")
+    env = Env(task.spec(), "native")
     keys = jax.random.split(jax.random.PRNGKey(3), 8)
     robots = batch.begin(env, keys, env.curriculum.begin(keys, full=False)).robots
     observer, measured = env.observers["critic"], robots.processes["critic"].readings[:, 0]
@@ -318,12 +319,9 @@ def test_the_robots_points_are_those_of_its_reference_where_it_begins_without_er
 def test_the_bundle_plays_the_chosen_clip_in_plain_mujoco_as_in_training(tmp_path):
     """Golden sequences agree, and with no action at all the robot follows the reference closely."""
     config = configured("go1-tracking")
-    config = replace(config, task=replace(config.task, **EXACT))  # type: ignore[type-var]
     env = Env(config.task.spec(), "native")
     agent, learner = learned(env, config, gain=0.0)
-    from jaxloco.exporting import export
-
-    provenance = {"config": {"task_name": "go1-tracking", "task": {"noise": 0.0, "kick": 0.0}}}
+    provenance = {"config": {"task_name": "go1-tracking", "task": {}}}
     export(tmp_path / "policy", env, agent, learner, task="go1-tracking", provenance=provenance)
     playback = Playback.load(tmp_path / "policy", Conditions(command=(1.0, 0.0, 0.0), seconds=3.2, push_scale=0.0))
     assert playback.policy.verify() <= 1e-5
