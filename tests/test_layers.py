@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxloco"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("checks", "cores", "reflections", "registry", "statistics", "streams", "terrain", "text_files", "whole_files"),
-    ("internals", "onboard", "options", "toml_schema"),
+    ("exercises", "internals", "onboard", "options", "toml_schema"),
     ("actuator_bench", "joint_guesses", "legs", "loops", "self_contact"),
     ("robot",),
     ("logs",),
