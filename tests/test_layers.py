@@ -16,6 +16,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("checks", "cores", "reflections", "registry", "statistics", "streams", "terrain", "text_files", "whole_files"),
     ("internals", "onboard", "options", "toml_schema"),
     ("actuator_bench", "formats", "joint_guesses", "legs", "loops", "policies", "self_contact"),
+    ("exercises", "internals", "onboard", "options", "toml_schema"),
+    ("actuator_bench", "joint_guesses", "legs", "loops", "self_contact"),
     ("robot",),
     ("logs",),
     ("physics", "symmetry"),

@@ -1,26 +1,55 @@
-"""The notebooks run from the first cell to the last, in miniature, and are committed without outputs."""
+"""The notebooks run from the first cell to the last, in miniature; those of the course with their solutions."""
 
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from jaxloco.exercises import EXERCISES
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MINIATURE = "\n".join(
-    (
-        "total_timesteps = 4096",
-        "n_envs = 16",
-        "eval_episodes = 2",
-        "video_seconds = 0.1",
-        "simulator_episodes = 1",
-    )
-)
+COURSE = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
+SMALL = {"n_envs": 16, "total_timesteps": 1024}
+MINIATURES: dict[str, dict[str, object]] = {
+    "first_policy": {
+        "total_timesteps": 4096,
+        "n_envs": 16,
+        "eval_episodes": 2,
+        "video_seconds": 0.1,
+        "simulator_episodes": 1,
+    },
+    "1_environments": {"n_envs": 4, "seconds": 0.1},
+    "2_values": {"angles": 11, "speeds": 11},
+    "3_policy_gradients": {
+        "horizon": 3,
+        "algorithms": ("reinforce",),
+        "seeds": 1,
+        "total_timesteps": 512,
+        "n_steps": 10,
+        "episode_seconds": 0.2,
+    },
+    "4_metrics": {"runs": ("healthy",), **SMALL},
+    "5_history": {"frames_seen": (3,), "seeds": 1, **SMALL},
+    "6_randomization_and_actuators": {
+        "delays": (0.04,),
+        **SMALL,
+        "tested": 12,
+        "recorded_seconds": 1.0,
+        "fit_steps": 20,
+    },
+    "7_effect_or_variance": {"seeds": 2, **SMALL, "drawn": 6},
+    "9_teacher_and_student": {"students": ("with a memory",), **SMALL},
+}
 """What the cell tagged "parameters" is replaced with: every name in it, so that none is forgotten."""
 
-
 TOLD = ("ground_position", "% of 2 episodes", "trained policy:", "ground_velocity_target", "of 1 episodes")
-"""What the notebook must have printed: one thing for each of its parts."""
+"""What the first policy's notebook must have printed: one thing for each of its parts."""
+
+SOLUTION = re.compile(r"<details><summary>Solution</summary>.*?```python\n(.*?)```", re.DOTALL)
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_of_the_course = pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -29,8 +58,8 @@ def read(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def assigned(source: str) -> list[str]:
-    return [line.partition(" = ")[0] for line in source.splitlines() if " = " in line]
+def code_of(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -38,34 +67,80 @@ def parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return cell
 
 
-def test_there_is_a_notebook():
-    assert [path.name for path in NOTEBOOKS] == ["first_policy.ipynb"]
+def solve(notebook: nbformat.NotebookNode) -> list[str]:
+    """Put each solution in the place of its exercise, the code cell before it; return the exercises' numbers."""
+    solved = []
+    for place, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown" and (found := SOLUTION.search(cell.source)):
+            exercise = notebook.cells[place - 1]
+            (number,) = re.findall(r'check\("(.*?)"', exercise.source)
+            assert f'check("{number}"' in found[1]
+            exercise.source = found[1]
+            solved.append(number)
+    return solved
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_is_committed_without_outputs(path):
-    code = [cell for cell in read(path).cells if cell.cell_type == "code"]
-    assert code
-    assert [cell.source for cell in code if cell.outputs or cell.execution_count] == []
+def run(path: Path, folder: Path) -> tuple[nbformat.NotebookNode, str]:
+    """Run a notebook in miniature, solved; return it and what it printed."""
+    from nbclient import NotebookClient
+
+    notebook, small = read(path), MINIATURES[path.stem]
+    cell = parameters(notebook)
+    assert re.findall(r"^(\w+) = ", cell.source, re.MULTILINE) == list(small)
+    cell.source = "\n".join(f"{name} = {value!r}" for name, value in small.items())
+    solve(notebook)
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.execute()  # raises with the traceback of a cell that fails
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return notebook, "".join(output.get("text", "") for output in outputs)
+
+
+def pictures(notebook: nbformat.NotebookNode) -> int:
+    outputs = [output for cell in code_of(notebook) for output in cell.outputs]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_every_notebook_has_a_miniature():
+    assert {path.stem for path in NOTEBOOKS} == set(MINIATURES)
+
+
+def test_the_first_policy_is_committed_without_outputs():
+    code = code_of(read(ROOT / "notebooks" / "first_policy.ipynb"))
+    assert code and [cell.source for cell in code if cell.outputs or cell.execution_count] == []
+
+
+@each_of_the_course
+def test_the_course_is_committed_with_outputs_and_pictures_and_opens_in_a_hosted_service(path):
+    notebook = read(path)
+    assert [cell.source for cell in code_of(notebook) if not cell.execution_count] == []
+    assert all(output.output_type != "error" for cell in code_of(notebook) for output in cell.outputs)
+    assert pictures(notebook) and path.stat().st_size < 400_000
+    assert "](https://colab.research.google.com/" in notebook.cells[0].source
+    assert code_of(notebook)[0].source == code_of(read(COURSE[0]))[0].source  # what sets up is one cell
+
+
+def test_every_exercise_is_in_the_notebook_of_its_number_with_a_solution():
+    asked = {path.stem[0]: sorted(solve(read(path))) for path in COURSE}
+    assert asked == {name: sorted(e for e in EXERCISES if e[0] == name) for name in asked}
+    assert set(asked) == {name[0] for name in EXERCISES}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_in_miniature(path, tmp_path):
-    from nbclient import NotebookClient
+@each_of_the_course
+def test_the_course_runs_in_miniature_and_its_solutions_are_right(path, tmp_path):
+    if path.stem.startswith("1"):
+        pytest.importorskip("gymnasium")
+    notebook, text = run(path, tmp_path)
+    numbers = [number for number in EXERCISES if number[0] == path.stem[0]]
+    skipped = {"1.3"}  # needs ten seconds
+    assert [n for n in numbers if f"{n}: right" not in text and n not in skipped] == []
+    assert pictures(notebook)
 
-    notebook = read(path)
-    cell = parameters(notebook)
-    assert assigned(cell.source) == assigned(MINIATURE)
-    cell.source = MINIATURE
-    client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    )
-    client.execute()  # raises with the traceback of a cell that fails
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    text = "".join(output.get("text", "") for output in outputs)
+
+@pytest.mark.slow
+def test_the_first_policy_runs_in_miniature(tmp_path):
+    notebook, text = run(ROOT / "notebooks" / "first_policy.ipynb", tmp_path)
     for told in TOLD:
         assert told in text
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= 3  # the falling robot's pitch, the curves, the closed loop; with a renderer, the robot too
+    assert pictures(notebook) >= 3  # the falling robot's pitch, the curves, the closed loop; with a renderer, the robot
     assert list(tmp_path.glob("runs/*/first_1/policy/policy.json"))

@@ -52,7 +52,10 @@ EXAMPLE = {
 BUILDS = ("cc", "./robot")
 """Programs that are run: the compiler, with main.c, which is the C block before, and what it makes."""
 
-OTHERS = ("scp", "ssh", "apt-get")
+MODULES = ("stand", "slide", "careful")
+"""Files that pages say to save: the block that holds the name in quotes."""
+
+OTHERS = ("scp", "ssh", "apt-get", "jupyter")
 """Programs whose options are not ours to check."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -181,7 +184,7 @@ def surroundings(a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(ROOT / "policies" / "upkie-balance" / "policy", tmp_path / "policy")
     shutil.copytree(ROOT / "robots" / "upkie", tmp_path / "my_robots" / "walker")
     monkeypatch.setenv("HOME", str(tmp_path))
-    for module in ("stand", "slide"):
+    for module in MODULES:
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setattr(registry, "registered", lambda group: EXAMPLE.get(group, {}))
     monkeypatch.syspath_prepend(ROOT / "examples" / "package")
@@ -215,7 +218,7 @@ def test_the_snippets_of_a_page_work_as_printed(page, surroundings, monkeypatch)
                 run_all_but_the_last(block, scope)
             else:
                 exec(compile(block.code, str(block), "exec"), scope)
-            for name in ("stand", "slide"):
+            for name in MODULES:
                 (surroundings / f"{name}.py").write_text(block.code) if f'"{name}"' in block.code else None
         elif block.language in SHELLS:
             for words in commands(block):

@@ -1,0 +1,106 @@
+"""The course's exercises take right answers, and tell typical mistakes by their hint."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxloco.errors import UnknownNameError
+from jaxloco.exercises import BROKEN, EXERCISES, FAULTS, broken, check, hint
+
+TABLE = {"narrow": np.array([10.0, 2.0]), "wide": np.array([8.0, 7.0])}
+HALF_LOG = 0.5 * math.log(2.0 * math.pi)
+
+
+def density(a, mean, sigma):
+    return -0.5 * ((a - mean) / sigma) ** 2 - np.log(sigma) - HALF_LOG
+
+
+RIGHT = {
+    "1.1": ({"push_force", "base_linear_velocity"},),
+    "1.2": (math.asin(2 / 4.905),),
+    "1.3": (10.0, 0.05),
+    "2.1": (-2.71,),
+    "2.2": (lambda P, R, gamma, V: np.max(R + gamma * P @ V, axis=1),),
+    "2.3": (90,),
+    "3.1": (lambda a, mean, sigma: density(a, mean, sigma).sum(),),
+    "3.2": (["value", "constant"],),
+    "3.3": (lambda log_prob, advantage: (log_prob.squeeze(1) * advantage).mean(),),
+    "4.1": (BROKEN,),
+    "4.2": (lambda R, V: 1 - (R - V).var() / R.var(),),
+    "5.1": (3,),
+    "5.2": (lambda x, k: np.stack([x[np.maximum(np.arange(t - k + 1, t + 1), 0)].ravel() for t in range(len(x))]),),
+    "6.1": (1,),
+    "6.2": ("wide", TABLE),
+    "7.1": (0.1,),
+    "7.2": (19,),
+    "9.1": ("student",),
+    "9.2": ({"cart_position", "pole_angle", "last_action"},),
+}
+
+WRONG = [
+    ("1.1", ({"push_force"},), "No sensor"),
+    ("1.1", ({"push_force", "base_linear_velocity", "pitch"},), "inertial"),
+    ("1.1", ("yaw",), "Names are"),
+    ("1.2", (math.degrees(math.asin(2 / 4.905)),), "radians"),
+    ("1.2", (2 / 4.905,), "sine"),
+    ("1.3", (3.0, 0.0), "fell"),
+    ("1.3", (10.0, 0.4), "integral"),
+    ("2.1", (-3,), "discount"),
+    ("2.1", (2.71,), "below zero"),
+    ("2.1", (7,), "three steps"),
+    ("2.2", (lambda P, R, gamma, V: np.mean(R + gamma * P @ V, axis=1),), "mean over actions"),
+    ("2.2", (lambda P, R, gamma, V: np.max(R + P @ V, axis=1),), "gamma is missing"),
+    ("2.2", (lambda P, R, gamma, V: R.max(axis=1) + gamma * np.max(P @ V, axis=1),), "different actions"),
+    ("2.2", (lambda P, R, gamma, V: None,), "no numbers"),
+    ("2.2", (lambda P, R, gamma, V: P @ V[:2],), "raises ValueError"),
+    ("2.3", (89,), "Almost"),
+    ("3.1", (lambda a, mean, sigma: np.sum(-(((a - mean) / sigma) ** 2) - np.log(sigma) - HALF_LOG),), "½"),
+    ("3.1", (density,), "add the logarithms"),
+    ("3.1", (lambda a, mean, sigma: math.exp(density(a, mean, sigma).sum()),), "not its logarithm"),
+    ("3.2", ({"constant", "value", "action value"},), "signal"),
+    ("3.3", (lambda log_prob, advantage: np.mean(log_prob * advantage),), "(N, N)"),
+    ("3.3", (lambda log_prob, advantage: -np.mean(log_prob[:, 0] * advantage),), "sign"),
+    ("4.1", ({**BROKEN, "A": BROKEN["B"], "B": BROKEN["A"]},), "std"),
+    ("4.1", ({"A": "rate too high"},), "one fault for each"),
+    ("4.2", (lambda R, V: 1 - np.mean((R - V) ** 2) / R.var(),), "constant offset"),
+    ("4.2", (lambda R, V: (R - V).var() / R.var(),), "1 minus"),
+    ("5.1", (2,), "three actions"),
+    ("5.1", (4,), "already"),
+    ("5.2", (lambda x, k: x,), "Expected"),
+    ("6.1", (2.125,), "uniform"),
+    ("6.2", ("narrow", TABLE), "worst"),
+    ("6.2", ("none", TABLE), "Give a name"),
+    ("7.1", (0.05,), "Either arm"),
+    ("7.2", (5,), "smaller"),
+    ("9.1", ("teacher",), "mistakes"),
+    ("9.2", ({"cart_position", "pole_velocity", "pole_angle", "last_action"},), "does not measure"),
+]
+
+
+def test_right_answers_are_right(capsys):
+    assert set(RIGHT) == set(EXERCISES)
+    for name, answer in RIGHT.items():
+        check(name, *answer)
+    assert capsys.readouterr().out.splitlines() == [f"{name}: right" for name in RIGHT]
+
+
+@pytest.mark.parametrize(("name", "answer", "told"), WRONG)
+def test_typical_mistakes_get_their_hint(name, answer, told):
+    assert told in (hint(name, *answer) or "")
+
+
+def test_dots_are_no_answer(capsys):
+    for name, answer in {"2.1": ..., "4.1": dict.fromkeys("ABCD", ...)}.items():
+        check(name, answer)
+        assert capsys.readouterr().out.startswith(f"{name}: not yet. Put your answer in the place of the dots")
+
+
+def test_an_unknown_exercise_is_an_error_with_the_closest_one():
+    with pytest.raises(UnknownNameError, match=r"2\.1"):
+        hint("2.11", 0)
+
+
+def test_every_fault_is_that_of_one_broken_run():
+    assert sorted(BROKEN.values()) == sorted(FAULTS)
+    assert broken("D") == {"learning_rate": 0.1}
