@@ -405,10 +405,11 @@ def test_a_policy_is_found_by_name_and_a_folder_of_that_name_comes_first(tmp_pat
 
 
 def test_policies_of_ones_own_are_found_beside_the_others(tmp_path, monkeypatch):
-    shutil.copytree(policies_dir() / "upkie-balance", tmp_path / "mine")
-    monkeypatch.setenv("JAXLOCO_POLICIES", str(tmp_path))
-    assert known_policies()["mine"] == tmp_path / "mine" and "go1-velocity" in known_policies()
-    assert library.bundle_at("mine") == tmp_path / "mine" / "policy"
+    own = tmp_path / "own"
+    shutil.copytree(policies_dir() / "upkie-balance", own / "mine")
+    monkeypatch.setenv("JAXLOCO_POLICIES", str(own))
+    assert known_policies()["mine"] == own / "mine" and "go1-velocity" in known_policies()
+    assert library.bundle_at("mine") == own / "mine" / "policy"
 
 
 def test_an_unknown_name_lists_the_policies(tmp_path, monkeypatch):
