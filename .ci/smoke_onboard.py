@@ -123,6 +123,14 @@ def check_command(bundle: Path) -> None:
         assert len(log.read_text().splitlines()) == 1 + round(0.2 * spec.control_frequency)
 
 
+def check_name() -> None:
+    """Check that the wheel holds the policies, and that they are found by name."""
+    from jaxloco.library import bundle_of
+    from jaxloco.onboard import Policy
+
+    Policy.load(bundle_of("upkie-balance")).verify()
+
+
 def main(bundles: list[Path]) -> None:
     """Run every check in turn."""
     check_environment()
@@ -132,6 +140,7 @@ def main(bundles: list[Path]) -> None:
         check_policy(bundle)
     check_tampering(bundles[0])
     check_command(bundles[0])
+    check_name()
 
 
 if __name__ == "__main__":

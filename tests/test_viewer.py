@@ -8,17 +8,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mujoco.viewer
 import numpy as np
 import pytest
 from training_helpers import tiny, train
 
 from jaxloco import cli, library
 from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.drive import HARDER, KEYS, PUSH, RESET, SLOW, STOP, Drive
 from jaxloco.playback.live import Helm, Live, Pace, Status, drive_of, placed
@@ -174,6 +176,39 @@ def test_commands_of_a_script_last_until_a_key_changes_them():
     drive.press(STOP)
     helm.steer()
     np.testing.assert_array_equal(helm.scenario.commands["velocity_command"], np.zeros((5, 3)))
+
+
+# The window
+
+
+def test_the_window_tracks_the_base_and_has_the_same_keys(monkeypatch):
+    pressed: list[Any] = []
+    synced = []
+
+    def sync() -> None:
+        synced.append(1)
+        pressed[0](RESET.code if len(synced) == 3 else FORWARD.code)
+
+    window = SimpleNamespace(
+        cam=SimpleNamespace(), lock=nullcontext, sync=sync, is_running=lambda: True, close=lambda: None
+    )
+
+    def launch(*_: Any, key_callback: Any, **__: Any) -> Any:
+        pressed.append(key_callback)
+        return window
+
+    def script(playback: Playback, *_: int) -> list[Scenario]:
+        commands = {"velocity_command": np.zeros((10, 3))}
+        return [Scenario(placed(playback.robot, playback.ground), np.zeros(18), commands, np.zeros((10, 3)))]
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(mujoco.viewer, "launch_passive", launch)
+    monkeypatch.setattr(Playback, "scenarios", script)
+    result = show.view(library.bundle_of("go1-velocity"), Conditions(), 0)
+    assert result is not None and result.survived
+    assert len(synced) == (3 + 1) + (10 + 1)  # from the beginning again; each time ends with a safe action
+    assert result.rms["velocity_command"] > 0.5
+    assert window.cam.type == mujoco.mjtCamera.mjCAMERA_TRACKING and window.cam.trackbodyid == 1
 
 
 # The browser
@@ -370,10 +405,11 @@ def test_a_policy_is_found_by_name_and_a_folder_of_that_name_comes_first(tmp_pat
 
 
 def test_policies_of_ones_own_are_found_beside_the_others(tmp_path, monkeypatch):
-    shutil.copytree(policies_dir() / "upkie-balance", tmp_path / "mine")
-    monkeypatch.setenv("JAXLOCO_POLICIES", str(tmp_path))
-    assert known_policies()["mine"] == tmp_path / "mine" and "go1-velocity" in known_policies()
-    assert library.bundle_at("mine") == tmp_path / "mine" / "policy"
+    own = tmp_path / "own"
+    shutil.copytree(policies_dir() / "upkie-balance", own / "mine")
+    monkeypatch.setenv("JAXLOCO_POLICIES", str(own))
+    assert known_policies()["mine"] == own / "mine" and "go1-velocity" in known_policies()
+    assert library.bundle_at("mine") == own / "mine" / "policy"
 
 
 def test_an_unknown_name_lists_the_policies(tmp_path, monkeypatch):
