@@ -552,8 +552,9 @@ def test_a_wiggle_finds_joints_that_are_swapped_or_turned_round(read, sent, foun
     start = transport.body.position.copy()
 
     def confirm(question: str) -> bool:
-        moved = np.abs(transport.body.position - start)[:6]
-        return robot("go2").joint_names[int(np.argmax(moved))] in question
+        driven = [0, 1, 4]  # the others sag
+        moved = np.abs(transport.body.position - start)[driven]
+        return robot("go2").joint_names[driven[int(np.argmax(moved))]] in question
 
     said: list[str] = []
     client.follow([client.measure().position] * 25)
@@ -586,9 +587,9 @@ def few_joints(spec: PolicySpec) -> PolicySpec:
 def test_a_joint_that_is_blocked_is_found():
     spec = few_joints(read_bundle(GO2).spec)
     client, transport = connect("unitree-go2", spec, hangs=True)
-    transport.body.model.dof_damping[robot("go2").joint_qvel_indices[0]] = 1e4
+    transport.body.model.dof_armature[robot("go2").joint_qvel_indices[0]] = 1e3
     wrong = [check.text for check in wiggle(client, lambda text: None) if not check.passed]
-    assert len(wrong) == 1 and wrong[0].startswith("FR_hip_joint moved by -0.00") and "blocked" in wrong[0]
+    assert len(wrong) == 1 and wrong[0].startswith("FR_hip_joint") and wrong[0].endswith("blocked, or not driven?")
 
 
 # bad input

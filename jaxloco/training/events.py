@@ -21,13 +21,21 @@ class EventsWriter:
         resume_step: Environment steps from which the run goes on: TensorBoard then hides later ones that were written
             before.
         config: The configuration, plain values in nested dictionaries: shown as text and as hyperparameters.
+        goes_on: Whether to go on with the folder's last file, of a training that has ended.
 
     Raises:
         ImportError: tensorboardX, which knows the messages, is not installed.
         OSError: The file cannot be written.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None = None, config: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume_step: int | None = None,
+        config: Mapping[str, Any] | None = None,
+        *,
+        goes_on: bool = False,
+    ) -> None:
         from tensorboardX import record_writer, summary
         from tensorboardX.proto import event_pb2, summary_pb2
 
@@ -39,10 +47,13 @@ class EventsWriter:
         )
         # TensorBoard reads files in the order of their names; the steps tell those of one second apart.
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{resume_step or 0:012d}"
+        before = sorted(path.name for path in folder.glob("events.out.tfevents.*")) if goes_on else []
+        name = before[-1] if before else name
         self._file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         try:
-            self._put(file_version="brain.Event:2")
+            if not before:
+                self._put(file_version="brain.Event:2")
             if resume_step is not None:
                 self._put(step=resume_step + 1, session_log=begin)
             elif config:

@@ -216,7 +216,7 @@ def show_in_tensorboard(run: Run, results: Results) -> None:
     """Write pictures and video of a finished training as events."""
     step = int(results.figures.get("env_steps", 0))
     try:
-        with closing(EventsWriter(run.folder.path)) as events:
+        with closing(EventsWriter(run.folder.path, goes_on=True)) as events:
             for name, path in results.pictures.items():
                 events.picture(step, name, path.read_bytes())
             if results.video is not None:
