@@ -233,11 +233,15 @@ def test_a_plan_that_does_not_fit_its_robot_is_refused(planned):
         (["pendulum-on-hand", "--seeds", "2"], "learns with one robot"),
         (["pendulum-on-hand", "--apprenticeship.demonstration", "none.csv"], "none.csv"),
         (["pendulum-on-hand", "--apprenticeship.demonstration", "still.csv"], "tell nothing of 'damping'"),
+        (["pendulum-on-hand", "--apprenticeship.demonstration", "shaken.csv"], "it is not of a rod on a hand"),
     ],
 )
 def test_what_cannot_be_learned_from_is_said_in_one_line(words, message, capsys):
     head = "t,angle,angular_velocity,hand_position,hand_velocity"
     np.savetxt("still.csv", [[0, 0, 0, 0, 0], [9, 0, 0, 0, 0]], delimiter=",", header=head, comments="")
+    shaken = np.random.default_rng(0).normal(size=(301, 4)) * (np.arange(301) < 200)[:, None]
+    rows = np.concatenate([0.02 * np.arange(301)[:, None], shaken], axis=1)
+    np.savetxt("shaken.csv", rows, delimiter=",", header=head, comments="")
     assert cli.main(["train", *words, "--algorithm", "apprenticeship", "--out", "run", "--quiet"]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
