@@ -105,7 +105,7 @@ def _roll(dt: float) -> Path:
 
 def _tic_toc(dt: float) -> Path:
     """The nose up, swinging fore and aft about the tail like the rod of a metronome turned over."""
-    swings, period, entry, amplitude = 3, 3.2, 1.6, 1.0
+    swings, period, entry, amplitude = 3, 3.8, 1.8, 1.0
     seconds = 2 * entry + swings * period
     t = _times(seconds, dt)
     up = np.clip(np.minimum(t, seconds - t) / entry, 0.0, 1.0)
