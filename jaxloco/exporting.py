@@ -221,7 +221,7 @@ def golden(
     """Return random input sequences and the answers of the JAX policy to them; see `jaxloco.onboard.bundle`."""
     networks = agent.networks
     mode = partial(agent.algorithm.mode, learner)
-    acting = _Acting(mode, networks.initial_carry(), networks.environment_action, learner.normalizers)  # type: ignore[arg-type]
+    acting = _Acting(mode, networks.initial_carry(), networks.environment_action, learner.normalizers)
     return _golden(env, acting, spec, seed, steps)
 
 

@@ -48,7 +48,7 @@ REACH = (0.5, 0.5, 1.5)
 REMEMBERED = 4
 """Last trials that models are fitted to."""
 
-SWING, HOLD = (0.3, 0.01, 0.3, 0.02, 0.0), (10.0, 1.0, 3.0, 1.0, 0.0)
+SWING, HOLD = (2.0, 0.2, 0.3, 0.02, 0.0), (10.0, 1.0, 3.0, 1.0, 0.0)
 """Costs per squared distance of each state from what was shown: on the way up, and once the rod is upright."""
 
 LEAST = 1e-3
@@ -254,8 +254,8 @@ def _regulator(parameters: Array) -> Array:
 
 
 def _plan(states: Any, controls: Any, gains: Any) -> Plan:
-    numbers = (jnp.asarray(x, jnp.float32) for x in (states, controls, gains, 0.0))
-    return Plan(*numbers, jnp.int32(0), jnp.int32(0))
+    states, controls, gains = (jnp.asarray(x, jnp.float32) for x in (states, controls, gains))
+    return Plan(states, controls, gains, jnp.float32(0.0), jnp.int32(0), jnp.int32(0))
 
 
 @jax.jit
@@ -264,8 +264,8 @@ def _tracking(parameters: Array, states: Array, controls: Array) -> Array:
     slopes = jax.vmap(jax.jacfwd(predict, argnums=(1, 2)), (None, 0, 0, None))
     a, b = slopes(parameters, states[:-1], controls, jnp.int32(0))
     q, r = jnp.diag(jnp.asarray([10.0, 1.0, 1.0, 0.3, 0.01])), 0.1 * jnp.eye(1)
-    many = [jnp.broadcast_to(x[None], (len(controls), *x.shape)) for x in (q, r)]
-    return lqr_tracking(a, b, *many, 10.0 * q)
+    qs, rs = (jnp.broadcast_to(x[None], (len(controls), *x.shape)) for x in (q, r))
+    return lqr_tracking(a, b, qs, rs, 10.0 * q)
 
 
 @lru_cache(maxsize=4)
