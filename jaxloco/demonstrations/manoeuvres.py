@@ -132,7 +132,7 @@ def _funnel(dt: float) -> Path:
 
 
 def _chaos(dt: float) -> Path:
-    """Flips without end about axes that turn: two and a half pirouettes in five flips."""
+    """Five flips without a stop, about an axis that makes half a turn meanwhile."""
     seconds = 14.0
     t = _times(seconds, dt)
     turn, flip = np.pi * _ramp(t, seconds, 1.0), 10.0 * np.pi * _ramp(t, seconds, 1.0)
