@@ -171,7 +171,7 @@ HOVER = TrainConfig(
         learning_rate_schedule="linear",
     ),
     network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(64, 64)),
-    total_timesteps=2_000_000,
+    total_timesteps=800_000,
     n_envs=256,
     eval_episodes=100,
 )
