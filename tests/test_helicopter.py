@@ -2,6 +2,8 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from jaxloco.demonstrations import aerobatics, manoeuvres
+from jaxloco.demonstrations import aerobatics, manoeuvres, pilot
 from jaxloco.demonstrations import helicopter as model
 from jaxloco.demonstrations.manoeuvres import Flight
 from jaxloco.envs.curriculum import FULL, Sampler
@@ -240,6 +242,17 @@ def test_gusts_push_the_helicopter_in_flight_and_the_sticks_hold_it() -> None:
         if not factor:
             np.testing.assert_allclose(state.physics.qvel, 0.0, atol=1e-5)
     assert not forces[0].any() and (np.abs(forces[1]) > 1e-3).all()
+
+
+def test_a_pilot_shows_only_flights_that_it_completed(helicopter: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, lost = (Flight(np.full((5, 13), end), np.zeros((5, 4))) for end in (0.0, 5.0))
+    tried = [[lost, good], [good, good], *[[lost, lost]] * 3]
+    monkeypatch.setattr(pilot, "ideal", lambda *_: good)
+    monkeypatch.setattr(pilot, "_flown", lambda *_: tried.pop(0))
+    env: Any = SimpleNamespace(robot=helicopter)
+    assert pilot.demonstrate(env, "flip", 0, count=2) == [good, good]
+    with pytest.raises(ConfigError, match="completed 0 of 6 flights of 'flip', expected 2; give it a smaller"):
+        pilot.demonstrate(env, "flip", 0, count=2)
 
 
 # From demonstrations to flights

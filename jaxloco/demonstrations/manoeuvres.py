@@ -105,7 +105,7 @@ def _roll(dt: float) -> Path:
 
 def _tic_toc(dt: float) -> Path:
     """The nose up, swinging fore and aft about the tail like the rod of a metronome turned over."""
-    swings, period, entry, amplitude = 3, 3.2, 1.6, 1.0
+    swings, period, entry, amplitude = 3, 3.8, 1.8, 1.0
     seconds = 2 * entry + swings * period
     t = _times(seconds, dt)
     up = np.clip(np.minimum(t, seconds - t) / entry, 0.0, 1.0)
@@ -132,7 +132,7 @@ def _funnel(dt: float) -> Path:
 
 
 def _chaos(dt: float) -> Path:
-    """Flips without end about axes that turn: two and a half pirouettes in five flips."""
+    """Five flips without a stop, about an axis that makes half a turn meanwhile."""
     seconds = 14.0
     t = _times(seconds, dt)
     turn, flip = np.pi * _ramp(t, seconds, 1.0), 10.0 * np.pi * _ramp(t, seconds, 1.0)

@@ -19,6 +19,7 @@ from jaxloco.demonstrations.helicopter import CONTROLS, STATE
 from jaxloco.demonstrations.manoeuvres import Flight, ideal
 from jaxloco.demonstrations.planner import lqr_tracking
 from jaxloco.envs.env import Env, EnvState
+from jaxloco.errors import ConfigError
 
 Pilot = Callable[[int, np.ndarray], np.ndarray]
 """(time index, states (B, 13)) → sticks (B, 4), of B helicopters at once."""
@@ -27,6 +28,9 @@ FOLLOWED = np.concatenate([np.full(3, 0.3), np.full(4, 10.0), np.full(3, 0.3), n
 """Weights of the squared errors that the simulated pilot cares for; those of the sticks are `HAND`."""
 
 HAND = 10.0
+
+COMPLETED, TRIES = 3.0, 3
+"""How far from the end of the ideal a flight may end that a pilot still shows, m; and how often it flies all."""
 
 
 @dataclass(frozen=True)
@@ -111,22 +115,34 @@ def demonstrate(
         seed: Of the pilot and of the gusts.
         count: How many.
         options: How well it flies.
+
+    Raises:
+        ConfigError: It cannot complete that many in `TRIES` times as many flights.
     """
-    rng = np.random.default_rng(seed)
+    rng, key, shown = np.random.default_rng(seed), jax.random.PRNGKey(seed), list[Flight]()
     wished = ideal(env.robot, manoeuvre)
-    clocks = [_clock(len(wished.states), env.dt, options, rng) for _ in range(count)]
-    steps = max(len(clock) for clock in clocks) - 1
+    for _ in range(TRIES):
+        flights = _flown(env, wished, jax.random.split(key, count), options, rng)
+        shown += [one for one in flights if np.linalg.norm(one.states[-1, :3] - wished.states[-1, :3]) < COMPLETED]
+        if len(shown) >= count:
+            return shown[:count]
+        key = jax.random.fold_in(key, 1)
+    raise ConfigError(
+        f"the simulated pilot completed {len(shown)} of {TRIES * count} flights of {manoeuvre!r}, expected {count}; "
+        "give it a smaller model_error, reaction or tempo, or weaker gusts"
+    )
+
+
+def _flown(env: Env, wished: Flight, keys: jax.Array, options: PilotOptions, rng: np.random.Generator) -> list[Flight]:
+    clocks = [_clock(len(wished.states), env.dt, options, rng) for _ in range(len(keys))]
     trackers = [_Tracker(env, wished, clock, options, rng) for clock in clocks]
-    keys = jax.random.split(jax.random.PRNGKey(seed), count)
 
     def pilot(t: int, states: np.ndarray) -> np.ndarray:
         return np.stack([tracker.sticks(t, state) for tracker, state in zip(trackers, states, strict=True)])
 
-    flights = fly(env, keys, steps, pilot)
-    return [
-        Flight(flight.states[: len(clock)], flight.controls[: len(clock)])
-        for (flight, _), clock in zip(flights, clocks, strict=True)
-    ]
+    flights = fly(env, keys, max(map(len, clocks)) - 1, pilot)
+    ends = [min(len(flight.states), len(clock)) for (flight, _), clock in zip(flights, clocks, strict=True)]
+    return [Flight(flight.states[:end], flight.controls[:end]) for (flight, _), end in zip(flights, ends, strict=True)]
 
 
 def _clock(length: int, dt: float, options: PilotOptions, rng: np.random.Generator) -> np.ndarray:

@@ -19,7 +19,7 @@ from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Gusts
 from jaxloco.envs.quantities import Quantity, Snapshot, rotate_inverse
 from jaxloco.envs.randomization import InitialState, Randomizer, scale_masses
-from jaxloco.envs.rewards import RewardTerm, action_change, exponential, squared
+from jaxloco.envs.rewards import RewardTerm, action_change, exponential
 from jaxloco.envs.terminations import TerminationTerm, beyond
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.networks import NetworkConfig
@@ -77,10 +77,10 @@ class Helicopter(Task):
             ),
             observations={"actor": ObservationGroup(tuple(ObservationTerm(name) for name in SEEN))},
             rewards=(
-                RewardTerm("position", exponential, 1.0, {"error": "offset"}, {"sigma": 1.0}),
-                RewardTerm("velocity", squared, -0.05, {"error": "velocity"}),
-                RewardTerm("turning", squared, -0.05, {"error": "base_angular_velocity"}),
-                RewardTerm("sticks", action_change, -0.5),
+                RewardTerm("position", exponential, 1.0, {"error": "offset"}, {"sigma": 2.0}),
+                RewardTerm("velocity", exponential, 0.5, {"error": "velocity"}, {"sigma": 2.0}),
+                RewardTerm("turning", exponential, 0.5, {"error": "base_angular_velocity"}, {"sigma": 1.0}),
+                RewardTerm("sticks", action_change, -0.05),
             ),
             terminations=(TerminationTerm("lost", beyond, {"value": "offset"}, {"limit": self.max_distance}),),
             episode_seconds=self.episode_seconds,
@@ -161,7 +161,7 @@ def _quantities(robot: Robot) -> tuple[Quantity, ...]:
 
 
 HOVER = TrainConfig(
-    task=Helicopter(),
+    task=Helicopter(max_distance=5.0),
     algorithm=PPOConfig(
         n_steps=32,
         n_epochs=5,
@@ -171,7 +171,7 @@ HOVER = TrainConfig(
         learning_rate_schedule="linear",
     ),
     network=NetworkConfig(net_arch_pi=(64, 64), net_arch_vf=(64, 64)),
-    total_timesteps=2_000_000,
+    total_timesteps=800_000,
     n_envs=256,
     eval_episodes=100,
 )
