@@ -213,8 +213,7 @@ GO1 = replace(
     VELOCITY,
     task=Tracking(),
     algorithm=replace(LEARNING, symmetry="none", ent_coef=0.002),
-    network=VELOCITY.network,
-    total_timesteps=4_000_000,
+    total_timesteps=1_500_000,
 )
 """Unitree Go1: bow, small jump, turn."""
 

@@ -21,7 +21,8 @@ SUPERSAMPLE_SOFTWARE = 1.25
 PUSH_COLOR = (0.86, 0.15, 0.15)
 PUSH_LINGER_SECONDS = 0.3
 EXTRA_GEOMS = 100
-GHOST_OPACITY, GHOST_BESIDE = 0.35, 0.6
+GHOST_OPACITY, GHOST_BESIDE = 0.35, 0.9
+"""Of a reference beside the robot: how opaque it is, and how far to the left, in extents of the model."""
 SHADOW_COLOR = (0.05, 0.05, 0.055)
 SHADOW_EMISSION = 7.0
 SHADOW_LIFT = 0.002
