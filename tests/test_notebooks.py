@@ -89,7 +89,9 @@ def run(path: Path, folder: Path) -> tuple[nbformat.NotebookNode, str]:
     assert re.findall(r"^(\w+) = ", cell.source, re.MULTILINE) == list(small)
     cell.source = "\n".join(f"{name} = {value!r}" for name, value in small.items())
     solve(notebook)
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
     client.execute()  # raises with the traceback of a cell that fails
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return notebook, "".join(output.get("text", "") for output in outputs)
