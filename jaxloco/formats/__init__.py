@@ -40,20 +40,25 @@ def write(folder: str | Path, kind: str, out: str | Path | None = None) -> Writt
 
     Raises:
         ConfigError: The file's name ends otherwise, or it is there and is not jaxloco's; or the policy has a cell of
-            the user's own, an estimator or a motion.
+            the user's own, an estimator or a motion, or is a plan.
         BundleError: The bundle is damaged, or the file gives other answers; it is not written then.
         JaxlocoError: A package is missing.
         OSError: The disk is full or not writable.
     """
     bundle = read_bundle(folder)
-    if bundle.spec.network.kind not in NETWORK_KINDS:
-        raise ConfigError(
-            f"{folder}: the cell {bundle.spec.network.kind!r} is Python of your own, which {kind} cannot hold; "
-            f"train one of {', '.join(NETWORK_KINDS)}, or run the bundle with NumPy"
-        )
-    for part, what in ((bundle.spec.motion, "tracks a motion"), (bundle.spec.network.estimator, "has an estimator")):
+    network = bundle.spec.network
+    for part, what in (
+        (bundle.spec.motion, "tracks a motion"),
+        (network.estimator, "has an estimator"),
+        (network.plan, "is a plan"),
+    ):
         if part is not None:
             raise ConfigError(f"{folder}: the policy {what}, which {kind} cannot hold yet; run the bundle with NumPy")
+    if network.kind not in NETWORK_KINDS:
+        raise ConfigError(
+            f"{folder}: the cell {network.kind!r} is Python of your own, which {kind} cannot hold; "
+            f"train one of {', '.join(NETWORK_KINDS)}, or run the bundle with NumPy"
+        )
     if all(item.source == "policy" for item in bundle.spec.inputs):
         raise ConfigError(f"{folder}: the policy reads nothing of the robot, so there is nothing to call it with")
     path = Path(out) if out else Path(f"{Path(folder).resolve()}.{kind}")
