@@ -822,19 +822,21 @@ def run(arguments: list[str]) -> int:
     simulated = "in place of the robot, plain MuJoCo behind its messages, for --client"
     parser.add_argument("--simulated", action="store_const", const=True, help=simulated)
     own = parser.parse_args(arguments)
-    mode = "env" if own.env else "client" if own.client else "view and --video"
+    mode = next((name for name in ("client", "view", "video") if getattr(own, name)), "env")
     for name in RUN_OPTIONS:
         if getattr(own, name) is not None and mode not in RUN_OPTIONS[name]:
-            parser.error(f"--{name.replace('_', '-')} is for --{' and --'.join(RUN_OPTIONS[name])} only")
+            *others, last = (f"--{place}" for place in RUN_OPTIONS[name])
+            places = f"{', '.join(others)} and {last}" if others else last
+            parser.error(f"--{name.replace('_', '-')} is for {places} only")
     if own.client is not None:
         return _run_client(own)
     return _show(own) if own.env is None else _run_bundle(own, own.env, own.env_kwargs or {})
 
 
 RUN_OPTIONS = {
-    "robot": ("view and --video", "client"),
-    "command": ("view and --video", "client"),
-    "level": ("view and --video",),
+    "robot": ("view", "video", "client"),
+    "command": ("view", "video", "client"),
+    "level": ("view", "video"),
     "episodes": ("env", "client"),
     "env_kwargs": ("env",),
     "log": ("env", "client"),

@@ -245,8 +245,8 @@ def test_the_level_of_terrain_reaches_the_scene(runs, monkeypatch):
     ("words", "message"),
     [
         ("--env X --level 2", "--level is for --view and --video only"),
-        ("--env X --command 1.0", "--command is for --view and --video only"),
-        ("--video x.mp4 --episodes 2", "--episodes is for --env only"),
+        ("--env X --command 1.0", "--command is for --view, --video and --client only"),
+        ("--video x.mp4 --episodes 2", "--episodes is for --env and --client only"),
         ("--view --env-kwargs {}", "--env-kwargs is for --env only"),
     ],
 )
