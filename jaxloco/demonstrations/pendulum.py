@@ -48,7 +48,7 @@ REACH = (0.5, 0.5, 1.5)
 REMEMBERED = 4
 """Last trials that models are fitted to."""
 
-SWING, HOLD = (2.0, 0.2, 0.3, 0.02, 0.0), (10.0, 1.0, 3.0, 1.0, 0.0)
+SWING, HOLD = (0.3, 0.01, 0.3, 0.02, 0.0), (10.0, 1.0, 3.0, 1.0, 0.0)
 """Costs per squared distance of each state from what was shown: on the way up, and once the rod is upright."""
 
 LEAST = 1e-3
@@ -60,8 +60,8 @@ EFFORT, AT_END = 0.01, 30.0
 BEYOND, MARGIN = 300.0, 0.4
 """Cost per squared distance of the hand beyond where it is safe; and the end of the rail from there, m."""
 
-ALLOWANCE = 0.4
-"""Seconds that the robot may take longer than a person with its rod, before its plan holds the rod upright."""
+ALLOWANCE = 0.8
+"""Seconds that the robot may take longer than the person, before its plan holds the rod upright."""
 
 MOST_ERROR = 0.02
 """Of the angle from one row of a demonstration to the next, rad; 0.002 of a pendulum."""
@@ -131,15 +131,15 @@ class PendulumApprentice:
         self._options = PlannerOptions((-max_acceleration,), (max_acceleration,), iterations=250, tolerance=1e-4)
         self._trials: list[Transitions] = []
         self.fit: Fit | None = None
-        shown, accelerations, _ = self._shown(1.0)
+        shown, accelerations = self._shown()
         gains = np.zeros((len(accelerations), 1, len(SEEN)), np.float32)
         gains[:, 0, 2], gains[:, 0, 4] = -20.0, -6.0  # moves the hand as was shown, whatever the rod does
         self.plan = _plan(shown, accelerations, gains)
-        self._person = self._fitted([Transitions.of_trial(shown, accelerations.astype(np.float32))])
-        if self._person.rms[0] > MOST_ERROR:
+        person = self._fitted([Transitions.of_trial(shown, accelerations.astype(np.float32))])
+        if person.rms[0] > MOST_ERROR:
             raise ConfigError(
                 f"demonstration of {demonstration.source}: it is not of a rod on a hand: from row to row the model "
-                f"misses the angle by {self._person.rms[0]:.2g} rad; check the units and the rate"
+                f"misses the angle by {person.rms[0]:.2g} rad; check the units and the rate"
             )
 
     def _fitted(self, recorded: list[Transitions]) -> Fit:
@@ -149,18 +149,11 @@ class PendulumApprentice:
         """Return so many transitions that nothing is compiled twice."""
         return Transitions.joined(recorded[-REMEMBERED:]).padded(REMEMBERED * self._env.max_steps)
 
-    def _shown(self, stretch: float) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return what was shown, by a rod that is `stretch`² times as long and so takes `stretch` times as long.
-
-        Returns:
-            The states, (T + 1, 5), the accelerations of the hand, (T, 1), and the row from which the rod is upright.
-        """
-        states, rows = self._demonstration.states, np.arange(self._env.max_steps + 1) / stretch
-        columns = [np.interp(rows, np.arange(len(states)), column) for column in states.T]
-        factors = (1.0, 1.0 / stretch, stretch**2, stretch, stretch)
-        shown = np.stack([f * c for f, c in zip(factors, (*columns, columns[3]), strict=True)], axis=1)
-        accelerations = np.clip(np.diff(shown[:, 3]) / self.dt, -self._limit, self._limit)[:, None]
-        return shown.astype(np.float32), accelerations, round(self._demonstration.upright_from * stretch)
+    def _shown(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the states that were shown, (T + 1, 5), and the accelerations of the hand, (T, 1)."""
+        states = self._demonstration.states
+        accelerations = np.clip(self._demonstration.accelerations, -self._limit, self._limit)[:, None]
+        return np.concatenate([states, states[:, 3:]], axis=1).astype(np.float32), accelerations
 
     def attempt(self) -> Trial:
         """Try the plan on the robot."""
@@ -183,12 +176,12 @@ class PendulumApprentice:
         self.fit, recorded = self._fitted(self._trials), self._joined(self._trials)
         parameters = jnp.asarray(self.fit.values, jnp.float32)
         corrections = local_corrections(predict, parameters, jax.tree.map(jnp.asarray, recorded), near)
-        states, accelerations, upright = self._shown(float(np.sqrt(self._person.values[1] / self.fit.values[1])))
+        states, accelerations = self._shown()
         guess = self.plan
         if len(self._trials) == 1:
             gains = _tracking(parameters, jnp.asarray(states), jnp.asarray(accelerations, jnp.float32))
             guess = _plan(states, accelerations, gains)
-        upright = min(upright + round(ALLOWANCE / self.dt), len(states) - 1)
+        upright = min(self._demonstration.upright_from + round(ALLOWANCE / self.dt), len(states) - 1)
         states[upright:] = _upright(self._demonstration.states[-1:, 0])  # there it is held in the middle
         shown = jnp.asarray(states)
         functions = (
@@ -211,10 +204,10 @@ class PendulumApprentice:
         """Write the plan as a bundle; after its end the rod is held by the regulator of the fitted model."""
         names = list(self._env.measured)
         columns = [names.index(name) for name in SEEN]
+        assert self.fit is not None  # it has learned
         states, controls, gains = (np.asarray(part) for part in self.plan[:3])
-        values = self._person.values if self.fit is None else self.fit.values
         states = np.concatenate([states[:-1], _upright(states[-1:, 0])])
-        gains = np.concatenate([gains, np.asarray(_regulator(jnp.asarray(values, jnp.float32)))[None]])
+        gains = np.concatenate([gains, np.asarray(_regulator(jnp.asarray(self.fit.values, jnp.float32)))[None]])
         seen, gain = np.zeros((len(states), len(names))), np.zeros((len(states), 1, len(names)))
         seen[:, columns], gain[:, :, columns] = states, gains / self._limit
         plan = (seen, np.append(controls, [[0.0]], axis=0) / self._limit, gain)

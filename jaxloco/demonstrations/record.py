@@ -120,14 +120,14 @@ class Person:
     balance: tuple[float, ...] = (-54.3, -12.7, 4.8, 19.0, -12.1)
 
     def show(self, random: np.random.Generator, rows: int, dt: float, *, tries: int = 50) -> Demonstration:
-        """Try until an attempt works that is done in the first half.
+        """Try until an attempt works that ends with at least 2.4 s upright.
 
         Raises:
             ConfigError: None does.
         """
         for _ in range(tries):
             states = self._attempt(random, rows, dt)
-            if upright_from(states[:, 0]) < rows // 2:
+            if upright_from(states[:, 0]) < rows - 1 - round(2.4 / dt):
                 return Demonstration(dt, states, "the synthetic demonstrator")
         raise ConfigError(f"the synthetic demonstrator did not swing it up in {tries} tries")
 

@@ -52,7 +52,7 @@ class PendulumOnHand(Task):
     """
 
     robot: str = "pendulum_on_hand"
-    episode_seconds: Annotated[float, POSITIVE] = 8.0
+    episode_seconds: Annotated[float, POSITIVE] = 6.0
     length: Annotated[float, POSITIVE] = 0.60
     damping: Annotated[float, NOT_NEGATIVE] = 0.15
     friction: Annotated[float, NOT_NEGATIVE] = 0.8
