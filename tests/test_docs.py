@@ -139,7 +139,6 @@ def test_the_example_task_works():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="stands with four of eight seeds; what is known: docs/when_it_does_not_learn.md")
 def test_the_example_task_stands(monkeypatch, tmp_path):
     """As the page trains it: it neither falls nor leaves, and stays within a step or two of where it began."""
     import jax
