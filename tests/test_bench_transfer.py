@@ -12,7 +12,9 @@ from benchmarks.bench_transfer import TransferOptions
 from jaxloco import library
 from jaxloco.errors import JaxlocoError, UnknownNameError
 from jaxloco.options import read_config_file
+from jaxloco.playback.provenance import check_provenance
 from jaxloco.robot import load_robot
+from jaxloco.training.run_folder import plain
 
 FIGURES = {"survived": 0.5, "velocity_error": 0.2, "yaw_rate_error": 0.3, "survived_in_training": 1.0}
 
@@ -47,6 +49,8 @@ def test_the_robot_with_the_network_has_no_friction_of_its_own(motor, tmp_path, 
     assert not made.model.dof_frictionloss[joints].any() and not made.model.dof_damping[joints].any()
     assert made.model.dof_armature[joints] == pytest.approx(0.005 if motor == "stiff" else 0.0)
     assert robot.model.dof_frictionloss[joints].all()
+    assert {joint.actuator_kinds for joint in made.joints} == {("network",)}
+    check_provenance("bundle", {"robot": plain(made.facts())})  # what was trained with it can be played
 
 
 def test_each_seed_of_each_arm_is_played_and_arms_are_compared_with_the_first(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxloco.errors import BundleError, short
 
-TEXTS = ("name", "control")
+TEXTS = ("name", "control", "actuator")
 """What is text in the tables of joints and bodies; everything else in them is numbers."""
 
 VECTORS = {"com": 3, "inertia": 3, "position": 3, "orientation": 4}
