@@ -178,9 +178,19 @@ class FromLater(Process):
         return velocity_command
 
 
+@dataclass(frozen=True)
+class Shadowing(Process):
+    name: str = "wind"
+    memory: float = 0.8
+
+    def start(self):
+        return ()
+
+
 @pytest.mark.parametrize(
     ("process", "message"),
     [
+        (Shadowing(), "process 'wind': a field cannot be called memory"),
         (Broken(), "process 'broken', step: unknown quantity 'foot_contact'; did you mean 'foot_contacts'"),
         (Impatient(), "process 'impatient', act: 'foot_forces' is not known before the physics; read it in step"),
     ],

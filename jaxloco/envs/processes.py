@@ -13,7 +13,7 @@ process are its quantities, functions of its state. Random draws are made in the
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -132,6 +132,9 @@ class Processes:
         Raises:
             ConfigError: A function names no quantity, or one that is not known when it is called.
         """
+        for process in known:
+            if is_dataclass(process) and any(each.name == "memory" for each in fields(process)):
+                raise ConfigError(f"process {process.name!r}: a field cannot be called memory, as that says what it is")
         self._table, self._dt = table, dt
         owners = {quantity.name: process.name for process in known for quantity in process.quantities(robot)}
         bound: dict[str, dict[str, Bound]] = {}
