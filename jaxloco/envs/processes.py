@@ -116,6 +116,11 @@ def alone(process: Process) -> bool:
     return needed <= {*GIVEN, "dt"}
 
 
+def _check_fields(process: Any, name: str) -> None:
+    if is_dataclass(process) and any(each.name == "memory" for each in fields(process)):
+        raise ConfigError(f"process {name!r}: a field cannot be called memory, as that says what a process is")
+
+
 class Processes:
     """The processes of an environment, bound to its quantities: pure functions of a dictionary of states."""
 
@@ -132,9 +137,8 @@ class Processes:
         Raises:
             ConfigError: A function names no quantity, or one that is not known when it is called.
         """
-        for process in known:
-            if is_dataclass(process) and any(each.name == "memory" for each in fields(process)):
-                raise ConfigError(f"process {process.name!r}: a field cannot be called memory, as that says what it is")
+        for one in known:
+            _check_fields(one, one.name)
         self._table, self._dt = table, dt
         owners = {quantity.name: process.name for process in known for quantity in process.quantities(robot)}
         bound: dict[str, dict[str, Bound]] = {}
