@@ -14,10 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxloco"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("checks", "cores", "reflections", "registry", "statistics", "streams", "terrain", "text_files", "whole_files"),
-    ("internals", "onboard", "options", "toml_schema"),
-    ("actuator_bench", "formats", "joint_guesses", "legs", "loops", "policies", "self_contact"),
     ("exercises", "internals", "onboard", "options", "toml_schema"),
-    ("actuator_bench", "joint_guesses", "legs", "loops", "self_contact"),
+    ("actuator_bench", "formats", "joint_guesses", "legs", "loops", "policies", "self_contact"),
     ("robot",),
     ("logs",),
     ("physics", "symmetry"),
