@@ -235,7 +235,7 @@ def test_the_example_package_is_installed_and_used_by_the_command(tmp_path):
     assert {item["name"]: item["source"] for item in policy["inputs"]}["wanted_position"] == "command"
     run("jaxloco", "train", "--resume", "run", "--total-timesteps", "2048", "--quiet")
     assert "verified" in run("jaxloco", "export", "run", "--out", "again")
-    assert '"follow"' in run("jaxloco", "evaluate", "run", "--episodes", "2")
+    assert '"follow"' in run("jaxloco", "evaluate", "run", "--episodes", "2", "--json")
     assert "survived" in run("jaxloco", "evaluate", "again", "--episodes", "1", "--compare-seconds", "0.2")
     run("jaxloco", "publish", "run", "--out", "policies/long-pole")
     readme = (tmp_path / "policies" / "long-pole" / "README.md").read_text()

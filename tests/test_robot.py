@@ -385,7 +385,8 @@ def test_robot_tables_agree_with_the_model(name: str) -> None:
     model = robot.model
     assert robot.name == name
     assert robot.control_dt == pytest.approx(robot.substeps * model.opt.timestep)
-    assert [model.actuator(i).name for i in range(model.nu)] == list(robot.joint_names)
+    driven = robot.joints or robot.thrusters
+    assert [model.actuator(i).name for i in range(model.nu)] == [part.name for part in driven]
     for joint, qpos, qvel in zip(robot.joint_names, robot.joint_qpos_indices, robot.joint_qvel_indices, strict=True):
         assert (qpos, qvel) == (model.joint(joint).qposadr[0], model.joint(joint).dofadr[0])
     np.testing.assert_allclose(robot.default_qpos[robot.joint_qpos_indices], [joint.default for joint in robot.joints])
@@ -415,7 +416,7 @@ def test_visual_model_moves_as_the_physics_model_and_has_a_camera(name: str) -> 
 def test_mjx_supports_every_feature_of_the_model(name: str) -> None:
     mjx = pytest.importorskip("mujoco.mjx", reason="mujoco-mjx is not installed")
     robot = load_robot(name)
-    assert mjx.put_model(robot.model, impl="jax").nu == len(robot.joints)
+    assert mjx.put_model(robot.model, impl="jax").nu == len(robot.joints or robot.thrusters)
 
 
 def test_defaults_cannot_be_changed_in_place(upkie: Robot) -> None:
@@ -677,7 +678,9 @@ def test_robot_without_joints_is_refused(tmp_path: Path) -> None:
         'schema = 1\n[robot]\nname = "x"\nmodel = "x.xml"\n'
         "[timing]\ncontrol_frequency = 50\nsimulation_timestep = 0.01\n"
     )
-    with pytest.raises(RobotError, match=r"\[\[joints\]\] is missing; add it with the keys name"):
+    model = '<mujoco><worldbody><body><freejoint/><geom size="0.1" mass="1"/></body></worldbody></mujoco>'
+    (tmp_path / "x.xml").write_text(model)
+    with pytest.raises(RobotError, match=r"\[\[joints\]\] is missing; add it .*, or \[\[thrusters\]\] for a robot"):
         load_robot(tmp_path)
 
 

@@ -267,14 +267,14 @@ class Motion(Process):
 
 def point_quantities(robot: Robot, table: Reference) -> tuple[Quantity, ...]:
     """Return where the tracked points of a robot are, in the heading of its base, from below that."""
-    base, bodies, offsets = robot.model.body(robot.base_body).id, table.bodies, jnp.asarray(table.offsets, jnp.float32)
+    base, bodies, offsets = robot.model.body(robot.base_body).id, table.bodies, np.asarray(table.offsets, np.float32)
 
     def away(s: Snapshot) -> jax.Array:
         """Return the turn from the heading of the base back to the world's x, (w, x, y, z)."""
         return _about_vertical(heading(jnp, s.readings["xquat"][base])) * jnp.array([1.0, -1.0, -1.0, -1.0])
 
     def arms(s: Snapshot) -> jax.Array:
-        return jax.vmap(rotate)(s.readings["xquat"][bodies], offsets)
+        return jax.vmap(rotate)(s.readings["xquat"][bodies], jnp.asarray(offsets))
 
     def turn(s: Snapshot, vectors: jax.Array) -> jax.Array:
         return jax.vmap(rotate, (None, 0))(away(s), vectors)
