@@ -53,7 +53,7 @@ class Hidden(Cartpole):
         return replace(delayed, observations={"actor": actor, "critic": critic})
 
 
-OPTIONS = common.SeedOptions(seeds=5, total_timesteps=400_000)
+OPTIONS = common.SeedOptions(seeds=5, total_timesteps=800_000)
 
 
 def main(arguments: Sequence[str]) -> int:
