@@ -22,7 +22,7 @@ from jaxloco import cli, library
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
-from jaxloco.playback.drive import HARDER, KEYS, PUSH, RESET, SLOW, STOP, Drive
+from jaxloco.playback.drive import EASIER, HARDER, MOVES, PUSH, RESET, SLOW, STOP, Drive
 from jaxloco.playback.live import Helm, Live, Pace, Status, drive_of, placed
 from jaxloco.playback.play import Playback
 from jaxloco.playback.scenario import Scenario
@@ -32,6 +32,7 @@ from jaxloco.training.run_folder import RunFolder
 from jaxloco.viewer.browser import HOST, Browser, describe, free_port
 from jaxloco.viewer.follow import Follower
 
+KEYS = {key.name: key for key in (*MOVES, STOP, PUSH, RESET, SLOW, HARDER, EASIER)}
 FORWARD = KEYS["arrowup"]
 
 

@@ -51,9 +51,6 @@ MOVES = (
     Key("E", 69, "E", "sideways right", 1, -1),
 )
 
-KEYS = {key.name: key for key in (*MOVES, STOP, PUSH, RESET, SLOW, HARDER, EASIER)}
-"""All keys by name."""
-
 
 class Drive:
     """What is asked for at the keys. One thread presses, another one simulates.
