@@ -1,6 +1,7 @@
 """The tables and pictures of docs/benchmarks.md, from the results in benchmarks/results/."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def _headlines(documents: Mapping[str, Result]) -> str:
     for item in HEADLINES:
         document = documents.get(item.benchmark)
         value, where = ("not measured yet", "") if document is None else (_read(item, document).value, _where(document))
-        rows.append((item.what, value, where, f"`{commands[item.benchmark]}`"))
+        rows.append((item.what, value, where, f"`{_measured_by(document) or commands[item.benchmark]}`"))
     return _markdown(("question", "answer", "measured on", "command"), rows)
 
 
@@ -144,7 +145,7 @@ def _section(
     """Return what is required of a benchmark and met, and its own tables."""
     document = documents.get(name)
     rows = [_row(item, document) for item in REQUIREMENTS if item.benchmark == name]
-    command = f"`{_commands().get(name, f'jaxloco bench {_dashes(name)}')}`"
+    command = f"`{_measured_by(document) or _commands().get(name, f'jaxloco bench {_dashes(name)}')}`"
     parts = [f"### {title}", command if rows or document is not None else f"Not measured yet: {command}"]
     if rows:
         parts.append(_markdown(("figure", "required", "measured", "met"), rows))
@@ -159,8 +160,13 @@ def _row(item: Requirement, document: Result | None) -> tuple[str, str, str, str
     return (item.what, item.must, measured.value, met)
 
 
+def _measured_by(document: Result | None) -> str | None:
+    """Return the command that a result was measured with, without where its files went."""
+    return re.sub(r" --(out|keep) \S+", "", document["command"]) if document and "command" in document else None
+
+
 def _commands() -> dict[str, str]:
-    """Return what measures each result."""
+    """Return what measures each result that is not there yet."""
     return {item.benchmark: item.command for item in REQUIREMENTS} | OTHER_COMMANDS
 
 
