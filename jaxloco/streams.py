@@ -4,6 +4,7 @@ import codecs
 import io
 import os
 import shutil
+import sys
 import unicodedata
 from typing import TextIO
 
@@ -27,6 +28,15 @@ def widen_terminal() -> None:
     """Let tables and help texts run over the edge of a terminal too narrow for them: in one column, tyro never ends."""
     if shutil.get_terminal_size().columns < NARROWEST:
         os.environ["COLUMNS"] = str(NARROWEST)
+
+
+def flush_all() -> None:
+    """Flush output and errors; a stream that is closed is replaced, because it would fail again when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -16,6 +16,7 @@ import pytest
 from training_helpers import REPOSITORY, tiny
 
 from jaxloco import __version__, cli, options, runs
+from jaxloco.commands import train as train_command
 from jaxloco.errors import JaxlocoError
 from jaxloco.learning.algorithm import algorithm_config
 from jaxloco.physics import engines
@@ -382,7 +383,7 @@ def test_a_file_of_before_that_still_means_the_same_is_taken(tmp_path):
     plain = {key: value for key, value in plain_config(recipe("cartpole")).items() if key != "version"}
     file = tmp_path / "config.json"
     file.write_text(json.dumps(plain))
-    assert cli._new(cli.RunOptions(), ["--config", str(file)]) == recipe("cartpole")
+    assert train_command._new(train_command.RunOptions(), ["--config", str(file)]) == recipe("cartpole")
 
 
 def test_names_and_tasks_are_known_without_importing_jax():
@@ -511,11 +512,11 @@ def test_a_home_that_nobody_knows_stops_no_command(monkeypatch, capsys):
 
 
 def test_an_algorithm_is_chosen_by_name_on_the_command_line_and_in_a_file(tmp_path):
-    config = cli._new(cli.RunOptions(algorithm="vpg"), ["cartpole", "--vpg.gae-lambda", "0.5"])
+    config = train_command._new(train_command.RunOptions(algorithm="vpg"), ["cartpole", "--vpg.gae-lambda", "0.5"])
     assert config.algorithm == replace(algorithm_config("vpg"), gae_lambda=0.5)
     file = tmp_path / "own.json"
     file.write_text(json.dumps({"task_name": "cartpole", "algorithm": "reinforce", "reinforce": {"baseline": "none"}}))
-    config = cli._new(cli.RunOptions(), ["--config", str(file), "--reinforce.gamma", "0.9"])
+    config = train_command._new(train_command.RunOptions(), ["--config", str(file), "--reinforce.gamma", "0.9"])
     assert config.algorithm == replace(algorithm_config("reinforce"), baseline="none", gamma=0.9)
 
 

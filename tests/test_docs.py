@@ -14,6 +14,7 @@ from training_helpers import check_options
 
 from jaxloco import cli
 from jaxloco.cli import COMMANDS
+from jaxloco.commands import train as train_command
 from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +81,7 @@ def test_lines_that_train_are_understood(page, monkeypatch, tmp_path):
     lines = re.findall(r"(?:train\.py|jaxloco train) +((?:[a-z0-9-]+-[a-z-]+|--)[^#`\n—&|]*)", code)
     for line in lines:
         filled = ["1" if word.isupper() else word for word in shlex.split(line)]  # K, RUN
-        own, words = cli._split_run_options(filled)
+        own, words = train_command._split_run_options(filled)
         task = words.pop(0) if words and not words[0].startswith("-") else None
         if own.resume or task not in (None, *TASKS) or not {"--help", "--config"}.isdisjoint(words):
             continue

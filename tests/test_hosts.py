@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from training_helpers import command, rows, run
 
-from jaxloco import cli
+from jaxloco.commands import train as train_command
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.training import heartbeat, hosts
@@ -263,12 +263,14 @@ def test_a_first_host_that_does_not_answer_or_is_none_is_an_error(monkeypatch: p
 
 
 def test_options_of_several_hosts_are_checked():
-    own, rest = cli._split_run_options(["--distributed", "--process-id=1", "--num-processes", "2", "--seed", "3"])
+    own, rest = train_command._split_run_options(
+        ["--distributed", "--process-id=1", "--num-processes", "2", "--seed", "3"]
+    )
     assert (own.distributed, own.process_id, own.num_processes, rest) == (True, 1, 2, ["--seed", "3"])
     with pytest.raises(JaxlocoError, match="--process-id one: must be a whole number"):
-        cli._split_run_options(["--distributed", "--process-id", "one"])
+        train_command._split_run_options(["--distributed", "--process-id", "one"])
     with pytest.raises(JaxlocoError, match="--num-processes goes with --distributed"):
-        cli._split_run_options(["--num-processes", "2"])
+        train_command._split_run_options(["--num-processes", "2"])
 
 
 def test_without_a_cluster_the_options_are_asked_for():

@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("robustness",),
     ("bench", "gap", "library"),
     ("comparison", "stages", "viewer"),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from training_helpers import Recorder, assert_equal_trees, tiny
 
 from jaxloco import cli, runs
+from jaxloco.commands import train as train_command
 from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.onboard import Policy
@@ -174,7 +175,7 @@ def test_a_run_of_several_seeds_is_one_run_and_names_them_where_one_is_needed(fi
         assert cli.main([words[0], str(folder), *words[1:]]) == 2
         assert "is a run of 3 seeds; choose one: " in capsys.readouterr().err
     with pytest.raises(JaxlocoError, match=r"--seeds 1: .* is a run of 3 seeds; leave the option out"):
-        cli._train(cli.RunOptions(resume=str(folder)), ["--seeds", "1"], Recorder())
+        train_command._train(train_command.RunOptions(resume=str(folder)), ["--seeds", "1"], Recorder())
 
 
 def test_each_seed_has_a_run_folder_of_its_own(finished):
@@ -221,7 +222,7 @@ def test_several_seeds_are_refused_where_they_cannot_be(tmp_path, monkeypatch, c
     monkeypatch.setattr(runs, "load_config", lambda _: tiny(seeds=1))
     folder.config.write_text("{}")
     with pytest.raises(JaxlocoError, match="is a run of one seed"):
-        cli._train(cli.RunOptions(resume=str(folder)), ["--seeds", "2"], Recorder())
+        train_command._train(train_command.RunOptions(resume=str(folder)), ["--seeds", "2"], Recorder())
 
 
 def test_curves_of_seeds_without_any_finished_episode_can_be_drawn(tmp_path):

@@ -29,6 +29,7 @@ from training_helpers import check_options, tiny, train
 
 from jaxloco import cli, options, registry
 from jaxloco.bench import BENCHMARKS
+from jaxloco.commands import train as train_command
 from jaxloco.registry import Place
 from jaxloco.robot import SCHEMA
 from jaxloco.tasks import DEFAULT_TASK, recipe
@@ -118,7 +119,7 @@ def parse_ours(words: list[str], where: str) -> None:
     name, *rest = words
     assert name in cli.COMMANDS, where
     if name == "train":
-        own, left = cli._split_run_options(rest)
+        own, left = train_command._split_run_options(rest)
         task = left.pop(0) if left and not left[0].startswith("-") else DEFAULT_TASK
         if own.resume is None:
             check_options(own, left, task, where)
@@ -314,7 +315,7 @@ def test_the_cluster_of_the_page_names_its_hosts_as_kubernetes_does():
     assert container["command"] == ["sh", "-c"] and len(container["args"]) == 1
     words = shlex.split(container["args"][0].replace("$JOB_COMPLETION_INDEX", "1"))
     parse(words, str(block))
-    own, _ = cli._split_run_options(words[2:])
+    own, _ = train_command._split_run_options(words[2:])
     assert own.coordinator == f"{job['metadata']['name']}-0.{pod['subdomain']}:1234"
     assert own.num_processes == spec["completions"] == spec["parallelism"] and own.process_id == 1
     dockerfile = (ROOT / "Dockerfile").read_text()

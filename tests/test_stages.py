@@ -11,6 +11,7 @@ import pytest
 from training_helpers import assert_equal_trees
 
 from jaxloco import cli, library, runs, tasks
+from jaxloco.commands import train as train_command
 from jaxloco.errors import ConfigError
 from jaxloco.learning.distillation import DistillationConfig
 from jaxloco.onboard import Policy
@@ -25,7 +26,7 @@ def unchanged(config, stage):
 
 def test_options_of_stages_are_told_from_those_of_all():
     words = ["go1-rough", "--seed", "3", "--student.network.kind", "gru", "--teacher.ppo.gamma=0.9", "--n-envs", "64"]
-    shared, own = cli._split_stages(words, ("teacher", "student", "finetuning"))
+    shared, own = train_command._split_stages(words, ("teacher", "student", "finetuning"))
     assert shared == ["go1-rough", "--seed", "3", "--n-envs", "64"]
     assert own == {"teacher": ["--ppo.gamma=0.9"], "student": ["--network.kind", "gru"], "finetuning": []}
 

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco import cli, options
+from jaxloco import options
+from jaxloco.commands import train as train_command
 from jaxloco.envs.env import Env
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.networks import NetworkConfig
@@ -91,12 +92,12 @@ def train(config: TrainConfig, path: Path, *, resume: bool = False) -> tuple[dic
         return Trainer(config, folder, recorder, resume=resume, complete=completed).run(), recorder
 
 
-def check_options(own: cli.RunOptions, words: Sequence[str], task: str, where: str) -> None:
+def check_options(own: train_command.RunOptions, words: Sequence[str], task: str, where: str) -> None:
     """Parse the options of a training of a task; SystemExit where one does not exist."""
     default = recipe(task)
     if own.algorithm:
         default = with_algorithm(default, own.algorithm)
-    shared, of_stages = cli._split_stages(words, STAGES if own.recipe else ())
+    shared, of_stages = train_command._split_stages(words, STAGES if own.recipe else ())
     for some in (shared, *of_stages.values()):
         options.parse(default, some, prog=where, description="")
 

@@ -1,0 +1,1 @@
+"""The subcommands of `jaxloco`, a function each, which takes its words and returns the exit status."""
