@@ -158,18 +158,6 @@ def option_name(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name.
-
-    >>> flatten({"ppo": {"gamma": 0.99}, "seed": 3})
-    {'ppo.gamma': 0.99, 'seed': 3}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
 # Command line
 
 

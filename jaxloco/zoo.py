@@ -96,7 +96,7 @@ def _summary(run: RunFolder) -> dict[str, Any]:
     if not summary or summary.get("interrupted") or "evaluation" not in summary:
         raise ConfigError(f"{run} has not finished with an evaluation; go on with: jaxloco train --resume {run}")
     evaluation, missing = summary["evaluation"], _NAMED - summary.keys()
-    figures = options.flatten(_figures(summary, {})) if not missing and isinstance(evaluation, dict) else {}
+    figures = options.flat(_figures(summary, {})) if not missing and isinstance(evaluation, dict) else {}
     numbers = all(isinstance(figure, int | float) for figure in figures.values())
     if not numbers or not {"survived", "return_mean"} <= figures.keys():
         raise ConfigError(f"{run.summary} is damaged; write it anew: jaxloco train --resume {run}")
@@ -113,10 +113,10 @@ def check_alike(runs: Sequence[RunFolder], configs: Sequence[Mapping[str, Any]])
     Raises:
         ConfigError: They do not.
     """
-    first = options.flatten(configs[0])
+    first = options.flat(configs[0])
     seeds = [config["seed"] for config in configs]
     for run, config in zip(runs, configs, strict=True):
-        other = options.flatten(config)
+        other = options.flat(config)
         for key in sorted(first.keys() | other.keys()):
             if key not in FREE and first.get(key) != other.get(key):
                 raise ConfigError(
@@ -135,7 +135,7 @@ def _merit(evaluation: Mapping[str, Any]) -> tuple[float, float]:
 def _evaluation(
     summaries: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]], curves: Sequence[Metrics], best: int
 ) -> dict[str, Any]:
-    rows = [options.flatten(_figures(*run)) for run in zip(summaries, curves, strict=True)]
+    rows = [options.flat(_figures(*run)) for run in zip(summaries, curves, strict=True)]
     return {
         "schema": SCHEMA,
         "task": summaries[best]["task"],
@@ -173,8 +173,8 @@ def command(config: Mapping[str, Any], seed: int) -> str:
         default = with_algorithm(default, config["algorithm"])
         words.append(f"--algorithm {config['algorithm']}")
     usual, meant = (
-        options.flatten(plain_config(default)),
-        options.flatten(plain_config(config_from_plain(config, "config.json"))),
+        options.flat(plain_config(default)),
+        options.flat(plain_config(config_from_plain(config, "config.json"))),
     )
     words += [_option(key, value) for key, value in meant.items() if key != "seed" and usual.get(key) != value]
     return " ".join([*words, f"--seed {seed}"])

@@ -218,7 +218,7 @@ class Sweep:
 
 def _arm_of(name: str, config: TrainConfig) -> Arm:
     """Return an arm that is not trained yet."""
-    return Arm(name, config, options.flatten(plain_config(config)), [])
+    return Arm(name, config, options.flat(plain_config(config)), [])
 
 
 def confirmation(sweep: Sweep, found: Comparison) -> str:
