@@ -16,6 +16,7 @@ from jaxloco.comparison import tuner, variations
 from jaxloco.comparison.sweep import Plan, Sweep, confirmation
 from jaxloco.comparison.variations import Choice, Span
 from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.training import preparation
 from jaxloco.training.config import plain_config
 from jaxloco.training.run_folder import RunFolder, read_json, write_json
 
@@ -197,7 +198,7 @@ def test_a_folder_has_one_sweep(trained, tmp_path):
 
 
 def test_the_command_takes_options_of_sweep_and_training(trained, capsys, monkeypatch):
-    monkeypatch.setattr(cli.preparation, "prepare_jax", lambda: None)
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
     words = ["cartpole", "--ppo.gamma", "0.98", "--vary", "ppo.learning-rate=1e-3,2e-3", "--total-timesteps", "2048"]
     assert cli.main(["sweep", *words, "--vary=ppo.gae_lambda=0.9,0.95", "--seeds", "6", "--out", "s", "--quiet"]) == 0
     out = capsys.readouterr().out

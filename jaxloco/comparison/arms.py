@@ -119,7 +119,7 @@ def read_arm(name: str, paths: Sequence[str | Path]) -> Arm:
     plain = [plain_config(config) for config in configs]
     check_alike([run for run, _ in found], plain)
     seeds = [_read(run, config, failed) for (run, failed), config in zip(found, configs, strict=True)]
-    arm = Arm(name, configs[0], {**options.flatten(plain[0]), **_ran_on(seeds)}, seeds)
+    arm = Arm(name, configs[0], {**options.flat(plain[0]), **_ran_on(seeds)}, seeds)
     if len(seeds) == 1:
         raise ConfigError(
             f"{name} has one seed only, {found[0][0]}: its difference to others may be variance. Train more seeds "
@@ -186,4 +186,4 @@ def _ran_on(seeds: Sequence[Seed]) -> dict[str, Any]:
     """Return engine and versions of the first seed that has a summary."""
     summary = next((read_json(seed.folder.summary) for seed in seeds if seed.folder.summary.exists()), {})
     found = {"engine": summary.get("physics"), "device": summary.get("device"), "robot": summary.get("robot")}
-    return {**found, **options.flatten(summary.get("versions", {}), "version.")}
+    return {**found, **options.flat(summary.get("versions", {}), "version.")}
