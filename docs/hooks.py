@@ -43,11 +43,7 @@ def _file(path: Path, config: MkDocsConfig) -> File:
 
 
 def as_markdown(notebook: dict[str, Any]) -> str:
-    """Return a notebook as Markdown.
-
-    >>> as_markdown({"cells": [{"cell_type": "code", "source": ["x"], "outputs": [{"text": ["1"]}]}]})
-    '```python\\nx\\n```\\n\\n```text\\n1\\n```'
-    """
+    """Return a notebook, as its JSON says, as Markdown."""
     return "\n\n".join(part for cell in notebook["cells"] for part in _parts(cell))
 
 
