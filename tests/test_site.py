@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pages_notebooks_and_pictures_are_there(site):
     home = (site / "index.html").read_text(encoding="utf-8")
-    assert 'href="docs/running/"' in home and "docs/images/go1.png" in home
+    assert 'href="docs/running/"' in home and "docs/gallery/go1-velocity.gif" in home
     for page in ("docs/learning", "notebooks/2_values", "policies/go1-velocity", "CHANGELOG"):
         assert (site / page / "index.html").is_file(), page
     notebook = (site / "notebooks/2_values/index.html").read_text(encoding="utf-8")
