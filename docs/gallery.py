@@ -127,7 +127,8 @@ def _table(captions: Mapping[str, str]) -> str:
     cells = [f"![{task}](docs/gallery/{task}.gif)<br>`{task}`, {captions[task]}" for task in tasks]
     cells += [""] * (-len(cells) % COLUMNS)
     rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [[""] * COLUMNS, ["---"] * COLUMNS, *rows])
+    lines = [f"| {' | '.join(row)} |" for row in [[""] * COLUMNS, ["---"] * COLUMNS, *rows]]
+    return "\n".join(["", *lines, "", ""])
 
 
 if __name__ == "__main__":
