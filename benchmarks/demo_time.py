@@ -5,7 +5,6 @@ robot walks, and its picture shows a robot. Then a second client counts the stat
 while Chromium goes on drawing, and a key drives. Where packages are downloaded, the network is in the time.
 """
 
-import signal
 import subprocess
 import sys
 import tempfile
@@ -121,7 +120,7 @@ def _demo(policy: str, folder: Path) -> Iterator[str]:
             raise JaxlocoError(f"jaxloco demo gave no address: {said}")
         yield said[said.index("http://") :].split()[0]
     finally:
-        demo.send_signal(signal.SIGINT)
+        demo.terminate()
         demo.wait()
 
 
