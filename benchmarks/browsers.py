@@ -44,9 +44,10 @@ class Client:
                 if message["type"] == kind and all(str(value) in str(message) for value in fields.values()):
                     return message
 
-    def see(self) -> bool:
-        """Wait for messages; tell whether something has moved."""
-        return any(message["type"] == "SceneNodeUpdateMessage" for message in self.messages())
+    def see(self) -> int:
+        """Wait for messages; return how many states of a robot with a base they hold, each of which moves the floor."""
+        kinds = [(message["type"], message.get("name")) for message in self.messages()]
+        return kinds.count(("SetPositionMessage", "/fixed_bodies"))
 
     def send(self, kind: str, **fields: Any) -> None:
         """Send a message."""
