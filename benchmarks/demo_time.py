@@ -32,8 +32,14 @@ DARK = 100.0
 SIZE = (900, 600)
 PATIENCE = 600.0
 """Of a step, s."""
+SETTLING = 3.0
+"""How long states that have queued up while a client connects are not counted, s."""
 
-COUNT_FRAMES = "window.frames_drawn = 0; (function f() { window.frames_drawn++; requestAnimationFrame(f) })()"
+COUNT_PICTURES = """
+window.drawn = 0; window.since = performance.now();
+(function count() { window.drawn++; requestAnimationFrame(count) })()
+"""
+PICTURES = "return 1000 * window.drawn / (performance.now() - window.since)"
 
 
 @dataclass(frozen=True)
@@ -156,18 +162,20 @@ def is_drawn(chromium: Any) -> bool:
 
 def _rates(chromium: Chromium, address: str, seconds: float) -> dict[str, float]:
     """Count the states that a client gets and the frames that Chromium draws, per second."""
+    chromium.run(COUNT_PICTURES)  # which may take its time, in which states would queue up
     client = Client(address)
     with closing(client.socket):
-        while not client.see():
-            pass
-        chromium.run(COUNT_FRAMES)
-        began, states = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds:
-            states += client.see()
-        took = time.perf_counter() - began
-    drawn = float(chromium.run("return window.frames_drawn"))
-    rates = {"states_per_second": states / took, "pictures_per_second": drawn / took}
+        _states_per_second(client, SETTLING)
+        rates = {"states_per_second": _states_per_second(client, seconds)}
+    rates["pictures_per_second"] = float(chromium.run(PICTURES))
     return {name: common.significant(rate, 3) for name, rate in rates.items()}
+
+
+def _states_per_second(client: Client, seconds: float) -> float:
+    began, states = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        states += client.see()
+    return states / (time.perf_counter() - began)
 
 
 def _drives(chromium: Chromium) -> bool:

@@ -35,7 +35,6 @@ TRAINED: dict[str, tuple[str, ...]] = {
     "cartpole": (),
     "pendulum-swingup": (),
     "heli-hover": (),
-    "heli-flip": ("--algorithm", "apprenticeship"),
     "pendulum-on-hand": ("--algorithm", "apprenticeship"),
 }
 """Task → options of its training, of those that take a few minutes."""
@@ -45,7 +44,6 @@ PLAYED = {
     "go1-recovery": (2, 3.0),
     "pendulum-swingup": (4, 4.0),
     "pendulum-on-hand": (0, 6.0),
-    "heli-flip": (0, 6.0),
 }
 """Task → seed and length of its episode, s, where 0 and 2.5 s show little: a push that is late, a rod that hangs."""
 
