@@ -615,6 +615,22 @@ def _minutes(document: Result) -> Measured:
     return Measured(shown, document["wall_seconds"] <= 600)
 
 
+def _walking(document: Result) -> Measured:
+    parts = ", ".join(f"{what} {seconds:.1f}" for what, seconds in document["seconds"].items())
+    shown = f"{document['total_seconds']:.1f} s ({parts}; load {document['machine']['load']} at the start)"
+    return Measured(shown, document["total_seconds"] <= 60.0 and document["drives"])
+
+
+def _states(document: Result) -> Measured:
+    return Measured(f"{document['states_per_second']:g}", document["states_per_second"] >= 30.0)
+
+
+def _view_cost(document: Result) -> Measured:
+    ratios = {way: spread["median"] for way, spread in document["ratio"].items()}
+    shown = ", ".join(f"{100 * (ratio - 1):+.1f} % ({way})" for way, ratio in ratios.items())
+    return Measured(shown, max(ratios.values()) <= 1.03)
+
+
 def _covered(document: Result) -> Measured:
     pooled, worst = document["coverage"], document["lowest_coverage"]
     return Measured(f"{pooled:.3f}, {worst:.2f} ({document['draws']} robots)", pooled >= 0.90 and worst >= 0.80)
@@ -916,6 +932,21 @@ REQUIREMENTS = (
         _minutes,
     ),
     Requirement(
+        "nothing installed → a Go1 walking in the browser, drivable",
+        "≤ 60 s",
+        "demo_time",
+        "jaxloco bench demo-time",
+        _walking,
+    ),
+    Requirement("states per second in the browser", "≥ 30", "demo_time", "jaxloco bench demo-time", _states),
+    Requirement(
+        "seconds of a training with `--view` beside those without, its page closed and open, median of the rounds",
+        "≤ +3 %",
+        "view_cost",
+        "jaxloco bench view-cost",
+        _view_cost,
+    ),
+    Requirement(
         "public model files that become a robot folder; of which a training starts with at most 3 options",
         "≥ 80 %; ≥ 60 %; none wrong",
         "model_imports",
@@ -1116,6 +1147,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),
     ("robustness", "Robustness on a grid", None),
+    ("demo_time", "From nothing to a robot in the browser", None),
+    ("view_cost", "A viewer beside a training", None),
     ("raw_physics", "Raw physics of each engine", _engines),
     ("time_split", "Where the time of an iteration goes", _split),
     ("cost", "Cost of robots, substeps and network width", _cost),

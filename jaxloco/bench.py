@@ -27,6 +27,8 @@ BENCHMARKS = {
     "model-imports": "how many public model files become robots that can be trained",
     "self-contacts": "a training with and without the contacts of a robot with itself",
     "algorithms": "PPO, VPG and REINFORCE on the cart-pole: env steps until it is solved, over seeds",
+    "demo-time": "nothing installed until a robot walks in the browser, drivable; states per second",
+    "view-cost": "trainings with and without --view, a page open and none, taking turns",
     "demonstrations": "a pendulum swung up from one demonstration: trials until it is solved; and PPO from scratch",
     "identify": "figures of simulated robots found from recordings: coverage of intervals, errors, time of a fit",
     "comparisons": "jaxloco compare on drawn seeds: wrong verdicts, power, coverage of intervals",

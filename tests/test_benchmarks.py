@@ -1,5 +1,6 @@
 """The benchmarks: what they measure on tiny inputs, and the page made from their results."""
 
+import io
 import json
 import re
 import subprocess
@@ -20,6 +21,7 @@ from benchmarks import (
     common,
     comparisons,
     cost,
+    demo_time,
     go1_speed,
     gpu_run,
     gpu_speed,
@@ -40,6 +42,7 @@ from benchmarks import (
     update_precision,
     upkie_transfer,
     velocity_run,
+    view_cost,
 )
 from benchmarks.upkie_transfer import AXES, Conditions, ExampleGains, Outcome
 from jaxloco import bench
@@ -1083,3 +1086,62 @@ def test_the_slowest_seed_and_the_weaker_memory_are_judged():
     assert page._taught(taught).met is True
     times = {"convolutions": {"tcn": {"p99_us": 20.0}, "tcn-lee-2020": {"p99_us": 74.0}}}
     assert page._convolutions(times) == page.Measured("tcn: 20 µs, tcn-lee-2020: 74 µs", True)
+
+
+# The viewer
+
+
+def test_a_page_tells_how_fast_its_robot_should_walk_and_does():
+    text = "go1\nforward (m/s)\t+0.75\t+0.68\nleft (m/s)\t+0.00\t-0.01"
+    assert demo_time.forward_velocity(text) == (0.75, 0.68)
+    assert demo_time.forward_velocity("") == demo_time.forward_velocity("forward (m/s)") == (0.0, 0.0)
+
+
+def test_a_floor_is_no_robot():
+    from matplotlib.image import imsave
+
+    picture = np.full((60, 90), 255.0)
+    picture[::10] = picture[:, ::10] = 140.0  # lines of the floor
+
+    class Page:
+        def picture(self) -> bytes:
+            content = io.BytesIO()
+            imsave(content, picture, format="png", cmap="gray", vmin=0, vmax=255)
+            return content.getvalue()
+
+    assert not demo_time.is_drawn(Page())
+    picture[28:32, 40:50] = 40.0
+    assert demo_time.is_drawn(Page())
+
+
+def test_a_robot_in_the_browser_is_in_time_if_it_can_be_driven():
+    result = {"seconds": {"installed": 30.0, "walking": 25.04}, "total_seconds": 55.0, "drives": True}
+    document = {**result, "machine": {"load": 0.5}, "states_per_second": 29.0, "pictures_per_second": 3.0}
+    walking = page._walking(document)
+    assert walking == page.Measured("55.0 s (installed 30.0, walking 25.0; load 0.5 at the start)", True)
+    assert page._walking({**document, "drives": False}).met is False
+    assert page._states(document).met is False
+    assert "nothing installed → walking" in demo_time.show(document) and "55.0 s" in demo_time.show(document)
+
+
+def test_every_way_to_train_has_each_turn_once_and_its_cost_is_that_of_the_same_round(monkeypatch, tmp_path):
+    trained: list[str] = []
+
+    def train(own: Any, way: str, run: Path, states: list[int]) -> float:
+        trained.append(way)
+        return (10.0 if len(trained) < 5 else 20.0) * (1.02 if way == view_cost.VIEW else 1.0)
+
+    monkeypatch.setattr(view_cost, "train", train)
+    assert view_cost.main(["--repetitions", "3", "--task", "cartpole", "--out", str(tmp_path / "view_cost.json")]) == 0
+    rounds = [trained[i : i + 3] for i in (1, 4, 7)]
+    assert [sorted(column) for column in zip(*rounds, strict=True)] == [sorted(rounds[0])] * 3
+    document = common.read_result(tmp_path / "view_cost.json")
+    assert page._view_cost(document) == page.Measured("+2.0 % (--view), +0.0 % (--view, its page open)", True)
+
+
+@pytest.mark.slow
+def test_a_training_with_an_open_page_ends_with_its_viewer(tmp_path):
+    pytest.importorskip("mjviser", reason="the extra `view` is not installed")
+    own, states = view_cost.ViewCostOptions("cartpole", 8192), []
+    assert 0.0 < view_cost.train(own, view_cost.PAGE, tmp_path / "run", states) < 600.0
+    assert len(states) == 1

@@ -215,3 +215,13 @@ def test_readme_sets_up_and_tests_or_trains_with_one_line(mark, last):
 def test_pictures_of_the_readme_are_small():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").glob("*")}
     assert all(size < 500_000 for size in sizes.values()), json.dumps(sizes)
+
+
+def test_the_gallery_of_the_readme_shows_tasks_is_small_and_names_what_each_policy_is():
+    pictures = sorted((ROOT / "docs" / "gallery").glob("*.gif"))
+    assert sum(path.stat().st_size for path in pictures) <= 3_000_000
+    readme, captions = text_of(ROOT / "README.md"), json.loads(text_of(ROOT / "docs" / "gallery" / "captions.json"))
+    shown = re.findall(r"!\[[\w-]+\]\(docs/gallery/([\w-]+)\.gif\)<br>`([\w-]+)`, ([^|]*) \|", readme)
+    assert shown == [(task, task, captions[task]) for task in TASKS if task in captions]
+    assert sorted(captions) == [path.stem for path in pictures]
+    assert {task for task in TASKS if (ROOT / "policies" / task).is_dir()} <= captions.keys()

@@ -156,7 +156,8 @@ def parse_pip(words: list[str], where: str) -> None:
         extras = re.fullmatch(r"\.\[(.*)\]", word)
         assert not extras or set(extras[1].split(",")) <= set(project["optional-dependencies"]), where
         assert not word.endswith((".txt", ".toml")) or (ROOT / word).exists(), where
-        assert word != project["name"], f"{where}: {project['name']} is on no index; write pip install ."
+        name = word.partition("[")[0]
+        assert name != project["name"], f"{where}: {name} is on no index; write pip install ."
 
 
 def run_all_but_the_last(block: Block, scope: dict[str, Any]) -> None:
@@ -294,6 +295,7 @@ def test_what_is_wrong_in_a_snippet_is_found(tmp_path):
         "jaxloco bench cost --n-env 1",
         'pip install ".[tain]"',
         "pip install jaxloco",
+        "pip install 'jaxloco[train]'",
         "srun --nodes=2 python train.py --ppo.gama 1",
         "python nowhere.py",
         "cargo run",

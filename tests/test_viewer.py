@@ -1,11 +1,8 @@
 """The viewer: keys drive, slow drawing harms nobody, a browser is told of it all, and a training is followed."""
 
-import json
 import shutil
 import socket
-import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
@@ -18,6 +15,7 @@ import numpy as np
 import pytest
 from training_helpers import tiny, train
 
+from benchmarks.browsers import ARROW_UP, Chromium, Client
 from jaxloco import cli, library
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.playback import show
@@ -236,40 +234,6 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-class Client:
-    """What a browser does without a picture: it reads messages, and sends one when a key is pressed."""
-
-    def __init__(self, address: str) -> None:
-        import viser
-        from websockets.sync.client import connect
-
-        protocol = f"viser-v{viser.__version__}"
-        self.socket = connect(address.replace("http", "ws"), subprotocols=[protocol], max_size=None)
-        pose = {"wxyz": [1, 0, 0, 0], "position": [1, 1, 1], "look_at": [0, 0, 0], "up_direction": [0, 0, 1]}
-        lens = {"fov": 1.0, "near": 0.1, "far": 9.0, "image_height": 9, "image_width": 9}
-        self.send("ViewerCameraMessage", **pose, **lens)
-
-    def messages(self) -> list[dict[str, Any]]:
-        import msgspec
-        import zstandard
-
-        frame = self.socket.recv(timeout=60)
-        size = int.from_bytes(frame[8:16], "little")
-        found = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(frame[16 : 16 + size]))
-        return list(found["messages"])
-
-    def wait_for(self, kind: str, **fields: Any) -> dict[str, Any]:
-        while True:
-            for message in self.messages():
-                if message["type"] == kind and all(str(value) in str(message) for value in fields.values()):
-                    return message
-
-    def send(self, kind: str, **fields: Any) -> None:
-        import msgspec
-
-        self.socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
-
-
 def test_the_page_is_served_to_this_machine_alone(browser):
     with urllib.request.urlopen(browser.address) as page:
         assert page.status == 200 and b"<html" in page.read().lower()
@@ -300,49 +264,24 @@ def test_a_client_sees_the_robot_move_and_its_key_drives(browser, go1):
         client.wait_for("GuiUpdateMessage", text="+1.00")
 
 
-class Chromium:
-    """A headless Chromium, by the W3C's WebDriver protocol."""
+def test_a_picture_that_visers_thread_was_in_the_way_of_is_sent_again(browser, go1, monkeypatch):
+    robot = load_robot("go1")
+    qpos = placed(robot, go1.ground)
+    browser.stand(robot, go1.ground, qpos)
+    draw, failures = browser._scene.update_from_mjdata, [RuntimeError("deque mutated during iteration")]
 
-    def __init__(self) -> None:
-        self._port = free_port(0)
-        self._driver = subprocess.Popen(["chromedriver", f"--port={self._port}"], stdout=subprocess.DEVNULL)
-        arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"]
-        chrome = {"goog:chromeOptions": {"args": [*arguments, "--window-size=500,400"]}, "pageLoadStrategy": "none"}
-        while True:
-            try:
-                self._session = self._ask("", {"capabilities": {"alwaysMatch": chrome}})["sessionId"]
-                return
-            except urllib.error.URLError:  # it does not listen yet
-                assert self._driver.poll() is None
-                time.sleep(0.2)
+    def sometimes(data: Any) -> None:
+        draw(data)
+        if failures:
+            raise failures.pop()
 
-    def _ask(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        url = f"http://{HOST}:{self._port}/session{path}"
-        with urllib.request.urlopen(urllib.request.Request(url, data, method=method), timeout=120) as answer:
-            return json.load(answer)["value"]
-
-    def open(self, address: str) -> None:
-        self._ask(f"/{self._session}/url", {"url": address})
-
-    def text(self) -> str:
-        """The page's text; empty where a slow machine does not answer in the driver's time."""
-        script = {"script": "return document.body ? document.body.innerText : ''", "args": []}
-        try:
-            return str(self._ask(f"/{self._session}/execute/sync", script))
-        except urllib.error.HTTPError:
-            return ""
-
-    def press(self, key: str) -> None:
-        strokes = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
-        self._ask(f"/{self._session}/actions", {"actions": [{"type": "key", "id": "keys", "actions": strokes}]})
-
-    def close(self) -> None:
-        try:
-            self._ask(f"/{self._session}", method="DELETE")
-        finally:
-            self._driver.terminate()
-            self._driver.wait()
+    monkeypatch.setattr(browser._scene, "update_from_mjdata", sometimes)
+    status = Status("t", np.zeros(3), np.zeros(3), "policy in control", 0.0)
+    browser.show(qpos, status)
+    assert not failures and "policy in control" in browser._text.content
+    failures.append(RuntimeError("another one"))
+    with pytest.raises(RuntimeError, match="another one"):
+        browser.show(qpos, status)
 
 
 @pytest.mark.slow
@@ -363,7 +302,7 @@ def test_a_real_browser_shows_the_robot_and_its_keys_drive(browser, go1):
             return False
 
         assert shows("+0.75")
-        chromium.press("\ue013")  # arrow up
+        chromium.press(ARROW_UP)
         assert shows("+1.00")
 
 

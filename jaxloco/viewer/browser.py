@@ -99,7 +99,7 @@ class Browser:
     def stand(self, robot: Robot, ground: Ground, qpos: np.ndarray) -> None:
         """Begin to show a robot."""
         self._robot, self._ground = robot, ground
-        self._lay(qpos)
+        _until_sent(lambda: self._lay(qpos))
         size = max(float(robot.model.stat.extent), 0.3) if robot.base_body is None else _size(robot)
         self._server.initial_camera.look_at = (0.0, 0.0, 0.0)
         self._server.initial_camera.position = tuple(size * CAMERA)
@@ -122,18 +122,34 @@ class Browser:
 
     def show(self, qpos: np.ndarray, status: Status) -> None:
         """Show a configuration; the ground moves along with it."""
+        _until_sent(lambda: self._show(qpos, status))
+        self._pictures += 1
+
+    def _show(self, qpos: np.ndarray, status: Status) -> None:
         if isinstance(self._ground, GridGround) and np.abs(qpos[:2] - self._middle).max() > 0.5 * IN_SIGHT:
             self._lay(qpos)
         self._draw(qpos)
         if self._pictures % EVERY == 0 or status.note:
             self._text.content = describe(status)
-        self._pictures += 1
 
     def close(self) -> None:
         """Stop serving."""
         self._open = False
         with contextlib.redirect_stdout(io.StringIO()):
             self._server.stop()
+
+
+def _until_sent(send: Callable[[], None]) -> None:
+    """Send, and again where viser's own thread was in the way.
+
+    viser 1.1 sets an event of that thread from ours, which fails while a page begins or ends to wait for it.
+    """
+    while True:
+        try:
+            return send()
+        except RuntimeError as error:
+            if "mutated during iteration" not in str(error):
+                raise
 
 
 def _presses(drive: Drive, key: Key) -> Callable[[object], None]:

@@ -179,8 +179,8 @@ def render_episode(
     )
 
 
-def moving_picture(video: Path, fps: float = 10.0, width: int = 320) -> bytes:
-    """Return a video as a GIF, for pages that play no videos.
+def moving_picture(video: Path, fps: float = 10.0, width: int = 320, colors: int = 256) -> bytes:
+    """Return a video as a GIF, with colours of its own, for pages that play no videos.
 
     Raises:
         OSError: ffmpeg's own words, if it fails.
@@ -188,7 +188,8 @@ def moving_picture(video: Path, fps: float = 10.0, width: int = 320) -> bytes:
     import imageio_ffmpeg
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(video)]
-    command += ["-vf", f"fps={fps:g},scale={width}:-1", "-f", "gif", "-"]
+    palette = f"split[a][b];[a]palettegen=max_colors={colors}[colors];[b][colors]paletteuse=dither=none"
+    command += ["-vf", f"fps={fps:g},scale={width}:-1,{palette}", "-f", "gif", "-"]
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise OSError(_one_line(done.stderr.decode(errors="replace")))
