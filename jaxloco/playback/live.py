@@ -151,6 +151,7 @@ class Helm:
 
     def steer(self) -> None:
         """Do so for the next step."""
+        self._drive.look()
         if self._drive.command is not self._first:
             for values in self.scenario.commands.values():
                 if values.shape[1] == len(self._drive.command):
@@ -242,7 +243,9 @@ class _Episode:
         drive, guard, terrain = self._drive, self.loop.guard, self._playback.ground.terrain
         safety = "policy in control" if guard.cause is None else f"safe action: {guard.cause}"
         level, title = drive.level if terrain.kinds else None, self._live.title
-        status = Status(title, drive.command, self._velocity, safety, self._seconds, drive.speed, level, note)
+        status = Status(
+            title, drive.command, self._velocity, safety, self._seconds, drive.speed, level, note or drive.remark
+        )
         self._live.display.show(self._qpos, status)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxloco.envs.env import scene
 from jaxloco.errors import JaxlocoError
 from jaxloco.onboard.clients.run import EpisodeResult
+from jaxloco.playback import gamepad
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.live import Helm, Pace, drive_of
 from jaxloco.playback.play import Playback
@@ -101,6 +102,7 @@ def view(folder: Path, conditions: Conditions, seed: int, level: int | None = No
     except Exception as error:  # GLFW, X11 and macOS each raise their own
         raise _no_window(" ".join(str(error).split()) or type(error).__name__) from error
     _follow(window, playback)
+    gamepad.attach(drive, window=True)
     helm, pace = Helm(playback.robot, scenario, drive), Pace(playback.robot.control_dt)
 
     def show(_: mujoco.MjModel, simulated: mujoco.MjData) -> None:

@@ -17,6 +17,7 @@ from jaxloco.checks import Limits, check_fields
 from jaxloco.envs.env import EnvSpec, robot_on_ground
 from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.playback import gamepad
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.live import Live, Status, drive_of, placed
 from jaxloco.playback.play import Playback
@@ -98,6 +99,7 @@ def _play(playback: Playback, own: ViewOptions, title: str, open_browser: bool) 
     drive = drive_of(playback, own.level)
     with closing(_browser(own, title, open_browser)) as browser:
         browser.keys(drive)
+        gamepad.attach(drive)
         Live(browser, title=title).play(playback, drive, own.seed)
 
 
@@ -120,6 +122,7 @@ def _follow(run: RunFolder, own: ViewOptions, open_browser: bool) -> None:
             first = follower.newest()
         drive = drive_of(first, own.level)
         browser.keys(drive)
+        gamepad.attach(drive)
         Live(browser, follower.newest, title).play(first, drive, own.seed)
 
 
