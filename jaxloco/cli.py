@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxloco import __version__, library, options, registry
+from jaxloco import __version__, library, options, policy_index, registry
 from jaxloco.bench import bench
 from jaxloco.checks import MOST_EPISODES
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
@@ -987,15 +987,20 @@ class PublishOptions:
 
     Attributes:
         out: Folder to write, policies/NAME.
+        index: Folder of published policies: write its index, with checksums, so that it can be used at an address.
     """
 
     out: str | None = None
+    index: str | None = None
 
 
 def publish(arguments: list[str]) -> int:
     """Publish runs that differ in their seed in the zoo: jaxloco publish RUN… --out policies/NAME."""
     runs = _positionals(arguments)
     own = options.parse(PublishOptions(), arguments, prog="jaxloco publish", description=publish.__doc__ or "")
+    if own.index is not None and not runs and own.out is None:
+        print(policy_index.write_index(Path(own.index)))
+        return 0
     if not runs or own.out is None:
         missing = "--out (policies/NAME)" if runs else "RUN (one run folder, or several)"
         raise JaxlocoError(f"{missing} is missing; see --help")
@@ -1007,6 +1012,8 @@ def publish(arguments: list[str]) -> int:
     print(
         f"{entry.path}: {len(folders)} seed{'s' if len(folders) > 1 else ''}; see it: jaxloco run {entry.path} --view"
     )
+    if own.index is not None:
+        print(policy_index.write_index(Path(own.index)))
     return 0
 
 

@@ -21,7 +21,7 @@ from jaxloco.checks import MOST_EPISODES
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
-from jaxloco.policies import known_policies
+from jaxloco.policies import find_policy, known_policies
 from jaxloco.training import preparation
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
@@ -477,7 +477,7 @@ def bundle_at(path: str | Path) -> Path | None:
     """Return the bundle at a path, or of a policy of the zoo, by its folder or name; None otherwise."""
     path = Path(path)
     if not path.exists():
-        path = known_policies().get(str(path), path)
+        path = find_policy(str(path)) or path
     if (path / "policy.json").is_file():
         return path
     published = (path / "evaluation.json").is_file() and (path / "policy" / "policy.json").is_file()
