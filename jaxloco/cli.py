@@ -704,7 +704,7 @@ class ExportOptions:
 
     Attributes:
         out: Folder of the bundle, or file NAME.c or NAME.onnx; the run's policy/, policy.c or policy.onnx, or beside
-            the bundle, if not given.
+            the bundle, if not given; of a policy's name, here.
         checkpoint: Checkpoint to export: the last, or the one with the best return.
         format: A bundle, which NumPy runs; C99 without dependencies, NAME.c and NAME.h; or a graph for ONNX Runtime.
             The last two are also made of a bundle.

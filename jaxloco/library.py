@@ -447,6 +447,8 @@ def export_as(
     if bundle is not None:
         if checkpoint not in (None, "last"):
             raise ConfigError(f"--checkpoint {checkpoint}: a bundle holds one policy; leave it out, or name the run")
+        if out is None and not isinstance(run, Trained) and not Path(run).exists():  # a name, of what is not the user's
+            out = f"{str(run).replace('-', '_')}.{format}"
         return formats.write(bundle, format, out)
     run = _run(run)
     with writing_into(run.folder, out), TemporaryDirectory() as folder:

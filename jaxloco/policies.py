@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from jaxloco import policy_index
+from jaxloco.errors import ConfigError
 
 ZOO = "JAXLOCO_POLICIES"
 """Environment variable: a folder or an address of policies, found by name in place of jaxloco's of the same name."""
@@ -20,10 +21,13 @@ def known_policies() -> dict[str, Path]:
     """Return the folder of each policy by name, sorted; of one at an address, where its copy will be.
 
     Raises:
+        ConfigError: There is no such folder.
         JaxlocoError: The address cannot be read.
     """
     zoo = os.environ.get(ZOO, "")
     folders = [policies_dir(), *([Path(zoo)] if zoo and not policy_index.is_address(zoo) else [])]
+    if not folders[-1].is_dir() and zoo:
+        raise ConfigError(f"{ZOO}={zoo}: there is no such folder; an address begins with https://, http:// or file://")
     found = {
         file.parents[1].name: file.parents[1] for folder in folders for file in folder.glob("*/policy/policy.json")
     }

@@ -432,6 +432,12 @@ def test_a_bundle_is_exported_by_the_command(kind, bundle, tmp_path, capsys):
     assert out.is_file() and "verified against the bundle, largest relative error" in capsys.readouterr().out
 
 
+def test_a_policy_that_is_given_by_name_is_written_here_and_not_where_jaxloco_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", "upkie-balance", "--format", "c"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["upkie_balance.c", "upkie_balance.h"]
+
+
 def test_a_bundle_has_no_other_checkpoint(bundle, capsys):
     assert cli.main(["export", str(bundle), "--format", "c", "--checkpoint", "best"]) != 0
     assert "a bundle holds one policy" in capsys.readouterr().err

@@ -146,6 +146,15 @@ def test_a_network_that_is_down_is_said(monkeypatch, capsys):
     )
 
 
+@pytest.mark.parametrize("zoo", ["nowhere", "ftp://127.0.0.1/zoo"])
+def test_what_is_neither_a_folder_nor_an_address_is_said(zoo, monkeypatch, capsys):
+    monkeypatch.setenv("JAXLOCO_POLICIES", zoo)
+    assert cli.main(["policies"]) == 2
+    assert capsys.readouterr().err == (
+        f"jaxloco: JAXLOCO_POLICIES={zoo}: there is no such folder; an address begins with https://, http:// or file://\n"
+    )
+
+
 def test_without_a_home_a_copy_lasts_as_long_as_the_process(served, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)

@@ -11,6 +11,7 @@ import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,6 +107,14 @@ def test_the_keys_of_the_window_are_those_of_the_browser():
     drive.press_code(1)  # no key
     assert drive.command[0] == pytest.approx(1.0 / 6.0)
     assert len({key.code for key in KEYS.values()}) == len(KEYS)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [((1.0, 0.0), r"\(1.0, 0.0\).*has 3 components"), ((9.0, 0.0, 0.0), "trained on")]
+)
+def test_a_command_that_is_none_of_the_policy_s_is_refused(command, said, go1):
+    with pytest.raises(ConfigError, match=said):
+        drive_of(replace(go1, conditions=Conditions(command=command)))
 
 
 # A gamepad
@@ -302,6 +311,7 @@ def test_the_window_tracks_the_base_and_has_the_same_keys(monkeypatch):
         return [Scenario(placed(playback.robot, playback.ground), np.zeros(18), commands, np.zeros((10, 3)))]
 
     monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(show, "gamepad", SimpleNamespace(glfw_starts=lambda: True, attach=lambda *_, **__: None))
     monkeypatch.setattr(mujoco.viewer, "launch_passive", launch)
     monkeypatch.setattr(Playback, "scenarios", script)
     result = show.view(library.bundle_of("go1-velocity"), Conditions(), 0)

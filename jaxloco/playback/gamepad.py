@@ -93,16 +93,23 @@ def attach(drive: Drive, *, window: bool = False) -> None:
         drive.look = lambda: gamepad.steer(drive)
 
 
-def _reader(window: bool) -> Callable[[], State | None] | None:
-    """Return what reads the first gamepad of this machine; None without GLFW or a display."""
+def glfw_starts() -> bool:
+    """Whether GLFW is there and finds a display."""
     try:
         import glfw
     except ImportError:
-        return None
+        return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without a display it warns
-        if not window and not glfw.init():
-            return None
+        return bool(glfw.init())
+
+
+def _reader(window: bool) -> Callable[[], State | None] | None:
+    """Return what reads the first gamepad of this machine; None without GLFW or a display."""
+    if not glfw_starts():
+        return None
+    import glfw
+
     numbers = range(glfw.JOYSTICK_LAST + 1)
     found, reads = -1, 0
 

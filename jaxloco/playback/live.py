@@ -18,7 +18,7 @@ from jaxloco.envs.randomization import InitialState
 from jaxloco.onboard.loop import Loop, LoopReport, Reading
 from jaxloco.playback.drive import PUSH_SECONDS, PUSH_SPEED, Drive
 from jaxloco.playback.play import Playback
-from jaxloco.playback.scenario import Scenario, commands_of
+from jaxloco.playback.scenario import Scenario, commands_of, with_command
 from jaxloco.playback.simulator import Simulator
 from jaxloco.robot import Robot
 
@@ -253,8 +253,13 @@ def drive_of(playback: Playback, level: int | None = None) -> Drive:
     """Return keys for the velocity command that a policy was trained on, at a level of terrain, 0 if not given.
 
     Where the conditions fix a command, that is the first one.
+
+    Raises:
+        ConfigError: That is none of this policy's.
     """
     terrain, fixed = playback.ground.terrain, playback.conditions.command
+    if fixed is not None:
+        with_command(playback.spec, fixed, playback.robot)
     levels, level = terrain.levels if terrain.kinds else 0, max(level or 0, 0)
     for process, _ in commands_of(playback.spec, playback.robot).values():
         if isinstance(process, Command) and len(process.ranges) <= 3:

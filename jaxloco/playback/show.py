@@ -89,6 +89,8 @@ def view(folder: Path, conditions: Conditions, seed: int, level: int | None = No
 
     if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         raise _no_window("there is no display")  # MuJoCo would end the process
+    if sys.platform.startswith("linux") and not gamepad.glfw_starts():
+        raise _no_window("the display does not answer")
     playback, scenario = _load(folder, conditions, seed, level)
     drive = drive_of(playback, level)
     shown = playback.robot.visual_model
