@@ -21,7 +21,7 @@ from jaxloco.checks import MOST_EPISODES
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
-from jaxloco.policies import known_policies
+from jaxloco.policies import find_policy, known_policies
 from jaxloco.training import preparation
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
@@ -447,6 +447,8 @@ def export_as(
     if bundle is not None:
         if checkpoint not in (None, "last"):
             raise ConfigError(f"--checkpoint {checkpoint}: a bundle holds one policy; leave it out, or name the run")
+        if out is None and not isinstance(run, Trained) and not Path(run).exists():  # a name, of what is not the user's
+            out = f"{str(run).replace('-', '_')}.{format}"
         return formats.write(bundle, format, out)
     run = _run(run)
     with writing_into(run.folder, out), TemporaryDirectory() as folder:
@@ -477,7 +479,7 @@ def bundle_at(path: str | Path) -> Path | None:
     """Return the bundle at a path, or of a policy of the zoo, by its folder or name; None otherwise."""
     path = Path(path)
     if not path.exists():
-        path = known_policies().get(str(path), path)
+        path = find_policy(str(path)) or path
     if (path / "policy.json").is_file():
         return path
     published = (path / "evaluation.json").is_file() and (path / "policy" / "policy.json").is_file()

@@ -3,6 +3,7 @@
 Standard library only: the robot's side (`jaxloco.onboard`) uses this module too.
 """
 
+import contextlib
 import ctypes
 import os
 import re
@@ -92,3 +93,13 @@ def _exchange(a: Path, b: Path) -> bool:
         return bool(library.renameat2(here, names[0], here, names[1], ctypes.c_uint(exchange)) == 0)
     except (AttributeError, OSError, TypeError):  # a C library without it; Windows has none to be found so
         return False
+
+
+def cache_folder(name: str) -> Path | None:
+    """Return the folder of a cache, in $XDG_CACHE_HOME or ~/.cache; None if it cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxloco", name)
+    with contextlib.suppress(OSError):
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+            return folder
+    return None

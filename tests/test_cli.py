@@ -15,7 +15,7 @@ import jax
 import pytest
 from training_helpers import REPOSITORY, tiny
 
-from jaxloco import __version__, cli, options, runs
+from jaxloco import __version__, cli, options, runs, whole_files
 from jaxloco.commands import train as train_command
 from jaxloco.errors import JaxlocoError
 from jaxloco.learning.algorithm import algorithm_config
@@ -492,16 +492,16 @@ def test_caches_go_where_the_environment_says_and_nowhere_without_a_home(monkeyp
     monkeypatch.setattr(os.path, "expanduser", lambda path: path.replace("~", home))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     home = str(tmp_path)
-    assert preparation.cache_folder("compiled") == tmp_path / ".cache" / "jaxloco" / "compiled"
+    assert whole_files.cache_folder("compiled") == tmp_path / ".cache" / "jaxloco" / "compiled"
     home = "~"  # what Python leaves where nobody knows the user
-    assert preparation.cache_folder("compiled") is None
+    assert whole_files.cache_folder("compiled") is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
-    assert preparation.cache_folder("compiled") == tmp_path / "there" / "jaxloco" / "compiled"
+    assert whole_files.cache_folder("compiled") == tmp_path / "there" / "jaxloco" / "compiled"
     (tmp_path / "there").write_text("no folder")
-    assert preparation.cache_folder("compiled") is None
+    assert whole_files.cache_folder("compiled") is None
     (tmp_path / "there").unlink()
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert preparation.cache_folder("compiled") is None
+    assert whole_files.cache_folder("compiled") is None
 
 
 def test_a_home_that_nobody_knows_stops_no_command(monkeypatch, capsys):

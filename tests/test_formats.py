@@ -15,7 +15,7 @@ from jaxloco import cli, formats
 from jaxloco.errors import BundleError, ConfigError, JaxlocoError
 from jaxloco.formats import checks
 from jaxloco.onboard import Policy, write_bundle
-from jaxloco.onboard.bundle import Bundle
+from jaxloco.onboard.bundle import Bundle, read_bundle
 from jaxloco.onboard.cells import CELLS, Cell
 from jaxloco.onboard.spec import (
     ACTIVATIONS,
@@ -23,13 +23,18 @@ from jaxloco.onboard.spec import (
     Clip,
     ConvolutionSpec,
     Cycle,
+    EstimateSpec,
+    EstimatorSpec,
+    Follow,
     FootTrajectories,
     InputSpec,
     LayerSpec,
     Leg,
+    MotionSpec,
     NetworkSpec,
     NormalizerSpec,
     OutputSpec,
+    PlanSpec,
     PolicySpec,
     Rest,
 )
@@ -54,6 +59,7 @@ def write(folder: Path, spec: PolicySpec, arrays: dict[str, np.ndarray], *, plai
         for row in rows(inputs, s):
             answers = policy.act(row)
             values = {f"outputs/{name}": np.atleast_1d(value) for name, value in answers.items()}
+            values |= {f"estimates/{name}": np.atleast_1d(value) for name, value in policy.estimates.items()}
             for name, value in {**values, "network_output": policy.network_output, "action": policy.action}.items():
                 found.setdefault(name, []).append(np.float32(value))
     golden = {name: np.reshape(value, (3, 80, -1)) for name, value in found.items()}
@@ -118,6 +124,54 @@ def stepping() -> PolicySpec:
     return replace(spec, inputs=(*spec.inputs, *(InputSpec(name, size=size, source="policy") for name, size in own)))
 
 
+TOLD = (EstimateSpec("base.velocity", "m/s", 3), EstimateSpec("int", "m"))
+
+
+def estimating(kind: str, fed: bool) -> tuple[PolicySpec, dict[str, np.ndarray]]:
+    """A policy, perhaps with a memory, and beside it an estimator, whose estimates the layers may read."""
+    spec = walker(NetworkSpec((LayerSpec("a", "b"),)))
+    spec, arrays = remembering(kind, spec) if kind != "mlp" else (spec, random_arrays(spec, ()))
+    layers, width = (LayerSpec("e", "eb"), LayerSpec("f", "fb")), len(arrays["a"])
+    network = replace(spec.network, estimator=EstimatorSpec(layers, TOLD, fed), activation="tanh")
+    rng = np.random.default_rng(6)
+    shapes = {"e": (width, 7), "eb": (7,), "f": (7, 4), "fb": (4,), "a": (width + 4 * fed, 3)}
+    arrays |= {name: np.float32(rng.normal(size=shape) / np.sqrt(shape[0])) for name, shape in shapes.items()}
+    return replace(spec, network=network), arrays
+
+
+def following(*readings: tuple[str, int]) -> tuple[PolicySpec, dict[str, np.ndarray]]:
+    """A policy that tracks two clips, of 6 and 9 frames, and reads some of the motion."""
+    motion = MotionSpec(("bow", "turn"), (6, 9), "choice", "orientation", lead=2)
+    pipeline = (Follow((0.1, 0.2, 0.3)), Clip((-1.0,) * 3, (2.0,) * 3))
+    given = (
+        InputSpec("choice", size=2, source="command"),
+        InputSpec("orientation", size=4, clip=(-0.8, 0.8)),
+        InputSpec("last_action", size=3, source="policy"),
+    )
+    own = tuple(InputSpec(name, size=size, source="policy") for name, size in readings)
+    spec = walker(NetworkSpec((LayerSpec("a", "b"),)), rest=None, inputs=(*given, *own), motion=motion, history=1)
+    spec = replace(spec, pipeline=pipeline)
+    rng, arrays = np.random.default_rng(7), random_arrays(spec, ())
+    turns = rng.normal(size=(15, 4))
+    arrays |= {
+        motion.joint_positions: rng.normal(size=(15, 3)),
+        motion.joint_velocities: rng.normal(size=(15, 3)),
+        motion.orientations: turns / np.linalg.norm(turns, axis=1, keepdims=True),
+    }
+    return spec, {name: np.float32(array) for name, array in arrays.items()}
+
+
+def planned() -> tuple[PolicySpec, dict[str, np.ndarray]]:
+    """A plan of 30 steps, which episodes outlast."""
+    spec = walker(NetworkSpec((), kind="plan", plan=PlanSpec("x", "u", "k")), history=1, normalizer=None)
+    size, rng = spec.observation_size, np.random.default_rng(8)
+    shapes = {"x": (30, size), "u": (30, 3), "k": (30, 3, size)}
+    return spec, {name: np.float32(0.3 * rng.normal(size=shape)) for name, shape in shapes.items()}
+
+
+OF_MOTION = (("motion_joint_positions", 3), ("motion_joint_velocities", 3), ("motion_orientation", 6))
+
+
 def activated(name: str) -> PolicySpec:
     return walker(NetworkSpec((LayerSpec("a", "b"), LayerSpec("c", "d")), activation=name), history=1)
 
@@ -130,6 +184,13 @@ MADE = {
         kind: lambda folder, kind=kind: write(folder, *remembering(kind, walker(NetworkSpec((LayerSpec("a", "b"),)))))
         for kind in (*CELLS, "tcn")
     },
+    **{
+        f"estimator of {kind}{', fed' * fed}": lambda folder, kind=kind, fed=fed: write(folder, *estimating(kind, fed))
+        for kind, fed in (("mlp", False), ("mlp", True), ("gru", False), ("tcn", False))
+    },
+    "motion": lambda folder: write(folder, *following(*OF_MOTION)),
+    "motion unseen": lambda folder: write(folder, *following()),
+    "plan": lambda folder: write(folder, *planned()),
     **{
         name: lambda folder, name=name: write(folder, activated(name), random_arrays(activated(name), (11,)))
         for name in ACTIVATIONS
@@ -173,6 +234,15 @@ def test_another_answer_is_refused_and_not_written(kind, tmp_path):
     with pytest.raises(BundleError, match="ground_velocity_target, sequence 1, step 7"):
         formats.write(write_bundle(tmp_path / "policy", spec, arrays, golden), kind)
     assert [path.name for path in tmp_path.iterdir()] == ["policy"]
+
+
+@each_format
+def test_another_estimate_is_refused(kind, tmp_path):
+    bundle = read_bundle(MADE["estimator of mlp, fed"](tmp_path / "policy"))
+    bundle.golden["estimates/int"][2, 5] += 1e-3
+    write_bundle(bundle.folder, bundle.spec, bundle.arrays, bundle.golden)
+    with pytest.raises(BundleError, match="estimates/int, sequence 2, step 5"):
+        formats.write(bundle.folder, kind)
 
 
 class Elman(Cell):
@@ -326,6 +396,15 @@ def test_an_onnx_model_says_what_it_reads_commands_and_remembers(model):
     assert facts["state"] == f"all that the policy remembers; {size} zeros where an episode begins"
 
 
+def test_an_onnx_model_tells_its_estimates_by_name(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    made = onnx.load(formats.write(MADE["estimator of mlp"](tmp_path / "policy"), "onnx").path)
+    sizes = {value.name: value.type.tensor_type.shape.dim[0].dim_value for value in made.graph.output}
+    assert (sizes["estimates/base.velocity"], sizes["estimates/int"]) == (3, 1)
+    facts = {item.key: json.loads(item.value) for item in made.metadata_props}
+    assert facts["estimates"][0] == {"name": "base.velocity", "unit": "m/s", "size": 3}
+
+
 def test_arc_tangents_of_an_onnx_model_are_those_of_all_four_quarters():
     pytest.importorskip("onnx")
     from onnx import TensorProto, helper
@@ -351,6 +430,12 @@ def test_a_bundle_is_exported_by_the_command(kind, bundle, tmp_path, capsys):
     out = tmp_path / "robot" / f"walk.{kind}"
     assert cli.main(["export", str(bundle), "--format", kind, "--out", str(out)]) == 0
     assert out.is_file() and "verified against the bundle, largest relative error" in capsys.readouterr().out
+
+
+def test_a_policy_that_is_given_by_name_is_written_here_and_not_where_jaxloco_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", "upkie-balance", "--format", "c"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["upkie_balance.c", "upkie_balance.h"]
 
 
 def test_a_bundle_has_no_other_checkpoint(bundle, capsys):

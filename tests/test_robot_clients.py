@@ -128,15 +128,105 @@ def test_the_checksum_is_that_of_the_message_in_memory():
     assert transport.refused == 1  # as the robot does
 
 
-def test_motors_have_the_makers_numbers():
-    go2, g1 = (MODELS[name].motors for name in ("unitree-go2", "unitree-g1"))
-    for motors, numbers in (
-        (go2, {"FR_calf_joint": 2, "FL_hip_joint": 3, "RR_thigh_joint": 7, "RL_calf_joint": 11}),
-        (g1, {"left_knee_joint": 3, "right_hip_yaw_joint": 8, "waist_yaw_joint": 12, "waist_pitch_joint": 14}),
-        (g1, {"left_elbow_joint": 18, "left_wrist_yaw_joint": 21, "right_wrist_yaw_joint": 28}),
-    ):
-        assert {name: motors.index(name) for name in numbers} == numbers
-    assert set(go2) == set(robot("go2").joint_names) and set(g1) == set(robot("unitree_g1").joint_names)
+MAKERS = {
+    # unitree_sdk2: include/unitree/dds_wrapper/robots/go2/defines.h, JointIndex
+    "unitree-go2": "FR_hip FR_thigh FR_calf FL_hip FL_thigh FL_calf RR_hip RR_thigh RR_calf RL_hip RL_thigh RL_calf",
+    # unitree_sdk2: example/g1/low_level/g1_29dof_example.cpp, G1JointIndex
+    "unitree-g1": """left_hip_pitch left_hip_roll left_hip_yaw left_knee left_ankle_pitch left_ankle_roll
+        right_hip_pitch right_hip_roll right_hip_yaw right_knee right_ankle_pitch right_ankle_roll
+        waist_yaw waist_roll waist_pitch
+        left_shoulder_pitch left_shoulder_roll left_shoulder_yaw left_elbow
+        left_wrist_roll left_wrist_pitch left_wrist_yaw
+        right_shoulder_pitch right_shoulder_roll right_shoulder_yaw right_elbow
+        right_wrist_roll right_wrist_pitch right_wrist_yaw""",
+}
+"""Joints by the maker's numbers of motors, typed from its own tables: neither our lists nor our models are in it."""
+
+UNITREE = {"unitree-go2": "go2", "unitree-g1": "unitree_g1"}
+
+
+def read_at(client: str, motors: Any) -> dict[str, float]:
+    """What a policy reads of each joint, rad, where the motors are at these positions, rad."""
+    made, transport = connect(client, standing_spec(UNITREE[client]))
+    message = transport.latest()
+    for motor, position in zip(message.motor_state, motors, strict=False):
+        motor.q = float(position)
+    read = made.mapping.reading(made.link.measured(message)).inputs["joint_positions"]
+    return dict(zip(robot(UNITREE[client]).joint_names, read, strict=True))
+
+
+def misplaced(client: str) -> set[str]:
+    """Joints that are read of another motor than the maker's, or sent to another one, or turned round."""
+    table = MAKERS[client].split()
+    places = 0.01 * (1.0 + np.arange(len(table)))  # each motor at another position
+    read = read_at(client, places)
+    made, transport = connect(client, standing_spec(UNITREE[client]))
+    targets = np.array([places[table.index(name.removesuffix("_joint"))] for name in read])
+    message = transport.new_command()
+    made.link.fill(message, made.mapping.command({"joint_position_targets": targets}))
+    sent = [motor.q for motor in message.motor_cmd]
+    right = {name: place for name, place in zip(table, places, strict=True) if read[f"{name}_joint"] == place}
+    return set(table) - {name for name in right if sent[table.index(name)] == right[name]}
+
+
+@pytest.mark.parametrize("client", MAKERS)
+def test_every_joint_is_the_maker_s_motor_of_its_number_the_same_way_round(client):
+    assert misplaced(client) == set()
+
+
+def test_a_swap_that_reading_and_sending_share_and_a_turned_sign_are_found(monkeypatch):
+    own = MODELS["unitree-go2"]
+    for i in range(11):
+        motors = [*own.motors[:i], own.motors[i + 1], own.motors[i], *own.motors[i + 2 :]]
+        monkeypatch.setitem(MODELS, "unitree-go2", replace(own, motors=tuple(motors)))
+        assert misplaced("unitree-go2") == {name.removesuffix("_joint") for name in own.motors[i : i + 2]}
+    monkeypatch.setitem(MODELS, "unitree-go2", own)
+    measured = UnitreeLink.measured
+
+    def turned(link: Any, message: Any) -> Any:
+        found = measured(link, message)
+        found.position[4] *= -1.0
+        return found
+
+    monkeypatch.setattr(UnitreeLink, "measured", turned)
+    assert misplaced("unitree-go2") == {"FL_thigh"}
+
+
+def posed(client: str, motors: Any) -> Any:
+    """MuJoCo's data of our model, with its base at the origin, where the motors are at these positions, rad."""
+    import mujoco
+
+    body = robot(UNITREE[client])
+    data, read = mujoco.MjData(body.model), read_at(client, motors)
+    data.qpos[body.base_qpos_indices] = (0, 0, 0, 1, 0, 0, 0)
+    data.qpos[body.joint_qpos_indices] = [read[name] for name in body.joint_names]
+    mujoco.mj_kinematics(body.model, data)
+    return data
+
+
+def test_a_go2_stands_and_lies_as_in_the_maker_s_example():
+    """Angles of unitree_sdk2, example/low_level/stand_example_go2.cpp: it stands, then lies with its legs spread."""
+    stand, lie = posed("unitree-go2", [0.0, 0.67, -1.3] * 4), posed("unitree-go2", [0.0, 1.36, -2.65] * 4)
+    spread = posed("unitree-go2", [-0.35, 1.36, -2.65, 0.35, 1.36, -2.65, -0.5, 1.36, -2.65, 0.5, 1.36, -2.65])
+    for leg, front, left in (("FR", 1, -1), ("FL", 1, 1), ("RR", -1, -1), ("RL", -1, 1)):
+        foot, wide, hip = stand.geom(f"{leg}_foot").xpos, spread.geom(f"{leg}_foot").xpos, stand.body(f"{leg}_hip").xpos
+        assert abs(foot[0] - hip[0]) < 0.03 and foot[0] * front > 0.1 and foot[2] == pytest.approx(-0.34, abs=0.03)
+        assert lie.geom(f"{leg}_foot").xpos[2] > -0.13
+        assert wide[1] * left > lie.geom(f"{leg}_foot").xpos[1] * left + 0.02
+
+
+def test_a_g1_stands_as_in_the_maker_s_deployment():
+    """Angles of unitree_rl_gym, deploy/deploy_real/configs/g1.yaml: knees bent, feet flat, elbows bent, arms spread."""
+    legs, arms = [-0.2, 0.0, 0.0, 0.42, -0.23, 0.0] * 2, [0.35, 0.16, 0, 0.87, 0, 0, 0, 0.35, -0.16, 0, 0.87, 0, 0, 0]
+    stand, straight = (posed("unitree-g1", [*legs, 0, 0, 0, *more]) for more in (arms, [0.0] * 14))
+    for side, left in (("left", 1), ("right", -1)):
+        foot, hip = stand.body(f"{side}_ankle_roll_link"), stand.body(f"{side}_hip_pitch_link")
+        assert foot.xmat.reshape(3, 3)[2, 2] > math.cos(0.02) and abs(foot.xpos[0] - hip.xpos[0]) < 0.06
+        knee, ankle = stand.body(f"{side}_knee_link").xpos, foot.xpos
+        assert knee[0] > ankle[0] + 0.03  # bent forwards
+        hand, hanging = (data.body(f"{side}_wrist_yaw_link").xpos for data in (stand, straight))
+        elbow = stand.body(f"{side}_elbow_link").xpos
+        assert hand[1] * left > hanging[1] * left + 0.02 and hand[2] < elbow[2]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 import shutil
 import socket
+import sys
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +24,7 @@ from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.drive import EASIER, HARDER, MOVES, PUSH, RESET, SLOW, STOP, Drive
+from jaxloco.playback.gamepad import LOOK_EVERY, Gamepad, attach
 from jaxloco.playback.live import Helm, Live, Pace, Status, drive_of, placed
 from jaxloco.playback.play import Playback
 from jaxloco.playback.scenario import Scenario
@@ -101,6 +105,110 @@ def test_the_keys_of_the_window_are_those_of_the_browser():
     drive.press_code(1)  # no key
     assert drive.command[0] == pytest.approx(1.0 / 6.0)
     assert len({key.code for key in KEYS.values()}) == len(KEYS)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [((1.0, 0.0), r"\(1.0, 0.0\).*has 3 components"), ((9.0, 0.0, 0.0), "trained on")]
+)
+def test_a_command_that_is_none_of_the_policy_s_is_refused(command, said, go1):
+    with pytest.raises(ConfigError, match=said):
+        drive_of(replace(go1, conditions=Conditions(command=command)))
+
+
+# A gamepad
+
+
+class Pad:
+    """A gamepad that tells one state after another, None while it is unplugged, and the last one for good."""
+
+    def __init__(self, *states: dict[str, Any] | None) -> None:
+        self._states, self.lines = list(states), []
+        self.gamepad = Gamepad(self._read, self.lines.append)
+
+    def _read(self) -> Any:
+        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        if state is None:
+            return None
+        buttons = [int(button in state.get("down", ())) for button in range(15)]
+        return SimpleNamespace(axes=state.get("axes", [0.0] * 6), buttons=buttons)
+
+    def steps(self, drive: Drive, count: int) -> None:
+        for _ in range(count):
+            self.gamepad.steer(drive)
+
+
+def test_sticks_are_parts_of_the_largest_command_beyond_a_dead_zone():
+    pad = Pad({}, {"axes": [0.1, -1.0, 0.56, 0.9, -1.0, -1.0]}, {"axes": [-1.0, 0.56, 0.0, 0.0, 0.0, 0.0]}, {})
+    drive = Drive([-0.5, -0.8, -1.2], [1.5, 0.8, 1.2], command=[0.3, 0.0, 0.0])
+    pad.steps(drive, 1)
+    np.testing.assert_allclose(drive.command, [0.3, 0.0, 0.0])  # as at the keys
+    pad.steps(drive, 1)
+    np.testing.assert_allclose(drive.command, [1.5, 0.0, -0.6])
+    pad.steps(drive, 1)
+    np.testing.assert_allclose(drive.command, [-0.25, 0.8, 0.0])
+    pad.steps(drive, 1)
+    np.testing.assert_array_equal(drive.command, np.zeros(3))
+    drive.press(FORWARD)
+    pad.steps(drive, 3)
+    assert drive.command[0] == 0.25  # sticks that rest leave the keys alone
+
+
+def test_a_button_is_one_press_of_its_key_however_long_it_is_held():
+    pad = Pad({"down": [5]}, {"down": [5]}, {"down": [0, 2]}, {"down": [2]}, {"down": [5, 13]}, {"down": [7]})
+    drive = Drive([-1.0], [1.0], levels=3)
+    pad.steps(drive, 2)
+    assert drive.level == 0 and not drive.restarted()  # held down when it was plugged in
+    pad.steps(drive, 2)
+    assert drive.speed == 0.5 and drive.pushed()
+    pad.steps(drive, 1)
+    assert drive.level == 1 and drive.restarted()
+    pad.steps(drive, 5)
+    assert drive.level == 1 and drive.restarted() and not drive.pushed()
+
+
+def test_a_gamepad_that_is_unplugged_leaves_a_zero_command_and_says_so(go1):
+    screen, drive = Screen(2.0), drive_of(go1)
+    forward = {"axes": [0.0, -1.0, 0.0, 0.0, 0.0, 0.0]}
+    pad = Pad(None, *[{}] * 5, *[forward] * 40, None)
+    drive.look = lambda: pad.gamepad.steer(drive)
+    screen.live().play(go1, drive)
+    assert {tuple(status.command) for status in screen.shown} == {(0.75, 0.0, 0.0), (1.5, 0.0, 0.0), (0.0, 0.0, 0.0)}
+    assert pad.lines == ["a gamepad drives", "the gamepad is gone; zero command"]
+    assert screen.shown[-1].note == pad.lines[-1] and not screen.shown[30].note
+    assert "**the gamepad is gone; zero command**" in describe(screen.shown[-1])
+
+
+def test_glfw_finds_a_gamepad_that_is_plugged_in_later(monkeypatch):
+    glfw = pytest.importorskip("glfw")
+    there: list[int] = []
+    state = SimpleNamespace(axes=[0.0, -1.0, 0.0, 0.0, 0.0, 0.0], buttons=[0] * 15)
+    monkeypatch.setattr(glfw, "init", lambda: True)
+    monkeypatch.setattr(glfw, "poll_events", lambda: None)
+    monkeypatch.setattr(glfw, "joystick_is_gamepad", lambda number: number in there)
+    monkeypatch.setattr(glfw, "get_gamepad_state", lambda number: state if number in there else None)
+    drive = Drive([-1.0], [2.0])
+    attach(drive)
+    for steps, numbers, command in (
+        (LOOK_EVERY, [], 1.0),
+        (LOOK_EVERY, [3], 2.0),
+        (1, [], 0.0),
+        (LOOK_EVERY, [0], 2.0),
+    ):
+        there[:] = numbers
+        for _ in range(steps):
+            drive.look()
+        assert drive.command == [command]
+
+
+def test_without_glfw_or_a_display_there_are_the_keys_alone(monkeypatch):
+    glfw = pytest.importorskip("glfw")
+    drive = Drive([-1.0], [2.0])
+    monkeypatch.setattr(glfw, "init", lambda: warnings.warn("no display", stacklevel=1))
+    attach(drive)
+    monkeypatch.setitem(sys.modules, "glfw", None)
+    attach(drive)
+    drive.look()
+    assert drive.command == [1.0] and drive.remark == ""
 
 
 # Time
@@ -201,6 +309,7 @@ def test_the_window_tracks_the_base_and_has_the_same_keys(monkeypatch):
         return [Scenario(placed(playback.robot, playback.ground), np.zeros(18), commands, np.zeros((10, 3)))]
 
     monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(show, "gamepad", SimpleNamespace(glfw_starts=lambda: True, attach=lambda *_, **__: None))
     monkeypatch.setattr(mujoco.viewer, "launch_passive", launch)
     monkeypatch.setattr(Playback, "scenarios", script)
     result = show.view(library.bundle_of("go1-velocity"), Conditions(), 0)

@@ -18,6 +18,7 @@ from training_helpers import REPOSITORY, tiny, train
 from jaxloco import cli, options
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.bundle import read_bundle, write_bundle
+from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
 from jaxloco.runs import config_from_plain
@@ -262,6 +263,7 @@ def test_the_viewer_shows_every_control_step_and_closing_it_ends_the_episode(run
         sync=lambda: synced.append(1.0), is_running=lambda: len(synced) < 3, close=lambda: synced.append(-1.0)
     )
     monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(show, "gamepad", SimpleNamespace(glfw_starts=lambda: True, attach=lambda *_, **__: None))
     monkeypatch.setattr(mujoco.viewer, "launch_passive", lambda *_, **__: opened)
     assert cli.main(["run", str(runs[0]), "--view", "--seconds", "5"]) == 0
     assert synced == [1.0, 1.0, 1.0, -1.0] and capsys.readouterr().out == ""
@@ -273,9 +275,13 @@ def test_without_a_display_the_viewer_says_what_to_do(runs, monkeypatch, capsys)
 
     monkeypatch.setattr(mujoco.viewer, "launch_passive", refuse)
     monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(show, "gamepad", SimpleNamespace(glfw_starts=lambda: True, attach=lambda *_, **__: None))
     assert cli.main(["run", str(runs[0]), "--view"]) == 2
     assert "could not initialize GLFW); make a video: --video FILE.mp4" in capsys.readouterr().err
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(show.gamepad, "glfw_starts", lambda: False)  # MuJoCo would end the process
+    assert cli.main(["run", str(runs[0]), "--view"]) == 2
+    assert "the display does not answer); make a video" in capsys.readouterr().err
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     assert cli.main(["run", str(runs[0]), "--view"]) == 2

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jaxloco import library, options
+from jaxloco import library, options, policy_index
 from jaxloco.commands.words import positional, positionals, wants_help
 from jaxloco.errors import JaxlocoError
 from jaxloco.onboard import Policy
@@ -18,7 +18,7 @@ class ExportOptions:
 
     Attributes:
         out: Folder of the bundle, or file NAME.c or NAME.onnx; the run's policy/, policy.c or policy.onnx, or beside
-            the bundle, if not given.
+            the bundle, if not given; of a policy's name, here.
         checkpoint: Checkpoint to export: the last, or the one with the best return.
         format: A bundle, which NumPy runs; C99 without dependencies, NAME.c and NAME.h; or a graph for ONNX Runtime.
             The last two are also made of a bundle.
@@ -52,15 +52,20 @@ class PublishOptions:
 
     Attributes:
         out: Folder to write, policies/NAME.
+        index: Folder of published policies: write its index, with checksums, so that it can be used at an address.
     """
 
     out: str | None = None
+    index: str | None = None
 
 
 def publish(arguments: list[str]) -> int:
     """Publish runs that differ in their seed in the zoo: jaxloco publish RUN… --out policies/NAME."""
     runs = positionals(arguments)
     own = options.parse(PublishOptions(), arguments, prog="jaxloco publish", description=publish.__doc__ or "")
+    if own.index is not None and not runs and own.out is None:
+        print(policy_index.write_index(Path(own.index)))
+        return 0
     if not runs or own.out is None:
         missing = "--out (policies/NAME)" if runs else "RUN (one run folder, or several)"
         raise JaxlocoError(f"{missing} is missing; see --help")
@@ -72,4 +77,6 @@ def publish(arguments: list[str]) -> int:
     print(
         f"{entry.path}: {len(folders)} seed{'s' if len(folders) > 1 else ''}; see it: jaxloco run {entry.path} --view"
     )
+    if own.index is not None:
+        print(policy_index.write_index(Path(own.index)))
     return 0

@@ -12,7 +12,7 @@ from jaxloco import whole_files
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.formats import c, checks
 from jaxloco.onboard.bundle import Bundle, read_bundle
-from jaxloco.onboard.cells import NETWORK_KINDS
+from jaxloco.onboard.cells import NETWORK_KINDS, PLAN
 
 
 class Written(NamedTuple):
@@ -40,23 +40,16 @@ def write(folder: str | Path, kind: str, out: str | Path | None = None) -> Writt
 
     Raises:
         ConfigError: The file's name ends otherwise, or it is there and is not jaxloco's; or the policy has a cell of
-            the user's own, an estimator or a motion, or is a plan.
+            the user's own.
         BundleError: The bundle is damaged, or the file gives other answers; it is not written then.
         JaxlocoError: A package is missing.
         OSError: The disk is full or not writable.
     """
     bundle = read_bundle(folder)
-    network = bundle.spec.network
-    for part, what in (
-        (bundle.spec.motion, "tracks a motion"),
-        (network.estimator, "has an estimator"),
-        (network.plan, "is a plan"),
-    ):
-        if part is not None:
-            raise ConfigError(f"{folder}: the policy {what}, which {kind} cannot hold yet; run the bundle with NumPy")
-    if network.kind not in NETWORK_KINDS:
+    kinds, own = (*NETWORK_KINDS, PLAN), bundle.spec.network.kind
+    if own not in kinds:
         raise ConfigError(
-            f"{folder}: the cell {network.kind!r} is Python of your own, which {kind} cannot hold; "
+            f"{folder}: the cell {own!r} is Python of your own, which {kind} cannot hold; "
             f"train one of {', '.join(NETWORK_KINDS)}, or run the bundle with NumPy"
         )
     if all(item.source == "policy" for item in bundle.spec.inputs):
@@ -81,7 +74,7 @@ def _write_c(bundle: Bundle, path: Path) -> Written:
     try:
         trial = part / path.name
         _put({part / file.name: content for file, content in files.items()})
-        program = checks.compiled(trial, part)
+        program = checks.compiled(trial, part, checks.main_of(bundle.spec))
         error = checks.check(bundle, lambda inputs: checks.of_c(bundle, inputs, program), str(path))
     finally:
         whole_files.remove(part)

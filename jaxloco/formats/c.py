@@ -5,7 +5,7 @@ not differ between policies are in `parts.c`, as they are printed.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxloco.onboard.cells import CELLS, MLP
 from jaxloco.onboard.clock import NEAR, Clock
 from jaxloco.onboard.convolutions import TCN
 from jaxloco.onboard.generator import CYCLE, FOLDED, NEAREST, STRAIGHT, generator_of
+from jaxloco.onboard.motion import CHOSEN
 from jaxloco.onboard.policy import frame_figures
 from jaxloco.onboard.spec import (
     FLOAT32_MAX,
@@ -24,14 +25,21 @@ from jaxloco.onboard.spec import (
     GAIT_CLOCK,
     GAIT_FREQUENCY,
     LAST_ACTION,
+    MOTION_JOINTS,
+    MOTION_ORIENTATION,
+    MOTION_VELOCITIES,
     Clip,
     Cycle,
     Delay,
+    EstimateSpec,
+    Follow,
     FootTrajectories,
     InputSpec,
     Integrate,
+    LayerSpec,
     LowPass,
     OutputSpec,
+    PlanSpec,
     Scale,
     Stage,
     expand,
@@ -138,6 +146,8 @@ class _Writer:
         self.given = [item for item in self.spec.inputs if item.source != "policy"]
         self.all: list[InputSpec | OutputSpec] = [*self.given, *self.spec.outputs]
         self.members = {item.name: names.take(item.name) for item in self.all}
+        starts = np.cumsum([0, *(item.size for item in self.spec.inputs)]).tolist()
+        self.places = {item.name: start for item, start in zip(self.spec.inputs, starts, strict=False)}
 
     def use(self, *names: str) -> None:
         """Take parts, and what they need."""
@@ -223,15 +233,34 @@ def _legs(w: _Writer, stage: FootTrajectories) -> None:
         w.constant("leg_" + name.replace(" ", "_"), c[name])
 
 
+def _motion(w: _Writer) -> None:
+    motion = w.spec.motion
+    if motion is None:
+        return
+    w.use("motion")
+    w.figure("MOTION_JOINTS", w.spec.output_size)
+    w.figure("MOTION_CLIPS", len(motion.clips))
+    w.figure("MOTION_LEAD", motion.lead, why="frames")
+    w.figure("CHOSEN", CHOSEN, "f")
+    ends = np.cumsum(motion.frames)
+    w.constant("motion_first", ends - motion.frames, "int")
+    w.constant("motion_last", ends - 1, "int")
+    if MOTION_JOINTS in w.places or any(isinstance(stage, Follow) for stage in w.spec.pipeline):
+        w.constant("motion_joints", w.arrays[motion.joint_positions], shape="[][MOTION_JOINTS]")
+    if MOTION_VELOCITIES in w.places:
+        w.constant("motion_velocities", w.arrays[motion.joint_velocities], shape="[][MOTION_JOINTS]")
+    w.constant("motion_orientations", w.arrays[motion.orientations], shape="[][4]")
+    w.fields.append("int clip, frame, playing; /* of the motion: frame is a row of all clips' tables */")
+    w.fields.append("float turn[2]; /* (w, z) about the vertical, from the tables to the world; zeros at first */")
+    w.step.append(f"find_turn(s, in->{w.members[motion.orientation]});")
+
+
 def _frame(w: _Writer) -> None:
     low, high, scale = frame_figures(w.spec.inputs)
     size = len(scale)
     w.variables += [f"raw[{size}]", f"frame[{size}]"]
     w.step += ["/* frame: clip(value) * scale, one input after the other */"]
-    start = 0
-    for item in w.spec.inputs:
-        w.step.append(_filled(w, item, start))
-        start += item.size
+    w.step += [_filled(w, item, w.places[item.name]) for item in w.spec.inputs]
     if np.isfinite(low).any():
         w.use("clip")
         w.constant("frame_low", np.maximum(low, -FLOAT32_MAX))
@@ -249,6 +278,9 @@ def _filled(w: _Writer, item: InputSpec, start: int) -> str:
     if item.name in (GAIT_CLOCK, FOOT_PHASES, FOOT_FREQUENCIES):
         w.use(item.name)
         return f"{item.name}(s, raw + {start});"
+    if w.spec.motion is not None and item.name in (MOTION_JOINTS, MOTION_VELOCITIES, MOTION_ORIENTATION):
+        w.use(item.name)
+        return f"{item.name}(s, in->{w.members[w.spec.motion.orientation]}, raw + {start});"
     if item.name == GAIT_FREQUENCY:
         return f"raw[{start}] = s->moving ? (float)CLOCK : 0.0f;"
     if item.name == LAST_ACTION:
@@ -288,25 +320,75 @@ def _observation(w: _Writer) -> None:
 
 
 def _network(w: _Writer) -> None:
-    network = w.spec.network
+    network, size = w.spec.network, w.spec.action_size
     w.step.append(comment(f"network: {network.kind}"))
-    x, width = "x", w.spec.observation_size
-    if network.kind != MLP:
-        x, width = _convolutions(w, width) if network.kind == TCN else _cell(w, width)
+    w.fields.append(f"float action[{size}]; /* in [-1, 1] */")
     w.use("dense", "limit")
-    for i, layer in enumerate(network.layers):
-        size, last = len(w.arrays[layer.bias]), i == len(network.layers) - 1
-        y = "s->action" if last else f"y{i}"
-        w.constant(f"kernel{i}", w.arrays[layer.kernel])
-        w.constant(f"bias{i}", w.arrays[layer.bias])
-        w.step.append(f"dense({x}, {width}, kernel{i}, bias{i}, {y}, {size});")
+    if network.plan is not None:
+        _plan(w, network.plan)
+    else:
+        _layers(w, network.layers, "", *_estimator(w, *_features(w)), "s->action")
+    squashed = "tanhf(s->action[i])" if network.output == "tanh" else "limit(s->action[i], -1.0f, 1.0f)"
+    w.step.append(w.each(size, f"s->action[i] = {squashed};"))
+
+
+def _plan(w: _Writer, plan: PlanSpec) -> None:
+    """Follow a plan: u + K (x - what it expects), in this step's row."""
+    states, controls, gains = (w.arrays[name] for name in (plan.states, plan.controls, plan.gains))
+    steps, actions, size = gains.shape
+    w.fields.append("int row; /* of the plan */")
+    w.constant("plan_states", states, shape=f"[][{size}]")
+    w.constant("plan_controls", controls, shape=f"[][{actions}]")
+    w.constant("plan_gains", gains.transpose(0, 2, 1), shape=f"[][{size * actions}]")
+    w.step += [
+        w.each(size, "x[i] -= plan_states[s->row][i];"),
+        f"dense(x, {size}, plan_gains[s->row], plan_controls[s->row], s->action, {actions});",
+        f"if (s->row < {steps - 1}) ++s->row;",
+    ]
+
+
+def _features(w: _Writer) -> tuple[str, int]:
+    """Return what the layers read, and its size."""
+    kind, size = w.spec.network.kind, w.spec.observation_size
+    if kind == MLP:
+        return "x", size
+    return _convolutions(w, size) if kind == TCN else _cell(w, size)
+
+
+def _estimator(w: _Writer, x: str, width: int) -> tuple[str, int]:
+    """Keep the estimates; return what the policy's layers read, and its size."""
+    estimator = w.spec.network.estimator
+    if estimator is None:
+        return x, width
+    names, start = Names(), 0
+    members, told = {item.name: names.take(item.name) for item in estimator.estimates}, "told"
+    w.variables.append(f"told[{estimator.size}]")
+    _layers(w, estimator.layers, "estimator_", x, width, told)
+    for item in estimator.estimates:
+        to = f"s->estimates.{members[item.name]}"
+        w.step.append(f"{to} = told[{start}];" if item.size == 1 else _copied(to, f"told + {start}", item.size))
+        start += item.size
+    kept = " ".join(_members(estimator.estimates, members).split("\n    ")).strip()
+    w.fields.append(f"struct {{ {kept} }} estimates; /* of the last step */")
+    if not estimator.fed:
+        return x, width
+    w.variables.append(f"known[{width + start}]")
+    w.step += [_copied("known", x, width), _copied(f"known + {width}", told, start)]
+    return "known", width + start
+
+
+def _layers(w: _Writer, layers: Sequence[LayerSpec], prefix: str, x: str, width: int, to: str) -> None:
+    """Compute a perceptron."""
+    for i, layer in enumerate(layers):
+        size, last = len(w.arrays[layer.bias]), i == len(layers) - 1
+        y = to if last else f"{prefix}y{i}"
+        w.constant(f"{prefix}kernel{i}", w.arrays[layer.kernel])
+        w.constant(f"{prefix}bias{i}", w.arrays[layer.bias])
+        w.step.append(f"dense({x}, {width}, {prefix}kernel{i}, {prefix}bias{i}, {y}, {size});")
         if not last:
             w.variables.append(f"{y}[{size}]")
-            w.step += w.activate(network.activation, y, size)
+            w.step += w.activate(w.spec.network.activation, y, size)
         x, width = y, size
-    w.fields.append(f"float action[{width}]; /* in [-1, 1] */")
-    squashed = "tanhf(s->action[i])" if network.output == "tanh" else "limit(s->action[i], -1.0f, 1.0f)"
-    w.step.append(w.each(width, f"s->action[i] = {squashed};"))
 
 
 def _cell(w: _Writer, inputs: int) -> tuple[str, int]:
@@ -388,13 +470,21 @@ def _stage(w: _Writer, stage: Stage, i: int, size: int) -> list[str]:
         return [w.each(size, f"u[i] = s->{state}[i] += (u[i] - s->{state}[i]) * {alpha}[i];")]
     if isinstance(stage, Delay):
         return _delay(w, stage, state, size)
+    return [_followed(w, stage, state, size)]
+
+
+def _followed(w: _Writer, stage: Stage, state: str, size: int) -> str:
+    """Return the line of a stage that follows the clock or the motion."""
     if isinstance(stage, Cycle):
         w.use("wave")
         amplitude = w.constant(f"{state}_amplitude", stage.amplitude)
         offset = w.constant(f"{state}_offset", np.array(stage.offset), "double")
-        return [f"wave(s, {number(stage.frequency, '')}, {amplitude}, {offset}, u, {size});"]
+        return f"wave(s, {number(stage.frequency, '')}, {amplitude}, {offset}, u, {size});"
+    if isinstance(stage, Follow):
+        w.use("follow")
+        return f"follow(s, {w.constant(f'{state}_default', stage.default)}, u);"
     assert isinstance(stage, FootTrajectories)
-    return ["foot_trajectories(s, s->action, u);"]
+    return "foot_trajectories(s, s->action, u);"
 
 
 def _delay(w: _Writer, stage: Delay, state: str, size: int) -> list[str]:
@@ -457,15 +547,19 @@ def _tick(w: _Writer) -> None:
     if spec.rest is None:
         w.step.append("++s->steps;")
         return
-    starts = dict(
-        zip([item.name for item in spec.inputs], np.cumsum([0, *(item.size for item in spec.inputs)]), strict=False)
-    )
-    command = next(item for item in spec.inputs if item.name == spec.rest.command)
-    still = f"square(raw + {starts[command.name]}, {command.size}) <= {number(spec.rest.below**2, '')}"
-    if spec.rest.gravity is not None:
-        at = starts[spec.rest.gravity]
+    command, gravity = spec.rest.command, spec.rest.gravity
+    size = next(item.size for item in spec.inputs if item.name == command)
+    still = f"square(raw + {w.places[command]}, {size}) <= {number(spec.rest.below**2, '')}"
+    if gravity is not None:
+        at = w.places[gravity]
         still += f" && raw[{at + 2}] < 0.0f && square(raw + {at}, 2) <= {number(w.clock.level, '')}"
     w.step.append(f"tick(s, {still});")
+
+
+def _next_frame(w: _Writer) -> None:
+    if w.spec.motion is not None:
+        choice, orientation = (w.places[name] for name in (w.spec.motion.choice, w.spec.motion.orientation))
+        w.step.append(f"next_frame(s, raw + {choice}, raw + {orientation});")
 
 
 # The two files
@@ -479,7 +573,7 @@ def source(bundle: Bundle, name: str) -> tuple[str, str]:
         name: What the files are called, without their ends, and what the names in them begin with.
     """
     w = _Writer(bundle, name)
-    for part in (_clock, _frame, _observation, _network, _pipeline, _outputs, _tick):
+    for part in (_clock, _motion, _frame, _observation, _network, _pipeline, _outputs, _tick, _next_frame):
         part(w)
     return _header(w), _code(w)
 
@@ -498,12 +592,12 @@ def _title(w: _Writer) -> str:
     )
 
 
-def _members(w: _Writer, items: Sequence[InputSpec | OutputSpec]) -> str:
-    """Return the members of the struct of all inputs or outputs."""
+def _members(items: Sequence[InputSpec | OutputSpec | EstimateSpec], members: Mapping[str, str]) -> str:
+    """Return the members of the struct of all inputs, outputs or estimates."""
     units = [f" {comment(item.unit)}" if item.unit else "" for item in items]
     sizes = [f"[{item.size}]" if item.size > 1 else "" for item in items]
     return _indented(
-        f"float {w.members[item.name]}{size};{unit}" for item, size, unit in zip(items, sizes, units, strict=True)
+        f"float {members[item.name]}{size};{unit}" for item, size, unit in zip(items, sizes, units, strict=True)
     )
 
 
@@ -627,8 +721,8 @@ def _header(w: _Writer) -> str:
         HEADER,
         TITLE=_title(w),
         RATE=number(w.spec.control_frequency, ""),
-        INPUTS=_members(w, w.given),
-        OUTPUTS=_members(w, w.spec.outputs),
+        INPUTS=_members(w.given, w.members),
+        OUTPUTS=_members(w.spec.outputs, w.members),
         ENUMERATIONS="\n".join(_enumerations(w)),
         GIVEN=str(len(w.given)),
         COMMANDED=str(len(w.spec.outputs)),

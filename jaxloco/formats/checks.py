@@ -37,11 +37,26 @@ int main(void)
         if (restart) NAME_reset(&state);
         if (fread(&in, sizeof in, 1, stdin) != 1 || NAME_step(&state, &in, &out)) return 1;
         fwrite(&out, sizeof out, 1, stdout);
+        ESTIMATES
     }
     return 0;
 }
 """
-"""Reads whether to reset, a byte, and inputs; writes outputs. Both are floats alone, one after the other."""
+"""Reads whether to reset, a byte, and inputs; writes outputs, and estimates. All are floats alone, in sequence."""
+
+
+def main_of(spec: PolicySpec) -> str:
+    """Return the text of a program that answers inputs."""
+    return MAIN.replace(
+        "ESTIMATES", "fwrite(&state.estimates, sizeof state.estimates, 1, stdout);" if spec.network.estimator else ""
+    )
+
+
+def _answers(spec: PolicySpec) -> dict[str, int]:
+    """Return the sizes of what a policy gives: outputs by their names, and estimates/NAME."""
+    estimator = spec.network.estimator
+    told = {f"estimates/{item.name}": item.size for item in (estimator.estimates if estimator else ())}
+    return {**{item.name: item.size for item in spec.outputs}, **told}
 
 
 def check(bundle: Bundle, run: Callable[[Arrays], Arrays], where: str) -> float:
@@ -58,26 +73,38 @@ def check(bundle: Bundle, run: Callable[[Arrays], Arrays], where: str) -> float:
     given = [item.name for item in bundle.spec.inputs if item.source != "policy"]
     golden = {name: bundle.golden[f"inputs/{name}"] for name in given}
     longer = {name: np.resize(array, (*LONG, array.shape[-1])) for name, array in golden.items()}
-    answers = {item.name: bundle.golden[f"outputs/{item.name}"] for item in bundle.spec.outputs}
+    answers = {name: bundle.golden[_key(name)] for name in _answers(bundle.spec)}
     return max(
         _compared(bundle.spec, answers, run(golden), where),
         _compared(bundle.spec, of_numpy(bundle, longer), run(longer), where),
     )
 
 
+def _key(name: str) -> str:
+    """Return the name of an answer in the golden sequences."""
+    return name if name.startswith("estimates/") else f"outputs/{name}"
+
+
 def _compared(spec: PolicySpec, answers: Arrays, found: Arrays, where: str) -> float:
-    errors = []
-    for item in spec.outputs:
-        low, high = (np.array(expand(end, item.size), np.float32) for end in (item.low, item.high))
-        expected = np.clip(answers[item.name], low, high)
-        errors.append(compare(spec, f"outputs/{item.name}", expected, found[item.name], TOLERANCE, where))
-    return max(errors)
+    ends = {
+        item.name: np.array([expand(end, item.size) for end in (item.low, item.high)], np.float32)
+        for item in spec.outputs
+    }
+    return max(
+        compare(spec, _key(name), np.clip(answer, *ends.get(name, (-np.inf, np.inf))), found[name], TOLERANCE, where)
+        for name, answer in answers.items()
+    )
 
 
 def of_numpy(bundle: Bundle, inputs: Arrays) -> Arrays:
     """Return the answers of the NumPy runtime."""
     policy = Policy(bundle)
-    return _stepped(bundle.spec, inputs, policy.reset, policy.act)
+
+    def act(given: Arrays) -> dict[str, Any]:
+        outputs = policy.act(given)
+        return {**outputs, **{f"estimates/{name}": value for name, value in policy.estimates.items()}}
+
+    return _stepped(bundle.spec, inputs, policy.reset, act)
 
 
 def of_onnx(bundle: Bundle, inputs: Arrays, content: bytes) -> Arrays:
@@ -113,7 +140,7 @@ def _stepped(
     act: Callable[[dict[str, np.ndarray]], Mapping[str, Any]],
 ) -> Arrays:
     sequences, steps = next(iter(inputs.values())).shape[:2]
-    found = {item.name: np.zeros((sequences, steps, item.size), np.float32) for item in spec.outputs}
+    found = {name: np.zeros((sequences, steps, size), np.float32) for name, size in _answers(spec).items()}
     for s in range(sequences):
         reset()
         for t in range(steps):
@@ -139,16 +166,15 @@ def of_c(bundle: Bundle, inputs: Arrays, program: str) -> Arrays:
         bytes([t == 0]) + numbers[s, t].astype(np.float32).tobytes() for s in range(sequences) for t in range(steps)
     )
     done = subprocess.run([program], input=words, capture_output=True, check=False)
-    size = bundle.spec.output_size
-    if done.returncode or len(done.stdout) != 4 * sequences * steps * size:
+    sizes = _answers(bundle.spec)
+    if done.returncode or len(done.stdout) != 4 * sequences * steps * sum(sizes.values()):
         raise BundleError(f"the policy in C ends with {done.returncode} after {len(done.stdout)} bytes of answers")
-    answers = np.frombuffer(done.stdout, np.float32).reshape(sequences, steps, size)
-    ends = np.cumsum([item.size for item in bundle.spec.outputs])[:-1].tolist()
-    parts = np.split(answers, ends, axis=2)
-    return {item.name: part for item, part in zip(bundle.spec.outputs, parts, strict=True)}
+    answers = np.frombuffer(done.stdout, np.float32).reshape(sequences, steps, -1)
+    parts = np.split(answers, np.cumsum(list(sizes.values()))[:-1].tolist(), axis=2)
+    return dict(zip(sizes, parts, strict=True))
 
 
-def compiled(source: Path, folder: Path, main: str = MAIN, flags: Sequence[str] = FLAGS) -> str:
+def compiled(source: Path, folder: Path, main: str, flags: Sequence[str] = FLAGS) -> str:
     """Compile NAME.c with a main function, in which NAME stands for its prefix, in a folder; return the program.
 
     Raises:

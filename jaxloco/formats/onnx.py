@@ -19,27 +19,36 @@ from jaxloco.onboard.cells import CELLS, MLP
 from jaxloco.onboard.clock import NEAR, Clock
 from jaxloco.onboard.convolutions import TCN
 from jaxloco.onboard.generator import CYCLE, FOLDED, NEAREST, STRAIGHT, generator_of
+from jaxloco.onboard.motion import CHOSEN
 from jaxloco.onboard.policy import frame_figures
 from jaxloco.onboard.spec import (
     FOOT_PHASES,
     GAIT_CLOCK,
     GAIT_FREQUENCY,
     LAST_ACTION,
+    MOTION_JOINTS,
+    MOTION_ORIENTATION,
+    MOTION_VELOCITIES,
     Clip,
     Cycle,
     Delay,
+    EstimateSpec,
+    Follow,
     FootTrajectories,
     InputSpec,
     Integrate,
+    LayerSpec,
     LowPass,
+    MotionSpec,
     OutputSpec,
+    PlanSpec,
     Scale,
     Stage,
     expand,
     widths,
 )
 
-STATE_IN, STATE_OUT = "state_in", "state_out"
+STATE_IN, STATE_OUT, ESTIMATES = "state_in", "state_out", "estimates/"
 OPSET, IR = 17, 9
 
 _TYPES = {
@@ -60,6 +69,22 @@ def _whole(*values: int) -> np.ndarray:
 
 def _single(values: Any) -> np.ndarray:
     return np.array(values, np.float32)
+
+
+def _products(n: int, m: int, *sums: str) -> np.ndarray:
+    """Return a table (n, m, sums): "+01 -10" is a[0] b[1] - a[1] b[0]."""
+    table = np.zeros((n, m, len(sums)), np.float32)
+    for k, words in enumerate(sums):
+        for word in words.split():
+            table[int(word[1]), int(word[2]), k] = float(f"{word[0]}1")
+    return table
+
+
+_BETWEEN_HEADINGS = _products(2, 2, "+00 +11", "+10 -01")
+_TURNED = _products(2, 4, "+00 -13", "+01 -12", "+02 +11", "+03 +10")
+_IN_BASE = _products(4, 4, "+00 +11 +22 +33", "+01 -10 -23 +32", "+02 +13 -20 -31", "+03 -12 +21 -30")
+_AXES = 2.0 * _products(4, 4, "-22 -33", "+12 +03", "+13 -02", "+12 -03", "-11 -33", "+23 +01")
+"""Of rotations (w, x, y, z) and turns (w, z), as the functions of `jaxloco.onboard.motion` have them."""
 
 
 class _Graph:
@@ -111,6 +136,11 @@ class _Graph:
         """Return the square of a vector's length, (1,) float64."""
         return self.cast(self.add("ReduceSum", self.add("Mul", x, x), _whole(0)), np.float64)
 
+    def bilinear(self, a: str, b: str, table: np.ndarray) -> str:
+        """Return sums of products of the components of two vectors, see `_products`."""
+        outer = self.add("Mul", self.shaped(a, len(table), 1), self.shaped(b, 1, table.shape[1]))
+        return self.add("MatMul", self.shaped(outer, -1), table.reshape(-1, table.shape[2]))
+
     def arctan2(self, y: str, x: str) -> str:
         """Return the angle of a point, rad: ONNX has the arc tangent of a quotient alone."""
         flat = self.add("GreaterOrEqual", self.add("Abs", x), self.add("Abs", y))
@@ -130,6 +160,8 @@ class _Writer(_Graph):
         started: Whether the state is not that of a reset, (1,) bool.
         size: Of the state so far.
         after: What the parts of the state are after this step, by name.
+        ticking: The gait clock before this step; None without one.
+        following: The motion before this step; None without one.
     """
 
     def __init__(self, bundle: Bundle):
@@ -137,6 +169,8 @@ class _Writer(_Graph):
         self.spec, self.arrays, self.clock = bundle.spec, bundle.arrays, Clock.of(bundle.spec)
         self.started = self.add("Greater", self.part(STATE_IN, 0, 1), np.zeros(1))
         self.size, self.after = 1, {"started": self.constant(np.ones(1))}
+        self.ticking = _Ticking(self) if self.spec.frequencies else None
+        self.following = _Following(self, self.spec.motion) if self.spec.motion else None
 
     def state(self, name: str, initial: Any, size: int, kind: Any = np.float32) -> str:
         """Add a part of the state; return what it is before this step: `initial` at the start of an episode."""
@@ -249,13 +283,70 @@ class _Ticking:
         return w.add("Floor", w.add("Add", w.add("Mul", steps, per_step), _double(NEAR)))
 
 
+def _unit(w: _Writer, x: str) -> str:
+    return w.add("Div", x, w.add("Max", w.add("ReduceL2", x, keepdims=1), 1e-6))
+
+
+class _Following:
+    """The motion before a step: what `jaxloco.onboard.motion.Motion` keeps and shows."""
+
+    def __init__(self, w: _Writer, motion: MotionSpec):
+        self.spec = motion
+        self._tables = tuple(w.arrays[name] for name in (motion.joint_positions, motion.joint_velocities))
+        self._orientations = w.constant(w.arrays[motion.orientations])
+        ends = np.cumsum(motion.frames)
+        self._first, last = ends - motion.frames, np.repeat(ends - 1, motion.frames)
+        zero = np.zeros(1, np.int64)
+        self.frame = w.state("frame", zero, 1, np.int64)
+        self.playing = w.add("Greater", w.state("playing", zero, 1, np.int64), zero)
+        self._last = w.add("Gather", last, self.frame)
+        ahead = w.add("Min", w.add("Add", self.frame, _whole(motion.lead)), self._last)
+        self.targets = self._row(w, self._tables[0], w.add("Where", self.playing, ahead, self.frame))
+        before = w.state("turn", np.zeros(2, np.float32), 2)
+        found = w.add("Greater", w.add("ReduceMax", w.add("Abs", before), keepdims=1), 0.0)
+        self.turn = w.add("Where", found, before, self._turn(w, self.frame))
+
+    def _row(self, w: _Writer, table: Any, frame: str) -> str:
+        return w.add("Squeeze", w.add("Gather", table, frame), _whole(0))
+
+    def _turn(self, w: _Writer, frame: str, orientation: str = "") -> str:
+        """Return the turn about the vertical, (w, z), that takes the heading of a frame to that of the base."""
+        both = orientation or self.spec.orientation, self._row(w, self._orientations, frame)
+        a, b = (_unit(w, w.add("Gather", q, _whole(0, 3))) for q in both)
+        return w.bilinear(a, b, _BETWEEN_HEADINGS)
+
+    def reading(self, w: _Writer, name: str) -> str:
+        """Return what a policy can read of it."""
+        if name == MOTION_JOINTS:
+            return self._row(w, self._tables[0], self.frame)
+        if name == MOTION_VELOCITIES:
+            return w.add("Where", self.playing, self._row(w, self._tables[1], self.frame), 0.0)
+        q = _unit(w, self.spec.orientation)
+        between = w.bilinear(q, w.bilinear(self.turn, self._row(w, self._orientations, self.frame), _TURNED), _IN_BASE)
+        return w.add("Add", w.bilinear(between, between, _AXES), _single([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
+
+    def tick(self, w: _Writer, parts: dict[str, str]) -> None:
+        """Advance by a control period."""
+        choice, orientation = parts[self.spec.choice], parts[self.spec.orientation]
+        chosen = w.add("Greater", w.add("ReduceMax", choice, keepdims=1), CHOSEN)
+        begins = w.add("And", chosen, w.add("Not", self.playing))
+        first = w.add("Gather", self._first, w.add("ArgMax", choice, axis=0, keepdims=1))
+        ends = w.add("Equal", self.frame, self._last)
+        goes_on = w.add("And", self.playing, w.add("Not", ends))
+        onward = w.add("Add", self.frame, w.cast(goes_on, np.int64))
+        frame = w.add("Where", begins, first, onward)
+        w.keep("frame", frame)
+        w.keep("playing", w.add("Or", begins, goes_on))
+        w.keep("turn", w.add("Where", begins, self._turn(w, frame, orientation), self.turn))
+
+
 def _foot_frequencies(w: _Writer, clock: _Ticking, action: str) -> str:
     assert w.spec.generator is not None
     own = w.part(action, 0, len(w.spec.generator.legs))
     return w.add("Add", clock.base, w.add("Mul", own, w.spec.generator.frequency_scale))
 
 
-def _frame(w: _Writer, clock: _Ticking | None, action: str, command: str) -> tuple[str, dict[str, str]]:
+def _frame(w: _Writer, action: str, command: str) -> tuple[str, dict[str, str]]:
     """Return the frame, and its parts before their scale, by name."""
     low, high, scale = frame_figures(w.spec.inputs)
     places, start = {}, 0
@@ -269,9 +360,11 @@ def _frame(w: _Writer, clock: _Ticking | None, action: str, command: str) -> tup
             part = action
         elif item.name in places:
             part = w.part(command, *places[item.name])
+        elif w.following is not None and item.name in (MOTION_JOINTS, MOTION_VELOCITIES, MOTION_ORIENTATION):
+            part = w.following.reading(w, item.name)
         else:
-            assert clock is not None
-            part = clock.reading(w, item.name, action)
+            assert w.ticking is not None
+            part = w.ticking.reading(w, item.name, action)
         own = slice(start, start + item.size)
         parts[item.name] = part if item.clip is None else w.clip(part, low[own], high[own])
         start += item.size
@@ -296,12 +389,34 @@ def _observation(w: _Writer, frame: str) -> str:
 def _network(w: _Writer, x: str) -> str:
     """Return the action, in [-1, 1]."""
     network = w.spec.network
-    if network.kind != MLP:
-        x = _convolutions(w, x) if network.kind == TCN else _cell(w, x)
-    for i, layer in enumerate(network.layers):
-        x = w.dense(x, w.arrays[layer.kernel], w.arrays[layer.bias])
-        x = w.activate(network.activation, x) if i < len(network.layers) - 1 else x
+    if network.plan is not None:
+        x = _plan(w, network.plan, x)
+    else:
+        if network.kind != MLP:
+            x = _convolutions(w, x) if network.kind == TCN else _cell(w, x)
+        if network.estimator is not None:
+            told = _layers(w, network.estimator.layers, x)
+            _named(w, network.estimator.estimates, told, ESTIMATES)
+            x = w.concat(x, told) if network.estimator.fed else x
+        x = _layers(w, network.layers, x)
     return w.add("Tanh", x) if network.output == "tanh" else w.clip(x, -1.0, 1.0)
+
+
+def _layers(w: _Writer, layers: Sequence[LayerSpec], x: str) -> str:
+    for i, layer in enumerate(layers):
+        x = w.dense(x, w.arrays[layer.kernel], w.arrays[layer.bias])
+        x = w.activate(w.spec.network.activation, x) if i < len(layers) - 1 else x
+    return x
+
+
+def _plan(w: _Writer, plan: PlanSpec, x: str) -> str:
+    states, controls, gains = (w.arrays[name] for name in (plan.states, plan.controls, plan.gains))
+    row = w.state("row", np.zeros(1, np.int64), 1, np.int64)
+    w.keep("row", w.add("Min", w.add("Add", row, _whole(1)), _whole(len(controls) - 1)))
+    state, control, gain = (
+        w.add("Squeeze", w.add("Gather", table, row), _whole(0)) for table in (states, controls, gains)
+    )
+    return w.add("Add", w.add("MatMul", gain, w.add("Sub", x, state)), control)
 
 
 def _cell(w: _Writer, x: str) -> str:
@@ -349,7 +464,7 @@ def _convolutions(w: _Writer, x: str) -> str:
     return w.concat(signal, x)
 
 
-def _stage(w: _Writer, clock: _Ticking | None, stage: Stage, name: str, x: str, size: int) -> str:
+def _stage(w: _Writer, stage: Stage, name: str, x: str, size: int) -> str:
     """Return what a stage of the pipeline gives."""
 
     def vector(values: Sequence[float] | None) -> np.ndarray:
@@ -376,6 +491,10 @@ def _stage(w: _Writer, clock: _Ticking | None, stage: Stage, name: str, x: str, 
         late = w.concat(late, x)
         w.keep(name, w.part(late, size, stage.steps * size))
         return w.part(late, 0, size)
+    if isinstance(stage, Follow):
+        assert w.following is not None
+        return w.add("Add", w.add("Sub", x, vector(stage.default)), w.following.targets)
+    clock = w.ticking
     assert clock is not None
     if isinstance(stage, Cycle):
         turned = w.add("Add", clock.cycle(w, stage.frequency), _double(*stage.offset))
@@ -417,13 +536,22 @@ def _foot_trajectories(w: _Writer, clock: _Ticking, stage: FootTrajectories, act
     return w.add("Add", c["pose"], w.add("Sub", angle, w.add("Mul", whole, 2.0 * math.pi)))
 
 
-def _outputs(w: _Writer, command: str) -> None:
-    """Give each output its name, within its limits."""
+def _limited(w: _Writer, command: str) -> str:
+    """Return the outputs within their limits."""
+    return w.clip(
+        command,
+        *(
+            _single(np.hstack([expand(getattr(item, end), item.size) for item in w.spec.outputs]))
+            for end in ("low", "high")
+        ),
+    )
+
+
+def _named(w: _Writer, items: Sequence[OutputSpec | EstimateSpec], values: str, before: str = "") -> None:
+    """Give each output its name, with a word before it."""
     start = 0
-    for item in w.spec.outputs:
-        low, high = (_single(expand(end, item.size)) for end in (item.low, item.high))
-        limited = w.clip(w.part(command, start, item.size), low, high)
-        w.nodes.append(helper.make_node("Identity", [limited], [item.name]))
+    for item in items:
+        w.nodes.append(helper.make_node("Identity", [w.part(values, start, item.size)], [before + item.name]))
         start += item.size
 
 
@@ -441,33 +569,39 @@ def model(bundle: Bundle) -> Any:
     if {STATE_IN, STATE_OUT} & {*(item.name for item in spec.inputs), *(item.name for item in spec.outputs)}:
         raise BundleError(f"ONNX: {STATE_IN} and {STATE_OUT} are the names of the state, not of an input or output")
     w = _Writer(bundle)
-    clock = _Ticking(w) if spec.frequencies else None
     action = w.state("action", np.zeros(spec.action_size, np.float32), spec.action_size)
     outputs = {item.name for item in spec.outputs}
     fed_back = any(item.source == "policy" and item.name in outputs for item in spec.inputs)
     command = w.state("command", np.zeros(spec.output_size, np.float32), spec.output_size) if fed_back else ""
-    frame, parts = _frame(w, clock, action, command)
+    frame, parts = _frame(w, action, command)
     action = _network(w, _observation(w, frame))
     w.keep("action", action)
     command = action
     for i, (stage, size) in enumerate(zip(spec.pipeline, widths(spec.pipeline, spec.output_size)[1:], strict=True)):
-        command = _stage(w, clock, stage, f"stage{i}", command, size)
+        command = _stage(w, stage, f"stage{i}", command, size)
     if fed_back:
         w.keep("command", command)
-    _outputs(w, command)
-    if clock is not None:
-        clock.tick(w, parts, action)
+    _named(w, spec.outputs, _limited(w, command))
+    if w.ticking is not None:
+        w.ticking.tick(w, parts, action)
+    if w.following is not None:
+        w.following.tick(w, parts)
     w.nodes.append(helper.make_node("Concat", list(w.after.values()), [STATE_OUT], axis=0))
     return _made(w, given)
 
 
 def _made(w: _Writer, given: Sequence[InputSpec]) -> Any:
+    estimates = w.spec.network.estimator.estimates if w.spec.network.estimator else ()
     state = f"all that the policy remembers; {w.size} zeros where an episode begins"
     graph = helper.make_graph(
         w.nodes,
         w.spec.task,
         [*map(_value, given), _state(STATE_IN, w.size, state)],
-        [*map(_value, w.spec.outputs), _state(STATE_OUT, w.size, f"{STATE_IN} of the next step")],
+        [
+            *map(_value, w.spec.outputs),
+            *(_value(item, ESTIMATES) for item in estimates),
+            _state(STATE_OUT, w.size, f"{STATE_IN} of the next step"),
+        ],
         list(w.constants.values()),
     )
     made = helper.make_model(
@@ -478,8 +612,9 @@ def _made(w: _Writer, given: Sequence[InputSpec]) -> Any:
     return made
 
 
-def _value(item: InputSpec | OutputSpec) -> Any:
-    return helper.make_tensor_value_info(item.name, TensorProto.FLOAT, [item.size], f"{item.name}, {item.unit or 1}")
+def _value(item: InputSpec | OutputSpec | EstimateSpec, before: str = "") -> Any:
+    name = before + item.name
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [item.size], f"{name}, {item.unit or 1}")
 
 
 def _state(name: str, size: int, what: str) -> Any:
@@ -496,6 +631,7 @@ def _facts(w: _Writer, given: Sequence[InputSpec], state: str) -> dict[str, Any]
         "control_frequency": spec.control_frequency,
         "inputs": [item for item in data["inputs"] if item["name"] in names],
         "outputs": data["outputs"],
+        **({"estimates": data["network"]["estimator"]["estimates"]} if spec.network.estimator else {}),
         "state": state,
         "jaxloco": spec.jaxloco,
         "provenance": data["provenance"],

@@ -269,3 +269,77 @@ static void foot_trajectories(const policy_state *s, const float *action, float 
         joints[leg_joints[i][2]] = leg_pose[i][2] + wrapped(third);
     }
 }
+
+/* part: motion */
+/* Find the turn about the vertical that takes the heading of the motion's frame to that of q, (w, x, y, z). */
+static void turn_to(policy_state *s, const float *q)
+{
+    const float *r = motion_orientations[s->frame];
+    const float a = fmaxf(sqrtf(q[0] * q[0] + q[3] * q[3]), 1e-6f), b = fmaxf(sqrtf(r[0] * r[0] + r[3] * r[3]), 1e-6f);
+    s->turn[0] = q[0] / a * (r[0] / b) + q[3] / a * (r[3] / b);
+    s->turn[1] = q[3] / a * (r[0] / b) - q[0] / a * (r[3] / b);
+}
+
+static void find_turn(policy_state *s, const float *q)
+{
+    if (s->turn[0] == 0.0f && s->turn[1] == 0.0f) turn_to(s, q);
+}
+
+/* Advance by a control period. */
+static void next_frame(policy_state *s, const float *choice, const float *q)
+{
+    int i, best = 0;
+    for (i = 1; i < MOTION_CLIPS; ++i) if (choice[i] > choice[best]) best = i;
+    if (!s->playing && choice[best] > CHOSEN) {
+        s->clip = best;
+        s->frame = motion_first[best];
+        s->playing = 1;
+        turn_to(s, q);
+    } else if (s->playing && s->frame == motion_last[s->clip]) {
+        s->playing = 0;
+    } else if (s->playing) {
+        ++s->frame;
+    }
+}
+
+/* part: motion_joint_positions */
+static void motion_joint_positions(const policy_state *s, const float *q, float *to)
+{
+    (void)q;
+    memcpy(to, motion_joints[s->frame], MOTION_JOINTS * sizeof(float));
+}
+
+/* part: motion_joint_velocities */
+static void motion_joint_velocities(const policy_state *s, const float *q, float *to)
+{
+    int i;
+    (void)q;
+    for (i = 0; i < MOTION_JOINTS; ++i) to[i] = s->playing ? motion_velocities[s->frame][i] : 0.0f;
+}
+
+/* part: motion_orientation */
+/* The first two axes of the frame of the motion's base in that of the robot's. */
+static void motion_orientation(const policy_state *s, const float *q, float *to)
+{
+    const float *r = motion_orientations[s->frame], v = s->turn[0], u = s->turn[1];
+    const float e = v * r[0] - u * r[3], f = v * r[1] - u * r[2], g = v * r[2] + u * r[1], h = v * r[3] + u * r[0];
+    const float n = fmaxf(sqrtf(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]), 1e-6f);
+    const float a = q[0] / n, b = -q[1] / n, c = -q[2] / n, d = -q[3] / n;
+    const float w = a * e - b * f - c * g - d * h, x = a * f + b * e + c * h - d * g;
+    const float y = a * g - b * h + c * e + d * f, z = a * h + b * g - c * f + d * e;
+    to[0] = 1.0f - 2.0f * (y * y + z * z);
+    to[1] = 2.0f * (x * y + w * z);
+    to[2] = 2.0f * (x * z - w * y);
+    to[3] = 2.0f * (x * y - w * z);
+    to[4] = 1.0f - 2.0f * (x * x + z * z);
+    to[5] = 2.0f * (y * z + w * x);
+}
+
+/* part: follow */
+static void follow(const policy_state *s, const float *pose, float *x)
+{
+    const int ahead = s->frame + MOTION_LEAD, last = motion_last[s->clip];
+    const float *joints = motion_joints[!s->playing ? s->frame : ahead < last ? ahead : last];
+    int i;
+    for (i = 0; i < MOTION_JOINTS; ++i) x[i] = x[i] - pose[i] + joints[i];
+}

@@ -1,7 +1,7 @@
 """Keys that drive a robot in a viewer, the same in the browser and in MuJoCo's window."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,8 @@ class Drive:
         command: Velocity command, (n,): m/s forward and leftward, rad/s to the left.
         level: Level of terrain.
         speed: Speed of the simulation, s/s.
+        look: Called before each step, by the thread that simulates: looks for what is not a key, see `gamepad`.
+        remark: What is to be said of it.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class Drive:
         if command is None:
             command = np.where(np.arange(len(self._low)) == 0, 0.5 * self._high, 0.0).tolist()
         self.command, self.level, self.speed = np.array(command, float), level, SPEEDS[0]
+        self.look: Callable[[], None] = lambda: None
+        self.remark = ""
         self._pushed, self._restarted = threading.Event(), threading.Event()
 
     @property
@@ -104,6 +108,11 @@ class Drive:
         else:
             self.level = int(np.clip(self.level + {HARDER: 1, EASIER: -1}.get(key, 0), 0, max(self._levels - 1, 0)))
             self._restarted.set()
+
+    def lean(self, parts: Sequence[float]) -> None:
+        """Command parts of the largest values, (3,) from -1 to 1, as sticks do: forward, leftward, turn to the left."""
+        part = np.array(parts[: len(self.command)], float)
+        self.command = np.where(part < 0.0, -part * self._low, part * self._high)
 
     def press_code(self, code: int) -> None:
         """Do what the key of a GLFW code says, if there is one."""

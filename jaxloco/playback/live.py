@@ -18,7 +18,7 @@ from jaxloco.envs.randomization import InitialState
 from jaxloco.onboard.loop import Loop, LoopReport, Reading
 from jaxloco.playback.drive import PUSH_SECONDS, PUSH_SPEED, Drive
 from jaxloco.playback.play import Playback
-from jaxloco.playback.scenario import Scenario, commands_of
+from jaxloco.playback.scenario import Scenario, commands_of, with_command
 from jaxloco.playback.simulator import Simulator
 from jaxloco.robot import Robot
 
@@ -151,6 +151,7 @@ class Helm:
 
     def steer(self) -> None:
         """Do so for the next step."""
+        self._drive.look()
         if self._drive.command is not self._first:
             for values in self.scenario.commands.values():
                 if values.shape[1] == len(self._drive.command):
@@ -242,7 +243,9 @@ class _Episode:
         drive, guard, terrain = self._drive, self.loop.guard, self._playback.ground.terrain
         safety = "policy in control" if guard.cause is None else f"safe action: {guard.cause}"
         level, title = drive.level if terrain.kinds else None, self._live.title
-        status = Status(title, drive.command, self._velocity, safety, self._seconds, drive.speed, level, note)
+        status = Status(
+            title, drive.command, self._velocity, safety, self._seconds, drive.speed, level, note or drive.remark
+        )
         self._live.display.show(self._qpos, status)
 
 
@@ -250,8 +253,13 @@ def drive_of(playback: Playback, level: int | None = None) -> Drive:
     """Return keys for the velocity command that a policy was trained on, at a level of terrain, 0 if not given.
 
     Where the conditions fix a command, that is the first one.
+
+    Raises:
+        ConfigError: That is none of this policy's.
     """
     terrain, fixed = playback.ground.terrain, playback.conditions.command
+    if fixed is not None:
+        with_command(playback.spec, fixed, playback.robot)
     levels, level = terrain.levels if terrain.kinds else 0, max(level or 0, 0)
     for process, _ in commands_of(playback.spec, playback.robot).values():
         if isinstance(process, Command) and len(process.ranges) <= 3:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxloco.envs.env import scene
 from jaxloco.errors import JaxlocoError
 from jaxloco.onboard.clients.run import EpisodeResult
+from jaxloco.playback import gamepad
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.live import Helm, Pace, drive_of
 from jaxloco.playback.play import Playback
@@ -88,6 +89,8 @@ def view(folder: Path, conditions: Conditions, seed: int, level: int | None = No
 
     if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         raise _no_window("there is no display")  # MuJoCo would end the process
+    if sys.platform.startswith("linux") and not gamepad.glfw_starts():
+        raise _no_window("the display does not answer")
     playback, scenario = _load(folder, conditions, seed, level)
     drive = drive_of(playback, level)
     shown = playback.robot.visual_model
@@ -101,6 +104,7 @@ def view(folder: Path, conditions: Conditions, seed: int, level: int | None = No
     except Exception as error:  # GLFW, X11 and macOS each raise their own
         raise _no_window(" ".join(str(error).split()) or type(error).__name__) from error
     _follow(window, playback)
+    gamepad.attach(drive, window=True)
     helm, pace = Helm(playback.robot, scenario, drive), Pace(playback.robot.control_dt)
 
     def show(_: mujoco.MjModel, simulated: mujoco.MjData) -> None:

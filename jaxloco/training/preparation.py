@@ -3,9 +3,9 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from jaxloco.errors import JaxlocoError
+from jaxloco.whole_files import cache_folder
 
 
 def prepare_jax(*, alone: bool = True) -> None:
@@ -45,13 +45,3 @@ def _starting_jax() -> Iterator[None]:
             f"JAX cannot start{' with' if asked else ''}{asked}{why}. For an NVIDIA GPU install 'jaxloco[train,cuda]'; "
             "without one, unset JAX_PLATFORMS"
         ) from error
-
-
-def cache_folder(name: str) -> Path | None:
-    """Return the folder of a cache, in $XDG_CACHE_HOME or ~/.cache; None if it cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxloco", name)
-    with contextlib.suppress(OSError):
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
-        if folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-            return folder
-    return None

@@ -77,7 +77,7 @@ class Browser:
         self.address = f"http://{HOST}:{self._server.get_port()}"
         self._server.gui.configure_theme(show_share_button=False, show_logo=False)
         self._text = self._server.gui.add_markdown("")
-        self._open, self._pictures = True, 0
+        self._open, self._pictures, self._note = True, 0, ""
 
     def keys(self, drive: Drive) -> None:
         """Let keys, and a button for each of them, drive."""
@@ -129,8 +129,8 @@ class Browser:
         if isinstance(self._ground, GridGround) and np.abs(qpos[:2] - self._middle).max() > 0.5 * IN_SIGHT:
             self._lay(qpos)
         self._draw(qpos)
-        if self._pictures % EVERY == 0 or status.note:
-            self._text.content = describe(status)
+        if self._pictures % EVERY == 0 or status.note != self._note:
+            self._text.content, self._note = describe(status), status.note
 
     def close(self) -> None:
         """Stop serving."""

@@ -17,6 +17,7 @@ from jaxloco.checks import Limits, check_fields
 from jaxloco.envs.env import EnvSpec, robot_on_ground
 from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.playback import gamepad
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.live import Live, Status, drive_of, placed
 from jaxloco.playback.play import Playback
@@ -98,6 +99,8 @@ def _play(playback: Playback, own: ViewOptions, title: str, open_browser: bool) 
     drive = drive_of(playback, own.level)
     with closing(_browser(own, title, open_browser)) as browser:
         browser.keys(drive)
+        gamepad.attach(drive)
+        _announce(browser, playback.robot, playback.ground, title, "preparing the episodes")
         Live(browser, title=title).play(playback, drive, own.seed)
 
 
@@ -112,15 +115,21 @@ def _follow(run: RunFolder, own: ViewOptions, open_browser: bool) -> None:
     ):
         first = follower.newest()
         robot, ground = _task(library.Trained(run.path).config.task.spec(), title)
-        browser.stand(robot, ground, placed(robot, ground))
-        waiting = Status(title, np.zeros(0), np.zeros(0), "no policy", 0.0, note="waiting for a checkpoint")
+        _announce(browser, robot, ground, title, "waiting for a checkpoint")
         while first is None:
-            browser.show(placed(robot, ground), waiting)
             time.sleep(0.2)
             first = follower.newest()
         drive = drive_of(first, own.level)
         browser.keys(drive)
+        gamepad.attach(drive)
         Live(browser, follower.newest, title).play(first, drive, own.seed)
+
+
+def _announce(browser: Browser, robot: Robot, ground: Ground, title: str, note: str) -> None:
+    """Show a robot in its default pose, and what is waited for."""
+    qpos = placed(robot, ground)
+    browser.stand(robot, ground, qpos)
+    browser.show(qpos, Status(title, np.zeros(0), np.zeros(0), "no policy yet", 0.0, note=note))
 
 
 def _stand(name: str, own: ViewOptions, open_browser: bool) -> None:
