@@ -68,7 +68,7 @@ def _one(own: PlaygroundOptions, task: str, runs: Path, temporary: Path) -> dict
 
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table."""
-    rows = [[task, *(f"{value:.0f}" for value in found["return"]["values"])] for task, found in result["tasks"].items()]
+    rows = [[task, *(f"{value:g}" for value in found["return"]["values"])] for task, found in result["tasks"].items()]
     return common.table(("task", *(f"seed {seed}" for seed in range(len(rows[0]) - 1))), rows)
 
 

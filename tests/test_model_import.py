@@ -489,6 +489,18 @@ def test_what_an_actuator_is_beyond_a_servo_is_told_and_it_never_gives_a_servo_w
     assert all(joint.kp == 40.0 and joint.kd > 0.0 for joint in robot.joints)
 
 
+def test_an_actuator_that_moves_nothing_says_nothing_of_the_motor(imported):
+    robot, _ = imported(mjcf(actuators=motors('<motor name="{0}" joint="{0}" gear="0" ctrlrange="-1 1"/>')))
+    assert all(joint.torque_limit > 0.0 and joint.kp > 0.0 for joint in robot.joints)
+
+
+@pytest.mark.parametrize("body", ["trunk", "FL_foot"])
+def test_an_imu_on_a_part_that_moves_against_the_base_is_a_warning(imported, body):
+    site, geom = '<site name="imu"/>', f'<geom name="{body}"'
+    told = [problem for problem in warnings_of(imported(mjcf((geom, site + geom)))[0]) if "IMU site is on" in problem]
+    assert [problem.split("'")[1] for problem in told] == ["FL_calf"] * (body == "FL_foot")
+
+
 def test_a_driven_joint_that_an_equality_couples_to_another_is_told(imported):
     equality = '<equality><joint joint1="FL_calf_joint" joint2="FL_thigh_joint" polycoef="0 -2 0 0 0"/></equality>'
     robot, said = imported(mjcf(("<actuator>", f"{equality}<actuator>")))

@@ -103,6 +103,8 @@ def _both(one: Motor, other: Motor) -> Motor:
 
 def _at_joint(model: mujoco.MjModel, actuator: int, gear: float) -> Motor:
     """Return what a compiled actuator gives a joint that it turns through a gear."""
+    if not gear:  # it moves nothing
+        return Motor()
     gear, bias, gain = abs(gear), model.actuator_biasprm[actuator], model.actuator_gainprm[actuator, 0]
     affine = model.actuator_biastype[actuator] == mujoco.mjtBias.mjBIAS_AFFINE
     servo = affine and bias[1] != 0.0
