@@ -39,6 +39,7 @@ PACKAGES = (
     "flax",
     "optax",
     "brax",
+    "playground",
     "gymnasium",
     "stable-baselines3",
     "torch",

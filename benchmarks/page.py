@@ -598,6 +598,15 @@ def _tracking(benchmark: str, command: str) -> tuple[Requirement, ...]:
     )
 
 
+def _least_return(task: str, least: float) -> Callable[[Result], Measured]:
+    def read(document: Result) -> Measured:
+        found = document["tasks"].get(task)
+        lowest = found and found["return"]["min"]
+        return Measured(f"{lowest:g}", lowest >= least) if found else Measured("not measured yet", None)
+
+    return read
+
+
 def _equal_arms(document: Result) -> Measured:
     most = max(share for shares in document["equal_arms"].values() for share in shares.values())
     return Measured(f"{100 * most:.1f} %", most <= 0.065)
@@ -777,6 +786,16 @@ REQUIREMENTS = (
         "against_brax",
         _BRAX,
         _over_brax("cpu", "native", 4.0),
+    ),
+    *(
+        Requirement(
+            f"Playground's {task}, its tuned settings, 3 seeds: least mean return",
+            f"≥ {least}",
+            "playground",
+            "jaxloco bench playground",
+            _least_return(task, least),
+        )
+        for task, least in (("CartpoleBalance", 990), ("CartpoleSwingup", 840))
     ),
     Requirement(
         "training env steps per second, ours ÷ Brax PPO, 8192 robots, both on the same engine",
@@ -1130,6 +1149,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("go1_speed", "Training speed, Go1", _speed),
     ("against_brax", "Against Brax, on a CPU", _versus),
     ("against_sb3", "Against Stable-Baselines3", None),
+    ("playground", "MuJoCo Playground", None),
     ("gpu_run", "A training on a GPU", None),
     ("gpu_speed", "Training speed on a GPU", _gpu),
     ("against_brax_gpu", "Against Brax, on a GPU", _versus),

@@ -113,16 +113,19 @@ def train(run: Path, seed: int, words: Sequence[str], cache: Path) -> dict[str, 
     Raises:
         JaxlocoError: It failed, or what is there is another run.
     """
-    words = [*words, "--seed", str(seed)]
+    joint(run, [*words, "--seed", str(seed)], cache)
+    known = run / PROCESS
+    return described(run, json.loads(known.read_text())["wall_seconds"] if known.is_file() else None)
+
+
+def joint(run: Path, words: Sequence[str], cache: Path) -> None:
+    """Do what `train` does, of one seed or several in one run; return nothing."""
     if (run / "summary.json").is_file():
         _check_same(run, words)
-        known = run / PROCESS
-        return _described(run, json.loads(known.read_text())["wall_seconds"] if known.is_file() else None)
+        return
     began = time.perf_counter()
     _call([str(common.ROOT / "train.py"), *words, "--out", str(run)], cache)
-    wall = time.perf_counter() - began
-    (run / PROCESS).write_text(json.dumps({"wall_seconds": wall}))
-    return _described(run, wall)
+    (run / PROCESS).write_text(json.dumps({"wall_seconds": time.perf_counter() - began}))
 
 
 def _check_same(run: Path, words: Sequence[str]) -> None:
@@ -140,7 +143,7 @@ def _check_same(run: Path, words: Sequence[str]) -> None:
         raise JaxlocoError(f"{run} has not finished; go on with: jaxloco train --resume {run}")
 
 
-def _described(run: Path, wall: float | None = None) -> dict[str, Any]:
+def described(run: Path, wall: float | None = None) -> dict[str, Any]:
     """Return what `train` does of a finished run; `wall` is the time of its process, s."""
     config, summary = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary"))
     own = summary["wall_seconds"]

@@ -21,6 +21,7 @@ BENCHMARKS = {
     "gpu-run": "train.py on an accelerator, a whole training from a cold cache; compilation",
     "update-precision": "learning with TF32 and with float32 updates, several seeds each",
     "against-brax": "our PPO against Brax's on the same environment",
+    "playground": "tasks of MuJoCo Playground with its tuned settings: return over seeds",
     "against-sb3": "our PPO against Stable-Baselines3's on the Gymnasium version of the same task",
     "upkie-transfer": "a policy in the upkie package's simulator, beside that package's example gains",
     "foreign-models": "velocity policies in models of their robots that other projects wrote",

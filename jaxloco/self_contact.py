@@ -99,6 +99,8 @@ class SelfContacts:
             touches = geom.name in wanted and geom.parent.name != spec.worldbody.name
             geom.contype = geom.conaffinity = int(touches)
             geom.margin = geom.gap = 0.0
+        for flex in spec.flexes:
+            flex.contype = flex.conaffinity = 0
         self._model = spec.compile()
         self._data = mujoco.MjData(self._model)
         self._default = np.asarray(default_qpos)

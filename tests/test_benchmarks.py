@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from benchmarks import (
     onboard,
     page,
     parts,
+    playground,
     plots,
     raw_physics,
     self_contacts,
@@ -1064,6 +1065,32 @@ def test_algorithms_and_memories_are_compared_over_seeds(monkeypatch):
     probed = memory_probe.run(own)
     assert probed["of_what_sees_all"]["sees velocities and what is on its way"] == 1.0
     assert "memoryless" in memory_probe.show(probed)
+
+
+def test_tasks_of_playground_are_judged_by_the_evaluation_of_each_seed(monkeypatch, tmp_path):
+    asked: list[Sequence[str]] = []
+
+    def train(run: Path, words: Sequence[str], cache: Path) -> None:
+        asked.append(words)
+        for seed, value in enumerate((991.0, 998.5)):
+            (run / f"seed_{seed}").mkdir(parents=True)
+            summary = {"evaluation": {"return_mean": value}, "seconds": {"training": 1.0}, "wall_seconds": 2.0}
+            summary |= {"env_steps": 4096, "env_steps_per_second": 9.6, "physics": "mjx", "device": "cpu"}
+            config = {"seed": seed, "matmul_precision": "highest", "ppo": {"update_precision": "float32"}}
+            for name, content in (("summary", summary), ("config", config)):
+                (run / f"seed_{seed}" / f"{name}.json").write_text(json.dumps(content))
+
+    monkeypatch.setattr(train_command, "joint", train)
+    own = playground.PlaygroundOptions(tasks=("CartpoleBalance",), seeds=2, total_timesteps=4096, keep=str(tmp_path))
+    result = playground.run(own)
+    assert asked == [["playground:CartpoleBalance", "--seeds", "2", "--total-timesteps", "4096", "--n-envs", "128",
+                      "--video-seconds", "0"]]  # fmt: skip
+    assert result["tasks"]["CartpoleBalance"]["return"]["min"] == 991.0 and "998.5" in playground.show(result)
+    assert page._least_return("CartpoleBalance", 990.0)(result) == page.Measured("991", True)
+    assert page._least_return("CartpoleBalance", 992.0)(result) == page.Measured("991", False)
+    assert page._least_return("CartpoleSwingup", 840.0)(result) == page.Measured("not measured yet", None)
+    with pytest.raises(ConfigError, match="tasks: at least one"):
+        playground.PlaygroundOptions(tasks=())
 
 
 @pytest.mark.slow

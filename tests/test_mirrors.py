@@ -7,16 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxloco.envs import mirrors
 from jaxloco.envs.curriculum import FULL
 from jaxloco.envs.env import Env
 from jaxloco.envs.gaits import Gait
 from jaxloco.envs.mirrors import symmetry_of
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, RobotError
 from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 from jaxloco.learning.normalization import init_statistics, update_statistics
 from jaxloco.learning.symmetry import even_and_odd, halves, in_parts, symmetrized
 from jaxloco.physics import Controls
 from jaxloco.reflections import Reflection, Symmetry
+from jaxloco.robot import Robot
 from jaxloco.symmetry import joint_mirror, mirror_qpos
 from jaxloco.tasks.velocity import Velocity
 
@@ -112,6 +114,15 @@ def test_a_quantity_that_does_not_say_how_it_mirrors_is_named():
     env = Env(replace(spec, observations={**spec.observations, "critic": replace(critic, terms=terms)}), "native")
     with pytest.raises(ConfigError, match="'foot_velocities' does not say how it changes when left and right swap"):
         symmetry_of(env)
+
+
+def test_a_robot_that_has_no_mirror_image_is_told_how_it_learns_all_the_same(monkeypatch):
+    def unpaired(robot: Robot) -> None:
+        raise RobotError("robot.toml: joint 'vorne links' has no mirror image; rename it")
+
+    monkeypatch.setattr(mirrors, "_check_default_pose", unpaired)
+    with pytest.raises(RobotError, match=r"^robot.toml: .*; rename it; or train it as it is, with --ppo.symmetry none"):
+        symmetry_of(Env(Velocity().spec(), "native"))
 
 
 # Learning, with a mirror of three numbers: two that swap and one that changes sign

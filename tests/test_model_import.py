@@ -472,6 +472,75 @@ def test_actuators_of_tendons_are_told_and_their_joints_get_motors(imported):
     assert [joint.torque_limit for joint in robot.joints[:3]] == [20.0, 20.0, 10.0]
 
 
+@pytest.mark.parametrize(
+    ("form", "more"),
+    [
+        ('<general name="{0}" joint="{0}" gainprm="40" biastype="affine" biasprm="0 -40 -1"/>', False),
+        ('<general name="{0}" joint="{0}" gainprm="40" biastype="affine" biasprm="4 -40 -1"/>', True),
+        ('<position name="{0}" joint="{0}" kp="40" kv="1" timeconst="0.1"/>', True),
+        ('<intvelocity name="{0}" joint="{0}" kp="40" kv="1" actrange="-3 3"/>', True),
+        ('<muscle name="{0}" joint="{0}" force="100"/>', True),
+        ('<cylinder name="{0}" joint="{0}" area="0.001"/>', True),
+    ],
+)
+def test_what_an_actuator_is_beyond_a_servo_is_told_and_it_never_gives_a_servo_without_damping(imported, form, more):
+    robot, said = imported(mjcf(actuators=motors(form)))
+    assert [line.startswith("warning: actuators 'FL_hip_joint', ") for line in said] == [True] * more
+    assert all(joint.kp == 40.0 and joint.kd > 0.0 for joint in robot.joints)
+
+
+def test_an_actuator_that_moves_nothing_says_nothing_of_the_motor(imported):
+    robot, _ = imported(mjcf(actuators=motors('<motor name="{0}" joint="{0}" gear="0" ctrlrange="-1 1"/>')))
+    assert all(joint.torque_limit > 0.0 and joint.kp > 0.0 for joint in robot.joints)
+
+
+@pytest.mark.parametrize("body", ["trunk", "FL_foot"])
+def test_an_imu_on_a_part_that_moves_against_the_base_is_a_warning(imported, body):
+    site, geom = '<site name="imu"/>', f'<geom name="{body}"'
+    told = [problem for problem in warnings_of(imported(mjcf((geom, site + geom)))[0]) if "IMU site is on" in problem]
+    assert [problem.split("'")[1] for problem in told] == ["FL_calf"] * (body == "FL_foot")
+
+
+def test_a_driven_joint_that_an_equality_couples_to_another_is_told(imported):
+    equality = '<equality><joint joint1="FL_calf_joint" joint2="FL_thigh_joint" polycoef="0 -2 0 0 0"/></equality>'
+    robot, said = imported(mjcf(("<actuator>", f"{equality}<actuator>")))
+    assert len(robot.joints) == 11 and len(said) == 1
+    assert said[0].startswith("warning: an <equality> couples the driven joints 'FL_calf_joint' to others")
+
+
+def mimicking(**followed: str) -> str:
+    """Return a quadruped as URDF in which calves follow other joints: leg → joint."""
+    text = quadruped_urdf()
+    for leg, joint in followed.items():
+        child = f'<child link="{leg}_calf"/>'
+        text = text.replace(child, f'{child}<mimic joint="{joint}"/>')
+    return text
+
+
+def test_a_joint_that_follows_one_that_follows_is_where_the_first_has_it(imported):
+    robot, _ = imported(mimicking(FR="FL_calf_joint", FL="RL_calf_joint"), "quad.urdf")
+    calves = [robot.default_qpos[robot.model.joint(f"{leg}_calf_joint").qposadr[0]] for leg in ("FR", "FL", "RL")]
+    assert calves == [-0.5, -0.5, -0.5] and "FR_calf_joint" not in robot.joint_names
+
+
+@pytest.mark.parametrize("joint", ["nowhere", "FL_foot_fixed"])
+def test_a_joint_that_mimics_none_that_moves_gets_a_motor_and_a_warning(imported, joint):
+    robot, said = imported(mimicking(FR=joint), "quad.urdf")
+    assert "FR_calf_joint" in robot.joint_names
+    assert said[0].startswith("warning: joints 'FR_calf_joint' mimic one that is not there, or does not move")
+
+
+def test_flexible_bodies_are_refused_with_their_line_and_do_not_end_the_check_of_a_folder(imported, tmp_path):
+    flex = '<flexcomp name="skin" type="grid" dim="2" count="3 3 1" spacing=".05 .05 .05" radius=".002" rigid="true"/>'
+    trunk = '<geom name="trunk"'
+    with pytest.raises(RobotError, match=r"quad.xml, line 4: <flexcomp> 'skin': flexible bodies are not simulated"):
+        imported(mjcf((trunk, flex + trunk)))
+    robot, _ = imported(mjcf())
+    model = robot.folder / "robot.xml"
+    model.write_text(model.read_text().replace(trunk, flex + trunk))
+    assert load_robot(robot.folder).model.nflex == 1
+
+
 FOURBAR = """<body name="{leg}_crank"><inertial pos="0 0 0.04" mass="0.1" diaginertia="1e-4 1e-4 1e-4"/>
 <joint name="{leg}_crank_joint" axis="0 1 0" range="-3 3"/>
 <body name="{leg}_rod" pos="0 0 0.08"><inertial pos="0 0 -0.1" mass="0.05" diaginertia="2e-4 2e-4 2e-5"/>

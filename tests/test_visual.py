@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.terrain import Terrain, make_grid
 from jaxloco.visual import plots, render
 from jaxloco.visual.plots import plot_curves, plot_terrain
-from jaxloco.visual.render import render_image, render_video, rendering_available
+from jaxloco.visual.render import Renderer, render_image, render_video, rendering_available
 
 SCENE = """
 <mujoco>
@@ -193,6 +194,21 @@ def test_a_picture_shows_the_robot_the_right_way_up_and_its_text(model: mujoco.M
     changed = np.nonzero((with_text != picture).any(-1))
     assert 0 < changed[0].max() < 60
     assert changed[1].max() < 160
+
+
+@pytest.mark.usefixtures("graphics")
+def test_a_quick_picture_has_the_size_that_is_asked_for_and_shows_the_robot_in_the_same_place(
+    model: mujoco.MjModel,
+) -> None:
+    seen = []
+    for best in (True, False):
+        with contextlib.closing(Renderer(width=320, height=240, camera="side", best=best)) as renderer:
+            picture = renderer.draw(model, model.qpos0)
+        assert picture is not None and picture.shape == (240, 320, 3) and picture.flags.owndata
+        seen.append(np.nonzero(picture[..., 1].astype(int) > picture[..., 2].astype(int) + 20))
+    (rows, columns), (quick_rows, quick_columns) = seen
+    assert len(quick_rows) == pytest.approx(len(rows), rel=0.1)
+    assert (quick_rows.mean(), quick_columns.mean()) == pytest.approx((rows.mean(), columns.mean()), abs=1.5)
 
 
 @pytest.mark.usefixtures("graphics")

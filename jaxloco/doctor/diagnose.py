@@ -344,6 +344,14 @@ class _Checks:
             fix = 'add a <site name="imu"/> to the base in the MJCF, and imu_site = "imu"'
             problem = "no IMU site: the IMU is taken to be in the base's origin"
             yield self.found("warning", ("robot", "base_body"), problem, fix)
+            return
+        model, where = self.robot.model, int(self.robot.model.site(self.robot.imu_site).bodyid[0])
+        if model.body_weldid[where] != model.body_weldid[model.body(self.robot.base_body).id]:
+            problem = (
+                f"the IMU site is on {model.body(where).name!r}, which joints move against the base; it is taken to"
+            )
+            fix = "put the site on the base, or name the body with the IMU as base_body"
+            yield self.found("warning", ("robot", "imu_site"), f"{problem} be fixed to the base", fix)
 
     def found(self, severity: Severity, where: Where | int | None, problem: str, fix: str) -> Finding:
         """Return a finding about a key of robot.toml, or a line of it."""

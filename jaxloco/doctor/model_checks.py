@@ -35,7 +35,7 @@ def check_model(root: Element, *, bare: bool = False) -> list[Finding]:
     else:
         joints, actuators = partial(_mjcf_joints, bare=bare), partial(_mjcf_actuators, bare=bare)
         meshes = () if bare else (_mjcf_meshes,)
-        checks = (_check_numbers, _mjcf_bodies, _mjcf_inertias, *meshes, joints, actuators)
+        checks = (_check_numbers, _mjcf_flexes, _mjcf_bodies, _mjcf_inertias, *meshes, joints, actuators)
     return [finding for check in checks for finding in check(root)]
 
 
@@ -51,6 +51,12 @@ def check_ranges(model: mujoco.MjModel, root: Element) -> list[Finding]:
         fix = 'MJCF counts angles in degrees: write <compiler angle="radian"/> if these are radians'
         found.append(_at(root.find("joint", joint) or root, problem, fix, "warning"))
     return found
+
+
+def _mjcf_flexes(root: Element) -> Iterator[Finding]:
+    for element in root.walk("flexcomp", "flex"):
+        problem = f"<{element.tag}> {element.attributes.get('name', '')!r}: flexible bodies are not simulated"
+        yield _at(element, problem, 'take it out; what is rigid can be a <geom type="mesh"/>')
 
 
 def _check_range(model: mujoco.MjModel, joint: int, root: Element) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxloco.envs.env import Env
 from jaxloco.envs.interface import Environment
-from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.errors import ConfigError, RobotError, unknown_name
 from jaxloco.reflections import Reflection, Symmetry
 from jaxloco.robot import Robot
 from jaxloco.symmetry import Mirror, MirrorOf, foot_mirror, joint_mirror
@@ -65,6 +65,13 @@ def symmetry_of(env: Environment, fed: tuple[str, ...] = ()) -> Symmetry:
             f"{env.origin} does not say how its observations mirror; train it with --ppo.symmetry none, or write the "
             "task in jaxloco's terms (docs/environments.md)"
         )
+    try:
+        return _symmetry(env, fed)
+    except RobotError as error:
+        raise RobotError(f"{error}; or train it as it is, with --ppo.symmetry none") from error
+
+
+def _symmetry(env: Env, fed: tuple[str, ...]) -> Symmetry:
     spec = env.spec.action
     action = _vector("action", spec.mirror, env, spec.size)
     target = action if spec.output_mirror is None else _vector("target", spec.output_mirror, env, spec.output_size)

@@ -78,7 +78,7 @@ class _Ours:
         if self._renderer is None:
             from jaxloco.visual.render import Renderer
 
-            self._renderer = Renderer()
+            self._renderer = Renderer(best=False)
         return cast(np.ndarray | None, self._renderer.draw(model, qpos))
 
     def _close(self) -> None:

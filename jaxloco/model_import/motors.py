@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxloco.doctor.xml_lines import Element
 from jaxloco.model_import.draft import MOVABLE, Motor, Notes, few
+from jaxloco.robot import coupled_joints
 
 _ON_JOINTS = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
 
@@ -33,6 +34,13 @@ def motors_of(
     for actuator, name, gear in _drives(model, notes):
         motors[name] = _both(motors[name], _at_joint(model, actuator, gear))
         driven.add(name)
+    more = [_name(model, actuator) for actuator in range(model.nu) if _is_more(model, actuator)]
+    done = "of them only gains and limits are taken; docs/actuators.md has motors with delay and bandwidth"
+    notes.add("actuators {} have an activation, an offset or a muscle's gain", done, "warning", of=more)
+    held = sorted(driven & set(coupled_joints(model)))
+    notes.add(
+        "an <equality> couples the driven joints {} to others", "they follow, without a motor", "warning", of=held
+    )
     movable = {joint.name for joint in spec.joints if joint.type in MOVABLE}
     return motors, frozenset(movable - driven if driven else ())
 
@@ -42,7 +50,7 @@ def _drives(model: mujoco.MjModel, notes: Notes) -> Iterator[tuple[int, str, flo
     direct, through, others = [], [], []
     for actuator in range(model.nu):
         kind, target = int(model.actuator_trntype[actuator]), int(model.actuator_trnid[actuator, 0])
-        name, gear = model.actuator(actuator).name or f"number {actuator + 1}", float(model.actuator_gear[actuator, 0])
+        name, gear = _name(model, actuator), float(model.actuator_gear[actuator, 0])
         if kind in _ON_JOINTS:
             direct.append((actuator, model.joint(target).name, gear))
         elif kind == int(mujoco.mjtTrn.mjTRN_TENDON):
@@ -58,6 +66,18 @@ def _drives(model: mujoco.MjModel, notes: Notes) -> Iterator[tuple[int, str, flo
     done = done if indirect else "they are left out: their joints have motors of their own"
     notes.add("actuators {} pull tendons", done, "warning", of=[name for _, name, _, _ in through])
     notes.add("actuators {} drive no joint", "they are left out", "warning", of=others)
+
+
+def _name(model: mujoco.MjModel, actuator: int) -> str:
+    return model.actuator(actuator).name or f"number {actuator + 1}"
+
+
+def _is_more(model: mujoco.MjModel, actuator: int) -> bool:
+    """Return whether an actuator's force is not a fixed gain times its command, plus gains of a servo."""
+    plain = model.actuator_dyntype[actuator] == mujoco.mjtDyn.mjDYN_NONE
+    fixed = model.actuator_gaintype[actuator] == mujoco.mjtGain.mjGAIN_FIXED
+    biased = model.actuator_biastype[actuator] != mujoco.mjtBias.mjBIAS_NONE
+    return not plain or not fixed or bool(biased and model.actuator_biasprm[actuator, 0])
 
 
 def _arms(model: mujoco.MjModel, tendon: int) -> list[tuple[str, float]]:
@@ -83,9 +103,12 @@ def _both(one: Motor, other: Motor) -> Motor:
 
 def _at_joint(model: mujoco.MjModel, actuator: int, gear: float) -> Motor:
     """Return what a compiled actuator gives a joint that it turns through a gear."""
+    if not gear:  # it moves nothing
+        return Motor()
     gear, bias, gain = abs(gear), model.actuator_biasprm[actuator], model.actuator_gainprm[actuator, 0]
     affine = model.actuator_biastype[actuator] == mujoco.mjtBias.mjBIAS_AFFINE
     servo = affine and bias[1] != 0.0
+    damped = affine and (servo or bias[2] != 0.0)
     forces = [_span(*model.actuator_forcerange[actuator])] if model.actuator_forcelimited[actuator] else []
     muscle = model.actuator_gaintype[actuator] == mujoco.mjtGain.mjGAIN_MUSCLE
     if model.actuator_ctrllimited[actuator] and not affine and not muscle:
@@ -93,7 +116,7 @@ def _at_joint(model: mujoco.MjModel, actuator: int, gear: float) -> Motor:
     limits = [force * gear for force in forces if force]
     return Motor(
         kp=float(abs(bias[1])) * gear**2 if servo else None,
-        kd=float(abs(bias[2])) * gear**2 if affine else None,
+        kd=float(abs(bias[2])) * gear**2 if damped else None,
         torque_limit=min(limits, default=None),
     )
 

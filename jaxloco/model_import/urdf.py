@@ -18,6 +18,9 @@ _ALL_LINKS = {"discardvisual": "false", "fusestatic": "false", "strippath": "fal
 _OWN = ("balanceinertia", "boundmass", "boundinertia", "inertiafromgeom", "settotalmass")
 """Attributes of a URDF's own <mujoco><compiler …/> that change the physics."""
 
+MIMICKED = ("revolute", "continuous", "prismatic")
+"""Types of joints that others can follow."""
+
 
 def urdf_spec(source: Path, root: Lines, notes: Notes) -> mujoco.MjSpec:
     """Return a URDF as MuJoCo reads it, with all links and the files of its meshes; note what was repaired.
@@ -33,6 +36,7 @@ def urdf_spec(source: Path, root: Lines, notes: Notes) -> mujoco.MjSpec:
     files = _name_meshes(robot, source, compiler, notes)
     _drop_flat_shapes(robot, notes)
     _hold_empty_ends(robot, massless_ends(root), notes)
+    _drop_lost_mimics(robot, notes)
     _drop_empty_inertias(robot, notes)
     _drop_empty_roots(robot, notes)
     own = {key: compiler[key] for key in _OWN if key in compiler}
@@ -134,6 +138,18 @@ def _hold_empty_ends(robot: Element, still: set[str], notes: Notes) -> None:
     for joint in held:
         joint.set("type", "fixed")
     notes.add("joints {} move links without a mass", "they are held where they are", "warning", of=names)
+
+
+def _drop_lost_mimics(robot: Element, notes: Notes) -> None:
+    """Take the <mimic> from joints that would follow one that is not there or does not turn or slide."""
+    moving = {joint.get("name") for joint in robot.findall("joint") if joint.get("type") in MIMICKED}
+    lost = []
+    for joint in robot.findall("joint"):
+        for mimic in joint.findall("mimic"):
+            if mimic.get("joint") not in moving:
+                joint.remove(mimic)
+                lost.append(joint.get("name", ""))
+    notes.add("joints {} mimic one that is not there, or does not move", "they get motors", "warning", of=lost)
 
 
 def _drop_empty_inertias(robot: Element, notes: Notes) -> None:

@@ -15,7 +15,8 @@ def lock(draft: Draft, spec: mujoco.MjSpec) -> None:
     model = compiled(spec.copy(), draft.model_path)
     data, positions = mujoco.MjData(model), {entry.name: entry.values["default"] for entry in draft.locked}
     driven = {entry.name for entry in draft.joints}
-    for name, (other, coefficients) in coupled_joints(model).items():
+    coupled = list(coupled_joints(model).items())
+    for name, (other, coefficients) in coupled * len(coupled):  # until the last of a chain follows
         if other in positions and name not in driven | set(positions):
             positions[name] = _follow(model, name, other, coefficients, positions[other])
     for name, position in positions.items():
@@ -58,7 +59,8 @@ def defaults(draft: Draft, model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarra
         qpos[model.joint(entry.name).qposadr[0]] = entry.values["default"]
         ctrl[i] = entry.values["default"] if entry.values["control"] == "position" else 0.0
     driven = [entry.name for entry in draft.joints]
-    for name, (other, coefficients) in coupled_joints(model).items():
+    coupled = list(coupled_joints(model).items())
+    for name, (other, coefficients) in coupled * len(coupled):  # until the last of a chain follows
         if name not in driven:
             place = None if other is None else float(qpos[model.joint(other).qposadr[0]])
             qpos[model.joint(name).qposadr[0]] = _follow(model, name, other, coefficients, place)

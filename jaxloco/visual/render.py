@@ -239,19 +239,26 @@ def render_image(
 
 
 class Renderer:
-    """Draws configurations one by one, as `render_image` does, and keeps OpenGL open between them until `close`.
+    """Draws configurations one by one, and keeps OpenGL open between them until `close`.
 
     Args:
         width: Width in pixels.
         height: Height in pixels.
         camera: As for `render_video`.
         report: Told why there is no picture, if there is none.
+        best: Draw as `render_image` does, not as videos are drawn, which software OpenGL does several times faster.
     """
 
     def __init__(
-        self, *, width: int = 640, height: int = 360, camera: str = "track", report: Callable[[str], None] = print
+        self,
+        *,
+        width: int = 640,
+        height: int = 360,
+        camera: str = "track",
+        report: Callable[[str], None] = print,
+        best: bool = True,
     ) -> None:
-        self._size, self._camera, self._report = (width, height), camera, report
+        self._size, self._camera, self._report, self._best = (width, height), camera, report, best
         self._model: mujoco.MjModel | None = None
         self._screen: Screen | None = None
 
@@ -262,7 +269,7 @@ class Renderer:
         film = make_film(model, np.asarray(qpos)[None], 1.0, self._camera, overlay, None, None)
         try:
             screen = self._opened(model)
-            return None if screen is None else next(frames(film, screen))[::-1].copy()
+            return None if screen is None else _scaled(next(frames(film, screen))[::-1], self._size)
         except ERRORS as error:
             self._report(f"no picture: {_one_line(str(error)) or type(error).__name__}")
             return None
@@ -280,7 +287,7 @@ class Renderer:
         if model is not self._model:
             self.close()
         if self._screen is None and (backend := _backend_or_reason(self._report, "picture")) is not None:
-            self._screen, self._model = Screen(model, self._size, backend, best=True), model
+            self._screen, self._model = Screen(model, self._size, backend, best=self._best), model
         return self._screen
 
 
@@ -328,6 +335,15 @@ def _backend_or_reason(report: Callable[[str], None], product: str) -> str | Non
     if not available:
         report(f"no {product}: {word}")
     return word if available else None
+
+
+def _scaled(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a copy of a picture, scaled down to a width and a height if it is larger."""
+    if picture.shape[1::-1] == size:
+        return picture.copy()
+    from PIL import Image
+
+    return np.array(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
 def _one_line(text: str) -> str:

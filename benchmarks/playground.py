@@ -1,0 +1,76 @@
+"""Tasks of MuJoCo Playground with the settings that Playground has tuned: return of the policies, over seeds.
+
+All seeds of a task are one run of `jaxloco train`; its own evaluation, of the mean actions, is what counts.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common, train_command
+from jaxloco.errors import ConfigError
+
+NAME = "playground"
+
+
+@dataclass(frozen=True)
+class PlaygroundOptions:
+    """Options of the benchmark.
+
+    Attributes:
+        tasks: Environments of Playground.
+        seeds: Training seeds, from 0 on.
+        total_timesteps: Env steps of each seed.
+        n_envs: Robots of each seed.
+        keep: Folder to keep the runs in, one folder per task; they are thrown away if not given. Runs of the same
+            settings that have finished there are judged, not trained again.
+        out: JSON file of the result; benchmarks/results/playground.json if not given.
+    """
+
+    tasks: tuple[str, ...] = ("CartpoleBalance", "CartpoleSwingup")
+    seeds: int = 3
+    total_timesteps: int = 2_000_000
+    n_envs: int = 128
+    keep: str | None = None
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ConfigError("tasks: at least one is needed")
+        common.at_least_one(self, "seeds", "total_timesteps", "n_envs")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train tasks of Playground with its settings: playground [options]."""
+    return common.command(NAME, PlaygroundOptions(), arguments, main.__doc__, run, show)
+
+
+def run(own: PlaygroundOptions) -> dict[str, Any]:
+    """Train and judge every task; plain JSON values."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        tasks = {task: _one(own, task, Path(own.keep or folder), Path(folder)) for task in own.tasks}
+    first = next(iter(tasks.values()))["runs"]
+    return {**train_command.ran_with(first), "total_timesteps": own.total_timesteps, "tasks": tasks}
+
+
+def _one(own: PlaygroundOptions, task: str, runs: Path, temporary: Path) -> dict[str, Any]:
+    folder = runs / task
+    words = [f"playground:{task}", "--seeds", own.seeds, "--total-timesteps", own.total_timesteps]
+    train_command.joint(folder, [*map(str, words), "--n-envs", str(own.n_envs), "--video-seconds", "0"], temporary)
+    seeds = [folder / f"seed_{seed}" for seed in range(own.seeds)] if own.seeds > 1 else [folder]
+    returns = [json.loads((seed / "summary.json").read_text())["evaluation"]["return_mean"] for seed in seeds]
+    return {"return": common.spread(returns), "runs": [train_command.described(seed) for seed in seeds]}
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as a table."""
+    rows = [[task, *(f"{value:g}" for value in found["return"]["values"])] for task, found in result["tasks"].items()]
+    return common.table(("task", *(f"seed {seed}" for seed in range(len(rows[0]) - 1))), rows)
+
+
+if __name__ == "__main__":
+    sys.exit(common.run_main(main, sys.argv[1:]))
