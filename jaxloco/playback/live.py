@@ -274,11 +274,11 @@ def states(playback: Playback, drive: Drive, seed: int) -> Iterator[tuple[np.nda
 
 
 def placed(robot: Robot, ground: Ground, level: int = 0, kind: int = 0) -> np.ndarray:
-    """Return the default pose of a robot, (nq,), in the middle of a tile of the ground."""
+    """Return the default pose of a robot, (nq,), where robots start on a tile of the ground."""
     qpos = np.array(robot.default_qpos, float)
     if isinstance(ground, GridGround):
         base = robot.base_qpos_indices[:3]
-        point = np.asarray(ground.terrain.centre(level, kind % len(ground.terrain.kinds)), np.float32)
+        point = np.asarray(ground.terrain.start(level, kind % len(ground.terrain.kinds)), np.float32)
         qpos[base] += [*point, float(ground.highest(point))]  # type: ignore[arg-type]
     return qpos
 
