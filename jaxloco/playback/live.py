@@ -142,7 +142,7 @@ class Helm:
 
     def __init__(self, robot: Robot, scenario: Scenario, drive: Drive, at_once: bool = False) -> None:
         commands = {name: np.array(values) for name, values in scenario.commands.items()}  # as those are read-only
-        self.scenario = replace(scenario, commands=commands, pushes=np.array(scenario.pushes))
+        self.scenario = replace(scenario, commands=commands, pushes=np.array(scenario.pushes), led=dict(scenario.led))
         self._drive, self._first = drive, None if at_once else drive.command
         body = robot.model.body(robot.base_body).id if robot.base_body else 1
         self._force = PUSH_SPEED / PUSH_SECONDS * float(robot.model.body_subtreemass[body])
@@ -152,6 +152,7 @@ class Helm:
     def steer(self) -> None:
         """Do so for the next step."""
         if self._drive.command is not self._first:
+            self.scenario.led.clear()
             for values in self.scenario.commands.values():
                 if values.shape[1] == len(self._drive.command):
                     values[:] = self._drive.command
