@@ -227,6 +227,8 @@ class Velocity(LeggedTask):
         self._check_robot(robot)
         check_payload(robot, self.payload)
         _check_loose_joints(robot, self.loose_joints)
+        if self._scan_seen():
+            _check_scan(robot, self.scan)
         fallen = {
             "tilt": self.fall_tilt,
             "height": self.fall_height * standing_height(robot),
@@ -435,6 +437,23 @@ def _check_loose_joints(robot: Robot, patterns: tuple[str, ...]) -> None:
             raise ConfigError(
                 f"loose_joints = {patterns}: no joint of robot {robot.name!r} matches {pattern!r}; its joints are "
                 f"{', '.join(robot.joint_names)}"
+            )
+
+
+def _check_scan(robot: Robot, scan: HeightScan) -> None:
+    """Refuse a policy that reads more of the ground than its robot measures."""
+    file = robot.folder / "robot.toml"
+    if not any(robot.scan_reach.values()):
+        raise ConfigError(
+            f"actor_scan: robot {robot.name!r} does not measure the ground, so nobody could give its policy a height "
+            f"scan; write [height_scan] with behind, ahead and aside in {file} if it does, --task.privileged for a "
+            "teacher, or --task.actor-scan no"
+        )
+    for name, reach in robot.scan_reach.items():
+        if getattr(scan, name) > reach:
+            raise ConfigError(
+                f"scan.{name} = {getattr(scan, name):g}: robot {robot.name!r} measures the ground up to {reach:g} m "
+                f"({file}, [height_scan]); write --task.scan.{name} {reach:g} at most"
             )
 
 
