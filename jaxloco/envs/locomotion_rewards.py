@@ -312,6 +312,14 @@ def sunk(foot_heights: jax.Array, *, depth: float = 0.06) -> jax.Array:
     return jnp.any(foot_heights < -depth)
 
 
+def pierced(body_heights: jax.Array, *, depth: float = 0.03) -> jax.Array:
+    """Return whether the joint of a body is more than `depth`, m, below the ground.
+
+    Ours. In a model in which only feet touch the ground, limbs and trunk would pass through walls.
+    """
+    return jnp.any(body_heights < -depth)
+
+
 # Lee et al. 2020, "Learning quadrupedal locomotion over challenging terrain", Science Robotics 5, eabc5986
 
 

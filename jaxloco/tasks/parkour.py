@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from jaxloco.checks import POSITIVE
+from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import Range
+from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.height_scan import HeightScan
 from jaxloco.envs.rewards import RewardTerm, absolute
+from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.envs.waypoints import PROGRESS, Waypoints
 from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
@@ -75,7 +78,7 @@ class Parkour(Velocity):
         "landing": -0.1,
         "stumble": -0.1,
         "foot_edges": -0.3,
-        "body_terrain": -0.1,
+        "body_terrain": -0.3,
     }
 
     def __post_init__(self) -> None:
@@ -101,6 +104,11 @@ class Parkour(Velocity):
     def _swing_ceiling(self) -> float:
         """As good as none: feet swing over holes."""
         return 10.0
+
+    def spec(self) -> EnvSpec:
+        """Build the environment's description."""
+        spec = super().spec()
+        return replace(spec, terminations=(*spec.terminations, TerminationTerm("pierced", loco.pierced)))
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
         return (*super()._rewards(robot), RewardTerm(PROGRESS, absolute, 0.0, inputs={"error": PROGRESS}))
