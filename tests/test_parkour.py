@@ -194,7 +194,7 @@ def test_a_teacher_reads_the_ground_as_it_is_a_student_late_and_noisy_and_the_bl
     }
     assert terms["student"]["height_scan"].latency == Range(0.04, 0.12) and terms["student"]["height_scan"].noise > 0
     assert terms["teacher"]["height_scan"] == ObservationTerm("height_scan") and "friction" in terms["teacher"]
-    assert "height_scan" not in terms["blind"] and len(task.scan.points) == 132
+    assert "height_scan" not in terms["blind"] and len(task.scan.points) == 112
     assert all("height_scan" in recipe(name).task.spec().observations["critic"].terms[-1].quantity for name in TASKS)
 
 
@@ -231,7 +231,7 @@ def bundle(tmp_path_factory):
 
 def test_plain_mujoco_leads_the_robot_and_gives_it_a_late_scan_as_training_does(bundle):
     playback = Playback.load(bundle, Conditions(seconds=0.4, push_scale=0.0))
-    assert {item.name: item.size for item in playback.policy.spec.inputs}["height_scan"] == 132
+    assert {item.name: item.size for item in playback.policy.spec.inputs}["height_scan"] == 112
     (scenario,) = playback.scenarios(1, 0)
     _, record, _ = playback.play(scenario)
     given = np.array([inputs["velocity_command"] for inputs in record.inputs])

@@ -58,7 +58,7 @@ class Parkour(Velocity):
         up=0.8,
         down=0.4,
     )
-    scan: HeightScan = HeightScan(behind=0.45, ahead=1.2, aside=0.75, spacing=0.15)
+    scan: HeightScan = HeightScan(behind=0.4, ahead=1.1, aside=0.3, spacing=0.1)
     actor_scan: bool = True
     scan_noise: float = 0.02
     scan_latency: Durations = (0.04, 0.12)
