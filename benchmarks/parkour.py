@@ -19,9 +19,16 @@ TEACHER, STUDENT, BLIND = ARMS = ("teacher", "student", "blind")
 SIZES = {"gap_strip": "gap", "step_strip": "step", "hurdle_strip": "obstacle", "tilted_strip": "slope"}
 """Kind of strip → option of the terrain that says how hard it is."""
 
-SPANS: Mapping[str, Any] = {"gap": (0.1, 0.5), "step": (0.05, 0.45), "obstacle": (0.05, 0.45), "slope": (0.0, 0.4)}
+SPANS: Mapping[str, Any] = {
+    "gap": (0.1, 0.5),
+    "step": (0.05, 0.45),
+    "obstacle": (0.05, 0.45),
+    "slope": (0.0, 0.4),
+    "depth": (0.5, 0.5),
+}
 LEVELS = 9
-"""Sizes that are played: from the first of a span to the last, m (of tilted stones, rise over run)."""
+"""Sizes that are played, from the first of a span to the last, m (of tilted stones, rise over run); and how deep holes
+are."""
 
 PLACES = {"gap_strip": 4, "step_strip": 4}
 """Sizes that must be crossed: gaps of 0.30 m and steps of 0.25 m, by their places among the sizes."""
