@@ -158,12 +158,6 @@ def test_rewards_of_the_way_by_hand():
     assert float(loco.command_speed(jnp.array([3.0, 4.0, 0.0]), command)) == pytest.approx(1.0)  # no faster than told
     assert float(loco.command_speed(jnp.array([1.0, 0.0, 0.0]), jnp.zeros(3))) == 1.0
     assert float(loco.command_heading(command)) == pytest.approx(np.exp(-np.arctan2(0.8, 0.6)))
-    assert float(loco.foot_edges(jnp.array([True, False, True, False]))) == 2.0
-
-
-def test_a_limb_inside_a_wall_ends_the_episode():
-    assert bool(loco.pierced(jnp.array([0.2, -0.04, 0.1])))
-    assert not bool(loco.pierced(jnp.array([0.2, -0.02, 0.1])))
 
 
 # The scan
