@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks import actuator_fit, common
-from jaxloco.errors import JaxlocoError, unknown_name
+from jaxloco.errors import unknown_name
 from jaxloco.options import read_config_file
 
 NAME = "bench_transfer"
@@ -104,31 +104,8 @@ def _config(arm: str, seed: int, own: TransferOptions) -> Any:
 
 def _trained(arm: str, seed: int, own: TransferOptions) -> Path:
     """Train a seed of an arm, from where it stands; return its run folder."""
-    from jaxloco import library
-    from jaxloco.stages import STUDENT as LAST
-    from jaxloco.stages import Stages, teacher_student
-    from jaxloco.training.progress import make_progress
-    from jaxloco.training.run_folder import RunFolder, read_json
-
-    folder = Path(own.runs) / arm / f"seed_{seed}"
-    config = _config(arm, seed, own)
-    if arm == STUDENT:
-        if Stages.is_at(folder):
-            stages = Stages.open(folder)
-        else:
-            stages = Stages.begin(folder, teacher_student(config, folder, lambda own, _: own, finetuning=False))
-        with make_progress() as progress:
-            done = stages.run(progress)
-        folder = folder / LAST
-    else:
-        summary = RunFolder(folder).summary
-        if not summary.exists() or read_json(summary).get("interrupted"):
-            begun = RunFolder(folder).config.exists()
-            library.train(config, **{"resume" if begun else "out": folder})
-        done = not read_json(summary).get("interrupted")
-    if not done:
-        raise JaxlocoError(f"{folder}: interrupted; the same command goes on")
-    return folder
+    folder, config = Path(own.runs) / arm / f"seed_{seed}", _config(arm, seed, own)
+    return common.trained_student(config, folder) / "student" if arm == STUDENT else common.trained(config, folder)
 
 
 def _robot_with_network(own: TransferOptions) -> Path:

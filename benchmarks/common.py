@@ -457,3 +457,42 @@ def run_main(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> 
     except JaxlocoError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
+
+
+def trained(config: Any, folder: Path) -> Path:
+    """Train in a folder, from where that stands; return it.
+
+    Raises:
+        JaxlocoError: The training was interrupted.
+    """
+    from jaxloco import library
+    from jaxloco.training.run_folder import RunFolder, read_json
+
+    summary = RunFolder(folder).summary
+    if not summary.exists() or read_json(summary).get("interrupted"):
+        begun = RunFolder(folder).config.exists()
+        library.train(config, **{"resume" if begun else "out": folder})
+    return _finished(folder, not read_json(summary).get("interrupted"))
+
+
+def trained_student(config: Any, folder: Path) -> Path:
+    """Train a teacher and its student in folders of their names, from where these stand; return the folder above.
+
+    Raises:
+        JaxlocoError: A training was interrupted.
+    """
+    from jaxloco.stages import Stages, teacher_student
+    from jaxloco.training.progress import make_progress
+
+    if Stages.is_at(folder):
+        stages = Stages.open(folder)
+    else:
+        stages = Stages.begin(folder, teacher_student(config, folder, lambda own, _: own, finetuning=False))
+    with make_progress() as progress:
+        return _finished(folder, stages.run(progress))
+
+
+def _finished(folder: Path, done: bool) -> Path:
+    if not done:
+        raise JaxlocoError(f"{folder}: interrupted; the same command goes on")
+    return folder

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common, cost, foreign_models, kills, model_imports, plots, train_command, upkie_transfer
+from benchmarks import common, cost, foreign_models, kills, model_imports, parkour, plots, train_command, upkie_transfer
 from jaxloco.errors import ConfigError
 
 PAGE = common.ROOT / "docs" / "benchmarks.md"
@@ -1120,6 +1120,11 @@ def _kills(document: Result) -> str:
     return _markdown(("what", "measured"), rows) + f"\n\nOf this training: `{document['task']}`."
 
 
+def _parkour(document: Result) -> str:
+    needed = _markdown(("what", "must be", "measured", "met"), parkour.verdicts(document))
+    return f"{needed}\n\n{_markdown(*parkour.rows(document))}"
+
+
 def _runs(document: Result) -> str:
     rows = [
         (
@@ -1162,6 +1167,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("actuator_speed", "Training with actuator networks", None),
     ("memory_speed", "Training with recurrent actors", None),
     ("teacher_student", "Students of a policy that sees all", None),
+    ("parkour", "Parkour, Go1", _parkour),
     ("bench_transfer", "On a bench with hidden motors", _arms),
     ("bench_gap", "Predictions of a robot identified on the bench", None),
     ("comparisons", "Comparisons of seeds", None),

@@ -43,6 +43,7 @@ BENCHMARKS = {
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
     "helicopter": "aerobatics of a helicopter from synthetic demonstrations: the aligned trajectory, and flights",
     "teacher-student": "students of a policy that sees all, where velocities are hidden and the motor has a delay",
+    "parkour": "parkour by a teacher, its student and a blind policy: obstacles crossed by kind and size, over seeds",
     "kills": "SIGKILLs at random moments of a small training: whether its files are intact and it resumes",
     "onboard": "one step on the robot, its network against ONNX Runtime, and the import",
 }

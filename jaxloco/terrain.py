@@ -1,11 +1,12 @@
-"""Terrain: one grid of heights, made of square tiles, one row per level of difficulty and one column per kind.
+"""Terrain: one grid of heights, made of tiles, one row per level of difficulty and one column per kind.
 
 Levels go along x, kinds along y; around the tiles lies a level border. The outline of every tile is at height 0, so
-that neighbours fit. A robot starts in the middle of a tile. Imports NumPy, not JAX: `jaxloco.envs.ground` does.
+that neighbours fit. A robot starts in the middle of a square tile, or at the low end of a strip, whose obstacles lie
+across its way along x. Imports NumPy, not JAX: `jaxloco.envs.ground` does.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,24 @@ RIM = 0.3
 BANK = 0.3
 """Width of the level ground between the platform and the first gap, m."""
 
+PAUSE = (0.9, 1.4)
+"""Level ground between two obstacles of a strip, m."""
+
+HURDLE = 0.2
+"""Depth of a hurdle at its foot, m; its top is two cells shorter."""
+
+STONE_WIDTH = 1.6
+"""Width of the tilted stones of a strip, m; the rest of the strip is as deep as the gaps between them."""
+
+WAY = 1.25
+"""Distance of the waypoints of a strip along x, about, m."""
+
+SWAY = 0.3
+"""Largest distance of a waypoint from the middle line of its strip, m."""
+
+EDGE = 0.05
+"""How near an edge counts as on it, m (Cheng et al. 2024, arXiv:2309.14341)."""
+
 
 @dataclass(frozen=True)
 class Terrain:
@@ -30,19 +49,23 @@ class Terrain:
 
     Attributes:
         kinds: Kinds of tiles, one column each: rough, stairs_up, stairs_down, obstacles, stones, gaps, slopes, flat;
-            with none the floor is level and has no end.
+            or of strips: gap_strip, step_strip, hurdle_strip, tilted_strip, flat_strip; with none the floor is level
+            and has no end.
         levels: Levels of difficulty, one row each.
-        tile: Side length of a tile, m.
+        tile: Side length of a tile, or length of a strip, m.
+        width: Width of a strip, m.
         cell: Side length of a cell of the height grid, m.
         border: Width of the level border, m.
-        platform: Side length of the level square in the middle of a tile where a robot starts, m.
-        slope: Rise over run of slopes; they lead up from the middle at even levels, down at odd ones.
+        platform: Side length of the level square in the middle of a tile where a robot starts, or length of the level
+            ground at both ends of a strip, m.
+        slope: Rise over run of slopes; they lead up from the middle at even levels, down at odd ones. Tilt of the
+            stones of a strip, alternately to the left and to the right.
         roughness: Largest height of random rough ground above and below its mean, m.
         step: Height of a step of stairs, m.
         step_depth: Depth of a step of stairs, m.
-        obstacle: Height (and depth) of discrete obstacles, m.
-        stone: Side length of stepping stones, m.
-        stone_gap: Gap between stepping stones, m.
+        obstacle: Height (and depth) of discrete obstacles; height of hurdles, m.
+        stone: Side length of stepping stones, or length of tilted ones, m.
+        stone_gap: Gap between stones, m.
         gap: Width of gaps, m.
         depth: Depth of gaps, and between stepping stones, m.
         seed: Seed of the terrain's random shapes.
@@ -57,6 +80,7 @@ class Terrain:
     kinds: tuple[str, ...] = ()
     levels: int = 10
     tile: float = 8.0
+    width: float = 3.0
     cell: float = 0.05
     border: float = 4.0
     platform: float = 1.5
@@ -78,8 +102,12 @@ class Terrain:
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
-            if kind not in KINDS:
-                raise unknown_name("kind of terrain", kind, KINDS)
+            if kind not in _MAKERS:
+                raise unknown_name("kind of terrain", kind, _MAKERS)
+        if not self.is_strips and STRIPS.keys() & set(self.kinds):
+            raise ConfigError(
+                f"terrain.kinds {self.kinds}: strips and square tiles cannot be mixed; write one or other"
+            )
         if len(set(self.kinds)) != len(self.kinds):
             raise ConfigError(f"terrain.kinds {self.kinds}: each kind may stand once")
         self._check_numbers()
@@ -105,11 +133,13 @@ class Terrain:
                 f"terrain.cell {self.cell:g} m is too coarse for steps of {self.step_depth:g} m and stones of "
                 f"{min(self.stone):g} m; write at most {coarsest:.6g}, such as 0.05"
             )
-        if abs(self.tile / self.cell - round(self.tile / self.cell)) > 1e-6:
-            good = self.cell * max(1, round(self.tile / self.cell))
-            raise ConfigError(
-                f"terrain.tile {self.tile:g} m is no multiple of terrain.cell {self.cell:g} m; write {good:g}"
-            )
+        for name in ("tile", "width") if self.is_strips else ("tile",):
+            side = getattr(self, name)
+            if abs(side / self.cell - round(side / self.cell)) > 1e-6:
+                good = self.cell * max(1, round(side / self.cell))
+                raise ConfigError(
+                    f"terrain.{name} {side:g} m is no multiple of terrain.cell {self.cell:g} m; write {good:g}"
+                )
         if self.platform + 2.0 * (RIM + self.step_depth) > self.tile:
             raise ConfigError(
                 f"terrain.tile {self.tile:g} m has no room for a platform of {self.platform:g} m and a step of stairs "
@@ -129,7 +159,8 @@ class Terrain:
         """Return the smallest cell that divides a tile, and of which so many fit, m."""
         for parts in range(math.floor(self.tile / self.cell), 0, -1):
             border = 2 * math.ceil(self.border * parts / self.tile)
-            if (self.levels * parts + border) * (len(self.kinds) * parts + border) <= MAX_CELLS:
+            across = math.ceil(parts * self.sides[1] / self.tile)
+            if (self.levels * parts + border) * (len(self.kinds) * across + border) <= MAX_CELLS:
                 return self.tile / parts
         return math.inf
 
@@ -146,6 +177,8 @@ class Terrain:
                 f"terrain.step {self.step}: stairs steeper than 45° are ladders; write at most terrain.step_depth, "
                 f"{self.step_depth:g} m"
             )
+        if kind in STRIPS:
+            self._check_strip(kind)
         if kind == "gaps":
             self._check_room("gap", BANK + max(self.gap))
         if kind == "stones":
@@ -157,6 +190,22 @@ class Terrain:
             raise ConfigError(
                 f"terrain.{name} {getattr(self, name)}: that takes {needed:.3g} m between the platform and the rim of "
                 f"a tile, but terrain.tile {self.tile:g} m and terrain.platform {self.platform:g} m leave {room:.3g} m"
+            )
+
+    def _check_strip(self, kind: str) -> None:
+        """An obstacle must fit between the ends of a strip, and a hole must be wider than its own two walls."""
+        longest = {"gap_strip": max(self.gap), "step_strip": 4 * self.step_depth, "tilted_strip": max(self.stone)}
+        room, needed = self.tile - 2.0 * self.platform, longest.get(kind, 0.0)
+        if needed > room:
+            raise ConfigError(
+                f"{kind}: an obstacle of {needed:.3g} m does not fit on a strip of terrain.tile {self.tile:g} m "
+                f"between its ends of terrain.platform {self.platform:g} m; write terrain.tile "
+                f"{math.ceil(needed + 2 * self.platform)} at least"
+            )
+        if kind == "gap_strip" and min(self.gap) < 2.0 * self.cell - 1e-9:
+            raise ConfigError(
+                f"terrain.gap {self.gap}: the two walls of a gap take a cell each; write at least {2 * self.cell:g}, "
+                "or a smaller terrain.cell"
             )
 
     def _check_levels(self) -> None:
@@ -173,13 +222,30 @@ class Terrain:
     @property
     def extent(self) -> tuple[float, float]:
         """Size of the whole grid along x and y, border included, m."""
-        x, y = (round(count * self.tile / self.cell) for count in (self.levels, len(self.kinds)))
+        counts = (self.levels, len(self.kinds))
+        x, y = (round(count * side / self.cell) for count, side in zip(counts, self.sides, strict=True))
         border = 2 * math.ceil(self.border / self.cell)
         return (x + border) * self.cell, (y + border) * self.cell
 
+    @property
+    def is_strips(self) -> bool:
+        """Whether its tiles are strips."""
+        return bool(self.kinds) and all(kind in STRIPS for kind in self.kinds)
+
+    @property
+    def sides(self) -> tuple[float, float]:
+        """Sides of a tile along x and y, m."""
+        return self.tile, self.width if self.is_strips else self.tile
+
     def centre(self, level: int, kind: int) -> tuple[float, float]:
         """Return the middle of a tile in the world, m; the middle of the whole terrain is the origin."""
-        return (level + 0.5 - 0.5 * self.levels) * self.tile, (kind + 0.5 - 0.5 * len(self.kinds)) * self.tile
+        x, y = self.sides
+        return (level + 0.5 - 0.5 * self.levels) * x, (kind + 0.5 - 0.5 * len(self.kinds)) * y
+
+    def start(self, level: int, kind: int) -> tuple[float, float]:
+        """Return where robots start on a tile, m: in its middle, or in that of the first platform of a strip."""
+        x, y = self.centre(level, kind)
+        return (x - 0.5 * (self.tile - self.platform) if self.is_strips else x), y
 
     def difficulty(self, level: int) -> float:
         """Return how far a level is from the first (0) to the last (1)."""
@@ -190,6 +256,7 @@ _SPANS = ("slope", "roughness", "step", "obstacle", "stone", "stone_gap", "gap",
 _LOWEST = {
     "levels": 1,
     "tile": 1.0,
+    "width": 1.0,
     "cell": 0.01,
     "border": 0.5,
     "platform": 0.0,
@@ -202,7 +269,7 @@ _LOWEST = {
 }
 _HIGHEST = {
     **dict.fromkeys(
-        ("levels", "tile", "cell", "border", "platform", "step_depth", "stone", "stone_gap", "gap"), 1000.0
+        ("levels", "tile", "width", "cell", "border", "platform", "step_depth", "stone", "stone_gap", "gap"), 1000.0
     ),
     **{"slope": 1.0, "roughness": 1.0, "step": 1.0, "obstacle": 1.0, "depth": 2.0},
     **{"up": 1.0, "down": 1.0, "seed": 2**63, "particles": 1000},
@@ -218,6 +285,10 @@ _MADE_OF = {
     "stones": ("stone_gap", "depth"),
     "gaps": ("gap", "depth"),
     "slopes": ("slope",),
+    "gap_strip": ("gap", "depth"),
+    "step_strip": ("step",),
+    "hurdle_strip": ("obstacle",),
+    "tilted_strip": ("stone_gap", "depth"),
 }
 """Kind → options that make it what it is."""
 
@@ -253,27 +324,27 @@ def make_grid(terrain: Terrain) -> HeightGrid:
         ConfigError: It has no kinds, so there is nothing to build.
     """
     if not terrain.kinds:
-        raise ConfigError(f"a terrain without kinds has no heights; known kinds: {', '.join(KINDS)}")
-    n = round(terrain.tile / terrain.cell)
+        raise ConfigError(f"a terrain without kinds has no heights; known kinds: {', '.join(_MAKERS)}")
+    nx, ny = (round(side / terrain.cell) for side in terrain.sides)
     border = math.ceil(terrain.border / terrain.cell)
-    columns, rows = terrain.levels * n + 2 * border + 1, len(terrain.kinds) * n + 2 * border + 1
+    columns, rows = terrain.levels * nx + 2 * border + 1, len(terrain.kinds) * ny + 2 * border + 1
     heights = np.zeros((rows, columns), np.float32)
     for level in range(terrain.levels):
         for kind, name in enumerate(terrain.kinds):
-            y, x = border + kind * n, border + level * n
-            heights[y : y + n + 1, x : x + n + 1] = make_tile(terrain, name, level)
+            y, x = border + kind * ny, border + level * nx
+            heights[y : y + ny + 1, x : x + nx + 1] = make_tile(terrain, name, level)
     heights.setflags(write=False)
     half = 0.5 * terrain.cell
     return HeightGrid(heights, terrain.cell, (-half * (columns - 1), -half * (rows - 1)))
 
 
 def make_tile(terrain: Terrain, kind: str, level: int) -> np.ndarray:
-    """Return the heights of one tile, m, (n + 1, n + 1); its outline is at 0."""
-    n = round(terrain.tile / terrain.cell)
-    line = terrain.cell * (np.arange(n + 1) - 0.5 * n)
-    y, x = np.meshgrid(line, line, indexing="ij")
+    """Return the heights of one tile, m, (ny + 1, nx + 1); its outline is at 0."""
+    counts = (round(side / terrain.cell) for side in terrain.sides)
+    x_line, y_line = (terrain.cell * (np.arange(n + 1) - 0.5 * n) for n in counts)
+    y, x = np.meshgrid(y_line, x_line, indexing="ij")
     rng = np.random.default_rng((terrain.seed, level, *kind.encode()))
-    heights = KINDS[kind](_Tile(terrain, level, x, y, rng))
+    heights = _MAKERS[kind](_Tile(terrain, level, x, y, rng))
     heights[[0, -1], :] = heights[:, [0, -1]] = 0.0
     return heights
 
@@ -382,6 +453,58 @@ def _gaps(tile: _Tile) -> np.ndarray:
     return np.where(trench, -tile.at_level(tile.terrain.depth), 0.0)
 
 
+def _along(tile: _Tile, length: int) -> Iterator[int]:
+    """Yield where obstacles of a length begin, in cells from the low end: after random pauses, up to the last platform.
+
+    Points between the first and the last cell boundary of an obstacle are its own: its walls are a cell wide and lie
+    within its length.
+    """
+    cell, count = tile.terrain.cell, tile.x.shape[1] - 1
+    at = free = round(tile.terrain.platform / cell)
+    while at + length <= count - free:
+        yield at
+        at += length + round(tile.rng.uniform(*PAUSE) / cell)
+
+
+def _across(tile: _Tile, length: int, height: float) -> np.ndarray:
+    heights = np.zeros_like(tile.x)
+    for at in _along(tile, length):
+        heights[:, at + 1 : at + length] = height
+    return heights
+
+
+def _gap_strip(tile: _Tile) -> np.ndarray:
+    """Gaps over the whole width, as wide at the top as the option says."""
+    return _across(tile, tile.cells(tile.terrain.gap), -tile.at_level(tile.terrain.depth))
+
+
+def _hurdle_strip(tile: _Tile) -> np.ndarray:
+    length = max(2, round(HURDLE / tile.terrain.cell))
+    return _across(tile, length, tile.at_level(tile.terrain.obstacle))
+
+
+def _step_strip(tile: _Tile) -> np.ndarray:
+    """Two steps up, two down, again and again, each as deep as `step_depth`."""
+    cell, count = tile.terrain.cell, tile.x.shape[1] - 1
+    depth, free = (round(size / cell) for size in (tile.terrain.step_depth, tile.terrain.platform))
+    whole = (count - 2 * free) // (4 * depth) * 4 * depth
+    beyond = np.arange(count + 1) - free
+    taken = np.where((beyond > 0) & (beyond < whole), np.array([1, 2, 1, 0])[(np.maximum(beyond, 0) // depth) % 4], 0)
+    return np.broadcast_to(tile.at_level(tile.terrain.step) * taken, tile.x.shape).copy()
+
+
+def _tilted_strip(tile: _Tile) -> np.ndarray:
+    """Stones in a row, tilted alternately to the left and to the right, with holes between and beside them."""
+    size, gap = tile.cells(tile.terrain.stone), tile.cells(tile.terrain.stone_gap)
+    count, free = tile.x.shape[1] - 1, round(tile.terrain.platform / tile.terrain.cell)
+    number, within = np.divmod(np.arange(count + 1) - free, size + gap)
+    tilt = np.where(number % 2 == 0, 1.0, -1.0) * tile.at_level(tile.terrain.slope)
+    on_stone = (within >= gap)[None] & (np.abs(tile.y) <= 0.5 * STONE_WIDTH)
+    stones = np.where(on_stone, tilt[None] * tile.y, -tile.at_level(tile.terrain.depth))
+    middle = np.abs(tile.x) < 0.5 * (tile.terrain.tile - 2 * tile.terrain.platform) - 1e-6
+    return np.where(middle, stones, 0.0)
+
+
 KINDS: dict[str, Callable[[_Tile], np.ndarray]] = {
     "rough": _rough,
     "stairs_up": _stairs_up,
@@ -394,5 +517,47 @@ KINDS: dict[str, Callable[[_Tile], np.ndarray]] = {
 }
 """Kinds of tiles; directions are those of a robot that walks away from the middle."""
 
+STRIPS: dict[str, Callable[[_Tile], np.ndarray]] = {
+    "gap_strip": _gap_strip,
+    "step_strip": _step_strip,
+    "hurdle_strip": _hurdle_strip,
+    "tilted_strip": _tilted_strip,
+    "flat_strip": _flat,
+}
+"""Kinds of strips, which robots walk along x, from waypoint to waypoint (after Cheng et al. 2024, arXiv:2309.14341)."""
+
+_MAKERS = {**KINDS, **STRIPS}
+
 SOLID_KINDS = tuple(kind for kind in KINDS if kind not in ("stones", "gaps"))
 """Kinds without holes: what a robot that does not see the ground can learn to cross."""
+
+
+def waypoints(terrain: Terrain) -> np.ndarray:
+    """Return where the way along each strip leads, in order, m, (levels, kinds, W, 2); the last is on its far platform.
+
+    Raises:
+        ConfigError: Its tiles are no strips.
+    """
+    if not terrain.is_strips:
+        raise ConfigError(f"terrain.kinds {terrain.kinds}: only strips have waypoints; write {' '.join(STRIPS)}")
+    count = max(1, round((terrain.tile - terrain.platform) / WAY))
+    ahead = (1.0 + np.arange(count)) * (terrain.tile - terrain.platform) / count
+    rng = np.random.default_rng((terrain.seed, count))
+    found = np.array([[terrain.start(i, k) for k in range(len(terrain.kinds))] for i in range(terrain.levels)])
+    aside = rng.uniform(-SWAY, SWAY, (*found.shape[:2], count))
+    return found[:, :, None] + np.stack(np.broadcast_arrays(ahead, aside), axis=-1)
+
+
+def edges(grid: HeightGrid) -> np.ndarray:
+    """Return which points of a grid are on high ground within `EDGE` of a wall steeper than 45°, bool, (ny, nx)."""
+    found = np.zeros(grid.heights.shape, bool)
+    for axis in (0, 1):
+        rise = np.diff(grid.heights, axis=axis)
+        low, high = ((slice(None), slice(None, -1)), (slice(None), slice(1, None)))
+        first, second = (low, high) if axis else (low[::-1], high[::-1])
+        found[first] |= rise < -grid.cell - 1e-6
+        found[second] |= rise > grid.cell + 1e-6
+    for _ in range(round(EDGE / grid.cell)):
+        padded = np.pad(found, 1)
+        found = padded[1:-1, :-2] | padded[1:-1, 2:] | padded[:-2, 1:-1] | padded[2:, 1:-1] | found
+    return found

@@ -13,6 +13,8 @@ TERMS = {
     # command (1, 0, 0.5), velocity (0.7, 0.4): |error|² = 0.25; yaw rate 0.2: error 0.3
     "linear_velocity_error": (loco.linear_velocity_error, {}, 0.5),
     "yaw_rate_error": (loco.yaw_rate_error, {}, 0.3),
+    "command_speed": (loco.command_speed, {}, 0.7),
+    "command_heading": (loco.command_heading, {}, 1.0),
     "track_linear_velocity": (loco.track_linear_velocity, {"sigma": 0.5}, np.exp(-1.0)),
     "track_yaw_rate": (loco.track_yaw_rate, {"sigma": 0.5}, np.exp(-0.36)),
     "vertical_velocity": (loco.vertical_velocity, {}, 0.04),
@@ -33,6 +35,7 @@ TERMS = {
     "landing": (loco.landing, {}, 0.5**2 + 1.0**2),
     # Foot 0 pushes 60 N sideways and 11 N upward: |F| = 61.
     "stumble": (loco.stumble, {"ratio": 5.0}, 1.0),
+    "foot_edges": (loco.foot_edges, {}, 1.0),
     "contact_force": (loco.contact_force, {"limit": 50.0}, 11.0),
     "body_collisions": (loco.body_collisions, {}, 2.0),
     "self_contact": (loco.self_contact, {}, 3.0),
@@ -63,6 +66,7 @@ VALUES = {
     "foot_velocities": [[0.04, 0.0, 0.0], [0.0, 0.25, 0.7]],
     "foot_forces": [[60.0, 0.0, 11.0], [0.0, 0.0, 0.0]],
     "foot_contacts": [True, False],
+    "feet_on_edges": [True, False],
     "previous_foot_contacts": [False, False],
     "previous_foot_velocities": [[0.5, 0.0, -1.0], [9.0, 9.0, 9.0]],
     "air_times": [0.3, 0.2],
@@ -106,6 +110,7 @@ def test_every_term_is_tested():
         "gait_tracking",
         "fallen",
         "sunk",
+        "pierced",
     }  # tested below
 
 
@@ -183,3 +188,8 @@ def test_a_robot_has_fallen_when_it_leans_far_or_is_low(tilt, height, expected):
 @pytest.mark.parametrize(("height", "expected"), [(-0.05, False), (-0.07, True)])
 def test_a_foot_has_sunk_when_it_is_deep_in_the_ground(height, expected):
     assert bool(loco.sunk(jnp.array([0.02, height], jnp.float32), depth=0.06)) == expected
+
+
+@pytest.mark.parametrize(("height", "expected"), [(-0.02, False), (-0.04, True)])
+def test_a_limb_is_inside_a_wall_when_its_joint_is_below_the_ground(height, expected):
+    assert bool(loco.pierced(jnp.array([0.2, height], jnp.float32), depth=0.03)) == expected

@@ -29,6 +29,7 @@ from jaxloco.onboard import Policy
 from jaxloco.robot import load_robot, robots_dir
 from jaxloco.tasks import recipe
 from jaxloco.tasks.legged import TARGETS
+from jaxloco.tasks.parkour import Parkour
 from jaxloco.tasks.recovery import Recovery
 from jaxloco.tasks.velocity import KNEES, TERMS, Velocity
 from jaxloco.training.metrics import read_metrics
@@ -352,7 +353,7 @@ def test_every_reward_term_can_be_switched_on_by_an_option():
 
 def test_every_function_of_locomotion_rewards_is_a_term_of_some_task():
     every = Velocity(variant="full", weights={term.name: 1.0 for term in TERMS})
-    specs = (every.spec(), replace(every, preset="lee-2020").spec(), Recovery().spec())
+    specs = (every.spec(), replace(every, preset="lee-2020").spec(), Recovery().spec(), Parkour().spec())
     used = {t.function for spec in specs for t in (*spec.rewards, *spec.terminations)} | {loco.sunk}
     own = {f for f in vars(loco).values() if callable(f) and getattr(f, "__module__", "") == loco.__name__}
     assert own - used == {loco.moving, loco.along_command}  # parts of others

@@ -1,5 +1,6 @@
 """The ground below robots, in JAX: a level floor, or the grid of heights that MuJoCo collides with."""
 
+import functools
 import math
 from typing import Protocol
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.envs.curriculum import CurriculumState, Sampler
-from jaxloco.terrain import HeightGrid, Terrain
+from jaxloco.terrain import HeightGrid, Terrain, edges
 
 LEVEL, KIND = "terrain_level", "terrain_kind"
 """Names, among the draws of an episode, of the row and the column of its tile."""
@@ -31,6 +32,10 @@ class Ground(Protocol):
 
     def below(self, pose: jax.Array) -> jax.Array:
         """Return the mean height below a robot with this position and orientation of its base, m, (). Pose (7,)."""
+        ...
+
+    def on_edge(self, points: jax.Array) -> jax.Array:
+        """Return which points, (n, 2), m, lie on an edge above a wall, (n,)."""
         ...
 
     def is_off(self, position: jax.Array) -> jax.Array:
@@ -58,6 +63,10 @@ class LevelGround:
     def below(self, pose: jax.Array) -> jax.Array:
         """Return zero."""
         return jnp.float32(0.0)
+
+    def on_edge(self, points: jax.Array) -> jax.Array:
+        """Return False: it has none."""
+        return jnp.zeros(points.shape[:1], bool)
 
     def is_off(self, position: jax.Array) -> jax.Array:
         """Return False: it has no end."""
@@ -121,6 +130,17 @@ class GridGround:
         """Return the mean height over nine points between the feet of the default pose, m, ()."""
         return jnp.mean(around(self, pose, self._underside))
 
+    @functools.cached_property
+    def _edges(self) -> np.ndarray:
+        return edges(self.grid)
+
+    def on_edge(self, points: jax.Array) -> jax.Array:
+        """Return which points lie within `jaxloco.terrain.EDGE` of a wall, on its high side, (n,)."""
+        place = jnp.round((points - jnp.array([self.grid.origin], jnp.float32)) / self.grid.cell)
+        last = jnp.array([self._edges.shape[::-1]], jnp.float32) - 1.0
+        column, row = jnp.clip(place, 0.0, last).astype(jnp.int32).T
+        return jnp.asarray(self._edges)[row, column]
+
     def is_off(self, position: jax.Array) -> jax.Array:
         """Return whether the base is beyond the middle of the border, or below all ground, ()."""
         edge = 0.5 * (jnp.array(self.terrain.extent, jnp.float32) - self.terrain.border)
@@ -133,9 +153,9 @@ class GridGround:
         return {LEVEL: row.astype(jnp.int32), KIND: curriculum.kind}
 
     def place(self, position: jax.Array, tile: Tile, sampler: Sampler) -> jax.Array:
-        """Return where the base begins, m, (3,): near the middle of its tile, as high above the highest point there."""
-        first = jnp.array(self.terrain.centre(0, 0), jnp.float32)
-        middle = first + jnp.stack([tile[LEVEL], tile[KIND]]).astype(jnp.float32) * self.terrain.tile
+        """Return where the base begins, m, (3,): where its tile says, as high above the highest point there."""
+        first, sides = (jnp.array(pair, jnp.float32) for pair in (self.terrain.start(0, 0), self.terrain.sides))
+        middle = first + jnp.stack([tile[LEVEL], tile[KIND]]).astype(jnp.float32) * sides
         spread = 0.25 * self.terrain.platform * (2.0 * sampler.unit((2,)) - 1.0)
         point = position[:2] + middle + spread
         return jnp.concatenate([point, (position[2] + self.highest(point))[None]])

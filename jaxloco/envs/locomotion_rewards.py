@@ -2,7 +2,7 @@
 
 `velocity_command` is (forward m/s, leftward m/s, yaw rate rad/s); base velocities are in the base frame; arrays of feet
 have one row per foot. Sources: legged_gym (Rudin et al. 2021), MuJoCo Playground (Zakka et al. 2025), Lee et al. 2020,
-walk-these-ways (Margolis and Agrawal 2022, arXiv:2212.03238).
+walk-these-ways (Margolis and Agrawal 2022, arXiv:2212.03238), Cheng et al. 2024 (arXiv:2309.14341).
 """
 
 import jax
@@ -29,6 +29,20 @@ def along_command(base_linear_velocity: jax.Array, velocity_command: jax.Array) 
     along = base_linear_velocity[:2] @ direction
     across = base_linear_velocity[:2] - along * direction
     return along, jnp.sqrt(jnp.sum(jnp.square(across)))
+
+
+def command_speed(base_linear_velocity: jax.Array, velocity_command: jax.Array) -> jax.Array:
+    """Return min(v · d, v*) / v*, at least -1, for the speed v* in the direction d; 1 to stand (Cheng et al. 2024)."""
+    along, _ = along_command(base_linear_velocity, velocity_command)
+    wanted = jnp.sqrt(jnp.sum(jnp.square(velocity_command[:2])))
+    share = jnp.clip(along / jnp.maximum(wanted, STILL), -1.0, 1.0)
+    return jnp.where(wanted > STILL, share, 1.0)
+
+
+def command_heading(velocity_command: jax.Array) -> jax.Array:
+    """Return exp(-|ψ|), ψ the angle from the robot's heading to the commanded direction, rad (Cheng et al. 2024)."""
+    angle = jnp.arctan2(velocity_command[1], velocity_command[0])
+    return jnp.where(moving(velocity_command), jnp.exp(-jnp.abs(angle)), 1.0)
 
 
 def linear_velocity_error(base_linear_velocity: jax.Array, velocity_command: jax.Array) -> jax.Array:
@@ -144,6 +158,11 @@ def stumble(foot_forces: jax.Array, *, ratio: float = 5.0) -> jax.Array:
     """Return how many feet are pushed sideways harder than `ratio` times upward: against a wall (legged_gym)."""
     sideways = jnp.sqrt(jnp.sum(jnp.square(foot_forces[:, :2]), axis=1))
     return jnp.sum((sideways > ratio * jnp.abs(foot_forces[:, 2])).astype(jnp.float32))
+
+
+def foot_edges(feet_on_edges: jax.Array) -> jax.Array:
+    """Return how many feet stand on an edge above a wall (Cheng et al. 2024)."""
+    return jnp.sum(feet_on_edges.astype(jnp.float32))
 
 
 def contact_force(foot_forces: jax.Array, *, limit: float) -> jax.Array:
@@ -291,6 +310,14 @@ def sunk(foot_heights: jax.Array, *, depth: float = 0.06) -> jax.Array:
     deeper stays where it is.
     """
     return jnp.any(foot_heights < -depth)
+
+
+def pierced(body_heights: jax.Array, *, depth: float = 0.03) -> jax.Array:
+    """Return whether the joint of a body is more than `depth`, m, below the ground.
+
+    Ours. In a model in which only feet touch the ground, limbs and trunk would pass through walls.
+    """
+    return jnp.any(body_heights < -depth)
 
 
 # Lee et al. 2020, "Learning quadrupedal locomotion over challenging terrain", Science Robotics 5, eabc5986

@@ -35,6 +35,7 @@ class ObservationTerm:
         low: Smallest plausible reading, one number or one per component; the robot takes others for a fault.
         high: Largest plausible reading, likewise.
         imu: Whether the IMU measures it, a vector in the frame of the base: it turns with the IMU's misalignment.
+        latency: Age of its readings, s, drawn per episode, if it is not that of the group: cameras are slow.
     """
 
     quantity: str
@@ -45,9 +46,12 @@ class ObservationTerm:
     low: Limit | None = None
     high: Limit | None = None
     imu: bool = False
+    latency: Range | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "low", "high", "clip")
+        if self.latency is not None and self.latency.low < 0.0:
+            raise ConfigError(f"observation {self.quantity!r}: latency from {self.latency.low} s: must not be negative")
 
 
 @dataclass(frozen=True)
@@ -103,12 +107,14 @@ class Errors(NamedTuple):
         latency: Age of the readings, s, ().
         noise_level: Factor on the noise, ().
         misalignment: Rotation vector of the IMU in the base, rad, (3,); zero where there is none.
+        latencies: Ages of the readings of those terms that have their own, s, ().
     """
 
     bias: jax.Array
     latency: jax.Array
     noise_level: jax.Array
     misalignment: jax.Array
+    latencies: tuple[jax.Array, ...] = ()
 
 
 class ObserverState(NamedTuple):
@@ -144,6 +150,10 @@ class Observer:
         self._high = self._spread([term.clip[1] if term.clip else np.inf for term in group.terms])
         self._turned = self._imu_columns()
         self._prompt = self._spread([term.quantity in prompt for term in group.terms]) > 0
+        own = [term for term in group.terms if term.latency is not None]
+        self._late = [self._spread([other is term for other in group.terms]) > 0 for term in own]
+        longest = max(latency.high for latency in (group.latency, *(t.latency for t in own if t.latency)))
+        self._kept = buffer_length(longest, dt)
 
     def _spread(self, values: Sequence[float]) -> np.ndarray:
         return np.repeat(np.asarray(values, np.float32), self.sizes)
@@ -167,12 +177,13 @@ class Observer:
         latency, level = sampler.draw(self.group.latency), sampler.draw(self.group.noise_level)
         limit = self.group.misalignment
         askew = sampler.draw(Range(-limit, limit), (3,)) if self._turned.size else jnp.zeros(3)
-        return Errors(unit * self._bias, latency, level, askew)
+        own = tuple(sampler.draw(t.latency) for t in self.group.terms if t.latency is not None)
+        return Errors(unit * self._bias, latency, level, askew, own)
 
     def noiseless(self) -> Errors:
         """Return no errors."""
         zero = jnp.float32(0.0)
-        return Errors(jnp.zeros(self.frame_size), zero, zero, jnp.zeros(3))
+        return Errors(jnp.zeros(self.frame_size), zero, zero, jnp.zeros(3), (zero,) * len(self._late))
 
     def start(self, values: Mapping[str, jax.Array], errors: Errors, sampler: Sampler | None) -> ObserverState:
         """Return the state after a reset.
@@ -183,7 +194,7 @@ class Observer:
             sampler: For the noise; None for none.
         """
         reading = self._read(values)
-        readings = jnp.tile(reading, (buffer_length(self.group.latency.high, self._dt), 1))
+        readings = jnp.tile(reading, (self._kept, 1))
         frame = self._frame(reading, errors, sampler)
         return ObserverState(errors, readings, jnp.tile(frame, (self.group.history, 1)))
 
@@ -192,6 +203,8 @@ class Observer:
         reading = self._read(values)
         readings = push(state.readings, reading)
         late = delayed(readings, state.errors.latency, self._dt)
+        for columns, latency in zip(self._late, state.errors.latencies, strict=True):
+            late = jnp.where(columns, delayed(readings, latency, self._dt), late)
         frame = self._frame(jnp.where(self._prompt, reading, late), state.errors, sampler)
         return ObserverState(state.errors, readings, jnp.concatenate([state.frames[1:], frame[None]]))
 

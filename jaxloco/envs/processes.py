@@ -108,12 +108,12 @@ def given(function: Callable[..., Any], **available: Any) -> Any:
     return function(**{name: value for name, value in available.items() if name in parameters})
 
 
-def alone(process: Process) -> bool:
-    """Return whether a process depends on nothing but chance and time."""
+def alone(process: Process, but: Sequence[str] = ()) -> bool:
+    """Return whether a process depends on nothing but chance and time, and the quantities `but`."""
     functions = [getattr(process, name) for name in FUNCTIONS if hasattr(process, name)]
     parameters = [p for function in functions for p in inspect.signature(function).parameters.values()]
     needed = {p.name for p in parameters if p.default is p.empty or p.name in process.inputs}
-    return needed <= {*GIVEN, "dt"}
+    return needed <= {*GIVEN, "dt", *but}
 
 
 def _check_fields(process: Any, name: str) -> None:

@@ -20,12 +20,13 @@ from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.processes import Acts, Process, alone
 from jaxloco.envs.quantities import Quantity
 from jaxloco.envs.randomization import InitialState
+from jaxloco.envs.rewards import RewardTerm, constant
 from jaxloco.onboard.policy import Policy
 from jaxloco.onboard.spec import expand
 from jaxloco.physics.contract import model_field
 from jaxloco.physics.motors import motors_of
 from jaxloco.playback.scenario import Scenario, commands_of
-from jaxloco.playback.simulator import Record
+from jaxloco.playback.simulator import Record, own_lags
 from jaxloco.robot import Robot, load_robot
 
 TOLERANCE = 0.2
@@ -166,6 +167,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
         processes=(*given, force, *(Actuation() if isinstance(p, Actuation) else p for p in kept)),
         randomization=spec.randomization if scenario.fields else (),
         observations={"actor": replace(spec.observations["actor"], latency=Range(0.0, 0.0))},
+        rewards=(RewardTerm("none", constant, 0.0),),
     )
     env = Env(spec, "native")
     first = env.reset(jax.random.PRNGKey(0))
@@ -184,7 +186,10 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
     rows = np.concatenate([np.asarray(env.measure(first))[None], np.asarray(rows)])
     observer = env.observers["actor"]
     names = [term.quantity for term in observer.group.terms]
-    return dict(zip(names, np.split(rows, np.cumsum(observer.sizes)[:-1], axis=1), strict=True))
+    readings = dict(zip(names, np.split(rows, np.cumsum(observer.sizes)[:-1], axis=1), strict=True))
+    for name, lag in own_lags(spec, env.dt).items():
+        readings[name] = readings[name][np.maximum(np.arange(len(rows)) - lag, 0)]
+    return readings
 
 
 def _moments(scenario: Scenario, record: Record, actions: np.ndarray) -> dict[str, Any]:

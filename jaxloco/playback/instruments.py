@@ -151,7 +151,7 @@ def _base(robot: Robot, probe: _Probe, scan: HeightScan) -> dict[str, Instrument
 
 
 def _feet(robot: Robot, probe: _Probe) -> dict[str, Instrument]:
-    """How high the soles are above the ground, m, (n_feet,)."""
+    """How high the soles, (n_feet,), and the joints of all bodies, (n_bodies,), are above the ground, m."""
     model, data = robot.model, mujoco.MjData(robot.model)
     bodies = [model.body(foot.body).id for foot in robot.feet]
     radii = np.array([foot.radius for foot in robot.feet])
@@ -165,7 +165,12 @@ def _feet(robot: Robot, probe: _Probe) -> dict[str, Instrument]:
         ]
         return np.array(places)[:, 2] - radii - probe(np.array(places)[:, :2])
 
-    return {"foot_heights": heights}
+    def of_bodies(q: np.ndarray, v: np.ndarray) -> np.ndarray:
+        data.qpos[:] = q
+        mujoco.mj_kinematics(model, data)
+        return data.xpos[1:, 2] - probe(data.xpos[1:, :2])
+
+    return {"foot_heights": heights, "body_heights": of_bodies}
 
 
 def _wheels(robot: Robot) -> dict[str, Instrument]:

@@ -142,7 +142,7 @@ class Helm:
 
     def __init__(self, robot: Robot, scenario: Scenario, drive: Drive, at_once: bool = False) -> None:
         commands = {name: np.array(values) for name, values in scenario.commands.items()}  # as those are read-only
-        self.scenario = replace(scenario, commands=commands, pushes=np.array(scenario.pushes))
+        self.scenario = replace(scenario, commands=commands, pushes=np.array(scenario.pushes), led=dict(scenario.led))
         self._drive, self._first = drive, None if at_once else drive.command
         body = robot.model.body(robot.base_body).id if robot.base_body else 1
         self._force = PUSH_SPEED / PUSH_SECONDS * float(robot.model.body_subtreemass[body])
@@ -153,6 +153,7 @@ class Helm:
         """Do so for the next step."""
         self._drive.look()
         if self._drive.command is not self._first:
+            self.scenario.led.clear()
             for values in self.scenario.commands.values():
                 if values.shape[1] == len(self._drive.command):
                     values[:] = self._drive.command
@@ -282,11 +283,11 @@ def states(playback: Playback, drive: Drive, seed: int) -> Iterator[tuple[np.nda
 
 
 def placed(robot: Robot, ground: Ground, level: int = 0, kind: int = 0) -> np.ndarray:
-    """Return the default pose of a robot, (nq,), in the middle of a tile of the ground."""
+    """Return the default pose of a robot, (nq,), where robots start on a tile of the ground."""
     qpos = np.array(robot.default_qpos, float)
     if isinstance(ground, GridGround):
         base = robot.base_qpos_indices[:3]
-        point = np.asarray(ground.terrain.centre(level, kind % len(ground.terrain.kinds)), np.float32)
+        point = np.asarray(ground.terrain.start(level, kind % len(ground.terrain.kinds)), np.float32)
         qpos[base] += [*point, float(ground.highest(point))]  # type: ignore[arg-type]
     return qpos
 

@@ -25,6 +25,9 @@ from jaxloco.physics.motors import motors_of
 from jaxloco.playback.conditions import Conditions
 from jaxloco.robot import Robot
 
+WHERE = ("base_position", "base_orientation")
+"""What a command may depend on that is not drawn beforehand."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
@@ -36,6 +39,8 @@ class Scenario:
         commands: Command at each step, by name, (T, n).
         pushes: Force on the base during each step, world frame, (T, 3), N.
         fields: Model fields of this episode, by MuJoCo name.
+        led: Commands that depend on where the robot is, by name: the process and its first state. `Simulator` writes
+            what they command into `commands`.
         seed: Of the noise.
     """
 
@@ -44,6 +49,7 @@ class Scenario:
     commands: Mapping[str, np.ndarray]
     pushes: np.ndarray
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
+    led: dict[str, tuple[Process, Any]] = field(default_factory=dict)
     seed: int = 0
 
     @property
@@ -75,7 +81,19 @@ def draw_scenarios(
     levels = spec.curriculum.begin(keys, full=True)
     drawn = jax.device_get(jax.jit(jax.vmap(draw))(keys, levels))
     episodes: list[Any] = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(count)]
-    return [replace(Scenario(*episode), seed=seed + i) for i, episode in enumerate(episodes)]
+    processes = {name: process for name, (process, _) in commands_of(spec, robot).items()}
+    return [_scenario(processes, seed + i, *episode) for i, episode in enumerate(episodes)]
+
+
+def _scenario(processes: Mapping[str, Process], seed: int, states: Mapping[str, Any], *episode: Any) -> Scenario:
+    drawn, led = Scenario(*episode), {name: (processes[name], state) for name, state in states.items()}
+    commands = {name: np.array(values) if name in led else values for name, values in drawn.commands.items()}
+    return replace(drawn, commands=commands, led=led, seed=seed)
+
+
+def is_led(process: Process) -> bool:
+    """Return whether a process depends on where the robot is, and on nothing else but chance and time."""
+    return not alone(process) and alone(process, WHERE)
 
 
 def commands_of(spec: EnvSpec, robot: Robot) -> dict[str, tuple[Process, Quantity]]:
@@ -118,9 +136,9 @@ def _check_trained(trained: Command, command: tuple[float, ...]) -> None:
 def _check_beforehand(spec: EnvSpec, robot: Robot) -> None:
     """Refuse commands that cannot be drawn before an episode is played."""
     for name, (process, _) in commands_of(spec, robot).items():
-        if not alone(process):
+        if not alone(process, WHERE):
             raise ConfigError(
-                f"command {name!r} depends on the robot's state, and plain MuJoCo plays commands drawn beforehand; "
+                f"command {name!r} depends on more of the robot's state than its pose, which plain MuJoCo cannot play; "
                 "give a fixed one with --command, or evaluate the run in its training environment"
             )
 
@@ -140,6 +158,7 @@ def _draw(
     now = {"control_dt": robot.control_dt, "dt": jnp.float32(robot.control_dt)}
     drawn = [process for process in spec.processes if not process.memory and alone(process)]
     commands = {name: entry for name, entry in commands_of(spec, robot).items() if not entry[1].derived}
+    led = {name: process for name, (process, _) in commands.items() if is_led(process)}
 
     def sampler(number: jax.Array | int) -> Sampler:
         return Sampler(jax.random.fold_in(key, number), level, spec.curriculum.progress_until)
@@ -148,6 +167,9 @@ def _draw(
     fields = randomized.draw(nominal, first)
     qpos, qvel = spec.initial_state.draw_on(robot, ground, ground.tile(level), first)
     start = {p.name: given(p.start, sampler=first, **now) if hasattr(p, "start") else () for p in drawn}
+    pose = dict(zip(WHERE, jnp.split(qpos[np.asarray(robot.base_qpos_indices)], [3]), strict=True)) if led else {}
+    ways = {name: given(p.start, sampler=first, **now, **pose) for name, p in led.items()}
+    start |= {p.name: ways[name] for name, p in led.items()}
 
     def advance(states: Any, number: jax.Array) -> Any:
         seen = {name: entry.function(states[process.name]) for name, (process, entry) in commands.items()}
@@ -162,4 +184,4 @@ def _draw(
         return states, (seen, force)
 
     _, (seen, forces) = jax.lax.scan(advance, start, jnp.arange(1, steps + 1))
-    return qpos, qvel, seen, forces, fields
+    return ways, qpos, qvel, seen, forces, fields

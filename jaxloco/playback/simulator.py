@@ -1,10 +1,13 @@
 """One robot in plain MuJoCo, as a client of the onboard loop."""
 
 import copy
+import math
 from collections import ChainMap, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -12,13 +15,14 @@ import numpy as np
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.motions import CHOICE, Motion
+from jaxloco.envs.processes import Process, given
 from jaxloco.envs.terms import bind
 from jaxloco.onboard.loop import Reading
 from jaxloco.onboard.spec import PolicySpec
 from jaxloco.physics.motors import Motors, State, motors_of
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
-from jaxloco.playback.scenario import Scenario
+from jaxloco.playback.scenario import WHERE, Scenario, commands_of
 from jaxloco.playback.tracked import Moment, Tracked
 from jaxloco.robot import Robot
 
@@ -105,6 +109,8 @@ class Simulator:
         self._push_body = self._model.body(robot.base_body).id if robot.base_body is not None else 1
         self._delay = round(1e-3 * conditions.delay / self._model.opt.timestep)
         self._latency = round(1e-3 * conditions.latency / self._model.opt.timestep)
+        self._lags = {name: steps * robot.substeps for name, steps in own_lags(spec, robot.control_dt).items()}
+        self._shown = {name: quantity.function for name, (_, quantity) in commands_of(spec, robot).items()}
         self._noise = _Noise(spec, conditions.noise, scenario.seed)
 
     def reset(self) -> Reading:
@@ -119,7 +125,9 @@ class Simulator:
         self._remembered: State = self._motors.init(np.float64) if self._motors else ()
         still = np.asarray(self._robot.default_ctrl)  # until the first target arrives
         self._sent: deque[np.ndarray] = deque([still] * (self._delay + 1), maxlen=self._delay + 1)
-        self._past = deque([self._state()] * (self._latency + 1), maxlen=self._latency + 1)
+        oldest = max(self._latency, *self._lags.values(), 0) + 1
+        self._past = deque([self._state()] * oldest, maxlen=oldest)
+        self._led = {name: state for name, (_, state) in self._scenario.led.items()}
         return self._reading()
 
     def step(self, outputs: Mapping[str, Any]) -> Reading:
@@ -144,6 +152,7 @@ class Simulator:
             speed += at_speed
             self._past.append(self._state())
         self._steps += 1
+        self._lead()
         record, shares = self.record, 1.0 / self._robot.substeps
         record.qpos.append(self._data.qpos.copy())
         record.qvel.append(self._data.qvel.copy())
@@ -169,6 +178,14 @@ class Simulator:
         at_torque = np.abs(data.actuator_force) >= SATURATED * limit
         return at_torque, (np.abs(cut) > (1.0 - SATURATED) * limit) & ~at_torque
 
+    def _lead(self) -> None:
+        """Write the commands that depend on where the robot is now into the script."""
+        pose = self._instruments.at(self._data.qpos, self._data.qvel)
+        for name, (process, _) in self._scenario.led.items():
+            where = {quantity: np.float32(pose[quantity]) for quantity in WHERE}
+            self._led[name] = _led_on(process, self._robot.control_dt, self._led[name], where)
+            self._scenario.commands[name][self._steps :] = self._shown[name](self._led[name])
+
     def _command(self, name: str) -> np.ndarray:
         found: np.ndarray = self._scenario.commands[name][min(self._steps, self._scenario.steps - 1)]
         return found
@@ -177,8 +194,9 @@ class Simulator:
         return self._data.qpos.copy(), self._data.qvel.copy()
 
     def _reading(self) -> Reading:
-        panel = self._instruments.at(*self._past[0])
-        inputs = {name: np.asarray(panel[name], np.float64) for name in self._sensors}
+        lags = {name: self._lags.get(name, self._latency) for name in self._sensors}
+        panels = {lag: self._instruments.at(*self._past[-1 - lag]) for lag in {*lags.values()}}
+        inputs = {name: np.asarray(panels[lag][name], np.float64) for name, lag in lags.items()}
         inputs |= {name: self._command(name) for name in self._commands}
         self.record.inputs.append(inputs)
         now: Mapping[str, Any] = self._instruments.at(self._data.qpos, self._data.qvel)
@@ -197,6 +215,17 @@ class Simulator:
         return Reading(
             seen, self._data.time, terminated=fallen and begun, truncated=off_terrain and begun and not fallen
         )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _led_on(process: Process, control_dt: float, state: Any, where: Mapping[str, jax.Array]) -> Any:
+    return given(process.step, state=state, control_dt=control_dt, dt=control_dt, **where)
+
+
+def own_lags(spec: EnvSpec, control_dt: float) -> dict[str, int]:
+    """Return the age of readings that have one of their own in the task, in control steps: the middle of its range."""
+    own = {term.quantity: term.latency for term in spec.observations["actor"].terms if term.latency is not None}
+    return {name: math.floor(0.5 * (span.low + span.high) / control_dt + 0.5) for name, span in own.items()}
 
 
 class _Noise:

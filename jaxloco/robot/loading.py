@@ -83,6 +83,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         default_ctrl=default_ctrl,
         locked={entry.name: entry.values["default"] for entry in draft.locked},
         guessed=guessed,
+        scan_reach={name: reach or 0.0 for name, reach in (table["height_scan"] or {}).items()},
     )
 
 

@@ -153,6 +153,8 @@ class Robot:
         default_ctrl: Targets in the default pose, shape (nu,): angles of position joints, 0 elsewhere.
         locked: Name → position of the joints that are held there, rad; `model` does not have them.
         guessed: Name → keys of the joints whose robot.toml leaves them out, so that they are guesses.
+        scan_reach: How far "behind", "ahead" and "aside" of its base the robot itself measures the heights of the
+            ground, m; empty if it does not.
     """
 
     name: str
@@ -173,6 +175,7 @@ class Robot:
     default_ctrl: np.ndarray
     locked: Mapping[str, float]
     guessed: Mapping[str, tuple[str, ...]]
+    scan_reach: Mapping[str, float]
 
     @cached_property
     def self_contacts(self) -> SelfContacts:

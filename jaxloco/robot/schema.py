@@ -111,6 +111,13 @@ SCHEMA: Schema = {
         required=False,
         repeated=True,
     ),
+    "height_scan": Table(
+        {
+            name: _optional("number", f"how far {where} its base the robot measures the ground, m", "1.0", at_least=0)
+            for name, where in (("behind", "behind"), ("ahead", "ahead of"), ("aside", "to each side of"))
+        },
+        required=False,
+    ),
     "variants": Table(
         {
             "floor_contacts": Key(

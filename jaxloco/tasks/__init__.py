@@ -24,6 +24,8 @@ TASKS = {
     "go1-rough": "jaxloco.tasks.velocity:GO1_ROUGH",
     "go2-rough": "jaxloco.tasks.velocity:GO2_ROUGH",
     "anymal-c-rough": "jaxloco.tasks.velocity:ANYMAL_C_ROUGH",
+    "go1-parkour": "jaxloco.tasks.parkour:GO1",
+    "anymal-c-parkour": "jaxloco.tasks.parkour:ANYMAL_C",
     "go1-recovery": "jaxloco.tasks.recovery:GO1",
     "go2-recovery": "jaxloco.tasks.recovery:GO2",
     "anymal-c-recovery": "jaxloco.tasks.recovery:ANYMAL_C",

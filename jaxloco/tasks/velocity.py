@@ -36,6 +36,7 @@ from jaxloco.onboard.spec import FOOT_FREQUENCIES, FOOT_PHASES, GAIT_CLOCK, GAIT
 from jaxloco.options import NAMED
 from jaxloco.robot import Robot, load_robot
 from jaxloco.tasks.legged import (
+    Durations,
     LeggedTask,
     Span,
     around_zero,
@@ -56,6 +57,8 @@ from jaxloco.training.config import TrainConfig
 TERMS = (
     RewardTerm("linear_velocity", loco.track_linear_velocity, 2.0),
     RewardTerm("yaw_rate", loco.track_yaw_rate, 1.0),
+    RewardTerm("command_speed", loco.command_speed, 0.0),
+    RewardTerm("command_heading", loco.command_heading, 0.0),
     RewardTerm("far_linear_velocity", loco.track_linear_velocity, 1.0),  # where the sharper terms above are flat
     RewardTerm("far_yaw_rate", loco.track_yaw_rate, 0.5),
     RewardTerm("gait", loco.gait_tracking, 2.0),
@@ -72,6 +75,7 @@ TERMS = (
     RewardTerm("acceleration", loco.acceleration, 0.0),
     RewardTerm("stand_still", loco.stand_still, 0.0),
     RewardTerm("stumble", loco.stumble, 0.0),
+    RewardTerm("foot_edges", loco.foot_edges, 0.0),
     RewardTerm("body_terrain", loco.body_terrain, 0.0),
     RewardTerm("height", loco.height_error, 0.0),
     RewardTerm("foot_clearance", loco.foot_clearance, 0.0),
@@ -144,6 +148,7 @@ class Velocity(LeggedTask):
         scan: Where the height scan measures the ground; the critic sees it on terrain.
         actor_scan: Let the policy see the height scan too; the robot must then measure it.
         scan_noise: Half-width of the noise of the policy's height scan, m.
+        scan_latency: Age of the policy's height scan, s; 0 0 for that of the other readings.
     """
 
     recipe: str = "go1-velocity"
@@ -180,6 +185,7 @@ class Velocity(LeggedTask):
     scan: HeightScan = HeightScan()
     actor_scan: bool = False
     scan_noise: Annotated[float, NOT_NEGATIVE] = 0.05
+    scan_latency: Durations = (0.0, 0.0)
 
     default_weights: ClassVar[Mapping[str, float]] = {term.name: term.weight for term in TERMS}
 
@@ -221,6 +227,8 @@ class Velocity(LeggedTask):
         self._check_robot(robot)
         check_payload(robot, self.payload)
         _check_loose_joints(robot, self.loose_joints)
+        if self._scan_seen():
+            _check_scan(robot, self.scan)
         fallen = {
             "tilt": self.fall_tilt,
             "height": self.fall_height * standing_height(robot),
@@ -256,7 +264,11 @@ class Velocity(LeggedTask):
         _check_speed(robot, self)
 
     def _processes(self, robot: Robot) -> tuple[Process, ...]:
-        command = Command(
+        gait = self._gait(robot)
+        return self._command(), *self._disturbances(robot), *((gait,) if gait else ()), *DISTANCES
+
+    def _command(self) -> Command:
+        return Command(
             COMMAND,
             "m/s, rad/s",
             tuple(
@@ -268,8 +280,6 @@ class Velocity(LeggedTask):
             nonzero_shares=self.nonzero_shares,
             mirror="planar",
         )
-        gait = self._gait(robot)
-        return command, *self._disturbances(robot), *((gait,) if gait else ()), *DISTANCES
 
     def _quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         return hidden_quantities(robot)
@@ -329,8 +339,14 @@ class Velocity(LeggedTask):
 
     def _actor(self, robot: Robot) -> ObservationGroup:
         clock = (ObservationTerm(name) for name in self._clock_names)
-        scan = (ObservationTerm("height_scan", noise=self.scan_noise * self.noise),) if self.actor_scan else ()
-        return self._proprioception(robot, self._command_seen(), *clock, *scan)
+        return self._proprioception(robot, self._command_seen(), *clock, *self._scan_seen())
+
+    def _scan_seen(self) -> tuple[ObservationTerm, ...]:
+        """Return what the robot measures of the ground; a teacher reads it as it is, with what its critic sees."""
+        if not self.actor_scan or self.privileged:
+            return ()
+        latency = Range(*self.scan_latency) if any(self.scan_latency) else None
+        return (ObservationTerm("height_scan", noise=self.scan_noise * self.noise, latency=latency),)
 
     def _command_seen(self) -> ObservationTerm:
         limits = tuple(1.5 * limit + 0.5 for limit in self.max_velocity)  # a sign of a mistaken unit
@@ -377,7 +393,7 @@ class Velocity(LeggedTask):
             "yaw_rate": sigma,
             "far_linear_velocity": far,
             "far_yaw_rate": far,
-            "gait": {**swing, "ceiling": 1.25 * self.swing_height},
+            "gait": {**swing, "ceiling": self._swing_ceiling},
             "pose": pose,
             "joint_limits": soft_limits(robot),
             "height": {"height": standing_height(robot)},
@@ -390,6 +406,11 @@ class Velocity(LeggedTask):
         return tuple(
             replace(term, weight=self.weights[term.name], constants=constants.get(term.name, {})) for term in TERMS
         )
+
+    @property
+    def _swing_ceiling(self) -> float:
+        """Height above which a swinging foot is too high, m."""
+        return 1.25 * self.swing_height
 
     def _pose_weights(self, robot: Robot) -> tuple[float, ...]:
         names = [robot.joint_names[place] for place in held_joints(robot)]
@@ -416,6 +437,23 @@ def _check_loose_joints(robot: Robot, patterns: tuple[str, ...]) -> None:
             raise ConfigError(
                 f"loose_joints = {patterns}: no joint of robot {robot.name!r} matches {pattern!r}; its joints are "
                 f"{', '.join(robot.joint_names)}"
+            )
+
+
+def _check_scan(robot: Robot, scan: HeightScan) -> None:
+    """Refuse a policy that reads more of the ground than its robot measures."""
+    file = robot.folder / "robot.toml"
+    if not any(robot.scan_reach.values()):
+        raise ConfigError(
+            f"actor_scan: robot {robot.name!r} does not measure the ground, so nobody could give its policy a height "
+            f"scan; write [height_scan] with behind, ahead and aside in {file} if it does, --task.privileged for a "
+            "teacher, or --task.actor-scan no"
+        )
+    for name, reach in robot.scan_reach.items():
+        if getattr(scan, name) > reach:
+            raise ConfigError(
+                f"scan.{name} = {getattr(scan, name):g}: robot {robot.name!r} measures the ground up to {reach:g} m "
+                f"({file}, [height_scan]); write --task.scan.{name} {reach:g} at most"
             )
 
 
