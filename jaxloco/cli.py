@@ -1133,6 +1133,19 @@ def motion(arguments: list[str]) -> int:
     return 0
 
 
+def demonstrate(arguments: list[str]) -> int:
+    """Show a task with the keys, in slow motion in the browser, for a robot to learn from: jaxloco demonstrate TASK."""
+    from jaxloco.viewer.demonstrate import DemonstrateOptions
+    from jaxloco.viewer.demonstrate import demonstrate as shown
+
+    task = "TASK" if _wants_help(arguments) else _positional(arguments, "TASK (see jaxloco tasks)")
+    description = demonstrate.__doc__ or ""
+    own = options.parse(DemonstrateOptions(), arguments, prog="jaxloco demonstrate", description=description)
+    with suppress(KeyboardInterrupt):  # how a viewer ends
+        shown(task, own)
+    return 0
+
+
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
@@ -1165,6 +1178,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "new-robot": new_robot,
     "actuator": actuator,
     "motion": motion,
+    "demonstrate": demonstrate,
     "bench": bench,
 }
 
