@@ -109,8 +109,8 @@ class PendulumOnHand(Task):
     def stage(self, physics: str) -> PendulumStage:
         """Return where a person shows it, with the pendulum of the synthetic demonstrator."""
         own = Person()
-        hinge = {"length": own.length, "damping": own.damping, "friction": 0.0, "lag": own.lag}
-        shown = replace(self, **hinge, noise=0.0, episode_seconds=60.0)
+        rod = replace(self, length=own.length, damping=own.damping, friction=0.0, lag=own.lag)
+        shown = replace(rod, noise=0.0, episode_seconds=60.0)
         return PendulumStage(shown.spec().build(physics), self.max_acceleration, self.episode_seconds)
 
     def apprentice(self, seed: int, physics: str, demonstration: str = "") -> PendulumApprentice:
