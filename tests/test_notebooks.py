@@ -40,6 +40,7 @@ MINIATURES: dict[str, dict[str, object]] = {
         "fit_steps": 20,
     },
     "7_effect_or_variance": {"seeds": 2, **SMALL, "drawn": 6},
+    "8_demonstrations": {"lengths": (0.6,), "flights_shown": 2},
     "9_teacher_and_student": {"students": ("with a memory",), **SMALL},
 }
 """What the cell tagged "parameters" is replaced with: every name in it, so that none is forgotten."""
