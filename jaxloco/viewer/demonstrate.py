@@ -1,6 +1,7 @@
 """What `jaxloco demonstrate` does: a person shows a task with keys, in slow motion, and it is kept as a file."""
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -196,6 +197,7 @@ def demonstrate(task: str, own: DemonstrateOptions) -> None:
         raise ConfigError(
             f"task {task!r} does not learn from what is shown with keys; show pendulum-on-hand or heli-flip"
         )
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # one robot, in MuJoCo's own engine
     preparation.prepare_jax()
     stage: Stage = make("native")
     folder, hands = Path(own.out or f"demonstrations/{task}"), Hands(stage, own.speed)
