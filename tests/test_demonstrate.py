@@ -257,6 +257,6 @@ def test_keys_of_a_real_browser_move_the_hand(pendulum, tmp_path, monkeypatch):
                 assert any(words in chromium.text() or time.sleep(0.2) for _ in range(300)), words
                 chromium.press(key) if key else None
         finally:
-            browser.close()
+            over.set()
             person.join()
     assert kept == [None]
