@@ -660,6 +660,43 @@ def _identify_time(document: Result) -> Measured:
     return Measured(f"{processor:.1f} s of CPU, {wall:.0f} s of wall time ({load})", processor <= 10.0)
 
 
+def _mimics(document: Result) -> Measured:
+    tried = [solved for found in document["pendulums"].values() for solved in found["mimic_solves"]]
+    return Measured(f"{sum(tried)} of {len(tried)}", not any(tried))
+
+
+def _swung_up(document: Result) -> Measured:
+    """Whether the second pendulum is swung up in at most 3 trials by all, and the third in 4 by 9 of 10 seeds."""
+    shown, met = [], True
+    for (name, found), most, share in zip(document["pendulums"].items(), (3, 3, 4), (1.0, 1.0, 0.9), strict=True):
+        count, seeds = sum((trials or 99) <= most for trials in found["trials"]), len(found["trials"])
+        shown.append(f"{name}: {count} of {seeds}")
+        met = met and count >= share * seeds
+    return Measured("; ".join(shown), met)
+
+
+def _from_scratch(document: Result) -> Measured:
+    shown = document["ppo_robot_seconds"] / min(next(iter(document["pendulums"].values()))["robot_seconds"])
+    return Measured(f"{shown:.0f}", shown > 100.0)
+
+
+def _aligned(document: Result) -> Measured:
+    ratios = sorted(ratio for found in document["manoeuvres"].values() for ratio in found["aligned_to_best_pilot"])
+    below = sum(ratio <= 0.75 for ratio in ratios)
+    shown = f"{ratios[0]:.2f} to {ratios[-1]:.2f}, median {np.median(ratios):.2f}"
+    return Measured(f"{shown}; {below} of {len(ratios)} sets", below == len(ratios))
+
+
+def _flown(document: Result) -> Measured:
+    found = {
+        name: (one["better_than_median_pilot"], len(one["flights"])) for name, one in document["manoeuvres"].items()
+    }
+    met = all(better >= 0.95 * flights for name, (better, flights) in found.items() if name != "chaos")
+    return Measured(", ".join(f"{name} {better} of {flights}" for name, (better, flights) in found.items()), met)
+
+
+_HELICOPTER = "jaxloco bench helicopter --seed 200 --sets 5"
+
 REQUIREMENTS = (
     Requirement(
         "`python train.py`, start to finished run folder, cold cache (slowest seed)",
@@ -861,6 +898,37 @@ REQUIREMENTS = (
             _solves(name, limit),
         )
         for name, limit in (("PPO, the recipe", 90_000), ("VPG", 125_000), ("REINFORCE, mean baseline", 240_000))
+    ),
+    Requirement(
+        "mimicking alone swings a pendulum up", "never", "demonstrations", "jaxloco bench demonstrations", _mimics
+    ),
+    Requirement(
+        "from one demonstration: solved within 3 trials, the second too, the third within 4",
+        "all, all, 18 of 20",
+        "demonstrations",
+        "jaxloco bench demonstrations",
+        _swung_up,
+    ),
+    Requirement(
+        "robot time of PPO from scratch ÷ that from the demonstration, first pendulum",
+        "> 100",
+        "demonstrations",
+        "jaxloco bench demonstrations",
+        _from_scratch,
+    ),
+    Requirement(
+        "RMS to the ideal, what 8 flights have in common ÷ the best of them",
+        "≤ 0.75",
+        "helicopter",
+        _HELICOPTER,
+        _aligned,
+    ),
+    Requirement(
+        "flights of helicopters ± 10 %, in gusts, better than the median pilot; chaos reported",
+        "≥ 19 of 20",
+        "helicopter",
+        _HELICOPTER,
+        _flown,
     ),
     Requirement(
         "hidden motors, recordings not seen: torque error of a network ÷ that of an ideal PD, mlp and lstm 2 × 16",
@@ -1161,6 +1229,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("onboard", "On the robot", None),
     ("algorithms", "Algorithms", None),
     ("demonstrations", "Learning from demonstrations", None),
+    ("helicopter", "Helicopter aerobatics from demonstrations", None),
     ("memory_probe", "Policies with memory", None),
     ("identify", "Identification", None),
     ("actuator_fit", "Actuator networks", None),

@@ -259,7 +259,7 @@ def kick(solver: Solver, t: float) -> Frame:
 def wave(solver: Solver, t: float) -> Frame:
     """The right hand waves three times."""
     raised = keyed(t, (0.3, 0.0), (1.1, 1.0), (2.9, 1.0), (3.7, 0.0))
-    swing = np.sin(2.0 * np.pi * (t - 1.1) / 0.6) if 1.1 < t < 2.9 else 0.0
+    swing = keyed(t, (1.1, 0.0), (1.4, 1.0), (2.6, 1.0), (2.9, 0.0)) * np.sin(2.0 * np.pi * (t - 1.1) / 0.6)
     posture = {
         "right_shoulder_pitch_joint": -0.9 * raised,
         "right_shoulder_roll_joint": -1.1 * raised,

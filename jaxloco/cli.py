@@ -14,7 +14,7 @@ from jaxloco.commands.export import export, publish
 from jaxloco.commands.lists import policies, robots, runs, tasks
 from jaxloco.commands.robots import actuator, doctor, identify, motion, new_robot
 from jaxloco.commands.run import run
-from jaxloco.commands.show import demo, render, view
+from jaxloco.commands.show import demo, demonstrate, render, view
 from jaxloco.commands.train import train
 from jaxloco.commands.words import check_python
 from jaxloco.errors import JaxlocoError, unknown_name
@@ -109,6 +109,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "new-robot": new_robot,
     "actuator": actuator,
     "motion": motion,
+    "demonstrate": demonstrate,
     "bench": bench,
 }
 

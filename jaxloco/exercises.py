@@ -3,6 +3,7 @@
 check("2.1", answer)        prints "2.1: right" or "2.1: not yet. …"
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -208,6 +209,26 @@ def _seeds(answer: int) -> str | None:
     )
 
 
+def _warped(warp: Callable[..., Any]) -> str | None:
+    rng = np.random.default_rng(3)
+    for samples, moments in ((3, 5), (6, 11), (5, 13)):
+        scores = rng.normal(size=(samples, moments))
+        paths = [np.cumsum((0, *steps)) for steps in itertools.product((1, 2, 3), repeat=samples - 1)]
+        right = max((p for p in paths if p[-1] == moments - 1), key=lambda p: scores[np.arange(samples), p].sum())
+        found = np.asarray(warp(scores))
+        if found.dtype == object or found.shape != right.shape:
+            return "Expected one moment for each sample."
+        if not set(np.diff(found)) <= {1, 2, 3} or (found[0], found[-1]) != (0, moments - 1):
+            return (
+                "The path goes from the first moment to the last, by 1, 2 or 3 each time: came[t, j] is among `before`."
+            )
+        if not np.array_equal(found, right):
+            return (
+                "A path has a larger sum: add score(t, j) to the largest of best[t - 1, before], and keep where it was."
+            )
+    return None
+
+
 EXERCISES: dict[str, Check] = {
     "1.1": choice(
         {"base_linear_velocity", "push_force"},
@@ -285,6 +306,23 @@ EXERCISES: dict[str, Check] = {
         "Of the 20 ways to deal six values to two arms of three, how many separate them?",
     ),
     "7.2": _seeds,
+    "8.1": number(
+        0.60,
+        {16.35: "That is g/l.", 0.55: "That is the person's rod.", 1.667: "The other way round: g divided by g/l."},
+        "The second value is g/l: divide g by it.",
+        tolerance=0.03,
+    ),
+    "8.2": _warped,
+    "8.3": number(
+        math.exp(-0.25),
+        {
+            math.exp(-0.5): "Both are squared.",
+            math.exp(-0.125): "Here is no factor ½, as a Gaussian density would have.",
+            math.exp(0.25): "The sign: an error makes it smaller.",
+            0.75: "That is 1 - e²/σ², its beginning only.",
+        },
+        "Put e = 0.05 m and σ = 0.1 m in.",
+    ),
     "9.1": choice(
         {"student"},
         {

@@ -12,6 +12,20 @@ TABLE = {"narrow": np.array([10.0, 2.0]), "wide": np.array([8.0, 7.0])}
 HALF_LOG = 0.5 * math.log(2.0 * math.pi)
 
 
+def warped(scores, ends=True):
+    """The best path over all; without `ends` it may stop anywhere."""
+    best, came = np.full(scores.shape, -np.inf), np.zeros(scores.shape, int)
+    best[0, 0] = scores[0, 0]
+    for t, j in np.ndindex(scores.shape):
+        if t and j:
+            came[t, j] = max(range(max(j - 3, 0), j), key=lambda i: best[t - 1, i])
+            best[t, j] = scores[t, j] + best[t - 1, came[t, j]]
+    path = [scores.shape[1] - 1 if ends else int(np.argmax(best[-1]))]
+    for t in range(len(scores) - 1, 0, -1):
+        path.append(came[t, path[-1]])
+    return path[::-1]
+
+
 def density(a, mean, sigma):
     return -0.5 * ((a - mean) / sigma) ** 2 - np.log(sigma) - HALF_LOG
 
@@ -34,6 +48,9 @@ RIGHT = {
     "6.2": ("wide", TABLE),
     "7.1": (0.1,),
     "7.2": (19,),
+    "8.1": (0.597,),
+    "8.2": (warped,),
+    "8.3": (math.exp(-0.25),),
     "9.1": ("student",),
     "9.2": ({"cart_position", "pole_angle", "last_action"},),
 }
@@ -75,6 +92,13 @@ WRONG = [
     ("7.2", (5,), "smaller"),
     ("9.1", ("teacher",), "mistakes"),
     ("9.2", ({"cart_position", "pole_velocity", "pole_angle", "last_action"},), "does not measure"),
+    ("8.1", (16.4,), "g/l"),
+    ("8.1", (0.55,), "the person's"),
+    ("8.2", (lambda scores: warped(-scores),), "larger sum"),
+    ("8.2", (lambda scores: warped(scores, ends=False),), "from the first moment to the last"),
+    ("8.2", (lambda scores: [0],), "one moment for each sample"),
+    ("8.3", (math.exp(-0.5),), "squared"),
+    ("8.3", (math.exp(-0.125),), "½"),
 ]
 
 

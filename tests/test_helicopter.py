@@ -208,10 +208,10 @@ def test_a_manoeuvre_that_is_not_there_is_named_with_the_closest(helicopter: Rob
         Helicopter(manoeuvre="rol")
 
 
-def test_hover_and_files_are_no_demonstrations() -> None:
+def test_hover_is_not_shown_and_flights_are_a_folder() -> None:
     with pytest.raises(ConfigError, match="'heli-hover' has no demonstrations"):
         Helicopter().apprentice(0, "native")
-    with pytest.raises(ConfigError, match="leave out the file"):
+    with pytest.raises(ConfigError, match=r"found 0 flights \(\*.csv\) in flight.csv, expected a folder"):
         Helicopter(manoeuvre="flip").apprentice(0, "native", "flight.csv")
 
 
@@ -309,3 +309,5 @@ def test_a_flip_is_learned_from_demonstrations_and_flown_better_than_the_median_
     assert min(np.diff(likelihoods)) >= 0.0
     assert set(apprentice.learn()) == {"model/correction"} and np.isfinite(apprentice.lesson.corrections).all()
     assert apprentice.scene().nq == 14
+    alone = aerobatics.HelicopterApprentice(apprentice._env, apprentice.demonstrations[:4], None, 3)  # nobody's ideal
+    assert aerobatics.distance(alone.lesson.alignment.states[::2], alone._ideal) < 0.01 < min(alone.pilots)

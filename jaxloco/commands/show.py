@@ -1,4 +1,4 @@
-"""`jaxloco view`, `demo` and `render`: pictures."""
+"""`jaxloco view`, `demo`, `demonstrate` and `render`: pictures."""
 
 import shlex
 from contextlib import suppress
@@ -86,4 +86,17 @@ def _view(command: str, description: str | None, what: str | None, arguments: li
     own = options.parse(viewer.ViewOptions(), arguments, prog=f"jaxloco {command}", description=description or "")
     with suppress(KeyboardInterrupt):  # how a viewer ends
         viewer.view(what, own, open_browser=command == "demo")
+    return 0
+
+
+def demonstrate(arguments: list[str]) -> int:
+    """Show a task with the keys, in slow motion in the browser, for a robot to learn from: jaxloco demonstrate TASK."""
+    from jaxloco.viewer.demonstrate import DemonstrateOptions
+    from jaxloco.viewer.demonstrate import demonstrate as shown
+
+    task = "TASK" if wants_help(arguments) else positional(arguments, "TASK (see jaxloco tasks)")
+    description = demonstrate.__doc__ or ""
+    own = options.parse(DemonstrateOptions(), arguments, prog="jaxloco demonstrate", description=description)
+    with suppress(KeyboardInterrupt):  # how a viewer ends
+        shown(task, own)
     return 0

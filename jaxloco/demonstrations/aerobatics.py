@@ -8,6 +8,7 @@ apprenticeship learning".
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -20,10 +21,12 @@ from jaxloco.demonstrations import helicopter
 from jaxloco.demonstrations.align import Alignment, align, best_path
 from jaxloco.demonstrations.apprenticeship import Trial, side_by_side
 from jaxloco.demonstrations.helicopter import CONTROLS, STATE, TURN
-from jaxloco.demonstrations.manoeuvres import Flight, dynamics, final_cost, ideal, padded, tracking_cost
-from jaxloco.demonstrations.pilot import demonstrate, fly
+from jaxloco.demonstrations.manoeuvres import Flight, continuous, dynamics, final_cost, hover, padded, tracking_cost
+from jaxloco.demonstrations.pilot import fly, state_of
 from jaxloco.demonstrations.planner import Plan, PlannerOptions, receding
-from jaxloco.envs.env import Env
+from jaxloco.demonstrations.record import Press, read_table, resampled, write_table
+from jaxloco.envs.env import Env, EnvState
+from jaxloco.errors import ConfigError
 from jaxloco.robot import read_mjcf
 
 IN_FLIGHT = PlannerOptions((-1.0,) * CONTROLS, (1.0,) * CONTROLS, iterations=2)
@@ -203,13 +206,13 @@ def _replanned(
 
 
 class HelicopterApprentice:
-    """Learns a manoeuvre from demonstrations of the simulated pilot: an `Apprentice` of `apprenticeship`.
+    """Learns a manoeuvre from demonstrations: an `Apprentice` of `apprenticeship`.
 
     Args:
         env: The helicopter's; which helicopter it is, within the task's spread, and the gusts depend on the seed.
-        shown: Environment of the pilot's own helicopter.
-        manoeuvre: What is flown.
-        seed: Of demonstrations and trials.
+        demonstrations: Flights of one manoeuvre.
+        ideal: States that trials are graded by, (T, 13); what the demonstrations have in common if not given.
+        seed: Of the trials.
 
     Attributes:
         reference: Positions along the aligned trajectory, (T, 7), where the helicopter starts.
@@ -217,11 +220,11 @@ class HelicopterApprentice:
         demonstrations: The pilot's flights.
     """
 
-    def __init__(self, env: Env, shown: Env, manoeuvre: str, seed: int) -> None:
+    def __init__(self, env: Env, demonstrations: Sequence[Flight], ideal: np.ndarray | None, seed: int) -> None:
         self.dt, self._env = env.dt, env
-        self.demonstrations = demonstrate(shown, manoeuvre, seed)
+        self.demonstrations = demonstrations
         self.lesson = learn(self.demonstrations, env.dt)
-        self._ideal = ideal(env.robot, manoeuvre).states
+        self._ideal = self.lesson.target[: self.lesson.length, :STATE] if ideal is None else ideal
         self.pilots = [distance(flight.states, self._ideal) for flight in self.demonstrations]
         self._key = jax.random.fold_in(jax.random.PRNGKey(seed), 1)
         self._flights: list[Flight] = []
@@ -265,6 +268,93 @@ class HelicopterApprentice:
             3.0 + float(np.max(high - low)),
         )
         return model
+
+
+FLIGHT = (
+    *("x", "y", "z", "qw", "qx", "qy", "qz"),
+    *("vx", "vy", "vz", "rate_forward", "rate_left", "rate_up"),
+    *("roll", "pitch", "yaw", "collective"),
+)
+"""Columns of a file of a flight, beside the time: m north, west and up of its start, attitude, m/s, rad/s, sticks."""
+
+
+def read_flights(folder: Path, dt: float) -> list[Flight]:
+    """Read the flights in the CSV files of a folder, at a control period, s.
+
+    Raises:
+        ConfigError: There are fewer than two, or one is no flight; names the file and the row.
+    """
+    paths = sorted(folder.glob("*.csv"), key=lambda path: (len(path.name), path.name))
+    if len(paths) < 2:
+        raise ConfigError(f"found {len(paths)} flights (*.csv) in {folder}, expected a folder with at least 2")
+    return [_read_flight(path, dt) for path in paths]
+
+
+def _read_flight(path: Path, dt: float) -> Flight:
+    times, values = read_table(path, FLIGHT)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if bad.size:
+        raise ConfigError(f"demonstration {path}, row {bad[0] + 2}: is not finite")
+    if np.abs(np.linalg.norm(values[:, 3:7], axis=1) - 1.0).max() > 0.01:
+        raise ConfigError(f"demonstration {path}: qw, qx, qy, qz is no attitude: a quaternion has length 1")
+    if np.abs(values[:, STATE:]).max() > 1.0:
+        raise ConfigError(f"demonstration {path}: sticks lie between -1 and 1")
+    values[:, 3:7] = continuous(values[:, 3:7])
+    found = resampled(times, values, np.arange(times[0], times[-1] + 0.5 * dt, dt))
+    found[:, 3:7] /= np.linalg.norm(found[:, 3:7], axis=1, keepdims=True)
+    return Flight(found[:, :STATE], found[:, STATE:])
+
+
+class HelicopterStage:
+    """A helicopter whose sticks keys move; a `Stage`. They stay where they are; a stop lets go of them.
+
+    Args:
+        env: The person's helicopter.
+        task: Name of the task that learns from it.
+    """
+
+    presses = (
+        Press("arrowup", "nose down, by 0.05", 1, 0.05),
+        Press("arrowdown", "nose up, by 0.05", 1, -0.05),
+        Press("arrowleft", "roll left, by 0.05", 0, -0.05),
+        Press("arrowright", "roll right, by 0.05", 0, 0.05),
+        Press("Q", "turn left, by 0.05", 2, -0.05),
+        Press("E", "turn right, by 0.05", 2, 0.05),
+        Press("W", "climb, by 0.05", 3, 0.05),
+        Press("S", "sink, by 0.05", 3, -0.05),
+    )
+    low, high = np.full(CONTROLS, -1.0), np.full(CONTROLS, 1.0)
+
+    def __init__(self, env: Env, task: str) -> None:
+        self.env, self._task, self.rest = env, task, hover(helicopter.parameters_of(env.robot))[1]
+
+    def action(self, hands: np.ndarray, state: EnvState) -> np.ndarray:
+        """Return the sticks."""
+        return hands.astype(np.float32)
+
+    def row(self, state: EnvState, action: np.ndarray) -> np.ndarray:
+        """Return state and sticks, (17,)."""
+        return np.concatenate([state_of(self.env, state), action])
+
+    def finished(self, rows: np.ndarray) -> bool:
+        """Return False: only the pilot knows."""
+        return False
+
+    def save(self, rows: np.ndarray, folder: Path, number: int) -> str:
+        """Write a file that `read_flights` reads."""
+        if len(rows) * self.env.dt < SHORTEST:
+            raise ConfigError(f"the flight was shorter than {SHORTEST:g} s; fly it again")
+        write_table(folder / f"{number}.csv", FLIGHT, self.env.dt, rows)
+        words = f"python train.py {self._task} --algorithm apprenticeship --apprenticeship.demonstration {folder}"
+        return words if number > 1 else f"fly it again, for flight 2 and more; then: {words}"
+
+    def tell(self, hands: np.ndarray) -> str:
+        """Return where the sticks are."""
+        return "   ".join(f"{name} {stick:+.2f}" for name, stick in zip(FLIGHT[STATE:], hands, strict=True))
+
+
+SHORTEST = 1.0
+"""Time that a flight must last, s."""
 
 
 def distance(states: np.ndarray, ideal: np.ndarray) -> float:

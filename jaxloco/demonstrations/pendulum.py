@@ -20,8 +20,17 @@ from jax.tree_util import Partial
 from jaxloco.demonstrations.apprenticeship import Trial, side_by_side
 from jaxloco.demonstrations.model import Corrections, Fit, Parameter, Transitions, fit, local_corrections
 from jaxloco.demonstrations.planner import Plan, PlannerOptions, lqr, lqr_tracking, receding
-from jaxloco.demonstrations.record import GRAVITY, Demonstration, upright_from, wrap
-from jaxloco.envs.env import Env
+from jaxloco.demonstrations.record import (
+    GRAVITY,
+    PENDULUM,
+    Demonstration,
+    Press,
+    read_demonstration,
+    upright_from,
+    wrap,
+    write_table,
+)
+from jaxloco.envs.env import Env, EnvState
 from jaxloco.errors import ConfigError
 from jaxloco.exporting import export_plan
 from jaxloco.robot.mjcf import read_mjcf
@@ -224,6 +233,62 @@ class PendulumApprentice:
         spec = read_mjcf(self._env.robot.folder / "robot.xml")
         spec.geom("rod").fromto[5] = spec.geom("bob").pos[2] = length
         return spec
+
+
+class PendulumStage:
+    """A pendulum whose hand keys move; a `Stage`. It is complete once the rod was upright for `SHOWN_SECONDS`.
+
+    Args:
+        env: The person's pendulum.
+        max_acceleration: Of an action of 1, m/s².
+        episode_seconds: Of the task's own episodes, s.
+    """
+
+    presses = (
+        Press("arrowleft", "hand left, by 0.5 m/s", 0, -0.5),
+        Press("arrowright", "hand right, by 0.5 m/s", 0, 0.5),
+        Press("Q", "hand left, by 0.1 m/s", 0, -0.1),
+        Press("E", "hand right, by 0.1 m/s", 0, 0.1),
+    )
+    rest, low, high = np.zeros(1), np.full(1, -6.0), np.full(1, 6.0)
+
+    def __init__(self, env: Env, max_acceleration: float, episode_seconds: float) -> None:
+        self.env, self._limit, self._seconds = env, max_acceleration, episode_seconds
+        self._target = list(env.measured).index("hand_velocity_target")
+
+    def action(self, hands: np.ndarray, state: EnvState) -> np.ndarray:
+        """Return the acceleration that brings the hand's commanded velocity to the wanted one."""
+        missing = hands - np.asarray(state.observation["actor"])[self._target]
+        return np.clip(missing / (self.env.dt * self._limit), -1.0, 1.0).astype(np.float32)
+
+    def row(self, state: EnvState, action: np.ndarray) -> np.ndarray:
+        """Return the angle, its velocity, and position and velocity of the hand, (4,)."""
+        (hand, angle), (velocity, turn) = np.asarray(state.physics.qpos), np.asarray(state.physics.qvel)
+        return np.array([angle, turn, hand, velocity])
+
+    def finished(self, rows: np.ndarray) -> bool:
+        """Return whether the rod was upright all of the last seconds that count."""
+        return upright_from(rows[:, 0]) <= len(rows) - 1 - round(SHOWN_SECONDS / self.env.dt)
+
+    def save(self, rows: np.ndarray, folder: Path, number: int) -> str:
+        """Write a file that `read_demonstration` reads; tell the robot's episode, which needs time to hold the rod."""
+        if not self.finished(rows):
+            raise ConfigError(f"the rod was not held upright for {SHOWN_SECONDS:g} s at its end; show it again")
+        path = folder / f"{number}.csv"
+        write_table(path, PENDULUM, self.env.dt, rows)
+        own = upright_from(rows[:, 0]) * self.env.dt + ALLOWANCE + SOLVED_SECONDS + SPARE
+        longer = f" --task.episode-seconds {np.ceil(own):.0f}" if own > self._seconds else ""
+        read_demonstration(path, round(max(own, self._seconds) / self.env.dt) + 1, self.env.dt)
+        words = "python train.py pendulum-on-hand --algorithm apprenticeship --apprenticeship.demonstration"
+        return f"{words} {path}{longer}"
+
+    def tell(self, hands: np.ndarray) -> str:
+        """Return the wanted velocity of the hand."""
+        return f"hand {hands[0]:+.1f} m/s"
+
+
+SHOWN_SECONDS, SPARE = 1.2, 0.2
+"""How long a person holds the rod upright; and how much longer than needed a robot's episode is, s."""
 
 
 def is_held(angles: np.ndarray, dt: float) -> bool:

@@ -76,11 +76,11 @@ def fly(
     robots: EnvState = reset(keys)
     if gusts is not None:
         robots = robots._replace(key=gusts)
-    states, controls, ended = [_states(env, robots)], [], np.full(len(keys), steps)
+    states, controls, ended = [state_of(env, robots)], [], np.full(len(keys), steps)
     for t in range(steps):
         controls.append(np.clip(pilot(t, states[-1]), -1.0, 1.0))
         robots = step(robots, jnp.asarray(controls[-1], jnp.float32))
-        states.append(_states(env, robots))
+        states.append(state_of(env, robots))
         ended = np.where(np.asarray(robots.terminated) & (ended == steps), t + 1, ended)
     all_states, all_controls = np.stack(states, axis=1), np.stack(controls, axis=1)
     flights = []
@@ -95,11 +95,12 @@ def _programs(env: Env) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
 
 
-def _states(env: Env, robots: EnvState) -> np.ndarray:
+def state_of(env: Env, robots: EnvState) -> np.ndarray:
+    """Return the states of helicopters relative to where they started, (B, 13), or of one, (13,)."""
     start = np.concatenate([env.robot.default_qpos[:3], np.zeros(STATE - 3)])
     physics = robots.physics
     found: np.ndarray = (
-        np.concatenate([np.asarray(physics.qpos, float), np.asarray(physics.qvel, float)], axis=1) - start
+        np.concatenate([np.asarray(physics.qpos, float), np.asarray(physics.qvel, float)], axis=-1) - start
     )
     return found
 

@@ -4,12 +4,17 @@ The pendulum's demonstrator is a program, so what it shows is called synthetic: 
 upright, then balances, late by its muscles' lag and never twice the same way.
 """
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from jaxloco.envs.env import Env, EnvState
 from jaxloco.errors import ConfigError
+from jaxloco.whole_files import write_bytes
 
 GRAVITY = 9.81
 
@@ -77,20 +82,98 @@ def read_demonstration(path: str | Path, rows: int, dt: float) -> Demonstration:
     Raises:
         ConfigError: It is missing, or no such file, or no such demonstration; says which row.
     """
-    names = "t,angle,angular_velocity,hand_position,hand_velocity"
+    times, values = read_table(Path(path), PENDULUM)
+    return Demonstration(dt, resampled(times, values, times[0] + dt * np.arange(rows)), str(path))
+
+
+PENDULUM = ("angle", "angular_velocity", "hand_position", "hand_velocity")
+"""Columns of a file of a pendulum, beside the time: rad, rad/s, m, m/s."""
+
+
+def read_table(path: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return times, s, (T,), and the other columns, (T, n), of a CSV file whose first line is t and their names.
+
+    Raises:
+        ConfigError: It is missing, or no such file; says which row.
+    """
+    head = ",".join(("t", *names))
     try:
         table = np.genfromtxt(path, delimiter=",", names=True, dtype=float, encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(f"demonstration {path}: {error}".replace("\n", " ")) from None
-    if table.dtype.names != tuple(names.split(",")) or table.size < 2:
-        raise ConfigError(f"demonstration {path}: its first line must be {names}, and rows of numbers follow")
+    if table.dtype.names != tuple(head.split(",")) or table.size < 2:
+        raise ConfigError(f"demonstration {path}: its first line must be {head}, and rows of numbers follow")
     columns = [np.atleast_1d(table[name]) for name in table.dtype.names]
     late = np.flatnonzero(~(np.diff(columns[0]) > 0.0))
     if late.size:
         raise ConfigError(f"demonstration {path}, row {late[0] + 2}: t must grow from row to row")
-    times = columns[0][0] + dt * np.arange(rows)
-    states = np.stack([np.interp(times, columns[0], column) for column in columns[1:]], axis=1)
-    return Demonstration(dt, states, str(path))
+    return columns[0], np.stack(columns[1:], axis=1)
+
+
+def write_table(path: Path, names: Sequence[str], dt: float, values: np.ndarray) -> None:
+    """Write a CSV file that `read_table` reads, of values, (T, n), with so much time between rows, s."""
+    text, times = io.StringIO(), dt * np.arange(len(values))
+    np.savetxt(text, np.c_[times, values], "%.6g", ",", header=",".join(("t", *names)), comments="")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, text.getvalue().encode())
+
+
+def resampled(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Interpolate values, (T, n), at times at which they are wanted, (N,); the last ones are held."""
+    return np.stack([np.interp(at, times, column) for column in values.T], axis=1)
+
+
+class Press(NamedTuple):
+    """What a press of a key changes.
+
+    Attributes:
+        key: What the browser calls the key: a letter, or "arrowleft", say.
+        does: What it does, in words.
+        component: Which of the person's hands.
+        change: By how much.
+    """
+
+    key: str
+    does: str
+    component: int
+    change: float
+
+
+class Stage(Protocol):
+    """Where a person demonstrates a task with keys.
+
+    Attributes:
+        env: The person's own robot.
+        presses: What the keys do.
+        rest: Where the hands are at first and after a stop, (n,).
+        low: Lowest place of the hands, (n,).
+        high: Highest place of the hands, (n,).
+    """
+
+    env: Env
+    presses: tuple[Press, ...]
+    rest: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def action(self, hands: np.ndarray, state: EnvState) -> np.ndarray:
+        """Return the action, in [-1, 1], of hands, (n,)."""
+
+    def row(self, state: EnvState, action: np.ndarray) -> np.ndarray:
+        """Return what is recorded of a state and of the action that follows."""
+
+    def finished(self, rows: np.ndarray) -> bool:
+        """Return whether what was recorded, (T, m), is complete, without a key that says so."""
+
+    def save(self, rows: np.ndarray, folder: Path, number: int) -> str:
+        """Write what was recorded, and return how it is learned from.
+
+        Raises:
+            ConfigError: It is no demonstration; says why.
+        """
+
+    def tell(self, hands: np.ndarray) -> str:
+        """Return where the hands are, in words."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +223,7 @@ class Person:
             states[row] = angle, speed, position, velocity
             off = float(wrap(np.asarray(angle)))
             caught = abs(off) < 1.0 and (caught or (abs(off) < self.catch[0] and abs(speed) < self.catch[1]))
-            state = np.array([off, speed, position, velocity, intended])
-            wanted = float(np.dot(self.balance, state)) if caught else self._pumped(state)
+            wanted = self.wants(np.array([off, speed, position, velocity, intended]), caught)
             disturbance = 0.9 * disturbance + np.sqrt(1.0 - 0.9**2) * self.noise * random.normal()
             wanted = float(np.clip(wanted + disturbance, -14.0, 14.0))
             for _ in range(substeps):
@@ -153,6 +235,15 @@ class Person:
                 velocity += step * acceleration
                 position += step * velocity
         return states
+
+    def wants(self, state: np.ndarray, caught: bool) -> float:
+        """Return the acceleration of the hand, m/s², at an angle from upright, its velocity, and the hand's.
+
+        Args:
+            state: rad, rad/s, and position, velocity and intended velocity of the hand, m, m/s, (5,).
+            caught: Whether it balances already.
+        """
+        return float(np.dot(self.balance, state)) if caught else self._pumped(state)
 
     def _pumped(self, state: np.ndarray) -> float:
         """Return the acceleration that adds the energy that is missing, led by the muscles' lag."""

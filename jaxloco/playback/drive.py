@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -50,6 +51,17 @@ MOVES = (
     Key("Q", 81, "Q", "sideways left", 1, 1),
     Key("E", 69, "E", "sideways right", 1, -1),
 )
+
+
+class Keys(Protocol):
+    """What keys act on."""
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys that do something here."""
+
+    def press(self, key: Key) -> None:
+        """Do what a key says."""
 
 
 class Drive:
@@ -104,7 +116,7 @@ class Drive:
         elif key == PUSH:
             self._pushed.set()
         elif key == SLOW:
-            self.speed = SPEEDS[(SPEEDS.index(self.speed) + 1) % len(SPEEDS)]
+            self.speed = slower(self.speed)
         else:
             self.level = int(np.clip(self.level + {HARDER: 1, EASIER: -1}.get(key, 0), 0, max(self._levels - 1, 0)))
             self._restarted.set()
@@ -133,6 +145,11 @@ class Drive:
     def restarted(self) -> bool:
         """Whether a new episode was asked for since the last call."""
         return _taken(self._restarted)
+
+
+def slower(speed: float) -> float:
+    """Return the next speed of the simulation."""
+    return SPEEDS[(SPEEDS.index(speed) + 1) % len(SPEEDS)]
 
 
 def _taken(event: threading.Event) -> bool:

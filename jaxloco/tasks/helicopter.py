@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import jax
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.checks import FRACTION, NOT_NEGATIVE, POSITIVE
-from jaxloco.demonstrations.aerobatics import HelicopterApprentice
+from jaxloco.demonstrations.aerobatics import HelicopterApprentice, HelicopterStage, read_flights
 from jaxloco.demonstrations.helicopter import CONTROLS
-from jaxloco.demonstrations.manoeuvres import MANOEUVRES
+from jaxloco.demonstrations.manoeuvres import MANOEUVRES, ideal
+from jaxloco.demonstrations.pilot import demonstrate
 from jaxloco.envs.actuators import Actuation, thruster_drive
 from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import ActionSpec, EnvSpec
@@ -96,17 +98,35 @@ class Helicopter(Task):
         )
 
     def apprentice(self, seed: int, physics: str, demonstration: str = "") -> HelicopterApprentice:
-        """Return what learns the manoeuvre from synthetic demonstrations; they are of a helicopter without spread.
+        """Return what learns a manoeuvre from flights in a folder, or from synthetic ones, which have no spread.
 
         Raises:
-            ConfigError: There is nothing to learn, or a file is named.
+            ConfigError: There is nothing to learn, or the flights are of no use; says why.
         """
         if self.manoeuvre == "hover":
             raise ConfigError("task 'heli-hover' has no demonstrations to learn from; use --algorithm ppo")
+        env = self.spec().build(physics)
         if demonstration:
-            raise ConfigError("helicopter: demonstrations are those of the simulated pilot; leave out the file")
-        shown = replace(self, spread=0.0).spec().build(physics)
-        return HelicopterApprentice(self.spec().build(physics), shown, self.manoeuvre, seed)
+            flights = read_flights(Path(demonstration), env.dt)
+            try:
+                return HelicopterApprentice(env, flights, None, seed)
+            except ConfigError as error:
+                raise ConfigError(f"{demonstration}, files counted from 0: {error}") from None
+        shown = demonstrate(self._shown().spec().build(physics), self.manoeuvre, seed)
+        return HelicopterApprentice(env, shown, ideal(env.robot, self.manoeuvre).states, seed)
+
+    def _shown(self) -> "Helicopter":
+        return replace(self, spread=0.0)
+
+    def stage(self, physics: str) -> HelicopterStage:
+        """Return where a person flies a helicopter without spread.
+
+        Raises:
+            ConfigError: Hover is not learned from demonstrations.
+        """
+        if self.manoeuvre == "hover":
+            raise ConfigError("task 'heli-hover' does not learn from demonstrations; show heli-flip, say")
+        return HelicopterStage(replace(self._shown(), episode_seconds=120.0).spec().build(physics), self.name)
 
 
 def gusts_on(robot: Robot, factor: float) -> Gusts:

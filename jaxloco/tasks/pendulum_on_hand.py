@@ -5,7 +5,7 @@ it is done, and it has what the learner does not know: friction of the hinge and
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxloco.checks import NOT_NEGATIVE, POSITIVE
-from jaxloco.demonstrations.pendulum import PendulumApprentice
+from jaxloco.demonstrations.pendulum import PendulumApprentice, PendulumStage
 from jaxloco.demonstrations.record import Person, read_demonstration
 from jaxloco.envs.actuators import Actuation, joint_drive
 from jaxloco.envs.curriculum import Range
@@ -105,6 +105,13 @@ class PendulumOnHand(Task):
             initial_state=InitialState(passive_positions=Range(jnp.pi - 0.02, jnp.pi + 0.02)),
             randomization=(Randomizer("rod", set_rod, hinge),),
         )
+
+    def stage(self, physics: str) -> PendulumStage:
+        """Return where a person shows it, with the pendulum of the synthetic demonstrator."""
+        own = Person()
+        rod = replace(self, length=own.length, damping=own.damping, friction=0.0, lag=own.lag)
+        shown = replace(rod, noise=0.0, episode_seconds=60.0)
+        return PendulumStage(shown.spec().build(physics), self.max_acceleration, self.episode_seconds)
 
     def apprentice(self, seed: int, physics: str, demonstration: str = "") -> PendulumApprentice:
         """Return what learns the task from a demonstration, a file or that of the synthetic demonstrator.

@@ -14,7 +14,7 @@ import numpy as np
 from jaxloco.envs.env import IN_SIGHT, scene
 from jaxloco.envs.ground import GridGround, Ground
 from jaxloco.errors import JaxlocoError
-from jaxloco.playback.drive import Drive, Key
+from jaxloco.playback.drive import Key, Keys
 from jaxloco.playback.live import Status, forward
 from jaxloco.robot import Robot
 
@@ -79,7 +79,7 @@ class Browser:
         self._text = self._server.gui.add_markdown("")
         self._open, self._pictures, self._note = True, 0, ""
 
-    def keys(self, drive: Drive) -> None:
+    def keys(self, drive: Keys) -> None:
         """Let keys, and a button for each of them, drive."""
         gui = self._server.gui
         with gui.add_folder("Keys", expand_by_default=False):
@@ -152,7 +152,7 @@ def _until_sent(send: Callable[[], None]) -> None:
                 raise
 
 
-def _presses(drive: Drive, key: Key) -> Callable[[object], None]:
+def _presses(drive: Keys, key: Key) -> Callable[[object], None]:
     return lambda _: drive.press(key)
 
 
