@@ -30,7 +30,7 @@ FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
-SOURCES = ("sensor", "command", "policy")
+SOURCES = ("sensor", "command", "external", "policy")
 LAST_ACTION = "last_action"
 GAIT_CLOCK = "gait_clock"
 """A policy's own clock, (sin, cos) of 2π times its cycle, and (0, 0) while it rests; a policy can read it as an input.
@@ -315,9 +315,10 @@ class InputSpec(Checked):
         clip: Lowest and highest value that the policy sees, in `unit`; None for no clip.
         low: Lowest reading to believe, in `unit`; None for no check. One number, or one per component.
         high: Highest reading to believe, in `unit`; None for no check. One number, or one per component.
-        source: "sensor" or "command" (both given by the caller) or "policy" (filled in by the runtime with what
-            the policy gave in the step before, zeros after a reset: `last_action`, or an output by its name; or with
-            `gait_clock`, or what `FootTrajectories` let it read).
+        source: "sensor", "command" or "external", for what others than the robot measure, such as cameras (all given by
+            the caller); or "policy" (filled in by the runtime with what the policy gave in the step before, zeros after
+            a reset: `last_action`, or an output by its name; or with `gait_clock`, or what `FootTrajectories` let it
+            read).
         components: Names of the components, for example of the joints; may be empty.
         frequency: Of `gait_clock`, Hz; None for any other input.
     """

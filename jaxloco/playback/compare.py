@@ -16,6 +16,7 @@ from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.env import Env, EnvSpec, EnvState
 from jaxloco.envs.gaits import Gait
+from jaxloco.envs.goals import Goals
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.processes import Acts, Process, alone
 from jaxloco.envs.quantities import Quantity
@@ -65,6 +66,17 @@ class Difference:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenGoals(Goals):
+    """Goals whose turns are known, (MOST, 4)."""
+
+    given: Any = None
+
+    def turns(self, sampler: Sampler) -> jax.Array:
+        """Return them."""
+        return _float32(self.given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +175,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
     spec = replace(
         spec,
         initial_state=GivenState(qpos=scenario.qpos, qvel=scenario.qvel),
-        processes=(*given, force, *(Actuation() if isinstance(p, Actuation) else p for p in kept)),
+        processes=(*given, force, *(_given(p, scenario) for p in kept)),
         randomization=spec.randomization if scenario.fields else (),
         observations={"actor": replace(spec.observations["actor"], latency=Range(0.0, 0.0))},
     )
@@ -185,6 +197,13 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
     observer = env.observers["actor"]
     names = [term.quantity for term in observer.group.terms]
     return dict(zip(names, np.split(rows, np.cumsum(observer.sizes)[:-1], axis=1), strict=True))
+
+
+def _given(process: Process, scenario: Scenario) -> Process:
+    """Return a process without what is not compared, and with what the scenario draws."""
+    if isinstance(process, Goals):
+        return GivenGoals(process.object, process.anywhere, process.tolerance, given=scenario.turns)
+    return Actuation() if isinstance(process, Actuation) else process
 
 
 def _moments(scenario: Scenario, record: Record, actions: np.ndarray) -> dict[str, Any]:
