@@ -26,7 +26,8 @@ SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
-"""Schema of policies without memory, estimator, generator of foot trajectories and motion; every jaxloco reads it."""
+"""Schema of policies without memory, estimator, generator of foot trajectories, motion and readings from outside the
+robot; every jaxloco reads it."""
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
@@ -1001,7 +1002,8 @@ class PolicySpec(Checked):
                 del data["network"][name]
         if self.motion is None:
             del data["motion"]
-        beyond = (self.generator, self.network.estimator, self.motion)
+        outside = [item for item in self.inputs if item.source == "external"]
+        beyond = (self.generator, self.network.estimator, self.motion, *outside)
         first = self.network.kind == MLP and all(part is None for part in beyond)
         return {"schema": FEED_FORWARD_SCHEMA if first else SCHEMA, **data}
 

@@ -1,12 +1,14 @@
-"""The goals of an object in plain MuJoCo, with rotation matrices, apart from `jaxloco.envs.goals` on purpose."""
+"""Objects in plain MuJoCo: how they turned, and their goals, apart from `jaxloco.envs.goals` on purpose."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from jaxloco.envs.goals import MOST, Goals
+from jaxloco.robot import Robot
 
 
 class Pursued:
@@ -71,3 +73,33 @@ def goal_figures(reached: Sequence[int]) -> dict[str, Any]:
     3.0
     """
     return {"median": float(np.median(reached)), "mean": float(np.mean(reached)), "reached": list(reached)}
+
+
+def turn_rates(robot: Robot, records: Sequence[np.ndarray]) -> dict[str, float]:
+    """Return the mean angle that each object turned about the vertical, rad/s, summed from step to step.
+
+    Args:
+        robot: The robot.
+        records: Positions after each step of each episode, (T, nq).
+    """
+    return {
+        each.name: float(
+            np.mean(np.concatenate([_turns(qpos[:, robot.object_indices(each.name)[0][3:]]) for qpos in records]))
+        )
+        * robot.control_frequency
+        for each in robot.objects
+    }
+
+
+def _turns(quaternions: np.ndarray) -> np.ndarray:
+    """Return the angles about the vertical between orientations that follow each other, rad, (T,) → (T - 1,).
+
+    >>> _turns(np.array([[1.0, 0.0, 0.0, 0.0], [np.cos(0.1), 0.0, 0.0, np.sin(0.1)]])).round(6)
+    array([0.2])
+    """
+    found, difference, turn = [], np.empty(4), np.empty(3)
+    for before, after in pairwise(quaternions):
+        mujoco.mju_mulQuat(difference, after, before * np.array([1.0, -1.0, -1.0, -1.0]))
+        mujoco.mju_quat2Vel(turn, difference, 1.0)
+        found.append(turn[2])
+    return np.array(found)
