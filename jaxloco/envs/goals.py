@@ -15,7 +15,7 @@ from jaxloco.checks import ANGLE, POSITIVE, check_fields
 from jaxloco.envs.curriculum import Sampler
 from jaxloco.envs.objects import axes, conjugate, orientation_of, rotation_vector
 from jaxloco.envs.processes import Process
-from jaxloco.envs.quantities import Quantity, Snapshot, multiply_quaternions
+from jaxloco.envs.quantities import Quantity, multiply_quaternions
 from jaxloco.envs.randomization import random_rotation
 from jaxloco.robot import Robot
 
@@ -61,11 +61,6 @@ class Goals(Process):
     def __post_init__(self) -> None:
         check_fields(self)
 
-    @property
-    def inputs(self) -> dict[str, str]:
-        """Return where its functions find the object."""
-        return {"orientation": f"{self.object}_orientation"}
-
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         """Return what its state says."""
         return (
@@ -76,18 +71,12 @@ class Goals(Process):
         )
 
     def comparisons(self, robot: Robot) -> tuple[Quantity, ...]:
-        """Return what follows from goal and object: the goal's first two axes in the object's frame, and the angle."""
-        orientation = orientation_of(robot, self.object)
-
-        def remaining(s: Snapshot) -> jax.Array:
-            return multiply_quaternions(conjugate(orientation(s)), s.processes[self.name].goal)
-
-        def distance(s: Snapshot) -> jax.Array:
-            return jnp.sqrt(jnp.sum(jnp.square(rotation_vector(remaining(s)))))
-
+        """Return what a task with goals has beside: how the object is turned, and how the goal is from there."""
+        orientation, own = orientation_of(robot, self.object), "object_orientation"
         return (
-            Quantity("goal_axes", "", "object", True, lambda s: axes(remaining(s)), source="external"),
-            Quantity("goal_distance", "rad", "", False, distance),
+            Quantity(own, "", "base", True, orientation, source="external"),
+            Quantity("goal_axes", "", "object", True, goal_axes, derived=True, source="external"),
+            Quantity("goal_distance", "rad", "", False, goal_distance, derived=True),
         )
 
     def configuration(self, robot: Robot, state: GoalState, qpos: jax.Array) -> jax.Array:
@@ -110,17 +99,17 @@ class Goals(Process):
         zero, goal = jnp.float32(0.0), self._next(turns, orientation, jnp.float32(0.0))
         return GoalState(turns, goal, angle_between(orientation, goal), zero, zero)
 
-    def start(self, sampler: Sampler, orientation: jax.Array) -> GoalState:
+    def start(self, sampler: Sampler, object_orientation: jax.Array) -> GoalState:
         """Draw the goals of an episode."""
-        return self.begin(self.turns(sampler), orientation)
+        return self.begin(self.turns(sampler), object_orientation)
 
-    def step(self, state: GoalState, orientation: jax.Array, control_dt: float) -> GoalState:
+    def step(self, state: GoalState, object_orientation: jax.Array, control_dt: float) -> GoalState:
         """Go on to the next goal where this one has been reached."""
-        hit = angle_between(orientation, state.goal) < self.tolerance
+        hit = angle_between(object_orientation, state.goal) < self.tolerance
         reached = state.reached + hit
         goal = jnp.where(hit, self._next(state.turns, state.goal, reached), state.goal)
         age = jnp.where(hit, 0.0, state.age + control_dt)
-        return GoalState(state.turns, goal, angle_between(orientation, goal), reached, age)
+        return GoalState(state.turns, goal, angle_between(object_orientation, goal), reached, age)
 
     def _next(self, turns: jax.Array, before: jax.Array, reached: jax.Array) -> jax.Array:
         turn = turns[reached.astype(jnp.int32) % MOST]
@@ -130,6 +119,16 @@ class Goals(Process):
 def angle_between(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return the angle between two orientations (w, x, y, z), rad, from 0 to π. (4,), (4,) → ()."""
     return jnp.sqrt(jnp.sum(jnp.square(rotation_vector(multiply_quaternions(conjugate(a), b)))))
+
+
+def goal_axes(object_orientation: jax.Array, goal_orientation: jax.Array) -> jax.Array:
+    """Return the first two axes of a goal in the frame of the object, (6,)."""
+    return axes(multiply_quaternions(conjugate(object_orientation), goal_orientation))
+
+
+def goal_distance(object_orientation: jax.Array, goal_orientation: jax.Array) -> jax.Array:
+    """Return the angle from the object to its goal, rad, ()."""
+    return angle_between(object_orientation, goal_orientation)
 
 
 def approach(previous_goal_distance: jax.Array, goal_distance: jax.Array, dt: jax.Array) -> jax.Array:

@@ -291,6 +291,7 @@ class InitialState:
         passive_positions: Added to the position of joints without a motor, rad or m.
         passive_velocities: Velocity of joints without a motor, rad/s or m/s.
         object_positions: Added to each coordinate of where objects begin, m.
+        object_heights: Added to the height of where objects begin, m.
         object_turns: Turn of each object about its own z axis, rad.
         objects_tumbled: Give objects any orientation instead, all equally likely.
     """
@@ -307,6 +308,7 @@ class InitialState:
     passive_positions: Range = Range(0.0, 0.0)
     passive_velocities: Range = Range(0.0, 0.0)
     object_positions: Range = Range(0.0, 0.0)
+    object_heights: Range = Range(0.0, 0.0)
     object_turns: Range = Range(0.0, 0.0)
     objects_tumbled: bool = False
 
@@ -358,6 +360,7 @@ class InitialState:
     def _placed(self, qpos: jax.Array, places: np.ndarray, sampler: Sampler) -> jax.Array:
         """Return qpos with an object at a drawn position and orientation."""
         moved, angle = sampler.draw(self.object_positions, (3,)), sampler.draw(self.object_turns)
+        moved = moved.at[2].add(sampler.draw(self.object_heights))
         zero = jnp.zeros(())
         turned = multiply_quaternions(qpos[places[3:]], jnp.stack([jnp.cos(angle / 2), zero, zero, jnp.sin(angle / 2)]))
         orientation = random_rotation(sampler) if self.objects_tumbled else turned

@@ -160,8 +160,8 @@ def _configure(draft: Draft) -> None:
         add_actuator(spec, values)
     for thruster in draft.table["thrusters"]:
         add_thruster(spec, thruster)
-    for entry in draft.objects:
-        spec.body(entry["body"]).simple = False  # MuJoCo's shortcuts for one whose centre of mass cannot move
+    for each in draft.objects:
+        spec.body(each["body"]).simple = False  # MuJoCo's shortcuts for one whose centre of mass cannot move
 
 
 def _joint(model: mujoco.MjModel, entry: JointEntry) -> Joint:

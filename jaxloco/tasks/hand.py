@@ -39,6 +39,11 @@ Durations = Annotated[Span, NOT_NEGATIVE, ORDERED]
 Factors = Annotated[Span, POSITIVE, ORDERED]
 
 
+TUMBLED = 0.025
+"""How much higher an object begins that may be turned in any way, m: half the diagonal of a cube of 7 cm, less half its
+side."""
+
+
 @dataclass(frozen=True)
 class InHand(Task):
     """Options of the task. Pairs are the two ends of a range drawn per episode.
@@ -158,8 +163,12 @@ class InHand(Task):
             terminations=(*spec.terminations, late),
             quantities=(*spec.quantities, *goals.comparisons(robot)),
             processes=(*spec.processes, goals),
-            initial_state=replace(spec.initial_state, objects_tumbled=self.goal == "any"),
+            initial_state=self._tumbled(spec.initial_state) if self.goal == "any" else spec.initial_state,
         )
+
+    def _tumbled(self, state: InitialState) -> InitialState:
+        """Return the same with objects in any orientation, so high that a corner does not begin inside the hand."""
+        return replace(state, objects_tumbled=True, object_heights=Range(TUMBLED, TUMBLED))
 
     def _range(self, name: str, span: Span, nominal: float | None = None, *, log: bool = False) -> Range:
         """Return the range of a property of the model, which the curriculum widens if it is to."""
@@ -280,7 +289,7 @@ SPIN = TrainConfig(
         max_grad_norm=1.0,
         reward_scale=2.0,
     ),
-    network=NetworkConfig(net_arch_pi=(256, 128), net_arch_vf=(256, 128), activation_fn="elu", log_std_init=-0.7),
+    network=NetworkConfig(net_arch_pi=(256, 128), net_arch_vf=(256, 128), activation_fn="elu", log_std_init=-1.0),
     total_timesteps=20_000_000,
     n_envs=512,
 )
