@@ -355,7 +355,7 @@ def _figures(playback: Playback, results: Sequence[EpisodeResult], records: Sequ
     if robot.objects:
         paths = [np.array(record.qpos)[: _leading_finite(record)] for record in records]
         figures["turn_rates"] = turn_rates(robot, [path for path in paths if len(path)])
-    if reached := [record.reached for record in records if record.reached is not None]:
+    if reached := [record.reached[-1] for record in records if record.reached]:
         figures["goals"] = goal_figures(reached)
     return figures
 

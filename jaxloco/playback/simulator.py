@@ -44,7 +44,7 @@ class Record:
         torque: Share of the step in which each motor gave its torque limit, (nu,).
         speed: Share of the step in which the torque–speed curve of each motor held it back, (nu,).
         moments: How far the robot was from the motion that it tracks, if it does.
-        reached: How many goals were reached, if there are any.
+        reached: How many goals had been reached, if there are any.
     """
 
     def __init__(self) -> None:
@@ -54,11 +54,11 @@ class Record:
         self.torque: list[np.ndarray] = []
         self.speed: list[np.ndarray] = []
         self.moments: list[Moment] = []
-        self.reached: int | None = None
+        self.reached: list[int] = []
 
     def keep(self, steps: int) -> None:
         """Forget what came after so many steps: the loop's last safe action."""
-        for entries in (self.qpos, self.qvel, self.torque, self.speed, self.moments):
+        for entries in (self.qpos, self.qvel, self.torque, self.speed, self.moments, self.reached):
             del entries[steps:]
         del self.inputs[steps + 1 :]
 
@@ -209,7 +209,7 @@ class Simulator:
         fallen = broken or any(bool(end(now)) for end in self._ends)
         if self._pursued is not None and self._steps > 0:
             self._pursued.tick(now)
-            self.record.reached = self._pursued.reached
+            self.record.reached.append(self._pursued.reached)
         inputs = self._inputs()
         self.record.inputs.append(inputs)
         seen = {name: self._noise(name, value) for name, value in inputs.items()}
