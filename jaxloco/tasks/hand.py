@@ -233,11 +233,11 @@ def _turning(control_frequency: float, tolerance: float) -> tuple[RewardTerm, ..
 
 def _penalties(held: str) -> tuple[RewardTerm, ...]:
     return (
-        RewardTerm("object_velocity", rewards.absolute, -0.3, {"error": f"{held}_linear_velocity"}),
-        RewardTerm("pose", rewards.squared, -0.1, {"error": "joint_offsets"}),
-        RewardTerm("torques", locomotion_rewards.torques, -0.1),
-        RewardTerm("power", locomotion_rewards.power, -0.05),
-        RewardTerm("action_change", rewards.action_change, -0.01),
+        RewardTerm("object_velocity", rewards.absolute, -0.1, {"error": f"{held}_linear_velocity"}),
+        RewardTerm("pose", rewards.squared, -0.05, {"error": "joint_offsets"}),
+        RewardTerm("torques", locomotion_rewards.torques, -0.02),
+        RewardTerm("power", locomotion_rewards.power, -0.005),
+        RewardTerm("action_change", rewards.action_change, -0.002),
     )
 
 
@@ -282,14 +282,14 @@ SPIN = TrainConfig(
         n_epochs=5,
         n_minibatches=8,
         gamma=0.99,
-        ent_coef=0.002,
+        ent_coef=0.005,
         learning_rate=7e-4,
         learning_rate_schedule="linear",
         learning_rate_final=1e-4,
         max_grad_norm=1.0,
         reward_scale=2.0,
     ),
-    network=NetworkConfig(net_arch_pi=(256, 128), net_arch_vf=(256, 128), activation_fn="elu", log_std_init=-1.0),
+    network=NetworkConfig(net_arch_pi=(256, 128), net_arch_vf=(256, 128), activation_fn="elu", log_std_init=-0.7),
     total_timesteps=20_000_000,
     n_envs=512,
 )
