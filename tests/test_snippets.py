@@ -241,9 +241,9 @@ def run_command(words: list[str], block: Block) -> None:
 
 
 def load(block: Block) -> None:
-    """Check a block of settings, of joints and feet in a robot.toml, or of the example's pyproject.toml."""
+    """Check a block of settings, of parts of a robot.toml, or of the example's pyproject.toml."""
     table = tomllib.loads(block.code)
-    parts = [(name, part) for name in ("joints", "feet") for part in table.get(name, ())]
+    parts = [(name, part) for name in ("joints", "feet", "objects") for part in table.get(name, ())]
     for name, part in parts:
         assert set(part) <= set(SCHEMA[name].keys), block  # type: ignore[union-attr]
     if "project" in table:

@@ -21,10 +21,12 @@ from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Sampler
 from jaxloco.envs.feet import foot_memories, foot_quantities
 from jaxloco.envs.gaits import Gait, standing_feet
+from jaxloco.envs.goals import Goals
 from jaxloco.envs.ground import FLAT, GridGround, Ground, Tile
 from jaxloco.envs.height_scan import ground_quantities
 from jaxloco.envs.interface import Info, PolicyInterface, Pose
 from jaxloco.envs.motions import Motion, Shown
+from jaxloco.envs.objects import object_quantities
 from jaxloco.envs.observations import ObservationTerm, Observer
 from jaxloco.envs.processes import Processes, States, quantities_of
 from jaxloco.envs.quantities import QuantityTable, Snapshot, Values, standard_quantities
@@ -126,6 +128,7 @@ class Env:
                 *standard_quantities(self.robot, self.ground),
                 *foot_quantities(self.robot, self.ground),
                 *ground_quantities(self.robot, self.ground, spec.scan),
+                *object_quantities(self.robot),
                 *spec.action.quantities(),
                 *quantities_of(processes, self.robot),
                 *spec.quantities,
@@ -218,9 +221,15 @@ class Env:
         """Return positions after a step, the force during it, what was commanded, and the motion that is tracked."""
         names = [process.name for process in self.spec.processes if isinstance(process, Command)]
         commands = {name: before.processes[name].value for name in names}
+        return Pose(after.physics.qpos, after.wrench[:3], commands, self._reference(after))
+
+    def _reference(self, state: EnvState) -> jax.Array | None:
+        """Return the positions that are tracked, (nq,): those of a motion, or with the object at its goal."""
+        goals = self.spec.process(Goals)
+        if goals is not None:
+            return goals.configuration(self.robot, state.processes[goals.name], state.physics.qpos)
         motion = self._gait if isinstance(self._gait, Motion) else None
-        reference = None if motion is None else motion.configuration(after.processes[motion.name])
-        return Pose(after.physics.qpos, after.wrench[:3], commands, reference)
+        return None if motion is None else motion.configuration(state.processes[motion.name])
 
     def record(self, state: EnvState) -> dict[str, Any]:
         """Return the state before a step that broke down, the model and the action."""
@@ -350,14 +359,12 @@ class Env:
         return used - set(OUTCOME)
 
     def _physics_spec(self) -> PhysicsSpec:
-        base = self.robot.base_body
-        push_body = self.robot.model.body(base).id if base is not None else 1
         return PhysicsSpec(
             model=self.robot.model,
             substeps=self.robot.substeps,
             fields=self._randomized.fields,
             readings=self.quantities.readings(self._used() | self._processes.reads),
-            push_body=push_body,
+            push_body=self.robot.pushed_body,
             motors=self._motors,
         )
 

@@ -62,8 +62,9 @@ class Quantity:
         readings: Derived MuJoCo fields that the engine must read back for it.
         mirror: How its value changes when left and right swap, one of `jaxloco.envs.mirrors.MIRRORS`, or what makes the
             mirror; "" if unknown.
-        source: Where the robot's program gets it: a "sensor", a "command" from outside, or "policy" for what the
-            policy computes itself (its last action, its outputs, the gait clock).
+        source: Where the robot's program gets it: a "sensor", a "command" from outside, "external" for what others
+            than the robot measure (where an object is), or "policy" for what the policy computes itself (its last
+            action, its outputs, the gait clock).
     """
 
     name: str
@@ -74,7 +75,7 @@ class Quantity:
     derived: bool = False
     readings: tuple[str, ...] = ()
     mirror: str | MirrorOf = ""
-    source: Literal["sensor", "command", "policy"] = "sensor"
+    source: Literal["sensor", "command", "external", "policy"] = "sensor"
 
 
 class QuantityTable:

@@ -168,6 +168,25 @@ def scale_lengths(
     return {"body_pos": body_pos.at[np.asarray(bodies)].multiply(draw(factor))}
 
 
+def scale_object(
+    geom_size: jax.Array,
+    geom_rbound: jax.Array,
+    body_inertia: jax.Array,
+    *,
+    draw: Callable[..., jax.Array],
+    geoms: Sequence[int],
+    body: int,
+    factor: Range,
+) -> ModelParams:
+    """Scale the shapes of one body about its origin, its mass unchanged: (ngeom, 3), (ngeom,), (nbody, 3)."""
+    ids, scale = np.asarray(geoms), draw(factor)
+    return {
+        "geom_size": geom_size.at[ids].multiply(scale),
+        "geom_rbound": geom_rbound.at[ids].multiply(scale),
+        "body_inertia": body_inertia.at[body].multiply(jnp.square(scale)),
+    }
+
+
 # Actuation
 
 
@@ -271,6 +290,10 @@ class InitialState:
         joint_velocities: Velocity of each actuated joint, rad/s or m/s.
         passive_positions: Added to the position of joints without a motor, rad or m.
         passive_velocities: Velocity of joints without a motor, rad/s or m/s.
+        object_positions: Added to each coordinate of where objects begin, m.
+        object_heights: Added to the height of where objects begin, m.
+        object_turns: Turn of each object about its own z axis, rad.
+        objects_tumbled: Give objects any orientation instead, all equally likely.
     """
 
     height: Range = Range(0.0, 0.0)
@@ -284,6 +307,10 @@ class InitialState:
     joint_velocities: Range = Range(0.0, 0.0)
     passive_positions: Range = Range(0.0, 0.0)
     passive_velocities: Range = Range(0.0, 0.0)
+    object_positions: Range = Range(0.0, 0.0)
+    object_heights: Range = Range(0.0, 0.0)
+    object_turns: Range = Range(0.0, 0.0)
+    objects_tumbled: bool = False
 
     def draw_on(self, robot: Robot, ground: Ground, tile: Tile, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
         """Return qpos (nq,) and qvel (nv,) of a new episode on a tile of the ground."""
@@ -312,6 +339,8 @@ class InitialState:
         if robot.model.neq and position_ids.size:  # closed loops stay closed, and joints that mimic others follow
             slopes = jnp.asarray(followers(robot.model, robot.default_qpos, velocity_ids, passive_ids), jnp.float32)
             qpos, qvel = qpos.at[position_ids].add(slopes @ moved), qvel.at[passive_ids].add(slopes @ speeds)
+        for each in robot.objects:
+            qpos = self._placed(qpos, robot.object_indices(each.name)[0], sampler)
         if robot.base_body is None:
             return qpos, qvel
         p, v = int(robot.base_qpos_indices[0]), int(robot.base_qvel_indices[0])
@@ -327,6 +356,22 @@ class InitialState:
         turn = jnp.stack([jnp.cos(yaw / 2), zero, zero, jnp.sin(yaw / 2)])
         qpos = qpos.at[p + 3 : p + 7].set(multiply_quaternions(turn, qpos[p + 3 : p + 7]))
         return qpos, qvel.at[v : v + 2].set(speed * jnp.stack([jnp.cos(yaw), jnp.sin(yaw)]))
+
+    def _placed(self, qpos: jax.Array, places: np.ndarray, sampler: Sampler) -> jax.Array:
+        """Return qpos with an object at a drawn position and orientation."""
+        moved, angle = sampler.draw(self.object_positions, (3,)), sampler.draw(self.object_turns)
+        moved = moved.at[2].add(sampler.draw(self.object_heights))
+        zero = jnp.zeros(())
+        turned = multiply_quaternions(qpos[places[3:]], jnp.stack([jnp.cos(angle / 2), zero, zero, jnp.sin(angle / 2)]))
+        orientation = random_rotation(sampler) if self.objects_tumbled else turned
+        return qpos.at[places[:3]].add(moved).at[places[3:]].set(orientation)
+
+
+def random_rotation(sampler: Sampler) -> jax.Array:
+    """Return a quaternion (w, x, y, z), all rotations equally likely, (4,). Source: Shoemake 1992."""
+    share, first, second = sampler.unit((3,)) * jnp.array([1.0, 2.0 * jnp.pi, 2.0 * jnp.pi])
+    low, high = jnp.sqrt(1.0 - share), jnp.sqrt(share)
+    return jnp.stack([low * jnp.sin(first), low * jnp.cos(first), high * jnp.sin(second), high * jnp.cos(second)])
 
 
 def _passive_indices(robot: Robot) -> tuple[np.ndarray, np.ndarray]:

@@ -26,11 +26,12 @@ SCHEMA_NAME = "jaxloco-policy"
 SCHEMA_VERSION = 2
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 FEED_FORWARD_SCHEMA = f"{SCHEMA_NAME}/1"
-"""Schema of policies without memory, estimator, generator of foot trajectories and motion; every jaxloco reads it."""
+"""Schema of policies without memory, estimator, generator of foot trajectories, motion and readings from outside the
+robot; every jaxloco reads it."""
 
 ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softplus", "swish", "tanh")
 SQUASHES = ("clip", "tanh")
-SOURCES = ("sensor", "command", "policy")
+SOURCES = ("sensor", "command", "external", "policy")
 LAST_ACTION = "last_action"
 GAIT_CLOCK = "gait_clock"
 """A policy's own clock, (sin, cos) of 2π times its cycle, and (0, 0) while it rests; a policy can read it as an input.
@@ -315,9 +316,10 @@ class InputSpec(Checked):
         clip: Lowest and highest value that the policy sees, in `unit`; None for no clip.
         low: Lowest reading to believe, in `unit`; None for no check. One number, or one per component.
         high: Highest reading to believe, in `unit`; None for no check. One number, or one per component.
-        source: "sensor" or "command" (both given by the caller) or "policy" (filled in by the runtime with what
-            the policy gave in the step before, zeros after a reset: `last_action`, or an output by its name; or with
-            `gait_clock`, or what `FootTrajectories` let it read).
+        source: "sensor", "command" or "external", for what others than the robot measure, such as cameras (all given by
+            the caller); or "policy" (filled in by the runtime with what the policy gave in the step before, zeros after
+            a reset: `last_action`, or an output by its name; or with `gait_clock`, or what `FootTrajectories` let it
+            read).
         components: Names of the components, for example of the joints; may be empty.
         frequency: Of `gait_clock`, Hz; None for any other input.
     """
@@ -1000,7 +1002,8 @@ class PolicySpec(Checked):
                 del data["network"][name]
         if self.motion is None:
             del data["motion"]
-        beyond = (self.generator, self.network.estimator, self.motion)
+        outside = [item for item in self.inputs if item.source == "external"]
+        beyond = (self.generator, self.network.estimator, self.motion, *outside)
         first = self.network.kind == MLP and all(part is None for part in beyond)
         return {"schema": FEED_FORWARD_SCHEMA if first else SCHEMA, **data}
 

@@ -16,6 +16,7 @@ from jaxloco.envs.actuators import Actuation
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.env import Env, EnvSpec, EnvState
 from jaxloco.envs.gaits import Gait
+from jaxloco.envs.goals import Goals
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.processes import Acts, Process, alone
 from jaxloco.envs.quantities import Quantity
@@ -66,6 +67,17 @@ class Difference:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenGoals(Goals):
+    """Goals whose turns are known, (MOST, 4)."""
+
+    given: Any = None
+
+    def turns(self, sampler: Sampler) -> jax.Array:
+        """Return them."""
+        return _float32(self.given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +176,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
     spec = replace(
         spec,
         initial_state=GivenState(qpos=scenario.qpos, qvel=scenario.qvel),
-        processes=(*given, force, *(Actuation() if isinstance(p, Actuation) else p for p in kept)),
+        processes=(*given, force, *(_given(p, scenario) for p in kept)),
         randomization=spec.randomization if scenario.fields else (),
         observations={"actor": replace(spec.observations["actor"], latency=Range(0.0, 0.0))},
         rewards=(RewardTerm("none", constant, 0.0),),
@@ -190,6 +202,13 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
     for name, lag in own_lags(spec, env.dt).items():
         readings[name] = readings[name][np.maximum(np.arange(len(rows)) - lag, 0)]
     return readings
+
+
+def _given(process: Process, scenario: Scenario) -> Process:
+    """Return a process without what is not compared, and with what the scenario draws."""
+    if isinstance(process, Goals):
+        return GivenGoals(process.object, process.anywhere, process.tolerance, given=scenario.turns)
+    return Actuation() if isinstance(process, Actuation) else process
 
 
 def _moments(scenario: Scenario, record: Record, actions: np.ndarray) -> dict[str, Any]:

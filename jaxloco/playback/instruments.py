@@ -49,6 +49,10 @@ class Instruments:
             self._instruments |= _feet(robot, probe) if robot.feet else {}
         if robot.wheels:
             self._instruments |= _wheels(robot)
+        for each in robot.objects:
+            self._instruments |= _object(robot, each.name, each.body)
+        if robot.fingertips:
+            self._instruments |= _fingertips(robot)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -182,6 +186,58 @@ def _wheels(robot: Robot) -> dict[str, Instrument]:
         "ground_position": lambda q, v: float(np.mean(metres * q[turned])),
         "ground_velocity": lambda q, v: float(np.mean(metres * v[turning])),
     }
+
+
+def _in_base(robot: Robot, data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
+    """Return the base's position, m, and axes as columns, (3, 3); of a robot fixed to the ground those of the world."""
+    base = data.body(robot.base_body or 0)
+    return base.xpos, base.xmat.reshape(3, 3)
+
+
+def _object(robot: Robot, name: str, body: str) -> dict[str, Instrument]:
+    """Where a free object is and how it moves, in the frame of the base."""
+    data = mujoco.MjData(robot.model)
+
+    def at(read: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Any]) -> Instrument:
+        def instrument(q: np.ndarray, v: np.ndarray) -> Any:
+            data.qpos[:], data.qvel[:] = q, v
+            mujoco.mj_kinematics(robot.model, data)
+            mujoco.mj_comPos(robot.model, data)
+            mujoco.mj_comVel(robot.model, data)
+            moving = np.empty(6)
+            mujoco.mj_objectVelocity(robot.model, data, mujoco.mjtObj.mjOBJ_XBODY, data.body(body).id, moving, 0)
+            origin, axes = _in_base(robot, data)
+            return read(data.body(body).xpos - origin, data.body(body).xmat.reshape(3, 3), moving, axes)
+
+        return instrument
+
+    def quaternion(matrix: np.ndarray) -> np.ndarray:
+        found = np.empty(4)
+        mujoco.mju_mat2Quat(found, matrix.ravel())
+        return found
+
+    return {
+        f"{name}_position": at(lambda place, own, moving, axes: axes.T @ place),
+        f"{name}_orientation": at(lambda place, own, moving, axes: quaternion(axes.T @ own)),
+        f"{name}_axes": at(lambda place, own, moving, axes: (axes.T @ own)[:, :2].T.ravel()),
+        f"{name}_linear_velocity": at(lambda place, own, moving, axes: axes.T @ moving[3:]),
+        f"{name}_angular_velocity": at(lambda place, own, moving, axes: axes.T @ moving[:3]),
+        f"{name}_height": lambda q, v: float(q[robot.object_indices(name)[0][2]]),
+    }
+
+
+def _fingertips(robot: Robot) -> dict[str, Instrument]:
+    """Where the centres of the fingertips are, in the frame of the base, m, (3 n,)."""
+    data = mujoco.MjData(robot.model)
+    geoms = [robot.model.geom(tip.geom).id for tip in robot.fingertips]
+
+    def positions(q: np.ndarray, v: np.ndarray) -> np.ndarray:
+        data.qpos[:] = q
+        mujoco.mj_kinematics(robot.model, data)
+        origin, axes = _in_base(robot, data)
+        return np.ravel((data.geom_xpos[geoms] - origin) @ axes)
+
+    return {"fingertip_positions": positions}
 
 
 def _from_quantity(quantity: Quantity) -> Instrument:

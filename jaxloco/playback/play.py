@@ -22,6 +22,7 @@ from jaxloco.playback.compare import Difference, beginning, fields_fit, first_di
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.provenance import check_provenance
+from jaxloco.playback.pursued import goal_figures, turn_rates
 from jaxloco.playback.scenario import Scenario, draw_scenarios
 from jaxloco.playback.simulator import Record, Simulator, trained_pose
 from jaxloco.playback.standing import stand_figures
@@ -296,10 +297,11 @@ def evaluate_bundle(
         reward term that can be computed from what is recorded), "torque_saturation" and "speed_saturation" (share of
         time and motors; with the worst motor), "self_overlap" (see `jaxloco.self_contact.Overlaps.figures`; of a robot
         of several parts), "standing" (see `jaxloco.playback.standing.stand_figures`; of a robot that is commanded to
-        stand), "motions" (see `jaxloco.playback.tracked.motion_figures`; of a robot that tracks some), "training" (the
-        evaluation of the training, as the bundle holds it), "compared_episode" (from 0), "compared_seconds",
-        "not_compared" (conditions that the comparison does not see), "first_difference", "conditions" (as simulated),
-        "remarks" (see `Playback.remarks`).
+        stand), "motions" (see `jaxloco.playback.tracked.motion_figures`; of a robot that tracks some), "goals" (see
+        `jaxloco.playback.pursued.goal_figures`; of a task with goals), "turn_rates" (of each object, see
+        `jaxloco.playback.pursued.turn_rates`), "training" (the evaluation of the training, as
+        the bundle holds it), "compared_episode" (from 0), "compared_seconds", "not_compared" (conditions that the
+        comparison does not see), "first_difference", "conditions" (as simulated), "remarks" (see `Playback.remarks`).
     """
     playback = Playback.load(folder, conditions, level)
     scenarios = playback.scenarios(episodes, seed)
@@ -350,6 +352,11 @@ def _figures(playback: Playback, results: Sequence[EpisodeResult], records: Sequ
         figures["standing"] = stand_figures(robot, instruments, records)
     if any(record.moments for record in records):
         figures["motions"] = motion_figures([r.moments for r in records], [result.survived for result in results])
+    if robot.objects:
+        paths = [np.array(record.qpos)[: _leading_finite(record)] for record in records]
+        figures["turn_rates"] = turn_rates(robot, [path for path in paths if len(path)])
+    if reached := [record.reached[-1] for record in records if record.reached]:
+        figures["goals"] = goal_figures(reached)
     return figures
 
 
@@ -430,6 +437,11 @@ def _extra_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"{clip}: completed", percent(found["completed"])
         yield "  body error (mm)", number(1e3 * found["error"])
         yield "  drift at its end (mm)", "" if found["drift"] is None else number(1e3 * found["drift"])
+    for name, rate in figures.get("turn_rates", {}).items():
+        yield f"{name}: turn rate (rad/s)", number(rate)
+    if "goals" in figures:
+        yield "goals in a row, median", number(figures["goals"]["median"])
+        yield "  mean", number(figures["goals"]["mean"])
     for kind in ("torque", "speed"):
         share = figures[f"{kind}_saturation"]
         yield f"{kind} saturation", percent(share["mean"])

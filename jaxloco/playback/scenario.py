@@ -15,6 +15,7 @@ import numpy as np
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import CurriculumState, Range, Sampler
 from jaxloco.envs.env import EnvSpec
+from jaxloco.envs.goals import Goals
 from jaxloco.envs.ground import Ground
 from jaxloco.envs.processes import Process, alone, given
 from jaxloco.envs.quantities import Quantity
@@ -39,6 +40,7 @@ class Scenario:
         commands: Command at each step, by name, (T, n).
         pushes: Force on the base during each step, world frame, (T, 3), N.
         fields: Model fields of this episode, by MuJoCo name.
+        turns: What leads to each goal of `jaxloco.envs.goals.Goals`, (MOST, 4); empty without goals.
         led: Commands that depend on where the robot is, by name: the process and its first state. `Simulator` writes
             what they command into `commands`.
         seed: Of the noise.
@@ -49,6 +51,7 @@ class Scenario:
     commands: Mapping[str, np.ndarray]
     pushes: np.ndarray
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
+    turns: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     led: dict[str, tuple[Process, Any]] = field(default_factory=dict)
     seed: int = 0
 
@@ -184,4 +187,6 @@ def _draw(
         return states, (seen, force)
 
     _, (seen, forces) = jax.lax.scan(advance, start, jnp.arange(1, steps + 1))
-    return ways, qpos, qvel, seen, forces, fields
+    goals = spec.process(Goals)
+    turns = jnp.zeros((0, 4)) if goals is None else goals.turns(sampler(steps + 1))
+    return ways, qpos, qvel, seen, forces, fields, turns

@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 
 from jaxloco.envs.env import EnvSpec
+from jaxloco.envs.goals import Goals
 from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.motions import CHOICE, Motion
 from jaxloco.envs.processes import Process, given
@@ -22,6 +23,7 @@ from jaxloco.onboard.spec import PolicySpec
 from jaxloco.physics.motors import Motors, State, motors_of
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
+from jaxloco.playback.pursued import Pursued
 from jaxloco.playback.scenario import WHERE, Scenario, commands_of
 from jaxloco.playback.tracked import Moment, Tracked
 from jaxloco.robot import Robot
@@ -46,6 +48,7 @@ class Record:
         torque: Share of the step in which each motor gave its torque limit, (nu,).
         speed: Share of the step in which the torque–speed curve of each motor held it back, (nu,).
         moments: How far the robot was from the motion that it tracks, if it does.
+        reached: How many goals had been reached, if there are any.
     """
 
     def __init__(self) -> None:
@@ -55,10 +58,11 @@ class Record:
         self.torque: list[np.ndarray] = []
         self.speed: list[np.ndarray] = []
         self.moments: list[Moment] = []
+        self.reached: list[int] = []
 
     def keep(self, steps: int) -> None:
         """Forget what came after so many steps: the loop's last safe action."""
-        for entries in (self.qpos, self.qvel, self.torque, self.speed, self.moments):
+        for entries in (self.qpos, self.qvel, self.torque, self.speed, self.moments, self.reached):
             del entries[steps:]
         del self.inputs[steps + 1 :]
 
@@ -93,12 +97,18 @@ class Simulator:
         self._values = self._motors.values(self._model, scenario.fields) if self._motors else {}
         self._data = mujoco.MjData(self._model)
         self._instruments = Instruments(robot, spec.quantities, spec.scan, trained_pose(policy))
-        self._sensors = [item.name for item in policy.inputs if item.source == "sensor"]
+        self._sensors = [item.name for item in policy.inputs if item.source in ("sensor", "external")]
         self._commands = [item.name for item in policy.inputs if item.source == "command"]
-        self._instruments.require(self._sensors)
         motion = spec.process(Motion)
         self._tracked = None if motion is None else Tracked(motion, robot)
         of_motion = self._tracked.readings(robot.default_qpos) if self._tracked else {}
+        goals = spec.process(Goals)
+        self._pursued = None if goals is None else Pursued(goals, scenario.turns, robot.control_dt)
+        still = self._instruments.at(robot.default_qpos, np.zeros(robot.model.nv))
+        if self._pursued is not None:
+            self._pursued.reset(still)
+            of_motion |= self._pursued.readings(still)
+        self._instruments.require([name for name in self._sensors if name not in of_motion])
         known, kind = (*self._instruments.names, *of_motion), "reading in plain MuJoCo"
         self._ends = [
             bind(t.function, known, what=t.name, kind=kind, inputs=t.inputs, constants=t.constants)
@@ -106,7 +116,7 @@ class Simulator:
         ]
         self._drive = spec.action.drive(robot)
         self._outputs = [output.name for output in policy.outputs]
-        self._push_body = self._model.body(robot.base_body).id if robot.base_body is not None else 1
+        self._push_body = robot.pushed_body
         self._delay = round(1e-3 * conditions.delay / self._model.opt.timestep)
         self._latency = round(1e-3 * conditions.latency / self._model.opt.timestep)
         self._lags = {name: steps * robot.substeps for name, steps in own_lags(spec, robot.control_dt).items()}
@@ -121,6 +131,8 @@ class Simulator:
         self.record, self._steps = Record(), 0
         if self._tracked is not None:
             self._tracked.reset(self._data.qpos)
+        if self._pursued is not None:
+            self._pursued.reset(self._instruments.at(self._data.qpos, self._data.qvel))
         self._noise.reset()
         self._remembered: State = self._motors.init(np.float64) if self._motors else ()
         still = np.asarray(self._robot.default_ctrl)  # until the first target arrives
@@ -193,20 +205,34 @@ class Simulator:
     def _state(self) -> tuple[np.ndarray, np.ndarray]:
         return self._data.qpos.copy(), self._data.qvel.copy()
 
-    def _reading(self) -> Reading:
+    def _inputs(self) -> dict[str, np.ndarray]:
+        """Return what the policy is given, before noise, by name."""
         lags = {name: self._lags.get(name, self._latency) for name in self._sensors}
-        panels = {lag: self._instruments.at(*self._past[-1 - lag]) for lag in {*lags.values()}}
+        panels = {lag: self._panel(lag) for lag in {*lags.values()}}
         inputs = {name: np.asarray(panels[lag][name], np.float64) for name, lag in lags.items()}
-        inputs |= {name: self._command(name) for name in self._commands}
-        self.record.inputs.append(inputs)
+        return inputs | {name: self._command(name) for name in self._commands}
+
+    def _panel(self, lag: int) -> Mapping[str, Any]:
+        """Return the readings of so many simulation steps ago."""
+        panel: Mapping[str, Any] = self._instruments.at(*self._past[-1 - lag])
+        return panel if self._pursued is None else ChainMap(self._pursued.readings(panel), panel)  # type: ignore[arg-type]
+
+    def _reading(self) -> Reading:
         now: Mapping[str, Any] = self._instruments.at(self._data.qpos, self._data.qvel)
         if self._tracked is not None:
             of_motion = self._tracked.readings(self._data.qpos)
             now = ChainMap(of_motion, now)  # type: ignore[arg-type]
             if self._steps > 0:
                 self.record.moments.append(self._tracked.moment(self._data.qpos, of_motion))
+        if self._pursued is not None:
+            now = ChainMap(self._pursued.readings(now), now)  # type: ignore[arg-type]
         broken = not (np.isfinite(self._data.qpos).all() and np.isfinite(self._data.qvel).all())
         fallen = broken or any(bool(end(now)) for end in self._ends)
+        if self._pursued is not None and self._steps > 0:
+            self._pursued.tick(now)
+            self.record.reached.append(self._pursued.reached)
+        inputs = self._inputs()
+        self.record.inputs.append(inputs)
         seen = {name: self._noise(name, value) for name, value in inputs.items()}
         off_terrain = bool(
             self._ground.is_off(jnp.asarray(self._data.qpos[self._robot.base_qpos_indices[:3]], jnp.float32))

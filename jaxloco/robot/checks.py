@@ -19,6 +19,9 @@ Humanoid, whose drivers hold their current limit almost to the no-load speed."""
 MOST_TILT = 0.8
 """Tilt of the base in the default pose that a robot with feet may have, rad."""
 
+DEEPEST = 0.003
+"""How far an object may begin inside the robot, m: contacts are soft."""
+
 _KINDS = mujoco.mjtGeom
 _ROUND_GEOMS = {
     int(kind) for kind in (_KINDS.mjGEOM_SPHERE, _KINDS.mjGEOM_CYLINDER, _KINDS.mjGEOM_CAPSULE, _KINDS.mjGEOM_ELLIPSOID)
@@ -57,7 +60,8 @@ def _check_no_actuators(draft: Draft) -> None:
 def _check_unique_names(draft: Draft) -> None:
     joints = list(enumerate(draft.table["joints"]))
     thrusters = list(enumerate(draft.table["thrusters"]))
-    tables = (("joints", joints), ("thrusters", thrusters), ("wheels", draft.wheels), ("feet", draft.feet))
+    hand = (("objects", list(enumerate(draft.objects))), ("fingertips", list(enumerate(draft.table["fingertips"]))))
+    tables = (("joints", joints), ("thrusters", thrusters), ("wheels", draft.wheels), ("feet", draft.feet), *hand)
     for table, parts in tables:
         seen: set[str] = set()
         for i, entry in parts:
@@ -150,9 +154,11 @@ def _check_corner_velocities(draft: Draft) -> None:
 def _check_base(draft: Draft) -> None:
     where = ("robot", "base_body")
     base, pose = draft.base, draft.table["pose"]
-    free = [joint.parent.name for joint in draft.spec.joints if joint.type == mujoco.mjtJoint.mjJNT_FREE]
+    objects = [entry["body"] for entry in draft.objects]
+    free = [body for body in _free_bodies(draft) if body not in objects]
     if base is None and free:
         problem = f'missing, but body {free[0]!r} of the model has a free joint. Add: base_body = "{free[0]}"'
+        problem += ", or [[objects]] for a body that is not of the robot"
         raise draft.file.fail(where, problem)
     if base is None and pose is not None:
         raise draft.file.fail(("pose",), "this robot has no base_body; remove [pose]")
@@ -166,15 +172,40 @@ def _check_base(draft: Draft) -> None:
         raise RobotError(f"{draft.file.path}: [pose] is missing; add it with the key base_position")
 
 
+def _free_bodies(draft: Draft) -> list[str]:
+    return [joint.parent.name for joint in draft.spec.joints if joint.type == mujoco.mjtJoint.mjJNT_FREE]
+
+
 def _check_orientation(draft: Draft) -> None:
-    if draft.table["pose"] is None:
-        return
-    quaternion = np.array(draft.table["pose"]["base_orientation"])
+    if draft.table["pose"] is not None:
+        _require_unit(draft, ("pose", "base_orientation"), draft.table["pose"]["base_orientation"])
+
+
+def _require_unit(draft: Draft, where: Where, value: Sequence[float]) -> None:
+    quaternion = np.array(value)
     norm = float(np.linalg.norm(quaternion))
     if abs(norm - 1.0) > 1e-3:
         unit = quaternion / norm if norm > 0 else np.array([1.0, 0.0, 0.0, 0.0])
         problem = f"length {norm:.6g}, expected a unit quaternion w x y z; write {np.round(unit, 6).tolist()}"
-        raise draft.file.fail(("pose", "base_orientation"), problem)
+        raise draft.file.fail(where, problem)
+
+
+def _check_objects(draft: Draft) -> None:
+    """Refuse objects that are the base, cannot move freely or have no mass, and fingertips that are not there."""
+    for i, entry in enumerate(draft.objects):
+        where, name = ("objects", i, "body"), entry["body"]
+        _require(draft, where, "body", name)
+        if name == draft.base:
+            raise draft.file.fail(where, f"body {name!r} is the robot's base; name the object's own body")
+        if name not in _free_bodies(draft):
+            problem = f"body {name!r} is not free; add <freejoint/> in {draft.model_path}, or remove this [[objects]]"
+            raise draft.file.fail(where, problem)
+        body = draft.spec.body(name)
+        if not body.explicitinertial or body.mass <= 0.0:
+            raise draft.file.fail(where, f"body {name!r} has no mass; add {INERTIAL} in {draft.model_path}")
+        _require_unit(draft, ("objects", i, "orientation"), entry["orientation"])
+    for i, fingertip in enumerate(draft.table["fingertips"]):
+        _require(draft, ("fingertips", i, "geom"), "geom", fingertip["geom"])
 
 
 def _check_imu_site(draft: Draft) -> None:
@@ -266,6 +297,7 @@ SPEC_CHECKS: tuple[Callable[[Draft], object], ...] = (
     _check_locked,
     _check_gains,
     _check_corner_velocities,
+    _check_objects,
     _check_base,
     _check_orientation,
     _check_imu_site,
@@ -388,7 +420,30 @@ def _check_upright(draft: Draft, model: mujoco.MjModel, default_qpos: np.ndarray
         )
 
 
+def _check_touching(draft: Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
+    """Refuse an object that nothing can touch, or that begins inside the robot."""
+    if not draft.objects:
+        return
+    data = mujoco.MjData(model)
+    data.qpos[:] = default_qpos
+    mujoco.mj_forward(model, data)
+    for i, entry in enumerate(draft.objects):
+        body = model.body(entry["body"]).id
+        if not np.isin(model.geom_bodyid[np.ravel([model.pair_geom1, model.pair_geom2])], body).any():
+            problem = f"nothing can touch body {entry['body']!r}; in {draft.model_path} add"
+            raise draft.file.fail(("objects", i, "body"), f'{problem} <contact><pair geom1="…" geom2="…"/></contact>')
+        for contact in data.contact[: data.ncon]:
+            bodies = [int(model.geom_bodyid[geom]) for geom in contact.geom]
+            if body in bodies and contact.dist < -DEEPEST:
+                other = model.geom(int(contact.geom[1 - bodies.index(body)])).name
+                problem = f"begins {-1e3 * contact.dist:.1f} mm inside geom {other!r}; write a position that is farther"
+                raise draft.file.fail(("objects", i, "position"), f"{problem} away")
+    for i, fingertip in enumerate(draft.table["fingertips"]):
+        _require_contact(draft, model, ("fingertips", i, "geom"), fingertip["geom"])
+
+
 MODEL_CHECKS: tuple[Callable[[Draft, mujoco.MjModel, np.ndarray], None], ...] = (
+    _check_touching,
     _check_base_of_legs,
     _check_upright,
     _check_ranges,

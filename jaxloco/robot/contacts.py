@@ -1,5 +1,8 @@
 """Contacts of variants, of the robot with itself and with uneven ground; feet, and the sensors of contacts."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import mujoco
 import numpy as np
 
@@ -7,7 +10,7 @@ from jaxloco.errors import RobotError
 from jaxloco.robot.draft import Draft
 from jaxloco.robot.mjcf import MUJOCO_ERRORS, one_line, spec_names
 from jaxloco.robot.pose import defaults, locked_spec
-from jaxloco.robot.robot import Foot
+from jaxloco.robot.robot import Fingertip, Foot, FreeObject
 from jaxloco.self_contact import SelfContacts, let_touch
 from jaxloco.terrain import HeightGrid
 
@@ -42,7 +45,14 @@ def collision_geoms(draft: Draft) -> tuple[str, ...]:
         touching |= draft.geoms(variant["floor_contacts"])
     touching |= {name for pair in _pair_names(spec) for name in pair}
     touching |= {geom.name for geom in spec.geoms if geom.contype or geom.conaffinity}
-    return tuple(g.name for g in spec.geoms if g.name in touching and g.parent.name != spec.worldbody.name)
+    others = {spec.worldbody.name, *(entry["body"] for entry in draft.objects)}
+    return tuple(g.name for g in spec.geoms if g.name in touching and g.parent.name not in others)
+
+
+def object_geoms(draft: Draft, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of an object's geoms in contact pairs."""
+    paired = {name for pair in _pair_names(draft.spec) for name in pair}
+    return tuple(name for name in spec_names(draft.spec.body(entry["body"]).geoms) if name in paired)
 
 
 def add_contacts(draft: Draft, variant: str | None) -> None:
@@ -172,6 +182,20 @@ def _add_motion_sensors(spec: mujoco.MjSpec, foot: Foot) -> None:
     spec.body(foot.body).add_site(name=place, pos=foot.position, group=5)
     for what, kind in (("position", _SENSORS.mjSENS_FRAMEPOS), ("velocity", _SENSORS.mjSENS_FRAMELINVEL)):
         spec.add_sensor(name=f"{name}_{what}", type=kind, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=place)
+
+
+def add_fingertip_sensors(draft: Draft, fingertips: Sequence[Fingertip], objects: Sequence[FreeObject]) -> None:
+    """Let MuJoCo measure where each fingertip is, and whether it touches an object.
+
+    Names: <fingertip>_tip_position, and <fingertip>_<geom>_touch (the number of contacts) for a geom of an object.
+    """
+    pairs = {frozenset(pair) for pair in _pair_names(draft.spec)}
+    for tip in fingertips:
+        name, kind = f"{tip.name}_tip_position", _SENSORS.mjSENS_FRAMEPOS
+        draft.spec.add_sensor(name=name, type=kind, objtype=mujoco.mjtObj.mjOBJ_GEOM, objname=tip.geom)
+        for geom in (geom for each in objects for geom in each.geoms if {tip.geom, geom} in pairs):
+            name = f"{tip.name}_{geom}_touch"
+            _add_contact_sensor(draft.spec, name, tip.geom, geom, (_FIELDS.mjCONDATA_FOUND,), 1)
 
 
 def _pair_names(spec: mujoco.MjSpec) -> list[tuple[str, str]]:

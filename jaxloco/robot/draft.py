@@ -79,6 +79,12 @@ class Draft:
         return base
 
     @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The tables of free bodies that are not of the robot."""
+        objects: list[dict[str, Any]] = self.table["objects"]
+        return objects
+
+    @property
     def soles(self) -> set[str]:
         """The names of the geoms of feet and wheels."""
         return {geom for _, foot in self.feet for geom in foot["geoms"]} | {wheel["geom"] for _, wheel in self.wheels}

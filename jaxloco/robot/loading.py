@@ -11,13 +11,21 @@ import numpy as np
 from jaxloco.errors import JaxlocoError, RobotError, unknown_name
 from jaxloco.joint_guesses import GUESSED
 from jaxloco.robot.checks import CORNER_FRACTION, MODEL_CHECKS, SPEC_CHECKS, check_inertias
-from jaxloco.robot.contacts import add_contacts, add_foot_sensors, collision_geoms, feet_of, lay_ground
+from jaxloco.robot.contacts import (
+    add_contacts,
+    add_fingertip_sensors,
+    add_foot_sensors,
+    collision_geoms,
+    feet_of,
+    lay_ground,
+    object_geoms,
+)
 from jaxloco.robot.draft import Draft, completed, read_robot_toml, substeps
 from jaxloco.robot.entries import JointEntry
 from jaxloco.robot.folders import find_folder
 from jaxloco.robot.mjcf import add_actuator, add_thruster, joint_range
 from jaxloco.robot.pose import defaults, lock
-from jaxloco.robot.robot import Joint, Robot, Thruster, Wheel
+from jaxloco.robot.robot import Fingertip, FreeObject, Joint, Robot, Thruster, Wheel
 from jaxloco.robot.schema import SCHEMA
 from jaxloco.terrain import HeightGrid
 from jaxloco.toml_schema import problems
@@ -61,8 +69,11 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
     for verify in MODEL_CHECKS:
         verify(draft, model, default_qpos)
     feet = feet_of(draft, model, default_qpos)
-    if feet:
+    objects = tuple(FreeObject(entry["name"], entry["body"], object_geoms(draft, entry)) for entry in draft.objects)
+    fingertips = tuple(Fingertip(**fingertip) for fingertip in table["fingertips"])
+    if feet or fingertips:
         add_foot_sensors(draft, feet, GROUND_CONTACTS if ground is not None else None)
+        add_fingertip_sensors(draft, fingertips, objects)
         model = draft.compile()
     return Robot(
         name=table["robot"]["name"],
@@ -78,6 +89,8 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
         wheels=tuple(Wheel(**wheel) for _, wheel in draft.wheels),
         feet=feet,
         thrusters=tuple(Thruster(**thruster) for thruster in table["thrusters"]),
+        objects=objects,
+        fingertips=fingertips,
         collision_geoms=touching,
         default_qpos=default_qpos,
         default_ctrl=default_ctrl,
@@ -148,6 +161,8 @@ def _configure(draft: Draft) -> None:
         add_actuator(spec, values)
     for thruster in draft.table["thrusters"]:
         add_thruster(spec, thruster)
+    for each in draft.objects:
+        spec.body(each["body"]).simple = False  # MuJoCo's shortcuts for one whose centre of mass cannot move
 
 
 def _joint(model: mujoco.MjModel, entry: JointEntry) -> Joint:

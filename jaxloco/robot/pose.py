@@ -50,11 +50,12 @@ def defaults(draft: Draft, model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarra
     for i in range(model.njnt):
         if (home := draft.home.get(model.joint(i).name)) is not None:  # of joints that robot.toml does not speak of
             qpos[model.jnt_qposadr[i] : model.jnt_qposadr[i] + len(home)] = home
+    placed = [(entry["body"], entry["position"], entry["orientation"]) for entry in draft.objects]
     if draft.base is not None:
-        pose = draft.table["pose"]
-        orientation = np.array(pose["base_orientation"])
-        indices = base_indices(model, draft.base, model.jnt_qposadr, 7)
-        qpos[indices] = np.concatenate([pose["base_position"], orientation / np.linalg.norm(orientation)])
+        placed.append((draft.base, *(draft.table["pose"][f"base_{key}"] for key in ("position", "orientation"))))
+    for body, position, orientation in placed:
+        indices = base_indices(model, body, model.jnt_qposadr, 7)
+        qpos[indices] = np.concatenate([position, np.array(orientation) / np.linalg.norm(orientation)])
     for i, entry in enumerate(draft.joints):
         qpos[model.joint(entry.name).qposadr[0]] = entry.values["default"]
         ctrl[i] = entry.values["default"] if entry.values["control"] == "position" else 0.0

@@ -108,6 +108,34 @@ class Foot:
 
 
 @dataclass(frozen=True)
+class FreeObject:
+    """A free body that is not of the robot, such as a cube in its hand.
+
+    Args:
+        name: Its name.
+        body: Its body.
+        geoms: Those of its shapes that can touch the robot.
+    """
+
+    name: str
+    body: str
+    geoms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fingertip:
+    """A fingertip.
+
+    Args:
+        name: Its name.
+        geom: The geom that touches objects; its centre is where the fingertip is.
+    """
+
+    name: str
+    geom: str
+
+
+@dataclass(frozen=True)
 class Thruster:
     """A rotor, a propeller or the air's resistance: force = gain clip(command) + bias - drag v along its axis.
 
@@ -148,6 +176,8 @@ class Robot:
         wheels: Driven wheels.
         feet: Feet.
         thrusters: What pushes a robot that flies, in the order of ctrl; such a robot has no `joints`.
+        objects: Free bodies that are not of the robot.
+        fingertips: Fingertips, of a hand.
         collision_geoms: Names of the shapes that touch anything, here or in any variant.
         default_qpos: Default pose, shape (nq,).
         default_ctrl: Targets in the default pose, shape (nu,): angles of position joints, 0 elsewhere.
@@ -170,6 +200,8 @@ class Robot:
     wheels: tuple[Wheel, ...]
     feet: tuple[Foot, ...]
     thrusters: tuple[Thruster, ...]
+    objects: tuple[FreeObject, ...]
+    fingertips: tuple[Fingertip, ...]
     collision_geoms: tuple[str, ...]
     default_qpos: np.ndarray
     default_ctrl: np.ndarray
@@ -233,6 +265,24 @@ class Robot:
         """Indices in qvel of the base's linear and angular velocity, shape (6,); (0,) for a fixed robot."""
         return base_indices(self.model, self.base_body, self.model.jnt_dofadr, 6)
 
+    def object_indices(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the indices of an object's position and quaternion in qpos, (7,), and of its velocities in qvel, (6,).
+
+        Raises:
+            UnknownNameError: There is no such object.
+        """
+        bodies = {each.name: each.body for each in self.objects}
+        if name not in bodies:
+            raise unknown_name(f"object of robot {self.name!r}", name, bodies)
+        model, body = self.model, bodies[name]
+        return base_indices(model, body, model.jnt_qposadr, 7), base_indices(model, body, model.jnt_dofadr, 6)
+
+    @property
+    def pushed_body(self) -> int:
+        """Id of the body that is pushed: the base; of a robot fixed to the ground its first object, if any."""
+        pushed = self.base_body or next((each.body for each in self.objects), None)
+        return 1 if pushed is None else int(self.model.body(pushed).id)
+
     def facts(self) -> dict[str, Any]:
         """Return what a policy takes for granted: rates, joints, bodies, and how the IMU is turned.
 
@@ -292,6 +342,14 @@ class Robot:
     def required_feet(self) -> tuple[Foot, ...]:
         """Return `feet`; without any raise a `RobotError` that says what to add to robot.toml."""
         return self._required("feet", "foot")
+
+    def required_objects(self) -> tuple[FreeObject, ...]:
+        """Return `objects`; without any raise a `RobotError` that says what to add to robot.toml."""
+        return self._required("objects", "object")
+
+    def required_fingertips(self) -> tuple[Fingertip, ...]:
+        """Return `fingertips`; without any raise a `RobotError` that says what to add to robot.toml."""
+        return self._required("fingertips", "fingertip")
 
     def required_wheels(self) -> tuple[Wheel, ...]:
         """Return `wheels`; without any raise a `RobotError` that says what to add to robot.toml."""

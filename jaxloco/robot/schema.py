@@ -118,6 +118,26 @@ SCHEMA: Schema = {
         },
         required=False,
     ),
+    "objects": Table(
+        {
+            "name": Key("text", "name of the object", '"cube"'),
+            "body": Key("text", "its body, with a free joint", '"cube"'),
+            "position": Key("numbers", "x y z where an episode begins, in m", "[0.1, 0.0, 0.05]", length=3),
+            "orientation": _optional(
+                "numbers", "unit quaternion w x y z", "[1.0, 0.0, 0.0, 0.0]", default=(1.0, 0.0, 0.0, 0.0), length=4
+            ),
+        },
+        required=False,
+        repeated=True,
+    ),
+    "fingertips": Table(
+        {
+            "name": Key("text", "name of the fingertip", '"index"'),
+            "geom": Key("text", "the geom that touches objects", '"index_tip"'),
+        },
+        required=False,
+        repeated=True,
+    ),
     "variants": Table(
         {
             "floor_contacts": Key(
