@@ -569,8 +569,10 @@ ANYMAL_C = replace(
         step_height=0.18,
         step_lead=0.1,
         rest_tilt=0.15,
-        weights={"action_change": -0.03},
+        weights={"action_change": -0.03, "yaw_rate": 1.5},
+        history=3,
         payload=(-4.0, 4.0),
+        kick_margin=1.5,
     ),
     network=WIDER,
     total_timesteps=6_000_000,
@@ -579,7 +581,8 @@ ANYMAL_C = replace(
 
 Its rotors are heavy for its gains: joints follow their targets some 0.1 s late, and less far. With higher steps that
 lead by as much it learns to follow its command in half the time. With the usual price of a change of the action
-it drives its motors from one end to the other, and sways when it should stand.
+it drives its motors from one end to the other, and sways when it should stand. With three frames, and stronger kicks
+than in evaluations, it stands without a step.
 """
 
 BIPED = Velocity(
