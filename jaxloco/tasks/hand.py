@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.checks import ANGLE, FRACTION, NOT_NEGATIVE, ORDERED, POSITIVE, check_fields
+from jaxloco.checks import ANGLE, NOT_NEGATIVE, POSITIVE
 from jaxloco.envs import locomotion_rewards, rewards
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import Actuation
-from jaxloco.envs.adr import Adr
-from jaxloco.envs.curriculum import Curriculum, Range
+from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.goals import Goals, approach, count, reached
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
@@ -30,14 +29,9 @@ from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import LowPass
 from jaxloco.robot import Robot, load_robot
+from jaxloco.tasks.growing import Durations, Factors, GrowingTask
 from jaxloco.tasks.legged import check_positions, position_targets
-from jaxloco.tasks.task import Task
 from jaxloco.training.config import TrainConfig
-
-Span = tuple[float, float]
-Durations = Annotated[Span, NOT_NEGATIVE, ORDERED]
-Factors = Annotated[Span, POSITIVE, ORDERED]
-
 
 TUMBLED = 0.025
 """How much higher an object begins that may be turned in any way, m: half the diagonal of a cube of 7 cm, less half its
@@ -45,7 +39,7 @@ side."""
 
 
 @dataclass(frozen=True)
-class InHand(Task):
+class InHand(GrowingTask):
     """Options of the task. Pairs are the two ends of a range drawn per episode.
 
     Attributes:
@@ -72,11 +66,6 @@ class InHand(Task):
         damping_scale: Factor on their velocity gains alone.
         joint_friction_scale: Factor on each joint's dry friction.
         push: Largest force on the object, N.
-        grow: Ranges that the curriculum widens: randomization.
-        grow_with: Curriculum that widens them: progress of training, success of each robot, or adr, automatic domain
-            randomization.
-        grow_from: Fraction of their width at which they begin.
-        adr: Automatic domain randomization: when ranges widen.
     """
 
     robot: str = "leap_hand"
@@ -101,14 +90,7 @@ class InHand(Task):
     damping_scale: Factors = (0.3, 3.0)
     joint_friction_scale: Factors = (0.5, 2.0)
     push: Annotated[float, NOT_NEGATIVE] = 0.2
-    grow: tuple[Literal["randomization"], ...] = ("randomization",)
-    grow_with: Literal["progress", "success", "adr"] = "progress"
-    grow_from: Annotated[float, FRACTION] = 0.3
-    adr: Adr = field(default_factory=Adr)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fields(self)
+    grow: tuple[str, ...] = field(default=("randomization",), kw_only=True)
 
     @property
     def name(self) -> str:
@@ -135,7 +117,7 @@ class InHand(Task):
             quantities=_hidden(robot, held),
             processes=(
                 Actuation(Range(*self.action_delay)),
-                Pushes(self._range("push", (0.0, self.push), 0.0), Range(0.05, 0.3), Range(0.5, 2.0)),
+                Pushes(self._randomized("push", (0.0, self.push), 0.0), Range(0.05, 0.3), Range(0.5, 2.0)),
             ),
             initial_state=InitialState(
                 joint_positions=_around_zero(self.initial_joints),
@@ -143,7 +125,7 @@ class InHand(Task):
                 object_turns=_around_zero(np.pi),
             ),
             randomization=self._randomizers(robot),
-            curriculum=Curriculum(adr=self.adr),
+            curriculum=self._curriculum(),
         )
         return spec if self.goal == "spin" else self._with_goals(spec, robot, held)
 
@@ -170,14 +152,6 @@ class InHand(Task):
         """Return the same with objects in any orientation, so high that a corner does not begin inside the hand."""
         return replace(state, objects_tumbled=True, object_heights=Range(TUMBLED, TUMBLED))
 
-    def _range(self, name: str, span: Span, nominal: float | None = None, *, log: bool = False) -> Range:
-        """Return the range of a property of the model, which the curriculum widens if it is to."""
-        grows = self.grow_with if "randomization" in self.grow else None
-        return Range(*span, log=log, grows=grows, nominal=nominal, start=self.grow_from, name=name)
-
-    def _factor(self, name: str, *, log: bool = False) -> dict[str, Range]:
-        return {"factor": self._range(name, getattr(self, name), 1.0, log=log)}
-
     def _actor(self, held: str) -> ObservationGroup:
         noise = self.noise
         return ObservationGroup(
@@ -193,7 +167,7 @@ class InHand(Task):
         held, model, make = robot.required_objects()[0], robot.model, Randomizer
         body, geoms = int(model.body(held.body).id), robot.geom_ids(held.geoms).tolist()
         every = {"actuators": tuple(range(model.nu))}
-        shift = tuple(self._range(f"com_shift_{axis}", (-self.com_shift, self.com_shift)) for axis in "xyz")
+        shift = tuple(self._randomized(f"com_shift_{axis}", (-self.com_shift, self.com_shift)) for axis in "xyz")
         size = {"geoms": geoms, "body": body, **self._factor("object_size")}
         return (
             make("object size", rand.scale_object, size),

@@ -1,7 +1,7 @@
 """What tasks of legged robots share: observations, actions and domain randomization."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -12,23 +12,18 @@ import numpy as np
 from jaxloco.checks import ANGLE, FRACTION, NOT_NEGATIVE, ORDERED, POSITIVE, Limits
 from jaxloco.envs import randomization as rand
 from jaxloco.envs.actuators import Actuation, target_drive
-from jaxloco.envs.adr import Adr
-from jaxloco.envs.curriculum import GROWTHS, Curriculum, Range
+from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import ActionSpec
 from jaxloco.envs.gaits import foot_action_mirror
 from jaxloco.envs.observations import Limit, ObservationGroup, ObservationTerm
 from jaxloco.envs.perturbations import Pushes, Support
 from jaxloco.envs.processes import Process
 from jaxloco.envs.quantities import Quantity, Snapshot
-from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.errors import ConfigError
 from jaxloco.onboard.spec import Clip, FootTrajectories, OutputSpec, Scale, Stage
 from jaxloco.robot import Robot
 from jaxloco.symmetry import joint_mirror
-from jaxloco.tasks.task import Task
-
-Span = tuple[float, float]
-Durations = Annotated[Span, NOT_NEGATIVE, ORDERED]
-Factors = Annotated[Span, POSITIVE, ORDERED]
+from jaxloco.tasks.growing import Durations, Factors, GrowingTask, Span
 
 MAX_TURN_RATE = 50.0
 """Turn rate of the base above which a reading is implausible, rad/s; such robots' gyroscopes read up to 35 rad/s."""
@@ -41,7 +36,7 @@ TARGETS, WHEEL_TARGETS = "joint_position_targets", "joint_velocity_targets"
 
 
 @dataclass(frozen=True)
-class LeggedTask(Task):
+class LeggedTask(GrowingTask):
     """Options of a task of a legged robot. Pairs are the two ends of a range drawn per episode.
 
     Attributes:
@@ -71,11 +66,6 @@ class LeggedTask(Task):
         imu_tilt: Half-width of the misalignment of the IMU about each axis, rad.
         support: Stiffness of a torque that holds the base upright early in training, as a fraction of m g h (the
             stiffness that balances gravity). The curriculum fades it out; evaluations have none.
-        grow: Ranges that the curriculum widens: kicks, randomization and, in velocity tasks, commands.
-        grow_with: Curriculum that widens ranges and fades the support: progress of training, success of each robot, or
-            adr, automatic domain randomization, which widens each range by itself (and fades the support by progress).
-        grow_from: Fraction of their width at which these ranges begin.
-        adr: Automatic domain randomization: when ranges widen.
     """
 
     robot: str = "go1"
@@ -102,42 +92,14 @@ class LeggedTask(Task):
     restitution: Annotated[Span, FRACTION, ORDERED] = (0.0, 0.0)
     imu_tilt: Annotated[float, ANGLE] = 0.0
     support: Annotated[float, NOT_NEGATIVE] = 0.0
-    grow: tuple[str, ...] = ()
-    grow_with: Literal["progress", "success", "adr"] = "progress"
-    grow_from: Annotated[float, FRACTION] = 0.3
-    adr: Adr = field(default_factory=Adr)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("action_delay", "sensor_latency"):
             Limits(at_most=self.episode_seconds).check(name, getattr(self, name))
-        for name in self.grow:
-            if name not in self._growable():
-                raise unknown_name("name in grow", name, self._growable())
-        if self.grow_with not in GROWTHS:
-            raise unknown_name("value of grow_with", self.grow_with, GROWTHS)
-
-    def _curriculum(self) -> Curriculum:
-        """Return how ranges grow."""
-        return Curriculum(adr=self.adr)
 
     def _growable(self) -> tuple[str, ...]:
         return "kicks", "randomization"
-
-    def _growing(self, what: str, span: Range) -> Range:
-        """Return a range as it is in training: the curriculum widens it if `what` is in `grow`."""
-        return replace(span, grows=self.grow_with, start=self.grow_from) if what in self.grow else span
-
-    def _randomized(self, name: str, span: Span, nominal: float | None = None) -> Range:
-        """Return the range of a property of the model, which grows from its nominal value or else its middle."""
-        return self._growing("randomization", Range(*span, nominal=nominal, name=name))
-
-    def _factor(self, name: str, *, log: bool = False) -> dict[str, Range]:
-        """Return the range of a factor, an option of this name.
-
-        With `log` it may be several times too large or too small: a third is as likely as 3.
-        """
-        return {"factor": replace(self._randomized(name, getattr(self, name), 1.0), log=log)}
 
     def _proprioception(self, robot: Robot, *more: ObservationTerm, offsets: str = "joint_offsets") -> ObservationGroup:
         """Measurable quantities of the robot and its last action, then `more`; with ranges of plausible readings.

@@ -20,7 +20,8 @@ from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.envs.waypoints import PROGRESS, Waypoints
 from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
-from jaxloco.tasks.legged import Durations, LeggedTask, Span
+from jaxloco.tasks.growing import Durations, Span
+from jaxloco.tasks.legged import LeggedTask
 from jaxloco.tasks.velocity import COMMAND, COMPONENTS, GO1_ROUGH, Velocity
 from jaxloco.terrain import STRIPS, Terrain
 
