@@ -591,6 +591,7 @@ def test_bench_lists_every_benchmark(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     modules = {path.stem for path in (common.ROOT / "benchmarks").glob("*.py")} - {
         "__init__",
+        "browsers",
         "common",
         "foreign_robot",
         "page",

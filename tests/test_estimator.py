@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloco import formats, tasks
+from jaxloco import tasks
 from jaxloco.envs.interface import ANY_ENGINE
 from jaxloco.envs.mirrors import symmetry_of
 from jaxloco.errors import BundleError, ConfigError, UnknownNameError
@@ -154,8 +154,6 @@ def test_a_bundle_whose_estimator_does_not_fit_is_refused(tmp_path):
         check_arrays(replace(bundle.spec, network=fed), bundle.arrays)
     with pytest.raises(BundleError, match=r"estimates/joint_velocities"):
         check_golden(bundle.spec, bundle.arrays, {n: a for n, a in bundle.golden.items() if "estimates" not in n})
-    with pytest.raises(ConfigError, match="has an estimator, which c cannot hold yet; run the bundle with NumPy"):
-        formats.write(folder, "c", tmp_path / "policy.c")
 
 
 def test_what_cannot_be_estimated_is_refused_before_anything_is_compiled():

@@ -73,7 +73,7 @@ class Gamepad:
 def _part(value: float) -> float:
     """Return a stick's part of its way beyond the dead zone, from -1 to 1.
 
-    >>> _part(0.1), _part(-1.0), _part(0.56)
+    >>> _part(0.1), _part(-1.0), round(_part(0.56), 6)
     (0.0, -1.0, 0.5)
     """
     size = min((abs(value) - DEAD_ZONE) / (1.0 - DEAD_ZONE), 1.0)
