@@ -31,6 +31,6 @@ def long_copy(name: str, folder: Path) -> Path:
     for foot in robot.feet:
         geoms = ", ".join(f'"{geom}"' for geom in foot.geoms)
         lines += ["", "[[feet]]", f'name = "{foot.name}"', f"geoms = [{geoms}]", f'body = "{foot.body}"']
-    wheels = text[text.index("[[wheels]]") :] if "[[wheels]]" in text else ""
-    file.write_text("\n".join([*lines, "", wheels]), encoding="utf-8")
+    _, mark, rest = text.partition("[[wheels]]" if "[[wheels]]" in text else "[[objects]]")
+    file.write_text("\n".join([*lines, "", mark + rest]), encoding="utf-8")
     return folder
