@@ -13,9 +13,9 @@ import pytest
 from playback_helpers import untrained_bundle
 
 from jaxloco.envs.curriculum import FULL, Range, Sampler
-from jaxloco.envs.goals import MOST, Goals, angle_between
+from jaxloco.envs.goals import MOST, Goals
 from jaxloco.envs.objects import object_quantities
-from jaxloco.envs.quantities import Snapshot
+from jaxloco.envs.quantities import Snapshot, angle_between
 from jaxloco.envs.randomization import InitialState, random_rotation, scale_object
 from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.onboard.spec import InputSpec

@@ -13,9 +13,9 @@ import numpy as np
 
 from jaxloco.checks import ANGLE, POSITIVE, check_fields
 from jaxloco.envs.curriculum import Sampler
-from jaxloco.envs.objects import axes, conjugate, orientation_of, rotation_vector
+from jaxloco.envs.objects import axes, orientation_of
 from jaxloco.envs.processes import Process
-from jaxloco.envs.quantities import Quantity, multiply_quaternions
+from jaxloco.envs.quantities import Quantity, angle_between, conjugate, multiply_quaternions
 from jaxloco.envs.randomization import random_rotation
 from jaxloco.robot import Robot
 
@@ -114,11 +114,6 @@ class Goals(Process):
     def _next(self, turns: jax.Array, before: jax.Array, reached: jax.Array) -> jax.Array:
         turn = turns[reached.astype(jnp.int32) % MOST]
         return turn if self.anywhere else multiply_quaternions(before, turn)
-
-
-def angle_between(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Return the angle between two orientations (w, x, y, z), rad, from 0 to π. (4,), (4,) → ()."""
-    return jnp.sqrt(jnp.sum(jnp.square(rotation_vector(multiply_quaternions(conjugate(a), b)))))
 
 
 def goal_axes(object_orientation: jax.Array, goal_orientation: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.processes import Acts, Process
-from jaxloco.envs.quantities import Quantity, Snapshot, multiply_quaternions, rotate
+from jaxloco.envs.quantities import Quantity, Snapshot, conjugate, multiply_quaternions, rotate
 from jaxloco.envs.randomization import InitialState
 from jaxloco.onboard.motion import CHOSEN, axes_in_base, heading, turn_to, turned
 from jaxloco.onboard.spec import MOTION_JOINTS, MOTION_ORIENTATION, MOTION_VELOCITIES, MotionSpec
@@ -271,7 +271,7 @@ def point_quantities(robot: Robot, table: Reference) -> tuple[Quantity, ...]:
 
     def away(s: Snapshot) -> jax.Array:
         """Return the turn from the heading of the base back to the world's x, (w, x, y, z)."""
-        return _about_vertical(heading(jnp, s.readings["xquat"][base])) * jnp.array([1.0, -1.0, -1.0, -1.0])
+        return conjugate(_about_vertical(heading(jnp, s.readings["xquat"][base])))
 
     def arms(s: Snapshot) -> jax.Array:
         return jax.vmap(rotate)(s.readings["xquat"][bodies], jnp.asarray(offsets))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.envs.quantities import Quantity, Snapshot, multiply_quaternions, rotate, rotate_inverse
+from jaxloco.envs.quantities import Quantity, Snapshot, conjugate, multiply_quaternions, rotate, rotate_inverse
 from jaxloco.robot import Robot
 
 Vector = Callable[[Snapshot], jax.Array]
@@ -27,21 +27,9 @@ def object_quantities(robot: Robot) -> tuple[Quantity, ...]:
     return (*found, *(_of_fingertips(robot) if robot.fingertips else ()))
 
 
-def conjugate(quaternion: jax.Array) -> jax.Array:
-    """Return the inverse of a rotation (w, x, y, z). (4,) → (4,)."""
-    return quaternion * jnp.array([1.0, -1.0, -1.0, -1.0])
-
-
 def axes(quaternion: jax.Array) -> jax.Array:
     """Return the first two axes of a frame that `quaternion` (w, x, y, z) rotates there. (4,) → (6,)."""
     return jnp.concatenate([rotate(quaternion, jnp.array(axis)) for axis in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])])
-
-
-def rotation_vector(quaternion: jax.Array) -> jax.Array:
-    """Return the shorter rotation of a quaternion (w, x, y, z) as axis times angle, rad. (4,) → (3,)."""
-    sign = jnp.where(quaternion[0] < 0.0, -1.0, 1.0)
-    sine = jnp.sqrt(jnp.sum(jnp.square(quaternion[1:])) + 1e-12)
-    return 2.0 * jnp.arctan2(sine, sign * quaternion[0]) / sine * sign * quaternion[1:]
 
 
 def orientation_of(robot: Robot, name: str) -> Vector:

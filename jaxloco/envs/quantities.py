@@ -150,6 +150,17 @@ def multiply_quaternions(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.concatenate([w[None], v])
 
 
+def conjugate(quaternion: jax.Array) -> jax.Array:
+    """Return the inverse of a rotation (w, x, y, z). (4,) → (4,)."""
+    return quaternion * jnp.array([1.0, -1.0, -1.0, -1.0])
+
+
+def angle_between(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the angle between two orientations (w, x, y, z), rad, from 0 to π. (4,), (4,) → ()."""
+    away = multiply_quaternions(conjugate(a), b)
+    return 2.0 * jnp.arctan2(jnp.sqrt(jnp.sum(jnp.square(away[1:])) + 1e-12), jnp.abs(away[0]))
+
+
 def rotate_inverse(quaternion: jax.Array, vector: jax.Array) -> jax.Array:
     """Express a world vector in the frame that `quaternion` (w, x, y, z) rotates into the world. (4,), (3,) → (3,)."""
     w, v = quaternion[0], -quaternion[1:]
@@ -159,7 +170,7 @@ def rotate_inverse(quaternion: jax.Array, vector: jax.Array) -> jax.Array:
 
 def rotate(quaternion: jax.Array, vector: jax.Array) -> jax.Array:
     """Express a vector of the frame that `quaternion` (w, x, y, z) rotates in the world. (4,), (3,) → (3,)."""
-    return rotate_inverse(quaternion * jnp.array([1.0, -1.0, -1.0, -1.0]), vector)
+    return rotate_inverse(conjugate(quaternion), vector)
 
 
 def pitch_angle(quaternion: jax.Array) -> jax.Array:

@@ -7,14 +7,12 @@ of the base and from below it, so that a robot that has drifted can still track.
 import jax
 import jax.numpy as jnp
 
-from jaxloco.envs.quantities import multiply_quaternions
+from jaxloco.envs.quantities import angle_between
 
 
 def _angle_squared(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return the squared angle between two rotations (w, x, y, z), rad², ()."""
-    away = multiply_quaternions(a * jnp.array([1.0, -1.0, -1.0, -1.0]), b)
-    half = jnp.arctan2(jnp.sqrt(jnp.sum(jnp.square(away[1:])) + 1e-12), jnp.abs(away[0]))
-    return jnp.square(2.0 * half)
+    return jnp.square(angle_between(a, b))
 
 
 def _kernel(errors: jax.Array, sigma: float) -> jax.Array:
