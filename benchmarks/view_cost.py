@@ -21,6 +21,7 @@ from benchmarks import common
 from benchmarks.browsers import Client
 from jaxloco.errors import JaxlocoError
 from jaxloco.training.run_folder import RunFolder, read_json
+from jaxloco.viewer.follow import yield_to_others
 
 NAME = "view_cost"
 ALONE, VIEW, PAGE = "without --view", "--view", "--view, its page open"
@@ -119,6 +120,7 @@ class Page:
     def _read(self) -> None:
         from websockets.exceptions import WebSocketException
 
+        yield_to_others()  # it stands for a browser on another machine
         while not self._ended.wait(0.5):  # until it listens
             with contextlib.suppress(OSError, WebSocketException):
                 client = Client(self._address)

@@ -4,6 +4,7 @@ import re
 import shutil
 import tomllib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import mujoco
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from long_robots import long_copy
 
-from jaxloco.errors import RobotError
+from jaxloco.envs.env import robot_on_ground
+from jaxloco.errors import ConfigError, RobotError
 from jaxloco.robot import Robot, known_robots, load_robot, robots_dir
 from jaxloco.robot.entries import matching, resolve
 from jaxloco.tasks.velocity import Velocity
+from jaxloco.terrain import SOLID_KINDS, Terrain
 
 WALKER = """
 <mujoco>
@@ -348,6 +351,32 @@ def test_a_locked_joint_of_a_shipped_robot_leaves_its_self_contacts(tmp_path):
     robot = load_robot(place)
     assert len(robot.joints) == 10 and robot.self_contacts.pairs and robot.model.npair > 2
     assert np.isfinite(load_robot(place, "full").default_qpos).all()
+
+
+def test_a_task_can_lock_more_joints_than_robot_toml(tmp_path):
+    place = folder(tmp_path, ALL, 'locked = ["arm_shoulder"]')
+    (tmp_path / "both").mkdir()
+    by_file = load_robot(folder(tmp_path / "both", ALL, 'locked = ["arm*"]'))
+    robot = load_robot(place, locked=("arm[wrist]",))
+    assert robot.locked == by_file.locked and robot.joint_names == by_file.joint_names
+    np.testing.assert_array_equal(robot.model.body_pos, by_file.model.body_pos)
+    task = Velocity(robot=str(place), swing_height=0.05, step_height=0.05, locked=("arm[wrist]",))
+    env = task.spec().build("native")
+    assert env.robot.joint_names == NAMES[:4] and env.action_size == 4
+    assert robot_on_ground(replace(task, terrain=Terrain(SOLID_KINDS[:1])).spec())[0].joint_names == NAMES[:4]
+    assert env.robot.self_contacts.pairs == by_file.self_contacts.pairs
+
+
+@pytest.mark.parametrize(
+    ("locked", "problem"),
+    [
+        (("hand*",), r"locked = .'hand\*',.: robot '.*': no joint matches 'hand\*'.* Known: left_hip"),
+        (("*",), "locked = .*: holds every joint; leave out"),
+    ],
+)
+def test_a_task_that_cannot_lock_says_so_in_terms_of_its_option(tmp_path, locked, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Velocity(robot=str(folder(tmp_path, ALL)), locked=locked).spec()
 
 
 # Speed of the legs

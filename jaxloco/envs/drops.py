@@ -41,7 +41,7 @@ class Dropped(InitialState):
 
     def draw(self, robot: Robot, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
         """Return qpos (nq,) and qvel (nv,) of a new episode."""
-        lying = jnp.asarray(fallen_poses(robot.folder, robot.variant, self.drops))
+        lying = jnp.asarray(fallen_poses(robot.folder, robot.variant, self.drops, tuple(robot.locked)))
         chosen = lying[(sampler.unit() * lying.shape[0]).astype(jnp.int32)]
         start = int(robot.base_qpos_indices[0])
         half = 0.5 * sampler.draw(Range(-np.pi, np.pi))
@@ -52,7 +52,7 @@ class Dropped(InitialState):
 
 
 @functools.lru_cache(maxsize=16)
-def fallen_poses(folder: Path, variant: str | None, count: int) -> np.ndarray:
+def fallen_poses(folder: Path, variant: str | None, count: int, locked: tuple[str, ...] = ()) -> np.ndarray:
     """Return where limp robots come to rest, and their mirror images, float32 (2 count, nq).
 
     Joint angles are uniform in their ranges and orientations uniform over all rotations. Motors give no torque but
@@ -62,11 +62,12 @@ def fallen_poses(folder: Path, variant: str | None, count: int) -> np.ndarray:
         folder: The robot's folder.
         variant: Its variant; the shapes that are to touch the floor must do so in it.
         count: How many are dropped.
+        locked: Names of the joints that are held.
 
     Raises:
         RobotError: Too few of them come to rest.
     """
-    robot = load_robot(folder, variant)
+    robot = load_robot(folder, variant, locked=locked)
     model = _limp(robot)
     data, rng = mujoco.MjData(model), np.random.default_rng(0)
     poses: list[np.ndarray] = []

@@ -575,12 +575,12 @@ def scene(robot: Robot, ground: Ground, qpos: np.ndarray) -> mujoco.MjModel:
         return robot.visual_model
     points = np.asarray(qpos, float)[:, robot.base_qpos_indices[:2]]
     window = ground.grid.window(points.min(axis=0) - IN_SIGHT, points.max(axis=0) + IN_SIGHT)
-    return load_robot(robot.folder, robot.variant, window).visual_model
+    return load_robot(robot.folder, robot.variant, window, tuple(robot.locked)).visual_model
 
 
 def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
     """Load the robot with its terrain in its model."""
-    robot = load_robot(spec.robot, spec.variant)
+    robot = spec.load_robot()
     if not spec.terrain.kinds:
         return robot, FLAT
     if robot.base_body is None:
@@ -589,7 +589,7 @@ def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
         )
     footprint = standing_feet(robot)[:, :2]
     grid = make_grid(spec.terrain)
-    return load_robot(spec.robot, spec.variant, grid), GridGround(spec.terrain, grid, footprint)
+    return spec.load_robot(grid), GridGround(spec.terrain, grid, footprint)
 
 
 def _scalar(what: str, value: jax.Array, dtype: Any) -> jax.Array:

@@ -19,9 +19,9 @@ from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.spec import FootTrajectories, OutputSpec, Stage, widths
-from jaxloco.robot import Robot
+from jaxloco.robot import Robot, load_robot
 from jaxloco.symmetry import MirrorOf
-from jaxloco.terrain import Terrain
+from jaxloco.terrain import HeightGrid, Terrain
 
 if TYPE_CHECKING:
     from jaxloco.envs.env import Env
@@ -101,6 +101,7 @@ class EnvSpec:
     Attributes:
         robot: Name of a robot, or path of its folder.
         variant: Which of the robot's variants; None for the one that is trained on.
+        locked: Name patterns of joints that are held in the default pose, beside those that robot.toml locks.
         action: From actions to joints.
         observations: Groups "actor" and, if the critic sees something else, "critic".
         rewards: Summands of the reward per second.
@@ -137,6 +138,7 @@ class EnvSpec:
     curriculum: Curriculum = field(default_factory=Curriculum)
     terrain: Terrain = field(default_factory=Terrain)
     scan: HeightScan = field(default_factory=HeightScan)
+    locked: tuple[str, ...] = ()
 
     def __new__(cls, *_: Any, **fields: Any) -> "EnvSpec":
         """Refuse fields that became processes."""
@@ -146,6 +148,10 @@ class EnvSpec:
                 "Pushes(…), Support(…), Gait(…), Remembered(…))"
             )
         return super().__new__(cls)
+
+    def load_robot(self, ground: HeightGrid | None = None) -> Robot:
+        """Load the robot that this task is for, on a ground; see `jaxloco.robot.load_robot`."""
+        return load_robot(self.robot, self.variant, ground, self.locked)
 
     def check_names(self) -> None:
         """Check that each name stands once: metrics, states and options go by them.

@@ -28,7 +28,7 @@ from jaxloco.physics.contract import model_field
 from jaxloco.physics.motors import motors_of
 from jaxloco.playback.scenario import Scenario, commands_of
 from jaxloco.playback.simulator import Record, own_lags
-from jaxloco.robot import Robot, load_robot
+from jaxloco.robot import Robot
 
 TOLERANCE = 0.2
 """Difference that counts, as a share of the reading's standard deviation in training."""
@@ -153,7 +153,7 @@ def beginning(scenario: Scenario, seconds: float, control_dt: float) -> Scenario
 
 def fields_fit(spec: EnvSpec, scenario: Scenario) -> bool:
     """Return whether a scenario's own model is one of the task's training model, and not of a variant."""
-    robot = load_robot(spec.robot, spec.variant)
+    robot = spec.load_robot()
     motors = motors_of(robot, spec.motor_curves)
     shapes = {name: np.shape(value) for name, value in scenario.fields.items()}
     return all(shape == model_field(robot.model, name, motors).shape for name, shape in shapes.items())
@@ -168,7 +168,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
     Returns:
         Readings by name, (T + 1, size) each: the first is that of the initial state.
     """
-    robot, force = load_robot(spec.robot, spec.variant), GivenForce()
+    robot, force = spec.load_robot(), GivenForce()
     given = [GivenCommand(name, values[0]) for name, values in scenario.commands.items()]
     commands = [process for process, _ in commands_of(spec, robot).values()]
     pushing = [p for p in spec.processes if hasattr(p, "act") and alone(p) and not isinstance(p, Gait)]

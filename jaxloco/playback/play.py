@@ -72,7 +72,7 @@ class Playback:
         policy.verify()
         check_provenance(folder, policy.spec.provenance)
         if conditions.robot is not None:
-            _check_joints(policy, folder, load_robot(conditions.robot))
+            _check_joints(policy, folder, load_robot(conditions.robot, locked=_locked(policy)))
         spec = task_spec(policy, folder, level, conditions.robot)
         robot, ground = robot_on_ground(replace(spec, variant=conditions.robot_variant or spec.variant))
         trained: EnvSpec | None = spec
@@ -205,12 +205,19 @@ def _trained(policy: Policy, folder: str | Path, level: int | None) -> EnvSpec |
     """Return the task with its own robot; None if that cannot be loaded, or has changed since the training."""
     try:
         spec = task_spec(policy, folder, level)
-        robot = load_robot(spec.robot)
+        robot = spec.load_robot()
         _check_joints(policy, folder, robot)
         _check_facts(folder, policy.spec.provenance.get("robot"), robot)
     except JaxlocoError:
         return None
     return spec
+
+
+def _locked(policy: Policy) -> tuple[str, ...]:
+    """Return the patterns of joints that the task of a policy holds, on whatever robot."""
+    config = policy.spec.provenance.get("config")
+    task = config.get("task") if isinstance(config, Mapping) else None
+    return tuple(task.get("locked", ())) if isinstance(task, Mapping) else ()
 
 
 def _check_joints(policy: Policy, folder: str | Path, robot: Robot) -> None:

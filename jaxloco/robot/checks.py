@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import mujoco
 import numpy as np
 
-from jaxloco.errors import RobotError
+from jaxloco.errors import ConfigError, RobotError
 from jaxloco.robot.contacts import FLOOR
 from jaxloco.robot.draft import Draft, gains, substeps
 from jaxloco.robot.entries import Figure, conflicts, figures, matching
@@ -118,16 +118,25 @@ def _check_figures(draft: Draft) -> None:
 
 def _check_locked(draft: Draft) -> None:
     where = ("robot", "locked")
-    _require_matches(draft, where, "joint", draft.table["robot"]["locked"], movable_names(draft.spec))
+    movable_joints = movable_names(draft.spec)
+    _require_matches(draft, where, "joint", draft.table["robot"]["locked"], movable_joints)
+    for pattern in draft.also_locked:
+        if not matching(movable_joints, [pattern]):
+            raise _locked_too(draft, f"no joint matches {pattern!r}.{closest(pattern, movable_joints)}")
     held = {entry.name for entry in draft.locked}
     for body in draft.spec.bodies:
         joints = [joint.name for joint in body.joints]
         movable = [name for name in joints if name not in held]
         if movable and len(movable) < len(joints):
             problem = f"holds a joint of body {body.name!r}, but not its joint {movable[0]!r}; write both, or neither"
-            raise draft.file.fail(where, problem)
+            raise _locked_too(draft, problem) if draft.also_locked else draft.file.fail(where, problem)
     if draft.locked and not draft.joints:
-        raise draft.file.fail(where, "holds every joint; leave out those that a policy is to move")
+        problem = "holds every joint; leave out those that a policy is to move"
+        raise _locked_too(draft, problem) if draft.also_locked else draft.file.fail(where, problem)
+
+
+def _locked_too(draft: Draft, problem: str) -> ConfigError:
+    return ConfigError(f"locked = {draft.also_locked}: robot {draft.table['robot']['name']!r}: {problem}")
 
 
 def _check_gains(draft: Draft) -> None:

@@ -37,6 +37,7 @@ class Draft:
         spec: The model, without its keyframes.
         joints: What the entries say of each joint, and no more; `completed` fills in the rest.
         locked: The same of joints that are held.
+        also_locked: Patterns of joints that are held beside those of robot.toml.
         wheels: Each wheel.
         feet: Each foot; its body may be left open.
         home: Name → position of the joints in the model's keyframe.
@@ -50,22 +51,23 @@ class Draft:
     wheels: tuple[Part, ...]
     feet: tuple[Part, ...]
     home: dict[str, np.ndarray]
+    also_locked: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, file: TomlFile) -> "Draft":
-        """Read what a robot.toml speaks of."""
+    def of(cls, file: TomlFile, locked: tuple[str, ...] = ()) -> "Draft":
+        """Read what a robot.toml speaks of; `locked` are patterns of joints to hold beside its own."""
         table = check(file, SCHEMA)
         spec = _read_spec(file, table["robot"]["model"])
         home = _take_home(spec, file.path.parent / table["robot"]["model"])
         movable = movable_names(spec)
-        locked = matching(movable, table["robot"]["locked"])
+        held_too, locked = locked, matching(movable, (*table["robot"]["locked"], *locked))
         entries = resolve(table["joints"], movable)
         held = {name: JointEntry({"name": name}, {"name": 0}, None) for name in locked}
         held.update({entry.name: entry for entry in entries if entry.name in locked})
         joints = tuple(entry for entry in entries if entry.name not in locked)
         wheels = _parts(table["wheels"], "joint", movable)
         feet = _parts(table["feet"], "geoms", spec_names(spec.geoms))
-        return cls(file, table, spec, joints, tuple(held.values()), wheels, feet, home)
+        return cls(file, table, spec, joints, tuple(held.values()), wheels, feet, home, held_too)
 
     @property
     def model_path(self) -> Path:

@@ -34,7 +34,12 @@ GROUND_CONTACTS = 8
 """Most contacts of a foot with a height field that are measured: it touches each prism on its own (seen: 7)."""
 
 
-def load_robot(name_or_path: str | Path, variant: str | None = None, ground: HeightGrid | None = None) -> Robot:
+def load_robot(
+    name_or_path: str | Path,
+    variant: str | None = None,
+    ground: HeightGrid | None = None,
+    locked: tuple[str, ...] = (),
+) -> Robot:
     """Load a robot by name, or from any folder by path.
 
     Args:
@@ -42,6 +47,7 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
             path.
         variant: One of the folder's `[variants.<name>]`; None for the model that is trained on.
         ground: Heights to put in the place of the level floor, if any.
+        locked: Name patterns of joints to hold in the default pose, beside those that robot.toml locks.
 
     Returns:
         The robot, everything checked.
@@ -49,8 +55,9 @@ def load_robot(name_or_path: str | Path, variant: str | None = None, ground: Hei
     Raises:
         UnknownNameError: No robot of that name and no such folder, or no such variant.
         RobotError: The folder cannot be used; the message says what to change in which line of which file.
+        ConfigError: A pattern of `locked` matches no joint, or all of them.
     """
-    draft = _checked(Draft.of(read_robot_toml(find_folder(name_or_path))), variant)
+    draft = _checked(Draft.of(read_robot_toml(find_folder(name_or_path)), locked), variant)
     draft, guessed = completed(draft)
     if guessed:
         _warn_of_guesses(draft, guessed)

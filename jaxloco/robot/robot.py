@@ -212,7 +212,7 @@ class Robot:
     @cached_property
     def self_contacts(self) -> SelfContacts:
         """What of the robot can touch what: all its collision shapes, whether or not they touch in `model`."""
-        draft, _ = completed(Draft.of(read_robot_toml(self.folder)))
+        draft, _ = completed(Draft.of(read_robot_toml(self.folder), tuple(self.locked)))
         return SelfContacts(locked_spec(draft), self.collision_geoms, self.default_qpos)
 
     @cached_property

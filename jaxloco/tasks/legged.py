@@ -21,7 +21,7 @@ from jaxloco.envs.processes import Process
 from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.spec import Clip, FootTrajectories, OutputSpec, Scale, Stage
-from jaxloco.robot import Robot
+from jaxloco.robot import Robot, load_robot
 from jaxloco.symmetry import joint_mirror
 from jaxloco.tasks.growing import Durations, Factors, GrowingTask, Span
 
@@ -42,6 +42,8 @@ class LeggedTask(GrowingTask):
     Attributes:
         robot: Robot name or folder.
         variant: One of the robot's [variants.<name>], such as full, in which its whole body touches the ground.
+        locked: Name patterns of joints, such as those of arms, that the policy does not move: they are held in the
+            default pose, beside those that robot.toml locks.
         episode_seconds: Time after which an episode is truncated, s.
         training_seconds: Episode length in training, s.
         action_scale: Offset of a joint target from the default pose for an action of 1, rad.
@@ -70,6 +72,7 @@ class LeggedTask(GrowingTask):
 
     robot: str = "go1"
     variant: str | None = None
+    locked: tuple[str, ...] = ()
     episode_seconds: Annotated[float, POSITIVE] = 20.0
     training_seconds: Annotated[float, POSITIVE] = 10.0
     action_scale: Annotated[float, POSITIVE] = 0.5
@@ -97,6 +100,10 @@ class LeggedTask(GrowingTask):
         super().__post_init__()
         for name in ("action_delay", "sensor_latency"):
             Limits(at_most=self.episode_seconds).check(name, getattr(self, name))
+
+    def load_robot(self) -> Robot:
+        """Load the robot that this task is for."""
+        return load_robot(self.robot, self.variant, locked=self.locked)
 
     def _growable(self) -> tuple[str, ...]:
         return "kicks", "randomization"

@@ -22,7 +22,7 @@ from jaxloco.envs.drops import Dropped
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.rewards import RewardTerm
-from jaxloco.robot import Robot, load_robot
+from jaxloco.robot import Robot
 from jaxloco.tasks.legged import (
     LeggedTask,
     Span,
@@ -92,7 +92,7 @@ class Recovery(LeggedTask):
 
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
-        robot = load_robot(self.robot, self.variant)
+        robot = self.load_robot()
         robot.required_feet()
         check_positions(robot)
         check_payload(robot, self.payload)
@@ -100,6 +100,7 @@ class Recovery(LeggedTask):
         return EnvSpec(
             robot=self.robot,
             variant=self.variant,
+            locked=self.locked,
             action=position_targets(robot, self.action_scale),
             observations={"actor": self._proprioception(robot), "critic": _critic()},
             rewards=self._rewards(robot),

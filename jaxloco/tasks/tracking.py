@@ -25,7 +25,7 @@ from jaxloco.envs.starts import Starts, motion_grade
 from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.spec import MOTION_JOINTS, MOTION_ORIENTATION, MOTION_VELOCITIES, Follow
-from jaxloco.robot import Robot, load_robot
+from jaxloco.robot import Robot
 from jaxloco.tasks.legged import (
     LeggedTask,
     Span,
@@ -114,7 +114,7 @@ class Tracking(LeggedTask):
 
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
-        robot = load_robot(self.robot, self.variant)
+        robot = self.load_robot()
         robot.required_feet()
         check_positions(robot)
         check_payload(robot, self.payload)
@@ -125,6 +125,7 @@ class Tracking(LeggedTask):
         return EnvSpec(
             robot=self.robot,
             variant=self.variant,
+            locked=self.locked,
             action=position_targets(robot, self.action_scale, (follow,)),
             observations={"actor": self._actor(robot, table), "critic": _critic()},
             rewards=self._rewards(robot),

@@ -34,7 +34,7 @@ from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import FOOT_FREQUENCIES, FOOT_PHASES, GAIT_CLOCK, GAIT_FREQUENCY, Rest
 from jaxloco.options import NAMED
-from jaxloco.robot import Robot, load_robot
+from jaxloco.robot import Robot
 from jaxloco.tasks.legged import (
     Durations,
     LeggedTask,
@@ -223,7 +223,7 @@ class Velocity(LeggedTask):
 
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
-        robot = load_robot(self.robot, self.variant)
+        robot = self.load_robot()
         self._check_robot(robot)
         check_payload(robot, self.payload)
         _check_loose_joints(robot, self.loose_joints)
@@ -236,6 +236,7 @@ class Velocity(LeggedTask):
         return EnvSpec(
             robot=self.robot,
             variant=self.variant,
+            locked=self.locked,
             action=self._action(robot),
             observations={"actor": self._actor(robot), "critic": self._critic()},
             rewards=self._rewards(robot),
@@ -634,10 +635,15 @@ UNITREE_G1 = replace(
         gait_frequency=1.5,
         swing_height=0.1,
         step_height=0.08,
-        loose_joints=("*hip_pitch*", "*knee*", "*ankle_pitch*", "*shoulder_pitch*"),
+        loose_joints=("*hip_pitch*", "*knee*", "*ankle_pitch*"),
+        locked=("waist_*", "*_shoulder_*", "*_elbow_*", "*_wrist_*"),
+        history=1,
     ),
 )
-"""Unitree G1, with its arms. It is half as tall again as the Berkeley Humanoid and steps slower."""
+"""Unitree G1, which holds its waist and arms still. It is half as tall again as the Berkeley Humanoid and steps slower.
+
+With all 29 joints and four frames a policy changes by a KL of 0.06 in an iteration at the least rate of learning, and
+does not learn to step in two million steps; its legs alone take a tenth of that."""
 
 MICRODUCK = replace(
     BERKELEY_HUMANOID,

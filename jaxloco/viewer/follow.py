@@ -20,9 +20,15 @@ LOWEST_PRIORITY = 19
 
 
 def yield_to_others(process: int = 0) -> None:
-    """Give a process, by default this one, the lowest priority, where the system has such."""
+    """Let a process, by default this thread and those it starts, have only time that nobody else wants.
+
+    Linux has a policy for that (`SCHED_IDLE`), whose processes never take the CPU from another one when they wake up;
+    elsewhere it is the lowest priority.
+    """
     with contextlib.suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, process, LOWEST_PRIORITY)
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
 
 
 class Follower:
