@@ -400,7 +400,7 @@ def test_a_bundle_comes_back_from_its_json_and_is_refused_by_an_older_reader(mon
     data = policy.to_dict()
     assert PolicySpec.from_dict(data) == policy
     assert data["schema"] == "jaxloco-policy/2" and data["pipeline"][0]["kind"] == "foot_trajectories"
-    monkeypatch.setattr(spec, "SCHEMA_VERSION", 1)
+    monkeypatch.setattr("jaxloco.onboard.spec.policy.SCHEMA_VERSION", 1)
     with pytest.raises(BundleError, match="from a newer jaxloco: install that one"):
         PolicySpec.from_dict(data)
 
