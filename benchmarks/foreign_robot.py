@@ -2,7 +2,7 @@
 
 What is theirs stays: masses, inertias, axes, ranges, joint damping, armature and friction, collision shapes, contact
 parameters and friction cones. What is the bundle's is put in: names and order of the joints, gains, torque limits and
-default pose. A level floor is added, and the solver converges.
+default pose; joints that its training held are held. A level floor is added, and the solver converges.
 """
 
 import json
@@ -16,12 +16,16 @@ import numpy as np
 
 from jaxloco.errors import ConfigError
 from jaxloco.robot import FLOOR, SCHEMA_VERSION, Robot
+from jaxloco.robot.pose import weld
 
 ITERATIONS = 100
 """Of the solver, and of its line search: enough to converge."""
 
 REACH = 0.05
 """Distance that a foot may have from ours in the same pose, m; a joint with another sign or zero is further off."""
+
+LEVEL = 0.005
+"""Height above the lowest shape of a foot up to which others belong to its sole, m."""
 
 INSIDE = 0.002
 """Depth from which two bodies count as inside each other, m."""
@@ -39,8 +43,8 @@ class Foreign:
         spec: The model as it will be written.
         base: Name of the body with the free joint.
         height: Height of the base in the default pose, feet on the floor, m.
-        feet: Name of a foot → the geom that it stands on.
-        bodies: That geom → its body.
+        feet: Name of a foot → the geoms that it stands on.
+        bodies: Name of a foot → the body of these.
         farthest: Largest distance of a foot from where ours is in the default pose, m.
         joints: Name of a joint → its damping, N m s/rad, armature, kg m², and dry friction, N m.
         mass: Of the robot, kg.
@@ -50,7 +54,7 @@ class Foreign:
     spec: mujoco.MjSpec
     base: str
     height: float
-    feet: Mapping[str, str]
+    feet: Mapping[str, tuple[str, ...]]
     bodies: Mapping[str, str]
     farthest: float
     joints: Mapping[str, Mapping[str, float]]
@@ -78,7 +82,9 @@ def read(
         spec.meshdir = str(file.parent.resolve() / spec.meshdir)  # of shapes that touch; the model moves elsewhere
         base = _bare(spec)
         defaults = {joint["name"]: float(joint["default"]) for joint in facts["joints"]}
-        _rename(spec, defaults, file)
+        locked = {name: float(position) for name, position in facts.get("locked", {}).items()}
+        _rename(spec, [*defaults, *locked], file)
+        weld(spec, spec.compile(), locked)
         shapes = compile_shapes(spec)
         _lay_floor(spec, friction)
         if not self_contacts:
@@ -89,13 +95,13 @@ def read(
     except ValueError as error:
         raise ConfigError(f"{file}: MuJoCo cannot read it: {' '.join(str(error).split())}") from None
     data = posed(model, base, defaults)
-    feet = {foot.name: _sole(model, data, own, foot.body) for foot in own.feet}
+    feet = {foot.name: _soles(model, data, own, foot.body) for foot in own.feet}
     return Foreign(
         spec=spec,
         base=base,
-        height=float(data.body(base).xpos[2] - min(_lowest(model, data, geom) for geom in feet.values())),
-        feet={name: model.geom(geom).name for name, geom in feet.items()},
-        bodies={model.geom(geom).name: model.body(model.geom_bodyid[geom]).name for geom in feet.values()},
+        height=float(data.body(base).xpos[2] - min(_lowest(model, data, geoms[0]) for geoms in feet.values())),
+        feet={name: tuple(model.geom(geom).name for geom in geoms) for name, geoms in feet.items()},
+        bodies={name: model.body(model.geom_bodyid[geoms[0]]).name for name, geoms in feet.items()},
         farthest=_check_feet(model, data, own, feet, defaults, file),
         joints={name: _figures(model, name) for name in defaults},
         mass=float(np.sum(model.body_mass)),
@@ -269,8 +275,8 @@ def compile_shapes(spec: mujoco.MjSpec) -> mujoco.MjModel:
 # Measuring
 
 
-def _sole(model: mujoco.MjModel, data: mujoco.MjData, own: Robot, body: str) -> int:
-    """Return the lowest shape of the limb that ends in this body of our robot.
+def _soles(model: mujoco.MjModel, data: mujoco.MjData, own: Robot, body: str) -> list[int]:
+    """Return the lowest shape of the limb that ends in this body of our robot, then others of its body as low.
 
     Raises:
         ConfigError: There is none.
@@ -284,7 +290,10 @@ def _sole(model: mujoco.MjModel, data: mujoco.MjData, own: Robot, body: str) -> 
     ]
     if not geoms:
         raise ConfigError(f"nothing at or below joint {joint!r} can touch the floor, so it has no foot there")
-    return min(geoms, key=lambda geom: _lowest(model, data, geom))
+    heights = {geom: _lowest(model, data, geom) for geom in geoms}
+    first, *others = sorted(geoms, key=heights.__getitem__)
+    level, body_id = heights[first] + LEVEL, model.geom_bodyid[first]
+    return [first, *(geom for geom in others if heights[geom] < level and model.geom_bodyid[geom] == body_id)]
 
 
 def _below(model: mujoco.MjModel, body: int) -> set[int]:
@@ -304,7 +313,7 @@ def _check_feet(
     model: mujoco.MjModel,
     data: mujoco.MjData,
     own: Robot,
-    feet: Mapping[str, int],
+    feet: Mapping[str, list[int]],
     defaults: Mapping[str, float],
     file: Path,
 ) -> float:
@@ -313,7 +322,7 @@ def _check_feet(
     far = {}
     for foot in own.feet:
         middle = np.mean([ours.geom(geom).xpos for geom in foot.geoms], axis=0)
-        far[foot.name] = float(np.linalg.norm(data.geom_xpos[feet[foot.name]] - middle))
+        far[foot.name] = float(np.linalg.norm(data.geom_xpos[feet[foot.name]].mean(axis=0) - middle))
     worst = max(far, key=lambda name: far[name])
     if far[worst] > REACH:
         raise ConfigError(
@@ -341,6 +350,6 @@ def _toml(foreign: Foreign, name: str, facts: Mapping[str, Any], timestep: float
     for joint in facts["joints"]:
         yield "[[joints]]"
         yield from (f"{key} = {json.dumps(joint[key])}" for key in _JOINT_KEYS if key in joint)
-    for foot, geom in foreign.feet.items():
-        yield from ("[[feet]]", f"name = {json.dumps(foot)}", f"geoms = [{json.dumps(geom)}]")
-        yield f"body = {json.dumps(foreign.bodies[geom])}"
+    for foot, geoms in foreign.feet.items():
+        yield from ("[[feet]]", f"name = {json.dumps(foot)}", f"geoms = {json.dumps(geoms)}")
+        yield f"body = {json.dumps(foreign.bodies[foot])}"

@@ -455,6 +455,16 @@ def test_grades_by_hand(walked, asked, terminated, elapsed, grade):
     assert int(distance_grade(*values, up=0.7, down=0.5)) == grade
 
 
+def test_a_small_robot_is_graded_by_the_short_way_that_it_can_be_asked_to_walk():
+    walked, asked = jnp.float32(0.65), jnp.float32(0.8)
+    episode = walked, asked, jnp.bool_(False), jnp.float32(1.0)
+    large, small = Velocity(), recipe("microduck-velocity").task
+    grow = replace(small, grow_with="success")
+    assert large._curriculum().constants.get("shortest", 1.0) == 1.0
+    assert int(distance_grade(*episode, up=0.7, down=0.5)) == 0
+    assert int(distance_grade(*episode, **grow._curriculum().constants)) == 1
+
+
 def states(levels: list[float], kinds: int = 1) -> CurriculumState:
     count = len(levels)
     stages = jnp.zeros(count), jnp.array(levels, jnp.float32), jnp.arange(count) % kinds

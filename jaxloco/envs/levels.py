@@ -14,7 +14,10 @@ from jaxloco.envs.particles import Particles
 from jaxloco.terrain import Terrain
 
 SHORTEST = 1.0
-"""Commanded distance below which an episode does not change a robot's level, m."""
+"""Commanded distance below which an episode does not change a robot's level, m; that of small robots is less."""
+
+SHORT_SHARE = 0.15
+"""The same as a share of the longest distance that can be commanded in an episode."""
 
 
 def walked_after(
@@ -48,16 +51,18 @@ def distance_grade(
     *,
     up: float,
     down: float,
+    shortest: float = SHORTEST,
 ) -> jax.Array:
     """Return 1 where a robot walked at least the fraction `up` of its distance, -1 for less than `down`, otherwise 0.
 
-    A robot that falls is graded by the distance commanded over the whole episode, and never gets 1.
+    A robot that falls is graded by the distance commanded over the whole episode, and never gets 1. Where less than
+    `shortest`, m, was commanded, the grade is 0.
     """
     asked = distance_commanded / jnp.where(terminated, jnp.maximum(elapsed, 1e-6), 1.0)
     better = (distance_walked >= up * asked) & ~terminated
     worse = distance_walked < down * asked
     grade = jnp.where(better, 1, jnp.where(worse, -1, 0))
-    return jnp.where(asked < SHORTEST, 0, grade)
+    return jnp.where(asked < shortest, 0, grade)
 
 
 def terrain_curriculum(terrain: Terrain) -> Curriculum:

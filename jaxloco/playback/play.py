@@ -28,6 +28,7 @@ from jaxloco.playback.simulator import Record, Simulator, trained_pose
 from jaxloco.playback.standing import stand_figures
 from jaxloco.playback.tracked import motion_figures
 from jaxloco.robot import Robot, known_robots, load_robot
+from jaxloco.robot.entries import matching
 from jaxloco.tasks import recorded_recipe
 from jaxloco.training.config import at_level
 from jaxloco.training.evaluation import aligned, number, overlap_rows, percent
@@ -72,7 +73,8 @@ class Playback:
         policy.verify()
         check_provenance(folder, policy.spec.provenance)
         if conditions.robot is not None:
-            _check_joints(policy, folder, load_robot(conditions.robot, locked=_locked(policy)))
+            locked = _matched(conditions.robot, _locked(policy))
+            _check_joints(policy, folder, load_robot(conditions.robot, locked=locked))
         spec = task_spec(policy, folder, level, conditions.robot)
         robot, ground = robot_on_ground(replace(spec, variant=conditions.robot_variant or spec.variant))
         trained: EnvSpec | None = spec
@@ -191,6 +193,8 @@ def task_spec(policy: Policy, folder: str | Path, level: int | None = None, robo
     try:
         if robot is not None and hasattr(task, "robot"):
             task = replace(task, robot=robot)
+            if getattr(task, "locked", ()):
+                task = replace(task, locked=_matched(robot, task.locked))
         spec = task.spec()
     except (ConfigError, OSError) as error:
         raise BundleError(f"{source}: {error}") from error
@@ -218,6 +222,12 @@ def _locked(policy: Policy) -> tuple[str, ...]:
     config = policy.spec.provenance.get("config")
     task = config.get("task") if isinstance(config, Mapping) else None
     return tuple(task.get("locked", ())) if isinstance(task, Mapping) else ()
+
+
+def _matched(robot: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return those patterns of joints to hold that match one of a robot; in another model these may be no joints."""
+    names = load_robot(robot).joint_names
+    return tuple(pattern for pattern in patterns if matching(names, [pattern]))
 
 
 def _check_joints(policy: Policy, folder: str | Path, robot: Robot) -> None:

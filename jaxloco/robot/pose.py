@@ -1,5 +1,7 @@
 """The default pose: of joints that are driven, held, coupled to others or in closed loops."""
 
+from collections.abc import Mapping
+
 import mujoco
 import numpy as np
 
@@ -13,18 +15,30 @@ def lock(draft: Draft, spec: mujoco.MjSpec) -> None:
     if not draft.locked:
         return
     model = compiled(spec.copy(), draft.model_path)
-    data, positions = mujoco.MjData(model), {entry.name: entry.values["default"] for entry in draft.locked}
+    positions = {entry.name: entry.values["default"] for entry in draft.locked}
     driven = {entry.name for entry in draft.joints}
     coupled = list(coupled_joints(model).items())
     for name, (other, coefficients) in coupled * len(coupled):  # until the last of a chain follows
         if other in positions and name not in driven | set(positions):
             positions[name] = _follow(model, name, other, coefficients, positions[other])
-    for name, position in positions.items():
-        data.qpos[model.joint(name).qposadr[0]] = position
-    mujoco.mj_kinematics(model, data)
     for equality in list(spec.equalities):
         if equality.type == mujoco.mjtEq.mjEQ_JOINT and {equality.name1, equality.name2} & set(positions):
             spec.delete(equality)
+    weld(spec, model, positions)
+
+
+def weld(spec: mujoco.MjSpec, model: mujoco.MjModel, positions: Mapping[str, float]) -> None:
+    """Put bodies where their joints are at these positions, and take the joints away.
+
+    Args:
+        spec: Changes.
+        model: The same, compiled.
+        positions: Joint → position, rad or m.
+    """
+    data = mujoco.MjData(model)
+    for name, position in positions.items():
+        data.qpos[model.joint(name).qposadr[0]] = position
+    mujoco.mj_kinematics(model, data)
     for name in positions:
         joint = spec.joint(name)
         body, number = joint.parent, model.jnt_bodyid[model.joint(name).id]
