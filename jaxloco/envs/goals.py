@@ -89,7 +89,7 @@ class Goals(Process):
     def turns(self, sampler: Sampler) -> jax.Array:
         """Draw what leads to each goal, (MOST, 4)."""
         if self.anywhere:
-            return jnp.stack([random_rotation(sampler) for _ in range(MOST)])
+            return random_rotation(sampler, (MOST,))
         side = jnp.where(sampler.unit((MOST,)) < 0.5, -1.0, 1.0)
         half, zero = jnp.full((MOST,), 0.5**0.5), jnp.zeros((MOST,))
         return jnp.stack([half, zero, zero, side * half], axis=1)

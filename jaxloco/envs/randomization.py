@@ -367,11 +367,13 @@ class InitialState:
         return qpos.at[places[:3]].add(moved).at[places[3:]].set(orientation)
 
 
-def random_rotation(sampler: Sampler) -> jax.Array:
-    """Return a quaternion (w, x, y, z), all rotations equally likely, (4,). Source: Shoemake 1992."""
-    share, first, second = sampler.unit((3,)) * jnp.array([1.0, 2.0 * jnp.pi, 2.0 * jnp.pi])
+def random_rotation(sampler: Sampler, shape: tuple[int, ...] = ()) -> jax.Array:
+    """Return quaternions (w, x, y, z), all rotations equally likely, (*shape, 4). Source: Shoemake 1992."""
+    share, first, second = jnp.moveaxis(sampler.unit((*shape, 3)), -1, 0)
+    first, second = 2.0 * jnp.pi * first, 2.0 * jnp.pi * second
     low, high = jnp.sqrt(1.0 - share), jnp.sqrt(share)
-    return jnp.stack([low * jnp.sin(first), low * jnp.cos(first), high * jnp.sin(second), high * jnp.cos(second)])
+    turned = low * jnp.sin(first), low * jnp.cos(first), high * jnp.sin(second), high * jnp.cos(second)
+    return jnp.stack(turned, axis=-1)
 
 
 def _passive_indices(robot: Robot) -> tuple[np.ndarray, np.ndarray]:
