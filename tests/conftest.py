@@ -31,7 +31,9 @@ if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {old_emitters}".strip()
 
 # Programs that several tests compile are compiled once a session, whichever of its processes does, and nothing is left
-# in the user's cache.
+# in the user's cache. Small ones too: JAX keeps none that compile within a second, as most do without optimizations.
+# Writing one takes nothing that can be measured, and reading it a sixth of compiling it.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="jaxloco-tests-", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name

@@ -149,18 +149,18 @@ def test_a_clock_that_is_not_found_is_left_running(anew, monkeypatch):
 
 @pytest.mark.slow
 @needs_cpu
-@pytest.mark.parametrize("n_devices", [1, 2])
-def test_a_training_with_nothing_but_slower_ways_comes_to_the_same_state(anew, monkeypatch, tmp_path, n_devices):
+def test_a_training_with_nothing_but_slower_ways_comes_to_the_same_state(anew, monkeypatch, tmp_path):
+    """On two devices, which call the host at the same time; `stepped` is on one."""
     from test_training_states import state_hash
 
-    fast = state_hash("go1-velocity", n_devices)
+    fast = state_hash("go1-velocity", 2)
     break_ffi(monkeypatch, tmp_path)
     break_structs(monkeypatch)
     break_clock(monkeypatch)
     monkeypatch.setattr(compiled_motors, "_compiled", {})
     for check in CHECKS:
         check.cache_clear()
-    assert state_hash("go1-velocity", n_devices) == fast
+    assert state_hash("go1-velocity", 2) == fast
     assert anew.text.count("not as expected") == 3
 
 
