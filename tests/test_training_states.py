@@ -23,6 +23,8 @@ from typing import Any
 import pytest
 
 ITERATIONS, ROBOTS = 4, 16
+SHARED = ("cartpole", "go1-velocity", "go1-rough")
+"""Tasks that are also trained on two devices: what shares robots among them knows nothing of the task."""
 HASHES = Path(__file__).with_suffix(".json")
 
 
@@ -67,8 +69,7 @@ def tasks() -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_devices", [1, 2])
-@pytest.mark.parametrize("task", tasks())
+@pytest.mark.parametrize(("task", "n_devices"), [*((task, 1) for task in tasks()), *((task, 2) for task in SHARED)])
 def test_every_recipe_trains_to_the_state_that_was_written_down(task, n_devices):
     known = json.loads(HASHES.read_text()).get(machine(), {})
     if task not in known:  # a new recipe, or one that was changed on another machine
@@ -81,7 +82,7 @@ def main() -> None:
     every = json.loads(HASHES.read_text()) if HASHES.exists() else {}
     hashes = every.setdefault(machine(), {})
     for task in sys.argv[1:] or tasks():
-        hashes[task] = [state_hash(task, n_devices) for n_devices in (1, 2)]
+        hashes[task] = [state_hash(task, n_devices) for n_devices in ((1, 2) if task in SHARED else (1,))]
         print(task, *hashes[task], flush=True)
         HASHES.write_text(json.dumps(every, indent=1) + "\n")
 
