@@ -437,7 +437,7 @@ def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
     [
         ("go1-velocity", 240_000, 0.8, None),  # it learns to turn first, and to walk after 0.5 M steps
         ("anymal-c-velocity", 320_000, 0.8, 0.9),
-        ("berkeley-humanoid-velocity", 560_000, 0.85, 0.7),  # it learns to turn from 0.3 M steps on
+        ("berkeley-humanoid-velocity", 320_000, 0.85, 0.7),
     ],
 )
 def test_a_short_training_takes_some_of_the_errors_off(tmp_path, task, steps, yaw_rate, velocity):
@@ -452,7 +452,8 @@ def test_a_short_training_takes_some_of_the_errors_off(tmp_path, task, steps, ya
         "n_envs": 64,
         "total_timesteps": steps,
         "metrics_every": 16_000,
-        "task": replace(base.task, nonzero_shares=(0.9, 0.25, 1.0), **usual_motors),
+        # With success: in so few steps a biped does not learn to stand without its support.
+        "task": replace(base.task, nonzero_shares=(0.9, 0.25, 1.0), grow_with="success", **usual_motors),
         "eval_episodes": 0,
         "video_seconds": 0.0,
     }
@@ -462,4 +463,5 @@ def test_a_short_training_takes_some_of_the_errors_off(tmp_path, task, steps, ya
         if factor is None:
             continue
         errors = curves[f"reward_raw/{name}_error"]
+        print(task, name, np.mean(errors[-4:]) / np.mean(errors[:4]))
         assert np.mean(errors[-4:]) < factor * np.mean(errors[:4]), name

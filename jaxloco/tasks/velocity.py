@@ -601,12 +601,12 @@ BIPED = Velocity(
     step_height=0.05,
     loose_joints=("*HFE", "*KFE", "*FFE"),
     weights={"self_contact": -1.0},
-    history=4,
+    history=3,
     noise=0.5,
     kick=0.25,
+    kick_margin=1.2,
     support=1.0,
     grow=("kicks",),
-    grow_with="success",
 )
 """Bipeds that are held upright at first; lengths are those of the Berkeley Humanoid.
 
@@ -626,7 +626,7 @@ BERKELEY_HUMANOID = replace(
         learning_rate_max=1e-3,
     ),
     network=WIDER,
-    total_timesteps=10_000_000,
+    total_timesteps=7_000_000,
 )
 """Berkeley Humanoid."""
 
@@ -642,16 +642,14 @@ UNITREE_G1 = replace(
         loose_joints=("*hip_pitch*", "*knee*", "*ankle_pitch*"),
         locked=("waist_*", "*_shoulder_*", "*_elbow_*", "*_wrist_*"),
         history=1,
-        grow_with="progress",
+        kick_margin=1.0,
     ),
     total_timesteps=4_000_000,
 )
 """Unitree G1, which holds its waist and arms still. It is half as tall again as the Berkeley Humanoid and steps slower.
 
 With all 29 joints and four frames a policy changes by a KL of 0.06 in an iteration at the least rate of learning, and
-does not learn to step in two million steps. A support that fades with each robot's success, by a twentieth in an
-episode, is still half there after as many.
-"""
+does not learn to step in two million steps."""
 
 MICRODUCK = replace(
     BERKELEY_HUMANOID,
@@ -671,7 +669,7 @@ MICRODUCK = replace(
         loose_joints=("*hip_pitch", "*knee", "*ankle"),
         locked=("neck*", "head*"),
         history=1,
-        grow_with="progress",
+        kick_margin=1.0,
         payload=(-0.05, 0.05),
         com_shift=0.005,
         kick=0.1,
