@@ -59,7 +59,7 @@ def _measured(name: str, own: HelicopterOptions) -> dict[str, Any]:
     wished, pilots, aligned, first = ideal(env.robot, name).states, [], [], None
     for seed in range(own.seed, own.seed + own.sets):
         demonstrations = demonstrate(shown, name, seed)
-        lesson = learn(demonstrations, env.dt)
+        lesson = learn(demonstrations, env.dt, MANOEUVRES[name].in_place)
         first = first or lesson
         pilots.append([distance(flight.states, wished) for flight in demonstrations])
         aligned.append(distance(lesson.alignment.states[::2], wished))

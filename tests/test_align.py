@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxloco.demonstrations.align import AlignOptions, align, best_path, smooth
+from jaxloco.demonstrations.align import AlignOptions, align, best_path, drift, smooth
 from jaxloco.errors import ConfigError
 
 STEP = 0.05
@@ -114,6 +114,21 @@ def test_smoother_and_likelihood_are_those_of_the_joint_normal_distribution():
         np.testing.assert_allclose(found.lagged[t], after.reshape(5, 2, 5, 2)[t, :, t + 1], atol=1e-10)
     density = -0.5 * (residual @ np.linalg.solve(s, residual) + np.linalg.slogdet(2 * np.pi * s)[1])
     assert found.likelihood == pytest.approx(density, abs=1e-9)
+
+
+def test_drift_is_a_line_to_the_end_and_a_parabola_that_has_the_mean_of_the_rest():
+    """Worked by hand: the line is 0 1 2 3; the rest, 0 0 2 0, has the mean 0.5, and so has 0 1 1 0."""
+    found = drift(np.array([[10.0, 7.0], [11.0, 7.0], [14.0, 7.0], [13.0, 7.0]]))
+    np.testing.assert_allclose(found, [[0.0, 0.0], [2.0, 0.0], [3.0, 0.0], [3.0, 0.0]], atol=1e-12)
+
+
+def test_drift_is_what_a_random_walk_is_expected_to_be_by_its_end_and_mean():
+    """Against the conditional mean of the normal distribution with the covariance min(i, j) of a random walk."""
+    walk = np.cumsum(np.random.default_rng(2).normal(size=9))
+    covariance = np.minimum.outer(np.arange(1, 10), np.arange(1, 10))
+    known = np.array([np.eye(9)[-1], np.ones(9)])
+    expected = covariance @ known.T @ np.linalg.solve(known @ covariance @ known.T, known @ walk)
+    np.testing.assert_allclose(drift(np.array([[0.0], *walk[:, None]]))[1:, 0], expected, atol=1e-12)
 
 
 def test_a_demonstration_of_something_else_is_named():

@@ -15,6 +15,7 @@ from jaxloco.demonstrations import aerobatics, manoeuvres, pilot
 from jaxloco.demonstrations import helicopter as model
 from jaxloco.demonstrations.manoeuvres import Flight
 from jaxloco.envs.curriculum import FULL, Sampler
+from jaxloco.envs.quantities import rotate
 from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.physics import Controls, PhysicsSpec, make_physics
 from jaxloco.robot import Robot, load_robot, robots_dir
@@ -137,9 +138,7 @@ def test_the_planners_model_has_the_published_accelerations(helicopter: Robot) -
     parameters = jnp.asarray(model.parameters_of(helicopter), jnp.float32)
     for quaternion, qvel, sticks in random_states(5):
         state = jnp.asarray(np.concatenate([np.zeros(3), quaternion, qvel]), jnp.float32)
-        axes = np.stack(
-            [model.rotate(jnp.asarray(quaternion, jnp.float32), axis) for axis in np.eye(3, dtype=np.float32)], 1
-        )
+        axes = np.stack([rotate(jnp.asarray(quaternion, jnp.float32), axis) for axis in np.eye(3, dtype=np.float32)], 1)
         velocity, rates = TURN @ axes.T @ qvel[:3], TURN @ qvel[3:]
         turning, moving = published(velocity, rates, np.zeros(3), sticks)
         found = model.accelerations(parameters, state, jnp.asarray(sticks, jnp.float32))
@@ -176,8 +175,14 @@ def test_nothing_accelerates_in_hover(helicopter: Robot) -> None:
 
 
 @pytest.mark.parametrize("name", manoeuvres.MANOEUVRES)
+def test_what_pilots_say_of_the_place_is_true_of_the_paths(name: str) -> None:
+    path, in_place = manoeuvres.MANOEUVRES[name]
+    assert in_place == (not path(0.05).positions.any())
+
+
+@pytest.mark.parametrize("name", manoeuvres.MANOEUVRES)
 def test_paths_begin_and_end_at_rest_and_upright(name: str) -> None:
-    path = manoeuvres.MANOEUVRES[name](0.05)
+    path = manoeuvres.MANOEUVRES[name].path(0.05)
     for end in (path.positions[:5], path.positions[-5:]):
         assert np.ptp(end, axis=0).max() < 1e-6
     up = 1.0 - 2.0 * np.sum(path.attitudes[[0, -1], 1:3] ** 2, axis=1)
@@ -186,7 +191,7 @@ def test_paths_begin_and_end_at_rest_and_upright(name: str) -> None:
 
 
 def test_a_funnel_is_four_turns_of_5_s_at_5_m_with_the_nose_towards_the_middle() -> None:
-    path = manoeuvres.MANOEUVRES["funnel"](0.05)
+    path = manoeuvres.MANOEUVRES["funnel"].path(0.05)
     middle = 0.5 * (path.positions.min(axis=0) + path.positions.max(axis=0))
     arm = path.positions - middle
     np.testing.assert_allclose(np.linalg.norm(arm, axis=1), 5.0, atol=0.02)
@@ -287,6 +292,25 @@ def test_corrections_hold_what_acts_at_one_place_of_the_trajectory(helicopter: R
     )  # 2 rad/s² about the upward axis from 2.5 s to 3 s
     table = aerobatics.corrections(parameters, [pushed], [np.arange(101)], 128, 0.05)
     assert table[55, 2] == pytest.approx(-2.0, rel=0.4) and abs(table[20, 2]) < 0.1  # downward in the equations
+
+
+def test_flights_that_drift_teach_a_manoeuvre_in_its_place(helicopter: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One drifts north by 1 m/s: that is not in the positions and velocities that are aligned."""
+    aligned: list[np.ndarray] = []
+
+    def stop(samples: list[np.ndarray], _: object) -> None:
+        aligned.extend(samples)
+        raise ConfigError("seen")
+
+    monkeypatch.setattr(aerobatics, "align", stop)
+    still = flown(model.parameters_of(helicopter), 20, 0)
+    still.states[:, :3] = still.states[:, 7:10] = 0.0
+    moving = Flight(still.states.copy(), still.controls)
+    moving.states[:, 0], moving.states[:, 7] = 0.05 * np.arange(21), 1.0
+    for in_place, wanted in ((False, moving), (True, still)):
+        with pytest.raises(ConfigError, match="seen"):
+            aerobatics.learn([moving], 0.05, in_place)
+        np.testing.assert_allclose(aligned.pop(), np.concatenate(wanted, axis=1), atol=1e-12)
 
 
 def test_distance_to_itself_is_zero_at_any_tempo_and_a_metre_is_one() -> None:

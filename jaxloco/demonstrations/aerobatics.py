@@ -18,7 +18,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from jaxloco.demonstrations import helicopter
-from jaxloco.demonstrations.align import Alignment, align, best_path
+from jaxloco.demonstrations.align import Alignment, align, best_path, drift
 from jaxloco.demonstrations.apprenticeship import Trial, side_by_side
 from jaxloco.demonstrations.helicopter import CONTROLS, STATE, TURN
 from jaxloco.demonstrations.manoeuvres import Flight, continuous, dynamics, final_cost, hover, padded, tracking_cost
@@ -26,6 +26,7 @@ from jaxloco.demonstrations.pilot import fly, state_of
 from jaxloco.demonstrations.planner import Plan, PlannerOptions, receding
 from jaxloco.demonstrations.record import Press, read_table, resampled, write_table
 from jaxloco.envs.env import Env, EnvState
+from jaxloco.envs.quantities import rotate_inverse
 from jaxloco.errors import ConfigError
 from jaxloco.robot import read_mjcf
 
@@ -65,18 +66,20 @@ class Lesson(NamedTuple):
     alignment: Alignment
 
 
-def learn(demonstrations: Sequence[Flight], dt: float) -> Lesson:
+def learn(demonstrations: Sequence[Flight], dt: float, in_place: bool = False) -> Lesson:
     """Learn from demonstrations of one manoeuvre.
 
     Args:
         demonstrations: All of the same manoeuvre, from hover to hover.
         dt: Control period, s.
+        in_place: It ends where it begins and is there on average: what flights drift is taken out of them.
 
     Raises:
         ConfigError: They cannot be aligned; names the worst one.
     """
     parameters = fit(demonstrations, dt)
-    samples = [np.concatenate(flight, axis=1) for flight in demonstrations]
+    flights = [_without_drift(flight, dt) for flight in demonstrations] if in_place else demonstrations
+    samples = [np.concatenate(flight, axis=1) for flight in flights]
     alignment = align(samples, partial(_linearized, parameters, dt))
     target = alignment.states[::2].copy()
     target[:, 3:7] /= np.linalg.norm(target[:, 3:7], axis=1, keepdims=True)
@@ -89,6 +92,13 @@ def learn(demonstrations: Sequence[Flight], dt: float) -> Lesson:
     return Lesson(
         parameters, corrections(parameters, demonstrations, places, len(target), dt), target, length, alignment
     )
+
+
+def _without_drift(flight: Flight, dt: float) -> Flight:
+    states, away = flight.states.copy(), drift(flight.states[:, :3])
+    states[:, :3] -= away
+    states[:, 7:10] -= np.gradient(away, dt, axis=0)
+    return Flight(states, flight.controls)
 
 
 def fit(flights: Sequence[Flight], dt: float, near: np.ndarray | None = None, pull: float = 0.0) -> np.ndarray:
@@ -134,7 +144,7 @@ def _residuals(
         lacking = (after - helicopter.control_step(parameters, jnp.zeros(6), before, sticks, dt))[7:] / dt
         middle = 0.5 * (before + after)
         middle = middle.at[3:7].divide(jnp.linalg.norm(middle[3:7]))
-        force = TURN * helicopter.rotate(helicopter.conjugate(middle[3:7]), lacking[:3])
+        force = TURN * rotate_inverse(middle[3:7], lacking[:3])
         return jnp.concatenate([TURN * lacking[3:], force[::-1]]), helicopter.body_velocities(middle)
 
     return jax.vmap(of)(before, after, sticks)
@@ -213,6 +223,7 @@ class HelicopterApprentice:
         demonstrations: Flights of one manoeuvre.
         ideal: States that trials are graded by, (T, 13); what the demonstrations have in common if not given.
         seed: Of the trials.
+        in_place: See `learn`.
 
     Attributes:
         reference: Positions along the aligned trajectory, (T, 7), where the helicopter starts.
@@ -220,10 +231,12 @@ class HelicopterApprentice:
         demonstrations: The pilot's flights.
     """
 
-    def __init__(self, env: Env, demonstrations: Sequence[Flight], ideal: np.ndarray | None, seed: int) -> None:
+    def __init__(
+        self, env: Env, demonstrations: Sequence[Flight], ideal: np.ndarray | None, seed: int, in_place: bool = False
+    ) -> None:
         self.dt, self._env = env.dt, env
         self.demonstrations = demonstrations
-        self.lesson = learn(self.demonstrations, env.dt)
+        self.lesson = learn(self.demonstrations, env.dt, in_place)
         self._ideal = self.lesson.target[: self.lesson.length, :STATE] if ideal is None else ideal
         self.pilots = [distance(flight.states, self._ideal) for flight in self.demonstrations]
         self._key = jax.random.fold_in(jax.random.PRNGKey(seed), 1)

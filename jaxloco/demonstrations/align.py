@@ -122,6 +122,22 @@ def align(
     return Alignment(means, tuple(times), noise, process, tuple(likelihoods))
 
 
+def drift(positions: np.ndarray) -> np.ndarray:
+    """Return how far a demonstration of a motion in place has drifted by each of its samples, (N, m).
+
+    Such a motion ends where it begins, and that is where it is on average. Drift is a random walk, as in the paper: the
+    one expected from where the demonstration ends is a straight line, and from its mean a parabola is added to that.
+
+    Args:
+        positions: (N, m), N at least 3.
+    """
+    part = np.linspace(0.0, 1.0, len(positions))[:, None]
+    away = positions - positions[0]
+    line, bend = part * away[-1], part * (1.0 - part)
+    found: np.ndarray = line + bend / np.mean(bend) * np.mean(away - line, axis=0)
+    return found
+
+
 def warp(demonstration: np.ndarray, smoothed: Smoothed, noise: np.ndarray, options: AlignOptions) -> np.ndarray:
     """Return the most likely times of a demonstration, (N,), from the first to the last state of the trajectory."""
     variances = np.diagonal(smoothed.covariances, axis1=1, axis2=2)

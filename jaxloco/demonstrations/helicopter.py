@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxloco.envs.quantities import multiply_quaternions, rotate, rotate_inverse
 from jaxloco.robot import Robot
 
 STATE, CONTROLS = 13, 4
@@ -34,35 +35,18 @@ def parameters_of(robot: Robot) -> np.ndarray:
     return np.array([[one.bias, one.drag, one.gain] for one in robot.thrusters]) / inertias[:, None]
 
 
-def rotate(quaternion: Array, vector: Array) -> Array:
-    """Express a vector of the body's frame in the world. (4,), (3,) → (3,)."""
-    twice = 2.0 * jnp.cross(quaternion[1:], vector)
-    return vector + quaternion[0] * twice + jnp.cross(quaternion[1:], twice)
-
-
-def conjugate(quaternion: Array) -> Array:
-    """Return the quaternion of the turn back. (4,) → (4,)."""
-    return quaternion * jnp.array([1.0, -1.0, -1.0, -1.0])
-
-
-def multiply(a: Array, b: Array) -> Array:
-    """Return the product of two quaternions. (4,), (4,) → (4,)."""
-    vector = a[0] * b[1:] + b[0] * a[1:] + jnp.cross(a[1:], b[1:])
-    return jnp.concatenate([(a[0] * b[0] - a[1:] @ b[1:])[None], vector])
-
-
 def turned(quaternion: Array, angle: Array) -> Array:
     """Turn a body by a vector of angles about its own axes, rad. (4,), (3,) → (4,), of length 1."""
     square = angle @ angle
     half = jnp.sqrt(square + 1e-12) / 2.0
     step = jnp.concatenate([jnp.cos(half)[None], angle * (jnp.sin(half) / (2.0 * half))])
-    product = multiply(quaternion, step)
+    product = multiply_quaternions(quaternion, step)
     return product / jnp.linalg.norm(product)
 
 
 def body_velocities(state: Array) -> Array:
     """Return the velocities that drag depends on: rates p q r, and w, v, u; forward-right-down. (13,) → (6,)."""
-    velocity = TURN * rotate(conjugate(state[3:7]), state[7:10])
+    velocity = TURN * rotate_inverse(state[3:7], state[7:10])
     return jnp.concatenate([TURN * state[10:13], velocity[::-1]])
 
 

@@ -17,6 +17,7 @@ from jaxloco.demonstrations import helicopter
 from jaxloco.demonstrations.helicopter import CONTROLS, GRAVITY, STATE, TURN
 from jaxloco.demonstrations.planner import PlannerOptions, ilqr
 from jaxloco.errors import unknown_name
+from jaxloco.logs.turns import conjugate, product
 from jaxloco.robot import Robot
 
 BEFORE, AFTER = 0.5, 1.5
@@ -78,13 +79,6 @@ def _about(axis: int, angles: np.ndarray) -> np.ndarray:
     return turns
 
 
-def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the products of quaternions, (T, 4)."""
-    w = a[..., :1] * b[..., :1] - np.sum(a[..., 1:] * b[..., 1:], axis=-1, keepdims=True)
-    v = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:] + np.cross(a[..., 1:], b[..., 1:])
-    return np.concatenate([w, v], axis=-1)
-
-
 def _in_place(attitudes: np.ndarray) -> Path:
     return Path(np.zeros((len(attitudes), 3)), attitudes)
 
@@ -137,7 +131,7 @@ def _chaos(dt: float) -> Path:
     t = _times(seconds, dt)
     turn, flip = np.pi * _ramp(t, seconds, 1.0), 10.0 * np.pi * _ramp(t, seconds, 1.0)
     heading = _about(2, turn)
-    return _in_place(_product(_product(heading, _about(1, -flip)), heading * [1.0, -1.0, -1.0, -1.0]))
+    return _in_place(product(product(heading, _about(1, -flip)), conjugate(heading)))
 
 
 def _quaternions(axes: np.ndarray) -> np.ndarray:
@@ -155,14 +149,20 @@ def continuous(quaternions: np.ndarray) -> np.ndarray:
     return quaternions * np.concatenate([[first], first * np.cumprod(np.where(signs == 0.0, 1.0, signs))])[:, None]
 
 
-MANOEUVRES: dict[str, Callable[[float], Path]] = {
-    "flip": _flip,
-    "roll": _roll,
-    "tic-toc": _tic_toc,
-    "funnel": _funnel,
-    "chaos": _chaos,
+class Manoeuvre(NamedTuple):
+    """Its path, for a control period, and whether a pilot says that it is flown in place, which the learner is told."""
+
+    path: Callable[[float], Path]
+    in_place: bool
+
+
+MANOEUVRES = {
+    "flip": Manoeuvre(_flip, in_place=True),
+    "roll": Manoeuvre(_roll, in_place=True),
+    "tic-toc": Manoeuvre(_tic_toc, in_place=True),
+    "funnel": Manoeuvre(_funnel, in_place=False),
+    "chaos": Manoeuvre(_chaos, in_place=True),
 }
-"""Name → its path, for a control period."""
 
 
 def ideal(robot: Robot, name: str) -> Flight:
@@ -180,9 +180,9 @@ def ideal(robot: Robot, name: str) -> Flight:
 def _ideal(name: str, dt: float, parameters: tuple[tuple[float, ...], ...]) -> Flight:
     params = np.array(parameters)
     state, sticks = hover(params)
-    path = MANOEUVRES[name](dt)
+    path = MANOEUVRES[name].path(dt)
     length = len(path.positions)
-    positions, attitudes = padded(path.positions), padded(_product(path.attitudes, state[3:7]))
+    positions, attitudes = padded(path.positions), padded(product(path.attitudes, state[3:7]))
     velocities = np.gradient(positions, dt, axis=0)
     reference = np.concatenate([positions, attitudes, velocities, _rates(attitudes, dt)], axis=1)
     guess = np.clip(_sticks(params, reference, dt), -1.0, 1.0)[:-1]
@@ -202,7 +202,7 @@ def _ideal(name: str, dt: float, parameters: tuple[tuple[float, ...], ...]) -> F
 
 def _rates(attitudes: np.ndarray, dt: float) -> np.ndarray:
     """Return the rates about the body's axes along attitudes (T, 4), rad/s, (T, 3)."""
-    change = _product(attitudes[:-1] * [1.0, -1.0, -1.0, -1.0], attitudes[1:])
+    change = product(conjugate(attitudes[:-1]), attitudes[1:])
     rates = 2.0 * change[:, 1:] / dt
     return np.concatenate([rates[:1], 0.5 * (rates[1:] + rates[:-1]), rates[-1:]])
 

@@ -40,6 +40,7 @@ class Helicopter(Task):
     Attributes:
         robot: Robot name or folder.
         manoeuvre: "hover", or what is flown: "flip", "roll", "tic-toc", "funnel" or "chaos".
+        in_place: The learner knows which manoeuvres are flown in place: all but the funnel.
         spread: Mass, gains, biases and drags differ by up to this fraction from flight to flight.
         gusts: Factor of the gusts' published standard deviations.
         episode_seconds: Time after which an episode is truncated, s.
@@ -48,6 +49,7 @@ class Helicopter(Task):
 
     robot: str = "helicopter"
     manoeuvre: str = "hover"
+    in_place: bool = True
     spread: Annotated[float, FRACTION] = 0.1
     gusts: Annotated[float, NOT_NEGATIVE] = 1.0
     episode_seconds: Annotated[float, POSITIVE] = 10.0
@@ -105,15 +107,15 @@ class Helicopter(Task):
         """
         if self.manoeuvre == "hover":
             raise ConfigError("task 'heli-hover' has no demonstrations to learn from; use --algorithm ppo")
-        env = self.spec().build(physics)
+        env, in_place = self.spec().build(physics), self.in_place and MANOEUVRES[self.manoeuvre].in_place
         if demonstration:
             flights = read_flights(Path(demonstration), env.dt)
             try:
-                return HelicopterApprentice(env, flights, None, seed)
+                return HelicopterApprentice(env, flights, None, seed, in_place)
             except ConfigError as error:
                 raise ConfigError(f"{demonstration}, files counted from 0: {error}") from None
         shown = demonstrate(self._shown().spec().build(physics), self.manoeuvre, seed)
-        return HelicopterApprentice(env, shown, ideal(env.robot, self.manoeuvre).states, seed)
+        return HelicopterApprentice(env, shown, ideal(env.robot, self.manoeuvre).states, seed, in_place)
 
     def _shown(self) -> "Helicopter":
         return replace(self, spread=0.0)
@@ -199,7 +201,7 @@ HOVER = TrainConfig(
 
 def _aerobatics(manoeuvre: str) -> TrainConfig:
     """Return a recipe with an episode that is long enough for a slow pilot."""
-    steps = len(MANOEUVRES[manoeuvre](CONTROL_DT).positions)
+    steps = len(MANOEUVRES[manoeuvre].path(CONTROL_DT).positions)
     return replace(HOVER, task=Helicopter(manoeuvre=manoeuvre, episode_seconds=round(1.2 * steps * CONTROL_DT)))
 
 
