@@ -463,5 +463,4 @@ def test_a_short_training_takes_some_of_the_errors_off(tmp_path, task, steps, ya
         if factor is None:
             continue
         errors = curves[f"reward_raw/{name}_error"]
-        print(task, name, np.mean(errors[-4:]) / np.mean(errors[:4]))
         assert np.mean(errors[-4:]) < factor * np.mean(errors[:4]), name
