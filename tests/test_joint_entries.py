@@ -370,7 +370,10 @@ def test_a_task_can_lock_more_joints_than_robot_toml(tmp_path):
 @pytest.mark.parametrize(
     ("locked", "problem"),
     [
-        (("hand*",), r"locked = .'hand\*',.: robot '.*': no joint matches 'hand\*'.* Known: left_hip"),
+        (
+            ("hand*",),
+            r"locked = .'hand\*',.: robot '.*': no joint matches 'hand\*'; write others, or none .* Known: left_hip",
+        ),
         (("*",), "locked = .*: holds every joint; leave out"),
     ],
 )

@@ -122,7 +122,8 @@ def _check_locked(draft: Draft) -> None:
     _require_matches(draft, where, "joint", draft.table["robot"]["locked"], movable_joints)
     for pattern in draft.also_locked:
         if not matching(movable_joints, [pattern]):
-            raise _locked_too(draft, f"no joint matches {pattern!r}.{closest(pattern, movable_joints)}")
+            problem = f"no joint matches {pattern!r}; write others, or none (--task.locked alone)."
+            raise _locked_too(draft, problem + closest(pattern, movable_joints))
     held = {entry.name for entry in draft.locked}
     for body in draft.spec.bodies:
         joints = [joint.name for joint in body.joints]
