@@ -299,6 +299,10 @@ def test_the_table_of_five_seeds_has_intervals_where_seeds_differ():
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)
 def test_published_intervals_are_of_five_seeds_or_more_and_say_what_they_cover(folder):
     figures = read_json(folder / "evaluation.json")["figures"]
-    assert all(figure == describe(figure["values"]) for figure in figures.values())
+    for figure in figures.values():
+        told = describe(figure["values"])
+        assert told.keys() == figure.keys() and (told["interval"] is None) == (figure["interval"] is None)
+        for key in told:  # the last digits are those of the CPU
+            np.testing.assert_allclose(np.array(told[key], float), np.array(figure[key], float), rtol=1e-9, err_msg=key)
     readme = (folder / "README.md").read_text()
     assert ("holds the true mean" in readme) == (len(figures["survived"]["values"]) >= 5)

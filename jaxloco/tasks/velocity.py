@@ -294,18 +294,23 @@ class Velocity(LeggedTask):
         return (bool(self.grow) or self.support > 0.0) and self.grow_with == "success"
 
     @property
+    def _longest(self) -> float:
+        """Longest distance that can be commanded in a training episode, m."""
+        return math.hypot(*self.max_velocity[:2]) * min(self.training_seconds, self.episode_seconds)
+
+    @property
     def _shortest(self) -> float:
         """Distance from which on an episode is graded, m: less for robots that are never asked to go far."""
-        share = self.grow_from if "commands" in self.grow else 1.0
-        longest = share * math.hypot(*self.max_velocity[:2]) * min(self.training_seconds, self.episode_seconds)
-        return min(SHORTEST, SHORT_SHARE * longest)
+        return min(SHORTEST, SHORT_SHARE * self._longest)
 
     def _check_distance(self) -> None:
-        """A robot that is not asked to walk would never succeed."""
-        if self._graded and self._shortest == 0.0:
+        """A robot that may not walk far enough to be graded would never succeed."""
+        distance = self._longest * (self.grow_from if "commands" in self.grow else 1.0)
+        if self._graded and (distance == 0.0 or distance < self._shortest):
             raise ConfigError(
-                "grow_with = success: robots are asked to walk 0 m at most in an episode, and succeed by walking; "
-                "write a larger grow_from or max_velocity, or grow_with progress"
+                f"grow_with = success: robots are asked to walk {distance:.2g} m at most in an episode, and success is "
+                f"told from {self._shortest:.2g} m on; write a larger grow_from, max_velocity or training_seconds, or "
+                "grow_with progress"
             )
 
     def _curriculum(self) -> Curriculum:
