@@ -68,9 +68,19 @@ def interval(values: ArrayLike) -> tuple[float, float] | None:
     with warnings.catch_warnings():  # of seeds that are nearly all equal
         warnings.simplefilter("ignore")
         found = stats.bootstrap(
-            (array,), interquartile_mean, n_resamples=RESAMPLES, confidence_level=NOMINAL, method="BCa", rng=0
+            (array,), _rounded_mean, n_resamples=RESAMPLES, confidence_level=NOMINAL, method="BCa", rng=0
         ).confidence_interval
     return (float(found.low), float(found.high)) if np.isfinite([found.low, found.high]).all() else None
+
+
+def _rounded_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Return the interquartile mean to 12 digits, so that equal samples give equal means on every CPU.
+
+    BCa counts how many resamples are below the mean of all; the order in which a CPU adds would decide of those that
+    are equal to it.
+    """
+    digits = 12 - int(np.ceil(np.log10(np.abs(values).max() or 1.0)))
+    return np.round(interquartile_mean(values, axis), digits)
 
 
 def coverage(count: int) -> float:

@@ -174,3 +174,11 @@ def test_seeds_needed_are_the_fewest_that_show_a_difference():
         assert detectable(needed, needed) <= difference
         assert needed == 5 or detectable(needed - 1, needed - 1) > difference
     assert seeds_needed(0.01) is None and seeds_needed(math.inf) == 5
+
+
+def test_equal_samples_have_equal_means_however_many_are_computed_at_once():
+    values = np.random.default_rng(0).uniform(0.8, 0.9, (200, 5)) * 10.0 ** np.arange(-100, 100)[:, None]
+    for row in values:
+        together = statistics._rounded_mean(np.stack([row, row[::-1], *[row] * 30], axis=1))
+        np.testing.assert_array_equal(together, statistics._rounded_mean(row[::-1]))
+        assert together[0] == pytest.approx(float(interquartile_mean(row)), rel=1e-11)
