@@ -436,7 +436,6 @@ def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
     ("task", "steps", "yaw_rate", "velocity"),
     [
         ("go1-velocity", 240_000, 0.8, None),  # it learns to turn first, and to walk after 0.5 M steps
-        ("anymal-c-velocity", 320_000, 0.8, 0.9),
         ("berkeley-humanoid-velocity", 320_000, 0.85, 0.7),
     ],
 )
