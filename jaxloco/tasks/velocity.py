@@ -653,8 +653,8 @@ UNITREE_G1 = replace(
 )
 """Unitree G1, which holds its waist and arms still. It is half as tall again as the Berkeley Humanoid and steps slower.
 
-With all 29 joints and four frames a policy changes by a KL of 0.06 in an iteration at the least rate of learning, and
-does not learn to step in two million steps."""
+With all 29 joints and four frames a policy changed by a KL of 0.06 in an iteration at a thirtieth of the usual rate of
+learning, and after 0.26 million steps it followed its command no better than one that stands."""
 
 MICRODUCK = replace(
     BERKELEY_HUMANOID,
