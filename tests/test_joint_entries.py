@@ -11,9 +11,12 @@ import mujoco
 import numpy as np
 import pytest
 from long_robots import long_copy
+from playback_helpers import untrained_bundle
 
 from jaxloco.envs.env import robot_on_ground
 from jaxloco.errors import ConfigError, RobotError
+from jaxloco.playback.conditions import Conditions
+from jaxloco.playback.play import Playback
 from jaxloco.robot import Robot, known_robots, load_robot, robots_dir
 from jaxloco.robot.entries import matching, resolve
 from jaxloco.tasks.velocity import Velocity
@@ -365,6 +368,24 @@ def test_a_task_can_lock_more_joints_than_robot_toml(tmp_path):
     assert env.robot.joint_names == NAMES[:4] and env.action_size == 4
     assert robot_on_ground(replace(task, terrain=Terrain(SOLID_KINDS[:1])).spec())[0].joint_names == NAMES[:4]
     assert env.robot.self_contacts.pairs == by_file.self_contacts.pairs
+
+
+def test_a_policy_is_played_on_a_model_that_lacks_the_joints_it_held_still(tmp_path):
+    place = folder(tmp_path, ALL.replace("kp = 30.0", "default = 0.5\nkp = 30.0"))
+    held = {"swing_height": 0.05, "step_height": 0.05, "locked": ("arm_*", "arm?wrist?")}
+    bundle = untrained_bundle("go1-velocity", tmp_path / "policy", str(place), held)
+    model = mujoco.MjSpec.from_file(str(place / "robot.xml"))
+    for name in NAMES[4:]:
+        model.delete(model.joint(name))
+    legs = Path(shutil.copytree(place, tmp_path / "legs"))
+    (legs / "robot.xml").write_text(model.to_xml())
+    for robot, held_there in ((place, {"arm_shoulder": 0.5, "arm[wrist]": 0.5}), (legs, {})):
+        played = Playback.load(bundle, Conditions(robot=str(robot)))
+        assert played.robot.locked == held_there and played.robot.joint_names == NAMES[:4]
+    one = '[[joints]]\nname = "left_*"\n' + ALL
+    (legs / "robot.toml").write_text(TOML.format(joints=one, robot='locked = ["right_knee"]'))
+    with pytest.raises(ConfigError, match=r"a policy for the robot 'walker'.*'right_knee' is not there"):
+        Playback.load(bundle, Conditions(robot=str(legs)))
 
 
 @pytest.mark.parametrize(
