@@ -130,6 +130,11 @@ def from_dict(type_: type[T], data: Mapping[str, Any], source: str = "configurat
     return cast(T, _Reader(source, type_, default).dataclass(type_, data, "", default))
 
 
+def part(type_: type[T], instance: Any) -> T:
+    """Return those options of a command that a base of its dataclass has, as an instance of that base."""
+    return type_(**{field.name: getattr(instance, field.name) for field in dataclasses.fields(cast(Any, type_))})
+
+
 def read_config_file(path: str | Path) -> dict[str, Any]:
     """Read a JSON or TOML file.
 

@@ -7,11 +7,12 @@ import sys
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from jaxloco import library, options
 from jaxloco.checks import MOST_EPISODES
 from jaxloco.commands.words import positional, positionals, wants_help
+from jaxloco.comparison.plan import Plan
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.tasks import DEFAULT_TASK, recipe
 from jaxloco.training import preparation
@@ -65,36 +66,18 @@ def compare(arguments: list[str]) -> int:
 
 
 @dataclass(frozen=True)
-class SweepOptions:
+class SweepOptions(Plan):
     """Options of `jaxloco sweep`; those of `jaxloco train TASK` stand beside them.
 
     Attributes:
-        vary: Settings and their values, such as ppo.learning_rate=1e-3,2e-3, or a range LOW..HIGH, LOW..HIGH:log.
-        draws: How many settings to draw at random, or the tuner may try; 0 for every combination of values.
-        tuner: What proposes settings: none, or optuna, which pip install 'jaxloco[tune]' brings.
-        metric: What is compared at the end, as in jaxloco compare.
-        margin: The smallest difference that matters, in the metric's unit; any does if not given.
-        evaluate: Compare by so many episodes of each policy in the first setting's environment; 0 to compare the
-            evaluations at the end of the trainings.
         out: Folder of the sweep; runs/<date>/sweep_<n> if not given.
         resume: Folder of a sweep to go on with, instead of a task and options.
         quiet: Print nothing of the trainings.
     """
 
-    vary: tuple[str, ...] = ()
-    draws: int = 0
-    tuner: Literal["none", "optuna"] = "none"
-    metric: str = "return"
-    margin: float | None = None
-    evaluate: int = 0
     out: str | None = None
     resume: str | None = None
     quiet: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("draws", "evaluate"):
-            if not 0 <= getattr(self, name) <= MOST_EPISODES:
-                raise ConfigError(f"--{name} {getattr(self, name)}: must be between 0 and {MOST_EPISODES}")
 
 
 def sweep(arguments: list[str]) -> int:
@@ -112,9 +95,7 @@ def sweep(arguments: list[str]) -> int:
         made = sweeping.Sweep.open(Path(own.resume))
     else:
         base = library.located(_swept(rest, own))
-        names = [entry.name for entry in fields(sweeping.Plan)]
-        plan = sweeping.Plan(**{name: getattr(own, name) for name in names})
-        made = sweeping.Sweep.begin(Path(own.out) if own.out else None, base, plan)
+        made = sweeping.Sweep.begin(Path(own.out) if own.out else None, base, options.part(Plan, own))
     found = made.run(quiet=own.quiet)
     if found is None:
         print(f"interrupted; go on with: jaxloco sweep --resume {shlex.quote(str(made.folder))}")

@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -52,7 +52,7 @@ def evaluate(arguments: list[str]) -> int:
     own = options.parse(
         EvaluateOptions(), arguments, prog=f"jaxloco evaluate {shlex.quote(path)}", description=evaluate.__doc__ or ""
     )
-    conditions = Conditions(**{entry.name: getattr(own, entry.name) for entry in fields(Conditions)})
+    conditions = options.part(Conditions, own)
     native = own.engine == "native" or conditions != Conditions()
     if own.log is not None:
         from jaxloco.gap.simulated import record_first
@@ -107,7 +107,7 @@ def robustness(arguments: list[str]) -> int:
         prog=f"jaxloco robustness {shlex.quote(path)}",
         description=robustness.__doc__ or "",
     )
-    plan = Plan(**{entry.name: getattr(own, entry.name) for entry in fields(Plan)})
+    plan = options.part(Plan, own)
     bundle = library.bundle_of(path)
     preparation.prepare_jax()
     from jaxloco.robustness import report
@@ -129,7 +129,7 @@ def gap(arguments: list[str]) -> int:
     from jaxloco.gap import report
     from jaxloco.gap.gap import compare as compare_logs
 
-    compared = GapOptions(**{entry.name: getattr(own, entry.name) for entry in fields(GapOptions)})
+    compared = options.part(GapOptions, own)
     reading = {name: getattr(own, name) for name in ("topics", "motors", "types", "allow_gaps")}
     tell = partial(print, file=sys.stderr)
     found = compare_logs(library.bundle_of(words[0]), words[1:], own.robot, compared, tell, **reading)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 from jaxloco import library, options
 from jaxloco.comparison import tuner, variations
@@ -12,6 +11,7 @@ from jaxloco.comparison.arms import Arm, read_arm
 from jaxloco.comparison.comparable import check_comparable
 from jaxloco.comparison.compare import Comparison, compare
 from jaxloco.comparison.metric import early_metric, find_metric, values_of
+from jaxloco.comparison.plan import Plan
 from jaxloco.comparison.report import as_json, write_figure
 from jaxloco.comparison.variations import Settings, Variation
 from jaxloco.errors import ConfigError, JaxlocoError
@@ -25,32 +25,6 @@ from jaxloco.training.run_folder import RunFolder, read_json, write_json
 SCHEMA = "jaxloco-sweep/1"
 SEEDS = 5
 """Of each setting, if nothing else is said."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a sweep does; `sweep.json` holds it.
-
-    Attributes:
-        vary: What varies, as on the command line.
-        draws: How many settings are drawn, or proposed by the tuner; 0 for all combinations of values.
-        tuner: What proposes settings.
-        metric: What is compared.
-        margin: The smallest difference that matters.
-        evaluate: Episodes of a common evaluation; 0 for the one at the end of each training.
-    """
-
-    vary: tuple[str, ...] = ()
-    draws: int = 0
-    tuner: Literal["none", "optuna"] = "none"
-    metric: str = "return"
-    margin: float | None = None
-    evaluate: int = 0
-
-    @property
-    def variations(self) -> list[Variation]:
-        """What varies."""
-        return [variations.parse(text) for text in self.vary]
 
 
 @dataclass(eq=False)
@@ -106,6 +80,11 @@ class Sweep:
         return cls(folder, config_from_plain(data["config"], str(folder / "sweep.json")), plan, data["tried"])
 
     @property
+    def variations(self) -> list[Variation]:
+        """What varies."""
+        return [variations.parse(text) for text in self.plan.vary]
+
+    @property
     def file(self) -> Path:
         """`sweep.json`: what is done, and the settings so far."""
         return self.folder / "sweep.json"
@@ -117,7 +96,7 @@ class Sweep:
 
     def check(self) -> None:
         """Raise ConfigError if a setting cannot be, or its runs could not be compared with the first ones."""
-        varied, plan = self.plan.variations, self.plan
+        varied, plan = self.variations, self.plan
         variations.check_keys(varied)
         if self.base.seeds < 2:
             raise ConfigError(
@@ -141,8 +120,8 @@ class Sweep:
         """Yield the settings to train, those so far first; each is written down before it is trained."""
         yield from list(self.tried)
         drawn = self.plan.draws
-        every = variations.draws(self.plan.variations, self.base.seed)
-        planned = list(islice(every, drawn)) if drawn else variations.grid(self.plan.variations)
+        every = variations.draws(self.variations, self.base.seed)
+        planned = list(islice(every, drawn)) if drawn else variations.grid(self.variations)
         for index in range(len(self.tried), len(planned)):
             self.tried.append(self._proposed() if self.plan.tuner == "optuna" else planned[index])
             self.write()
@@ -157,7 +136,7 @@ class Sweep:
         values = values_of(metric, [arm for arm, _ in known])[0] if known else []
         reached = [(each, float(interquartile_mean(own))) for (_, each), own in zip(known, values, strict=True)]
         lower = metric.lower_is_better
-        return tuner.propose(self.plan.variations, reached, lower_is_better=lower, seed=self.base.seed)
+        return tuner.propose(self.variations, reached, lower_is_better=lower, seed=self.base.seed)
 
     def run_folder(self, index: int) -> RunFolder:
         """Return the folder of the runs of one setting."""
