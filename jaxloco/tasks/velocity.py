@@ -600,22 +600,27 @@ BIPED = Velocity(
     robot="berkeley_humanoid",
     max_velocity=(0.8, 0.4, 0.8),
     standing_share=0.2,
-    gait_frequency=2.0,
+    gait_frequency=3.0,
     rest_tilt=0.12,
     swing_height=0.08,
     step_height=0.05,
-    loose_joints=("*HFE", "*KFE", "*FFE"),
+    loose_joints=("*HFE", "*KFE", "*FFE", "*HAA", "*HR"),
     weights={"self_contact": -1.0},
     history=3,
     noise=0.5,
     kick=0.25,
-    kick_margin=1.2,
+    kick_margin=1.5,
     support=1.0,
     grow=("kicks",),
 )
 """Bipeds that are held upright at first; lengths are those of the Berkeley Humanoid.
 
 Sideways, the inner foot comes as much closer to the other one as the robot goes in a step: faster, they would meet.
+That is also why it steps at 3 Hz. A kick towards the foot that has just come down takes the trunk over it; legs cannot
+cross, so that foot can step aside only after the other one has come down beside it. A trunk of 0.43 m that falls for
+0.5 s (two steps at 2 Hz) has moved on eleven times as far, for 0.33 s five times. After 4 million steps one seed
+survived 91 % of its episodes at 2 Hz, and 97.2 % at 2.5 Hz with freer hips. A `rest_tilt` of 0.06 rad makes it march
+where it should stand.
 """
 
 BERKELEY_HUMANOID = replace(
@@ -631,9 +636,10 @@ BERKELEY_HUMANOID = replace(
         learning_rate_max=1e-3,
     ),
     network=WIDER,
+    n_envs=512,
     total_timesteps=7_000_000,
 )
-"""Berkeley Humanoid."""
+"""Berkeley Humanoid. Mini-batches of 512 robots let it learn at twice the rate for the same change of the policy."""
 
 UNITREE_G1 = replace(
     BERKELEY_HUMANOID,
@@ -649,6 +655,7 @@ UNITREE_G1 = replace(
         history=1,
         kick_margin=1.0,
     ),
+    n_envs=256,
     total_timesteps=4_000_000,
 )
 """Unitree G1, which holds its waist and arms still. It is half as tall again as the Berkeley Humanoid and steps slower.
@@ -680,6 +687,7 @@ MICRODUCK = replace(
         kick=0.1,
         initial_velocity=0.05,
     ),
+    n_envs=256,
     total_timesteps=4_000_000,
 )
 """Microduck. It is a fifth as tall as a Go1, so all lengths and speeds are smaller. It holds its head still.
