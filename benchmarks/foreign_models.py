@@ -7,6 +7,7 @@ it stands under a zero command. The models come from packages on PyPI, and nothi
 """
 
 import importlib.metadata
+import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,7 +101,8 @@ class ForeignOptions:
     """Options of the benchmark.
 
     Attributes:
-        models: Names of models; all those of the bundle's robot if not given.
+        models: Names of models, whose figures take the place of those in the result's file; all those of the bundle's
+            robot if not given.
         packages: Folder where the packages are, as `pip install --no-deps --target FOLDER` leaves it; the environment
             if not given.
         episodes: Episodes with commands as in training.
@@ -152,13 +154,23 @@ def run(bundle: str | None, own: ForeignOptions) -> Iterator[dict[str, Any]]:
         if MODELS[name].robot not in bundles:
             raise ConfigError(f"model {name} is one of the robot {MODELS[name].robot!r}; give a bundle for that")
     files = find([(name, MODELS[name]) for name in chosen], own.packages)
-    models: dict[str, Any] = {}
+    models = _measured_before(own)
     for name, file in files.items():
         source = MODELS[name]
         result = play_in(file, source, bundles[source.robot], own)
         version = _installed(source.package, own.packages)
         models[name] = {"package": source.package, "version": version, "file": Path(source.file).name, **result}
         yield {"episodes": own.episodes, "stand_episodes": own.stand_episodes, "models": models}
+
+
+def _measured_before(own: ForeignOptions) -> dict[str, Any]:
+    """Return the models that the result's file has, if only some are to be measured now, in the same episodes."""
+    file = Path(own.out or common.RESULTS / f"{NAME}.json")
+    if not own.models or not file.is_file():
+        return {}
+    before = json.loads(file.read_text())
+    same = all(before[name] == getattr(own, name) for name in ("episodes", "stand_episodes"))
+    return dict(before["models"]) if same else {}
 
 
 def find(sources: Sequence[tuple[str, Source]], packages: str | None) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """Bundles in other projects' models: what is theirs stays theirs, and what is measured is right."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,16 @@ def test_a_policy_is_played_in_a_foreign_model_and_shown(tmp_path: Path) -> None
     assert "1 of 1" in foreign_models.show(document)
     section = next(show for name, _, show in page.SECTIONS if name == "foreign_models")
     assert section is not None and "| theirs | theirs 1.2 | 12.7" in section(document)
+
+
+def test_models_that_are_not_measured_now_keep_their_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "result.json"
+    old = {"go1-playground": {"runs": 1}, "go2-menagerie": {"runs": 2}}
+    file.write_text(json.dumps({"episodes": 10, "stand_episodes": 3, "models": old}))
+    monkeypatch.setattr(foreign_models, "find", lambda sources, packages: {name: tmp_path for name, _ in sources})
+    monkeypatch.setattr(foreign_models, "play_in", lambda *_: {"runs": 3})
+    own = foreign_models.ForeignOptions(models=("go2-menagerie",), out=str(file))
+    for given, kept in ((own, ["go1-playground"]), (replace(own, episodes=2), []), (replace(own, models=()), [])):
+        *_, result = foreign_models.run(None, given)
+        assert result["models"]["go2-menagerie"]["runs"] == 3
+        assert [name for name, model in result["models"].items() if model in old.values()] == kept
