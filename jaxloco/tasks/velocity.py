@@ -639,7 +639,7 @@ BERKELEY_HUMANOID = replace(
     n_envs=512,
     total_timesteps=7_000_000,
 )
-"""Berkeley Humanoid. Mini-batches of 512 robots let it learn at twice the rate for the same change of the policy."""
+"""Berkeley Humanoid. Mini-batches of 512 robots let it have twice the learning rate for the same change of policy."""
 
 UNITREE_G1 = replace(
     BERKELEY_HUMANOID,
