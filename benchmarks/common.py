@@ -19,6 +19,7 @@ from typing import Any
 from jaxloco import __version__, options
 from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.library import bundle_of
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
@@ -182,7 +183,7 @@ def command(
     measure: Callable[..., dict[str, Any] | Iterator[dict[str, Any]]],
     show: Callable[[Mapping[str, Any]], str],
     *,
-    positional: str = "",
+    takes_bundle: bool = False,
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Do what every benchmark's command does: read its options, measure, write the result, show it.
@@ -193,19 +194,19 @@ def command(
         words: Its command line.
         description: For `--help`.
         measure: (options) → what was measured, with what `ran_with` gives where JAX was used; or an iterator over
-            what has been measured so far, each of which is written. With `positional`, (that word or None, options).
+            what has been measured so far, each of which is written. With `takes_bundle`, (its folder or None, options).
         show: What was measured → text for a terminal.
-        positional: Name of a word that may stand before the options.
+        takes_bundle: Whether a bundle, a run or the name of a policy may stand before the options.
         arguments: The command line to record, if it is not `words`.
     """
+    recorded = list(words) if arguments is None else arguments
     words, given = list(words), []
-    if positional:
+    if takes_bundle:
         given = [words.pop(0) if words and not words[0].startswith("-") else None]
-    program = " ".join(["jaxloco bench", name.replace("_", "-"), *(word or f"[{positional}]" for word in given)])
-    recorded = [*(word for word in given if word), *words] if arguments is None else arguments
+    program = " ".join(["jaxloco bench", name.replace("_", "-"), *(word or "[BUNDLE]" for word in given)])
     own = options.parse(default, words, prog=program, description=description or "")
     start = machine()
-    measured = measure(*given, own)
+    measured = measure(*(word and bundle_of(word) for word in given), own)
     for result in measured if isinstance(measured, Iterator) else [measured]:
         path = write_result(name, recorded, result, start=start, out=own.out)
     print(show(result))

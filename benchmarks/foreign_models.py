@@ -141,14 +141,14 @@ class ForeignOptions:
 
 def main(arguments: Sequence[str]) -> int:
     """Play a bundle in other projects' models of its robot: foreign-models [BUNDLE] [options]; else the zoo's."""
-    return common.command(NAME, ForeignOptions(), arguments, main.__doc__, run, show, positional="BUNDLE")
+    return common.command(NAME, ForeignOptions(), arguments, main.__doc__, run, show, takes_bundle=True)
 
 
-def run(bundle: str | None, own: ForeignOptions) -> Iterator[dict[str, Any]]:
+def run(bundle: Path | None, own: ForeignOptions) -> Iterator[dict[str, Any]]:
     """Play every model; yield plain JSON values after each."""
     bundles = {robot: common.ROOT / "policies" / name / "policy" for robot, name in ZOO.items()}
     if bundle is not None:
-        bundles = {Policy.load(bundle).spec.robot: Path(bundle)}
+        bundles = {Policy.load(bundle).spec.robot: bundle}
     chosen = own.models or tuple(name for name, source in MODELS.items() if source.robot in bundles)
     for name in chosen:
         if MODELS[name].robot not in bundles:
@@ -160,16 +160,22 @@ def run(bundle: str | None, own: ForeignOptions) -> Iterator[dict[str, Any]]:
         result = play_in(file, source, bundles[source.robot], own)
         version = _installed(source.package, own.packages)
         models[name] = {"package": source.package, "version": version, "file": Path(source.file).name, **result}
-        yield {"episodes": own.episodes, "stand_episodes": own.stand_episodes, "models": models}
+        yield {**_conditions(own), "models": models}
+
+
+def _conditions(own: ForeignOptions) -> dict[str, Any]:
+    """Return the options that the figures depend on, as JSON has them."""
+    names = ("episodes", "stand_episodes", "seconds", "delays", "noise", "timestep", "seed")
+    return {name: list(value) if isinstance(value := getattr(own, name), tuple) else value for name in names}
 
 
 def _measured_before(own: ForeignOptions) -> dict[str, Any]:
-    """Return the models that the result's file has, if only some are to be measured now, in the same episodes."""
+    """Return the models that the result's file has, if only some are to be measured now, under the same conditions."""
     file = Path(own.out or common.RESULTS / f"{NAME}.json")
     if not own.models or not file.is_file():
         return {}
     before = json.loads(file.read_text())
-    same = all(before[name] == getattr(own, name) for name in ("episodes", "stand_episodes"))
+    same = all(before.get(name) == value for name, value in _conditions(own).items())
     return dict(before["models"]) if same else {}
 
 

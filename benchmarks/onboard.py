@@ -69,17 +69,17 @@ def main(arguments: Sequence[str]) -> int:
         main.__doc__,
         _measure,
         partial(json.dumps, indent=2),
-        positional="BUNDLE",
+        takes_bundle=True,
     )
 
 
-def _measure(bundle: str | None, own: OnboardOptions) -> dict[str, Any]:
+def _measure(bundle: Path | None, own: OnboardOptions) -> dict[str, Any]:
     if bundle is None and own.out is None:
-        raise ConfigError("onboard: name a BUNDLE, such as policies/upkie-balance/policy, or write --out FILE as well")
+        raise ConfigError("onboard: name a BUNDLE, such as upkie-balance, or write --out FILE as well")
     return run(bundle)
 
 
-def run(bundle: str | Path | None) -> dict[str, Any]:
+def run(bundle: Path | None) -> dict[str, Any]:
     """Measure.
 
     Args:

@@ -470,10 +470,10 @@ class TransferOptions:
 def main(arguments: Sequence[str]) -> int:
     """Compare a policy with upkie's example gains in PyBullet: upkie-transfer [BUNDLE] [options]."""
     default = TransferOptions()
-    return common.command(NAME, default, arguments, main.__doc__, run, show, positional="BUNDLE")
+    return common.command(NAME, default, arguments, main.__doc__, run, show, takes_bundle=True)
 
 
-def run(bundle: str | None, own: TransferOptions) -> dict[str, Any]:
+def run(bundle: Path | None, own: TransferOptions) -> dict[str, Any]:
     """Measure the example gains (or read their figures) and a bundle (or nothing more, for None)."""
     began = time.monotonic()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]

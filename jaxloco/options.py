@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from jaxloco import option_hints
 from jaxloco.errors import ConfigError, UnknownNameError, short
 from jaxloco.text_files import parse_json, parse_toml, read_text
 
@@ -192,15 +193,29 @@ def _parse_options(type_: type[T], default: T, arguments: Sequence[str], prog: s
         others = Annotated[type(beside), tyro.conf.arg(name="")]  # type: ignore[valid-type]
         fields.insert(1, ("beside", others, dataclasses.field(default=beside)))
     words, named = _without_named(arguments, _named_keys(type_, default))
-    parsed: Any = tyro.cli(
-        dataclasses.make_dataclass("Options", fields),
-        args=words,
-        prog=prog,
-        description=description,
-        registry=_rules(tyro.constructors),
-    )
+    try:
+        parsed: Any = tyro.cli(
+            dataclasses.make_dataclass("Options", fields),
+            args=words,
+            prog=prog,
+            description=description,
+            registry=_rules(tyro.constructors),
+        )
+    except SystemExit as end:
+        if end.code:
+            _print_hints(words, prog, [(type_, default), *([(type(beside), beside)] if beside is not None else [])])
+        raise
     given = cast(T, parsed.options)
     return from_dict(type_, named, source="options", default=given) if named else given
+
+
+def _print_hints(words: Sequence[str], prog: str, parts: Sequence[tuple[type, Any]]) -> None:
+    """Say what to write in place of options that do not exist, beside what tyro said."""
+    keys: dict[str, Any] = {}
+    for part_type, default in parts:
+        keys |= _dotted_keys(part_type, default)
+    for hint in option_hints.hints(words, keys, [key for key, hint in keys.items() if hint is bool]):
+        print(f"{prog}: {hint}", file=sys.stderr)
 
 
 def _named_keys(type_: Any, default: Any, prefix: str = "") -> list[str]:
@@ -503,15 +518,15 @@ def _type_hints(type_: type) -> dict[str, Any]:
     return get_type_hints(type_)
 
 
-def _dotted_keys(type_: type, default: Any, prefix: str = "") -> list[str]:
-    """Return every key of a configuration, nested ones with dots."""
-    keys: list[str] = []
+def _dotted_keys(type_: type, default: Any, prefix: str = "") -> dict[str, Any]:
+    """Return every key of a configuration, nested ones with dots, and its type."""
+    keys: dict[str, Any] = {}
     hints = _type_hints(type_)
     for name, field in _keys(type_, default).items():
         value = getattr(default, field.name, None)
         hint = _narrowed(_bare(hints[field.name]), value)
         key = _join(prefix, name)
-        keys += _dotted_keys(cast(type, hint), value, key) if dataclasses.is_dataclass(hint) else [key]
+        keys |= _dotted_keys(cast(type, hint), value, key) if dataclasses.is_dataclass(hint) else {key: hint}
     return keys
 
 

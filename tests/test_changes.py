@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from jaxloco import options
+from jaxloco import option_hints, options
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.errors import ConfigError, UnknownNameError
@@ -118,3 +118,8 @@ class Middle(Cartpole):
 def test_what_a_task_adds_to_another_is_addressed_as_well():
     alive, middle = Middle(rewards={"middle": {"weight": -1}, "alive": {"weight": 2}}).spec().rewards
     assert (alive.weight, middle.weight) == (2.0, -1.0)
+
+
+def test_hints_for_the_options_of_other_trainers_name_what_exists():
+    ours = {key.rpartition(".")[2] for key in options.flat(options.to_dict(recipe("go1-velocity")))}
+    assert set(option_hints.OURS.values()) <= {*ours, "out", "name"}

@@ -184,11 +184,12 @@ def test_a_policy_is_played_in_a_foreign_model_and_shown(tmp_path: Path) -> None
 def test_models_that_are_not_measured_now_keep_their_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "result.json"
     old = {"go1-playground": {"runs": 1}, "go2-menagerie": {"runs": 2}}
-    file.write_text(json.dumps({"episodes": 10, "stand_episodes": 3, "models": old}))
+    conditions = {"episodes": 10, "stand_episodes": 3, "seconds": 20.0, "delays": [0.0, 20.0], "noise": 0.0}
+    file.write_text(json.dumps({**conditions, "timestep": 0.002, "seed": 100, "models": old}))
     monkeypatch.setattr(foreign_models, "find", lambda sources, packages: {name: tmp_path for name, _ in sources})
     monkeypatch.setattr(foreign_models, "play_in", lambda *_: {"runs": 3})
     own = foreign_models.ForeignOptions(models=("go2-menagerie",), out=str(file))
-    for given, kept in ((own, ["go1-playground"]), (replace(own, episodes=2), []), (replace(own, models=()), [])):
+    for given, kept in ((own, ["go1-playground"]), (replace(own, noise=1.0), []), (replace(own, models=()), [])):
         *_, result = foreign_models.run(None, given)
         assert result["models"]["go2-menagerie"]["runs"] == 3
         assert [name for name, model in result["models"].items() if model in old.values()] == kept

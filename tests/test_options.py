@@ -148,6 +148,26 @@ def test_an_unknown_option_names_the_closest(capsys: pytest.CaptureFixture[str],
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
+        (("--lr", "3"), "train.py [TASK]: --lr: did you mean --ppo.learning-rate?"),
+        (("--run-dir=x",), "--run-dir: did you mean --out?"),
+        (("--ppo.normalize", "true"), "--ppo.normalize takes no value: write --ppo.normalize, or --ppo.no-normalize"),
+        (("--ppo.normalize=false",), "write --ppo.normalize, or --ppo.no-normalize"),
+    ],
+)
+def test_options_of_other_trainers_and_values_of_flags_get_a_hint(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], words: str
+) -> None:
+    assert words in refused(capsys, *argv)
+
+
+def test_a_right_option_beside_a_wrong_one_gets_no_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "--ppo.no-normalize", "--seed", "3", "--lr", "3")
+    assert said.count("did you mean") == 1 and "takes no value" not in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
         (("--seed", "1.5"), "expected a whole number, got '1.5'"),
         (("--seed", "abc"), "expected a whole number, got 'abc'"),
         (("--seed", "inf"), "expected a whole number, got 'inf'"),
