@@ -26,8 +26,8 @@ from jaxloco.onboard.clients.trials import dry_run, wiggle
 from jaxloco.onboard.clients.unitree import MODELS, UnitreeLink, checksum, crc32
 from jaxloco.onboard.safety import Cause
 from jaxloco.onboard.spec import InputSpec, LayerSpec, NetworkSpec, OutputSpec, PolicySpec, Scale
-from jaxloco.playback.hardware import simulated
 from jaxloco.playback.instruments import Instruments
+from jaxloco.rehearsal import simulated
 from jaxloco.robot import Robot, load_robot
 
 ZOO = Path(__file__).resolve().parents[1] / "policies"
@@ -527,7 +527,7 @@ def test_the_stop_button_ends_the_policy_and_damps():
 
 @pytest.mark.parametrize(("client", "name"), [("unitree-go2", "go2"), ("unitree-g1", "unitree_g1"), ("ros2", "go2")])
 def test_a_dry_run_checks_everything_and_sends_nothing(client, name, tmp_path, capsys, monkeypatch):
-    import jaxloco.playback.hardware as hardware
+    import jaxloco.rehearsal as hardware
 
     made: list[Any] = []
     monkeypatch.setattr(

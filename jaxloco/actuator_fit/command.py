@@ -2,19 +2,24 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from jaxloco import options
-from jaxloco.actuator_fit.excitation import KINDS, Kind, excite
+from jaxloco.actuator_fit.excitation import KINDS, Excitation, Kind, excite
 from jaxloco.actuator_fit.fit import FitOptions, fit
+from jaxloco.actuator_fit.on_robot import connect, record_through
 from jaxloco.actuator_fit.record import Plant, record
 from jaxloco.checks import COUNT, NOT_NEGATIVE, Limits, check_fields
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
-from jaxloco.logs.recording import write_csv
-from jaxloco.robot import load_robot
+from jaxloco.logs.recording import Recording, write_csv
+from jaxloco.onboard.clients.registry import CLIENTS
+from jaxloco.onboard.signals import EndingSignals
+from jaxloco.rehearsal import simulated
+from jaxloco.robot import Robot, load_robot
 
 MOST_RECORDINGS = 1000
 
@@ -32,6 +37,10 @@ class RecordOptions:
         seconds: Of each recording.
         rate: Of targets and readings, Hz.
         seed: Of the first recording of each kind.
+        client: A real robot in place of the plant, which hangs in the air: its client, such as unitree-go2.
+        option: Options of the client, such as interface=eth0.
+        simulated: In place of the robot, plain MuJoCo behind its messages.
+        strength: Share of the amplitude that takes motors near their limits; begin with less on a real robot.
     """
 
     robot: str = "go1"
@@ -41,9 +50,17 @@ class RecordOptions:
     seconds: Annotated[float, Limits(at_least=0.1, at_most=3600.0)] = 10.0
     rate: Annotated[float, Limits(at_least=10.0, at_most=1000.0)] = 500.0
     seed: Annotated[int, NOT_NEGATIVE] = 0
+    client: str | None = None
+    option: tuple[str, ...] = ()
+    simulated: bool = False
+    strength: Annotated[float, Limits(at_least=0.01, at_most=1.0)] = 1.0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.client is not None and self.client not in CLIENTS:
+            raise unknown_name("client", self.client, CLIENTS)
+        if self.client is None and (self.option or self.simulated):
+            raise ConfigError("--option and --simulated are for --client")
 
 
 def main(arguments: list[str]) -> int:
@@ -73,13 +90,30 @@ def record_command(arguments: list[str]) -> int:
         if path.exists():
             raise JaxlocoError(f"{path} exists; write to another folder, or begin with another --seed")
     robot = load_robot(own.robot)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for path, (kind, seed) in zip(paths, names, strict=True):
-        excitation = excite(robot, kind, own.seconds, own.rate, seed)
-        write_csv(record(robot, own.plant, excitation, str(path), seed), path)
-        print(f"{path}: {own.seconds:g} s of {kind}")
+    with _moved(robot, own) as moved:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for path, (kind, seed) in zip(paths, names, strict=True):
+            excitation = excite(robot, kind, own.seconds, own.rate, seed, own.strength)
+            write_csv(moved(excitation, str(path), seed), path)
+            print(f"{path}: {own.seconds:g} s of {kind}")
     print(f"fit a network: jaxloco actuator fit {shlex.quote(folder)} --robot {shlex.quote(own.robot)}")
     return 0
+
+
+@contextmanager
+def _moved(robot: Robot, own: RecordOptions) -> Iterator[Callable[[Excitation, str, int], Recording]]:
+    """Give what makes a recording of what is to move: excitation, name and seed → recording."""
+    if own.client is None:
+        yield lambda excitation, name, seed: record(robot, own.plant, excitation, name, seed)
+        return
+    given: dict[str, Any] = dict(pair.partition("=")[::2] for pair in own.option)
+    if own.simulated:
+        given["transport"] = simulated(own.client, robot, given, hangs=True)
+    # Signals that end the program leave the robot in damping mode, which closing the client sends.
+    with EndingSignals(), closing(connect(robot, own.client, given, own.rate)) as client:
+        if not own.simulated and sys.stdin.isatty():
+            input("The robot moves all its joints. Hang it up, so that nothing is in their way, then press Enter. ")
+        yield lambda excitation, name, _: record_through(client, robot, excitation, name)
 
 
 def fit_command(arguments: list[str]) -> int:

@@ -32,7 +32,7 @@ class Excitation(NamedTuple):
     forces: np.ndarray
 
 
-def excite(robot: Robot, kind: Kind, seconds: float, rate: float, seed: int) -> Excitation:
+def excite(robot: Robot, kind: Kind, seconds: float, rate: float, seed: int, strength: float = 1.0) -> Excitation:
     """Return what moves a robot for some time.
 
     Targets stay within the joints' ranges and near the default pose; they take motors near their torque limits.
@@ -45,11 +45,12 @@ def excite(robot: Robot, kind: Kind, seconds: float, rate: float, seed: int) -> 
         seconds: How long.
         rate: Of the times, Hz.
         seed: Random.
+        strength: Share of the amplitude that takes motors near their limits.
     """
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     times = np.arange(round(seconds * rate)) / rate
     make = {"chirp": _chirps, "step": _steps, "policy": _policy}[kind]
-    amplitude = amplitudes(robot)
+    amplitude = strength * amplitudes(robot)
     phase = rng.uniform(0.0, 2.0 * np.pi, len(robot.joints))
     offsets = make(rng, times, amplitude, phase, robot.control_dt)
     lower, upper = (np.array([getattr(joint, end) for joint in robot.joints]) for end in ("lower", "upper"))

@@ -39,9 +39,7 @@ def record(robot: Robot, plant: Plant, excitation: Excitation, name: str, seed: 
     Raises:
         ConfigError: There is no such plant, or the robot's joints have other targets.
     """
-    others = [joint.name for joint in robot.joints if joint.control != "position"]
-    if others:
-        raise ConfigError(f"robot {robot.name!r}: {others[0]!r} has no position targets, which excitation is made of")
+    check_position_targets(robot)
     machine = _plant(robot, plant, seed)
     interval = float(excitation.times[1] - excitation.times[0])
     readings = []
@@ -63,6 +61,13 @@ def record(robot: Robot, plant: Plant, excitation: Excitation, name: str, seed: 
         kd=np.broadcast_to([joint.kd for joint in robot.joints], shape),
         **measured,
     )
+
+
+def check_position_targets(robot: Robot) -> None:
+    """Raise ConfigError if a joint of a robot has other targets than positions."""
+    others = [joint.name for joint in robot.joints if joint.control != "position"]
+    if others:
+        raise ConfigError(f"robot {robot.name!r}: {others[0]!r} has no position targets, which excitation is made of")
 
 
 def _plant(robot: Robot, plant: str, seed: int) -> _Plant:

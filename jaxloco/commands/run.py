@@ -82,7 +82,7 @@ def _run_client(own: argparse.Namespace) -> int:
     given: dict[str, Any] = dict(pair.partition("=")[::2] for pair in own.option or ())
     if own.simulated:
         check_python("run --simulated")
-        from jaxloco.playback.hardware import simulated
+        from jaxloco.rehearsal import simulated
         from jaxloco.robot import load_robot
 
         robot = load_robot(own.robot or Policy.load(_bundle(own)).spec.robot)

@@ -337,15 +337,22 @@ class JointClient(LiveClient):
         Raises:
             ConnectionLostError: The robot stops to answer on the way; it is in damping mode then.
         """
-        pose, start = self.mapping.safe_pose(), self.measure().position
-        pose = np.where(np.isnan(pose), start, pose)
+        self.approach(self.mapping.safe_pose())
+        return self.read()
+
+    def approach(self, pose: np.ndarray) -> None:
+        """Go slowly to a pose, (n,), rad; joints for which it is NaN stay where they are.
+
+        Raises:
+            ConnectionLostError: The robot stops to answer on the way; it is in damping mode then.
+        """
+        start = self.measure().position
         try:
-            self.follow(self.line(start, pose, STAND_SPEED))
+            self.follow(self.line(start, np.where(np.isnan(pose), start, pose), STAND_SPEED))
         except BaseException:
             with suppress(Exception):
                 self.damp()
             raise
-        return self.read()
 
     def line(self, start: np.ndarray, end: np.ndarray, speed: float) -> list[np.ndarray]:
         """Return the poses, (n,), of each control period on the way between two, at no more than `speed`, rad/s."""
