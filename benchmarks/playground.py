@@ -23,7 +23,8 @@ class PlaygroundOptions:
 
     Attributes:
         tasks: Environments of Playground.
-        seeds: Training seeds, from 0 on.
+        seeds: How many training seeds.
+        seed: The first of them.
         total_timesteps: Env steps of each seed.
         n_envs: Robots of each seed.
         keep: Folder to keep the runs in, one folder per task; they are thrown away if not given. Runs of the same
@@ -33,6 +34,7 @@ class PlaygroundOptions:
 
     tasks: tuple[str, ...] = ("CartpoleBalance", "CartpoleSwingup")
     seeds: int = 3
+    seed: int = 100
     total_timesteps: int = 2_000_000
     n_envs: int = 128
     keep: str | None = None
@@ -59,9 +61,10 @@ def run(own: PlaygroundOptions) -> dict[str, Any]:
 
 def _one(own: PlaygroundOptions, task: str, runs: Path, temporary: Path) -> dict[str, Any]:
     folder = runs / task
-    words = [f"playground:{task}", "--seeds", own.seeds, "--total-timesteps", own.total_timesteps]
+    words = [f"playground:{task}", "--seeds", own.seeds, "--seed", own.seed, "--total-timesteps", own.total_timesteps]
     train_command.joint(folder, [*map(str, words), "--n-envs", str(own.n_envs), "--video-seconds", "0"], temporary)
-    seeds = [folder / f"seed_{seed}" for seed in range(own.seeds)] if own.seeds > 1 else [folder]
+    numbers = range(own.seed, own.seed + own.seeds)
+    seeds = [folder / f"seed_{seed}" for seed in numbers] if own.seeds > 1 else [folder]
     returns = [json.loads((seed / "summary.json").read_text())["evaluation"]["return_mean"] for seed in seeds]
     return {"return": common.spread(returns), "runs": [train_command.described(seed) for seed in seeds]}
 
@@ -69,7 +72,8 @@ def _one(own: PlaygroundOptions, task: str, runs: Path, temporary: Path) -> dict
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table."""
     rows = [[task, *(f"{value:g}" for value in found["return"]["values"])] for task, found in result["tasks"].items()]
-    return common.table(("task", *(f"seed {seed}" for seed in range(len(rows[0]) - 1))), rows)
+    seeds = [run["seed"] for run in next(iter(result["tasks"].values()))["runs"]]
+    return common.table(("task", *(f"seed {seed}" for seed in seeds)), rows)
 
 
 if __name__ == "__main__":

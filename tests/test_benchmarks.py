@@ -1075,7 +1075,7 @@ def test_tasks_of_playground_are_judged_by_the_evaluation_of_each_seed(monkeypat
 
     def train(run: Path, words: Sequence[str], cache: Path) -> None:
         asked.append(words)
-        for seed, value in enumerate((991.0, 998.5)):
+        for seed, value in zip((100, 101), (991.0, 998.5), strict=True):
             (run / f"seed_{seed}").mkdir(parents=True)
             summary = {"evaluation": {"return_mean": value}, "seconds": {"training": 1.0}, "wall_seconds": 2.0}
             summary |= {"env_steps": 4096, "env_steps_per_second": 9.6, "physics": "mjx", "device": "cpu"}
@@ -1086,11 +1086,11 @@ def test_tasks_of_playground_are_judged_by_the_evaluation_of_each_seed(monkeypat
     monkeypatch.setattr(train_command, "joint", train)
     own = playground.PlaygroundOptions(tasks=("CartpoleBalance",), seeds=2, total_timesteps=4096, keep=str(tmp_path))
     result = playground.run(own)
-    assert asked == [["playground:CartpoleBalance", "--seeds", "2", "--total-timesteps", "4096", "--n-envs", "128",
-                      "--video-seconds", "0"]]  # fmt: skip
-    assert result["tasks"]["CartpoleBalance"]["return"]["min"] == 991.0 and "998.5" in playground.show(result)
-    assert page._least_return("CartpoleBalance", 990.0)(result) == page.Measured("991", True)
-    assert page._least_return("CartpoleBalance", 992.0)(result) == page.Measured("991", False)
+    assert asked == [["playground:CartpoleBalance", "--seeds", "2", "--seed", "100", "--total-timesteps", "4096",
+                      "--n-envs", "128", "--video-seconds", "0"]]  # fmt: skip
+    assert result["tasks"]["CartpoleBalance"]["return"]["min"] == 991.0 and "seed 101" in playground.show(result)
+    assert page._least_return("CartpoleBalance", 990.0)(result) == page.Measured("991, 2 seeds", True)
+    assert page._least_return("CartpoleBalance", 992.0)(result) == page.Measured("991, 2 seeds", False)
     assert page._least_return("CartpoleSwingup", 840.0)(result) == page.Measured("not measured yet", None)
     with pytest.raises(ConfigError, match="tasks: at least one"):
         playground.PlaygroundOptions(tasks=())

@@ -13,7 +13,18 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxloco"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("checks", "cores", "option_hints", "reflections", "registry", "statistics", "streams", "terrain", "text_files", "whole_files"),
+    (
+        "checks",
+        "cores",
+        "option_hints",
+        "reflections",
+        "registry",
+        "statistics",
+        "streams",
+        "terrain",
+        "text_files",
+        "whole_files",
+    ),
     ("exercises", "internals", "onboard", "options", "policy_index", "toml_schema"),
     ("actuator_bench", "formats", "joint_guesses", "legs", "loops", "policies", "self_contact"),
     ("robot",),
