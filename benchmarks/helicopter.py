@@ -56,12 +56,13 @@ def _measured(name: str, own: HelicopterOptions) -> dict[str, Any]:
 
     task = Helicopter(manoeuvre=name)
     env, shown = task.spec().build("native"), replace(task, spread=0.0).spec().build("native")
-    wished, pilots, aligned, first = ideal(env.robot, name).states, [], [], None
+    wished, pilots, aligned, left_out, first = ideal(env.robot, name).states, [], [], [], None
     for seed in range(own.seed, own.seed + own.sets):
         demonstrations = demonstrate(shown, name, seed)
         lesson = learn(demonstrations, env.dt, MANOEUVRES[name].in_place)
         first = first or lesson
         pilots.append([distance(flight.states, wished) for flight in demonstrations])
+        left_out.append([number for number, _ in lesson.left_out])
         aligned.append(distance(lesson.alignment.states[::2], wished))
     assert first is not None
     keys = jax.random.split(jax.random.PRNGKey(own.seed), own.flights)
@@ -73,6 +74,7 @@ def _measured(name: str, own: HelicopterOptions) -> dict[str, Any]:
         "pilots": [[round(value, 4) for value in values] for values in pilots],
         "aligned": [round(value, 4) for value in aligned],
         "aligned_to_best_pilot": [round(a / min(p), 3) for a, p in zip(aligned, pilots, strict=True)],
+        "left_out": left_out,
         "flights": [round(value, 4) for value in errors],
         "better_than_median_pilot": sum(lasted and e < median for (_, lasted), e in zip(flown, errors, strict=True)),
     }

@@ -13,6 +13,7 @@ import pytest
 
 from jaxloco.demonstrations import aerobatics, manoeuvres, pilot
 from jaxloco.demonstrations import helicopter as model
+from jaxloco.demonstrations.align import Alignment, OutlierError
 from jaxloco.demonstrations.manoeuvres import Flight
 from jaxloco.envs.curriculum import FULL, Sampler
 from jaxloco.envs.quantities import rotate
@@ -311,6 +312,38 @@ def test_flights_that_drift_teach_a_manoeuvre_in_its_place(helicopter: Robot, mo
         with pytest.raises(ConfigError, match="seen"):
             aerobatics.learn([moving], 0.05, in_place)
         np.testing.assert_allclose(aligned.pop(), np.concatenate(wanted, axis=1), atol=1e-12)
+
+
+@pytest.mark.parametrize(("count", "bad", "left_out"), [(8, (5,), (5,)), (8, (0, 6), (6, 0)), (4, (1,), (1,))])
+def test_demonstrations_that_are_far_off_are_left_out(helicopter, monkeypatch, count, bad, left_out) -> None:
+    """Up to a quarter of them, the worst one first; the lesson is that of the others."""
+    flights = [flown(model.parameters_of(helicopter), 20, seed) for seed in range(count)]
+    aligned: list[int] = []
+
+    def refusing(samples: list[np.ndarray], _: object) -> Alignment:
+        for rank, number in enumerate(sorted(bad, reverse=True)):
+            for place, one in enumerate(samples):
+                if np.array_equal(one, np.concatenate(flights[number], axis=1)):
+                    raise OutlierError(place, 9.0 - rank)
+        aligned.append(len(samples))
+        return Alignment(np.repeat(samples[0], 2, axis=0)[:-1], tuple(2 * np.arange(21) for _ in samples), *[()] * 3)
+
+    monkeypatch.setattr(aerobatics, "align", refusing)
+    lesson = aerobatics.learn(flights, 0.05)
+    assert tuple(number for number, _ in lesson.left_out) == left_out
+    assert lesson.left_out[0][1] == 9.0 and aligned == [count - len(bad)]
+    kept = [flight for number, flight in enumerate(flights) if number not in bad]
+    np.testing.assert_array_equal(lesson.parameters, aerobatics.learn(kept, 0.05).parameters)
+
+
+def test_more_than_a_quarter_that_is_far_off_is_refused(helicopter, monkeypatch) -> None:
+    def refusing(samples: list[np.ndarray], _: object) -> Alignment:
+        raise OutlierError(0, 7.0)
+
+    monkeypatch.setattr(aerobatics, "align", refusing)
+    flights = [flown(model.parameters_of(helicopter), 20, seed) for seed in range(5)]
+    with pytest.raises(OutlierError, match=r"demonstration 1 cannot be aligned: it is 7.0 times as far"):
+        aerobatics.learn(flights, 0.05)
 
 
 def test_distance_to_itself_is_zero_at_any_tempo_and_a_metre_is_one() -> None:

@@ -158,7 +158,7 @@ class Counting:
     """An apprentice that needs three trials."""
 
     def __init__(self):
-        self.dt, self.reference, self.tried = 0.1, np.zeros((1, 1)), 0
+        self.dt, self.reference, self.notes, self.tried = 0.1, np.zeros((1, 1)), (), 0
 
     def attempt(self):
         self.tried += 1

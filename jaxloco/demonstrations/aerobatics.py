@@ -18,7 +18,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from jaxloco.demonstrations import helicopter
-from jaxloco.demonstrations.align import Alignment, align, best_path, drift
+from jaxloco.demonstrations.align import Alignment, OutlierError, align, best_path, drift
 from jaxloco.demonstrations.apprenticeship import Trial, side_by_side
 from jaxloco.demonstrations.helicopter import CONTROLS, STATE, TURN
 from jaxloco.demonstrations.manoeuvres import Flight, continuous, dynamics, final_cost, hover, padded, tracking_cost
@@ -48,6 +48,10 @@ PULL = 3.0
 """How much a helicopter is thought to be like that of the demonstrations; the unit is that of squared accelerations."""
 
 
+MOST_LEFT_OUT = 0.25
+"""Share of the demonstrations that may be of something else, or much worse than the others."""
+
+
 class Lesson(NamedTuple):
     """What was learned of a manoeuvre.
 
@@ -57,6 +61,8 @@ class Lesson(NamedTuple):
         target: The trajectory, states and sticks, (T, 17); T a multiple of `CHUNK`, the rest of it hover.
         length: Of the trajectory itself.
         alignment: Where it is from.
+        left_out: Numbers of the demonstrations that it is not from, and how many times as far off they were as the
+            median one.
     """
 
     parameters: np.ndarray
@@ -64,10 +70,11 @@ class Lesson(NamedTuple):
     target: np.ndarray
     length: int
     alignment: Alignment
+    left_out: tuple[tuple[int, float], ...] = ()
 
 
 def learn(demonstrations: Sequence[Flight], dt: float, in_place: bool = False) -> Lesson:
-    """Learn from demonstrations of one manoeuvre.
+    """Learn from demonstrations of one manoeuvre; at most a quarter of them, which are far off the others, is left out.
 
     Args:
         demonstrations: All of the same manoeuvre, from hover to hover.
@@ -77,6 +84,22 @@ def learn(demonstrations: Sequence[Flight], dt: float, in_place: bool = False) -
     Raises:
         ConfigError: They cannot be aligned; names the worst one.
     """
+    kept, left_out = list(range(len(demonstrations))), list[tuple[int, float]]()
+    while True:
+        try:
+            lesson = _learned([demonstrations[k] for k in kept], dt, in_place)
+        except OutlierError as error:
+            worst = (kept[error.demonstration], error.times)
+            if len(left_out) + 1 > MOST_LEFT_OUT * len(demonstrations):
+                raise OutlierError(*worst) from None
+            left_out.append(worst)
+            kept.remove(worst[0])
+        else:
+            return lesson._replace(left_out=tuple(left_out))
+
+
+def _learned(demonstrations: Sequence[Flight], dt: float, in_place: bool) -> Lesson:
+    """Learn from all of these demonstrations; see `learn`."""
     parameters = fit(demonstrations, dt)
     flights = [_without_drift(flight, dt) for flight in demonstrations] if in_place else demonstrations
     samples = [np.concatenate(flight, axis=1) for flight in flights]
@@ -229,6 +252,7 @@ class HelicopterApprentice:
         reference: Positions along the aligned trajectory, (T, 7), where the helicopter starts.
         lesson: What was learned so far.
         demonstrations: The pilot's flights.
+        notes: Which of them were left out, and why.
     """
 
     def __init__(
@@ -237,6 +261,11 @@ class HelicopterApprentice:
         self.dt, self._env = env.dt, env
         self.demonstrations = demonstrations
         self.lesson = learn(self.demonstrations, env.dt, in_place)
+        self.notes = [
+            f"demonstration {number} is left out: it is {times:.1f} times as far from what all have in common as the "
+            "median one"
+            for number, times in self.lesson.left_out
+        ]
         self._ideal = self.lesson.target[: self.lesson.length, :STATE] if ideal is None else ideal
         self.pilots = [distance(flight.states, self._ideal) for flight in self.demonstrations]
         self._key = jax.random.fold_in(jax.random.PRNGKey(seed), 1)

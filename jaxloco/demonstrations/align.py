@@ -75,6 +75,22 @@ class Smoothed(NamedTuple):
     likelihood: float
 
 
+class OutlierError(ConfigError):
+    """A demonstration is of something else, or much worse than the others.
+
+    Args:
+        demonstration: Its number, from 0.
+        times: How many times as far it is from what all have in common as the median one.
+    """
+
+    def __init__(self, demonstration: int, times: float) -> None:
+        self.demonstration, self.times = demonstration, times
+        super().__init__(
+            f"demonstration {demonstration} cannot be aligned: it is {times:.1f} times as far from what all have in "
+            "common as the median one; leave it out"
+        )
+
+
 def align(
     demonstrations: Sequence[np.ndarray], linearize: Linearize, options: AlignOptions = AlignOptions()
 ) -> Alignment:
@@ -86,6 +102,7 @@ def align(
         options: See there.
 
     Raises:
+        OutlierError: One is much farther from what all have in common than the others.
         ConfigError: They cannot be aligned; names the worst one.
     """
     demos = [np.asarray(one, float) for one in demonstrations]
@@ -303,9 +320,6 @@ def _check_outliers(noise: np.ndarray, options: AlignOptions) -> None:
     """Refuse a demonstration that is much farther from the trajectory than the others."""
     distances = np.sqrt(np.median(noise / np.median(noise, axis=0), axis=1))
     worst = int(np.argmax(distances))
-    if distances[worst] > options.outlier * np.median(distances):
-        times = distances[worst] / np.median(distances)
-        raise ConfigError(
-            f"demonstration {worst} cannot be aligned: it is {times:.1f} times as far from what all have in common as "
-            "the median one; leave it out"
-        )
+    times = float(distances[worst] / np.median(distances))
+    if times > options.outlier:
+        raise OutlierError(worst, times)

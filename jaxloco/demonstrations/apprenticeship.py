@@ -6,7 +6,7 @@ method `apprentice(seed, physics, demonstration)`, which returns an `Apprentice`
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol, runtime_checkable
@@ -51,10 +51,12 @@ class Apprentice(Protocol):
     Attributes:
         dt: Control period, s.
         reference: Positions that were shown, (T, nq), for the video.
+        notes: What a person should know of what was shown.
     """
 
     dt: float
     reference: np.ndarray
+    notes: Sequence[str]
 
     def attempt(self) -> Trial:
         """Try on the robot what is planned, at first what was shown."""
@@ -107,6 +109,8 @@ class ApprenticeshipConfig(AlgorithmConfig):
             began = time.monotonic()
             with progress.stage("demonstration"):
                 learner: Apprentice = apprentice(config.seed, config.physics, self.demonstration)
+            for note in learner.notes:
+                progress.message(note)
             write_json(folder.config, plain_config(config))
             stop.listen()
             with MetricsWriter(folder, note=progress.message) as writer:

@@ -137,6 +137,7 @@ class PendulumApprentice:
         self.dt, self._env, self._limit, self._seed = env.dt, env, max_acceleration, seed
         self._rail, self._demonstration = max_position - MARGIN, demonstration
         self.reference = demonstration.states[:, [2, 0]]
+        self.notes: list[str] = []
         self._options = PlannerOptions((-max_acceleration,), (max_acceleration,), iterations=250, tolerance=1e-4)
         self._trials: list[Transitions] = []
         self.fit: Fit | None = None
