@@ -214,6 +214,27 @@ def command(
     return 0
 
 
+def conditions(own: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return the options that figures depend on, as JSON has them."""
+    return {name: list(value) if isinstance(value := getattr(own, name), tuple) else value for name in names}
+
+
+def measured_before(name: str, out: str | None, under: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Return a part of the benchmark's last result, to add to it; empty where that was under other conditions.
+
+    Args:
+        name: Name of the benchmark.
+        out: File of its result, if not the usual one.
+        under: What the result must say of its conditions.
+        part: Key of the figures.
+    """
+    file = Path(out or RESULTS / f"{name}.json")
+    if not file.is_file():
+        return {}
+    before = json.loads(file.read_text())
+    return dict(before[part]) if all(before.get(key) == value for key, value in under.items()) else {}
+
+
 WITHOUT_JAX: dict[str, Any] = {
     "backend": "none",
     "device": None,

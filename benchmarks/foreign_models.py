@@ -7,7 +7,6 @@ it stands under a zero command. The models come from packages on PyPI, and nothi
 """
 
 import importlib.metadata
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,8 @@ NAME = "foreign_models"
 LONGEST_STEP = 0.002
 """Simulation step up to which a result is worth something, s."""
 STAND = (0.0, 0.0, 0.0)
+CONDITIONS = ("episodes", "stand_episodes", "seconds", "delays", "noise", "timestep", "seed")
+"""Options that the figures depend on."""
 
 
 @dataclass(frozen=True)
@@ -154,29 +155,14 @@ def run(bundle: Path | None, own: ForeignOptions) -> Iterator[dict[str, Any]]:
         if MODELS[name].robot not in bundles:
             raise ConfigError(f"model {name} is one of the robot {MODELS[name].robot!r}; give a bundle for that")
     files = find([(name, MODELS[name]) for name in chosen], own.packages)
-    models = _measured_before(own)
+    under = common.conditions(own, CONDITIONS)
+    models = common.measured_before(NAME, own.out, under, "models") if own.models else {}
     for name, file in files.items():
         source = MODELS[name]
         result = play_in(file, source, bundles[source.robot], own)
         version = _installed(source.package, own.packages)
         models[name] = {"package": source.package, "version": version, "file": Path(source.file).name, **result}
-        yield {**_conditions(own), "models": models}
-
-
-def _conditions(own: ForeignOptions) -> dict[str, Any]:
-    """Return the options that the figures depend on, as JSON has them."""
-    names = ("episodes", "stand_episodes", "seconds", "delays", "noise", "timestep", "seed")
-    return {name: list(value) if isinstance(value := getattr(own, name), tuple) else value for name in names}
-
-
-def _measured_before(own: ForeignOptions) -> dict[str, Any]:
-    """Return the models that the result's file has, if only some are to be measured now, under the same conditions."""
-    file = Path(own.out or common.RESULTS / f"{NAME}.json")
-    if not own.models or not file.is_file():
-        return {}
-    before = json.loads(file.read_text())
-    same = all(before.get(name) == value for name, value in _conditions(own).items())
-    return dict(before["models"]) if same else {}
+        yield {**under, "models": models}
 
 
 def find(sources: Sequence[tuple[str, Source]], packages: str | None) -> dict[str, Path]:

@@ -697,7 +697,7 @@ def _flown(document: Result) -> Measured:
     return Measured(", ".join(f"{name} {better} of {flights}" for name, (better, flights) in found.items()), met)
 
 
-_HELICOPTER = "jaxloco bench helicopter --seed 400 --sets 5"
+_HELICOPTER = "jaxloco bench helicopter --seed 500 --sets 5"
 
 REQUIREMENTS = (
     Requirement(

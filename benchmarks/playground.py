@@ -22,7 +22,7 @@ class PlaygroundOptions:
     """Options of the benchmark.
 
     Attributes:
-        tasks: Environments of Playground.
+        tasks: Environments of Playground; the figures of others stay in the result's file.
         seeds: How many training seeds.
         seed: The first of them.
         total_timesteps: Env steps of each seed.
@@ -53,10 +53,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: PlaygroundOptions) -> dict[str, Any]:
     """Train and judge every task; plain JSON values."""
+    under = common.conditions(own, ("seeds", "seed", "n_envs"))
+    tasks = common.measured_before(NAME, own.out, under, "tasks")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        tasks = {task: _one(own, task, Path(own.keep or folder), Path(folder)) for task in own.tasks}
-    first = next(iter(tasks.values()))["runs"]
-    return {**train_command.ran_with(first), "total_timesteps": own.total_timesteps, "tasks": tasks}
+        for task in own.tasks:
+            tasks[task] = _one(own, task, Path(own.keep or folder), Path(folder))
+    return {**train_command.ran_with(tasks[own.tasks[0]]["runs"]), **under, "tasks": tasks}
 
 
 def _one(own: PlaygroundOptions, task: str, runs: Path, temporary: Path) -> dict[str, Any]:
@@ -66,14 +68,18 @@ def _one(own: PlaygroundOptions, task: str, runs: Path, temporary: Path) -> dict
     numbers = range(own.seed, own.seed + own.seeds)
     seeds = [folder / f"seed_{seed}" for seed in numbers] if own.seeds > 1 else [folder]
     returns = [json.loads((seed / "summary.json").read_text())["evaluation"]["return_mean"] for seed in seeds]
-    return {"return": common.spread(returns), "runs": [train_command.described(seed) for seed in seeds]}
+    runs = [train_command.described(seed) for seed in seeds]
+    return {"total_timesteps": own.total_timesteps, "return": common.spread(returns), "runs": runs}
 
 
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table."""
-    rows = [[task, *(f"{value:g}" for value in found["return"]["values"])] for task, found in result["tasks"].items()]
-    seeds = [run["seed"] for run in next(iter(result["tasks"].values()))["runs"]]
-    return common.table(("task", *(f"seed {seed}" for seed in seeds)), rows)
+    rows = [
+        (task, f"{found['total_timesteps']:,}", *(f"{value:g}" for value in found["return"]["values"]))
+        for task, found in result["tasks"].items()
+    ]
+    seeds = range(result["seed"], result["seed"] + result["seeds"])
+    return common.table(("task", "env steps", *(f"seed {seed}" for seed in seeds)), rows)
 
 
 if __name__ == "__main__":
