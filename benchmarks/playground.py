@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: PlaygroundOptions) -> dict[str, Any]:
     """Train and judge every task; plain JSON values."""
-    under = common.conditions(own, ("seeds", "seed", "n_envs"))
+    under = common.conditions(own, ("seeds", "n_envs"))
     tasks = common.measured_before(NAME, own.out, under, "tasks")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for task in own.tasks:
@@ -69,17 +69,22 @@ def _one(own: PlaygroundOptions, task: str, runs: Path, temporary: Path) -> dict
     seeds = [folder / f"seed_{seed}" for seed in numbers] if own.seeds > 1 else [folder]
     returns = [json.loads((seed / "summary.json").read_text())["evaluation"]["return_mean"] for seed in seeds]
     runs = [train_command.described(seed) for seed in seeds]
-    return {"total_timesteps": own.total_timesteps, "return": common.spread(returns), "runs": runs}
+    own_terms = common.conditions(own, ("seed", "total_timesteps"))
+    return {**own_terms, "return": common.spread(returns), "runs": runs}
 
 
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table."""
     rows = [
-        (task, f"{found['total_timesteps']:,}", *(f"{value:g}" for value in found["return"]["values"]))
+        (
+            task,
+            f"{found['total_timesteps']:,}",
+            str(found["seed"]),
+            ", ".join(f"{x:g}" for x in found["return"]["values"]),
+        )
         for task, found in result["tasks"].items()
     ]
-    seeds = range(result["seed"], result["seed"] + result["seeds"])
-    return common.table(("task", "env steps", *(f"seed {seed}" for seed in seeds)), rows)
+    return common.table(("task", "env steps", "first seed", "return of each seed"), rows)
 
 
 if __name__ == "__main__":
