@@ -26,6 +26,15 @@ OURS = {other: ours for ours, others in _ELSEWHERE.items() for other in others.s
 _VALUES_OF_FLAGS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
+def option_name(key: str) -> str:
+    """Return the command-line option of a dotted key.
+
+    >>> option_name("ppo.learning_rate")
+    '--ppo.learning-rate'
+    """
+    return "--" + key.replace("_", "-")
+
+
 def hints(words: Sequence[str], keys: Iterable[str], flags: Iterable[str]) -> Iterator[str]:
     """Yield a line for each word of a command line that is no option and looks like one, or is a flag's value.
 
@@ -46,9 +55,9 @@ def hints(words: Sequence[str], keys: Iterable[str], flags: Iterable[str]) -> It
         if not option.startswith("--") or key in {"", "help", "config"}:
             continue
         if key in switches and (given if equals else following).lower() in _VALUES_OF_FLAGS:
-            yield f"{option} takes no value: write {_written(key)}, or {_written(_negative(key))}"
+            yield f"{option} takes no value: write {option_name(key)}, or {option_name(_negative(key))}"
         elif key not in known and key not in map(_negative, switches) and (close := _closest(key, known)):
-            yield f"{option}: did you mean {' or '.join(map(_written, close))}?"
+            yield f"{option}: did you mean {' or '.join(map(option_name, close))}?"
 
 
 def _closest(key: str, known: Sequence[str]) -> list[str]:
@@ -61,7 +70,3 @@ def _closest(key: str, known: Sequence[str]) -> list[str]:
 def _negative(key: str) -> str:
     path, dot, last = key.rpartition(".")
     return f"{path}{dot}no_{last}"
-
-
-def _written(key: str) -> str:
-    return "--" + key.replace("_", "-")

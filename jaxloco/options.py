@@ -155,15 +155,6 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def option_name(key: str) -> str:
-    """Return the command-line option of a dotted key.
-
-    >>> option_name("ppo.learning_rate")
-    '--ppo.learning-rate'
-    """
-    return "--" + key.replace("_", "-")
-
-
 # Command line
 
 
@@ -259,7 +250,9 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
     for part in path:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise ConfigError(f"{option_name(key)}: {part} is {table!r} by another option; leave one of them out")
+            raise ConfigError(
+                f"{option_hints.option_name(key)}: {part} is {table!r} by another option; leave one of them out"
+            )
     table[last] = value
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxloco import options
+from jaxloco import option_hints, options
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 from jaxloco.runs import config_from_plain
@@ -187,7 +187,7 @@ def _task_word(config: Mapping[str, Any]) -> str:
 
 
 def _option(key: str, value: Any) -> str:
-    name = options.option_name(key)
+    name = option_hints.option_name(key)
     if isinstance(value, bool):
         before, dot, last = name.removeprefix("--").rpartition(".")
         return name if value else f"--{before}{dot}no-{last}"

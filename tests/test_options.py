@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxloco.errors import ConfigError, UnknownNameError
-from jaxloco.options import from_dict, option_name, parse, read_config_file, to_dict
+from jaxloco.option_hints import option_name
+from jaxloco.options import from_dict, parse, read_config_file, to_dict
 
 
 class Color(Enum):

@@ -78,7 +78,7 @@ def test_half_the_strength_is_half_the_way(go2):
 
 def test_messages_at_half_the_rate_are_a_row_each(go2):
     class Slow:
-        """A robot that sends every other millisecond pair."""
+        """A robot that sends every 4 ms, and is driven every 2."""
 
         def __init__(self, own: Any) -> None:
             self._own, self._kept = own, own.latest()
@@ -93,12 +93,32 @@ def test_messages_at_half_the_rate_are_a_row_each(go2):
             return getattr(self._own, name)
 
     transport = simulated("unitree-go2", go2, {}, hangs=True)
-    client = connect(go2, "unitree-go2", {"transport": Slow(transport)}, RATE / 2)
-    client.period = 1.0 / RATE
-    client.approach = lambda pose: None  # which wants a new message at each tick
+    client = connect(go2, "unitree-go2", {"transport": Slow(transport)}, RATE)
     found = record_through(client, go2, chirp(go2, 0.4), "chirp")
     assert found.rate == pytest.approx(RATE / 2, rel=1e-3)
     assert len(found.command_time) == len(found.target) == 200 and len(found.time) == 100
+
+
+def test_a_tick_that_is_late_is_not_waited_for_and_not_caught_up(go2, monkeypatch):
+    """Time passes at each look at the clock, as it does outside of simulations; a wait is never negative."""
+    client, transport = hanging(go2)
+    waits: list[float] = []
+    clock, sleep, slow = transport.clock, transport.sleep, iter(range(10**6))
+
+    def ticking() -> float:
+        sleep(0.01 if next(slow) % 100 == 99 else 1e-5)
+        return clock()
+
+    def waited(seconds: float) -> None:
+        waits.append(seconds)
+        sleep(max(seconds, 0.0))
+
+    monkeypatch.setattr(client, "clock", ticking)
+    monkeypatch.setattr(client, "sleep", waited)
+    found = record_through(client, go2, chirp(go2, 0.5), "chirp")
+    assert min(waits) >= 0.0 and len(found.command_time) == 250
+    intervals = np.diff(found.command_time)
+    assert intervals.max() > 0.009 and (intervals > 0.0015).mean() > 0.95  # without a burst after a late one
 
 
 def frozen_after(ticks: int, **fields: Any) -> Any:

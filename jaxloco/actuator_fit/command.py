@@ -16,6 +16,7 @@ from jaxloco.actuator_fit.record import Plant, record
 from jaxloco.checks import COUNT, NOT_NEGATIVE, Limits, check_fields
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
 from jaxloco.logs.recording import Recording, write_csv
+from jaxloco.onboard.clients.joints import given_options
 from jaxloco.onboard.clients.registry import CLIENTS
 from jaxloco.onboard.signals import EndingSignals
 from jaxloco.rehearsal import simulated
@@ -90,23 +91,23 @@ def record_command(arguments: list[str]) -> int:
         if path.exists():
             raise JaxlocoError(f"{path} exists; write to another folder, or begin with another --seed")
     robot = load_robot(own.robot)
-    with _moved(robot, own) as moved:
+    with _recorder(robot, own) as recorded:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for path, (kind, seed) in zip(paths, names, strict=True):
             excitation = excite(robot, kind, own.seconds, own.rate, seed, own.strength)
-            write_csv(moved(excitation, str(path), seed), path)
+            write_csv(recorded(excitation, str(path), seed), path)
             print(f"{path}: {own.seconds:g} s of {kind}")
     print(f"fit a network: jaxloco actuator fit {shlex.quote(folder)} --robot {shlex.quote(own.robot)}")
     return 0
 
 
 @contextmanager
-def _moved(robot: Robot, own: RecordOptions) -> Iterator[Callable[[Excitation, str, int], Recording]]:
-    """Give what makes a recording of what is to move: excitation, name and seed → recording."""
+def _recorder(robot: Robot, own: RecordOptions) -> Iterator[Callable[[Excitation, str, int], Recording]]:
+    """Connect to what is recorded; yield a function (excitation, name, seed) → recording."""
     if own.client is None:
         yield lambda excitation, name, seed: record(robot, own.plant, excitation, name, seed)
         return
-    given: dict[str, Any] = dict(pair.partition("=")[::2] for pair in own.option)
+    given = given_options(own.option)
     if own.simulated:
         given["transport"] = simulated(own.client, robot, given, hangs=True)
     # Signals that end the program leave the robot in damping mode, which closing the client sends.

@@ -41,6 +41,7 @@ def connect(robot: Robot, client: str, given: Mapping[str, Any], rate: float) ->
     check_fits(spec, mapping)
     made = mapping.make(client, spec, given, None)
     assert isinstance(made, JointClient)
+    made.patience = STALLED
     return made
 
 
@@ -131,8 +132,9 @@ def _rows(client: JointClient, targets: np.ndarray) -> list[_Row]:
             raise ConnectionLostError(f"no new message for {STALLED:g} s, or no numbers; the robot is in damping mode")
         client.send(client.mapping.command({POSITIONS: target}))
         rows.append(_Row(measured if is_new else None, received, client.clock()))
-        tick = max(tick + client.period, client.clock())  # what is late is not caught up
-        client.sleep(tick - client.clock())
+        now = client.clock()
+        tick = max(tick + client.period, now)  # what is late is not caught up
+        client.sleep(tick - now)
     return rows
 
 

@@ -77,9 +77,10 @@ RUN_OPTIONS = {
 
 
 def _run_client(own: argparse.Namespace) -> int:
+    from jaxloco.onboard.clients.joints import given_options
     from jaxloco.onboard.clients.trials import try_out
 
-    given: dict[str, Any] = dict(pair.partition("=")[::2] for pair in own.option or ())
+    given = given_options(own.option or ())
     if own.simulated:
         check_python("run --simulated")
         from jaxloco.rehearsal import simulated

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from jaxloco import library, options
+from jaxloco import library, option_hints, options
 from jaxloco.comparison import tuner, variations
 from jaxloco.comparison.arms import Arm, read_arm
 from jaxloco.comparison.comparable import check_comparable
@@ -217,4 +217,4 @@ def confirmation(sweep: Sweep, found: Comparison) -> str:
 
 
 def _words(settings: Settings) -> str:
-    return " ".join(f"{options.option_name(key)} {value}" for key, value in settings.items())
+    return " ".join(f"{option_hints.option_name(key)} {value}" for key, value in settings.items())

@@ -275,10 +275,16 @@ class JointClient(LiveClient):
         spec: The policy.
         command: A fixed command; without one, that of the robot's remote control, or zero.
 
+    Attributes:
+        patience: How long `follow` goes on without a new message after one control period, s; for robots that send at a
+            lower rate than they are driven at.
+
     Raises:
         ConfigError: The robot's joints are not those of the bundle.
         ConnectionLostError: The robot sends nothing.
     """
+
+    patience = 0.0
 
     def __init__(self, link: Link, spec: PolicySpec, command: Sequence[float] | None = None):
         self.link, self._has_sent = link, False
@@ -365,14 +371,17 @@ class JointClient(LiveClient):
         Raises:
             ConnectionLostError: The robot's clock stops, or a position is no number.
         """
-        last = self.measure().timestamp
+        last, silent = self.measure().timestamp, 0.0
         for pose in poses:
             self.send(self.mapping.towards(pose))
             self.sleep(self.period)
             measured = self.measure()
-            if not measured.timestamp > last or not np.isfinite(measured.position).all():
+            if measured.timestamp > last:
+                last, silent = measured.timestamp, 0.0
+            else:
+                silent += self.period
+            if silent > self.patience or not np.isfinite(measured.position).all():
                 raise ConnectionLostError("the robot's messages stopped, or are no numbers; it is in damping mode")
-            last = measured.timestamp
 
     def step(self, outputs: Mapping[str, Any]) -> Reading:
         """Send the policy's outputs and return the newest reading."""
@@ -395,6 +404,15 @@ class JointClient(LiveClient):
 
 
 T = TypeVar("T")
+
+
+def given_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return options of a client as the command line has them, NAME=VALUE each.
+
+    >>> given_options(["interface=eth0", "domain=1"])
+    {'interface': 'eth0', 'domain': '1'}
+    """
+    return dict(pair.partition("=")[::2] for pair in pairs)
 
 
 def options_of(cls: Callable[..., T], client: str, given: Mapping[str, Any]) -> T:
