@@ -300,11 +300,11 @@ def in_fresh_process(program: str, cache: str | Path, what: str) -> Any:
         env=fresh_cache_environment(cache),
     )
     if done.returncode:
-        raise JaxlocoError(f"{what} failed: {_last_words(done)}")
+        raise JaxlocoError(f"{what} failed: {last_words(done)}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _last_words(done: "subprocess.CompletedProcess[str]") -> str:
+def last_words(done: "subprocess.CompletedProcess[str]") -> str:
     """Return why a Python process failed: the message of its error; of an error of ours, without its name."""
     if done.returncode < 0:
         return f"killed by signal {-done.returncode}"

@@ -26,6 +26,9 @@ class Measured:
     met: bool | None
 
 
+NOT_MEASURED = Measured("not measured yet", None)
+
+
 @dataclass(frozen=True)
 class Requirement:
     """One number of the project.
@@ -128,7 +131,7 @@ def _headlines(documents: Mapping[str, Result]) -> str:
     rows = []
     for item in HEADLINES:
         document = documents.get(item.benchmark)
-        value, where = ("not measured yet", "") if document is None else (_read(item, document).value, _where(document))
+        value, where = (NOT_MEASURED.value, "") if document is None else (_read(item, document).value, _where(document))
         rows.append((item.what, value, where, f"`{_measured_by(document) or commands[item.benchmark]}`"))
     return _markdown(("question", "answer", "measured on", "command"), rows)
 
@@ -155,7 +158,7 @@ def _section(
 
 
 def _row(item: Requirement, document: Result | None) -> tuple[str, str, str, str]:
-    measured = Measured("not measured yet", None) if document is None else _read(item, document)
+    measured = NOT_MEASURED if document is None else _read(item, document)
     met = {True: "yes", False: "**no**", None: ""}[measured.met]
     return (item.what, item.must, measured.value, met)
 
@@ -223,7 +226,7 @@ def _worst(values: Mapping[str, Any], unit: str, worst: str = "max", factor: flo
 
 
 def _at_most(value: float | None, limit: float, unit: str) -> Measured:
-    return Measured("not measured yet", None) if value is None else Measured(f"{value:g}{unit}", value <= limit)
+    return NOT_MEASURED if value is None else Measured(f"{value:g}{unit}", value <= limit)
 
 
 def _wall(document: Result) -> Measured:
@@ -239,7 +242,7 @@ def _survived(document: Result) -> Measured:
 
 def _seeds(document: Result) -> Measured:
     if "seeds_passed" not in document:
-        return Measured("not measured yet", None)
+        return NOT_MEASURED
     count, passed = len(document["runs"]), document["seeds_passed"]
     quick = any(run["transfer"]["quick"] for run in document["runs"])
     enough = count >= 5 and not quick and not document["train_options"]
@@ -251,7 +254,7 @@ def _bundle(read: Callable[[Result], Measured]) -> Callable[[Result], Measured]:
 
     def checked(document: Result) -> Measured:
         if "bundle" not in document:
-            return Measured("not measured yet", None)
+            return NOT_MEASURED
         measured = read(document)
         if "seed" in document:
             which = f"seed {document['seed']}, the weakest of {document['of']}"
@@ -300,7 +303,7 @@ def _over_brax(backend: str, engine: str | None, least: float) -> Callable[[Resu
     def read(document: Result) -> Measured:
         ratio = document["ours_over_brax"].get(engine or document["brax_engine"])
         if ratio is None or (document["backend"] == "cpu") != (backend == "cpu"):
-            return Measured("not measured yet", None)
+            return NOT_MEASURED
         return Measured(_spread(ratio, ""), ratio["median"] >= least)
 
     return read
@@ -598,11 +601,19 @@ def _tracking(benchmark: str, command: str) -> tuple[Requirement, ...]:
     )
 
 
+def _trains_longer(task: str, most: float) -> Callable[[Result], Measured]:
+    def read(document: Result) -> Measured:
+        found = document["tasks"].get(task)
+        return Measured(f"{found['time_ratio']:.2f}", found["time_ratio"] <= most) if found else NOT_MEASURED
+
+    return read
+
+
 def _least_return(task: str, least: float) -> Callable[[Result], Measured]:
     def read(document: Result) -> Measured:
         found = document["tasks"].get(task)
         if not found:
-            return Measured("not measured yet", None)
+            return NOT_MEASURED
         lowest, seeds = found["return"]["min"], found["return"]["repetitions"]
         return Measured(f"{lowest:g}, {seeds} seeds", lowest >= least)
 
@@ -811,6 +822,16 @@ REQUIREMENTS = (
         "velocity_run_humanoid",
         _HUMANOID,
         _walks("inside_late", 0.001, " of the time"),
+    ),
+    *(
+        Requirement(
+            f"time of a training of `{task}` ÷ that of its recipe of commit `c1064fa`, a narrower range of motors",
+            "≤ 1.25",
+            "recipe_time",
+            "jaxloco bench recipe-time",
+            _trains_longer(task, 1.25),
+        )
+        for task in ("go1-velocity", "go2-velocity", "anymal-c-velocity")
     ),
     Requirement(
         "training env steps per second of the Berkeley Humanoid with self-collision ÷ without",
@@ -1216,6 +1237,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("velocity_run_go2", "Go2 on flat ground", None),
     ("velocity_run_anymal_c", "ANYmal C on flat ground, up to 1.0 m/s, 0.8 m/s and 1.0 rad/s", None),
     ("velocity_run_humanoid", "Berkeley Humanoid on flat ground", None),
+    ("recipe_time", "Recipes against older ones", None),
     ("self_contacts", "Self-collision", None),
     ("velocity_run_rough", "Go1 on rough ground", None),
     ("foreign_models", "In models of other projects", _foreign),

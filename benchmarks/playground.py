@@ -33,10 +33,10 @@ class PlaygroundOptions:
     """
 
     tasks: tuple[str, ...] = ("CartpoleBalance", "CartpoleSwingup")
-    seeds: int = 3
+    seeds: int = 5
     seed: int = 100
-    total_timesteps: int = 2_000_000
-    n_envs: int = 128
+    total_timesteps: int = 3_000_000
+    n_envs: int = 512
     keep: str | None = None
     out: str | None = None
 

@@ -58,7 +58,7 @@ def run(own: RobustnessOptions) -> dict[str, Any]:
         done = subprocess.run([*program, "--out", str(folder)], env=environment, capture_output=True, text=True)
         wall, after = time.monotonic() - began, os.times()
         if done.returncode:
-            raise JaxlocoError(f"the study failed: {common._last_words(done)}")
+            raise JaxlocoError(f"the study failed: {common.last_words(done)}")
         found = read_json(folder / "report.json")
     used = after.children_user + after.children_system - before.children_user - before.children_system
     return {

@@ -59,7 +59,7 @@ def run(own: SweepRunOptions) -> dict[str, Any]:
         done = subprocess.run(program, env=environment, cwd=temporary, capture_output=True, text=True)
         wall, after = time.monotonic() - began, os.times()
         if done.returncode:
-            raise JaxlocoError(f"the sweep failed: {common._last_words(done)}")
+            raise JaxlocoError(f"the sweep failed: {common.last_words(done)}")
         found = read_json(folder / "comparison.json")
     used = after.children_user + after.children_system - before.children_user - before.children_system
     arms = [{key: arm[key] for key in ("name", "values", "iqm", "interval", "coverage")} for arm in found["arms"]]

@@ -14,6 +14,7 @@ BENCHMARKS = {
     "training-speed": "the training loop against raw mujoco.batch stepping, and compilation",
     "go1-speed": "as training-speed, for the Go1 on flat ground, 1024 robots",
     "velocity-run": "train.py with a velocity task (default: the Go1's): wall time, tracking, falls, over seeds",
+    "recipe-time": "how long recipes train, against those of an older commit, taking turns",
     "raw-physics": "raw physics of each engine, the same robots from the same states",
     "time-split": "where the time of a training iteration goes",
     "cost": "speed and memory against the number of robots, substeps and network width",

@@ -34,6 +34,7 @@ from benchmarks import (
     playground,
     plots,
     raw_physics,
+    recipe_time,
     self_contacts,
     sweep_run,
     teacher_student,
@@ -922,6 +923,25 @@ def test_a_training_with_self_collision_takes_turns_with_one_without():
     assert result["with_over_without"]["median"] > 0.0 and "with ÷ without" in self_contacts.show(result)
     with pytest.raises(ConfigError, match=r"go1: its robot\.toml has no self_contacts"):
         self_contacts.run(self_contacts.ContactOptions("go1-velocity"))
+
+
+def test_a_recipe_that_trains_more_steps_faster_is_compared_by_its_whole_time(monkeypatch: pytest.MonkeyPatch):
+    from jaxloco.tasks import recipe
+
+    trees = {"old": Path("old"), "new": common.ROOT}
+    speeds = {Path("old"): [900.0, 1100.0], common.ROOT: [1300.0, 1200.0]}
+    monkeypatch.setattr(recipe_time, "trained_speed", lambda own, task, tree: speeds[tree].pop(0))
+    monkeypatch.setattr(recipe_time, "timesteps", lambda task, tree: 5000 if tree == Path("old") else 7000)
+    found = recipe_time.compare(recipe_time.RecipeTimeOptions(), "go1-velocity", trees)
+    assert found["old"]["env_steps_per_second"]["values"] == [900.0, 1100.0]
+    assert found["time_ratio"] == 1.12  # 7000 / 1250 s against 5000 / 1000 s
+    assert "1.12" in recipe_time.show({"commit": "abc", "tasks": {"go1-velocity": found}})
+    monkeypatch.undo()
+    assert recipe_time.timesteps("go1-velocity", common.ROOT) == recipe("go1-velocity").total_timesteps
+    with pytest.raises(JaxlocoError, match="--commit nowhere: "), recipe_time.checked_out("nowhere"):
+        pass
+    with pytest.raises(JaxlocoError, match=r"-c print\(nothing\) failed: NameError"):
+        recipe_time.in_tree(common.ROOT, "-c", "print(nothing)")
 
 
 @pytest.mark.slow
