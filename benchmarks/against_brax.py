@@ -89,7 +89,7 @@ def configured(own: BraxOptions) -> Any:
     from jaxloco.tasks import recipe
 
     config = recipe(own.task)
-    ppo = replace(config.algorithm, symmetry="none", update_precision="float32")
+    ppo = replace(common.ppo(config), symmetry="none", update_precision="float32")
     return replace(config, n_envs=own.n_envs or config.n_envs, algorithm=ppo)
 
 
@@ -164,7 +164,7 @@ def compilations() -> Iterator[list[str]]:
 
     names: list[str] = []
 
-    def listen(event: str, _: float, **about: Any) -> None:
+    def listen(event: str, duration_secs: float, **about: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             names.append(str(about.get("fun_name")))
 

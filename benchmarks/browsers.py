@@ -20,8 +20,9 @@ class Client:
     def __init__(self, address: str) -> None:
         import viser
         from websockets.sync.client import connect
+        from websockets.typing import Subprotocol
 
-        protocol = f"viser-v{viser.__version__}"
+        protocol = Subprotocol(f"viser-v{viser.__version__}")
         self.socket = connect(address.replace("http", "ws"), subprotocols=[protocol], max_size=None)
         pose = {"wxyz": [1, 0, 0, 0], "position": [1, 1, 1], "look_at": [0, 0, 0], "up_direction": [0, 0, 1]}
         lens = {"fov": 1.0, "near": 0.1, "far": 9.0, "image_height": 9, "image_width": 9}
@@ -33,6 +34,7 @@ class Client:
         import zstandard
 
         frame = self.socket.recv(timeout=60)
+        assert isinstance(frame, bytes)
         size = int.from_bytes(frame[8:16], "little")
         found = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(frame[16 : 16 + size]))
         return list(found["messages"])

@@ -14,18 +14,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxloco import __version__, options
 from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.library import bundle_of
 
+if TYPE_CHECKING:
+    from jaxloco.learning.ppo import PPOConfig
+    from jaxloco.training.config import TrainConfig
+
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
 
 RESULTS = ROOT / "benchmarks" / "results"
 """Where results are kept; `docs/benchmarks.md` is made from them."""
+
+Engine = Literal["auto", "native", "mjx", "warp"]
+"""Option --physics."""
 
 PACKAGES = (
     "jax",
@@ -281,6 +288,19 @@ def ran_with(config: Any) -> dict[str, Any]:
     }
 
 
+def ppo(config: "TrainConfig") -> "PPOConfig":
+    """Return the options of the PPO that a training learns by.
+
+    Raises:
+        ConfigError: It learns by another algorithm.
+    """
+    from jaxloco.learning.ppo import PPOConfig
+
+    if not isinstance(config.algorithm, PPOConfig):
+        raise ConfigError(f"task {config.task.name!r} learns by {config.algorithm.name}; take one that learns by ppo")
+    return config.algorithm
+
+
 def in_fresh_process(program: str, cache: str | Path, what: str) -> Any:
     """Run Python code in a process of its own, started in the checkout, and return the JSON in its last line.
 
@@ -493,7 +513,7 @@ def trained(config: Any, folder: Path) -> Path:
     summary = RunFolder(folder).summary
     if not summary.exists() or read_json(summary).get("interrupted"):
         begun = RunFolder(folder).config.exists()
-        library.train(config, **{"resume" if begun else "out": folder})
+        library.train(config, out=None if begun else folder, resume=folder if begun else None)
     return _finished(folder, not read_json(summary).get("interrupted"))
 
 

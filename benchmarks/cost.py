@@ -41,7 +41,7 @@ class CostOptions:
     """
 
     task: str = "go1-velocity"
-    physics: str = "auto"
+    physics: common.Engine = "auto"
     n_envs: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
     substeps: tuple[int, ...] = (1, 2, 5, 10)
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)

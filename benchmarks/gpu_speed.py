@@ -29,7 +29,7 @@ class GpuOptions:
     """
 
     task: str = "go1-velocity"
-    physics: str = "auto"
+    physics: common.Engine = "auto"
     n_envs: int = 8192
     repetitions: int = 5
     iterations: int = 0

@@ -112,7 +112,8 @@ class Start:
     """One start of the command, in a fork of this process."""
 
     def __init__(self, words: Sequence[str], log: Path) -> None:
-        self._log, self.status = log, None
+        self._log = log
+        self.status: int | None = None
         self.began = time.monotonic()
         sys.stdout.flush()
         self._process = os.fork()

@@ -46,7 +46,7 @@ def run(own: SpeedOptions) -> dict[str, Any]:
     from jaxloco.tasks import recipe
 
     config = replace(recipe(own.task), physics="native")
-    without_mirror = replace(config.algorithm, symmetry="none")  # a memory has no mirror image
+    without_mirror = replace(common.ppo(config), symmetry="none")  # a memory has no mirror image
     config = replace(config, n_envs=own.n_envs or config.n_envs, algorithm=without_mirror)
     total = own.warm_up + own.repetitions + 1
     trainings = {}

@@ -24,6 +24,7 @@ from jaxloco.model_import.new_robot import new_robot
 from jaxloco.robot import Robot, load_robot
 from jaxloco.symmetry import joint_mirror
 from jaxloco.tasks import recipe
+from jaxloco.tasks.velocity import Velocity
 
 NAME = "model_imports"
 MOST_EDITS = 3
@@ -193,17 +194,20 @@ def start(robot: Robot) -> int:
     Raises:
         JaxlocoError: It cannot be built with as few.
     """
-    task = replace(recipe("upkie-velocity" if robot.wheels else "go1-velocity").task, robot=str(robot.folder))
-    slow = {"payload": (0.0, 0.0), "max_velocity": (0.3, 0.0 if robot.wheels else 0.2, 0.3)}
+    task = recipe("upkie-velocity" if robot.wheels else "go1-velocity").task
+    assert isinstance(task, Velocity)
+    task = replace(task, robot=str(robot.folder))
+    unloaded = replace(task, payload=(0.0, 0.0))
+    slow = replace(unloaded, max_velocity=(0.3, 0.0 if robot.wheels else 0.2, 0.3))
     symmetric = 0
     try:
         joint_mirror(robot)
     except JaxlocoError:
         symmetric = 1  # --ppo.symmetry none
-    for changes in ({}, {"payload": (0.0, 0.0)}, slow):
+    for options, changed in enumerate((task, unloaded, slow)):
         try:
-            replace(task, **changes).spec()
-            return len(changes) + symmetric
+            changed.spec()
+            return options + symmetric
         except JaxlocoError as error:
             last = error
     raise last

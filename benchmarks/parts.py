@@ -87,7 +87,7 @@ class Stages:
         env, agent = training.env, training.agent
         self._begin = _compiled(training, partial(_begin, agent, training.total))
         self._record = _compiled(training, partial(_record, env, agent))
-        functions = {
+        functions: dict[str, Callable[..., Any]] = {
             "physics": partial(_physics, env),
             "environment": partial(_environment, env, agent),
             "rollout": partial(_rollout, env, agent),

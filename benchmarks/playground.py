@@ -68,9 +68,9 @@ def _one(own: PlaygroundOptions, task: str, runs: Path, temporary: Path) -> dict
     numbers = range(own.seed, own.seed + own.seeds)
     seeds = [folder / f"seed_{seed}" for seed in numbers] if own.seeds > 1 else [folder]
     returns = [json.loads((seed / "summary.json").read_text())["evaluation"]["return_mean"] for seed in seeds]
-    runs = [train_command.described(seed) for seed in seeds]
+    described = [train_command.described(seed) for seed in seeds]
     own_terms = common.conditions(own, ("seed", "total_timesteps"))
-    return {**own_terms, "return": common.spread(returns), "runs": runs}
+    return {**own_terms, "return": common.spread(returns), "runs": described}
 
 
 def show(result: Mapping[str, Any]) -> str:

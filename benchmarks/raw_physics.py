@@ -53,11 +53,13 @@ def run(own: PhysicsOptions) -> dict[str, Any]:
     """Let the engines take turns; plain JSON values."""
     import jax
 
+    from jaxloco.envs.env import Env
     from jaxloco.tasks import recipe
 
     config = recipe(own.task)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     env = config.task.spec().build("native")
+    assert isinstance(env, Env)
     robots = settled(env, own.n_envs)
     steppers = {engine: stepper(env, engine, robots, own.steps) for engine in own.engines or fast_engines()}
     speeds: dict[str, list[float]] = {engine: [] for engine in steppers}
@@ -91,8 +93,10 @@ def settled(env: Any, n_envs: int) -> Any:
     import jax
 
     from jaxloco.envs import batch
+    from jaxloco.envs.env import EnvState
 
     robots = batch.reset(env, jax.random.PRNGKey(0), n_envs).robots
+    assert isinstance(robots, EnvState)
     physics = _program(env, "native", n_envs, round(SETTLING / env.dt))(robots.physics)
     return robots._replace(physics=physics)
 

@@ -49,9 +49,10 @@ def run(own: ContactOptions) -> dict[str, Any]:
     from jaxloco.tasks import recipe
 
     config = recipe(own.task)
-    robot = load_robot(config.task.robot)
+    task: Any = config.task
+    robot = load_robot(task.robot)
     with tempfile.TemporaryDirectory() as folder:
-        without = replace(config, task=replace(config.task, robot=str(_without(robot.folder, Path(folder)))))
+        without = replace(config, task=replace(task, robot=str(_without(robot.folder, Path(folder)))))
         trainings = {"with": common.Training(config), "without": common.Training(without)}
         pairs = {name: training.env.robot.model.npair for name, training in trainings.items()}
         speeds: dict[str, list[float]] = {name: [] for name in trainings}

@@ -93,8 +93,14 @@ def _config(own: common.SeedOptions, steps: int, kind: str, frames: int) -> Any:
 
     base = recipe("cartpole")
     network = replace(base.network, kind=kind, rnn_hidden_size=32, tcn=LAYERS)
-    seeds = {"seeds": own.seeds, "seed": own.first_seed, "total_timesteps": steps}
-    return replace(base, task=Hidden(frames=frames), network=network, **seeds)
+    return replace(
+        base,
+        task=Hidden(frames=frames),
+        network=network,
+        seeds=own.seeds,
+        seed=own.first_seed,
+        total_timesteps=steps,
+    )
 
 
 def _trained(env: Any, config: Any, teacher: Any = None) -> tuple[Any, Any]:

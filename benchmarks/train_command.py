@@ -91,7 +91,7 @@ def _one(
     if own.transfer != "none":
         baseline = own.baseline or str(temporary / "baseline.json")
         transfer = upkie_transfer.TransferOptions(quick=own.transfer == "quick", baseline=baseline)
-        result["transfer"] = upkie_transfer.run(str(run / "policy"), transfer)
+        result["transfer"] = upkie_transfer.run(run / "policy", transfer)
         print(upkie_transfer.show(result["transfer"]), flush=True)
     return result
 

@@ -43,7 +43,7 @@ class LoopOptions:
     """
 
     task: str = "upkie-balance"
-    physics: str = "native"
+    physics: common.Engine = "native"
     n_envs: int = 0
     repetitions: int = 7
     iterations: int = 0
@@ -113,7 +113,7 @@ def configured(own: LoopOptions) -> Any:
     from jaxloco.tasks import recipe
 
     config = recipe(own.task)
-    ppo = config.algorithm if own.symmetry is None else replace(config.algorithm, symmetry=own.symmetry)
+    ppo = config.algorithm if own.symmetry is None else replace(common.ppo(config), symmetry=own.symmetry)
     network = config.network
     if own.net_arch:
         network = replace(network, net_arch_pi=own.net_arch, net_arch_vf=own.net_arch)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class PrecisionOptions:
     """
 
     task: str = "go1-velocity"
-    physics: str = "auto"
+    physics: common.Engine = "auto"
     n_envs: int = 1024
     total_timesteps: int = 8_000_000
     seeds: int = 4
@@ -87,26 +88,28 @@ def emulated() -> Iterator[None]:
     exact = lax.dot_general
 
     def rounded(lhs: Any, rhs: Any, dimension_numbers: Any, precision: Any = None, *rest: Any, **named: Any) -> Any:
-        if precision is None and jax.config.jax_default_matmul_precision == "tensorfloat32":
+        if precision is None and jax.default_matmul_precision.value == "tensorfloat32":
             lhs, rhs = (jax.lax.reduce_precision(x, EXPONENT, MANTISSA) for x in (lhs, rhs))
         return exact(lhs, rhs, dimension_numbers, precision, *rest, **named)
 
-    for module in (lax, jax.lax):
-        module.dot_general = rounded
-    jax.clear_caches()  # of products that were traced before
     try:
-        yield
+        with patch.object(lax, "dot_general", rounded), patch.object(jax.lax, "dot_general", rounded):
+            jax.clear_caches()  # of products that were traced before
+            yield
     finally:
-        for module in (lax, jax.lax):
-            module.dot_general = exact
         jax.clear_caches()
 
 
 def _recipe(own: PrecisionOptions) -> Any:
     from jaxloco.tasks import recipe
 
-    sizes = {"n_envs": own.n_envs, "seeds": own.seeds, "total_timesteps": own.total_timesteps, "physics": own.physics}
-    return replace(recipe(own.task), **sizes)
+    return replace(
+        recipe(own.task),
+        n_envs=own.n_envs,
+        seeds=own.seeds,
+        total_timesteps=own.total_timesteps,
+        physics=own.physics,
+    )
 
 
 def _error(one: np.ndarray, other: np.ndarray) -> float:
@@ -151,7 +154,7 @@ def _mean_of_seeds(rows: list[list[dict[str, float]]], name: str) -> list[float]
     return [_rounded(np.mean([row[i][name] for row in rows if name in row[i]] or [0.0])) for i in range(len(rows[0]))]
 
 
-def _rounded(value: float) -> float:
+def _rounded(value: float | np.floating) -> float:
     return common.significant(float(value), 5)
 
 

@@ -21,6 +21,9 @@ from jaxloco.statistics import (
 LEVEL = 0.05
 """How often equal arms may be called different, all comparisons of one call together."""
 
+Values = Sequence[float] | np.ndarray
+"""What the seeds of an arm reached, (S,)."""
+
 Kind = Literal["effect", "no effect larger than the margin", "cannot tell"]
 
 
@@ -53,7 +56,7 @@ class Verdict:
     seeds_needed: int | None
 
 
-def judge(first: Sequence[float], others: Sequence[Sequence[float]], margin: float | None = None) -> list[Verdict]:
+def judge(first: Values, others: Sequence[Values], margin: float | None = None) -> list[Verdict]:
     """Compare arms with the first one.
 
     The permutation test is of the interquartile means. That a difference is smaller than the margin is shown by two
@@ -71,15 +74,15 @@ def judge(first: Sequence[float], others: Sequence[Sequence[float]], margin: flo
     return [_judge(first, *each, margin, level) for each in zip(others, p_values, adjusted, bounded, strict=True)]
 
 
-def _p_margin(first: Sequence[float], other: Sequence[float], margin: float) -> float:
+def _p_margin(first: Values, other: Values, margin: float) -> float:
     """Return the p-value of a difference that is at least the margin, either way."""
     values = np.asarray(other, float)
     return max(permutation_p(values - margin, first, "less"), permutation_p(values + margin, first, "greater"))
 
 
 def _judge(
-    first: Sequence[float],
-    other: Sequence[float],
+    first: Values,
+    other: Values,
     p: float,
     p_holm: float,
     p_margin: float | None,
@@ -115,6 +118,6 @@ def _judge(
     )
 
 
-def _deviation(first: Sequence[float], other: Sequence[float]) -> float:
+def _deviation(first: Values, other: Values) -> float:
     squares = sum(np.sum(np.square(np.asarray(arm, float) - np.mean(arm))) for arm in (first, other))
     return math.sqrt(float(squares) / max(len(first) + len(other) - 2, 1))
