@@ -1106,13 +1106,13 @@ def test_tasks_of_playground_are_judged_by_the_evaluation_of_each_seed(monkeypat
     monkeypatch.setattr(train_command, "joint", train)
     own = playground.PlaygroundOptions(tasks=("CartpoleBalance",), seeds=2, total_timesteps=4096, keep=str(tmp_path),
                                        out=str(tmp_path / "result.json"))  # fmt: skip
-    before = {"seeds": 2, "n_envs": 128, "tasks": {"CartpoleBalance": {}, "CheetahRun": {"return": 1}}}
+    before = {"seeds": 2, "n_envs": 512, "tasks": {"CartpoleBalance": {}, "CheetahRun": {"return": 1}}}
     (tmp_path / "result.json").write_text(json.dumps(before))
     result = playground.run(own)
     assert result["tasks"].pop("CheetahRun") == {"return": 1}
     assert list(playground.run(replace(own, n_envs=64, keep=str(tmp_path / "other")))["tasks"]) == ["CartpoleBalance"]
     assert asked[:1] == [["playground:CartpoleBalance", "--seeds", "2", "--seed", "100", "--total-timesteps", "4096",
-                      "--n-envs", "128", "--video-seconds", "0"]]  # fmt: skip
+                      "--n-envs", "512", "--video-seconds", "0"]]  # fmt: skip
     assert result["tasks"]["CartpoleBalance"]["return"]["min"] == 991.0 and "991, 998.5" in playground.show(result)
     assert page._least_return("CartpoleBalance", 990.0)(result) == page.Measured("991, 2 seeds", True)
     assert page._least_return("CartpoleBalance", 992.0)(result) == page.Measured("991, 2 seeds", False)
