@@ -288,6 +288,7 @@ def test_an_iteration_is_split_by_differences_within_each_turn():
     assert parts.split(times)["physics"] == [11.0, 22.0]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_physics_and_environment_replay_the_very_rollout():
     import jax
@@ -310,6 +311,7 @@ def test_physics_and_environment_replay_the_very_rollout():
     np.testing.assert_allclose(after.qpos[going_on], tape.physics.qpos[1][going_on], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_turn_goes_through_the_iterations_of_the_training_and_meets_an_expiry_of_spares():
     import jax
@@ -763,6 +765,7 @@ def test_stable_baselines3_gets_the_options_of_the_recipe():
     assert given["learning_rate"](1.0) == config.algorithm.learning_rate and given["learning_rate"](0.0) == 0.0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_in_comparisons_ours_trains_in_episodes_like_gymnasiums():
     from jaxloco.tasks import recipe
@@ -809,6 +812,7 @@ def test_raw_stepping_of_engines_ends_in_the_same_states():
     assert raw_physics.fast_engines()[:2] == ("native", "mjx")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the other packages
 def test_the_comparison_with_brax_runs_at_a_small_size():
@@ -855,6 +859,7 @@ def test_the_comparison_with_stable_baselines3_runs_at_a_small_size():
     assert result["ours"]["return_mean"]["median"] > 5.0 and "sb3" in against_sb3.show(result)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
     own = cost.CostOptions("cartpole", n_envs=(16,), substeps=(), widths=(), repetitions=1, iterations=1)
@@ -873,6 +878,7 @@ def test_the_costs_and_the_parts_run_at_a_small_size(tmp_path: Path):
     assert page.WITHOUT_RESETS in page._split(result)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_time_on_another_engine_is_split_without_raw_stepping():
     own = time_split.SplitOptions("cartpole", "mjx", n_envs=16, repetitions=1, iterations=1, warm_up=1)
@@ -884,6 +890,7 @@ def test_the_time_on_another_engine_is_split_without_raw_stepping():
     assert "training_over_raw" not in result and "training ÷" not in training_speed.show(result)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_measurements_for_accelerators_run_at_a_small_size(tmp_path: Path):
     small = {"n_envs": 16, "repetitions": 2, "iterations": 1, "warm_up": 1, "seed_envs": 16}
@@ -898,6 +905,7 @@ def test_the_measurements_for_accelerators_run_at_a_small_size(tmp_path: Path):
     assert 0.0 < result["stages_of_one_iteration_from_the_cache"]["compile"] < result["stages"]["compile"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_velocity_tasks_run_is_timed_and_judged(tmp_path: Path):
     words = ["--total-timesteps", "1", "--n-envs", "8", "--eval-episodes", "2", "--task.episode-seconds", "0.5"]
@@ -916,6 +924,7 @@ def test_a_velocity_tasks_run_is_timed_and_judged(tmp_path: Path):
         velocity_run.run(words[2:], velocity_run.VelocityOptions(full_episodes=0, keep=str(tmp_path)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_training_with_self_collision_takes_turns_with_one_without():
     result = self_contacts.run(self_contacts.ContactOptions(repetitions=1, iterations=1, warm_up=0))
@@ -944,6 +953,7 @@ def test_a_recipe_that_trains_more_steps_faster_is_compared_by_its_whole_time(mo
         recipe_time.in_tree(common.ROOT, "-c", "print(nothing)")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_trainings_with_a_memory_take_turns_with_one_without(tmp_path: Path):
     out = str(tmp_path / "result.json")
@@ -968,6 +978,7 @@ def test_a_velocity_tasks_figures_are_judged_by_the_worst_seed():
     assert not page._walks("wall_seconds", 480.0, " s")(document).met
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_on_a_cpu_both_precisions_of_the_update_are_the_same():
     own = update_precision.PrecisionOptions("cartpole", n_envs=16, total_timesteps=2048, seeds=2, parts=2)
@@ -1041,6 +1052,7 @@ def test_the_result_of_kills_counts_what_went_wrong_and_shows_it():
     assert kills.show(kills.Tally().result())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_and_ends_as_one_that_nothing_disturbs(tmp_path: Path):
     """In a process of its own, because one that has started JAX cannot be forked."""
@@ -1068,6 +1080,7 @@ def test_verdicts_on_drawn_seeds_are_counted():
     assert page._minutes(swept) == page.Measured("10.5 min, 5.0 min of CPU (load 1.5 at the start)", False)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_sweep_is_measured_from_its_command_to_its_verdict():
     result = sweep_run.run(sweep_run.SweepRunOptions(seeds=2, total_timesteps=4096))
@@ -1075,6 +1088,8 @@ def test_a_sweep_is_measured_from_its_command_to_its_verdict():
     assert "2 × 2 trainings of 4,096 env steps" in sweep_run.show(result) and "cannot tell" in result["verdict"]
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_algorithms_and_memories_are_compared_over_seeds(monkeypatch):
     own = common.SeedOptions(seeds=2, total_timesteps=8192)
     names = ("VPG", "REINFORCE, no baseline")  # without options of its own and with some
@@ -1121,6 +1136,7 @@ def test_tasks_of_playground_are_judged_by_the_evaluation_of_each_seed(monkeypat
         playground.PlaygroundOptions(tasks=())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_students_are_compared_with_their_teacher_and_with_ppo_alone(monkeypatch):
     monkeypatch.setattr(teacher_student, "STUDENTS", {"tcn": ("tcn", 1)})

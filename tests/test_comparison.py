@@ -301,6 +301,7 @@ def test_a_margin_is_a_number_above_0(tmp_path, value, capsys):
 # Evaluated alike
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_policies_trained_with_other_pushes_are_evaluated_in_one_environment(tmp_path, capsys):
     from training_helpers import Recorder

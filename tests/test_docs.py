@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_helpers import check_options
+from training_helpers import check_options, run
 
 from jaxloco import cli
 from jaxloco.cli import COMMANDS
@@ -140,22 +140,15 @@ def test_the_example_task_works():
 
 
 @pytest.mark.slow
-def test_the_example_task_stands(monkeypatch, tmp_path):
+def test_the_example_task_stands(tmp_path):
     """As the page trains it: it neither falls nor leaves, and stays within a step or two of where it began."""
-    import jax
-
     page = text_of(ROOT / "docs" / "environments.md")
     example = re.search(r"<!-- test: task -->\n```python\n(.*?)```", page, re.DOTALL)
     line = re.search(r"^\$ jaxloco (train stand:.*)$", page, re.MULTILINE)
     assert example and line
     (tmp_path / "stand.py").write_text(example[1])
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "stand", raising=False)
-    precision = jax.config.jax_default_matmul_precision
-    try:
-        assert cli.main([*line[1].split(), "--video-seconds", "0", "--quiet", "--out", "run"]) == 0
-    finally:
-        jax.config.update("jax_default_matmul_precision", precision)
+    result = run(*line[1].split()[1:], "--video-seconds", "0", "--quiet", "--out", "run", optimized=True)
+    assert result.returncode == 0, result.stderr
     evaluation = json.loads((tmp_path / "run" / "summary.json").read_text())["evaluation"]
     assert evaluation["survived"] > 0.9 and evaluation["rms"]["ground_position"] < 1.5  # before: 0 and 9 m
 

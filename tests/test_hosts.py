@@ -110,6 +110,7 @@ def wait_for_rows(path: Path, first: subprocess.Popen[str]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_lost_host_and_an_error_of_the_first_end_all_of_them_with_a_message(tmp_path: Path):
     path = tmp_path / "run"
@@ -142,6 +143,7 @@ def test_hosts_started_otherwise_or_with_an_error_of_their_own_all_end_with_a_me
     assert "on host 1: there is no run folder nowhere" in outputs[0] and "Traceback" not in outputs[0] + outputs[1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_where_the_first_host_is_lost_the_others_name_the_run_and_leave_nothing(tmp_path: Path):
     first, second = start_two("cartpole", "--out", "run", *ENDLESS)
@@ -153,6 +155,7 @@ def test_where_the_first_host_is_lost_the_others_name_the_run_and_leave_nothing(
     assert [path for path in (tmp_path / "tmp").iterdir() if (path / "config.json").exists()] == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(("frozen", "name"), [(0, "the first host"), (1, "host 1")])
 def test_where_a_host_hangs_the_other_one_names_it_and_the_run_and_leaves_nothing(

@@ -147,6 +147,7 @@ def test_a_clock_that_is_not_found_is_left_running(anew, monkeypatch):
     assert timers._clock() is None and "MuJoCo's clock: not as expected" in anew.text
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @needs_cpu
 def test_a_training_with_nothing_but_slower_ways_comes_to_the_same_state(anew, monkeypatch, tmp_path):

@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 import pytest
 from long_robots import long_copy
+from sampled import sampled
 
 from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.robot import Robot, load_robot, robots_dir
@@ -338,6 +339,7 @@ def test_native_engine_runs_every_variant(name: str, variant: str | None) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", sampled(LEGGED, "go1", "berkeley_humanoid"))
 def test_engines_agree_after_one_control_period(name: str) -> None:
     import jax
     import jax.numpy as jnp

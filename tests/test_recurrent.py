@@ -131,6 +131,7 @@ def test_a_carry_is_forgotten_where_an_episode_starts():
     np.testing.assert_array_equal(carry[0], [[0, 0], [1, 1], [0, 0]])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(jax.local_device_count() < 2, reason="needs two devices")
 def test_training_with_a_memory_is_the_same_on_two_devices():

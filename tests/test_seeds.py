@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from sampled import sampled
 from training_helpers import Recorder, assert_equal_trees, tiny
 
 from jaxloco import cli, runs
@@ -106,7 +107,7 @@ def finished(tmp_path_factory) -> tuple[RunFolder, dict, Recorder]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["mlp", "gru"])
+@pytest.mark.parametrize("kind", sampled(["mlp", "gru"], "gru"))
 def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tmp_path, kind):
     """Bit for bit as if nothing had happened, though a kill left one seed without its last checkpoint."""
     network = NetworkConfig(net_arch_pi=(8,), net_arch_vf=(8,), kind=kind, rnn_hidden_size=6)
@@ -144,6 +145,7 @@ def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tm
         run("broken", 8, resume=True)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_seeds_that_were_killed_before_all_had_a_checkpoint_start_from_the_beginning_together(tmp_path):
     def run(name: str, resume: bool = False) -> tuple[RunFolder, Recorder]:

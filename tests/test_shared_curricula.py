@@ -182,6 +182,8 @@ def after(chance: Any, curriculum: Curriculum, updates: int, n_envs: int = 256) 
     return state.robots.curriculum
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_boundaries_come_to_where_success_ends():
     """Survival ends at 0.2 below (width 0.4) and beyond 2 above (width 0.5): within two steps of it."""
     adr = Adr(episodes=16, step=0.05)
@@ -278,6 +280,7 @@ def train(n_devices: int) -> tuple[loop.TrainState, dict[str, float]]:
     return jax.device_get(state), loop.named_metrics(env, jax.device_get(totals), 12)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(jax.local_device_count() < 2, reason="needs two devices")
 def test_boundaries_move_in_a_training_and_alike_on_two_devices():

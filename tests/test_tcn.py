@@ -167,6 +167,8 @@ def temporal_run(ppo=None, **changes):
     return replace(config, algorithm=replace(config.algorithm, n_epochs=1, **(ppo or {"n_minibatches": 1})))
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_the_learner_sees_the_policy_that_collected_the_rollout_after_its_parameters_have_changed():
     """Three rollouts and updates: the first step's ratio is 1, though episodes reach over rollouts."""
     config = temporal_run()
@@ -201,6 +203,7 @@ def test_a_bundle_answers_as_the_trained_policy_and_says_what_it_is(tmp_path):
         check_arrays(policy.spec, broken)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(jax.local_device_count() < 2, reason="needs two devices")
 def test_training_is_the_same_on_two_devices():
@@ -215,6 +218,7 @@ def test_training_is_the_same_on_two_devices():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_several_seeds_train_as_each_alone():
     config = temporal_run(seeds=2)

@@ -622,6 +622,7 @@ def short_run(terrain: Terrain) -> TrainConfig:
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_each_of_several_seeds_has_levels_of_its_own_and_those_that_it_would_have_alone():
     """Also where two seeds' robots share a device's refills; levels are random at first, and stay."""

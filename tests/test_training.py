@@ -562,6 +562,7 @@ def test_cartpole_is_solved(tmp_path):
     assert summary["evaluation"]["episodes"] == 100
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_pendulum_swings_up(tmp_path):
     summary = train_optimized(replace(recipe("pendulum-swingup"), video_seconds=0.0), tmp_path / "run")

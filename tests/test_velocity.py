@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sampled import sampled
 
 from jaxloco import options
 from jaxloco.envs import actions, batch
@@ -382,6 +383,7 @@ print(hashlib.sha256((jax.jit(env.reset).lower(key).as_text() + step.as_text()).
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_process_makes_the_same_program_so_that_compiled_ones_are_found_again():
     """The order of a set of names differs between processes; it must not get into the program."""
@@ -434,10 +436,13 @@ def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "steps", "yaw_rate", "velocity"),
-    [
-        ("go1-velocity", 240_000, 0.8, None),  # it learns to turn first, and to walk after 0.5 M steps
-        ("berkeley-humanoid-velocity", 320_000, 0.85, 0.7),
-    ],
+    sampled(
+        [
+            ("go1-velocity", 240_000, 0.8, None),  # it learns to turn first, and to walk after 0.5 M steps
+            ("berkeley-humanoid-velocity", 320_000, 0.85, 0.7),
+        ],
+        ("go1-velocity", 240_000, 0.8, None),
+    ),
 )
 def test_a_short_training_takes_some_of_the_errors_off(tmp_path, task, steps, yaw_rate, velocity):
     """64 robots with small networks and usual motors, which are all asked to turn, or chance decides what is asked."""

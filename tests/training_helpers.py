@@ -113,18 +113,21 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
-def run(*arguments: str | Path, timeout: float = 300.0) -> subprocess.CompletedProcess[str]:
-    """Run `python train.py` with these arguments to its end."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout, check=False)
+def run(*arguments: str | Path, timeout: float = 300.0, optimized: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run `python train.py` with these arguments to its end; a long training compiles as a user's does, optimized."""
+    left_out = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES") if optimized else ()
+    environment = {key: value for key, value in os.environ.items() if key not in left_out}
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=timeout, check=False, env=environment
+    )
 
 
 def train_optimized(config: TrainConfig, path: Path) -> dict[str, Any]:
     """Train in a process that compiles as a user's does, for trainings that are long; returns the summary."""
     settings = path.with_suffix(".json")
     write_json(settings, plain_config(config))
-    environment = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
-    words = command(config.task.name, "--config", settings, "--out", path, "--quiet")
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    words = (config.task.name, "--config", settings, "--out", path, "--quiet")
+    done = run(*words, timeout=1200.0, optimized=True)
     assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads((path / "summary.json").read_text())
     return summary
