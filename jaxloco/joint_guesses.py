@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from jaxloco.legs import leg_joints, leg_length
+from jaxloco.toml_schema import MAX_NUMBER
 
 GUESSED = ("torque_limit", "velocity_limit", "kp", "kd", "armature")
 """Keys of `[[joints]]` that there is a guess for, in the order in which one follows from another."""
@@ -107,7 +108,7 @@ def guesses(build: Build, joint: str, known: Mapping[str, Any]) -> dict[str, flo
     kd = max(DAMPING_TIME * kp, 2.0 * DAMPING_RATIO * float(np.sqrt(kp * inertia)))
     kd = torque / SPEED_ERROR / lever if control == "velocity" else kd
     figures.setdefault("kd", kd if model.opt.integrator in _IMPLICIT else min(kd, STABLE * least / dt))
-    return {key: _rounded(figures[key]) for key in GUESSED if key not in given}
+    return {key: _rounded(min(figures[key], MAX_NUMBER)) for key in GUESSED if key not in given}
 
 
 def _torque(build: Build, joint: int, lever: float) -> float:

@@ -227,11 +227,14 @@ def train(
         JaxlocoError: Training diverged, or something could not be written.
     """
     preparation.prepare_jax()
+    from jaxloco import runs
+
     config = located(recipe(config) if isinstance(config, str) else config)
     _warn_of_strangers(config)
     if resume is not None:
         folder = RunFolder.open(resume)
     else:
+        runs.check_sources(config)
         folder = RunFolder.at(out) if out is not None else RunFolder.create(name=name)
     with make_progress(quiet=quiet) as progress:
         run_training(config, folder, progress, resume=resume is not None, callbacks=callbacks)
@@ -400,6 +403,13 @@ def _run(run: str | Path | Trained) -> Trained:
     return run if isinstance(run, Trained) else Trained(run)
 
 
+def _has_checkpoints(path: str | Path) -> bool:
+    try:
+        return RunFolder.open(path).checkpoints.is_dir()
+    except ConfigError:
+        return False
+
+
 @_training
 def export(
     run: str | Path | Trained,
@@ -427,6 +437,11 @@ def export(
     """
     if format != "numpy":
         return export_as(run, format, out, checkpoint=checkpoint).path
+    if not isinstance(run, Trained) and bundle_at(run) is not None and not _has_checkpoints(run):
+        raise ConfigError(
+            f"{run} is a bundle already, which NumPy runs; add --format c or --format onnx for another format, or name "
+            "the folder of a run"
+        )
     run = _run(run)
     with writing_into(run.folder, out):
         return _export(run, Path(out or run.folder.policy), checkpoint)

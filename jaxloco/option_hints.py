@@ -1,7 +1,7 @@
 """What to write in place of an option that does not exist: by its sound, or by what other trainers call it."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _ELSEWHERE = {
     "batch_size": "minibatch_size",
@@ -58,6 +58,29 @@ def hints(words: Sequence[str], keys: Iterable[str], flags: Iterable[str]) -> It
             yield f"{option} takes no value: write {option_name(key)}, or {option_name(_negative(key))}"
         elif key not in known and key not in map(_negative, switches) and (close := _closest(key, known)):
             yield f"{option}: did you mean {' or '.join(map(option_name, close))}?"
+
+
+def strays(words: Sequence[str], most: Mapping[str, int | None]) -> list[str]:
+    """Return the words of a command line behind an option that are neither options nor the values of one.
+
+    Args:
+        words: The arguments.
+        most: Options by their dotted keys → how many values they take; None for any number.
+
+    >>> strays(["--json", "a", "--seed", "1", "b", "--range", "0", "1"], {"json": 0, "seed": 1, "range": None})
+    ['a', 'b']
+    """
+    found: list[str] = []
+    left: int | None = None
+    for word in words:
+        if word.startswith("--"):
+            option, equals, _ = word.removeprefix("--").partition("=")
+            left = 0 if equals else most.get(option.replace("-", "_"))
+        elif left == 0:
+            found.append(word)
+        elif left is not None:
+            left -= 1
+    return found
 
 
 def _closest(key: str, known: Sequence[str]) -> list[str]:

@@ -207,6 +207,17 @@ def _print_hints(words: Sequence[str], prog: str, parts: Sequence[tuple[type, An
         keys |= _dotted_keys(part_type, default)
     for hint in option_hints.hints(words, keys, [key for key, hint in keys.items() if hint is bool]):
         print(f"{prog}: {hint}", file=sys.stderr)
+    for stray in option_hints.strays(words, {key: _most_values(hint) for key, hint in keys.items()}):
+        print(f"{prog}: {stray}: names and paths stand before the options", file=sys.stderr)
+
+
+def _most_values(hint: Any) -> int | None:
+    """Return how many words an option of a type takes; None for any number."""
+    members = [_bare(member) for member in get_args(_bare(hint))] if get_origin(hint) is not Literal else []
+    if _bare(hint) is bool:
+        return 0
+    several = [get_origin(member) or member for member in (_bare(hint), *members)]
+    return None if any(kind in (tuple, list) or _is_mapping(kind) for kind in several) else 1
 
 
 def _named_keys(type_: Any, default: Any, prefix: str = "") -> list[str]:

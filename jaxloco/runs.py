@@ -15,6 +15,7 @@ from jaxloco.errors import ConfigError
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
 from jaxloco.learning.distillation import Teacher
+from jaxloco.policies import known_policies
 from jaxloco.robot import load_robot
 from jaxloco.tasks import recorded_recipe
 from jaxloco.tasks.cartpole import Cartpole
@@ -105,6 +106,7 @@ def restore(folder: RunFolder, env: Environment, agent: Agent, config: TrainConf
     Raises:
         CheckpointError: It has no complete checkpoint, or one from another configuration.
     """
+    check_trained(folder)
     like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
     like = Trained(like.learner, like.iteration)
     wanted = {key: plain_config(config)[key] for key in ("task", config.algorithm.name, "network", "n_envs")}
@@ -113,6 +115,31 @@ def restore(folder: RunFolder, env: Environment, agent: Agent, config: TrainConf
         _, state = checkpoints.restore(like, wanted, number, completed)
     restored: Trained = state
     return restored
+
+
+def check_trained(folder: RunFolder) -> None:
+    """Check that a folder is that of a run and not of a published policy, which has a configuration too.
+
+    Raises:
+        ConfigError: It is; says what to name instead.
+    """
+    if not folder.checkpoints.is_dir() and (folder.path / "evaluation.json").is_file():
+        raise ConfigError(
+            f"{folder} is a published policy, which has no checkpoint; name the folder of a run, as jaxloco train makes"
+        )
+
+
+def check_sources(config: TrainConfig) -> None:
+    """Check that the runs that a training needs are there, before its folder is made.
+
+    Raises:
+        ConfigError: There is no such run, it has several seeds, or it is a published policy.
+    """
+    for what, name in (("teacher", config.algorithm.teacher_run), ("start_from", config.start_from)):
+        if name and not (what == "teacher" and (Path(name) / "policy.json").is_file()):
+            folder = _named(what, name)
+            folder.check_one_seed()
+            check_trained(folder)
 
 
 def load_teacher(config: TrainConfig) -> TeacherRun | None:
@@ -158,6 +185,8 @@ def _named(what: str, name: str) -> RunFolder:
     try:
         return RunFolder.open(name)
     except ConfigError as error:
+        if not Path(name).exists() and (policy := known_policies().get(Path(name).name)):
+            check_trained(RunFolder(policy))
         raise ConfigError(f"{what} {name}: {error}") from None
 
 

@@ -287,7 +287,7 @@ def _check_key(file: TomlFile, where: Where, table: Mapping[str, Any], name: str
 
 
 def _converted(file: TomlFile, where: Where, value: Any, rule: Key) -> Any:
-    if not _fits(value, rule):
+    if not fits(value, rule):
         problem = f"found {_describe(value)}, expected {rule.expectation()}."
         if isinstance(value, float) and (not _is_number(value) or 0.0 < abs(value) < LEAST):
             problem += f" Numbers are finite, at most {MAX_NUMBER:g} in size, and where above 0 at least {LEAST:g}."
@@ -323,7 +323,8 @@ def _is_part(table: dict[str, Any]) -> bool:
     return all(isinstance(text, str) and text for text in texts) and all(map(_is_number, numbers))
 
 
-def _fits(value: Any, rule: Key) -> bool:
+def fits(value: Any, rule: Key) -> bool:
+    """Return whether a value is what a key must be."""
     if not _TYPE_CHECKS[rule.kind](value):
         return False
     checks = (

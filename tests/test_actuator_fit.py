@@ -336,6 +336,7 @@ def test_commands_say_what_is_missing(capsys):
 # The benchmarks
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_benchmark_goes_the_whole_way_and_shows_each_fit():
     own = actuator_fit.BenchOptions(plants=("stiff",), kinds=("hwangbo",), recordings=1, test=1, seconds=1.0)

@@ -17,7 +17,8 @@ from training_helpers import REPOSITORY, tiny
 
 from jaxloco import __version__, cli, options, runs, whole_files
 from jaxloco.commands import train as train_command
-from jaxloco.errors import JaxlocoError
+from jaxloco.commands.words import check_file, ready
+from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.learning.algorithm import algorithm_config
 from jaxloco.physics import engines
 from jaxloco.streams import never_fail
@@ -151,6 +152,23 @@ def test_the_version_is_told(capsys):
         ("export nowhere", "there is no run folder nowhere"),
         ("export --out there", "RUN (a run folder) or BUNDLE is missing"),
         ("render nowhere", "there is no run folder nowhere"),
+        ("doctor --json go1", "PATH (a robot folder, an MJCF or a URDF) is missing; write it first, before --json"),
+        ("new-robot --name a MODEL FOLDER", "MODEL (a URDF or MJCF file) is missing; write it first, before --name"),
+        ("actuator fit --robot go1 logs", "write it first, before --robot"),
+        ("compare --json a b", "a: names and paths stand before the options"),
+        ("train --seed 1 cartpole", "cartpole: names and paths stand before the options"),
+        ("compare a a", "jaxloco: a is there twice"),
+        ("evaluate nowhere --out .", "--out .: is a folder; write the name of a file"),
+        ("evaluate nowhere --out /dev/null/a/f.json", "--out /dev/null/a/f.json: cannot be written: Not a directory"),
+        ("evaluate nowhere --log new/f.docx", "--log new/f.docx: write a file that ends in .csv"),
+        ("evaluate nowhere --out new/f.json", "there is no run folder nowhere"),
+        ("render nowhere --out f.gif", "--out f.gif: write a file that ends in .mp4"),
+        ("run go2-velocity --video f.txt", "--video f.txt: write a file that ends in .mp4"),
+        ("run go2-velocity --client unitree-go2 --simulated --command nan 0 0", "command = (nan, 0.0, 0.0): must be"),
+        ("run go2-velocity --client unitree-go2 --simulated --command 0 inf 0", "command = (0.0, inf, 0.0): must be"),
+        ("train cartpole --start-from nowhere --out run", "nowhere: there is no run folder"),
+        ("train cartpole --start-from go2-velocity --out run", "go2-velocity is a published policy, which has no"),
+        ("export go2-velocity", "go2-velocity is a bundle already, which NumPy runs; add --format c or --format onnx"),
     ],
 )
 def test_a_mistake_gives_status_2_and_says_what_to_write(capsys, trained, words, message):
@@ -158,6 +176,21 @@ def test_a_mistake_gives_status_2_and_says_what_to_write(capsys, trained, words,
     err = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert message in err and "Traceback" not in err
     assert not trained and not list(Path().iterdir())  # nothing was begun
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["new-robot"], ["evaluate"], ["compare"], ["run", "--view"], ["train"]])
+def test_an_empty_path_is_refused_and_is_not_the_current_folder(capsys, trained, words):
+    assert call(words[0], "", *words[1:]) == 2
+    assert " is empty; write " in capsys.readouterr().err and not trained
+
+
+def test_a_file_to_write_is_checked_without_leaving_a_folder_and_then_gets_one(tmp_path):
+    file = tmp_path / "new" / "deep" / "figures.json"
+    check_file("--out", str(file), ".json", new=True)
+    assert not list(tmp_path.iterdir())
+    ready(file).write_text("{}")
+    with pytest.raises(ConfigError, match=r"--log .*figures.json exists; write to another file, or remove it"):
+        check_file("--log", str(file), new=True)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from quadruped_urdf import quadruped_urdf
 from jaxloco import cli
 from jaxloco.doctor.diagnose import diagnose
 from jaxloco.doctor.engine_checks import unsupported
+from jaxloco.doctor.figures import doubts, motor_doubts
 from jaxloco.doctor.findings import Finding
 from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
@@ -132,6 +133,76 @@ def test_pairs_of_joints_and_feet_that_are_not_alike_are_a_warning(go1):
     assert hip_joint.line == line and "--ppo.symmetry none" in hip_joint.fix
     assert calf.problem.endswith("'RR_calf_joint', but has another range")
     assert foot.problem == "foot 'FL' should mirror 'FR', but has another place in the default pose"
+
+
+def test_feet_mirror_each_other_in_the_frame_of_the_base_wherever_it_stands_and_looks(go1):
+    turned = ("[1.0, 0.0, 0.0, 0.0]", "[0.70710678, 0.0, 0.0, 0.70710678]")
+    change(go1 / "robot.toml", ("[0.0, 0.0, 0.2945]", "[2.0, 3.0, 0.2945]"), turned)
+    assert findings(go1, "warning") == findings(go1, "error") == []
+    change(go1 / "robot.xml", ('name="FL_thigh" pos="0 0.08 0"', 'name="FL_thigh" pos="0.01 0.08 0"'))
+    (foot,) = findings(go1, "warning")
+    assert foot.problem == "foot 'FL' should mirror 'FR', but has another place in the default pose"
+
+
+DOUBTED = {
+    "kp": ("kp = 35.0", "kp = 4e8", "at its limit of 23.7 N m when it is 6e-08 rad from its target", "N m/rad"),
+    "kd": ("kd = 0.5", "kd = 4e8", "at its limit of 23.7 N m at 6e-08 rad/s", "N m s/rad"),
+    "speed": ("velocity_limit = 30.1", "velocity_limit = 1146", "velocity_limit = 1146 rad/s", "velocity_limit = 20"),
+    "armature": ("armature = 0.005", "armature = 10", "armature = 10 kg m², more than a robot of 12.7 kg", "1e-7"),
+    "torque": ("torque_limit = 23.7", "torque_limit = 23700", "lifts the whole robot, 12.7 kg, at 190 m", "N m"),
+    "friction": ("frictionloss = 0.", "frictionloss = 90.", "and the motor 23.7 N m: it cannot move", "N m"),
+    "lag": ("kp = 35.0", 'actuator = {kind = "lag", delay = 3e5}\nkp = 35.0', "delay = 300000 s", "delay = 0.004"),
+    "bandwidth": ("kp = 35.0", 'actuator = {kind = "lag", bandwidth = 0.04}\nkp = 35.0', "= 0.04 Hz", "Hz; 40"),
+}
+
+
+@pytest.mark.parametrize("figure", DOUBTED)
+def test_a_figure_that_no_motor_has_is_a_warning_with_its_line_and_unit(go1, figure):
+    old, new, problem, fix = DOUBTED[figure]
+    change(go1 / "robot.toml", (old, new))
+    found = [finding for finding in findings(go1, "warning") if problem in finding.problem]
+    lines = (go1 / "robot.toml").read_text().splitlines()
+    assert found and fix in found[0].fix and lines[found[0].line - 1].startswith(new.splitlines()[0])
+
+
+@pytest.mark.parametrize("name", known_robots())
+def test_no_figure_of_our_robots_is_doubted(name):
+    robot = load_robot(name)
+    weight = 9.81 * float(robot.model.body_mass.sum())
+    assert [doubt for joint in robot.joints for doubt in (*doubts(joint, weight), *motor_doubts(joint))] == []
+
+
+@pytest.mark.parametrize(("gravity", "warned"), [("0 0 -9810", True), ("0 0 -0.00981", True), ("0 0 -1.62", False)])
+def test_gravity_that_no_planet_has_is_a_warning(go1, gravity, warned):
+    line = change(go1 / "robot.xml", ("<option ", f'<option gravity="{gravity}" '))
+    found = [finding for finding in findings(go1, "warning") if "gravity is" in finding.problem]
+    assert [(finding.line, "in m/s²" in finding.fix) for finding in found] == [(line, True)] * warned
+
+
+@pytest.mark.parametrize("file", ["missing.npz", ".", "robot.xml"])
+@pytest.mark.parametrize("joints", ["all", "one"])
+def test_an_actuator_network_that_cannot_be_read_is_an_error_in_the_line_of_the_actuator(go1, file, joints):
+    key, toml = f'actuator = {{ kind = "network", file = "{file}" }}', go1 / "robot.toml"
+    calf = 'name = "FL_calf_joint"'
+    line = change(toml, ("kp = 35.0", f"{key}\nkp = 35.0") if joints == "all" else (calf, f"{calf}\n{key}"))
+    (error,) = findings(go1, "error")
+    assert (error.file, error.line) == (toml, line + (joints == "one")) and str(go1 / file) in error.problem
+
+
+@pytest.mark.parametrize("model", ["model = 'robot.xml'", '   model = "robot.xml"', '"model" = "robot.xml"'])
+def test_the_model_is_examined_in_whatever_way_its_name_is_written(go1, model):
+    change(go1 / "robot.toml", ('model = "robot.xml"', model))
+    line = change(go1 / "robot.xml", ('mass="5.204"', 'mass="-5.204"'))
+    assert [(f.file.name, f.line) for f in findings(go1, "error")] == [("robot.xml", line)]
+
+
+@pytest.mark.parametrize("header", ['variants."full"', "variants.'full'", 'variants."my full"', " variants . full "])
+def test_variants_are_examined_in_whatever_way_their_names_are_written(go1, header):
+    change(go1 / "robot.toml", ("[variants.full]", f"[{header}]"))
+    change(go1 / "robot.xml", ('cone="pyramidal">', 'cone="pyramidal" solver="PGS">'))
+    assert findings(go1, "error") == []
+    name = "my full" if "my" in header else "full"
+    assert any(finding.problem.startswith(f"variant {name}: ") for finding in findings(go1, "warning"))
 
 
 def test_a_mirror_that_fails_points_to_the_line_of_the_joint(go1):
@@ -401,6 +472,27 @@ def test_an_error_in_a_urdf_is_named_with_its_line_and_new_robot_refuses_it_for_
     assert not (tmp_path / "rover").exists()
 
 
+NO_FILE = ['<mesh filename=""/>', "<mesh/>", '<mesh filename="package://"/>', '<mesh filename="."/>']
+
+
+@pytest.mark.parametrize("mesh", NO_FILE)
+def test_a_mesh_of_a_urdf_that_names_no_file_is_a_warning_and_new_robot_leaves_the_shape_out(tmp_path, mesh):
+    shape = f"<visual><geometry>{mesh}</geometry></visual>"
+    urdf, line = urdf_with(tmp_path, '<link name="base">', f'<link name="base">\n{shape}')
+    (finding,) = (f for f in findings(urdf, "warning") if f.line)
+    assert finding.line == line + 1 and finding.problem.startswith("link 'base': <mesh> names no file")
+    assert 'filename="…"' in finding.fix and findings(urdf, "error") == []
+    new_robot(urdf, tmp_path / "rover")
+    assert load_robot(tmp_path / "rover").model.nmesh == 0
+
+
+@pytest.mark.parametrize("mesh", ['<mesh name="m" file=""/>', '<mesh name="m"/>', '<hfield name="m" size="1 1 1 1"/>'])
+def test_a_mesh_of_an_mjcf_that_names_no_file_is_an_error_with_its_line(tmp_path, mesh):
+    model = walker(tmp_path, "<worldbody>", f"<asset>\n{mesh}</asset><worldbody>")
+    (finding,) = findings(model, "error")
+    assert (finding.line, finding.problem) == (4, f"<{mesh[1:].split()[0]}> 'm' names no file")
+
+
 def test_limits_in_degrees_and_no_limits_at_all_are_suspected(tmp_path):
     urdf, line = urdf_with(tmp_path, 'lower="-2.7" upper="-0.5"', 'lower="-155" upper="-29"')
     (finding,) = (f for f in findings(urdf, "warning") if f.line)
@@ -480,6 +572,11 @@ def test_a_urdf_is_read_in_the_encoding_that_it_declares(tmp_path, encoding):
         (b"<?xml version='1.0' encoding='klingon'?><robot/>", "line 1: unknown encoding 'klingon'; save it as UTF-8"),
         (b"<a>" * 300, "line 1: elements are nested deeper than 200"),
         (b"<mujoco>\n<include file='m.xml'/></mujoco>", "line 2: .*m.xml includes itself; remove this <include>"),
+        (
+            b"<mujoco>\n<include file='nix.xml'/></mujoco>",
+            "line 2: there is no file 'nix.xml' to include; put it there",
+        ),
+        (b"<mujoco>\n<include file=''/></mujoco>", 'line 2: <include file=""/> names no file; write one'),
         (b"", "line 1: not valid XML: no element found"),
     ],
 )
@@ -500,3 +597,21 @@ def test_a_robot_toml_in_utf_16_is_read_and_a_model_in_utf_16_is_refused(tmp_pat
     toml.write_bytes(b"name = 'f\xfcr'")
     (error,) = findings(folder, "error")
     assert (error.line, error.problem) == (1, "cannot be read as UTF-8 text; save it as UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"<sdf version='1.7'/>", "the outermost element is <sdf>; expected <mujoco> (MJCF) or <robot> (URDF)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS has not fetched it; fetch it: git lfs pull"),
+        ("<mujoco/>".encode("utf-16-le"), "is in UTF-16 or binary, without a byte order mark; save it as UTF-8"),
+    ],
+)
+def test_what_is_no_model_is_told_by_doctor_and_by_new_robot_in_the_same_words(tmp_path, content, problem):
+    model = tmp_path / "quad.xml"
+    model.write_bytes(content)
+    (error,) = findings(model, "error")
+    with pytest.raises(RobotError) as refused:
+        new_robot(model, tmp_path / "quad")
+    assert problem in f"{error.problem}; {error.fix}" and problem in str(refused.value)
+    assert not (tmp_path / "quad").exists()

@@ -358,7 +358,7 @@ def test_textures_and_height_fields_come_along_or_are_left_out(imported, tmp_pat
         ('<geom name="trunk"', '<geom material="skin" name="trunk"'),
     ))  # fmt: skip
     assert (robot.folder / "textures/skin.png").is_file() and robot.visual_model.nhfield == 0
-    assert [line for line in said if "'gone'" in line and "left out" in line] == said
+    assert [line for line in said if "'gone.png'" in line and "left out" in line] == said
 
 
 def test_an_attached_model_keeps_its_meshes_and_a_nested_include_is_found(tmp_path):

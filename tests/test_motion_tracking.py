@@ -70,6 +70,8 @@ def test_a_clip_comes_back_from_its_file(go1, tmp_path):
     again = read(clip.save(tmp_path / "stand.npz"), go1)
     assert (again.rate, again.joints, again.source, again.seconds) == (50.0, go1.joint_names, "by hand", 0.38)
     np.testing.assert_allclose(again.base_position, clip.base_position, atol=1e-6)
+    with pytest.raises(MotionError, match=r"stand.csv: write a file that ends in .npz"):
+        clip.save(tmp_path / "stand.csv")
 
 
 def csv(robot: Robot, *rows: str) -> str:
@@ -115,6 +117,12 @@ def test_a_csv_that_is_wrong_says_where(go1, tmp_path, text, rate, message):
         read(file, go1, rate)
 
 
+def test_a_csv_that_is_not_there_is_missing_and_not_without_a_rate(go1, tmp_path):
+    for path, message in ((tmp_path / "none.csv", "none.csv: there is no such file"), (tmp_path, "is a folder")):
+        with pytest.raises(MotionError, match=message):
+            read(path, go1)
+
+
 def test_what_is_no_npz_or_lacks_arrays_is_refused(go1, tmp_path):
     (tmp_path / "bad.npz").write_text("no")
     np.savez(tmp_path / "half.npz", rate=50.0)
@@ -147,6 +155,20 @@ def test_wrong_clips_are_refused_with_frame_and_joint(go1):
     ):
         with pytest.raises(MotionError, match=message):
             checked(clip, go1)
+
+
+def test_a_clip_with_the_quaternions_w_first_or_heights_in_cm_is_refused_with_what_is_expected(go1):
+    good = standing(go1)
+    low, high = (good.base_position + np.array([0.0, 0.0, z]) for z in (0.4, 30.0))
+    with pytest.raises(MotionError, match=r"nearer to the floor than 30 m, which foot FR does in frame 0; .* in m\?"):
+        checked(replace(good, base_position=high), go1)
+    assert checked(replace(good, base_position=low), go1)[1] == ()  # on a box
+    swapped = good.base_orientation[:, [3, 0, 1, 2]]
+    with pytest.raises(MotionError, match=r"upside down in 20 of 20 frames, first in frame 0; .*base_qz,base_qw"):
+        checked(replace(good, base_orientation=swapped), go1)
+    turned = np.where(np.arange(20)[:, None] < 10, swapped, good.base_orientation)  # half the frames, as of a flip
+    with pytest.raises(MotionError, match="jumps"):
+        checked(replace(good, base_orientation=turned), go1)
 
 
 def test_small_faults_are_repaired_and_told(go1):
@@ -334,6 +356,8 @@ def test_the_bundle_plays_the_chosen_clip_in_plain_mujoco_as_in_training(tmp_pat
     assert playback.difference(scenario, 0.5) is None
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_a_small_training_lowers_the_tracking_error():
     """A hundred thousand steps take away a third of what joints with nothing but the reference are off."""
     base = recipe("go1-tracking")

@@ -21,6 +21,13 @@ def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
     assert path.read_bytes() == b"2" and list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path):
+    for path in (tmp_path, tmp_path / "none" / "f.txt"):
+        with pytest.raises(OSError) as error:
+            whole_files.write_bytes(path, b"x")
+        assert error.value.filename == str(path) and not list(tmp_path.iterdir())
+
+
 def test_a_folder_is_replaced_without_a_moment_with_neither(tmp_path):
     place = folder(tmp_path / "policy", "0")
     probe = folder(tmp_path / "probe", "")

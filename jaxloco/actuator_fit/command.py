@@ -140,7 +140,8 @@ def _parsed(default: Any, arguments: list[str], name: str, what: str) -> tuple[l
     count = next((i for i, word in enumerate(arguments) if word.startswith("-")), len(arguments))
     words, rest = arguments[:count], arguments[count:]
     if not words and not any(word in ("-h", "--help") for word in rest):
-        raise JaxlocoError(f"{what} is missing; see jaxloco actuator {name} --help")
+        first = f"; write it first, before {rest[0]}" if rest else ""
+        raise JaxlocoError(f"{what} is missing{first}; see jaxloco actuator {name} --help")
     description = COMMANDS[name].__doc__ or ""
     own = options.parse(default, rest, prog=f"jaxloco actuator {name} {what}", description=description)
     return words or [what], own

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jaxloco import library, options
 from jaxloco.checks import MOST_EPISODES
-from jaxloco.commands.words import positional, positionals, wants_help
+from jaxloco.commands.words import check_file, positional, positionals, ready, wants_help
 from jaxloco.comparison.plan import Plan
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.tasks import DEFAULT_TASK, recipe
@@ -53,6 +53,7 @@ def compare(arguments: list[str]) -> int:
     """Tell effect from variance between runs of several seeds: jaxloco compare A B [C …] [options]."""
     words = positionals(arguments)
     own = options.parse(CompareOptions(), arguments, prog="jaxloco compare", description=compare.__doc__ or "")
+    check_file("--figure", own.figure)
     from jaxloco.comparison import report
     from jaxloco.comparison.compare import compare as compare_runs
 
@@ -61,7 +62,7 @@ def compare(arguments: list[str]) -> int:
     found = compare_runs(words, own.metric, **limits, evaluate=own.evaluate, report=tell)
     print(json.dumps(plain(report.as_json(found)), indent=2) if own.json else report.as_text(found))
     if own.figure:
-        print(report.write_figure(found, own.figure), file=sys.stderr if own.json else sys.stdout)
+        print(report.write_figure(found, ready(own.figure)), file=sys.stderr if own.json else sys.stdout)
     return 0
 
 

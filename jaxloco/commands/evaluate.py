@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 from jaxloco import library, options
-from jaxloco.commands.words import positional, positionals, wants_help
+from jaxloco.commands.words import check_file, positional, positionals, ready, wants_help
 from jaxloco.errors import JaxlocoError
 from jaxloco.gap.options import GapCommand, GapOptions
 from jaxloco.playback.conditions import Conditions
@@ -52,12 +52,14 @@ def evaluate(arguments: list[str]) -> int:
     own = options.parse(
         EvaluateOptions(), arguments, prog=f"jaxloco evaluate {shlex.quote(path)}", description=evaluate.__doc__ or ""
     )
+    check_file("--out", own.out)
+    check_file("--log", own.log, ".csv", new=True)
     conditions = options.part(Conditions, own)
     native = own.engine == "native" or conditions != Conditions()
     if own.log is not None:
         from jaxloco.gap.simulated import record_first
 
-        record_first(library.bundle_of(path), conditions, own.seed, own.level, own.log)
+        record_first(library.bundle_of(path), conditions, own.seed, own.level, ready(own.log))
     figures = library.evaluate(
         path,
         episodes=own.episodes,
@@ -70,7 +72,7 @@ def evaluate(arguments: list[str]) -> int:
     )
     print(json.dumps(plain(figures), indent=2) if own.json else _report(figures, own.compare_seconds))
     if own.out:
-        write_json(own.out, figures)
+        write_json(ready(own.out), figures)
     return 0
 
 
@@ -126,6 +128,8 @@ def gap(arguments: list[str]) -> int:
     own = options.parse(GapCommand(), arguments, prog="jaxloco gap", description=gap.__doc__ or "")
     if len(words) < 2:
         raise JaxlocoError(f"{'LOG (a recording)' if words else 'BUNDLE'} is missing; see --help")
+    check_file("--out", own.out)
+    check_file("--figure", own.figure)
     from jaxloco.gap import report
     from jaxloco.gap.gap import compare as compare_logs
 
@@ -135,7 +139,7 @@ def gap(arguments: list[str]) -> int:
     found = compare_logs(library.bundle_of(words[0]), words[1:], own.robot, compared, tell, **reading)
     print(report.as_text(found))
     if own.out:
-        write_json(own.out, found.to_dict())
+        write_json(ready(own.out), found.to_dict())
     if own.figure:
-        print(report.write_figure(found, own.figure))
+        print(report.write_figure(found, ready(own.figure)))
     return 0

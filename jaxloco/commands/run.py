@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxloco import library
-from jaxloco.commands.words import check_python
+from jaxloco.commands.words import check_file, check_python, ready
 from jaxloco.errors import JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.onboard.clients.registry import CLIENTS
@@ -50,12 +50,16 @@ def run(arguments: list[str]) -> int:
     simulated = "in place of the robot, plain MuJoCo behind its messages, for --client"
     parser.add_argument("--simulated", action="store_const", const=True, help=simulated)
     own = parser.parse_args(arguments)
+    if not own.bundle.strip():
+        parser.error("BUNDLE is empty; write a name or a path")
     mode = next((name for name in ("client", "view", "video") if getattr(own, name)), "env")
     for name in RUN_OPTIONS:
         if getattr(own, name) is not None and mode not in RUN_OPTIONS[name]:
             *others, last = (f"--{place}" for place in RUN_OPTIONS[name])
             places = f"{', '.join(others)} and {last}" if others else last
             parser.error(f"--{name.replace('_', '-')} is for {places} only")
+    check_file("--log", own.log, ".csv", new=own.episodes in (None, 1))
+    check_file("--video", own.video, ".mp4")
     if own.client is not None:
         return _run_client(own)
     return _show(own) if own.env is None else _run_bundle(own, own.env, own.env_kwargs or {})
@@ -122,7 +126,7 @@ def _run_bundle(own: argparse.Namespace, env_id: str, env_kwargs: dict[str, Any]
         env_kwargs=env_kwargs,
         seed=own.seed,
         on_episode=report,
-        log=own.log,
+        log=None if own.log is None else ready(own.log),
     )
     print(json.dumps(summarize(results), indent=2))
     return 0
@@ -139,7 +143,7 @@ def _show(own: argparse.Namespace) -> int:
     if own.view:
         result, path = show.view(bundle, conditions, seed, own.level), None
     else:
-        result, path = show.film(bundle, conditions, Path(own.video), seed, own.level)
+        result, path = show.film(bundle, conditions, ready(own.video), seed, own.level)
     if result is not None:
         print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
     if path is not None:

@@ -3,11 +3,10 @@
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from jaxloco import library, options
-from jaxloco.commands.words import positional, wants_help
+from jaxloco.commands.words import check_file, positional, ready, wants_help
 from jaxloco.errors import ConfigError
 from jaxloco.playback.conditions import MOST_SECONDS
 from jaxloco.training.run_folder import RunFolder
@@ -48,6 +47,7 @@ def render(arguments: list[str]) -> int:
     own = options.parse(
         RenderOptions(), arguments, prog=f"jaxloco render {shlex.quote(run)}", description=render.__doc__ or ""
     )
+    check_file("--out", own.out, ".mp4")
     from jaxloco import runs
     from jaxloco.envs.interface import ANY_ENGINE
     from jaxloco.training.evaluation import evaluate as play
@@ -59,7 +59,7 @@ def render(arguments: list[str]) -> int:
     if episodes is None:
         return 2
     with library.writing_into(folder, own.out):
-        path = make_video(env, episodes, Path(own.out or folder.video), own.seconds, print, own.height)
+        path = make_video(env, episodes, ready(own.out or folder.video), own.seconds, print, own.height)
     print(path if path is not None else "no video was made")
     return 0 if path is not None else 1
 

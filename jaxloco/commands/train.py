@@ -145,6 +145,7 @@ def _train(
 ) -> int:
     """Train; hosts other than the first write into the folder `nowhere`."""
     from jaxloco.exporting import versions
+    from jaxloco.runs import check_sources
     from jaxloco.training import hosts
     from jaxloco.training.config import plain_config
 
@@ -160,6 +161,7 @@ def _train(
         {"options": plain_config(config), "packages": versions(config.task.name), "resume": bool(own.resume)}
     )
     if folder is None:
+        hosts.everywhere("start and teacher found", partial(check_sources, config))
         make = partial(RunFolder.at, own.out) if own.out else partial(RunFolder.create, name=own.name)
         folder = hosts.on_first("run folder made", make)
     if nowhere is not None and not hosts.is_first():

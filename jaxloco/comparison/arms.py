@@ -100,7 +100,10 @@ def _names(named: Sequence[tuple[str, list[str]]]) -> list[str]:
         names = [name or "/".join(own[-depth:]) for (name, _), own in zip(named, parts, strict=True)]
         if len(set(names)) == len(names):
             return names
-    raise ConfigError(f"{names[0]} is there twice; a comparison needs different runs")
+    twice = next(place for place, name in enumerate(names) if names.count(name) > 1)
+    raise ConfigError(
+        f"{named[twice][0] or ','.join(named[twice][1])} is there twice; a comparison needs different runs"
+    )
 
 
 def read_arm(name: str, paths: Sequence[str | Path]) -> Arm:

@@ -32,6 +32,12 @@ BEYOND = 0.2
 TOO_DEEP, DEEP = 0.1, 0.002
 """Depth of a foot under the floor from which a clip is refused, and from which it is lifted, m."""
 
+TOO_HIGH, FARTHEST = 0.5, 1e6
+"""Distance from the floor at which no foot touches anything in a whole clip; up to which it is measured, m."""
+
+OVER = -0.5
+"""Height of the base's upward axis, from -1 to 1, below which it is upside down: tipped by 120 degrees or more."""
+
 FASTEST, FASTEST_TURN = 10.0, 25.0
 """Velocities of the base from which a clip has a jump, m/s and rad/s."""
 
@@ -68,7 +74,14 @@ class Clip:
         return (len(self.base_position) - 1) / self.rate
 
     def save(self, path: Path) -> Path:
-        """Write a NPZ file, float32; return its path."""
+        """Write a NPZ file, float32; return its path.
+
+        Raises:
+            MotionError: Its name ends otherwise, by which tasks could not take it.
+            OSError: It cannot be written.
+        """
+        if path.suffix != ".npz":
+            raise MotionError(f"{path}: write a file that ends in .npz")
         content = io.BytesIO()
         held: dict[str, Any] = {key: np.asarray(getattr(self, key), np.float32) for key in _ARRAYS}
         held |= {"rate": np.float64(self.rate), "joints": np.array(self.joints), "source": np.array(self.source)}
@@ -117,9 +130,10 @@ def _from_npz(path: Path) -> Clip:
 
 
 def _from_csv(path: Path, robot: Robot, rate: float | None) -> Clip:
+    text = read_text(path, MotionError)
     if rate is None:
         raise MotionError(f"{path}: a CSV file does not say its rate; write --rate 30 for that of LAFAN1, Hz")
-    lines = [(i + 1, line) for i, line in enumerate(read_text(path, MotionError).splitlines()) if line.strip()]
+    lines = [(i + 1, line) for i, line in enumerate(text.splitlines()) if line.strip()]
     if not lines:
         raise MotionError(f"{path}: is empty")
     names = [*BASE, *robot.joint_names]
@@ -174,7 +188,8 @@ def checked(clip: Clip, robot: Robot) -> tuple[Clip, tuple[str, ...]]:
 
     Raises:
         MotionError: Joints are missing or unknown; or a number is no number, a joint far out of its range, a jump
-            faster than a motor, or a foot deep under the floor; names frame and joint.
+            faster than a motor, or a foot deep under the floor; names frame and joint. Or the base is upside down in
+            most frames, or no foot comes near the floor: the order or the unit is another one.
     """
     clip, repairs = _ordered(clip, robot), []
     for key in _ARRAYS:
@@ -193,12 +208,18 @@ def checked(clip: Clip, robot: Robot) -> tuple[Clip, tuple[str, ...]]:
         )
     positions, orientation = np.clip(clip.joint_positions, low, high), clip.base_orientation / lengths
     clip = replace(clip, joint_positions=positions, base_orientation=orientation)
+    _check_upright(clip)
     _check_speeds(clip, robot)
     depth, at, foot = _deepest(clip, robot)
     if depth > TOO_DEEP:
         raise MotionError(
             f"clip {clip.name!r}: frame {at}: foot {foot} is {depth:.3f} m under the floor; is the height of the "
             "base that of this robot, in m?"
+        )
+    if depth < -TOO_HIGH:
+        raise MotionError(
+            f"clip {clip.name!r}: no foot comes nearer to the floor than {-depth:.3g} m, which foot {foot} does in "
+            f"frame {at}; is the height of the base that of this robot, in m?"
         )
     if depth > DEEP:
         clip = replace(clip, base_position=clip.base_position + np.array([0.0, 0.0, depth]))
@@ -227,6 +248,16 @@ def _refuse(clip: Clip, wrong: np.ndarray, columns: Sequence[str], what: str) ->
         raise MotionError(f"clip {clip.name!r}: frame {frame}: {columns[column]} {what}")
 
 
+def _check_upright(clip: Clip) -> None:
+    _, x, y, _ = clip.base_orientation.T
+    over = np.flatnonzero(1.0 - 2.0 * (x**2 + y**2) < OVER)
+    if len(over) > 0.5 * len(x):
+        raise MotionError(
+            f"clip {clip.name!r}: the base is upside down in {len(over)} of {len(x)} frames, first in frame {over[0]}; "
+            "a quaternion is x y z w in a CSV file (base_qx,base_qy,base_qz,base_qw), and w x y z in an NPZ file"
+        )
+
+
 def _check_speeds(clip: Clip, robot: Robot) -> None:
     speeds = np.abs(np.diff(clip.joint_positions, axis=0)) * clip.rate
     limits = np.array([joint.velocity_limit for joint in robot.joints])
@@ -251,16 +282,16 @@ def _generalized(clip: Clip, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _deepest(clip: Clip, robot: Robot) -> tuple[float, int, str]:
-    """Return how deep a foot is under the floor, m, in which frame, and which."""
+    """Return how deep a foot is under the floor, m, in which frame, and which; 0 of a robot without feet."""
     model, data = robot.model, mujoco.MjData(robot.model)
     floor = model.geom(FLOOR).id
     geoms = [(foot.name, model.geom(name).id) for foot in robot.feet for name in foot.geoms]
-    worst = (0.0, 0, "")
+    worst = (-FARTHEST if geoms else 0.0, 0, robot.feet[0].name if geoms else "")
     for frame, qpos in enumerate(_generalized(clip, robot)[0]):
         data.qpos[:] = qpos
         mujoco.mj_kinematics(model, data)
         for name, geom in geoms:
-            depth = -mujoco.mj_geomDistance(model, data, floor, geom, 1.0, None)
+            depth = -mujoco.mj_geomDistance(model, data, floor, geom, FARTHEST, None)
             worst = max(worst, (depth, frame, name), key=lambda found: found[0])
     return worst
 

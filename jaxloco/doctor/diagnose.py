@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from jaxloco.doctor.engine_checks import Problem, unsupported
+from jaxloco.doctor.figures import Doubt, doubts, motor_doubts
 from jaxloco.doctor.findings import Finding, Severity
 from jaxloco.doctor.model_checks import check_model, check_ranges
 from jaxloco.doctor.xml_lines import Element, read_xml
@@ -18,13 +19,14 @@ from jaxloco.loops import looped
 from jaxloco.model_import.draft import Notes, few
 from jaxloco.model_import.new_robot import draft_robot
 from jaxloco.model_import.reading import read_model
+from jaxloco.model_import.sources import read_source
 from jaxloco.model_import.standing import STANDING_SECONDS, Stance, fault, on_the_floor, standing_poses, stands
 from jaxloco.physics.motors import corners, motors_of
-from jaxloco.robot import Robot, coupled_joints, expanded, known_robots, load_robot, robot_folder, robot_problems
+from jaxloco.robot import Joint, Robot, coupled_joints, expanded, known_robots, load_robot, robot_folder, robot_problems
 from jaxloco.robot.entries import resolve
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror, side_pattern
 from jaxloco.text_files import read_text
-from jaxloco.toml_schema import Where, line_of, read_toml
+from jaxloco.toml_schema import FILE, Where, line_of, read_toml
 
 NAMES = {"mjx": "MJX", "warp": "MJX-Warp"}
 """Engines that lack something."""
@@ -34,6 +36,9 @@ _MIRRORED = 2e-3
 """Distance of a foot from the mirror image of its partner that is not reported, m."""
 FOOT_GAP = 0.02
 """Distance of the lowest foot from the floor in the default pose that is not reported, m."""
+
+WEAKEST, STRONGEST = 1.0, 30.0
+"""Gravity of the places that a robot may be meant for, m/s²: the Moon has 1.6, Jupiter 25."""
 
 
 def diagnose(path: str | Path) -> list[Finding]:
@@ -75,12 +80,9 @@ def _broken(found: Sequence[Finding]) -> bool:
 
 def _diagnose_file(path: Path) -> list[Finding]:
     try:
-        root = read_xml(path)
+        root = read_source(path)
     except RobotError as error:
         return [_from_error(error, path)]
-    if root.tag not in ("mujoco", "robot"):
-        problem = f"the outermost element is <{root.tag}>"
-        return [Finding("error", "all", path, root.line, problem, "expected <mujoco> (MJCF) or <robot> (URDF)")]
     found = check_model(root, bare=True)
     found += _compiled_findings(path, root, _BARE_FIXES, broken=_broken(found))
     if _broken(found):
@@ -194,9 +196,8 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
     except RobotError:  # which is among the errors
         return errors
     found = _once_per_line([*errors, *_open_points(toml, text)])
-    match = re.search(r'^model\s*=\s*"([^"]+)"', text, re.MULTILINE)
-    model_file = toml.parent / match[1] if match else toml
-    if model_file == toml or not model_file.is_file():
+    model_file = _model_file(toml)
+    if model_file is None:
         return found
     try:
         root = read_xml(model_file)
@@ -215,10 +216,19 @@ def _diagnose_folder(folder: Path) -> list[Finding]:
         *_weight_findings(robot, root),
         *_Checks(robot, toml, text).all(),
     ]
-    for variant in (None, *re.findall(r"^\[variants\.([^\]]+)\]", text, re.MULTILINE)):
+    for variant in (None, *read_toml(toml, RobotError).data.get("variants", {})):
         model = robot.model if variant is None else load_robot(folder, variant).model
         found += _engine_findings(model, root, f"variant {variant}: " if variant else "")
     return found
+
+
+def _model_file(toml: Path) -> Path | None:
+    """Return the model that a robot.toml names; None if it names none, or none that is there."""
+    try:
+        model = read_toml(toml, RobotError).data["robot"]["model"]
+        return toml.parent / model if (toml.parent / model).is_file() else None
+    except (RobotError, KeyError, TypeError, ValueError, OSError):  # which is among the errors
+        return None
 
 
 def _once_per_line(found: Sequence[Finding]) -> list[Finding]:
@@ -293,6 +303,9 @@ def _weight_findings(robot: Robot, root: Element) -> Iterator[Finding]:
         found = "is switched off" if off else f"is {np.round(gravity, 3).tolist()} m/s²"
         fix = 'write <option gravity="0 0 -9.81"/>, and no <flag gravity="disable"/>; z points up'
         yield warn("flag" if off else "option", f"gravity {found}, so the robot does not stand on its feet", fix)
+    elif not WEAKEST <= -gravity[2] <= STRONGEST:
+        problem = f"gravity is {np.round(gravity, 3).tolist()} m/s², and on Earth [0, 0, -9.81]"
+        yield warn("option", problem, 'check the unit: write <option gravity="0 0 -9.81"/>, in m/s²')
     light = [model.body(i).name for i in np.flatnonzero(model.body_gravcomp)]
     if light:
         names = ", ".join(map(repr, light[:4]))
@@ -334,6 +347,7 @@ class _Checks:
     def all(self) -> Iterator[Finding]:
         """Yield all that is wrong."""
         yield from self.joints()
+        yield from self.doubted()
         yield from self.actuators()
         if self.robot.base_body is None:
             return
@@ -399,13 +413,23 @@ class _Checks:
         for (key, problem, fix, severity), names in lacking.items():
             yield self.of_joints(names, key, problem, fix, severity)
 
+    def doubted(self) -> Iterator[Finding]:
+        """Yield the figures that no motor has: one finding for all joints with the same."""
+        weight = 9.81 * float(self.robot.model.body_mass.sum())
+        found: dict[Doubt, list[str]] = {}
+        for joint in self.robot.joints:
+            for doubt in (*doubts(joint, weight), *motor_doubts(joint)):
+                found.setdefault(doubt, []).append(joint.name)
+        for (key, problem, fix), names in found.items():
+            yield self.of_joints(names, key, problem, fix, "warning")
+
     def actuators(self) -> Iterator[Finding]:
         """Yield what is wrong with the actuators that robot.toml names, or a note of which they are."""
         driven = [joint for joint in self.robot.joints if joint.actuator]
         try:
             motors_of(self.robot)
         except JaxlocoError as error:
-            first = next(joint.name for joint in driven if repr(joint.name) in str(error))
+            first = self.at_fault(driven or self.robot.joints, str(error)).name
             problem, _, fix = str(error).removeprefix(f"{self.toml}: ").partition("; ")
             yield self.found("error", self.place(first, "actuator"), problem, fix or "see docs/robots.md, Motors")
             return
@@ -415,6 +439,17 @@ class _Checks:
         for kinds, names in groups.items():
             problem = f"actuators in training and evaluation: {', '.join(kinds)}"
             yield self.of_joints(names, "actuator", problem, "nothing to do; plain MuJoCo has ideal servos", "note")
+
+    def at_fault(self, joints: Sequence[Joint], error: str) -> Joint:
+        """Return which of some joints an error is about: one that it names, or whose actuator's file it names."""
+
+        def files(joint: Joint) -> list[str]:
+            named = [dict(part).get(FILE) for part in joint.actuator or ()]
+            return [str(self.robot.folder / str(file)) for file in named if file]
+
+        named = (joint for joint in joints if repr(joint.name) in error)
+        with_file = (joint for joint in joints if any(file in error for file in files(joint)))
+        return next(named, None) or next(with_file, None) or joints[0]
 
     def curves(self) -> Iterator[Finding]:
         """Yield one finding of the joints that lose torque clearly sooner in simulation than corner_velocity says."""
@@ -510,9 +545,11 @@ class _Checks:
         data = mujoco.MjData(model)
         data.qpos[:] = robot.default_qpos
         mujoco.mj_forward(model, data)
+        base = data.body(robot.base_body)
+        away = base.xmat.reshape(3, 3).T
         for i, j in enumerate(feet.permutation.tolist()):
             names = robot.feet[i].name, robot.feet[j].name
-            here, there = (data.sensor(f"{name}_sole_position").data for name in names)
+            here, there = (away @ (data.sensor(f"{name}_sole_position").data - base.xpos) for name in names)
             if i < j and np.abs(here * [1.0, -1.0, 1.0] - there).max() > _MIRRORED:
                 yield warn(("feet", j, "name"), "foot", [names[::-1]], ["place in the default pose"])
 

@@ -35,7 +35,9 @@ def check_model(root: Element, *, bare: bool = False) -> list[Finding]:
     else:
         joints, actuators = partial(_mjcf_joints, bare=bare), partial(_mjcf_actuators, bare=bare)
         meshes = () if bare else (_mjcf_meshes,)
-        checks = (_check_numbers, _mjcf_flexes, _mjcf_bodies, _mjcf_inertias, *meshes, joints, actuators)
+        checks = (
+            _check_numbers, _mjcf_flexes, _mjcf_nameless, _mjcf_bodies, _mjcf_inertias, *meshes, joints, actuators
+        )  # fmt: skip
     return [finding for check in checks for finding in check(root)]
 
 
@@ -239,13 +241,22 @@ def _mjcf_actuators(root: Element, *, bare: bool) -> Iterator[Finding]:
             yield _at(section, problem, "remove the <actuator> section; its gains and limits belong in [[joints]]")
 
 
+def _mjcf_nameless(root: Element) -> Iterator[Finding]:
+    """Yield the meshes and height fields that neither name a file nor say their points."""
+    own = {"mesh": ("vertex", "builtin"), "hfield": ("nrow", "elevation")}
+    for element in (element for asset in root.walk("asset") for element in asset.walk(*own)):
+        if not element.attributes.get("file", "").strip() and not element.attributes.keys() & {*own[element.tag]}:
+            problem = f"<{element.tag}> {_name(element)} names no file"
+            yield _at(element, problem, f'write <{element.tag} … file="…"/>, or take it out')
+
+
 def _mjcf_meshes(root: Element) -> Iterator[Finding]:
     folders: dict[str, str] = {}
     for compiler in root.walk("compiler"):
         folders |= {"meshdir": compiler.attributes["assetdir"]} if "assetdir" in compiler.attributes else {}
         folders |= compiler.attributes
     for mesh in root.walk("mesh", "hfield"):
-        if "file" in mesh.attributes and mesh.parent is not None and mesh.parent.tag == "asset":
+        if mesh.attributes.get("file", "").strip() and mesh.parent is not None and mesh.parent.tag == "asset":
             name = mesh.attributes["file"]
             if folders.get("strippath") == "true":
                 name = PurePosixPath(name.replace("\\", "/")).name
@@ -356,6 +367,20 @@ def _urdf_limits(root: Element) -> Iterator[Finding]:
                 yield _at(limit or joint, problem, f'write <limit … {key}="…"/>, in {unit}', "warning")
 
 
+def _urdf_meshes(root: Element) -> Iterator[Finding]:
+    for mesh in (mesh for link in root.tagged("link") for mesh in link.walk("mesh")):
+        if not _mesh_parts(mesh.attributes.get("filename", "")):
+            problem = f"{_owner(mesh)}: <mesh> names no file, so `jaxloco new-robot` leaves this shape out"
+            yield _at(mesh, problem, 'write <mesh filename="…"/>, or take the shape out', "warning")
+
+
+def _mesh_parts(name: str) -> tuple[str, ...]:
+    """Return the parts of a mesh's path without the beginning of its address; empty if it names no file."""
+    inner = re.sub(r"^(\w+://+|\$\(find )", "/" if name.startswith("file:") else "", name.strip().replace("\\", "/"))
+    parts = PurePosixPath(inner.replace(")/", "/")).parts
+    return parts if any(part not in ("/", "//", "..") for part in parts) else ()
+
+
 def urdf_mesh(urdf: Path, filename: str, compiler: Mapping[str, str]) -> Path:
     """Return the file that a URDF's mesh name means: a path beside the URDF or in a folder above it.
 
@@ -363,8 +388,9 @@ def urdf_mesh(urdf: Path, filename: str, compiler: Mapping[str, str]) -> Path:
     and `file`, also below the `meshdir` of the file's own `<mujoco><compiler …/></mujoco>`; and in the folders beside
     the URDF, if one of them alone has such a file.
     """
-    inner = re.sub(r"^(\w+://+|\$\(find )", "/" if filename.startswith("file:") else "", filename.replace("\\", "/"))
-    parts = PurePosixPath(inner.replace(")/", "/")).parts
+    parts = _mesh_parts(filename)
+    if not parts:
+        return urdf.parent / "a mesh that names no file"
     names = ["/".join(parts[first:]).replace("//", "/") for first in range(len(parts))]
     folders = (urdf.parent, *urdf.resolve().parents[1:5])
     below = [compiler["meshdir"]] if "meshdir" in compiler else []
@@ -373,7 +399,7 @@ def urdf_mesh(urdf: Path, filename: str, compiler: Mapping[str, str]) -> Path:
             for place in (folder, *(folder / inner for inner in below)):
                 if (place / name).is_file():
                     return place / name
-    found = sorted(urdf.parent.glob(f"*/{names[-1]}")) if names and "*" not in names[-1] else []
+    found = sorted(urdf.parent.glob(f"*/{names[-1]}")) if "*" not in names[-1] else []
     return found[0] if len(found) == 1 else urdf.parent / (names[0] if below or len(names) < 3 else names[1])
 
 
@@ -387,5 +413,5 @@ def _kind(joint: Element) -> str:
 
 
 _URDF_CHECKS = (
-    _urdf_xacro, _check_numbers, _urdf_names, _urdf_floating, _urdf_inertias, _urdf_links, _urdf_limits
+    _urdf_xacro, _check_numbers, _urdf_names, _urdf_floating, _urdf_inertias, _urdf_links, _urdf_limits, _urdf_meshes
 )  # fmt: skip

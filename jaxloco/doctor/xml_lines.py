@@ -128,6 +128,11 @@ def _include(root: Element, within: tuple[Path, ...]) -> None:
         name = element.attributes["file"]
         file = within[0].parent / name  # MuJoCo looks beside the main file first
         file = file if file.is_file() else element.file.parent / name
+        if file.is_dir():
+            raise RobotError(f'{element.file}, line {element.line}: <include file="{name}"/> names no file; write one')
+        if not file.exists():
+            line = f"{element.file}, line {element.line}"
+            raise RobotError(f"{line}: there is no file {name!r} to include; put it there, or correct the path")
         if file.resolve() in within:
             raise RobotError(f"{element.file}, line {element.line}: {file} includes itself; remove this <include>")
         inner = read_xml(file, within)

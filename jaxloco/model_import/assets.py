@@ -1,44 +1,30 @@
 """The files of a model: meshes, textures and height fields are found, and copied into a robot folder."""
 
 import filecmp
-import re
 import shutil
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import mujoco
-import numpy as np
 
-from jaxloco.doctor.model_checks import MESHES
-from jaxloco.model_import.draft import Notes, few
+from jaxloco.model_import.asset_faults import MISSING, Fault, Lost, file_fault, read_ascii, trial_fault
+from jaxloco.model_import.draft import Notes
 
 _FACES = 6
 """Pictures of a cube texture."""
 
 
 def find_files(spec: mujoco.MjSpec, source: Path, folders: Iterable[Path], notes: Notes) -> None:
-    """Make the files of a model absolute paths; leave out those that only drawing needs and that are not there.
+    """Make the files of a model absolute paths; leave out those that are not there, or that cannot be read.
 
     They are looked for in the model's folder and in `folders`, those of the files that it is made of.
     """
     places = list(dict.fromkeys([source.parent, *folders]))
-    lost = {mesh.name: mesh for mesh in spec.meshes if not _locate(mesh, spec, places, "meshdir")}
-    for field in spec.hfields:
-        if not _locate(field, spec, places, "meshdir"):
-            lost[field.name] = field
-    _drop_shapes(spec, lost, notes)
-    for mesh in spec.meshes:
-        _read_ascii(mesh)
-    textures = [texture for texture in spec.textures if not _locate(texture, spec, places, "texturedir")]
-    notes.add("the textures {} are not there", "they are left out", of=[t.name or t.file for t in textures])
-    names = {texture.name for texture in textures}
-    for material in spec.materials:
-        for role, texture in enumerate(material.textures):
-            material.textures[role] = "" if texture in names else texture
-    for texture in textures:
-        spec.delete(texture)
+    faults = {asset.name: fault for asset in spec.meshes if (fault := _locate(asset, spec, places) or _ascii(asset))}
+    faults |= {asset.name: fault for asset in spec.hfields if (fault := _locate(asset, spec, places))}
+    pictures = {asset.name: fault for asset in spec.textures if (fault := _locate(asset, spec, places))}
+    _drop(spec, faults, pictures, notes)
     for skin in list(spec.skins):
         spec.delete(skin)
     for asset in [*spec.meshes, *spec.hfields, *spec.textures]:  # of attached models too
@@ -46,21 +32,46 @@ def find_files(spec: mujoco.MjSpec, source: Path, folders: Iterable[Path], notes
     spec.strippath = False
 
 
-def _locate(asset: Any, spec: mujoco.MjSpec, places: Sequence[Path], key: str) -> bool:
-    """Make the files of an asset absolute; return whether all are there and MuJoCo can read them."""
-    folder = getattr(asset.compiler, key)
-    files = [asset.file, *(asset.cubefiles[i] for i in range(_FACES))] if hasattr(asset, "cubefiles") else [asset.file]
-    found = [_search(file, folder, places) for file in files]
+def drop_broken(spec: mujoco.MjSpec, notes: Notes) -> bool:
+    """Leave out the meshes, height fields and textures that MuJoCo cannot read; return whether there were any."""
+    touching = {geom.meshname for geom in spec.geoms if geom.contype or geom.conaffinity}
+    meshes = [mesh for mesh in spec.meshes if mesh.file or len(mesh.uservert)]
+    fields = [field for field in spec.hfields if field.file]
+    faults = {
+        asset.name: fault
+        for asset in [*meshes, *fields]
+        if (fault := trial_fault(asset, touches=asset.name in touching))
+    }
+    textures = [texture for texture in spec.textures if texture.file or any(texture.cubefiles)]
+    pictures = {asset.name: fault for asset in textures if (fault := trial_fault(asset, touches=False))}
+    _drop(spec, faults, pictures, notes)
+    return bool(faults or pictures)
+
+
+def _locate(asset: Any, spec: mujoco.MjSpec, places: Sequence[Path]) -> Fault | None:
+    """Make the files of an asset absolute; return what is wrong with one of them."""
+    texture = isinstance(asset, mujoco.MjsTexture)
+    folder = asset.compiler.texturedir if texture else asset.compiler.meshdir
+    files = [asset.file, *(asset.cubefiles[i] for i in range(_FACES))] if texture else [asset.file]
     if not asset.name and asset.file:
         asset.name = PureWindowsPath(asset.file).stem
-    for i, (file, path) in enumerate(zip(files, found, strict=True)):
-        if file and path is None:
-            return False
-        if file and i:
+    for i, file in enumerate(files):
+        path = _search(file, folder, places)
+        if not file:
+            continue
+        if path is None:
+            return MISSING
+        if i:
             asset.cubefiles[i - 1] = str(path)
-        elif file:
+        else:
             asset.file = str(path)
-    return not isinstance(asset, mujoco.MjsMesh) or not asset.file or Path(asset.file).suffix.lower() in MESHES
+        if not isinstance(asset, mujoco.MjsHField) and (fault := file_fault(path, texture=texture)):
+            return fault
+    return None
+
+
+def _ascii(mesh: Any) -> Fault | None:
+    return read_ascii(mesh) if mesh.file else None
 
 
 def _search(file: str, folder: str, places: Sequence[Path]) -> Path | None:
@@ -71,33 +82,25 @@ def _search(file: str, folder: str, places: Sequence[Path]) -> Path | None:
     return next((path.resolve() for path in paths if file and path.is_file()), None)
 
 
-def _drop_shapes(spec: mujoco.MjSpec, lost: dict[str, Any], notes: Notes) -> None:
-    """Delete the geoms of meshes and height fields that cannot be read."""
-    dropped: dict[bool, list[str]] = defaultdict(list)
+def _drop(spec: mujoco.MjSpec, faults: dict[str, Fault], pictures: dict[str, Fault], notes: Notes) -> None:
+    """Delete meshes and height fields with their geoms, and textures, by their names."""
+    lost, assets = Lost(), {asset.name: asset for asset in [*spec.meshes, *spec.hfields] if asset.name in faults}
     for geom in list(spec.geoms):
         name = geom.meshname or geom.hfieldname
-        if name in lost:
+        if name in faults:
             touches = bool(geom.contype or geom.conaffinity) and geom.parent.name != spec.worldbody.name
-            dropped[touches].append(Path(lost[name].file).name)
-            if touches:
-                notes.bare[geom.parent.name] = dropped[touches][-1]
+            file = PureWindowsPath(assets[name].file).name or name
+            lost.shape(faults[name], file, geom.parent.name, notes, touches=touches)
             spec.delete(geom)
-    for asset in lost.values():
+    for asset in assets.values():
         spec.delete(asset)
-    for touches, files in dropped.items():
-        what = f"there is no file {few(files)}, or MuJoCo cannot read it"
-        done = "their bodies lose these shapes that touch" if touches else "only drawing needs them"
-        notes.add(what, f"left out: {done}", "warning")
-
-
-def _read_ascii(mesh: Any) -> None:
-    """Read a mesh that MuJoCo cannot: an STL in ASCII."""
-    if mesh.file and Path(mesh.file).suffix.lower() == ".stl":
-        content = Path(mesh.file).read_bytes()
-        if content.lstrip()[:5].lower() == b"solid" and b"vertex" in content[:1000]:
-            corners = re.findall(rb"vertex\s+(\S+)\s+(\S+)\s+(\S+)", content)
-            points, faces = np.unique(np.array(corners, float), axis=0, return_inverse=True)
-            mesh.uservert, mesh.userface, mesh.file = points.ravel(), faces.ravel(), ""
+    for material in spec.materials:
+        for role, texture in enumerate(material.textures):
+            material.textures[role] = "" if texture in pictures else texture
+    for texture in [texture for texture in spec.textures if texture.name in pictures]:
+        lost.picture(pictures[texture.name], PureWindowsPath(texture.file).name or texture.name)
+        spec.delete(texture)
+    lost.note(notes)
 
 
 def copy_files(spec: mujoco.MjSpec, place: Path, folder: Path) -> None:

@@ -40,7 +40,7 @@ class Notes:
     Attributes:
         file: The file.
         findings: What was repaired.
-        bare: Bodies that lost shapes that touch.
+        bare: Bodies that lost shapes that touch → the file and what to do.
     """
 
     file: Path

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxloco.errors import RobotError
 from jaxloco.model_import.draft import MOVABLE, Notes, Roller, few
 from jaxloco.model_import.reading import free_name
+from jaxloco.robot import coupled_joints
 from jaxloco.symmetry import without_side
 
 FOOT_BAND = 0.05
@@ -24,6 +25,8 @@ FLAT, TIP = 0.8, 0.005
 """A mesh is flat below if its lowest millimetres, m, are this share as wide as its lowest centimetres."""
 ALONG = 0.9
 """Cosine of the angle between two axes that count as one."""
+SHAPE = 'add one to each foot (a sphere is fastest), such as <geom type="sphere" size="0.02" pos="0 0 -0.2"/>'
+"""What to write in a foot without a shape."""
 _GEOM = mujoco.mjtGeom
 SOLES = {int(_GEOM.mjGEOM_SPHERE), int(_GEOM.mjGEOM_CAPSULE), int(_GEOM.mjGEOM_BOX)}
 TURNS = 8.0 * np.pi
@@ -147,11 +150,11 @@ def feet_and_wheels(
     low = {body for body, heights in ends.items() if min(heights.values()) <= floor + FOOT_BAND}
     kin = {without_side(posed.model.body(body).name) for body in low} - {""}
     _check_names(posed, ends, low, notes)
+    chosen = [body for body in ends if body in low or without_side(posed.model.body(body).name) in kin]
+    _check_shapes(posed, passive, chosen, kin, notes)
     feet, wheels, replaced = {}, {}, defaultdict(list)
-    for body, heights in ends.items():
-        name = posed.model.body(body).name
-        if body not in low and without_side(name) not in kin:
-            continue
+    for body in chosen:
+        name, heights = posed.model.body(body).name, ends[body]
         wheel = _wheel(spec, posed, body, passive)
         if wheel is not None:
             wheels[name] = wheel
@@ -176,14 +179,39 @@ def _check_names(posed: Posed, ends: Iterable[int], low: Iterable[int], notes: N
         lost = [posed.model.body(part).name for part in below if posed.model.body(part).name in notes.bare]
         if lost:
             raise RobotError(
-                f"{notes.file}: the foot {lost[-1]!r} loses its shape, {notes.bare[lost[-1]]}, which is not there or "
-                "which MuJoCo cannot read; put it there, convert it to .obj, or give the foot a sphere in its place"
+                f"{notes.file}: the foot {lost[-1]!r} loses its shape, {notes.bare[lost[-1]]}, or give the foot a "
+                "sphere in its place"
             )
     named = [name for name in names.values() if re.search(r"foot|feet|toe|ankle|sole|heel", name, re.IGNORECASE)]
     if named and not any(names[body] in named for body in low):
         raise RobotError(
             f"{notes.file}: as the model is, it stands on {few(names[body] for body in low)}, and not on {few(named)}; "
             "turn its base, or give it a keyframe, in which it stands with its z axis up"
+        )
+
+
+def _check_shapes(posed: Posed, passive: frozenset[str], feet: Sequence[int], kin: set[str], notes: Notes) -> None:
+    """Refuse a robot one of whose feet has no shape, so that its thigh is taken for the foot, or none of that leg.
+
+    Raises:
+        RobotError: There is one; says which.
+    """
+    model, still = posed.model, {*passive, *coupled_joints(posed.model)}
+    bare = []
+    for part in (part for part in range(1, model.nbody) if model.body_mass[part] > 0.0):
+        above = posed.ancestors(part)
+        for foot in (foot for foot in feet if foot in above):  # beyond a motor, and lower: what stands is not the foot
+            driven = {model.joint(joint).name for joint in posed.joints(above[: above.index(foot)])} - still
+            if driven and posed.data.xipos[part][2] < min(map(posed.lowest, posed.touching(foot))):
+                bare.append(part)
+        if without_side(model.body(part).name) in kin and not any(
+            foot in above or part in posed.ancestors(foot) or not _apart(posed, part, foot, passive) for foot in feet
+        ):
+            bare.append(part)
+    if bare:
+        raise RobotError(
+            f"{notes.file}: {few(model.body(part).name for part in bare)} at the end of a leg "
+            f"{'has' if len(bare) == 1 else 'have'} no shape that can touch the floor; {SHAPE}"
         )
 
 

@@ -1,15 +1,19 @@
 """Motors and default pose of a model."""
 
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 
 import mujoco
 import numpy as np
 
 from jaxloco.doctor.xml_lines import Element
 from jaxloco.model_import.draft import MOVABLE, Motor, Notes, few
+from jaxloco.model_import.figures import Refused, sound
 from jaxloco.robot import coupled_joints
 
+_UNLIKE = 0.01
+"""Share by which two figures that should be one may differ: files have them rounded."""
 _ON_JOINTS = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
 
 
@@ -21,22 +25,28 @@ def motors_of(
     Returns:
         Motors by joint, and the joints that nothing drives in a model with actuators.
     """
-    motors: dict[str, Motor] = {}
+    motors: dict[str, Motor] = defaultdict(Motor)
+    refused = Refused()
+
+    def put(joint: str, own: Motor) -> None:
+        motors[joint] = _both(motors[joint], Motor(**sound(asdict(own), joint, refused)))
+
     for joint in root.tagged("joint"):
         limit = joint.child("limit")
         if limit is not None:
             effort, velocity = sum(limit.numbers("effort")), sum(limit.numbers("velocity"))
-            motors[joint.attributes.get("name", "")] = Motor(None, None, effort or None, velocity or None)
-    for spec_joint in spec.joints:
-        own = Motor(torque_limit=_span(*spec_joint.actfrcrange))
-        motors[spec_joint.name] = _both(motors.get(spec_joint.name, Motor()), own)
+            put(joint.attributes.get("name", ""), Motor(None, None, effort or None, velocity or None))
+    for spec_joint in spec.joints if root.tag == "mujoco" else ():  # of a URDF, MuJoCo has it from the effort
+        put(spec_joint.name, Motor(torque_limit=_span(*spec_joint.actfrcrange)))
     driven = set()
     for actuator, name, gear in _drives(model, notes):
-        motors[name] = _both(motors[name], _at_joint(model, actuator, gear))
+        put(name, _at_joint(model, actuator, gear))
         driven.add(name)
+    refused.note(notes, "it counts as missing, and is guessed")
     more = [_name(model, actuator) for actuator in range(model.nu) if _is_more(model, actuator)]
     done = "of them only gains and limits are taken; docs/actuators.md has motors with delay and bandwidth"
     notes.add("actuators {} have an activation, an offset or a muscle's gain", done, "warning", of=more)
+    _tell_servos(model, notes)
     held = sorted(driven & set(coupled_joints(model)))
     notes.add(
         "an <equality> couples the driven joints {} to others", "they follow, without a motor", "warning", of=held
@@ -47,11 +57,13 @@ def motors_of(
 
 def _drives(model: mujoco.MjModel, notes: Notes) -> Iterator[tuple[int, str, float]]:
     """Yield each actuator with a joint that it drives, and its gear; one of a tendon drives all joints of that."""
-    direct, through, others = [], [], []
+    direct, through, others, balls = [], [], [], []
     for actuator in range(model.nu):
         kind, target = int(model.actuator_trntype[actuator]), int(model.actuator_trnid[actuator, 0])
         name, gear = _name(model, actuator), float(model.actuator_gear[actuator, 0])
-        if kind in _ON_JOINTS:
+        if kind in _ON_JOINTS and model.jnt_type[target] == int(mujoco.mjtJoint.mjJNT_BALL):
+            balls.append(name)
+        elif kind in _ON_JOINTS and model.jnt_type[target] != int(mujoco.mjtJoint.mjJNT_FREE):
             direct.append((actuator, model.joint(target).name, gear))
         elif kind == int(mujoco.mjtTrn.mjTRN_TENDON):
             through += [(actuator, name, joint, gear * arm) for joint, arm in _arms(model, target)]
@@ -65,7 +77,9 @@ def _drives(model: mujoco.MjModel, notes: Notes) -> Iterator[tuple[int, str, flo
     done = f"instead, the joints {few(joint for _, _, joint, _ in indirect)} get motors of their own"
     done = done if indirect else "they are left out: their joints have motors of their own"
     notes.add("actuators {} pull tendons", done, "warning", of=[name for _, name, _, _ in through])
-    notes.add("actuators {} drive no joint", "they are left out", "warning", of=others)
+    done = "they are left out; write up to three hinges in the place of each ball joint, each with a motor"
+    notes.add("actuators {} drive ball joints, which no motor of jaxloco can", done, "warning", of=balls)
+    notes.add("actuators {} drive no joint of the robot", "they are left out", "warning", of=others)
 
 
 def _name(model: mujoco.MjModel, actuator: int) -> str:
@@ -78,6 +92,43 @@ def _is_more(model: mujoco.MjModel, actuator: int) -> bool:
     fixed = model.actuator_gaintype[actuator] == mujoco.mjtGain.mjGAIN_FIXED
     biased = model.actuator_biastype[actuator] != mujoco.mjtBias.mjBIAS_NONE
     return not plain or not fixed or bool(biased and model.actuator_biasprm[actuator, 0])
+
+
+def _tell_servos(model: mujoco.MjModel, notes: Notes) -> None:
+    """Note what servos and motors of the file do that those of robot.toml do not."""
+    unlike, narrow, one_way = [], [], []
+    for actuator in range(model.nu):
+        name, gain, bias = _name(model, actuator), model.actuator_gainprm[actuator, 0], model.actuator_biasprm[actuator]
+        fixed = model.actuator_gaintype[actuator] == mujoco.mjtGain.mjGAIN_FIXED
+        affine = model.actuator_biastype[actuator] == mujoco.mjtBias.mjBIAS_AFFINE
+        servo = -bias[1] if bias[1] else -bias[2]
+        if fixed and affine and servo and abs(gain - servo) > _UNLIKE * abs(servo):
+            unlike.append(name)
+        limits = model.actuator_forcerange[actuator] if model.actuator_forcelimited[actuator] else (-1.0, 1.0)
+        if model.actuator_ctrllimited[actuator] and fixed and affine and bias[1]:
+            narrow += [name] if _narrower(model, actuator) else []
+        elif model.actuator_ctrllimited[actuator] and fixed and not affine:
+            limits = gain * model.actuator_ctrlrange[actuator]
+        if fixed and min(limits) * max(limits) >= 0.0 and any(limits):
+            one_way.append(name)
+    done = "the gain is that of the bias; a target counts in rad or m"
+    notes.add("the gains of actuators {}, of their targets and of their bias, differ", done, "warning", of=unlike)
+    done = "targets are held to the ranges of the joints; write narrower ones there"
+    notes.add("the ctrlrange of servos {} is narrower than the range of their joint", done, of=narrow)
+    notes.add("actuators {} push one way only", "their joints' motors have that limit both ways", "warning", of=one_way)
+
+
+def _narrower(model: mujoco.MjModel, actuator: int) -> bool:
+    """Return whether the targets of a servo are held to less than its joint's range, or to one side without one."""
+    joint, gear = int(model.actuator_trnid[actuator, 0]), float(model.actuator_gear[actuator, 0])
+    if int(model.actuator_trntype[actuator]) not in _ON_JOINTS or not gear:
+        return False
+    lower, upper = sorted(model.actuator_ctrlrange[actuator] / gear)
+    if not model.jnt_limited[joint]:
+        return bool(lower * upper >= 0.0)
+    least, most = model.jnt_range[joint]
+    slack = _UNLIKE * (most - least)
+    return bool(lower > least + slack or upper < most - slack)
 
 
 def _arms(model: mujoco.MjModel, tendon: int) -> list[tuple[str, float]]:

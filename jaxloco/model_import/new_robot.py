@@ -15,18 +15,22 @@ import numpy as np
 
 from jaxloco.doctor.findings import Finding
 from jaxloco.doctor.model_checks import check_model, check_ranges
-from jaxloco.doctor.xml_lines import read_xml
 from jaxloco.errors import RobotError
+from jaxloco.loops import looped
 from jaxloco.model_import.assets import copy_files
 from jaxloco.model_import.draft import MOVABLE, Draft, Notes
-from jaxloco.model_import.feet import Posed, feet_and_wheels, limbs
+from jaxloco.model_import.feet import SHAPE, Posed, feet_and_wheels, limbs
 from jaxloco.model_import.motors import keyframe, motors_of
 from jaxloco.model_import.picture import draw_bones, light_scene, show_shapes
 from jaxloco.model_import.reading import compile_spec, let_touch, read_model
 from jaxloco.model_import.robot_toml import toml_text
 from jaxloco.model_import.scene import gather_mass, move_base, take_robot
+from jaxloco.model_import.sizes import tell_sizes
+from jaxloco.model_import.sources import read_source
 from jaxloco.model_import.standing import on_the_floor, with_standing_pose
-from jaxloco.robot import FLOOR, HOME, MOST_TILT, MUJOCO_ERRORS, expanded, one_line, read_mjcf
+from jaxloco.robot import FLOOR, HOME, MOST_TILT, MUJOCO_ERRORS, SCHEMA, expanded, one_line, read_mjcf
+from jaxloco.robot.draft import read_robot_toml
+from jaxloco.toml_schema import check
 from jaxloco.whole_files import remove, temporary
 
 _FREE, _HINGE = (int(kind) for kind in (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_HINGE))
@@ -51,9 +55,14 @@ def new_robot(
 
     Raises:
         RobotError: The model is not sound (`jaxloco doctor` says all that is wrong with it), or the folder holds a
-            robot, or cannot be written; it is as it was then.
+            robot, or is none for one, or cannot be written; it is as it was then.
     """
+    for path, what in ((source, "MODEL, a URDF or MJCF file"), (folder, "FOLDER, where the robot goes")):
+        if not str(path).strip():
+            raise RobotError(f"{what}, is empty; write a path, such as {'quad.urdf' if path is source else 'my_robot'}")
     source, folder = expanded(source), expanded(folder)
+    if not folder.resolve().name:
+        raise RobotError(f"{folder}: a robot has a folder of its own; write for example {folder / 'my_robot'}")
     there = [folder / file for file in _FILES if (folder / file).exists()]
     if any(file.resolve() == source.resolve() for file in there):
         raise RobotError(f"{source} would be overwritten by the robot's own; choose another folder than {folder}")
@@ -93,7 +102,7 @@ def draft_robot(source: Path, name: str) -> Draft:
 
 
 def _draft(source: Path, name: str) -> Draft:
-    root, notes = read_xml(source), Notes(source)
+    root, notes = read_source(source), Notes(source)
     _refuse(check_model(root, bare=True))
     spec, model = read_model(source, root, notes)
     _refuse(check_ranges(model, root))
@@ -112,10 +121,8 @@ def _draft(source: Path, name: str) -> Draft:
         posed = Posed.at(compile_spec(spec, source), posed.data.qpos)
     feet, wheels = feet_and_wheels(spec, posed, passive, notes)
     if not feet and not wheels:
-        raise RobotError(
-            f"{source}: no end of a limb has a shape that can touch the floor; add one to each foot (a sphere is "
-            'fastest), such as <geom type="sphere" size="0.02" pos="0 0 -0.2"/>'
-        )
+        raise RobotError(f"{source}: no end of a limb has a shape that can touch the floor; {SHAPE}")
+    tell_sizes(spec, posed, [*feet, *wheels], notes)
     draft = Draft(name, spec, model, base, posed.data.qpos, key is not None, motors, passive, feet, wheels, (), notes)
     draft = _limit_turns(draft)
     draft = _right_frame(draft, compile_spec(spec, source), source)
@@ -124,10 +131,20 @@ def _draft(source: Path, name: str) -> Draft:
     draft = with_standing_pose(replace(draft, model=compile_spec(spec, source)))
     if spec.site("imu") is None:
         spec.body(base).add_site(name="imu")
+    _tell_balls(draft)
     if passive:  # with the positions of the joints that robot.toml does not speak of
         spec.add_key(name=HOME, qpos=draft.pose)
     spec.modelname = name
     return replace(draft, model=compile_spec(spec, source))
+
+
+def _tell_balls(draft: Draft) -> None:
+    """Note the ball joints that swing freely."""
+    model, in_loops = draft.model, looped(draft.model, draft.pose)
+    free = (model.jnt_type == int(mujoco.mjtJoint.mjJNT_BALL)) & ~in_loops[model.jnt_dofadr]
+    names = [model.joint(i).name for i in np.flatnonzero(free) if not model.jnt_stiffness[i].any()]
+    done = "write up to three hinges in the place of each; or a stiffness, if a spring holds it"
+    draft.notes.add("joints {} are ball joints without a motor, and swing freely", done, "warning", of=names)
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
@@ -236,7 +253,20 @@ def _write(draft: Draft, source: Path, place: Path, folder: Path) -> None:
     (place / "robot.xml").write_text(text, encoding="utf-8")
     written = compile_spec(read_mjcf(place / "robot.xml"), source)
     (place / "robot.toml").write_text(toml_text(replace(draft, model=written)), encoding="utf-8")
+    _check_toml(place, folder, source)
     (place / "SOURCE.md").write_text(_source(draft, source), encoding="utf-8")
+
+
+def _check_toml(place: Path, folder: Path, source: Path) -> None:
+    """Refuse to leave a robot.toml that says what none may.
+
+    Raises:
+        RobotError: It does; says what.
+    """
+    try:
+        check(read_robot_toml(place), SCHEMA)
+    except RobotError as error:
+        raise RobotError(f"{source}: {str(error).replace(str(place), str(folder))}") from error
 
 
 def _put(place: Path, folder: Path) -> None:

@@ -44,9 +44,6 @@ def light_scene(spec: mujoco.MjSpec, base: str, height: float) -> None:
         name="sun", mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=[1.2, -0.6, 2.2], dir=[-0.5, 0.25, -1.0], diffuse=[0.65, 0.64, 0.6], castshadow=True,
     )  # fmt: skip
-    taken = spec.geom(FLOOR)
-    if taken is not None:
-        taken.name = free_name(spec.geom, f"{taken.parent.name}_{FLOOR}")
     world.add_geom(
         name=FLOOR,
         type=mujoco.mjtGeom.mjGEOM_PLANE,

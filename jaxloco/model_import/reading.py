@@ -10,10 +10,12 @@ import numpy as np
 from jaxloco.doctor.model_checks import LIGHT, TINY, impossible
 from jaxloco.doctor.xml_lines import Element
 from jaxloco.errors import RobotError
-from jaxloco.model_import.assets import find_files
-from jaxloco.model_import.draft import Notes
+from jaxloco.model_import.assets import drop_broken, find_files
+from jaxloco.model_import.draft import MOVABLE, Notes
+from jaxloco.model_import.figures import Refused
 from jaxloco.model_import.urdf import urdf_spec
 from jaxloco.robot import MUJOCO_ERRORS, one_line, read_mjcf
+from jaxloco.toml_schema import MAX_NUMBER
 
 BALL = 0.01
 """Radius of gyration of a part that counts as a point, m."""
@@ -45,13 +47,19 @@ def read_model(source: Path, root: Element, notes: Notes) -> tuple[mujoco.MjSpec
         _drop_views(spec, root)
         name_parts(spec)
         _mend_inertias(spec, notes)
+        _mend_joints(spec, notes)
         _drop_pairs(spec, notes)
         _drop_keys(spec, notes)
     except RobotError:
         raise
     except MUJOCO_ERRORS as error:
         raise RobotError(f"{source}: MuJoCo cannot read it: {one_line(error)}") from error
-    model = compile_spec(spec, source)
+    try:
+        model = compile_spec(spec, source)
+    except RobotError:
+        if not drop_broken(spec, notes):
+            raise
+        model = compile_spec(spec, source)
     if parts:  # attached models would look for files in their own folder for ever
         spec = mujoco.MjSpec.from_string(spec.to_xml())
         model = compile_spec(spec, source)
@@ -107,6 +115,17 @@ def _mend_inertias(spec: mujoco.MjSpec, notes: Notes) -> None:
     notes.add("no body has the inertias of {}", "as light as they are, they count as small balls", of=mended)
 
 
+def _mend_joints(spec: mujoco.MjSpec, notes: Notes) -> None:
+    """Take what no joint has from joints: armature, damping or friction below zero or beyond all bounds."""
+    refused = Refused()
+    for joint in spec.joints:
+        for key in ("armature", "damping", "frictionloss"):
+            first, *_ = np.ravel(getattr(joint, key))
+            if joint.type in MOVABLE and refused.takes(joint.name, key, first):
+                setattr(joint, key, 0.0 * np.asarray(getattr(joint, key)))
+    refused.note(notes, "it counts as 0")
+
+
 def _drop_pairs(spec: mujoco.MjSpec, notes: Notes) -> None:
     """Leave out pairs of contacts with geoms that are not there; what is there counts as one that touches."""
     absent = []
@@ -137,6 +156,10 @@ def _drop_keys(spec: mujoco.MjSpec, notes: Notes) -> None:
     """Leave out keyframes of another number of joints: those of a scene."""
     sizes = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}
     nq = sum(sizes.get(joint.type, 1) for joint in spec.joints)
+    wild = [key for key in spec.keys if not (np.abs(key.qpos) <= MAX_NUMBER).all()]
+    notes.add("keyframes {} hold a number that is none", "they are left out", "warning", of=[key.name for key in wild])
+    for key in wild:
+        spec.delete(key)
     other = [key for key in spec.keys if len(key.qpos) not in (0, nq)]
     notes.add(f"keyframes {{}} have not {nq} positions", "they are left out", "warning", of=[key.name for key in other])
     for key in other:

@@ -1,5 +1,6 @@
 """The robot.toml of a draft."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -46,11 +47,23 @@ def toml_text(draft: Draft) -> str:
         told = f"no range in the source: {', '.join(draft.endless)}"
         lines += ["", f"# {told}  # TODO: they are held to ±π rad (±1 m); write what they can do in robot.xml"]
     lines += joint_lines(draft)
-    feet = [{"name": body, "geoms": geoms} for body, geoms in draft.feet.items()]
-    wheels = [{"name": body, **asdict(wheel)} for body, wheel in draft.wheels.items()]
+    names = _names([*draft.feet, *draft.wheels])
+    feet = [{"name": names[body], "geoms": geoms} for body, geoms in draft.feet.items()]
+    wheels = [{"name": names[body], **asdict(wheel)} for body, wheel in draft.wheels.items()]
     lines += _tables("feet", feet, "geoms", [model.geom(i).name for i in range(model.ngeom)])
     lines += _tables("wheels", wheels, "joint", [model.joint(i).name for i in range(model.njnt)])
     return "\n".join(lines) + "\n"
+
+
+def _names(bodies: Sequence[str]) -> dict[str, str]:
+    """Return what feet and wheels are called: as their bodies, but a * in such a name would stand for any text."""
+    names: dict[str, str] = {}
+    for body in bodies:
+        name = body.replace("*", "_")
+        while "*" in body and name in (*bodies, *names.values()):
+            name += "_"
+        names[body] = name
+    return names
 
 
 def _tables(header: str, entries: list[dict[str, Any]], key: str, known: list[str]) -> list[str]:

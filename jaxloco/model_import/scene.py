@@ -9,6 +9,7 @@ import numpy as np
 from jaxloco.errors import RobotError
 from jaxloco.model_import.draft import MOVABLE, Notes, few
 from jaxloco.model_import.reading import free_name
+from jaxloco.robot import FLOOR
 
 _FROM_GEOM = mujoco.mjtInertiaFromGeom
 _FREE = mujoco.mjtJoint.mjJNT_FREE
@@ -35,6 +36,11 @@ def take_robot(spec: mujoco.MjSpec, model: mujoco.MjModel, source: Path, urdf: b
         spec.delete(geom)
     for field in list(spec.hfields):
         spec.delete(field)
+    if (taken := spec.geom(FLOOR)) is not None:
+        taken.name = free_name(spec.geom, f"{taken.parent.name}_{FLOOR}")
+        notes.add(
+            f"a shape of body {taken.parent.name!r} is named {FLOOR!r}, as the ground is", f"it is {taken.name!r}"
+        )
     _explicit_inertias(spec, model, urdf)
     _free_base(spec, base, notes)
     _reset_options(spec, notes)

@@ -1,18 +1,20 @@
 """A URDF becomes an `MjSpec` with all its links, also where MuJoCo is stricter than other tools."""
 
-from collections import defaultdict
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 import mujoco
 
-from jaxloco.doctor.model_checks import MESHES, massless_ends, urdf_mesh
+from jaxloco.doctor.model_checks import massless_ends, urdf_mesh
 from jaxloco.doctor.xml_lines import Element as Lines
 from jaxloco.doctor.xml_lines import xml_text
 from jaxloco.errors import RobotError
-from jaxloco.model_import.draft import Notes, few
+from jaxloco.model_import.asset_faults import MISSING, Lost, file_fault
+from jaxloco.model_import.draft import Notes
+from jaxloco.model_import.urdf_checks import SHAPES, check_urdf
 
 _ALL_LINKS = {"discardvisual": "false", "fusestatic": "false", "strippath": "false"}
 _OWN = ("balanceinertia", "boundmass", "boundinertia", "inertiafromgeom", "settotalmass")
@@ -32,7 +34,12 @@ def urdf_spec(source: Path, root: Lines, notes: Notes) -> mujoco.MjSpec:
         robot = ElementTree.fromstring(xml_text(source))
     except ElementTree.ParseError as error:
         raise RobotError(f"{source}, line {error.position[0]}: not valid XML: {error}") from error
+    check_urdf(root)
+    _strip_namespace(robot)
     compiler = _own_compiler(robot, notes)
+    _drop_no_shapes(robot, notes)
+    _mend_colors(robot)
+    _mend_scales(robot, root, notes)
     files = _name_meshes(robot, source, compiler, notes)
     _drop_flat_shapes(robot, notes)
     _hold_empty_ends(robot, massless_ends(root), notes)
@@ -45,6 +52,53 @@ def urdf_spec(source: Path, root: Lines, notes: Notes) -> mujoco.MjSpec:
     for mesh in spec.meshes:  # whose volume says nothing: masses are the links'
         mesh.file, mesh.inertia = str(files[mesh.file]), mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
     return spec
+
+
+def _strip_namespace(robot: Element) -> None:
+    """Take the default namespace, xmlns="…", from the elements: MuJoCo knows none."""
+    own = robot.tag.rpartition("}")[0] + "}"
+    for element in robot.iter():
+        if isinstance(element.tag, str):
+            element.tag = element.tag.removeprefix(own)
+
+
+def _drop_no_shapes(robot: Element, notes: Notes) -> None:
+    """Leave out the <visual> and <collision> without a shape that URDF has."""
+    lost = []
+    for link in robot.findall("link"):
+        for shape in [*link.findall("visual"), *link.findall("collision")]:
+            if not any(form.tag in SHAPES for form in shape.iterfind("geometry/*")):
+                link.remove(shape)
+                lost.append(link.get("name", ""))
+    notes.add("links {} have a <visual> or <collision> without a shape", "they are left out", "warning", of=lost)
+
+
+def _mend_colors(robot: Element) -> None:
+    """Give colors without an opacity one; take away what is no color."""
+    for material in robot.iter("material"):
+        for color in material.findall("color"):
+            words = color.get("rgba", "").split()
+            if len(words) == 3:
+                color.set("rgba", " ".join([*words, "1"]))
+            elif len(words) != 4:
+                material.remove(color)
+
+
+def _mend_scales(robot: Element, root: Lines, notes: Notes) -> None:
+    """Take the one number of a scale for all three axes; refuse scales of other numbers."""
+    uniform = []
+    lines = (mesh for link in root.tagged("link") for mesh in link.walk("mesh") if "scale" in mesh.attributes)
+    for mesh in lines:
+        numbers, text = mesh.numbers("scale"), mesh.attributes["scale"]
+        if len(numbers) not in (1, 3) or not all(map(isfinite, numbers)):
+            place = f"{mesh.file}, line {mesh.line}"
+            raise RobotError(f'{place}: <mesh scale="{text}">: write three numbers, such as scale="0.001 0.001 0.001"')
+    for link, _, shape in _shapes(robot):
+        words = shape.get("scale", "").split()
+        if len(words) == 1:
+            shape.set("scale", " ".join(3 * words))
+            uniform.append(link.get("name", ""))
+    notes.add("meshes of links {} have a scale of one number", "it counts for all three axes", of=uniform)
 
 
 def _own_compiler(robot: Element, notes: Notes) -> dict[str, str]:
@@ -72,28 +126,20 @@ def _shapes(robot: Element) -> Iterator[tuple[Element, Element, Element]]:
 def _name_meshes(robot: Element, source: Path, compiler: dict[str, str], notes: Notes) -> dict[str, Path]:
     """Give each mesh file a name of its own; leave out those that are not there, or that MuJoCo cannot read."""
     names: dict[Path, str] = {}
-    lost: dict[tuple[bool, bool], list[str]] = defaultdict(list)
+    lost = Lost()
     for link, shape, mesh in _shapes(robot):
         if mesh.tag != "mesh":
             continue
-        file = urdf_mesh(source, mesh.get("filename", ""), compiler)
-        there = file.is_file()
-        if there and file.suffix.lower() in MESHES:
+        file, touches = urdf_mesh(source, mesh.get("filename", ""), compiler), shape.tag == "collision"
+        fault = file_fault(file)
+        if fault is None:
             names.setdefault(file, f"{len(names)}_{file.name}")
             mesh.set("filename", names[file])
             continue
         link.remove(shape)
-        touches = shape.tag == "collision"
-        lost[touches, there].append(file.name if there else mesh.get("filename", ""))
-        if touches:
-            notes.bare[link.get("name", "")] = file.name
-    for (touches, there), files in lost.items():
-        what = f"MuJoCo cannot read {few(files)}" if there else f"there is no file {few(files)}"
-        done = "their links lose these shapes; convert the files to .obj" if there else "put them there, or go without"
-        if touches:
-            notes.add(f"{what}, shapes that touch", f"left out: {done}", "warning")
-        else:
-            notes.add(what, "left out: only drawing needs them", "note" if there else "warning")
+        name = mesh.get("filename") if fault == MISSING else None
+        lost.shape(fault, name or file.name, link.get("name", ""), notes, touches=touches)
+    lost.note(notes)
     return {name: file.resolve() for file, name in names.items()}
 
 
@@ -142,13 +188,21 @@ def _hold_empty_ends(robot: Element, still: set[str], notes: Notes) -> None:
 
 def _drop_lost_mimics(robot: Element, notes: Notes) -> None:
     """Take the <mimic> from joints that would follow one that is not there or does not turn or slide."""
-    moving = {joint.get("name") for joint in robot.findall("joint") if joint.get("type") in MIMICKED}
-    lost = []
-    for joint in robot.findall("joint"):
+    joints = robot.findall("joint")
+    moving = {joint.get("name") for joint in joints if joint.get("type") in MIMICKED}
+    follows = {joint.get("name"): mimic.get("joint") for joint in joints for mimic in joint.findall("mimic")}
+    lost: list[str] = []
+    round_about: list[str] = []
+    for joint in joints:
         for mimic in joint.findall("mimic"):
-            if mimic.get("joint") not in moving:
+            name, last = joint.get("name", ""), mimic.get("joint")
+            for _ in follows:
+                last = last if last == name else follows.get(last, last)
+            if last == name or mimic.get("joint") not in moving:
                 joint.remove(mimic)
-                lost.append(joint.get("name", ""))
+                del follows[name]
+                (round_about if last == name else lost).append(name)
+    notes.add("joints {} mimic themselves, or others that mimic them", "they get motors", "warning", of=round_about)
     notes.add("joints {} mimic one that is not there, or does not move", "they get motors", "warning", of=lost)
 
 

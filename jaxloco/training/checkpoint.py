@@ -209,8 +209,8 @@ class Checkpoints:
         known = self.iterations()
         number = iteration if iteration is not None else (known[-1] if known else None)
         if number is None or number not in known:
-            found = ", ".join(map(str, known)) or "none"
-            raise CheckpointError(f"{self.folder}: no complete checkpoint {number or ''} here; complete ones: {found}")
+            found, wanted = ", ".join(map(str, known)) or "none", "" if number is None else f" {number}"
+            raise CheckpointError(f"{self.folder}: no complete checkpoint{wanted} here; complete ones: {found}")
         saved = self._read_json(number, "config")
         differences = list(_differences(complete(saved), config))
         if differences:

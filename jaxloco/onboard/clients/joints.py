@@ -447,6 +447,8 @@ def _commands(spec: PolicySpec, command: Sequence[float] | None) -> dict[str, np
     if len(items) != 1 or items[0].size != len(command):
         known = ", ".join(f"{item.name} ({item.size} numbers)" for item in items) or "none"
         raise ConfigError(f"--command: {len(command)} numbers; the policy's commands: {known}")
+    if not np.isfinite(command).all():
+        raise ConfigError(f"command = {tuple(command)}: must be finite")
     return {items[0].name: np.array(command, float)}
 
 
