@@ -94,7 +94,7 @@ def test_what_was_played_is_not_played_again_and_an_interrupted_training_goes_on
         (run / name).write_text(json.dumps(content))
     with pytest.raises(JaxlocoError, match="the same command goes on"):
         bench_transfer._trained("ideal_pd", 100, own)
-    assert given == [{"resume": run}]
+    assert given == [{"out": None, "resume": run}]
     (run / "summary.json").write_text("{}")
     assert bench_transfer._trained("ideal_pd", 100, own) == run and len(given) == 1
 
