@@ -356,6 +356,7 @@ def test_distance_to_itself_is_zero_at_any_tempo_and_a_metre_is_one() -> None:
     assert aerobatics.distance(ideal + np.eye(13)[1], ideal) == pytest.approx(1.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_flip_is_learned_from_demonstrations_and_flown_better_than_the_median_pilot() -> None:
     """Another helicopter than the pilot's, in gusts; the learner has seen neither it nor the ideal."""
     apprentice = Helicopter(manoeuvre="flip").apprentice(3, "native")
