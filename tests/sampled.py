@@ -1,6 +1,6 @@
 """Which parameters of a test are tried by default, where the others repeat what these show.
 
-The others are marked `exhaustive`: `pytest -n 2 -m exhaustive` tries them, as a release does.
+The others are marked `exhaustive`: `pytest -n 2 -m exhaustive` tries them; do so after a rebuild and before a release.
 """
 
 from collections.abc import Iterable

@@ -36,6 +36,7 @@ class Fault:
 
 
 MISSING = Fault("there is no file", "put it there")
+NAMELESS = Fault("a <mesh> names no file in", "write its filename")
 FOREIGN_MESH = Fault("MuJoCo cannot read", "convert it to .obj", usual=True)
 FOREIGN_TEXTURE = Fault("MuJoCo cannot read", "convert it to .png", usual=True)
 POINTER = Fault("Git LFS has not fetched", "fetch it: git lfs pull")

@@ -12,7 +12,7 @@ from jaxloco.doctor.model_checks import massless_ends, urdf_mesh
 from jaxloco.doctor.xml_lines import Element as Lines
 from jaxloco.doctor.xml_lines import xml_text
 from jaxloco.errors import RobotError
-from jaxloco.model_import.asset_faults import MISSING, Lost, file_fault
+from jaxloco.model_import.asset_faults import MISSING, NAMELESS, Lost, file_fault
 from jaxloco.model_import.draft import Notes
 from jaxloco.model_import.urdf_checks import SHAPES, check_urdf
 
@@ -137,8 +137,11 @@ def _name_meshes(robot: Element, source: Path, compiler: dict[str, str], notes: 
             mesh.set("filename", names[file])
             continue
         link.remove(shape)
-        name = mesh.get("filename") if fault == MISSING else None
-        lost.shape(fault, name or file.name, link.get("name", ""), notes, touches=touches)
+        name, owner = mesh.get("filename", "").strip() if fault == MISSING else file.name, link.get("name", "")
+        if name:
+            lost.shape(fault, name, owner, notes, touches=touches)
+        else:
+            lost.shape(NAMELESS, owner, owner, notes, touches=touches)
     lost.note(notes)
     return {name: file.resolve() for file, name in names.items()}
 
