@@ -115,10 +115,27 @@ def test_a_stream_never_repeats_a_number():
     assert len(np.unique(numbers)) == 400
 
 
-@pytest.mark.parametrize("ends", [{"low": 1.0, "high": 0.0}, {"low": 0.0, "high": 1.0, "log": True}])
-def test_an_impossible_range_is_refused(ends):
-    with pytest.raises(ConfigError, match="range from"):
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ({"low": 1.0, "high": 0.0}, "range from 1.0 to 0.0: low must not exceed high"),
+        ({"low": 0.0, "high": 1.0, "log": True}, "log range from 0.0 to 1.0: both ends must be positive"),
+        (
+            {"low": 0.5, "high": 2.0, "log": True, "grows": "progress", "nominal": 0.0},
+            "nominal = 0.0: must be positive",
+        ),
+        ({"low": 0.0, "high": 1.0, "grows": "progress", "start": 2.0}, "start = 2.0: must be at most 1"),
+    ],
+)
+def test_an_impossible_range_is_refused(ends, message):
+    with pytest.raises(ConfigError, match=message):
         Range(**ends)
+
+
+def test_a_range_knows_the_smallest_and_the_largest_value_that_is_ever_drawn():
+    assert Range(0.0, 1.0, nominal=2.0).ends == (0.0, 1.0)  # it does not grow
+    assert Range(0.0, 1.0, training=(-1.0, 0.5)).ends == (-1.0, 1.0)
+    assert Range(0.0, 1.0, grows="progress", nominal=2.0).ends == (0.0, 2.0)
 
 
 # Delays
@@ -139,6 +156,28 @@ def test_a_delay_between_samples_is_the_mean_over_the_period():
 
 def test_buffers_are_long_enough():
     assert [buffer_length(s, 0.005) for s in (0.0, 0.001, 0.005, 0.0051)] == [1, 2, 2, 3]
+
+
+def test_delays_may_be_longer_in_training_than_in_evaluations():
+    """A target of 1 arrives as 1, however late. With a buffer for evaluations alone it arrived as 0."""
+    late = sampler(curriculum=level())
+    actuation = Actuation(Range(0.0, 0.02, training=(0.1, 0.1)))
+    state = actuation.start(jnp.ones(1), sampler=late, control_dt=0.02)
+    assert float(actuation.act(state, jnp.ones(1), control_dt=0.02)[1].target[0]) == pytest.approx(1.0)
+    obs = Observer(ObservationGroup((ObservationTerm("a"),), latency=actuation.delay), {"a": 1}, 0.02)
+    observed = obs.start({"a": jnp.float32(1.0)}, obs.draw(late), None)
+    observed = obs.step(observed, {"a": jnp.float32(1.0)}, None)
+    assert float(obs.observation(observed)[0]) == pytest.approx(1.0)
+
+
+def test_no_delay_is_negative_in_training_either():
+    early = Range(0.0, 0.02, training=(-0.1, 0.02))
+    with pytest.raises(ConfigError, match=r"delay from -0\.1 s: must not be negative"):
+        Actuation(early)
+    with pytest.raises(ConfigError, match=r"latency from -0\.1 s: must not be negative"):
+        ObservationGroup((ObservationTerm("a"),), latency=early)
+    with pytest.raises(ConfigError, match=r"observation 'a': latency from -0\.1 s: must not be negative"):
+        ObservationTerm("a", latency=early)
 
 
 def test_a_lag_responds_exponentially():

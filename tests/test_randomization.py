@@ -286,6 +286,14 @@ def test_base_ranges_move_the_base_and_nothing_else(upkie):
     np.testing.assert_allclose(qpos[7:], upkie.default_qpos[7:], atol=1e-7)
 
 
+def test_a_robot_looks_elsewhere_in_training_alone(upkie):
+    """Turned by 1 rad: w = cos ½."""
+    initial = InitialState(yaw=Range(0.0, 0.0, training=(1.0, 1.0)))
+    training = Sampler(jax.random.PRNGKey(0), FULL._replace(training=np.bool_(True)), 1.0)
+    qpos, _ = jax.jit(lambda: initial.draw(upkie, training))()
+    assert float(qpos[upkie.base_qpos_indices[3]]) == pytest.approx(np.cos(0.5))
+
+
 def test_a_first_ground_position_is_what_the_odometry_then_reads(upkie):
     qpos, _ = first_state(upkie, InitialState(ground_position=exactly(0.2)))
     wheels = qpos[np.asarray(upkie.joint_qpos_indices)[[2, 5]]]

@@ -53,6 +53,13 @@ def test_dimensions_are_found_in_nested_data_and_ends_at_nominal_are_none():
     assert Adr(dimensions=dimensions_of(parts)).boundaries == {"kick_high": 1, "span_low": 2, "span_high": 3}
 
 
+def test_the_ends_in_training_say_which_sides_grow():
+    """Of a range with a wider training, neither side was a dimension where it has no width in evaluations."""
+    factor = Range(1.0, 1.0, training=(0.5, 1.5), grows="adr", name="factor")
+    assert dimensions_of(factor) == (Dimension("factor", 0.0, (0, 1)),)
+    assert dimensions_of(replace(factor, high=1.2, nominal=1.0)) == (Dimension("factor", 0.0, (0, 1)),)
+
+
 def test_two_ranges_of_one_name_are_refused():
     with pytest.raises(ConfigError, match="under the name 'span'; rename"):
         dimensions_of([SPAN, replace(SPAN, high=4.0)])

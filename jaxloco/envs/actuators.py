@@ -34,8 +34,9 @@ class Actuation(Process):
 
     def __post_init__(self) -> None:
         for name in ("delay", "time_constant"):
-            if getattr(self, name).low < 0.0:
-                raise ConfigError(f"{name} from {getattr(self, name).low} s: must not be negative")
+            lowest = getattr(self, name).ends[0]
+            if lowest < 0.0:
+                raise ConfigError(f"{name} from {lowest} s: must not be negative")
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         """Return what is drawn per episode."""
@@ -46,7 +47,7 @@ class Actuation(Process):
 
     def start(self, target: jax.Array, *, sampler: Sampler, control_dt: float) -> "ActuationState":
         """Return the state after a reset, with `target` (n,) held until then."""
-        buffer = jnp.tile(target, (buffer_length(self.delay.high, control_dt), 1))
+        buffer = jnp.tile(target, (buffer_length(self.delay.ends[1], control_dt), 1))
         return ActuationState(buffer, target, sampler.draw(self.delay), sampler.draw(self.time_constant))
 
     def act(self, state: "ActuationState", target: jax.Array, *, control_dt: float) -> tuple["ActuationState", Acts]:

@@ -35,7 +35,7 @@ class Dimension(NamedTuple):
     Attributes:
         name: Of the range.
         start: Share of its width at the beginning.
-        sides: Which of its ends are away from its nominal value: 0 for low, 1 for high.
+        sides: Which of its ends in training are away from its nominal value: 0 for low, 1 for high.
     """
 
     name: str
@@ -163,8 +163,9 @@ def dimensions_of(parts: Any) -> tuple[Dimension, ...]:
 
 
 def _dimension(span: "Range") -> Dimension:
-    nominal = 0.5 * (span.low + span.high) if span.nominal is None else span.nominal
-    sides = tuple(side for side, end in enumerate((span.low, span.high)) if end != nominal)
+    ends = span.training or (span.low, span.high)
+    nominal = 0.5 * (ends[0] + ends[1]) if span.nominal is None else span.nominal
+    sides = tuple(side for side, end in enumerate(ends) if end != nominal)
     return Dimension(span.name, span.start, sides)
 
 

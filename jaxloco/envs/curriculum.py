@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.checks import NOT_NEGATIVE, POSITIVE, check_fields
+from jaxloco.checks import FRACTION, NOT_NEGATIVE, POSITIVE, check_fields
 from jaxloco.envs import adr
 from jaxloco.envs.adr import Adr, AdrState
 from jaxloco.envs.particles import Particles, ParticlesState
@@ -232,7 +232,7 @@ class Range:
     log: bool = False
     grows: Literal["progress", "success", "adr"] | None = None
     nominal: float | None = None
-    start: float = 0.0
+    start: Annotated[float, FRACTION] = 0.0
     training: tuple[float, float] | None = None
     name: str = ""
 
@@ -249,6 +249,15 @@ class Range:
                 raise ConfigError(f"range from {low} to {high}: low must not exceed high")
             if self.log and low <= 0.0:
                 raise ConfigError(f"log range from {low} to {high}: both ends must be positive")
+        if self.log and self.grows is not None and self.nominal is not None and self.nominal <= 0.0:
+            raise ConfigError(f"log range from {self.low} to {self.high}: nominal = {self.nominal}: must be positive")
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value that is ever drawn, in evaluations and in trainings."""
+        nominal = () if self.grows is None or self.nominal is None else (self.nominal,)
+        values = (self.low, self.high, *(self.training or ()), *nominal)
+        return min(values), max(values)
 
     def bounds(
         self, curriculum: CurriculumState, progress_until: float, dimensions: Sequence[str] = ()

@@ -50,8 +50,9 @@ class ObservationTerm:
 
     def __post_init__(self) -> None:
         check_fields(self, "low", "high", "clip")
-        if self.latency is not None and self.latency.low < 0.0:
-            raise ConfigError(f"observation {self.quantity!r}: latency from {self.latency.low} s: must not be negative")
+        if self.latency is not None and self.latency.ends[0] < 0.0:
+            lowest = self.latency.ends[0]
+            raise ConfigError(f"observation {self.quantity!r}: latency from {lowest} s: must not be negative")
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class ObservationGroup:
             raise ConfigError("an observation group without terms: at least one is needed")
         if self.history < 1:
             raise ConfigError(f"history {self.history}: at least one frame is needed")
-        if self.latency.low < 0.0:
-            raise ConfigError(f"latency from {self.latency.low} s: must not be negative")
+        if self.latency.ends[0] < 0.0:
+            raise ConfigError(f"latency from {self.latency.ends[0]} s: must not be negative")
         names = [term.quantity for term in self.terms]
         if len(set(names)) != len(names):
             raise ConfigError(f"observation terms {names}: each quantity may stand once")
@@ -152,7 +153,7 @@ class Observer:
         self._prompt = self._spread([term.quantity in prompt for term in group.terms]) > 0
         own = [term for term in group.terms if term.latency is not None]
         self._late = [self._spread([other is term for other in group.terms]) > 0 for term in own]
-        longest = max(latency.high for latency in (group.latency, *(t.latency for t in own if t.latency)))
+        longest = max(latency.ends[1] for latency in (group.latency, *(t.latency for t in own if t.latency)))
         self._kept = buffer_length(longest, dt)
 
     def _spread(self, values: Sequence[float]) -> np.ndarray:

@@ -34,10 +34,10 @@ class Pushes(Process):
 
     def __post_init__(self) -> None:
         for name, span in (("force", self.force), ("duration", self.duration), ("interval", self.interval)):
-            for low in (span.low, *(span.training or ())[:1]):
-                if low < 0.0 or (name == "duration" and low == 0.0):
-                    wanted = "above 0" if name == "duration" else "at least 0"
-                    raise ConfigError(f"pushes: {name} from {low:g}: must be {wanted}")
+            low = span.ends[0]
+            if low < 0.0 or (name == "duration" and low == 0.0):
+                wanted = "above 0" if name == "duration" else "at least 0"
+                raise ConfigError(f"pushes: {name} from {low:g}: must be {wanted}")
 
     def start(self, sampler: Sampler) -> "PushState":
         """Return the initial state: at a random time between two pushes."""

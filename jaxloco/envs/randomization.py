@@ -41,9 +41,8 @@ class Randomizer:
 
     def __post_init__(self) -> None:
         factor = self.constants.get("factor")
-        for low in (factor.low, *(factor.training or ())[:1]) if isinstance(factor, Range) else ():
-            if low <= 0.0:
-                raise ConfigError(f"randomization {self.name!r}: factor from {low:g}: must be above 0")
+        if isinstance(factor, Range) and factor.ends[0] <= 0.0:
+            raise ConfigError(f"randomization {self.name!r}: factor from {factor.ends[0]:g}: must be above 0")
 
 
 class RandomizedModel:
@@ -349,7 +348,7 @@ class InitialState:
         qpos = qpos.at[p + 3 : p + 7].set(multiply_quaternions(qpos[p + 3 : p + 7], tilt))
         qvel = qvel.at[v].set(draw(self.forward_velocity))
         qvel = qvel.at[v + 4].set(draw(self.pitch_velocity))
-        if self.yaw.low == self.yaw.high == 0.0:
+        if self.yaw.ends == (0.0, 0.0):
             return qpos, qvel
         yaw = draw(self.yaw)
         zero, speed = jnp.zeros(()), qvel[v]

@@ -67,7 +67,4 @@ def check_randomizer(name: str, bound: Bound, nominal: ModelParams, motors: Moto
 
 def _ends(span: Any) -> tuple[float, float]:
     """Return the two ends of a range, those of training included."""
-    if not isinstance(span, Range):
-        return float(span), float(span)
-    low, high = span.training or (span.low, span.high)
-    return min(low, span.low), max(high, span.high)
+    return span.ends if isinstance(span, Range) else (float(span), float(span))
