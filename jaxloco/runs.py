@@ -25,7 +25,7 @@ from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, at_level, plain_config, with_algorithm
 from jaxloco.training.loop import Trained
 from jaxloco.training.run_folder import RunFolder, read_json
-from jaxloco.training.teachers import StartingPolicy, TeacherRun
+from jaxloco.training.teachers import StartingPolicy, TeacherRun, check_start
 
 
 def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
@@ -171,13 +171,14 @@ def load_start(config: TrainConfig) -> StartingPolicy | None:
     """Load the policy that a run starts from; None where the configuration names none.
 
     Raises:
-        ConfigError: There is no such run, or one of several seeds.
+        ConfigError: There is no such run, or one of several seeds, or its networks are others.
         CheckpointError: It has no complete checkpoint.
     """
     if not config.start_from:
         return None
     folder = _named("start_from", config.start_from)
-    _, _, _, state = load_run(folder, ANY_ENGINE)
+    theirs, _, _, state = load_run(folder, ANY_ENGINE)
+    check_start(str(folder), theirs, config)
     return StartingPolicy(jax.device_get(state.learner), str(folder))
 
 

@@ -21,7 +21,7 @@ from jaxloco.learning.recurrent import Memory
 from jaxloco.learning.temporal import TCNConfig
 from jaxloco.onboard.bundle import read_bundle
 from jaxloco.onboard.network import make_network
-from jaxloco.training.teachers import StartingPolicy, TeacherRun, with_teacher
+from jaxloco.training.teachers import StartingPolicy, TeacherRun, check_start, with_teacher
 
 LINEAR = NetworkConfig(net_arch_pi=(), net_arch_vf=(4,))
 GAIN = jnp.array([[-1.0], [-0.5]])
@@ -149,21 +149,54 @@ def test_a_teacher_is_asked_with_its_own_statistics_and_clip():
     assert float(action[0, 0]) == pytest.approx(-0.2) and latent.shape == (1, 0)
 
 
-def test_a_student_takes_over_the_perceptron_behind_the_latent_and_the_critic():
-    """Teacher: 5 numbers, of which a student measures 3. RMA: only what gives the latent is left to learn."""
-    encoder = NetworkConfig(net_arch_pi=(6,), net_arch_vf=(4,), kind="encoder", encoder_arch=(7, 8))
-    theirs = make_actor_critic(5, 4, 2, encoder, measured_dim=3)
-    params = theirs.init(jax.random.PRNGKey(3))
+ENCODING = NetworkConfig(net_arch_pi=(6,), net_arch_vf=(4,), kind="encoder", encoder_arch=(7, 8))
+STUDENT = replace(ENCODING, kind="tcn", tcn=TCN)
+
+
+def encoding_teacher() -> Teacher:
+    """A teacher that sees 5 numbers, of which a student measures 3."""
+    networks = make_actor_critic(5, 4, 2, ENCODING, measured_dim=3)
     statistics = {"actor": RunningStatistics(jnp.arange(5.0), jnp.ones(5), jnp.ones(()))}
     statistics["critic"] = RunningStatistics(jnp.ones(4), jnp.ones(4), jnp.ones(()))
-    teacher = Teacher(theirs, params, statistics, 10.0)
-    own = make_actor_critic(3, 4, 2, replace(encoder, kind="tcn", tcn=TCN))
+    return Teacher(networks, networks.init(jax.random.PRNGKey(3)), statistics, 10.0)
+
+
+def test_a_student_takes_over_the_perceptron_behind_the_latent_and_the_critic():
+    """RMA: only what gives the latent is left to learn."""
+    teacher, own = encoding_teacher(), make_actor_critic(3, 4, 2, STUDENT)
     algorithm = DistillationConfig(action_coef=0.0).make(own).taught_by(teacher)
     learner = algorithm.init(jax.random.PRNGKey(0), {"actor": 3, "critic": 4, TEACHER: 5})
-    assert_equal_trees(learner.params["actor"]["params"], params["actor"]["params"])
-    assert_equal_trees(learner.params["critic"], params["critic"])
+    assert_equal_trees(learner.params["actor"]["params"], teacher.params["actor"]["params"])
+    assert_equal_trees(learner.params["critic"], teacher.params["critic"])
     np.testing.assert_array_equal(learner.normalizers["actor"].mean, [0.0, 1.0, 2.0])
     np.testing.assert_array_equal(learner.normalizers["critic"].mean, 1.0)
+
+
+def test_a_student_of_another_activation_keeps_its_own_critic():
+    """Weights that were learned for ELU mean something else behind tanh."""
+    own = make_actor_critic(3, 4, 2, replace(STUDENT, activation_fn="tanh"))
+    algorithm = DistillationConfig().make(own).taught_by(encoding_teacher())
+    learner = algorithm.init(jax.random.PRNGKey(0), {"actor": 3, "critic": 4, TEACHER: 5})
+    np.testing.assert_array_equal(learner.normalizers["critic"].n_samples, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [({"net_arch_pi": (5,)}, {}), ({"activation_fn": "tanh"}, {}), ({}, {"normalize_observation": False})],
+)
+def test_a_perceptron_that_nothing_teaches_is_refused(network, options):
+    """With action_coef 0 it has no gradient: if it is not the teacher's, it stays random."""
+    algorithm = DistillationConfig(action_coef=0.0, **options).make(
+        make_actor_critic(3, 4, 2, replace(STUDENT, **network))
+    )
+    with pytest.raises(ConfigError, match="action_coef = 0: the student's perceptron is not learned"):
+        algorithm.taught_by(encoding_teacher())
+
+
+@pytest.mark.parametrize("epochs", [0, 1_000_000])
+def test_distillation_takes_as_many_epochs_as_ppo_may(epochs):
+    with pytest.raises(ConfigError, match=f"n_epochs = {epochs}: must be at"):
+        DistillationConfig(n_epochs=epochs)
 
 
 def test_teachers_that_do_not_fit_are_refused_in_one_line():
@@ -242,6 +275,24 @@ def test_a_policy_to_start_from_brings_its_actor_critic_and_statistics_and_no_sp
     np.testing.assert_array_equal(started.params["log_std"], -2.0)
     seeds = StartingPolicy(old, "old").put_into(jax.tree.map(lambda x: jnp.stack([x, x]), new))
     assert_equal_trees(jax.tree.map(lambda x: x[1], seeds.params["actor"]), old.params["actor"])
+    taught = new._replace(normalizers={**new.normalizers, TEACHER: RunningStatistics(*[jnp.zeros(5)] * 3)})
+    normalizers = StartingPolicy(old, "old").put_into(taught).normalizers
+    assert normalizers[TEACHER] is taught.normalizers[TEACHER]
+    assert_equal_trees(normalizers["actor"], old.normalizers["actor"])
     wider = config.make(make_actor_critic(3, 3, 1, LINEAR)).init(jax.random.PRNGKey(0), {"actor": 3})
     with pytest.raises(ConfigError, match="start_from old: its network is of another kind or size"):
         StartingPolicy(old, "old").put_into(wider)
+
+
+def test_a_run_to_start_from_has_weights_that_mean_the_same_here():
+    """Sizes alone do not tell: an activation has none, and a symmetric network reads its left half alone."""
+    own = tasks.recipe("go1-velocity")
+    check_start("old", own, own)
+    for option, value in (("activation_fn", "tanh"), ("squash_output", True), ("kind", "gru")):
+        other = replace(own, network=replace(own.network, **{option: value}))
+        with pytest.raises(ConfigError, match=f"start_from old: network.{option} is {value!r} there"):
+            check_start("old", other, own)
+    plain = replace(own, algorithm=replace(own.algorithm, symmetry="augmentation"))
+    check_start("old", own, plain)
+    with pytest.raises(ConfigError, match=r"start_from old: its networks are not symmetric.*write --ppo\.symmetry"):
+        check_start("old", plain, own)

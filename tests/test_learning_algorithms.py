@@ -243,6 +243,25 @@ def test_what_comes_after_an_episode_of_reinforce_counts_nothing():
     assert state.opt_state["critic"] is not None
 
 
+def test_what_values_explain_is_told_of_the_samples_that_count():
+    """As before, with a critic that says 1, 3, 4 and 4, which is right, and 0 after the end of an episode."""
+    algorithm = ReinforceConfig(n_steps=3, gamma=0.5, baseline="mean").make(
+        make_actor_critic(1, 1, 1, NetworkConfig((), ()))
+    )
+    state = algorithm.init(jax.random.PRNGKey(0), {"actor": 1})
+    critic = {"params": {"Dense_0": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}}}
+    state = state._replace(params={**state.params, "critic": critic})
+    values = jnp.array([[1.0, 3.0], [0.0, 4.0], [0.0, 4.0]])
+    ended = jnp.array([[True, False], [False, False], [True, True]])
+    reward = jnp.array([[1.0, 1.0], [100.0, 2.0], [100.0, 4.0]])
+    observation, zeros = {"actor": values[..., None]}, jnp.zeros((3, 2))
+    data = Trajectory(
+        observation, zeros[..., None], zeros, reward, ended, zeros > 0.0, zeros, {"actor": jnp.zeros((2, 1))}
+    )
+    metrics = jax.jit(algorithm.update)(state, data)[1]
+    assert float(metrics["train/explained_variance"]) == pytest.approx(1.0)
+
+
 # The part in the trainer
 
 
@@ -337,3 +356,13 @@ def test_unknown_algorithms_and_episodes_that_do_not_fit_are_refused():
         ReinforceConfig(n_steps=14).check_episodes(15)
     with pytest.raises(UnknownNameError, match="did you mean 'value'"):
         ReinforceConfig(baseline="values")
+
+
+def test_rollouts_that_nothing_can_be_learned_from_are_refused():
+    """One sample has no deviation to be normalized by, and one episode is its own mean."""
+    with pytest.raises(ConfigError, match="n_steps = 1 of one robot is one sample"):
+        VPGConfig(n_steps=1).check_robots(1)
+    with pytest.raises(ConfigError, match="baseline = 'mean': the mean of one robot's episode is its own return"):
+        ReinforceConfig().check_robots(1)
+    for config in (VPGConfig(n_steps=1, normalize_advantage=False), ReinforceConfig(baseline="none")):
+        config.check_robots(1)

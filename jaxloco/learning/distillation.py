@@ -22,14 +22,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jaxloco.checks import NOT_NEGATIVE, POSITIVE
+from jaxloco.checks import NOT_NEGATIVE, POSITIVE, Limits
 from jaxloco.errors import ConfigError
 from jaxloco.learning import collectives, distributions
 from jaxloco.learning.algorithm import ActorCriticAlgorithm, option, require
 from jaxloco.learning.batches import policy_and_latent_of, sequences, turned
 from jaxloco.learning.distributions import Gaussian
 from jaxloco.learning.learner import LearnerState, Metrics, Observation, Trajectory, critic_group, normalized
-from jaxloco.learning.minibatches import MinibatchConfig, minibatch_orders, taken
+from jaxloco.learning.minibatches import MOST_EPOCHS, MinibatchConfig, minibatch_orders, taken
 from jaxloco.learning.networks import ActorCritic, NetworkParams
 from jaxloco.learning.normalization import RunningStatistics, batch_statistics
 from jaxloco.learning.pieces import mean_over_pieces
@@ -54,7 +54,7 @@ class DistillationConfig(MinibatchConfig, ScheduledRateConfig):
 
     teacher: str = option("", "run folder or bundle of the teacher")
     teacher_checkpoint: str = option("last", "checkpoint of the teacher: last or best", ("last", "best"))
-    n_epochs: int = option(2, "passes over each rollout")
+    n_epochs: int = option(2, "passes over each rollout", Limits(at_least=1, at_most=MOST_EPOCHS))
     learning_rate: float = option(1e-3, "step size of Adam, at the start", POSITIVE)
     noise_std: float = option(0.1, "standard deviation of the student's actions while it learns", NOT_NEGATIVE)
     action_coef: float = option(1.0, "weight of the loss of actions", NOT_NEGATIVE)
@@ -168,12 +168,24 @@ class Distillation(ActorCriticAlgorithm[DistillationConfig]):
             ConfigError: The student cannot act as this one does.
         """
         teacher.check_student(self.networks)
-        if not self.config.action_coef and not self._learns_latent(teacher):
+        if not self.config.action_coef:
+            self._check_latent_alone(teacher)
+        return replace(self, teacher=teacher)
+
+    def _check_latent_alone(self, teacher: Teacher) -> None:
+        """Refuse a student that learns nothing but a latent where there is none, or where its perceptron is another."""
+        if not self._learns_latent(teacher):
             raise ConfigError(
                 f"action_coef = 0: there is no latent to learn from teacher {teacher.name}, whose latent has "
                 f"{teacher.networks.config.latent} numbers, the student's {self.networks.config.latent}"
             )
-        return replace(self, teacher=teacher)
+        if not self._takes_head(teacher):
+            raise ConfigError(
+                f"action_coef = 0: the student's perceptron is not learned, and cannot be that of teacher "
+                f"{teacher.name}, which is of another shape or reads something else; give the student the same "
+                "observations, network.net_arch_pi, network.activation_fn and normalize_observation, or write a larger "
+                "action_coef"
+            )
 
     def init(self, key: Array, observation_dims: Mapping[str, int]) -> LearnerState:
         """Draw the initial state; with a teacher, take from it what fits: the critic, and the perceptron of a latent.
@@ -324,15 +336,10 @@ class Distillation(ActorCriticAlgorithm[DistillationConfig]):
     def _takes_head(self, teacher: Teacher) -> bool:
         """Whether the student's perceptron is shaped as the teacher's, reads the same, and so can begin as it."""
         own, theirs = self.networks, teacher.networks
-        return self._learns_latent(teacher) and (
-            (own.actor_dim, own.config.net_arch_pi, own.config.activation_fn, own.config.state_dependent_std)
-            == (
-                theirs.measured_dim,
-                theirs.config.net_arch_pi,
-                theirs.config.activation_fn,
-                theirs.config.state_dependent_std,
-            )
-        )
+        shapes = _alike(own, theirs, "net_arch_pi", "activation_fn", "state_dependent_std")
+        reads = own.actor_dim == theirs.measured_dim
+        normalizes = self.config.normalize_observation == ("actor" in teacher.normalizers)
+        return self._learns_latent(teacher) and shapes and reads and normalizes
 
 
 def _with_critic(state: LearnerState, teacher: Teacher, student: ActorCritic, group: str) -> LearnerState:
@@ -340,7 +347,7 @@ def _with_critic(state: LearnerState, teacher: Teacher, student: ActorCritic, gr
     theirs = teacher.networks
     if "critic" not in teacher.params:
         return state
-    same = (theirs.critic_dim, theirs.config.net_arch_vf) == (student.critic_dim, student.config.net_arch_vf)
+    same = theirs.critic_dim == student.critic_dim and _alike(theirs, student, "net_arch_vf", "activation_fn")
     if not same or group != "critic" or bool(state.normalizers) != (group in teacher.normalizers):
         return state
     normalizers = dict(state.normalizers)
@@ -357,6 +364,11 @@ def _with_head(state: LearnerState, teacher: Teacher, measured: int) -> LearnerS
         mean, m2, count = teacher.normalizers["actor"]
         normalizers["actor"] = _arrays(RunningStatistics(mean[:measured], m2[:measured], count))
     return state._replace(params={**state.params, "actor": actor}, normalizers=normalizers)
+
+
+def _alike(one: ActorCritic, other: ActorCritic, *names: str) -> bool:
+    """Whether networks have the same options of these names."""
+    return all(getattr(one.config, name) == getattr(other.config, name) for name in names)
 
 
 def _arrays(tree: Any) -> Any:

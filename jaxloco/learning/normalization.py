@@ -49,6 +49,13 @@ def batch_statistics(batch: Array) -> RunningStatistics:
     return RunningStatistics(mean[0], m2, jnp.asarray(samples.shape[0], jnp.float32))
 
 
+def weighted_statistics(batch: Array, weight: Array) -> RunningStatistics:
+    """Statistics of samples (B, dim) that count by weights (B,), not all zero; the sum of these is their number."""
+    total, column = jnp.sum(weight), weight[:, None]
+    mean = batch[:1] + jnp.sum(column * (batch - batch[:1]), axis=0, keepdims=True) / total
+    return RunningStatistics(mean[0], jnp.sum(column * jnp.square(batch - mean), axis=0), total)
+
+
 def merge_statistics(a: RunningStatistics, b: RunningStatistics) -> RunningStatistics:
     """Statistics of both sets of samples together; `b` is not empty.
 

@@ -53,7 +53,7 @@ class Estimate(NamedTuple):
     """What an update makes of a rollout, (T, N) each.
 
     Attributes:
-        weight: Of each sample's log-likelihood; their sum over all devices is the gradient's.
+        weight: Of each sample's log-likelihood; the gradient is the mean over devices of their sums.
         returns: What the critic should say.
         counted: 1 where a sample counts, 0 where not; in an update then its share of all that count.
     """
@@ -128,7 +128,7 @@ class PolicyGradient(ActorCriticAlgorithm[C]):
         }
         logs, params = jax.lax.optimization_barrier((logs, params))  # theirs come before that of the logs
         logs, statistics, explained = over_devices(
-            logs, trajectory.observation, estimate.returns.ravel(), values.ravel(), axis_name
+            logs, trajectory.observation, estimate.returns.ravel(), values.ravel(), axis_name, estimate.counted.ravel()
         )
         new_state = state._replace(
             params=params,

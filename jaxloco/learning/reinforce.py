@@ -3,8 +3,8 @@
     ĝ = mean over episodes of Σ_t (R - b_t) ∇ log π(a_t | o_t)
 
 R is the discounted return of the whole episode, and the baseline b nothing or the mean over episodes; or R is what
-follows step t, and b_t the critic's value. Each robot plays one episode per update, and waits when it has ended: were
-it to begin another, short episodes would count more often than long ones.
+follows step t, and b_t the critic's value. An update learns from one episode of each robot, not from what comes after
+it: otherwise short episodes would count more often than long ones.
 """
 
 from dataclasses import dataclass
@@ -40,6 +40,15 @@ class ReinforceConfig(PolicyGradientConfig):
     def critic_steps(self) -> int:
         """None without the critic as a baseline."""
         return self.value_steps if self.baseline == "value" else 0
+
+    def check_robots(self, n_envs: int, n_devices: int = 1, *, recurrent: bool = False) -> None:
+        """Check the same as every algorithm, and that the mean over episodes is one of several."""
+        super().check_robots(n_envs, n_devices, recurrent=recurrent)
+        if self.baseline == "mean" and n_envs < 2:
+            raise ConfigError(
+                "baseline = 'mean': the mean of one robot's episode is its own return, so nothing would be learned; "
+                "write n_envs = 2 or more, or baseline = none or value"
+            )
 
     def check_episodes(self, longest: int) -> None:
         """Check that an episode fits into a rollout."""

@@ -9,7 +9,13 @@ from jax import Array
 
 from jaxloco.learning import collectives
 from jaxloco.learning.learner import LearnerState, Metrics, Observation
-from jaxloco.learning.normalization import RunningStatistics, batch_statistics, init_statistics, merge_statistics
+from jaxloco.learning.normalization import (
+    RunningStatistics,
+    batch_statistics,
+    init_statistics,
+    merge_statistics,
+    weighted_statistics,
+)
 from jaxloco.learning.symmetry import Symmetry, symmetrized
 from jaxloco.reflections import Reflection
 
@@ -29,7 +35,12 @@ def updated_normalizers(
 
 
 def over_devices(
-    logs: Metrics, observation: Observation, returns: Array, values: Array, axis_name: str | None
+    logs: Metrics,
+    observation: Observation,
+    returns: Array,
+    values: Array,
+    axis_name: str | None,
+    counted: Array | None = None,
 ) -> tuple[Metrics, dict[str, RunningStatistics], Array]:
     """Combine statistics of all devices, in one exchange.
 
@@ -39,13 +50,15 @@ def over_devices(
         returns: What values should have been, (B,).
         values: What they were, (B,).
         axis_name: Of the devices.
+        counted: By how much each of them counts in what values explain, (B,); None if all count alike.
 
     Returns:
         Means of the logs; the statistics of each device's observations by group; and the share of the returns'
         variance that the values explain, [].
     """
     seen = {group: batch_statistics(x) for group, x in observation.items()}
-    explained = batch_statistics(jnp.stack([returns, returns - values], axis=-1))
+    pairs = jnp.stack([returns, returns - values], axis=-1)
+    explained = batch_statistics(pairs) if counted is None else weighted_statistics(pairs, counted)
     logs, seen, explained = collectives.gather((logs, seen, explained), axis_name)
     spread = _merged(explained, init_statistics(2))
     variance, unexplained = spread.m2 / spread.n_samples

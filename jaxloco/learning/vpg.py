@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloco.checks import COUNT, FRACTION
+from jaxloco.errors import ConfigError
 from jaxloco.learning.advantages import discounted_returns, gae, normalized_advantage
 from jaxloco.learning.algorithm import option
 from jaxloco.learning.learner import Trajectory
@@ -30,6 +31,15 @@ class VPGConfig(PolicyGradientConfig):
     advantage: str = option("gae", "gae, or reward-to-go: the return minus the value (+)", ("gae", "reward-to-go"))
     gae_lambda: float = option(0.97, "bias-variance trade-off of gae, 0 to 1", FRACTION)
     normalize_advantage: bool = option(True, "zero mean and unit variance in each rollout")
+
+    def check_robots(self, n_envs: int, n_devices: int = 1, *, recurrent: bool = False) -> None:
+        """Check the same as every algorithm, and that there are samples enough to normalize their advantages."""
+        super().check_robots(n_envs, n_devices, recurrent=recurrent)
+        if self.normalize_advantage and n_envs * self.n_steps < 2:
+            raise ConfigError(
+                f"n_steps = {self.n_steps} of one robot is one sample, whose advantage cannot be normalized; write "
+                "n_steps = 2, or normalize_advantage = False"
+            )
 
     def make(self, networks: ActorCritic) -> "VPG":
         """Return the algorithm with these options."""

@@ -98,15 +98,19 @@ class StartingPolicy:
     def put_into(self, fresh: LearnerState) -> LearnerState:
         """Return a fresh learner, of one seed or several, with this actor, critic and observation statistics.
 
-        The standard deviation of actions that is a parameter by itself, the optimizer and the schedules stay fresh.
+        Also with this estimator, where both have one. The standard deviation of actions that is a parameter by itself,
+        the policy's optimizer and the schedules stay fresh, and so does a teacher.
 
         Raises:
             ConfigError: The networks or the observations have other sizes.
         """
         parts = {name: self.learner.params[name] for name in ("actor", "critic")}
         params = {**fresh.params, **self._fitted("network", parts, {name: fresh.params[name] for name in parts})}
-        known = {name: own for name, own in self.learner.normalizers.items() if name != TEACHER}
-        normalizers = self._fitted("observation statistics", known, fresh.normalizers)
+        known, wanted = (
+            {name: own for name, own in learner.normalizers.items() if name != TEACHER}
+            for learner in (self.learner, fresh)
+        )
+        normalizers = {**fresh.normalizers, **self._fitted("observation statistics", known, wanted)}
         estimator = fresh.estimator
         if estimator is not None and self.learner.estimator is not None:
             estimator = self._fitted("estimator", self.learner.estimator, estimator)
@@ -123,6 +127,25 @@ class StartingPolicy:
                 "options of the task as there"
             )
         return jax.tree.map(lambda new, old: np.broadcast_to(np.asarray(new, old.dtype), old.shape), given, wanted)
+
+
+def check_start(name: str, theirs: TrainConfig, own: TrainConfig) -> None:
+    """Refuse to start from a run whose weights would mean something else here; `StartingPolicy` checks their sizes.
+
+    Raises:
+        ConfigError: The networks compute differently, or are to be symmetric and were not.
+    """
+    for option in ("activation_fn", "squash_output", "kind", "tcn"):
+        there, here = getattr(theirs.network, option), getattr(own.network, option)
+        if there != here:
+            raise ConfigError(
+                f"start_from {name}: network.{option} is {there!r} there, and {here!r} here; write the same network"
+            )
+    if own.algorithm.symmetry == "network" and theirs.algorithm.symmetry != "network":
+        raise ConfigError(
+            f"start_from {name}: its networks are not symmetric, and would never become so; write "
+            f"--{own.algorithm.name}.symmetry augmentation, loss or none"
+        )
 
 
 @runtime_checkable
