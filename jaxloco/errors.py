@@ -39,6 +39,10 @@ class ConnectionLostError(JaxlocoError):
     """A robot, or its simulator, that does not answer."""
 
 
+class StoppedError(ConnectionLostError):
+    """Someone pressed the robot's stop button, or stopped the loop, while the robot was moved."""
+
+
 def short(text: str) -> str:
     """Return a text in one line of at most 60 characters, for a message.
 

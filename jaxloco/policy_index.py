@@ -96,7 +96,7 @@ def read_index(address: str) -> dict[str, Files]:
         return {name: _files(name, entries) for name, entries in sorted(data["policies"].items())}
     except RecursionError:
         reason = "nested too deeply"
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:  # the last of an infinite size
         reason = short(f"{type(error).__name__}: {error}")
     raise JaxlocoError(f"{where} is no index of policies ({reason}); write one: jaxloco publish --index FOLDER")
 

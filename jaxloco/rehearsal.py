@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxloco.actuator_bench.rig import hold
 from jaxloco.errors import ConfigError
-from jaxloco.onboard.clients.joints import plain_name
+from jaxloco.onboard.clients.joints import options_of, plain_name
 from jaxloco.onboard.clients.registry import CLIENTS
 from jaxloco.onboard.clients.ros2 import Ros2Options
 from jaxloco.onboard.clients.unitree import MODELS, Model, checksum
@@ -244,9 +244,12 @@ def simulated(client: str, robot: Robot, options: Mapping[str, Any], hangs: bool
 
     Raises:
         ConfigError: The client is for another robot.
+        UnknownNameError: It has no such option.
     """
     own = CLIENTS[client][0]
     if own not in (None, robot.name):
         raise ConfigError(f"{client} is the robot {own!r}, not {robot.name!r}")
     body = Body(robot, hangs)
-    return SimulatedRos2(Ros2Options(**options), body) if own is None else SimulatedUnitree(client, body)
+    if own is not None:
+        return SimulatedUnitree(client, body)
+    return SimulatedRos2(options_of(Ros2Options, client, options), body)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxloco import option_hints, options
+from jaxloco import option_hints, options, whole_files
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
 from jaxloco.runs import config_from_plain
@@ -68,7 +68,7 @@ def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
 
     Args:
         runs: Finished runs.
-        out: The folder to write; an older policy there is replaced.
+        out: The folder to write; an older policy there is replaced once the new one is complete.
 
     Raises:
         ConfigError: A run is not finished, or the runs differ in more than their seed.
@@ -79,15 +79,20 @@ def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
     if out.exists() and any(out.iterdir()) and not (out / "evaluation.json").is_file():
         raise ConfigError(f"{out} holds something else than a policy of the zoo; choose another folder")
     best = max(range(len(runs)), key=lambda i: _merit(summaries[i]["evaluation"]))
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    shutil.copytree(runs[best].policy, out / "policy")
-    write_json(out / "config.json", configs[best])
     curves = [read_metrics(run) for run in runs]
     evaluation = _evaluation(summaries, configs, curves, best)
-    write_json(out / "evaluation.json", evaluation)
-    _plot(curves, out / "curves.png", summaries[best]["task"])
-    write_text(out / "README.md", _readme(out.name, evaluation, configs[best]))
+    readme = _readme(out.name, evaluation, configs[best])
+    part = whole_files.temporary(out)
+    part.mkdir(parents=True)
+    try:
+        shutil.copytree(runs[best].policy, part / "policy")
+        write_json(part / "config.json", configs[best])
+        write_json(part / "evaluation.json", evaluation)
+        _plot(curves, part / "curves.png", summaries[best]["task"])
+        write_text(part / "README.md", readme)
+        whole_files.put_folder(part, out)
+    finally:
+        whole_files.remove(part)
     return Entry(out)
 
 

@@ -1,6 +1,7 @@
 """Policies in C and ONNX give the bundle's answers: every kind of network, stage and clock, and what is refused."""
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -13,7 +14,7 @@ from onboard_helpers import make_golden, quadruped_spec, random_arrays, random_i
 
 from jaxloco import cli, formats
 from jaxloco.errors import BundleError, ConfigError, JaxlocoError
-from jaxloco.formats import checks
+from jaxloco.formats import c, checks
 from jaxloco.onboard import Policy, write_bundle
 from jaxloco.onboard.bundle import Bundle, read_bundle
 from jaxloco.onboard.cells import CELLS, Cell
@@ -349,6 +350,57 @@ def test_a_program_in_c_and_one_in_cpp_see_names_limits_and_what_cannot_be_read(
     symbols = subprocess.run(["nm", "-u", "policy.o"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     needed = set(symbols.split()) - {"U", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
     assert needed <= {"memcpy", "memmove", "memset", "expf", "tanhf", "sin", "cos", "fmod", "sincos"}
+
+
+BLIND = """
+#include "NAME.h"
+#include <stdio.h>
+#include <string.h>
+int main(void)
+{
+    static const unsigned bits[] = {0x7fc00000u, 0xffc00001u, 0x7f800001u, 0x7f800000u, 0xff800000u, 0x7f7fffffu};
+    static NAME_state s, before;
+    NAME_inputs in;
+    NAME_outputs out;
+    int i, answer;
+    memset(&in, 0, sizeof in);
+    NAME_init(&s);
+    NAME_step(&s, &in, &out);
+    for (i = 0; i < 6; ++i) {
+        before = s;
+        memcpy(&in.pitch, &bits[i], 4);
+        answer = NAME_step(&s, &in, &out);
+        printf("%d %d ", answer, memcmp(&s, &before, sizeof s) != 0);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("-ffast-math",)])
+def test_numbers_that_are_not_finite_are_refused_however_it_is_compiled(flags, bundle, tmp_path):
+    """The largest number, at the end, is one; -ffast-math tells a compiler that there are no others."""
+    path = formats.write(bundle, "c", tmp_path / "walk.c").path
+    program = checks.compiled(path, tmp_path, BLIND, (*checks.FLAGS, *flags))
+    assert subprocess.check_output([program], text=True).split() == ["1", "0"] * 5 + ["0", "1"]
+
+
+@pytest.mark.parametrize("name", ["feet", "motion", "gru"])
+def test_macros_of_the_code_are_no_names_in_it(name, tmp_path):
+    MADE[name](tmp_path / "policy")
+    _, code = c.source(read_bundle(tmp_path / "policy"), "policy")
+    names, defined = c.Names(), re.findall(r"#define (\w+)", code)
+    assert len(defined) > 2 and all(names.take(word) == f"{word}_2" for word in [*defined, "NULL", "NAN"])
+
+
+def test_a_compiler_for_another_machine_leaves_the_code_unchecked(bundle, tmp_path, monkeypatch, capsys):
+    compiler = tmp_path / "cross"
+    compiler.write_text('#!/bin/sh\nfor out; do :; done\nprintf \'\\177ELFother\' > "$out"; chmod +x "$out"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    assert cli.main(["export", str(bundle), "--format", "c"]) == 0
+    assert "not verified here, for lack of a compiler for this machine" in capsys.readouterr().out
+    assert (tmp_path / "policy.c").is_file() and (tmp_path / "policy.h").is_file()
 
 
 def test_a_policy_that_overflows_is_reset_and_gives_what_is_safe(tmp_path):

@@ -234,6 +234,8 @@ def _set(path: str, value: object):
         ("inputs/0/name", "ground_position", "expected different names, found 'ground_position' twice"),
         ("inputs/0/size", -1, r"inputs\[0\].size: expected a whole number"),
         ("inputs/0/scale", [1.0, 2.0], r"inputs\[0\].scale: expected one number or a list of 1"),
+        ("inputs/0/unit", "\ud800", r"inputs\[0\].unit: expected a short text, found '\\ud800'"),  # half of a sign
+        ("inputs/0/components", ["\udfff"], r"inputs\[0\].components\[0\]: expected a short text"),
         ("inputs/0/clip", [1.0], r"inputs\[0\].clip: expected null or"),
         ("inputs/0/low", 100.0, r"inputs\[0\].low: expected at most high"),
         ("inputs/0/source", "policy", r"inputs\[0\].source: expected"),

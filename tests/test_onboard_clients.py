@@ -1,6 +1,7 @@
 """Running bundles in environments: what the registry refuses, and Upkie in its own package's simulator."""
 
 import importlib.util
+import json
 import math
 import sys
 from dataclasses import replace
@@ -151,6 +152,19 @@ def test_a_registered_mapping_is_found_first_and_used(linear, monkeypatch):
     assert (summary["episodes"], summary["survived"], summary["seconds"]) == (3, 0, 0.25)
     assert summary["rms"]["ground_position"] == 0.5
     assert all(result.survived for result in run_bundle(linear, "Upkie-Still-v0", seconds=0.5))
+
+
+def test_figures_are_of_what_was_a_number_and_json(linear):
+    class Blinks(Still):
+        def step(self, outputs) -> Reading:
+            reading = super().step(outputs)
+            missing = {"ground_position": math.nan, **({"pitch": math.inf} if self.step_count % 2 else {})}
+            return replace(reading, inputs={**reading.inputs, **missing})
+
+    result = run_episode(Policy.load(linear), Blinks(), 0.1)
+    expected = {"pitch": 0.5, "ground_position": None, "pitch_velocity": 0.5, "ground_velocity": 0.5}
+    assert summarize([result])["rms"] == result.to_dict()["rms"] == expected
+    json.dumps([summarize([result]), result.to_dict()], allow_nan=False)
 
 
 def test_the_client_is_closed_when_an_episode_fails(linear, monkeypatch):

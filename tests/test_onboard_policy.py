@@ -348,6 +348,14 @@ def test_a_bundle_is_copied_and_pickled_and_its_policies_are_independent():
         assert Policy(bundle).act(READINGS) == first != policy.act(READINGS)
 
 
+def test_what_is_done_with_the_arrays_of_a_policy_does_not_change_it():
+    spec = upkie_spec()
+    policy = make_policy(spec, random_arrays(spec, (8, 8)))
+    for array in policy.arrays.values():
+        array[...] = 5.0
+    assert policy.verify() < 1e-5
+
+
 def test_verify_names_the_first_value_that_differs():
     spec = upkie_spec()
     arrays = random_arrays(spec, (16, 16))

@@ -234,6 +234,20 @@ def test_a_full_disk_ends_the_recording_and_not_the_loop():
     assert len(read_csv("log.csv").time) > 50  # what was written can be read
 
 
+@pytest.mark.parametrize("regulate", [True, False])
+def test_whatever_fails_in_the_writer_is_said_and_the_loop_goes_on(monkeypatch, regulate):
+    monkeypatch.setattr(Recorder, "_line", lambda *_: 1 / 0)
+    monkeypatch.setattr("jaxloco.onboard.recorder.MOST_WAITING", 20_000 if regulate else 5)
+    said, clock = [], Clock()
+    assert record(Robot(clock), say=said.append, regulate=regulate, clock=clock, sleep=clock.sleep).steps == 10
+    assert said == ["log.csv: division by zero; the recording ends here, the robot goes on"]
+
+
+def test_a_message_that_cannot_be_said_leaves_the_robot_alone(monkeypatch):
+    monkeypatch.setattr("jaxloco.onboard.recorder._Layout", lambda *_: 1 / 0)
+    assert record(Robot(), say=lambda text: 1 / 0).steps == 10
+
+
 def test_a_disk_that_hangs_does_not_hold_up_the_loop(monkeypatch):
     hangs, said = threading.Event(), []
     monkeypatch.setattr(Recorder, "_put", lambda self, text: hangs.wait(60.0))

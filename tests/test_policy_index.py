@@ -131,6 +131,10 @@ def larger(folder: Path) -> None:
             lambda folder: change(folder, lambda all_: all_["mine"]["evaluation.json"].update(bytes=1 << 40)),
             r"mine/evaluation\.json of 1099511627776 bytes",
         ),
+        (
+            lambda folder: change(folder, lambda all_: all_["mine"]["evaluation.json"].update(bytes=float("inf"))),
+            r"is no index of policies \(OverflowError",
+        ),
     ],
 )
 def test_what_is_not_as_it_should_be_is_one_line_and_leaves_nothing(spoil, message, served, capsys):

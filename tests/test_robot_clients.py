@@ -16,8 +16,8 @@ import pytest
 from onboard_helpers import make_golden
 
 from jaxloco import cli
-from jaxloco.errors import ConfigError, ConnectionLostError, UnknownNameError
-from jaxloco.onboard import LiveClient, Loop, Policy, read_bundle, write_bundle
+from jaxloco.errors import ConfigError, ConnectionLostError, StoppedError, UnknownNameError
+from jaxloco.onboard import LiveClient, Loop, Policy, Reading, read_bundle, write_bundle
 from jaxloco.onboard.clients import run_bundle, run_episode
 from jaxloco.onboard.clients.joints import JointClient, JointMapping, largest_command
 from jaxloco.onboard.clients.registry import CLIENTS, find
@@ -522,6 +522,112 @@ def test_the_stop_button_ends_the_policy_and_damps():
     assert result.report.terminated and not result.survived and is_damping(transport)
 
 
+class Pressed(Faulty):
+    """A transport whose stop button is pressed for a few messages from one on."""
+
+    def __init__(self, transport: Any, at: int):
+        super().__init__(transport, None)
+        self.at, self.sent_before = at, -1
+
+    def latest(self) -> Any:
+        self.count += 1
+        message = self._transport.latest()
+        if self.at <= self.count < self.at + 4:
+            self.sent_before = self._transport.sent if self.sent_before < 0 else self.sent_before
+            message.wireless_remote = [0, 0, 8] + [0] * 37
+        return message
+
+
+@pytest.mark.parametrize(("at", "steps"), [(10, 0), (70, 28)], ids=["on the way to the pose", "in an episode"])
+def test_once_the_stop_button_was_pressed_the_robot_never_moves_again(at, steps):
+    transport = simulated("unitree-go2", robot("go2"), {})
+    transport.body.data.qpos[robot("go2").joint_qpos_indices] += 0.3
+    pressed = Pressed(transport, at)
+    results = run_bundle(GO2, "unitree-go2", seconds=1.0, episodes=3, env_kwargs={"transport": pressed})
+    found = [(result.report.steps, result.report.terminated) for result in results]
+    assert abs(found[0][0] - steps) <= 10 and found[0][1] and found[1:] == [(0, True)] * 2
+    assert pressed.sent_before > 0 and is_damping(transport)
+    kinds: list[bool] = []
+    transport = simulated("unitree-go2", robot("go2"), {})
+    transport.body.data.qpos[robot("go2").joint_qpos_indices] += 0.3
+    pressed, take = Pressed(transport, at), transport.take
+    transport.take = lambda message: kinds.append(is_damping(transport)) or take(message)
+    run_bundle(GO2, "unitree-go2", seconds=1.0, episodes=3, env_kwargs={"transport": pressed})
+    assert all(kinds[pressed.sent_before + 1 :])  # at most what was on its way as it was pressed
+
+
+@pytest.mark.parametrize("how", ["stop", signal.SIGTERM])
+def test_a_stop_is_obeyed_while_the_robot_goes_to_its_pose(how):
+    policy = Policy.load(GO2)
+    client, transport = connect("unitree-go2", policy.spec)
+    transport.body.data.qpos[robot("go2").joint_qpos_indices] += 0.5
+    loop, sleep = Loop(policy, client), client.sleep
+
+    def stops_at_the_third(seconds: float) -> None:
+        if transport.sent == 3:
+            loop.stop() if how == "stop" else os.kill(os.getpid(), how)
+        sleep(seconds)
+
+    client.sleep = stops_at_the_third
+    if how == "stop":
+        assert loop.run(5.0).steps == 0
+    else:
+        with pytest.raises(SystemExit):
+            loop.run(5.0)
+    assert transport.sent == 5 and is_damping(transport)  # twice, on the way and at the end
+
+
+def test_an_end_that_a_step_tells_is_not_forgotten():
+    """A robot that is read anew at each tick may have told in between that the episode is over."""
+
+    class Ends(LiveClient):
+        now, steps, damped = 0.0, 0, 0
+
+        def clock(self) -> float:
+            return self.now
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds
+
+        def read(self) -> Reading:
+            return Reading({"x": 0.125}, self.now)
+
+        def step(self, outputs: Any) -> Reading:
+            self.steps += 1
+            return replace(self.read(), terminated=self.steps == 3)
+
+        def damp(self) -> Reading:
+            self.damped += 1
+            return self.read()
+
+        reset = read
+
+        def close(self) -> None: ...
+
+    from test_onboard_safety import policy_of
+
+    client = Ends()
+    report = Loop(policy_of(), client).run(0.1)
+    assert (report.steps, report.terminated, client.damped) == (3, True, 1)
+
+
+def test_a_wiggle_ends_where_the_stop_button_is_pressed():
+    transport = simulated("unitree-go2", robot("go2"), {}, hangs=True)
+    link = UnitreeLink("unitree-go2", Pressed(transport, 10), np.ones(3))  # type: ignore[arg-type]
+    with pytest.raises(StoppedError, match="the stop button is pressed; the robot is in damping mode"):
+        wiggle(JointClient(link, few_joints(read_bundle(GO2).spec)), lambda text: None)
+    assert is_damping(transport) and transport.sent < 15
+
+
+def test_a_joint_without_a_position_is_said_before_anything_is_sent():
+    client, transport = connect("unitree-go2", read_bundle(GO2).spec)
+    transport.body.data.qpos[robot("go2").joint_qpos_indices[1]] = math.nan
+    for begin in (client.reset, lambda: wiggle(client, lambda text: None)):
+        with pytest.raises(ConnectionLostError, match="gives no position of FR_thigh_joint"):
+            begin()
+    assert transport.sent == 0
+
+
 # before a policy runs
 
 
@@ -693,6 +799,11 @@ def test_what_does_not_fit_is_said_before_anything_is_sent(tmp_path, capsys):
             ConfigError,
             r"--command: 1 numbers; the policy's commands: velocity_command \(3 numbers\)",
         ),
+        (  # the robot would stand up, and give way in the first step
+            {"command": (0.0, -1.75, 0.0)},
+            ConfigError,
+            r"--command 0 -1\.75 0: the policy does not believe it; lowest velocity_command: -2\.75 -1\.7 -2\.3",
+        ),
         (
             {"interfase": "eth0"},
             UnknownNameError,
@@ -713,6 +824,10 @@ def test_what_does_not_fit_is_said_before_anything_is_sent(tmp_path, capsys):
     for words, status, said in (
         (["--client", "unitree-g1", "--dry-run", "--simulated"], 2, "unitree-g1 is the robot 'unitree_g1', not 'go2'"),
         (["--client", "unitree-go2", "--robot", "go2"], 2, "--robot with --client is for --simulated only"),
+        (["--client", "ros2", "--simulated", "--option", "im=a"], 2, "option of ros2 'im'; did you mean 'imu'?"),
+        (["--client", "ros2", "--option", "imu"], 2, "--option imu: write it as NAME=VALUE"),
+        (["--client", "ros2", "--option", "transport=a"], 2, "'transport' is no option of a client"),
+        (["--client", "ros2", "--option", "command=1 2"], 2, "a fixed command is --command"),
     ):
         assert cli.main(["run", str(GO2), *words]) == status
         assert said in capsys.readouterr().err
@@ -720,6 +835,19 @@ def test_what_does_not_fit_is_said_before_anything_is_sent(tmp_path, capsys):
         with pytest.raises(SystemExit):
             cli.main(["run", str(GO2), *words])
         assert " is for --" in capsys.readouterr().err
+
+
+def test_a_question_that_nobody_answers_ends_a_wiggle(monkeypatch):
+    from jaxloco.commands import run
+
+    def nobody(question: str) -> str:
+        raise EOFError
+
+    client, transport = connect("unitree-go2", few_joints(read_bundle(GO2).spec), hangs=True)
+    monkeypatch.setattr("builtins.input", nobody)
+    with pytest.raises(KeyboardInterrupt):
+        wiggle(client, lambda text: None, run._confirm)
+    assert is_damping(transport)
 
 
 def test_a_silent_robot_is_said(monkeypatch):
@@ -763,7 +891,7 @@ class FakeSdk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, mode: str = ""):
         self.calls: list[Any] = []
-        self.mode = mode
+        self.mode, self.code = mode, 0
         self.robot = simulated("unitree-go2", robot("go2"), {})
         calls, sdk = self.calls, self
 
@@ -791,7 +919,7 @@ class FakeSdk:
             def Init(self) -> None: ...
 
             def CheckMode(self) -> Any:
-                return 0, {"name": sdk.mode}
+                return sdk.code, {"name": sdk.mode} if sdk.code == 0 else None
 
             def ReleaseMode(self) -> None:
                 sdk.mode = ""
@@ -829,6 +957,16 @@ def test_the_robot_s_own_controller_must_be_off(monkeypatch):
     assert sdk.robot.sent == 0
     make("unitree-go2", read_bundle(GO2).spec, {"release": "yes"}, None).step(targets)
     assert sdk.robot.sent == 1 and sdk.mode == ""
+
+
+def test_a_robot_that_does_not_say_whether_its_own_controller_is_on_is_not_moved(monkeypatch):
+    sdk, make = FakeSdk(monkeypatch, mode="ai"), CLIENTS["unitree-go2"][1]
+    sdk.code, targets = 3104, {"joint_position_targets": np.zeros(12)}  # a time-out
+    with pytest.raises(ConnectionLostError, match=r"does not say whether its own controller is on \(error 3104\)"):
+        make("unitree-go2", read_bundle(GO2).spec, {"release": "yes"}, None).step(targets)
+    assert sdk.robot.sent == 0
+    make("unitree-go2", read_bundle(GO2).spec, {"domain": "1"}, None).step(targets)  # Unitree's simulator
+    assert sdk.robot.sent == 1
 
 
 def test_rclpy_is_used_without_its_own_signal_handlers(monkeypatch):

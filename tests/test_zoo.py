@@ -205,6 +205,17 @@ def test_a_folder_with_something_else_is_not_replaced(runs, tmp_path):
     assert entry.check()["seeds"] == [3]
 
 
+def test_a_policy_is_replaced_by_a_complete_one_only(runs, tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    entry = published(runs, tmp_path / "cart")
+    monkeypatch.setattr("jaxloco.zoo._plot", full)
+    with pytest.raises(OSError, match="No space left"):
+        published(runs[:1], entry.path)
+    assert entry.check()["seeds"] == [3, 5] and [path.name for path in tmp_path.iterdir()] == ["cart"]
+
+
 def test_a_damaged_entry_is_named(runs, tmp_path):
     entry = published(runs, tmp_path / "cart")
     config = read_json(entry.path / "config.json")

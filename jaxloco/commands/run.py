@@ -104,7 +104,10 @@ def _run_client(own: argparse.Namespace) -> int:
 
 
 def _confirm(question: str) -> bool:
-    return not input(f"{question} [Y/n] ").strip().lower().startswith("n")
+    try:
+        return not input(f"{question} [Y/n] ").strip().lower().startswith("n")
+    except EOFError:  # Ctrl-D: nobody answers
+        raise KeyboardInterrupt from None
 
 
 def _bundle(own: argparse.Namespace) -> str | Path:

@@ -70,16 +70,17 @@ def _write_c(bundle: Bundle, path: Path) -> Written:
     if checks.compiler() is None:
         _put(files)
         return Written(path, None, "a C compiler (cc, or CC=…)")
-    part = whole_files.temporary(path)
+    part, error = whole_files.temporary(path), None
     try:
         trial = part / path.name
         _put({part / file.name: content for file, content in files.items()})
         program = checks.compiled(trial, part, checks.main_of(bundle.spec))
-        error = checks.check(bundle, lambda inputs: checks.of_c(bundle, inputs, program), str(path))
+        if checks.runs(program):
+            error = checks.check(bundle, lambda inputs: checks.of_c(bundle, inputs, program), str(path))
     finally:
         whole_files.remove(part)
     _put(files)
-    return Written(path, error)
+    return Written(path, error, "" if error is not None else "a compiler for this machine (CC is one for another)")
 
 
 def _write_onnx(bundle: Bundle, path: Path) -> Written:

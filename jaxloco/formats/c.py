@@ -73,6 +73,13 @@ KEYWORDS = (
 )
 """Of C and C++."""
 
+MACROS = (
+    "NULL NAN INFINITY HUGE_VAL EOF errno stdin stdout stderr assert "
+    "DT NEAR WAIT CLOCK PER_STEP FEET FREQUENCY_SCALE FOOT_SCALE LEAD HEIGHT OWN_TURNS FOLDED STRAIGHT NEAREST "
+    "MOTION_JOINTS MOTION_CLIPS MOTION_LEAD CHOSEN"
+)
+"""Of C's headers, and those that the code defines."""
+
 
 class Names:
     """Identifiers of C, each given once.
@@ -83,7 +90,7 @@ class Names:
     """
 
     def __init__(self) -> None:
-        self._taken = set(KEYWORDS.split())
+        self._taken = {*KEYWORDS.split(), *MACROS.split()}
 
     def take(self, text: str) -> str:
         """Return an identifier that looks like a text."""

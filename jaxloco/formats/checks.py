@@ -154,6 +154,15 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CC") or "cc")
 
 
+def runs(program: str) -> bool:
+    """Whether this machine runs a program: not what a compiler for another one makes."""
+    try:
+        subprocess.run([program], input=b"", capture_output=True, check=False)
+    except OSError:
+        return False
+    return True
+
+
 def of_c(bundle: Bundle, inputs: Arrays, program: str) -> Arrays:
     """Return the answers of C code compiled with `MAIN`.
 

@@ -42,10 +42,12 @@ class LiveClient:
     Attributes:
         clock: The time now, s, never goes back; a simulator's own if it has one.
         sleep: Waits for a number of seconds; the same.
+        is_stopped: Whether the loop is to end, which sets this; a `reset` that moves the robot looks at it on the way.
     """
 
     clock: Callable[[], float] = staticmethod(time.perf_counter)
     sleep: Callable[[float], None] = staticmethod(time.sleep)
+    is_stopped: Callable[[], bool] = staticmethod(lambda: False)
 
     def read(self) -> Reading:
         """Return the newest reading: the policy acts on it at once, not on what `step` returned a period before."""
@@ -130,6 +132,8 @@ class Loop(Uncopied):
         self._sleep: Callable[[float], None] = ours.sleep if sleep is None else sleep
         self._recorder = recorder
         self._stopped = False
+        if self._live is not None:
+            self._live.is_stopped = self._is_stopped
 
     def stop(self) -> None:
         """End the episode after the current step; may be called from a signal handler or another thread.
@@ -185,8 +189,9 @@ class Loop(Uncopied):
         tick = self._clock()
         while report.steps < limit and not self._is_stopped():
             if self._live is not None:
-                tick = self._wait_for(tick, report)
-                reading = self._live.read()
+                if not (reading.terminated or reading.truncated):  # an end that was read once is one
+                    tick = self._wait_for(tick, report)
+                    reading = self._live.read()
                 report.terminated, report.truncated = reading.terminated, reading.truncated
             if reading.terminated or reading.truncated or self._is_stopped():
                 break

@@ -261,8 +261,8 @@ class Policy(Uncopied):
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The policy's numbers by the names that `spec` uses, float32."""
-        return dict(self._bundle.arrays)
+        """The policy's numbers by the names that `spec` uses, float32. Copies: writing to them changes no policy."""
+        return {name: array.copy() for name, array in self._bundle.arrays.items()}
 
     @property
     def action(self) -> np.ndarray:

@@ -233,7 +233,8 @@ class Recorder(Uncopied):
             self._thread.start()
         except Exception as error:  # a reading of someone else's can hold anything, and the robot goes on
             self._layout, self._failed = None, True
-            self._say(f"{self._path}: {error}; nothing is recorded")
+            with suppress(Exception):
+                self._say(f"{self._path}: {error}; nothing is recorded")
 
     def add(
         self,
@@ -316,11 +317,12 @@ class Recorder(Uncopied):
                 self._drain(YIELD if self._real_time else 0.0)
             self._drain(0.0)
             os.fsync(self._file)
-        except OSError as error:
+        except Exception as error:  # a full disk, or a name that is no text
             self._failed = True
             self._rows.clear()
+            why = error.strerror if isinstance(error, OSError) else error
             with suppress(Exception):
-                self._say(f"{self._path}: {error.strerror}; the recording ends here, the robot goes on")
+                self._say(f"{self._path}: {why}; the recording ends here, the robot goes on")
         finally:
             with suppress(OSError):
                 os.close(self._file)

@@ -7,12 +7,13 @@ pose, how the IMU is turned. `JointClient` connects both for the control loop.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import product
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from jaxloco.errors import ConfigError, ConnectionLostError, unknown_name
+from jaxloco.errors import ConfigError, ConnectionLostError, StoppedError, unknown_name
 from jaxloco.onboard.loop import LiveClient, Reading
 from jaxloco.onboard.spec import PolicySpec, expand
 
@@ -268,7 +269,8 @@ class JointMapping:
 class JointClient(LiveClient):
     """A client of the control loop for one robot.
 
-    On a fault, and as the last thing, it sends the damping mode: kp 0, kd above 0.
+    On a fault, and as the last thing, it sends the damping mode: kp 0, kd above 0. Once the stop button was pressed it
+    does not move the robot again, and every reading is the last of its episode; to go on, make another client.
 
     Args:
         link: The robot's messages.
@@ -287,7 +289,7 @@ class JointClient(LiveClient):
     patience = 0.0
 
     def __init__(self, link: Link, spec: PolicySpec, command: Sequence[float] | None = None):
-        self.link, self._has_sent = link, False
+        self.link, self._has_sent, self._is_pressed = link, False, False
         transport = link.transport
         self.clock = getattr(transport, "clock", self.clock)
         self.sleep = getattr(transport, "sleep", self.sleep)
@@ -320,15 +322,30 @@ class JointClient(LiveClient):
             ConnectionLostError: The newest message is not as it should be.
         """
         try:
-            return self.link.measured(self.link.transport.latest())
+            measured = self.link.measured(self.link.transport.latest())
         except Exception as error:
             raise ConnectionLostError(f"the robot's message cannot be read: {error}") from error
+        self._is_pressed |= measured.stopped
+        return measured
+
+    def positions(self) -> np.ndarray:
+        """Return the newest positions of all joints, (n,), rad.
+
+        Raises:
+            ConnectionLostError: They cannot be read, or one is no number.
+        """
+        position = self.measure().position
+        wrong = [name for name, value in zip(self.mapping.names, position) if not math.isfinite(value)]  # noqa: B905
+        if wrong:
+            raise ConnectionLostError(f"the robot gives no position of {', '.join(wrong)}")
+        return position
 
     def read(self) -> Reading:
         """Return the newest reading; an empty one where it cannot be read, which the guard counts."""
         with suppress(Exception):
-            return self.mapping.reading(self.measure())
-        return Reading({}, math.nan)
+            reading = self.mapping.reading(self.measure())
+            return replace(reading, terminated=True) if self._is_pressed else reading
+        return Reading({}, math.nan, terminated=self._is_pressed)
 
     def send(self, command: Command) -> None:
         """Send what the motors do."""
@@ -340,10 +357,13 @@ class JointClient(LiveClient):
     def reset(self) -> Reading:
         """Go slowly to the pose in which the policy begins, and return the first reading.
 
+        Where the stop button is pressed, or the loop stopped, the robot is in damping mode at once.
+
         Raises:
             ConnectionLostError: The robot stops to answer on the way; it is in damping mode then.
         """
-        self.approach(self.mapping.safe_pose())
+        with suppress(StoppedError):  # the loop ends by the reading, or by its own stop
+            self.approach(self.mapping.safe_pose())
         return self.read()
 
     def approach(self, pose: np.ndarray) -> None:
@@ -351,13 +371,13 @@ class JointClient(LiveClient):
 
         Raises:
             ConnectionLostError: The robot stops to answer on the way; it is in damping mode then.
+            StoppedError: The stop button is pressed, or the loop stopped; the same.
         """
-        start = self.measure().position
         try:
+            start = self.positions()
             self.follow(self.line(start, np.where(np.isnan(pose), start, pose), STAND_SPEED))
         except BaseException:
-            with suppress(Exception):
-                self.damp()
+            self._give_way()
             raise
 
     def line(self, start: np.ndarray, end: np.ndarray, speed: float) -> list[np.ndarray]:
@@ -370,18 +390,31 @@ class JointClient(LiveClient):
 
         Raises:
             ConnectionLostError: The robot's clock stops, or a position is no number.
+            StoppedError: The stop button is pressed, or the loop stopped.
         """
-        last, silent = self.measure().timestamp, 0.0
+        last, silent = self._moving().timestamp, 0.0
         for pose in poses:
             self.send(self.mapping.towards(pose))
             self.sleep(self.period)
-            measured = self.measure()
+            measured = self._moving()
             if measured.timestamp > last:
                 last, silent = measured.timestamp, 0.0
             else:
                 silent += self.period
             if silent > self.patience or not np.isfinite(measured.position).all():
                 raise ConnectionLostError("the robot's messages stopped, or are no numbers; it is in damping mode")
+
+    def _moving(self) -> Measured:
+        """Return the newest measurement, while the robot is moved.
+
+        Raises:
+            StoppedError: The stop button is pressed, or the loop stopped.
+        """
+        measured = self.measure()
+        if self._is_pressed or self.is_stopped():
+            what = "the stop button is pressed" if self._is_pressed else "the loop was stopped"
+            raise StoppedError(f"{what}; the robot is in damping mode")
+        return measured
 
     def step(self, outputs: Mapping[str, Any]) -> Reading:
         """Send the policy's outputs and return the newest reading."""
@@ -396,11 +429,15 @@ class JointClient(LiveClient):
     def close(self) -> None:
         """Put all joints into damping mode, if anything was sent at all, and disconnect."""
         try:
-            with suppress(Exception):
-                if self._has_sent:
-                    self.damp()
+            self._give_way()
         finally:
             self.link.transport.close()
+
+    def _give_way(self) -> None:
+        """Put all joints into damping mode as far as the robot answers; nothing where nothing was sent before."""
+        with suppress(Exception):
+            if self._has_sent:
+                self.damp()
 
 
 T = TypeVar("T")
@@ -411,7 +448,16 @@ def given_options(pairs: Sequence[str]) -> dict[str, Any]:
 
     >>> given_options(["interface=eth0", "domain=1"])
     {'interface': 'eth0', 'domain': '1'}
+
+    Raises:
+        ConfigError: One has no `=`, or is none of the command line.
     """
+    for pair in pairs:
+        name, equals, _ = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--option {pair}: write it as NAME=VALUE")
+        if name in ("command", "transport"):  # given from Python beside the options
+            raise ConfigError(f"--option {pair}: {name!r} is no option of a client; a fixed command is --command")
     return dict(pair.partition("=")[::2] for pair in pairs)
 
 
@@ -449,6 +495,13 @@ def _commands(spec: PolicySpec, command: Sequence[float] | None) -> dict[str, np
         raise ConfigError(f"--command: {len(command)} numbers; the policy's commands: {known}")
     if not np.isfinite(command).all():
         raise ConfigError(f"command = {tuple(command)}: must be finite")
+    for item, (end, beyond) in product(items, (("low", np.less), ("high", np.greater))):
+        limit = getattr(item, end)
+        if limit is not None and beyond(command, expand(limit, item.size)).any():
+            raise ConfigError(
+                f"--command {' '.join(f'{value:g}' for value in command)}: the policy does not believe it; "
+                f"{end}est {item.name}: {' '.join(f'{value:g}' for value in expand(limit, item.size))}"
+            )
     return {items[0].name: np.array(command, float)}
 
 

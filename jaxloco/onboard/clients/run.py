@@ -26,7 +26,7 @@ class EpisodeResult:
         survived: It lasted the whole time: no fall, no stop, and the policy was in control at the end.
         seconds: How long it lasted, s.
         rms: Root mean square of every reading of the policy over the episode, by name, in its unit; where a
-            reading has several components, of its norm.
+            reading has several components, of its norm. What was no number is left out; NaN if nothing was one.
         report: Steps, overruns, late ticks, safety counts and the rest.
     """
 
@@ -37,7 +37,12 @@ class EpisodeResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "rms": {name: _plain(value) for name, value in self.rms.items()}}
+
+
+def _plain(value: float) -> float | None:
+    """Return what JSON knows; it has no NaN."""
+    return value if math.isfinite(value) else None
 
 
 def _square(reading: Reading, name: str, size: int) -> float:
@@ -76,11 +81,13 @@ def run_episode(
         How it went.
     """
     sizes = {item.name: item.size for item in policy.spec.inputs if item.source != "policy"}
-    sums = dict.fromkeys(sizes, 0.0)
+    sums, counts = dict.fromkeys(sizes, 0.0), dict.fromkeys(sizes, 0)
 
     def after_step(reading: Reading, outputs: Mapping[str, Output]) -> None:
         for name, size in sizes.items():
-            sums[name] += _square(reading, name, size)
+            square = _square(reading, name, size)
+            if math.isfinite(square):
+                sums[name], counts[name] = sums[name] + square, counts[name] + 1
         if on_step is not None:
             on_step(reading, outputs)
 
@@ -89,7 +96,7 @@ def run_episode(
     # Half a control period of tolerance: the duration is a whole number of periods.
     lasted = report.seconds >= seconds - 0.5 / policy.spec.control_frequency
     survived = lasted and not report.terminated and not report.latched
-    rms = {name: math.sqrt(value / max(report.steps, 1)) for name, value in sums.items()}
+    rms = {name: math.sqrt(value / counts[name]) if counts[name] else math.nan for name, value in sums.items()}
     return EpisodeResult(survived, report.seconds, rms, report)
 
 
@@ -188,7 +195,8 @@ def summarize(results: Sequence[EpisodeResult]) -> dict[str, Any]:
     """Return the sums and means over episodes as plain JSON values.
 
     Returns:
-        "episodes", "survived" (numbers), "seconds" (mean), "rms" (by reading, over all episodes), "steps",
+        "episodes", "survived" (numbers), "seconds" (mean), "rms" (by reading, over all episodes; None of a reading
+        that was no number), "steps",
         "overruns", "late_ticks", "clipped", "latched" (sums), "max_lateness" (largest, s), "safety" (sums by
         cause).
     """
@@ -199,7 +207,7 @@ def summarize(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "survived": sum(result.survived for result in results),
         "seconds": sum(result.seconds for result in results) / count,
         "rms": {
-            name: math.sqrt(sum(result.rms[name] ** 2 for result in results) / count)
+            name: _plain(math.sqrt(sum(result.rms[name] ** 2 for result in results) / count))
             for name in (results[0].rms if results else ())
         },
         **{key: sum(getattr(report, key) for report in reports) for key in sums},

@@ -196,6 +196,7 @@ def wiggle(client: JointClient, say: Callable[[str], None], confirm: Confirm | N
     Raises:
         ConfigError: No joint has position targets.
         ConnectionLostError: The robot stops to answer. It is in damping mode then, and at the end.
+        StoppedError: The stop button is pressed; the same.
     """
     mapping = client.mapping
     joints = [joint for joint in mapping.joints if joint.control == "position"]
@@ -203,8 +204,8 @@ def wiggle(client: JointClient, say: Callable[[str], None], confirm: Confirm | N
         raise ConfigError("no joint of the bundle has position targets; there is nothing to wiggle")
     ranges = _limits(client, POSITIONS)
     found = []
+    rest = client.positions()
     try:
-        rest = client.measure().position
         for joint in joints:
             place = mapping.place[joint.name]
             low, high = ranges.get(joint.name, (-math.inf, math.inf))
@@ -240,7 +241,7 @@ def _settled(client: JointClient, start: np.ndarray, end: np.ndarray) -> np.ndar
     """Go from one pose to another, wait, and return the positions, (n,), rad."""
     wait = [end] * max(round(SETTLE / client.period), 1)
     client.follow([*client.line(start, end, WIGGLE_SPEED), *wait])
-    return client.measure().position
+    return client.positions()
 
 
 def _followed(joint: str, angle: float, moved: Mapping[str, float]) -> Check:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, ConnectionLostError
 from jaxloco.onboard.clients.joints import Command, JointClient, Measured, Transport, largest_command, options_of
 from jaxloco.onboard.spec import PolicySpec
 
@@ -213,6 +213,7 @@ class SdkTransport:
         self.new_command = getattr(default, f"{model.package}_msg_dds__LowCmd_")
         self._release, self._publisher, self._newest = own.release == "yes", None, None
         try:
+            self._is_robot = int(own.domain) == 0
             self._channel.ChannelFactoryInitialize(int(own.domain), own.interface or None)
         except Exception as error:
             raise ConfigError(f"network interface {own.interface!r}, domain {own.domain}: {error}") from None
@@ -231,6 +232,7 @@ class SdkTransport:
 
         Raises:
             ConfigError: The robot's own controller is on.
+            ConnectionLostError: The robot does not say whether it is.
         """
         if self._publisher is None:
             self._take_over()
@@ -251,7 +253,12 @@ class SdkTransport:
         switcher.Init()
         if self._release:
             switcher.ReleaseMode()
-        _, found = switcher.CheckMode()
+        code, found = switcher.CheckMode()
+        if code != 0 and self._is_robot:  # a simulator has no such service
+            raise ConnectionLostError(
+                f"the robot does not say whether its own controller is on (error {code}), and two would move it; "
+                "restart the robot, and try again"
+            )
         if found and found.get("name"):
             raise ConfigError(
                 f"the robot's own controller {found['name']!r} is on; lay the robot down and add --option release=yes, "

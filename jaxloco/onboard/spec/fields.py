@@ -97,7 +97,9 @@ def _values(key: str, value: object) -> Values:
     return _vector(key, value) if isinstance(value, (list, tuple)) else _number(key, value)
 
 
-def _text(key: str, value: object, pattern: str = r"[^\x00-\x1f]{0,200}", what: str = "a short text") -> str:
+def _text(
+    key: str, value: object, pattern: str = r"[^\x00-\x1f\ud800-\udfff]{0,200}", what: str = "a short text"
+) -> str:
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
         raise fail(key, what, value)
     return value
@@ -115,7 +117,7 @@ def _array_name(key: str, value: object) -> str:
 
 
 def _components(key: str, value: object) -> tuple[str, ...]:
-    short = r"[^\x00-\x1f]{1,100}"  # names of joints, in whatever signs the robot's maker has them
+    short = r"[^\x00-\x1f\ud800-\udfff]{1,100}"  # names of joints, in whatever signs the robot's maker has them
     items = sequence(key, value, "names")
     return tuple(_text(f"{key}[{i}]", item, short) for i, item in enumerate(items))
 
