@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxloco.errors import ConfigError
+
 RESAMPLES = 9_999
 """Of a bootstrap, and of a permutation test where that is fewer than there are."""
 
@@ -35,6 +37,24 @@ SPREAD = 1.05
 MOST_SEEDS = 200
 
 Side = Literal["two-sided", "less", "greater"]
+
+
+def _seeds(values: ArrayLike) -> np.ndarray:
+    """Return what seeds reached as an array, (S, …).
+
+    Raises:
+        ConfigError: There is no seed, or one is not finite.
+    """
+    array = np.asarray(values, float)
+    if array.size == 0:
+        raise ConfigError("an arm has no seeds; give what at least one seed reached")
+    wrong = np.argwhere(~np.isfinite(array))
+    if len(wrong):
+        raise ConfigError(
+            f"seed {wrong[0][0] if array.ndim else 0} of an arm reached {array[tuple(wrong[0])]:g}, expected a number; "
+            "leave it out, or say what a seed that failed counts as"
+        )
+    return array
 
 
 def interquartile_mean(values: ArrayLike, axis: int = 0) -> np.ndarray:
@@ -62,7 +82,7 @@ def interval(values: ArrayLike) -> tuple[float, float] | None:
     """
     from scipy import stats
 
-    array = np.asarray(values, float)
+    array = _seeds(values)
     if len(array) < FEWEST or np.ptp(array) == 0.0:
         return None
     with warnings.catch_warnings():  # of seeds that are nearly all equal
@@ -111,7 +131,7 @@ def probability_greater(a: ArrayLike, b: ArrayLike) -> float:
     >>> probability_greater([3.0, 5.0], [1.0, 3.0])  # 3 > 1, 3 = 3, 5 > 1, 5 > 3
     0.875
     """
-    difference = np.subtract.outer(np.asarray(a, float), np.asarray(b, float))
+    difference = np.subtract.outer(_seeds(a), _seeds(b))
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
@@ -165,7 +185,7 @@ def permutation_p(a: ArrayLike, b: ArrayLike, side: Side = "two-sided") -> float
         b: Seeds of the other, (T,).
         side: What is tested of the interquartile mean of `a` less that of `b`.
     """
-    both = np.concatenate([np.asarray(a, float), np.asarray(b, float)])
+    both = np.concatenate([_seeds(a), _seeds(b)])
     count = len(np.atleast_1d(a))
     dealt = both[_deals(count, len(both) - count)]
     differences = interquartile_mean(dealt[:, :count], 1) - interquartile_mean(dealt[:, count:], 1)
@@ -201,7 +221,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def profile(values: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     """Return the performance profile: the share of seeds above each threshold, (S,) and (K,) to (K,)."""
-    return np.asarray(np.mean(np.asarray(values, float)[:, None] > np.asarray(thresholds, float), axis=0))
+    return np.asarray(np.mean(_seeds(values)[:, None] > np.asarray(thresholds, float), axis=0))
 
 
 @lru_cache(maxsize=1024)

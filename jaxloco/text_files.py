@@ -44,7 +44,7 @@ def read_bytes(path: Path, error: type[JaxlocoError]) -> bytes:
         if found.st_size > MAX_BYTES:
             raise error(f"{path}: has {found.st_size} bytes, expected at most {MAX_BYTES}")
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, JaxlocoError):
         raise
     except (OSError, ValueError) as problem:  # ValueError: a NUL in its name
         reason = getattr(problem, "strerror", None) or problem

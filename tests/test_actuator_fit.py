@@ -122,6 +122,19 @@ def test_the_simulators_own_motors_can_be_recorded_at_its_rates(tmp_path):
         record(robot, "simulator", excite(robot, "chirp", 1.0, 300.0, 0), "one")
 
 
+@pytest.mark.parametrize("rate", [300.0, 400.0])
+def test_the_bench_is_recorded_at_its_own_rates_alone(tmp_path, rate):
+    robot = arm(tmp_path)  # 2.5 ms would be two of its steps, and times would run ahead of what moves
+    with pytest.raises(ConfigError, match=f"rate {rate:g} Hz: the test bench steps at 1000 Hz"):
+        record(robot, "stiff", excite(robot, "chirp", 0.1, rate, 0), "one")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_row_is_no_excitation(tmp_path, kind):
+    with pytest.raises(ConfigError, match=r"seconds = 0.1: is less than two steps at 10 Hz; write at least 0.2"):
+        excite(arm(tmp_path), kind, 0.1, 10.0, 0)
+
+
 # Recordings as data
 
 
@@ -196,6 +209,21 @@ def test_recordings_without_excitation_or_with_wrong_torques_are_refused(two, ch
     with pytest.raises(LogError, match=message):
         dataset.check_excitation([dataset.series(recording(**changes), two.joints, STEP)], two.joints)
     dataset.check_excitation([dataset.series(recording(), two.joints, STEP)], two.joints)
+
+
+def test_a_recording_that_is_given_twice_is_refused(tmp_path):
+    (tmp_path / "logs").mkdir()
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / "logs" / name).write_text("")
+    assert len(dataset.files([tmp_path / "logs"])) == 2
+    with pytest.raises(LogError, match=r"a.csv: is given twice; .* must not validate too; name it once"):
+        dataset.files([tmp_path / "logs", tmp_path / "logs" / ".." / "logs" / "a.csv"])
+
+
+def test_targets_that_are_the_positions_are_refused(two):
+    found = dataset.series(recording(target=recording().position, command_time=recording().time), two.joints, STEP)
+    with pytest.raises(LogError, match=r"target\[shoulder\]: is always as far from the position; is it the column"):
+        dataset.check_excitation([found], two.joints)
 
 
 def test_one_recording_cannot_be_split_and_all_others_have_both_parts():

@@ -244,6 +244,18 @@ def test_files_that_are_no_networks_are_refused_in_one_line(tmp_path):
     for cut in (content[:100], content[:-30], b"text", pickle.dumps({"a": 1})):
         path.write_bytes(cut)
         refused(path, "is not an npz file|never loaded")
+    np.savez_compressed(
+        path, metadata=np.arange(2000, dtype=np.uint8), layer0_weights=np.random.default_rng(0).normal(size=500)
+    )
+    packed = path.read_bytes()
+    for place in range(60, len(packed) - 30, 61):  # each kind of damage has an exception of its own
+        path.write_bytes(packed[:place] + b"\xff" * 30 + packed[place + 30 :])
+        refused(path, str(path))
+    locked = bytearray(packed)
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        locked[locked.find(mark) + flags] |= 1
+    path.write_bytes(bytes(locked))
+    refused(path, "is not an npz file")
     np.savez(path, layer=np.array([{"a": 1}], dtype=object))
     refused(path, "holds pickled objects, which are never loaded")
     np.savez(path, layer0_weights=np.zeros(3))

@@ -138,6 +138,12 @@ def test_a_demonstration_of_something_else_is_named():
         align(demos, constant_velocity)
 
 
+@pytest.mark.parametrize("tempo", [(-1.0, 1.0, 1.0), (0.5, 0.5, 0.0), (0.5, 0.5, 0.5)])
+def test_tempos_are_probabilities(tempo):
+    with pytest.raises(ConfigError, match="must be three probabilities above 0, which add up to 1"):
+        AlignOptions(tempo=tempo)
+
+
 BAD = {
     "one alone": (lambda demos: demos[:1], "found 1 demonstrations to align, expected at least 2"),
     "another width": (lambda demos: [*demos, np.zeros((50, 3))], r"demonstration 6: found shape \(50, 3\), expected"),

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from run_figures import config_of, write_joint, write_run
 from jaxloco import cli
 from jaxloco.comparison.arms import read_arms
 from jaxloco.comparison.compare import compare
+from jaxloco.comparison.metric import find_metric
 from jaxloco.comparison.report import as_json, as_text, sentence, warnings_of, write_figure
 from jaxloco.comparison.verdict import judge
 from jaxloco.errors import CheckpointError, ConfigError
@@ -147,6 +149,19 @@ def test_env_steps_to_a_return_are_read_from_the_curves(tmp_path):
     assert sentence(found, 1).startswith("effect: b is better")
     with pytest.raises(ConfigError, match="write the return to be reached, such as env_steps_to=400"):
         compare(pair(tmp_path / "again"), "env_steps_to=soon")
+
+
+@pytest.mark.parametrize("raw", [(0.3, 0.0), (0.0, 0.3), (0.3, None), (None, 0.3)])
+def test_a_penalty_that_some_seed_avoids_is_better_where_it_is_lower(raw):
+    figures = [{"reward_terms": {"limits": -2.0 * (x or 0.0)}, "reward_raw": {"limits": x}} for x in raw]
+    arms = [SimpleNamespace(seeds=[SimpleNamespace(evaluation=each)]) for each in figures]
+    assert find_metric("limits", arms).lower_is_better
+
+
+@pytest.mark.parametrize("words", [["a=", "b=x"], [",", "b=x"]])
+def test_an_arm_without_runs_is_named(words):
+    with pytest.raises(ConfigError, match=f"'{words[0]}' names no run; write NAME=PATH,PATH"):
+        read_arms(words)
 
 
 def test_failed_seeds_count_as_the_worst(tmp_path):

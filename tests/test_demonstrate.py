@@ -197,9 +197,9 @@ def changed(row: int, column: str, value: float) -> np.ndarray:
     ("rows", "message"),
     [
         (None, r"found 1 flights \(\*.csv\) in .*, expected a folder with at least 2"),
-        (changed(7, "x", np.nan), "2.csv, row 9: is not finite"),
-        (changed(7, "qw", 0.5), "2.csv: qw, qx, qy, qz is no attitude"),
-        (changed(7, "roll", 1.5), "2.csv: sticks lie between -1 and 1"),
+        (changed(7, "x", np.nan), "2.csv, row 9: x is 'nan', expected a finite number"),
+        (changed(7, "qw", 0.5), "2.csv, t = 0.35 s: qw, qx, qy, qz is no attitude"),
+        (changed(7, "roll", 1.5), "2.csv, t = 0.35 s: sticks lie between -1 and 1"),
         (flight(200), "files counted from 0: demonstration 0 cannot be aligned: it has 40 samples"),
     ],
 )

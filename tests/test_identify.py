@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mujoco
@@ -15,6 +16,7 @@ from jaxloco import cli
 from jaxloco.errors import ConfigError, JaxlocoError, LogError
 from jaxloco.identification import Estimate, Identification, Options, identify, toolbox
 from jaxloco.identification.calibrated import as_text, ranges, write_calibrated
+from jaxloco.identification.identify import _Fit, _fitted
 from jaxloco.identification.intervals import autocorrelation, bootstrapped, half_widths, noise_of, select
 from jaxloco.identification.problem import Problem
 from jaxloco.identification.trial import Held, Trial, beyond_curve
@@ -282,6 +284,32 @@ def test_masses_are_told_as_far_as_a_torque_sensor_feels_them(robot: Robot, tmp_
     assert "mass[shank]" in names and reasons["com_y[shank]"] == "has too little effect in these recordings"
 
 
+class Fitting:
+    """A problem whose data tell less of its second figure with each fit: nothing in the third one."""
+
+    def __init__(self, unknowns: list[Unknown]) -> None:
+        self.trials = [SimpleNamespace(name="log.csv", channels=[SimpleNamespace(signal="position")], times=range(50))]
+        self.unknowns, self.free, self.sigma, self.fits = unknowns, [0, 1], np.ones(1), 0
+
+    def optimize(self) -> tuple[np.ndarray, np.ndarray]:
+        self.fits += 1
+        tells = np.eye(2) * (100.0, 100.0 if self.fits < 3 else 1e-3)
+        return np.tile([self.fits * 2.0, -self.fits * 2.0], 25), np.tile(tells, (25, 1))[:, self.free]
+
+    def by_channel(self, residual: np.ndarray) -> list[np.ndarray]:
+        return [residual[:, None]]
+
+    def keep_nominal(self, names: list[str]) -> None:
+        self.free = [i for i in self.free if self.unknowns[i].name not in names]
+
+
+def test_what_the_last_fit_does_not_tell_stays_nominal():
+    unknowns = [Unknown("armature", group, (group,), (0.1,), (0.1,)) for group in ("hip", "knee")]
+    fit = _Fit(Fitting(unknowns))  # type: ignore[arg-type]
+    _, jacobian = _fitted(fit, Options(), lambda text: None)
+    assert fit.kept == {"armature[knee]": "has too little effect in these recordings"} and jacobian.shape == (50, 1)
+
+
 def test_a_mass_that_was_found_is_in_the_copy_of_the_mjcf(robot: Robot, tmp_path: Path):
     shanks = ("left_shank", "right_shank")
     estimates = (
@@ -328,6 +356,15 @@ def test_half_widths_of_two_orthogonal_columns_and_of_two_equal_ones():
     columns = np.array([[3.0, 0.0], [4.0, 0.0], [0.0, 2.0]])
     assert half_widths(columns).tolist() == pytest.approx([1.96 / 5.0, 1.96 / 2.0])
     assert np.isinf(half_widths(columns[:, [0, 0]])).all()
+
+
+def test_a_figure_without_effect_leaves_the_intervals_of_others():
+    columns = np.array([[3.0, 0.0, 0.0], [4.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    assert half_widths(columns).tolist() == pytest.approx([1.96 / 5.0, 1.96 / 2.0, np.inf])
+    rng, blocks = np.random.default_rng(0), np.arange(400) // 20
+    jacobian, residual = np.stack([1e6 * np.ones(400), np.zeros(400)], axis=1), rng.normal(size=400)
+    without = bootstrapped(residual, jacobian[:, :1], blocks)
+    assert bootstrapped(residual, jacobian, blocks).tolist() == pytest.approx([without[0], 0.0])
 
 
 def test_white_noise_is_found_below_a_smooth_signal():

@@ -87,6 +87,72 @@ def test_columns_of_others_are_renamed(kind):
         assert_same(logs.read("renamed", "go2", columns={"t": "time"}), theirs)
 
 
+def text_of(recording):
+    logs.write_csv(recording, "whole")
+    return Path("whole").read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", ",\n"),
+        lambda text: text + "\n\n",
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+    ],
+)
+def test_commas_empty_lines_line_ends_and_marks_of_other_programs_change_nothing(change):
+    Path("log").write_bytes(change(text_of(swinging())).encode())
+    assert_same(logs.read("log", "go2"), swinging(), tolerance=0.0)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda text: text.replace(",", ";"), r"log, line 1: expected names .* commas between them, found ';'"),
+        (
+            lambda text: text.replace(",", ";").replace(".", ","),
+            r"log, line 1: .* found ';'.*write decimals with points",
+        ),
+        (lambda text: text.replace(",", "\t"), r"log, line 1: .* found '\\t'; separate"),
+        (lambda text: "# of robot 7\n" + text, r"log, line 1: .* found '# of robot 7'; .* names in the first line"),
+        (
+            lambda text: text.replace("\n", '\n"', 1) + 2**17 * "0",
+            r"log, line \d+: cannot be read as CSV: .* quotation",
+        ),
+        (
+            lambda text: text.replace("\n0.0,", "\n-inf,", 1),
+            r"log, line 2: time: expected a finite number, found '-inf'",
+        ),
+    ],
+)
+def test_what_is_not_separated_by_commas_is_named_with_its_line(change, message):
+    Path("log").write_text(change(text_of(swinging())))
+    with pytest.raises(LogError, match=message):
+        logs.read("log", "go2")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_renamed_column_is_there_and_the_only_one_of_its_name(kind):
+    WRITERS[kind](swinging(), "log")
+    with pytest.raises(LogError, match=r"log: column 'tau' is missing, which is to be read as torque\[FR_hip_joint\]"):
+        logs.read("log", "go2", columns={"tau": "torque[FR_hip_joint]"})
+    with pytest.raises(LogError, match=r"log: columns 'time' and 'command_time' would both be time"):
+        logs.read("log", "go2", columns={"command_time": "time"})
+
+
+def test_whole_nanoseconds_in_parquet_are_no_seconds():
+    import pyarrow
+    import pyarrow.parquet
+
+    logs.write_parquet(swinging(), "log")
+    table = pyarrow.parquet.read_table("log")
+    stamps = pyarrow.array(1_800_000_000_000_000_001 + 2_000_000 * np.arange(STEPS))
+    pyarrow.parquet.write_table(table.set_column(0, "time", stamps), "log")
+    with pytest.raises(LogError, match=r"log: time: the median step is 2e\+06 s; are these seconds"):
+        logs.read("log", "go2")
+
+
 # Upkie
 
 
@@ -192,6 +258,10 @@ def without_action(rows):
         row["action"] = {}
 
 
+def with_text_of_the_imu(rows):
+    rows[3]["observation"]["imu"]["orientation"] = ["1", "0", "0", "0"]
+
+
 def without_time(rows):
     del rows[3]["time"]
 
@@ -204,6 +274,7 @@ def without_time(rows):
         (without_action, r"log: action.servo is missing"),
         (without_time, r"log: time at None s: expected a number, found None"),
         (list.clear, r"log: expected a dictionary per cycle"),
+        (with_text_of_the_imu, r"log: observation.imu.orientation at .* s: expected 4 numbers"),
     ],
 )
 def test_a_bad_log_of_upkie_is_refused_with_its_key(spoil, message):
@@ -499,9 +570,81 @@ def with_gap(recording):
     return replace(recording, time=time, imu_time=time)
 
 
+def slow(signal="velocity", factor=1.0, amplitude=0.1):
+    """A change to slow motion, 0.5 Hz, sampled at 1 kHz, of which one signal is wrong by a factor."""
+
+    def change(recording):
+        time, pose = np.arange(2000) / 1000.0, recording.position.mean(axis=0)
+        angle = 2 * np.pi * 0.5 * time[:, None] + np.zeros(len(pose))
+        position, imu = pose + amplitude * np.sin(angle), {"imu_time": None, "linear_acceleration": None}
+        signals = {"position": position, "target": position, "velocity": amplitude * np.pi * np.cos(angle)}
+        half = 0.5 * amplitude * np.sin(angle[:, 0])  # of a turn about the y axis
+        imu["orientation"] = np.stack([np.cos(half), 0 * half, np.sin(half), 0 * half], axis=1)
+        rate = amplitude * np.pi * np.cos(angle[:, 0])
+        imu["angular_velocity"] = np.stack([0 * rate, rate, 0 * rate], axis=1)
+        signals |= {"time": time, "command_time": time, **imu}
+        none = dict.fromkeys(("torque", "target_velocity", "feedforward_torque", "kp", "kd"))
+        base = {"base_position": np.cumsum(imu["angular_velocity"], axis=0) / 1000.0}
+        made = replace(recording, **signals, **none, **base, base_velocity=imu["angular_velocity"])
+        order = [1, 2, 3, 0]  # x y z w, read as w x y z
+        return (
+            replace(made, orientation=made.orientation[:, order]) if signal == "order" else scaled(signal, factor)(made)
+        )
+
+    return change
+
+
+def test_a_joint_that_shakes_between_rows_is_believed():
+    made, time = slow()(swinging()), np.arange(200) / 50.0
+    shakes, pose = 2 * np.pi * 24.0 * time[:, None], made.position.mean(axis=0)
+    slowly = np.pi * time[:, None] + np.zeros(len(pose))
+    position = pose + 0.3 * np.sin(slowly) + 0.03 * np.sin(shakes)
+    velocity = 0.3 * np.pi * np.cos(slowly) + 0.03 * 2 * np.pi * 24.0 * np.cos(shakes)
+    given = {"time": time, "command_time": time, "position": position, "velocity": velocity, "target": position}
+    none = dict.fromkeys(("imu_time", "orientation", "angular_velocity", "base_position", "base_velocity"))
+    logs.write_csv(replace(made, **given, **none), "log.csv")
+    assert logs.read("log.csv", "go2").rate == pytest.approx(50.0)
+
+
+def with_jump(recording):
+    position = recording.position.copy()
+    position[40, 2] += 0.3
+    return replace(recording, position=position)
+
+
+def with_command_clock(recording):
+    return replace(recording, command_time=recording.command_time + 1.7e9)
+
+
+def test_slow_motion_is_believed():
+    logs.write_csv(slow()(swinging()), "log.csv")
+    assert logs.read("log.csv", "go2").rate == pytest.approx(1000.0)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
+        (slow("velocity", 180 / np.pi, 0.08), r"velocity\[FR_hip_joint\]: is 57.* times the velocity of position"),
+        (slow("velocity", -1.0), r"velocity\[FR_hip_joint\]: is -1 times the velocity of position"),
+        (slow("time", 1e3), r"time: the median step is 1 s; are these seconds\?"),
+        (
+            slow("base_velocity", -1.0),
+            r"base_velocity\[y\]: is -1 times the velocity of base_position\[y\]; .* \(m/s\)",
+        ),
+        (
+            slow("angular_velocity", 180 / np.pi),
+            r"angular_velocity\[y\]: is 57.* times the velocity of orientation about that axis; check its unit",
+        ),
+        (
+            slow("order"),
+            r"angular_velocity\[y\]: is -1 times .* of orientation .* the order of the quaternion \(w x y z\)",
+        ),
+        (
+            scaled("target", 180 / np.pi),
+            r"target\[FR_hip_joint\] at 0.0\d+ s: found .*, far beyond .* rad, and in degrees .*; is this in degrees\?",
+        ),
+        (with_jump, r"position\[FR_calf_joint\] at 0.08 s: jumps from -?\d.* to .* within 0.002 s; remove .* unwrap"),
+        (with_command_clock, r"command_time: runs from 1.7e\+09 to .* s, and time from 0 to 0.118 s; count both"),
         (
             scaled("position", 180 / np.pi),
             r"position\[FR_hip_joint\] at 0.012 s: found 1.702, .* range of .* rad; is this in degrees",

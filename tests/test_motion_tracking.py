@@ -105,9 +105,10 @@ def test_a_header_may_give_joints_in_another_order(go1, tmp_path):
         ("1,2,3", None, "--rate 30"),
         ("1,2,3", 30.0, "row 1: has 3 columns, expected 19"),
         ("x,y", 30.0, "row 1: the header must begin with base_x"),
+        (";".join(["0"] * 19), 30.0, "row 1: .* columns have commas between them, and numbers points"),
         (",".join(["0"] * 7 + ["bad"] + ["0"] * 11), 30.0, "row 1: FR_hip_joint is 'bad'"),
         (",".join(["0"] * 19), 2.0, "rate = 2 Hz"),
-        (",".join(["0"] * 19), 30.0, "2 frames or more"),
+        (",".join(["0"] * 19), 30.0, "has 1 frames, expected 2 frames or more"),
     ],
 )
 def test_a_csv_that_is_wrong_says_where(go1, tmp_path, text, rate, message):
@@ -147,7 +148,11 @@ def test_wrong_clips_are_refused_with_frame_and_joint(go1):
         (replace(good, joints=("knee", *go1.joint_names[1:])), "unknown joint 'knee'"),
         (replace(good, joints=go1.joint_names[1:], joint_positions=joints[:, 1:]), "'FR_hip_joint' is missing"),
         (replace(good, joint_positions=changed(joints, 4, 2, np.nan)), "frame 4: FR_calf_joint is no number"),
-        (replace(good, joint_positions=changed(joints, 5, 0, 2.0)), "frame 5: FR_hip_joint is more than 0.2 rad"),
+        (
+            replace(good, joint_positions=changed(joints, 5, 0, 200.0)),
+            "frame 5: FR_hip_joint is more than 0.2 rad beyond its range; is it another joint's column",
+        ),
+        (replace(good, joint_positions=np.degrees(joints)), "frame 0: FR_.*_joint is .* range; is the clip in degrees"),
         (replace(good, joint_positions=changed(joints, 6, 1, 0.8)), "frame 5: FR_thigh_joint moves on faster"),
         (replace(good, base_position=changed(base, 7, 0, 2.0)), "frame 6: base x jumps"),
         (replace(good, base_orientation=2.0 * good.base_orientation), "frame 0: base_orientation is no quaternion"),
@@ -155,6 +160,13 @@ def test_wrong_clips_are_refused_with_frame_and_joint(go1):
     ):
         with pytest.raises(MotionError, match=message):
             checked(clip, go1)
+
+
+def test_a_clip_is_of_a_robot_with_a_free_base():
+    robot = load_robot("pendulum")
+    clip = Clip("still", 30.0, robot.joint_names, np.zeros((3, 3)), np.tile([1.0, 0, 0, 0], (3, 1)), np.zeros((3, 1)))
+    with pytest.raises(MotionError, match="robot 'pendulum' is fixed to the world"):
+        checked(clip, robot)
 
 
 def test_a_clip_with_the_quaternions_w_first_or_heights_in_cm_is_refused_with_what_is_expected(go1):

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from jaxloco import statistics
+from jaxloco.errors import ConfigError
 from jaxloco.statistics import (
     COVERAGE,
     coverage,
@@ -25,6 +26,24 @@ from jaxloco.statistics import (
 )
 
 RNG = np.random.default_rng(7)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda seeds: permutation_p(seeds, [1.0, 2.0, 3.0, 4.0, 5.0]),
+        lambda seeds: permutation_p([1.0, 2.0, 3.0, 4.0, 5.0], seeds),
+        lambda seeds: probability_greater(seeds, [1.0, 2.0]),
+        lambda seeds: profile(seeds, [1.0]),
+        describe,
+        interval,
+    ],
+)
+def test_nothing_is_said_of_seeds_that_reached_no_number(asked):
+    with pytest.raises(ConfigError, match=r"seed 3 of an arm reached nan, expected a number; leave it out"):
+        asked([1.0, 2.0, 3.0, math.nan, 5.0])
+    with pytest.raises(ConfigError, match="an arm has no seeds"):
+        asked([])
 
 
 def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():

@@ -47,7 +47,7 @@ def files(paths: Sequence[str | Path]) -> list[Path]:
     """Return the recordings among paths: files, ROS 2 bags, and what a folder holds, in the order of their names.
 
     Raises:
-        LogError: There is none, or no such path.
+        LogError: There is none, no such path, or one is there twice, which would be trained on and validated with.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -58,6 +58,13 @@ def files(paths: Sequence[str | Path]) -> list[Path]:
             found += [item for item in inside if item.is_file() or (item / "metadata.yaml").exists()]
         else:
             found.append(path)
+    known: set[Path] = set()
+    for path in found:
+        if path.resolve() in known:
+            raise LogError(
+                f"{path}: is given twice; a recording that is trained on must not validate too; name it once"
+            )
+        known.add(path.resolve())
     if not found:
         raise LogError(f"{', '.join(map(str, paths))}: no recordings; make some: jaxloco actuator record FOLDER")
     return found
@@ -106,14 +113,20 @@ def check_excitation(found: Sequence[Series], joints: Sequence[Joint]) -> None:
     """
     names = found[0].name if len(found) == 1 else f"{found[0].name} and {len(found) - 1} more"
     for i, joint in enumerate(joints):
-        velocity, torque, ideal = (
-            np.concatenate([getattr(one, key)[:, i] for one in found]) for key in ("velocity", "torque", "ideal")
+        error, velocity, torque, ideal = (
+            np.concatenate([getattr(one, key)[:, i] for one in found])
+            for key in ("error", "velocity", "torque", "ideal")
         )
         column = f"{names}: torque[{joint.name}]"
         if velocity.std() < LEAST_MOTION:
             raise LogError(
                 f"{names}: velocity[{joint.name}]: varies by {velocity.std():.2g} rad/s, too little to learn a motor "
                 "from; move it, or leave it out with --joints"
+            )
+        if error.std() == 0.0:
+            raise LogError(
+                f"{names}: target[{joint.name}]: is always as far from the position; is it the column of what was "
+                "commanded?"
             )
         if torque.std() < LEAST_TORQUE * joint.torque_limit:
             raise LogError(

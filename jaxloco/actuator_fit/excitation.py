@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
 
 Kind = Literal["chirp", "step", "policy"]
@@ -46,7 +47,12 @@ def excite(robot: Robot, kind: Kind, seconds: float, rate: float, seed: int, str
         rate: Of the times, Hz.
         seed: Random.
         strength: Share of the amplitude that takes motors near their limits.
+
+    Raises:
+        ConfigError: So short a time has less than two of the times.
     """
+    if round(seconds * rate) < 2:
+        raise ConfigError(f"seconds = {seconds:g}: is less than two steps at {rate:g} Hz; write at least {2 / rate:g}")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     times = np.arange(round(seconds * rate)) / rate
     make = {"chirp": _chirps, "step": _steps, "policy": _policy}[kind]

@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 
 from jaxloco.actuator_bench.hidden import HIDDEN, Drives
-from jaxloco.actuator_bench.rig import Measured, Rig, hold
+from jaxloco.actuator_bench.rig import TIMESTEP, Measured, Rig, hold
 from jaxloco.actuator_fit.excitation import Excitation
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.logs.recording import Recording
@@ -37,11 +37,13 @@ def record(robot: Robot, plant: Plant, excitation: Excitation, name: str, seed: 
         seed: Of the sensors' noise.
 
     Raises:
-        ConfigError: There is no such plant, or the robot's joints have other targets.
+        ConfigError: There is no such plant, the robot's joints have other targets, or the plant cannot step so often.
     """
     check_position_targets(robot)
     machine = _plant(robot, plant, seed)
     interval = float(excitation.times[1] - excitation.times[0])
+    if plant in HIDDEN:
+        whole_steps(interval, TIMESTEP, "test bench")
     readings = []
     for target, forces in zip(excitation.targets, excitation.forces, strict=True):
         readings.append(machine.read())
@@ -136,10 +138,14 @@ def substeps(robot: Robot, seconds: float) -> int:
     Raises:
         ConfigError: It is not a whole number of them.
     """
-    timestep = float(robot.model.opt.timestep)
+    return whole_steps(seconds, float(robot.model.opt.timestep), "simulator")
+
+
+def whole_steps(seconds: float, timestep: float, what: str) -> int:
+    """Return how many time steps, s, of something a time is; see `substeps`."""
     count = round(seconds / timestep)
     if count < 1 or abs(count * timestep - seconds) > 1e-6:
         raise ConfigError(
-            f"rate {1.0 / seconds:g} Hz: the simulator steps at {1.0 / timestep:g} Hz; write that, or a whole part"
+            f"rate {1.0 / seconds:g} Hz: the {what} steps at {1.0 / timestep:g} Hz; write that, or a whole part"
         )
     return count

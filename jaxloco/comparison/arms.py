@@ -73,6 +73,9 @@ def read_arms(words: Sequence[str]) -> list[Arm]:
     if len(words) < 2:
         raise ConfigError("one arm alone: a comparison needs two, each a run of several seeds: jaxloco compare A B")
     named = [_split(word) for word in words]
+    empty = next((word for word, (_, paths) in zip(words, named, strict=True) if not paths), None)
+    if empty is not None:
+        raise ConfigError(f"{empty!r} names no run; write NAME=PATH,PATH…, with the folders of its seeds")
     arms = [read_arm(name, paths) for name, paths in zip(_names(named), (paths for _, paths in named), strict=True)]
     owners: dict[Path, str] = {}
     for arm in arms:

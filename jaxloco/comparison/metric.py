@@ -75,11 +75,12 @@ def find_metric(word: str, arms: Sequence[Arm]) -> Metric:
     if not metric.reward_term:
         return metric
     evaluations = [seed.evaluation for arm in arms for seed in arm.seeds if seed.evaluation]
-    weighted = {name: value for each in evaluations for name, value in each.get("reward_terms", {}).items() if value}
-    terms = {name: value for each in evaluations for name, value in each.get("reward_raw", {}).items()}
+    terms = {name for each in evaluations for name in each.get("reward_raw", {})}
     if word not in terms:
-        raise unknown_name("metric", word, [*FIGURES, f"{ENV_STEPS_TO}=X", *terms])
-    lower = weighted.get(word, 0.0) * (terms[word] or 0.0) < 0.0 or word.endswith("_error")
+        raise unknown_name("metric", word, [*FIGURES, f"{ENV_STEPS_TO}=X", *sorted(terms)])
+    # The weight's sign shows in every evaluation whose term is not zero: in some, penalties are.
+    shares = [(each.get("reward_terms", {}).get(word), each.get("reward_raw", {}).get(word)) for each in evaluations]
+    lower = any((weighted or 0.0) * (raw or 0.0) < 0.0 for weighted, raw in shares) or word.endswith("_error")
     return Metric(word, reward_term=True, lower_is_better=lower)
 
 

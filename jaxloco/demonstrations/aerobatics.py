@@ -334,13 +334,13 @@ def read_flights(folder: Path, dt: float) -> list[Flight]:
 
 def _read_flight(path: Path, dt: float) -> Flight:
     times, values = read_table(path, FLIGHT)
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if bad.size:
-        raise ConfigError(f"demonstration {path}, row {bad[0] + 2}: is not finite")
-    if np.abs(np.linalg.norm(values[:, 3:7], axis=1) - 1.0).max() > 0.01:
-        raise ConfigError(f"demonstration {path}: qw, qx, qy, qz is no attitude: a quaternion has length 1")
-    if np.abs(values[:, STATE:]).max() > 1.0:
-        raise ConfigError(f"demonstration {path}: sticks lie between -1 and 1")
+    lengths, sticks = np.linalg.norm(values[:, 3:7], axis=1), np.abs(values[:, STATE:]).max(axis=1)
+    for wrong, what in (
+        (np.abs(lengths - 1.0) > 0.01, "qw, qx, qy, qz is no attitude: a quaternion has length 1"),
+        (sticks > 1.0, "sticks lie between -1 and 1"),
+    ):
+        if wrong.any():
+            raise ConfigError(f"demonstration {path}, t = {times[wrong][0]:g} s: {what}")
     values[:, 3:7] = continuous(values[:, 3:7])
     found = resampled(times, values, np.arange(times[0], times[-1] + 0.5 * dt, dt))
     found[:, 3:7] /= np.linalg.norm(found[:, 3:7], axis=1, keepdims=True)

@@ -45,6 +45,8 @@ class AlignOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not min(self.tempo) > 0.0 or not abs(sum(self.tempo) - 1.0) < 1e-6:
+            raise ConfigError(f"tempo = {self.tempo}: must be three probabilities above 0, which add up to 1")
 
 
 @dataclass(frozen=True, eq=False)

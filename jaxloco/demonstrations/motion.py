@@ -142,7 +142,10 @@ def _from_csv(path: Path, robot: Robot, rate: float | None) -> Clip:
         lines = lines[1:]
         names = words
         if tuple(names[:7]) != BASE:
-            raise MotionError(f"{path}, row 1: the header must begin with {','.join(BASE)}, then names of joints")
+            raise MotionError(
+                f"{path}, row 1: the header must begin with {','.join(BASE)}, then "
+                "names of joints; columns have commas between them, and numbers points as decimal marks"
+            )
     rows = np.array([_numbers(f"{path}, row {number}", line, names) for number, line in lines]).reshape(-1, len(names))
     orientation = rows[:, [6, 3, 4, 5]]
     return Clip(path.stem, rate, tuple(names[7:]), rows[:, :3], orientation, rows[:, 7:], str(path.name))
@@ -175,8 +178,10 @@ def _shaped(path: Path, clip: Clip) -> Clip:
     frames, joints = len(clip.joint_positions), len(clip.joints)
     wanted = {"base_position": (frames, 3), "base_orientation": (frames, 4), "joint_positions": (frames, joints)}
     for key, shape in wanted.items():
-        if getattr(clip, key).shape != shape or frames < 2:
-            raise MotionError(f"{path}: {key} has shape {getattr(clip, key).shape}, expected {shape}, 2 frames or more")
+        if getattr(clip, key).shape != shape:
+            raise MotionError(f"{path}: {key} has shape {getattr(clip, key).shape}, expected {shape}")
+    if frames < 2:
+        raise MotionError(f"{path}: has {frames} frames, expected 2 frames or more")
     return clip
 
 
@@ -191,6 +196,8 @@ def checked(clip: Clip, robot: Robot) -> tuple[Clip, tuple[str, ...]]:
             faster than a motor, or a foot deep under the floor; names frame and joint. Or the base is upside down in
             most frames, or no foot comes near the floor: the order or the unit is another one.
     """
+    if robot.base_body is None:
+        raise MotionError(f"clip {clip.name!r}: robot {robot.name!r} is fixed to the world; clips are of a free base")
     clip, repairs = _ordered(clip, robot), []
     for key in _ARRAYS:
         columns = clip.joints if key == "joint_positions" else tuple(f"{key}[{i}]" for i in range(4))
@@ -199,7 +206,10 @@ def checked(clip: Clip, robot: Robot) -> tuple[Clip, tuple[str, ...]]:
     _refuse(clip, np.abs(lengths - 1.0) > 0.05, ("base_orientation",), "is no quaternion: its length is not 1")
     low, high = (np.array([getattr(joint, end) for joint in robot.joints]) for end in ("lower", "upper"))
     beyond = np.maximum(clip.joint_positions - high, low - clip.joint_positions)
-    _refuse(clip, beyond > BEYOND, clip.joints, f"is more than {BEYOND:g} rad beyond its range")
+    radians = np.radians(clip.joint_positions)
+    degrees = ((radians >= low - BEYOND) & (radians <= high + BEYOND)).all()
+    hint = "; is the clip in degrees?" if degrees else "; is it another joint's column, or another robot's clip?"
+    _refuse(clip, beyond > BEYOND, clip.joints, f"is more than {BEYOND:g} rad beyond its range{hint}")
     if beyond.max() > 1e-6:
         frame, joint = np.unravel_index(int(beyond.argmax()), beyond.shape)
         repairs.append(

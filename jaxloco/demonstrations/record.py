@@ -5,6 +5,7 @@ upright, then balances, late by its muscles' lag and never twice the same way.
 """
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 
 from jaxloco.envs.env import Env, EnvState
 from jaxloco.errors import ConfigError
+from jaxloco.logs.recording import LONGEST_GAP
+from jaxloco.text_files import read_text
 from jaxloco.whole_files import write_bytes
 
 GRAVITY = 9.81
@@ -86,6 +89,9 @@ def read_demonstration(path: str | Path, rows: int, dt: float) -> Demonstration:
     return Demonstration(dt, resampled(times, values, times[0] + dt * np.arange(rows)), str(path))
 
 
+SLOWEST = 0.2
+"""Longest median time between rows of a file, s: a longer one is that of milliseconds."""
+
 PENDULUM = ("angle", "angular_velocity", "hand_position", "hand_velocity")
 """Columns of a file of a pendulum, beside the time: rad, rad/s, m, m/s."""
 
@@ -94,20 +100,58 @@ def read_table(path: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray
     """Return times, s, (T,), and the other columns, (T, n), of a CSV file whose first line is t and their names.
 
     Raises:
-        ConfigError: It is missing, or no such file; says which row.
+        ConfigError: It is missing, or no such file, a number is none, or the times run back, have a gap or are no
+            seconds; says which row, counted from 1 with the line of names.
     """
-    head = ",".join(("t", *names))
+    columns = ("t", *names)
     try:
-        table = np.genfromtxt(path, delimiter=",", names=True, dtype=float, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"demonstration {path}: {error}".replace("\n", " ")) from None
-    if table.dtype.names != tuple(head.split(",")) or table.size < 2:
-        raise ConfigError(f"demonstration {path}: its first line must be {head}, and rows of numbers follow")
-    columns = [np.atleast_1d(table[name]) for name in table.dtype.names]
-    late = np.flatnonzero(~(np.diff(columns[0]) > 0.0))
+        text = read_text(path, ConfigError)
+    except FileNotFoundError:
+        raise ConfigError(f"demonstration {path}: there is no such file") from None
+    lines = [(i + 1, line.partition("#")[0]) for i, line in enumerate(text.lstrip("# ").split("\n"))]
+    lines = [(number, line) for number, line in lines if line.strip()]
+    if len(lines) < 3 or [word.strip(' "') for word in lines[0][1].split(",")] != list(columns):
+        raise ConfigError(
+            f"demonstration {path}: its first line must be {','.join(columns)}, and rows of numbers follow, with "
+            "commas between them and points as decimal marks"
+        )
+    table = np.array([_numbers(f"demonstration {path}, row {number}", line, columns) for number, line in lines[1:]])
+    _check_times(path, table[:, 0], [number for number, _ in lines[1:]])
+    return table[:, 0], table[:, 1:]
+
+
+def _numbers(where: str, line: str, columns: Sequence[str]) -> list[float]:
+    words = [word.strip() for word in line.split(",")]
+    if len(words) != len(columns):
+        raise ConfigError(f"{where}: has {len(words)} columns, expected {len(columns)}: {','.join(columns)}")
+    found = []
+    for name, word in zip(columns, words, strict=True):
+        try:
+            found.append(float(word))
+        except ValueError:
+            found.append(math.nan)
+        if not math.isfinite(found[-1]):
+            raise ConfigError(
+                f"{where}: {name} is {word!r}, expected a finite number; repair the row, or show it again"
+            )
+    return found
+
+
+def _check_times(path: Path, times: np.ndarray, rows: Sequence[int]) -> None:
+    """Check that times, s, (T,), grow, have no gap and are seconds; `rows` are their lines."""
+    steps = np.diff(times)
+    late = np.flatnonzero(~(steps > 0.0))
     if late.size:
-        raise ConfigError(f"demonstration {path}, row {late[0] + 2}: t must grow from row to row")
-    return columns[0], np.stack(columns[1:], axis=1)
+        raise ConfigError(f"demonstration {path}, row {rows[late[0]]}: t must grow from row to row")
+    step = float(np.median(steps))
+    if step > SLOWEST:
+        raise ConfigError(f"demonstration {path}: t: the median step is {step:.4g} s; are these seconds?")
+    gaps = np.flatnonzero(steps > LONGEST_GAP * step)
+    if gaps.size:
+        raise ConfigError(
+            f"demonstration {path}, row {rows[gaps[0]]}: t: a gap of {steps[gaps[0]]:.3g} s follows, of which nothing "
+            "is known; show it again"
+        )
 
 
 def write_table(path: Path, names: Sequence[str], dt: float, values: np.ndarray) -> None:

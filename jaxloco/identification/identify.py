@@ -1,5 +1,6 @@
 """Find a robot's figures from recordings in which it hangs and its joints follow excitation."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -28,7 +29,7 @@ LEAST_RANGE = 0.05
 """Half-width of a randomization range is at least this share of the estimate."""
 
 ROUNDS = 3
-"""How often noise is estimated anew, from the residuals of a fit, at most."""
+"""How often noise is estimated anew, from the residuals of a fit, at most; more where figures are let go of."""
 
 UNEXPLAINED = 3.0
 """Errors of the simulation beyond so many times the noise of the sensors are worth a note."""
@@ -312,7 +313,7 @@ def _fitted(fit: _Fit, options: Options, report: Callable[[str], Any]) -> tuple[
     """
     problem = fit.problem
     estimated = np.array([options.noise(channel.signal) is None for channel in problem.trials[0].channels])
-    for round_ in range(ROUNDS):
+    for round_ in itertools.count():
         residual, jacobian = problem.optimize()
         report(f"fit {round_ + 1}: simulated − measured is {np.sqrt(np.mean(residual**2)):.3f} times the noise (rms)")
         free = [problem.unknowns[i] for i in problem.free]
@@ -321,8 +322,10 @@ def _fitted(fit: _Fit, options: Options, report: Callable[[str], Any]) -> tuple[
         factor = np.sqrt(np.mean(np.concatenate(problem.by_channel(residual)) ** 2, axis=0))
         factor = np.where(estimated, np.maximum(factor, 1e-6 / problem.sigma), 1.0)
         problem.sigma = problem.sigma * factor
-        if round_ == ROUNDS - 1 or (not wide and np.abs(factor - 1.0).max() < SAME):
+        if not wide and (round_ >= ROUNDS - 1 or np.abs(factor - 1.0).max() < SAME):
             break
+        if len(wide) == len(free):
+            raise LogError(f"{problem.trials[0].name}: tells nothing of any figure; record longer, with larger motions")
         fit.keep({name: "has too little effect in these recordings" for name in wide})
     rows = np.concatenate([np.tile(factor, len(trial.times)) for trial in problem.trials])
     return residual / rows, jacobian / rows[:, None]

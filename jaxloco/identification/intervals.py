@@ -17,6 +17,9 @@ BLOCK = 0.25
 
 RESAMPLES = 2000
 
+SINGULAR = 1e-10
+"""Eigenvalue of the scaled information from which down its direction is not told; and a share that counts as none."""
+
 WHITE = 0.1
 """Residuals whose autocorrelation at one sample is below this count as white."""
 
@@ -26,8 +29,9 @@ def half_widths(jacobian: np.ndarray) -> np.ndarray:
     information = jacobian.T @ jacobian
     scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
     values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
-    with np.errstate(divide="ignore"):
-        variances = vectors**2 @ np.where(values > 1e-10, 1.0 / np.maximum(values, 1e-10), np.inf)
+    unknown = values <= SINGULAR
+    variances = vectors**2 @ np.where(unknown, 0.0, 1.0 / np.maximum(values, SINGULAR))
+    variances[(vectors[:, unknown] ** 2 > SINGULAR).any(axis=1)] = np.inf  # others are as sure as without it
     return np.asarray(LEVEL * np.sqrt(variances) / scale)
 
 
@@ -49,7 +53,9 @@ def bootstrapped(residuals: np.ndarray, jacobian: np.ndarray, blocks: np.ndarray
     np.add.at(scores, blocks, jacobian * residuals[:, None])
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES)
-    steps = -np.linalg.solve(jacobian.T @ jacobian, (drawn @ scores).T)
+    scale = np.sqrt(np.maximum(np.sum(jacobian**2, axis=0), 1e-300))  # units differ, and some may not be told at all
+    information = jacobian.T @ jacobian / np.outer(scale, scale)
+    steps = -np.linalg.pinv(information, SINGULAR, hermitian=True) @ (drawn @ scores / scale).T / scale[:, None]
     spread = np.quantile(np.abs(steps - steps.mean(axis=1, keepdims=True)), 0.95, axis=1)
     return np.asarray(spread * np.sqrt(count / max(count - 1, 1)))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxloco.errors import LogError, short
 from jaxloco.logs.packages import needed
-from jaxloco.logs.recording import EMPTY, Recording, from_table, is_wanted
+from jaxloco.logs.recording import EMPTY, Recording, from_table, renamed
 from jaxloco.text_files import read_bytes
 from jaxloco.whole_files import write_bytes
 
@@ -50,8 +50,8 @@ def read_parquet(path: str | Path, columns: Mapping[str, str] = MappingProxyType
         table = parquet.read_table(io.BytesIO(content))
     except (arrow.ArrowException, OSError) as error:
         raise LogError(f"{path}: cannot be read as Parquet: {short(str(error))}") from None
-    wanted = [column for column in table.column_names if is_wanted(column, columns)]
-    return from_table(str(path), {columns.get(c, c): _numbers(path, c, table.column(c), arrow) for c in wanted})
+    wanted = renamed(path, table.column_names, columns)
+    return from_table(str(path), {own: _numbers(path, c, table.column(c), arrow) for own, c in wanted.items()})
 
 
 def _padded(column: np.ndarray, rows: int) -> list[float | None]:
@@ -64,5 +64,8 @@ def _numbers(path: str | Path, name: str, column: Any, arrow: Any) -> np.ndarray
     if not (arrow.types.is_floating(kind) or arrow.types.is_integer(kind)):
         raise LogError(f"{path}: column {name}: expected numbers, found {kind}; times are seconds, as numbers")
     nulls = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else np.zeros(len(column), bool)
-    values = column.cast(arrow.float64()).fill_null(0.0).to_numpy()
+    values = column.cast(arrow.float64(), safe=False).fill_null(0.0).to_numpy()
+    wrong = np.flatnonzero((values == EMPTY) & ~nulls)
+    if len(wrong):
+        raise LogError(f"{path}: column {name}, row {wrong[0] + 1}: expected a finite number, found -inf")
     return np.where(nulls, EMPTY, values)

@@ -396,11 +396,7 @@ def read_csv(path: str | Path, columns: Mapping[str, str] = MappingProxyType({})
         LogError: It is not such a file; names the column and the line.
     """
     text = read_text(Path(path), LogError)
-    rows = list(csv.reader(io.StringIO(text)))
-    if len(rows) > 1 and len(rows[-1]) < len(rows[0]) and not text.endswith("\n"):
-        del rows[-1]
-    if len(rows) < 2:
-        raise LogError(f"{path}: expected a line of column names, such as time, position[JOINT], and lines of numbers")
+    rows = _rows(path, text)
     names = [cell.strip() for cell in rows[0]]
     twice = next((column for column in names if names.count(column) > 1), None)
     if twice is not None:
@@ -409,8 +405,61 @@ def read_csv(path: str | Path, columns: Mapping[str, str] = MappingProxyType({})
     if uneven is not None:
         raise LogError(f"{path}, line {uneven + 1}: expected {len(names)} cells, found {len(rows[uneven])}")
     cells = dict(zip(names, zip(*rows[1:], strict=True), strict=True))
-    wanted = {columns.get(column, column): found for column, found in cells.items() if is_wanted(column, columns)}
-    return from_table(str(path), {column: _numbers(path, column, found) for column, found in wanted.items()}, first=2)
+    wanted = renamed(path, names, columns)
+    return from_table(
+        str(path), {own: _numbers(path, column, cells[column]) for own, column in wanted.items()}, first=2
+    )
+
+
+def _rows(path: str | Path, text: str) -> list[list[str]]:
+    """Return the cells of a CSV file, line by line; empty lines, columns and an unfinished line at the end left out."""
+    reader = csv.reader(io.StringIO(text))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise LogError(
+            f"{path}, line {reader.line_num}: cannot be read as CSV: {error}; is a quotation mark left open?"
+        ) from None
+    while rows and not any(rows[-1]):
+        del rows[-1]
+    if len(rows) > 1 and len(rows[-1]) < len(rows[0]) and not text.endswith("\n"):
+        del rows[-1]
+    if len(rows) < 2:
+        raise LogError(f"{path}: expected a line of column names, such as time, position[JOINT], and lines of numbers")
+    if len(rows[0]) == 1:
+        other = next((mark for mark in (";", "\t", "|") if mark in rows[0][0]), None)
+        found = f"found {other!r}" if other else f"found {short(repr(rows[0][0]))}"
+        raise LogError(
+            f"{path}, line 1: expected names of columns with commas between them, {found}; separate columns by "
+            "commas, write decimals with points, and have the names in the first line"
+        )
+    if all(not row[-1].strip() for row in rows if row):  # each line ends with a comma
+        rows = [row[:-1] for row in rows]
+    return rows
+
+
+def renamed(path: str | Path, names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return which column of a file is read as which of ours: our name → the file's.
+
+    Args:
+        path: The file.
+        names: Its columns.
+        columns: The file's name of a column → ours.
+
+    Raises:
+        LogError: The file lacks a column that is renamed, or two are to be the same one.
+    """
+    missing = next((column for column in columns if column not in names), None)
+    if missing is not None:
+        raise LogError(f"{path}: column {missing!r} is missing, which is to be read as {columns[missing]}")
+    found: dict[str, str] = {}
+    for column in names:
+        if is_wanted(column, columns):
+            own = columns.get(column, column)
+            if own in found:
+                raise LogError(f"{path}: columns {found[own]!r} and {column!r} would both be {own}; rename one of them")
+            found[own] = column
+    return found
 
 
 def is_wanted(column: str, columns: Mapping[str, str]) -> bool:
@@ -454,12 +503,18 @@ def _clock_of(column: str, table: Mapping[str, np.ndarray]) -> str:
 def _numbers(path: str | Path, column: str, cells: Sequence[str]) -> np.ndarray:
     """Return the numbers in a column's cells, (N,), with `EMPTY` for an empty one."""
     try:
-        return np.array([float(cell) if cell else EMPTY for cell in cells], np.float64)
+        values = np.array([float(cell) if cell else EMPTY for cell in cells], np.float64)
     except ValueError:
         row = next(i for i, cell in enumerate(cells) if cell and not _is_number(cell))
         raise LogError(
             f"{path}, line {row + 2}: {column}: expected a number, found {short(repr(cells[row]))}"
         ) from None
+    wrong = next((i for i in np.flatnonzero(values == EMPTY).tolist() if cells[i]), None)
+    if wrong is not None:
+        raise LogError(
+            f"{path}, line {wrong + 2}: {column}: expected a finite number, found {short(repr(cells[wrong]))}"
+        )
+    return values
 
 
 def _is_number(cell: str) -> bool:

@@ -145,6 +145,12 @@ class _Servos:
         )
 
 
+def _is_vector(value: Any, size: int) -> bool:
+    """Whether a value is so many numbers."""
+    numbers = value if isinstance(value, list) else []
+    return len(numbers) == size and all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers)
+
+
 def _imu(path: str | Path, rows: Sequence[Row], time: np.ndarray, robot: Robot) -> dict[str, np.ndarray]:
     """Return the IMU's signals in the axes of the base, without those that a cycle lacks."""
     found: dict[str, np.ndarray] = {}
@@ -152,7 +158,7 @@ def _imu(path: str | Path, rows: Sequence[Row], time: np.ndarray, robot: Robot) 
         values = [_nested(row, "observation", "imu").get(key) for row in rows]
         if any(value is None for value in values):
             continue
-        wrong = next((i for i, value in enumerate(values) if not isinstance(value, list) or len(value) != size), None)
+        wrong = next((i for i, value in enumerate(values) if not _is_vector(value, size)), None)
         if wrong is not None:
             raise LogError(f"{path}: observation.imu.{key} at {time[wrong]:.6g} s: expected {size} numbers")
         found[signal] = np.array(values, np.float64)

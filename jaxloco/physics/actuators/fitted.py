@@ -169,7 +169,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise RobotError(f"{path}: unpacks to more than {MOST_BYTES} bytes, which no fitted network has")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except RobotError:
+        raise
+    except Exception as error:  # of NumPy, zipfile and zlib, each its own
         pickled = "pickle" in str(error) or content[:1] == b"\x80"
         why = "holds pickled objects, which are never loaded" if pickled else "is not an npz file"
         raise RobotError(f"{path}: {why}; a network is what jaxloco actuator fit writes") from None
