@@ -283,6 +283,7 @@ SLIPS = {
     "no such link": (ENDS, '<parent link="bass"/><child link="FL_hip"/>', "there is no link 'bass'; write"),
     "no child": (ENDS, '<parent link="base"/>', "has no <child>; write"),
     "two numbers": ('<axis xyz="1 0 0"/>', '<axis xyz="1 0"/>', '<axis xyz="1 0">: write 3 numbers'),
+    "no axis": ('<axis xyz="1 0 0"/>', '<axis xyz="0 0 0.0"/>', '<axis xyz="0 0 0.0"> points nowhere; write'),
     "a size below 0": (SPHERE, SPHERE.replace("0.02", "-0.02"), 'radius="-0.02"> is below 0; write a size'),
     "no length": (SPHERE, SPHERE.replace("sphere", "cylinder"), 'length="">: write one number'),
     "a scale of two": (THIGH, '<visual><geometry><mesh scale="1 1" filename="a"/></geometry></visual>', 'scale="0.001'),

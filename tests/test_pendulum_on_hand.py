@@ -129,6 +129,33 @@ def test_a_demonstration_in_a_file_is_read_or_refused_with_its_row(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             read_demonstration(change(), 301, 0.02)
+    text = write(rows).read_text()
+    for good in (text.replace("\n", "\r\n"), "\ufeff" + text, "# " + text, text + "\n\n"):
+        path.write_bytes(good.encode())
+        np.testing.assert_allclose(read_demonstration(path, 301, 0.02).states, shown.states, atol=1e-9)
+    second = text.split("\n")[2]
+    for bad, message in (
+        ("", "its first line must be t,angle"),
+        (head, "and rows of numbers follow"),
+        (text.replace(",", ";"), "commas between them and points"),
+        (
+            text.replace(second, second.partition(",")[0] + ",up,0,0,0"),
+            "row 3: angle is 'up', expected a finite number",
+        ),
+        (text.replace(second, second.rpartition(",")[0]), "row 3: has 4 columns, expected 5"),
+    ):
+        path.write_text(bad)
+        with pytest.raises(ConfigError, match=message):
+            read_demonstration(path, 301, 0.02)
+    late = np.where((np.arange(301) > 9)[:, None] & (np.arange(5) == 0), rows + 1.0, rows)
+    for wrong, message in (
+        (rows * [1e3, 1, 1, 1, 1], "t: the median step is 20 s; are these seconds"),
+        (late, "row 11: t: a gap of 1.02 s follows"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read_demonstration(write(wrong), 301, 0.02)
+    with pytest.raises(ConfigError, match="is a folder, expected a file"):
+        read_demonstration(tmp_path, 301, 0.02)
     with pytest.raises(ConfigError, match=r"expected \(T \+ 1, 4\)"):
         Demonstration(0.02, np.zeros((10, 3)), "me")
 
@@ -183,6 +210,7 @@ def test_mimicking_fails_and_the_second_trial_swings_up():
     assert cli.main([*command, "--video-seconds", "0"]) == 0
     summary, rows = read_json("run/summary.json"), read_metrics("run")
     assert summary["solved"] and summary["trials"] == len(rows["trial/solved"]) == 2
+    assert summary["notes"] == []
     assert rows["trial/solved"].tolist() == [0.0, 1.0] and summary["robot_seconds"] == 12.0
     np.testing.assert_allclose(rows["model/gravity_by_length"][0], 9.81 / 0.6, rtol=0.03)
     assert read_json("run/config.json")["algorithm"] == "apprenticeship"
@@ -238,7 +266,8 @@ def test_a_plan_that_does_not_fit_its_robot_is_refused(planned):
 )
 def test_what_cannot_be_learned_from_is_said_in_one_line(words, message, capsys):
     head = "t,angle,angular_velocity,hand_position,hand_velocity"
-    np.savetxt("still.csv", [[0, 0, 0, 0, 0], [9, 0, 0, 0, 0]], delimiter=",", header=head, comments="")
+    still = np.outer(np.arange(451), [0.02, 0, 0, 0, 0])
+    np.savetxt("still.csv", still, delimiter=",", header=head, comments="")
     shaken = np.random.default_rng(0).normal(size=(301, 4)) * (np.arange(301) < 200)[:, None]
     rows = np.concatenate([0.02 * np.arange(301)[:, None], shaken], axis=1)
     np.savetxt("shaken.csv", rows, delimiter=",", header=head, comments="")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxloco import options
-from jaxloco.commands.words import positional, positionals, wants_help
+from jaxloco.commands.words import check_file, positional, positionals, wants_help
 from jaxloco.errors import JaxlocoError
 
 
@@ -115,6 +115,7 @@ def motion(arguments: list[str]) -> int:
     own = options.parse(
         MotionOptions(), arguments, prog=f"jaxloco motion {shlex.quote(file)}", description=motion.__doc__ or ""
     )
+    check_file("--out", own.out, ".npz")
     from jaxloco.demonstrations.motion import checked, read
     from jaxloco.robot import load_robot
 

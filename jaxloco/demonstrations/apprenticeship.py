@@ -157,6 +157,7 @@ def _summary(config: TrainConfig, learner: Apprentice, tried: list[Trial], began
         "seed": config.seed,
         "solved": bool(tried) and tried[-1].solved,
         "trials": len(tried),
+        "notes": list(learner.notes),
         "env_steps": steps,
         "robot_seconds": steps * learner.dt,
         "wall_seconds": round(time.monotonic() - began, 3),

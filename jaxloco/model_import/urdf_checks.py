@@ -13,6 +13,8 @@ _COUNTS = {
     "capsule": {"radius": 1, "length": 1},
 }
 """Attributes of elements → how many numbers they hold."""
+_TURNS = ("revolute", "continuous", "prismatic", "planar")
+"""Types of joints that have an axis."""
 _NEEDED = ("box", "sphere", "cylinder", "capsule")
 """Elements all of whose attributes must be there, and are sizes."""
 SHAPES = (*_NEEDED, "mesh")
@@ -51,6 +53,9 @@ def _check_joint(joint: Element, links: set[str]) -> None:
         link = element.attributes.get("link", "")
         if link not in links:
             raise _fail(element, f"joint {name!r}: there is no link {link!r}; write the name of a link")
+    axis = joint.child("axis")
+    if axis is not None and kind in _TURNS and axis.numbers("xyz") == [0.0] * 3:
+        raise _fail(axis, f'joint {name!r}: <axis xyz="{axis.attributes["xyz"]}"> points nowhere; write xyz="0 0 1"')
 
 
 def _check_tree(root: Element) -> None:
