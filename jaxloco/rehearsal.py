@@ -237,10 +237,13 @@ def simulated(client: str, robot: Robot, options: Mapping[str, Any], hangs: bool
     """Return a transport to a simulated robot.
 
     Args:
-        client: Name of the client.
+        client: Name of the client: "unitree-go2", "unitree-g1" or "ros2".
         robot: The robot.
-        options: The client's.
+        options: The client's, by name.
         hangs: Whether the robot hangs in the air.
+
+    Returns:
+        What a client takes as `transport` in the place of the robot; `body.data` is its mujoco.MjData.
 
     Raises:
         ConfigError: The client is for another robot.

@@ -107,6 +107,9 @@ def mirror_qpos(robot: Robot, qpos: np.ndarray) -> np.ndarray:
     """Return the mirror image of a configuration, reflected in the world's x–z plane, (nq,).
 
     Joints that are not actuated keep their positions.
+
+    Raises:
+        RobotError: A joint has no mirror image; see `joint_mirror`.
     """
     mirror = joint_mirror(robot)
     mirrored = np.array(qpos)

@@ -52,8 +52,8 @@ class HiddenMotor(Protocol):
 class Stiff:
     """A stiff gear: 6 ms of delay, dry and viscous friction, and a battery whose voltage sags.
 
-    The battery has an inner resistance, so its voltage falls by up to a third as all motors together draw current,
-    which is proportional to torque. At a lower voltage a motor has less torque, and less speed.
+    The battery has an inner resistance, so its voltage falls by up to 26 % as all motors together draw current, which
+    is proportional to torque. At a lower voltage a motor has less torque, and less speed.
 
     Args:
         drives: Of each joint.

@@ -90,6 +90,9 @@ def fit(
         own: What is wanted; `robot` and `out` are not read.
         say: Told what is going on.
 
+    Returns:
+        The network (`network.write("network.npz")`), and a report with its errors, N m.
+
     Raises:
         LogError: The recordings are not fit for it; names one, with column and time.
         ConfigError: The joints have different gains, or no position targets.

@@ -36,6 +36,9 @@ def record(robot: Robot, plant: Plant, excitation: Excitation, name: str, seed: 
         name: Of the recording.
         seed: Of the sensors' noise.
 
+    Returns:
+        Positions, velocities and torques of the joints, with the targets and gains that were in force.
+
     Raises:
         ConfigError: There is no such plant, the robot's joints have other targets, or the plant cannot step so often.
     """

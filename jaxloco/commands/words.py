@@ -11,7 +11,7 @@ from jaxloco.errors import ConfigError, JaxlocoError
 
 
 def check_python(command: str) -> None:
-    """Check the Python version: an older one, as on robots, can only do `jaxloco run --env`."""
+    """Check the Python version: an older one, as on robots, can only do `jaxloco run` with --env or --client."""
     if sys.version_info < (3, 11):
         raise JaxlocoError(
             f"jaxloco {command} needs Python 3.11 to 3.13; this is {platform.python_version()}, for robots, "

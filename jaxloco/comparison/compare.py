@@ -68,8 +68,12 @@ def compare(
             those; 0 to compare the evaluations at the end of the trainings.
         report: Told what is evaluated.
 
+    Returns:
+        Each arm's values and interquartile mean, and the verdict of each arm against the first, in `verdicts`.
+
     Raises:
         ConfigError: The runs cannot be compared; says what can be instead.
+        UnknownNameError: There is no such metric.
     """
     arms = [arm for arm in runs if isinstance(arm, Arm)] or read_arms([arm for arm in runs if isinstance(arm, str)])
     if margin is not None and not 0.0 < margin < math.inf:

@@ -172,7 +172,18 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def write_figure(comparison: Comparison, path: str | Path) -> Path:
-    """Draw a comparison: curves of all seeds, performance profile, every seed's value."""
+    """Draw a comparison: curves of all seeds, performance profile, every seed's value.
+
+    Args:
+        comparison: From `jaxloco.comparison.compare.compare`.
+        path: Picture to write, PNG.
+
+    Returns:
+        The picture's path.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     titles = [sentence(comparison, index).partition(";")[0] for index in range(1, len(comparison.arms))]
     title = titles[0] if len(titles) == 1 else ""
     names = [arm.name for arm in comparison.arms]

@@ -81,8 +81,13 @@ def learn(demonstrations: Sequence[Flight], dt: float, in_place: bool = False) -
         dt: Control period, s.
         in_place: It ends where it begins and is there on average: what flights drift is taken out of them.
 
+    Returns:
+        Parameters of the model, the trajectory that the demonstrations have in common, and corrections along it.
+
     Raises:
         ConfigError: They cannot be aligned; names the worst one.
+
+    Source: Coates, Abbeel and Ng 2008, "Learning for control from multiple demonstrations".
     """
     kept, left_out = list(range(len(demonstrations))), list[tuple[int, float]]()
     while True:

@@ -100,8 +100,12 @@ def align(
 
     Args:
         demonstrations: Samples at a constant rate, (N_k, n) each, all from the start to the end of the same motion.
-        linearize: The dynamics, for half a time step; an approximate model will do.
+        linearize: The dynamics for half a time step: states (T, n) → next states (T, n) and derivatives (T, n, n). An
+            approximate model will do.
         options: See there.
+
+    Returns:
+        The trajectory, (T, n) at half the time step, where each demonstration is on it, and the variances.
 
     Raises:
         OutlierError: One is much farther from what all have in common than the others.

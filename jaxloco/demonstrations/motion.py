@@ -329,10 +329,15 @@ def resampled(clip: Clip, rate: float) -> Clip:
 
 
 def load_clips(robot: Robot, names: Sequence[str]) -> list[Clip]:
-    """Return clips of a robot: names of those in its folder `clips`, or NPZ files that `jaxloco motion` wrote.
+    """Return clips of a robot, checked and at its control rate.
+
+    Args:
+        robot: The robot.
+        names: Names of those in its folder `clips`, or NPZ files that `jaxloco motion` wrote.
 
     Raises:
         MotionError: There is no such clip, or it does not fit the robot.
+        ConfigError: None is named, or one twice.
     """
     own = {file.stem: file for file in sorted((robot.folder / "clips").glob("*.npz"))}
     found = []

@@ -67,8 +67,8 @@ class PlannerOptions:
     """Options of iterative LQR.
 
     Attributes:
-        low: Lower limit of each control; () for none.
-        high: Upper limit of each control; () for none.
+        low: Lower limit of each of the m controls, in its unit; () for none.
+        high: Upper limit of each; () for none.
         iterations: Most steps of the optimization.
         tolerance: It ends where a step promises less than this part of the cost.
         halvings: Most halvings of a step.
@@ -149,13 +149,16 @@ def ilqr(
     """Plan from a first state: one step where all is linear and quadratic, a local optimum otherwise.
 
     Args:
-        dynamics: f.
-        cost: c; its Hessian in the controls is positive, in the states better not negative.
-        final_cost: c_T.
+        dynamics: f: state (n,), control (m,) and time index → the next state, (n,).
+        cost: c: the same → (); its Hessian in the controls is positive, in the states better not negative.
+        final_cost: c_T: state (n,) and time index → ().
         first_state: (n,).
         controls: Where the search begins, (T, m).
         options: Limits, and when to end.
         start: Time index of the first state.
+
+    Returns:
+        States (T + 1, n), controls (T, m) and feedback gains (T, m, n).
 
     Raises:
         ConfigError: The limits are not of so many controls.

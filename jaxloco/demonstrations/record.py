@@ -249,6 +249,15 @@ class Person:
     def show(self, random: np.random.Generator, rows: int, dt: float, *, tries: int = 50) -> Demonstration:
         """Try until an attempt works that ends with at least 2.4 s upright.
 
+        Args:
+            random: Draws where the rod hangs at first, and the noise.
+            rows: Samples of the demonstration.
+            dt: Time between them, s.
+            tries: Most attempts.
+
+        Returns:
+            Angle from upright, angular velocity, and position and velocity of the hand, rad, rad/s, m, m/s, (rows, 4).
+
         Raises:
             ConfigError: None does.
         """

@@ -1,9 +1,9 @@
 """Which copy of MuJoCo-Warp simulates: the package `mujoco-warp`, or else the copy within `mujoco-mjx`.
 
 Why internals: through MJX (`impl="warp"`) some 170 arrays pass through XLA in every substep, and a CUDA graph is
-captured anew whenever XLA moves a buffer (docs/physics.md), so MuJoCo-Warp is called itself. The copy within mujoco-mjx
-is private, and so are some types of the package. Versions and the names that are needed are checked when a copy is
-loaded. Otherwise the other copy is taken; without either, `--physics mjx` does the same, slower on a GPU.
+captured anew whenever XLA moves a buffer (docs/implementation.md), so MuJoCo-Warp is called itself. The copy within
+mujoco-mjx is private, and so are some types of the package. Versions and the names that are needed are checked when a
+copy is loaded. Otherwise the other copy is taken; without either, `--physics mjx` does the same, slower on a GPU.
 """
 
 import importlib.util

@@ -52,11 +52,11 @@ class LearnerState(NamedTuple):
     Attributes:
         params: See `jaxloco.learning.networks`.
         opt_state: What the algorithm's optimizers keep.
-        learning_rate: float32 [], of the last step taken.
+        learning_rate: float32 (), of the last step taken.
         normalizers: Group → statistics; empty when observations are not normalized.
-        key: uint32 [2], for shuffles.
-        n_updates: int32 [], epochs so far (as in Stable-Baselines3).
-        progress_remaining: float32 [], from 1 at the start to 0 at the end; see `set_progress`.
+        key: uint32 (2,), for shuffles.
+        n_updates: int32 (), epochs so far (as in Stable-Baselines3).
+        progress_remaining: float32 (), from 1 at the start to 0 at the end; see `set_progress`.
         estimator: Parameters of the estimator beside the policy, and what its optimizer keeps; None without one.
     """
 

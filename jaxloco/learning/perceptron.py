@@ -1,7 +1,7 @@
 """Perceptrons as learning computes them: layer by layer, samples in columns.
 
 On a CPU, XLA takes as long to turn round the first factor of xᵀy as to multiply, and the gradient of a kernel is such a
-product if each row of x is a sample. If each column is one, no product needs it (docs/benchmarks.md has the effect).
+product if each row of x is a sample. If each column is one, no product needs it (the effect: docs/implementation.md).
 """
 
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ def motors_of(
         driven.add(name)
     refused.note(notes, "it counts as missing, and is guessed")
     more = [_name(model, actuator) for actuator in range(model.nu) if _is_more(model, actuator)]
-    done = "of them only gains and limits are taken; docs/actuators.md has motors with delay and bandwidth"
+    done = "of them only gains and limits are taken; docs/robots.md has motors with delay and bandwidth"
     notes.add("actuators {} have an activation, an offset or a muscle's gain", done, "warning", of=more)
     _tell_servos(model, notes)
     held = sorted(driven & set(coupled_joints(model)))

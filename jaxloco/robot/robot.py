@@ -366,19 +366,24 @@ class Robot:
         return found
 
     def joint_indices(self, wanted: Iterable[str]) -> np.ndarray:
-        """Return the places of `wanted` in `joints` (so in every joint vector and in ctrl), shape (n,)."""
+        """Return the places of `wanted` in `joints` (so in every joint vector and in ctrl), shape (n,).
+
+        Raises:
+            UnknownNameError: There is none of that name; names the closest one.
+            TypeError: `wanted` is a text, not a list of names.
+        """
         return _ids("joint", wanted, self.joint_names)
 
     def body_ids(self, wanted: Iterable[str]) -> np.ndarray:
-        """Return the body ids of `wanted` in `model`, shape (n,)."""
+        """Return the body ids of `wanted` in `model`, shape (n,); raises as `joint_indices`."""
         return _ids("body", wanted, names(self.model, "body"))
 
     def geom_ids(self, wanted: Iterable[str]) -> np.ndarray:
-        """Return the geom ids of `wanted` in `model` (not in `visual_model`), shape (n,)."""
+        """Return the geom ids of `wanted` in `model` (not in `visual_model`), (n,); raises as `joint_indices`."""
         return _ids("geom", wanted, names(self.model, "geom"))
 
     def site_ids(self, wanted: Iterable[str]) -> np.ndarray:
-        """Return the site ids of `wanted` in `model`, shape (n,)."""
+        """Return the site ids of `wanted` in `model`, shape (n,); raises as `joint_indices`."""
         return _ids("site", wanted, names(self.model, "site"))
 
     def _joint_ids(self) -> np.ndarray:

@@ -457,7 +457,7 @@ def _check_scan(robot: Robot, scan: HeightScan) -> None:
         raise ConfigError(
             f"actor_scan: robot {robot.name!r} does not measure the ground, so nobody could give its policy a height "
             f"scan; write [height_scan] with behind, ahead and aside in {file} if it does, --task.privileged for a "
-            "teacher, or --task.actor-scan no"
+            "teacher, or --task.no-actor-scan"
         )
     for name, reach in robot.scan_reach.items():
         if getattr(scan, name) > reach:

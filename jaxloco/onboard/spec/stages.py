@@ -73,7 +73,12 @@ class Stage(Checked):
 
 @dataclass(frozen=True)
 class Scale(Stage):
-    """`y = x * scale + offset`."""
+    """`y = x * scale + offset`.
+
+    Attributes:
+        scale: Factor from [-1, 1] to the output's unit, one number per component; an `ActionSpec` takes one for all.
+        offset: Added after it, in the output's unit, likewise; None for zeros.
+    """
 
     scale: Vector
     offset: Vector | None = None
@@ -94,7 +99,14 @@ class Clip(Stage):
 
 @dataclass(frozen=True)
 class Integrate(Stage):
-    """`s ← clip(s + dt x, low, high)`, `y = s`; s starts at `initial` (zeros by default)."""
+    """`s ← clip(s + dt x, low, high)`, `y = s`; s starts at `initial` (zeros by default).
+
+    Attributes:
+        dt: Control period, s.
+        low: Smallest s, in the output's unit, one number per component; an `ActionSpec` takes one for all.
+        high: Largest s, likewise.
+        initial: s after a reset, likewise; None for zeros.
+    """
 
     dt: Positive
     low: Vector
