@@ -19,8 +19,8 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # An unintended broadcast is an error. MJX needs broadcasting: jaxloco.physics.mjx allows it around its calls.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
-# Four devices wherever robots can be shared among them, so that every training in the tests is a sharded one.
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
+# Two devices wherever robots can be shared among them, so that every training in the tests is a sharded one.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("MPLBACKEND", "agg")
 

@@ -149,6 +149,7 @@ def test_nothing_is_kept_without_a_cache_folder(function, folder):
     assert not folder.exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_mjx_steps_as_it_was_traced(folder, monkeypatch):
     robot = load_robot("cartpole")

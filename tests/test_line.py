@@ -106,6 +106,7 @@ def test_evaluating_again_gives_the_same_figures(line, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == figures == read_json(out)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_policy_is_evaluated_on_another_engine_too(line, tmp_path, capsys):
     out = tmp_path / "figures.json"

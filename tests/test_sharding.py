@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -68,9 +69,13 @@ assert jax.local_device_count("cpu") == 3
     subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=600)
 
 
+def on(n_devices: int) -> Any:
+    few = jax.local_device_count() < n_devices
+    return pytest.param(n_devices, marks=pytest.mark.skipif(few, reason=f"needs JAX_NUM_CPU_DEVICES={n_devices}"))
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(jax.local_device_count() < 4, reason="needs four devices")
-@pytest.mark.parametrize("n_devices", [2, 4])
+@pytest.mark.parametrize("n_devices", [on(2), on(4)])
 def test_training_is_the_same_on_any_number_of_devices(on_one, n_devices):
     """Ten updates leave the parameters within 1e-4 of each other (relative, as one vector), and the robots too."""
     (one, totals_one), (many, totals_many) = on_one, train(n_devices)

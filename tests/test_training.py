@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sampled import ONE_OF_EACH, sampled
 from training_helpers import (
     Recorder,
     assert_equal_trees,
@@ -572,8 +573,8 @@ def test_the_pendulum_swings_up(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_task_has_a_recipe_that_fits_together():
-    for name in TASKS:
-        config = recipe(name)
-        assert config.task.name == name
-        loop.make_agent(Env(config.task.spec(), "native"), config)
+@pytest.mark.parametrize("name", sampled(TASKS, *ONE_OF_EACH))
+def test_every_task_has_a_recipe_that_fits_together(name):
+    config = recipe(name)
+    assert config.task.name == name
+    loop.make_agent(Env(config.task.spec(), "native"), config)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sampled import sampled
 
 from jaxloco import options
 from jaxloco.envs import actions, batch
@@ -433,16 +432,14 @@ def test_collisions_of_the_body_are_counted_only_where_it_can_collide(changes):
     assert Velocity(variant="full", **changes).spec().rewards
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "steps", "yaw_rate", "velocity"),
-    sampled(
-        [
-            ("go1-velocity", 240_000, 0.8, None),  # it learns to turn first, and to walk after 0.5 M steps
-            ("berkeley-humanoid-velocity", 320_000, 0.85, 0.7),
-        ],
-        ("go1-velocity", 240_000, 0.8, None),
-    ),
+    [
+        ("go1-velocity", 240_000, 0.8, None),  # it learns to turn first, and to walk after 0.5 M steps
+        ("berkeley-humanoid-velocity", 320_000, 0.85, 0.7),
+    ],
 )
 def test_a_short_training_takes_some_of_the_errors_off(tmp_path, task, steps, yaw_rate, velocity):
     """64 robots with small networks and usual motors, which are all asked to turn, or chance decides what is asked."""
