@@ -550,7 +550,9 @@ _ONBOARD = "jaxloco bench onboard RUN/policy"
 _SEEDS = "--seeds 100 101 102 103 104"
 _WALK = f"jaxloco bench velocity-run {_SEEDS}"
 _GO2 = f"jaxloco bench velocity-run --task go2-velocity {_SEEDS} --out benchmarks/results/velocity_run_go2.json"
-_ROUGH = "jaxloco bench velocity-run --task go1-rough --seeds 0 1 2 --out benchmarks/results/velocity_run_rough.json"
+_ROUGH = (
+    f"jaxloco bench velocity-run --task go1-rough {_SEEDS} --out benchmarks/results/velocity_run_rough.json"
+)
 _ANYMAL = (
     f"jaxloco bench velocity-run --task anymal-c-velocity {_SEEDS} --out benchmarks/results/velocity_run_anymal_c.json"
 )
@@ -801,6 +803,15 @@ REQUIREMENTS = (
         "velocity_run_rough",
         _ROUGH,
         _walks("past_middle", 0.80),
+    ),
+    *(
+        Requirement(what, "reported", "velocity_run_rough", _ROUGH, _shown(_walks(name, 0.0, unit)))
+        for what, name, unit in (
+            ("episodes of 20 s survived, at random levels", "survived", ""),
+            ("mean error in velocity", "linear_velocity_error", " m/s"),
+            (f"episodes survived {_MOTORS}", "survived_late", ""),
+            ("share of that time with two parts more than 2 mm inside each other", "inside_late", " of the time"),
+        )
     ),
     Requirement(
         "episodes of 20 s survived, commands up to 0.8 m/s",

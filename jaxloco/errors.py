@@ -60,6 +60,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     "unknown task 'upkie-balanse'; did you mean 'upkie-balance'? Known: cartpole, upkie-balance"
     """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return UnknownNameError(f"unknown {kind} {short(repr(name))}{hint} Known: {', '.join(known) or 'none'}")

@@ -4,6 +4,7 @@ Importing this module imports no training package; what trains or simulates does
 loaded and acts with NumPy alone.
 """
 
+import numbers
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +13,13 @@ from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, get_args
 
 import numpy as np
 
 from jaxloco import options
 from jaxloco.checks import MOST_EPISODES
-from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.errors import ConfigError, JaxlocoError, short, unknown_name
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
 from jaxloco.policies import find_policy, known_policies
@@ -72,6 +73,9 @@ class Trained:
         folder: The run's folder, or a folder of runs, for the newest.
         checkpoint: Which policy: "last" or "best".
         config: The run's configuration; what the folder says if not given.
+
+    Raises:
+        ConfigError: There is no run.
     """
 
     def __init__(
@@ -132,6 +136,9 @@ class Trained:
 
         Args:
             ended: Which of N robots begin anew, bool (N,); all if not given.
+
+        Raises:
+            ConfigError: It is of more or fewer robots than those that are remembered.
         """
         if ended is None or self._memory is None:
             self._memory = None
@@ -139,6 +146,9 @@ class Trained:
         import jax
 
         rows = np.asarray(ended, bool)
+        for part in jax.tree.leaves(self._memory):
+            if rows.shape != (len(part),):
+                raise ConfigError(f"ended has the shape {rows.shape}: expected ({len(part)},), one for each robot")
         first = self._policy[0].initial_carry(len(rows))
 
         def choose(new: Any, old: Any) -> np.ndarray:
@@ -167,11 +177,19 @@ def make(task: "str | TaskConfig | TrainConfig", /, *, physics: str = "auto", **
         physics: Engine: "auto", "native", "mjx" or "warp".
         settings: Options of the task by name, such as `episode_seconds=5.0`.
 
+    Returns:
+        The environment. `reset(key)` takes a random key, (2,); `step` takes a state and an action in [-1, 1], (A,). The
+        states of both have `observation` (group → (n,)), `reward` (), `terminated` () and `truncated` ().
+
     Raises:
         UnknownNameError: No such task, option or engine; names the closest one.
         ConfigError: The environment cannot be built; says what to write instead.
+        RobotError: The robot's folder cannot be used.
+        JaxlocoError: The training packages are missing.
     """
     config: Any = recipe(task).task if isinstance(task, str) else getattr(task, "task", task)
+    if isinstance(config, type) or not all(hasattr(config, part) for part in ("__dataclass_fields__", "spec", "name")):
+        raise ConfigError(f"make takes a task's name, its options or a recipe, not {short(repr(task))}")
     changed = options.from_dict(type(config), settings, source=config.name, default=config)
     made: Environment = changed.spec().build(physics)
     return made
@@ -189,10 +207,14 @@ def recipe(task: str, /, **settings: Any) -> "TrainConfig":
     Raises:
         UnknownNameError: No such task or setting; names the closest one.
         ConfigError: A value is of the wrong kind, or refused.
+        JaxlocoError: The training packages are missing.
     """
     from jaxloco import tasks
     from jaxloco.training.config import TrainConfig, with_algorithm
 
+    for what, name in {"a task": task, "an algorithm": settings.get("algorithm", "")}.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"expected the name of {what}, not {short(repr(name))}")
     default = tasks.recipe(task)
     if "algorithm" in settings:
         default = with_algorithm(default, settings.pop("algorithm"))
@@ -224,12 +246,20 @@ def train(
 
     Raises:
         ConfigError: Something in the configuration cannot work; nothing has been compiled.
-        JaxlocoError: Training diverged, or something could not be written.
+        RobotError: The robot's folder cannot be used.
+        CheckpointError: The run to resume does not fit, or its checkpoints cannot be read.
+        JaxlocoError: Training diverged, something could not be written, or the training packages are missing.
     """
     preparation.prepare_jax()
     from jaxloco import runs
+    from jaxloco.training.config import TrainConfig
 
-    config = located(recipe(config) if isinstance(config, str) else config)
+    config = recipe(config) if isinstance(config, str) else config
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"train takes a recipe or the name of one, not {short(repr(config))}; see jaxloco.recipe")
+    if resume is not None and not (out is None and name is None):
+        raise ConfigError(f"resume: {resume} goes on in its own folder; leave out and name away")
+    config = located(config)
     _warn_of_strangers(config)
     if resume is not None:
         folder = RunFolder.open(resume)
@@ -362,8 +392,13 @@ def evaluate(
 
     Raises:
         ConfigError: An option is out of its range or has no effect there, or there is no such run.
+        BundleError: The bundle cannot be trusted, or cannot be played here.
+        CheckpointError: The run has no complete checkpoint.
+        JaxlocoError: The run has no bundle, or the training packages are missing.
     """
     check_seed(seed)
+    if episodes is not None and not _is_whole(episodes):
+        raise ConfigError(f"--episodes {short(repr(episodes))}: must be a whole number")
     if episodes is not None and not 1 <= episodes <= MOST_EPISODES:
         least = "at least 1" if episodes < 1 else f"at most {MOST_EPISODES}"
         raise ConfigError(f"--episodes {episodes}: must be {least}")
@@ -434,7 +469,11 @@ def export(
         ConfigError: There is no such run, or the policy reads something that the robot cannot measure, or the format
             lacks something of it.
         BundleError: What was written gives other answers than the trained policy.
+        CheckpointError: The run has no complete checkpoint.
+        JaxlocoError: The training packages are missing.
     """
+    if format not in get_args(Format):
+        raise unknown_name("format", format, get_args(Format))
     if format != "numpy":
         return export_as(run, format, out, checkpoint=checkpoint).path
     if not isinstance(run, Trained) and bundle_at(run) is not None and not _has_checkpoints(run):
@@ -537,5 +576,11 @@ def writing_into(folder: RunFolder, out: str | Path | None) -> AbstractContextMa
 
 def check_seed(seed: int) -> None:
     """Raise ConfigError if this is no seed."""
+    if not _is_whole(seed):
+        raise ConfigError(f"--seed {short(repr(seed))}: must be a whole number")
     if not 0 <= seed < 2**31:
         raise ConfigError(f"--seed {seed}: must be between 0 and {2**31 - 1}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import enum
 import math
+import numbers
 import os
 import sys
 import types
@@ -491,23 +492,30 @@ def _scalar(hint: Any, value: Any) -> Any:
                 return choice
         raise _MismatchError
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        if isinstance(value, str) and value in hint.__members__:
-            return hint[value]
-        raise _MismatchError
+        return _member(hint, value)
     if hint is int or hint is float:
         return _number(hint, value)
     if isinstance(hint, type) and issubclass(hint, Path) and isinstance(value, str | os.PathLike):
         return hint(value)
+    if hint is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
     raise _MismatchError
 
 
+def _member(hint: type[enum.Enum], value: Any) -> enum.Enum:
+    if isinstance(value, str) and value in hint.__members__:
+        return hint[value]
+    raise _MismatchError
+
+
 def _number(hint: type, value: Any) -> int | float:
-    """Return an int or float; an int may be written 1e6, a float 3, "inf" or "nan"."""
-    if hint is float and value in ("inf", "-inf", "nan"):
+    """Return an int or float; an int may be written 1e6, a float 3, "inf" or "nan". NumPy's scalars are numbers too."""
+    if hint is float and isinstance(value, str) and value in ("inf", "-inf", "nan"):
         return float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    is_number: bool = isinstance(value, numbers.Real)
+    if isinstance(value, bool) or not is_number:
         raise _MismatchError
     try:
         if hint is int and not float(value).is_integer():

@@ -96,16 +96,26 @@ def load(kind: str, place: Place) -> Any:
         ConfigError: The module cannot be imported; names its package, and the line.
     """
     module, _, variable = place.module.partition(":")
-    found: Any = importlib.import_module(module) if place.package == OWN else _imported(kind, place, module)
+    found: Any = _own(kind, place, module) if place.package == OWN else _imported(kind, place, module)
     for name in variable.split(".") if variable else ():
         if not hasattr(found, name):
-            raise unknown_name(f"name in {module}", name, [key for key in vars(found) if not key.startswith("_")])
+            raise unknown_name(f"name in {module}", name, [key for key in dir(found) if not key.startswith("_")])
         found = getattr(found, name)
     return found
 
 
 def _group(kind: str) -> str:
     return f"jaxloco.{kind}s"
+
+
+def _own(kind: str, place: Place, module: str) -> ModuleType:
+    """Import a module of jaxloco's; what it needs from other packages may be missing, which is told elsewhere."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{error.name}.".startswith(f"{OWN}."):
+            raise
+        raise MissingModuleError(f"{kind} {place.module!r}: there is no module {error.name!r}") from error
 
 
 def _imported(kind: str, place: Place, module: str) -> ModuleType:

@@ -11,7 +11,7 @@ import jax
 from jaxloco import options
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.interface import ANY_ENGINE, Environment
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
 from jaxloco.learning.distillation import Teacher
@@ -104,8 +104,11 @@ def restore(folder: RunFolder, env: Environment, agent: Agent, config: TrainConf
         which: Checkpoint: "last" or "best".
 
     Raises:
+        UnknownNameError: There is no such checkpoint.
         CheckpointError: It has no complete checkpoint, or one from another configuration.
     """
+    if which not in ("last", "best"):
+        raise unknown_name("checkpoint", which, ("last", "best"))
     check_trained(folder)
     like = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
     like = Trained(like.learner, like.iteration)

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -81,6 +82,23 @@ def test_a_foreign_step_gives_what_the_environment_gave():
     np.testing.assert_allclose(state.info.reward_terms, [state.reward] * 2)  # the reward, and the part reported
     assert env.reward_weights == {"total": 1.0, "distance": 1.0}  # "speed" is no reward
     assert env.observation_sizes == {"actor": 1, "critic": 2}
+
+
+@pytest.mark.parametrize("others", [("reward/total",), ("reward_distance", "reward/reward_distance")])
+def test_parts_of_a_foreign_reward_that_would_share_a_name_get_names_of_their_own(others):
+    class Named(Walk):
+        def reset(self, rng: jax.Array) -> Any:
+            state = super().reset(rng)
+            return state.replace(metrics=state.metrics | dict.fromkeys(others, jnp.zeros(())))
+
+        def step(self, state: Any, action: jax.Array) -> Any:
+            return super().step(state, action).replace(metrics=state.metrics | dict.fromkeys(others, jnp.ones(())))
+
+    env = ForeignEnv(Named(), "mine:named", 20)
+    state = env.step(env.reset(jax.random.PRNGKey(0)), jnp.zeros(1))
+    terms = dict(zip(env.reward_weights, state.info.reward_terms.tolist(), strict=True))
+    assert terms["total"] == float(state.reward) and terms["distance"] == 0.0
+    assert [value for name, value in terms.items() if name not in ("total", "distance")] == [1.0] * len(others)
 
 
 def test_a_foreign_robot_has_no_terrain_and_its_level_follows_whether_it_fell():
@@ -551,6 +569,48 @@ def same_pictures(some: Any, others: Any) -> bool:
 
 
 @pytest.mark.slow
+def test_on_terrain_the_model_and_its_renderer_are_kept_until_the_robot_is_near_its_end():
+    """A model is opened by OpenGL in seconds; each holds the terrain 5 m around where the robot was."""
+    made: list[float] = []
+
+    def scene(qpos: np.ndarray) -> Any:
+        made.append(float(qpos[0, 0]))
+        return object()
+
+    drawn: list[Any] = []
+    env: Any = ours._Ours()
+    env.env = SimpleNamespace(floating=True, scene=scene)
+    env._renderer = SimpleNamespace(draw=lambda model, qpos: drawn.append(model))
+    for x in (0.0, 1.0, -2.4, 2.6, 0.2, -4.0):
+        env._draw(np.array([x, 0.0, 0.3]))
+    assert made == [0.0, 2.6, -4.0] and len(set(map(id, drawn))) == 3
+
+
+def test_stable_baselines3_gets_a_picture_of_each_robot(monkeypatch):
+    """By a stand-in for its base class, which itself has no pictures: its own `render` puts them together."""
+
+    class VecEnv:
+        def __init__(self, num_envs: int, *spaces: Any) -> None:
+            self.num_envs = num_envs
+
+        def get_images(self) -> list[Any]:
+            raise NotImplementedError
+
+    for name in ("stable_baselines3", "stable_baselines3.common"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "stable_baselines3.common.vec_env", SimpleNamespace(VecEnv=VecEnv))
+    source = Path(ours.__file__).with_name("stable_baselines3.py")
+    module: dict[str, Any] = {"__name__": "adapter"}
+    exec(compile(source.read_text(encoding="utf-8"), source, "exec"), module)
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    env = SimpleNamespace(metadata=metadata, num_envs=2, single_observation_space=None, single_action_space=None)
+    adapter = module["Sb3VecEnv"](env)
+    env.render = lambda: ("left", "right")
+    assert adapter.get_images() == ["left", "right"]
+    env.render = lambda: None  # without a render mode, or before the first reset
+    assert adapter.get_images() == []
+
+
 def test_a_vector_environment_shows_each_robot_and_one_renderer_is_kept():
     env = gymnasium.make_vec(ours.env_id("cartpole"), num_envs=2, physics="native", render_mode="rgb_array")
     assert env.render() is None and env.metadata["render_fps"] == 50

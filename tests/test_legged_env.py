@@ -58,6 +58,29 @@ def test_the_kinematics_of_feet_are_those_of_mujoco(name):
     np.testing.assert_allclose(feet_at(robot, joints + change)[0] - found, derivative @ change, atol=1e-10)
 
 
+SEVERAL = """<mujoco><worldbody><body name="base" pos="0 0 1"><freejoint/><geom size=".1" mass="1"/>
+<body name="hip" pos=".1 .2 0" euler="10 0 0">
+  <joint name="abduct" axis="1 0 0"/><joint name="swing" axis="0 1 0" pos="0 0 -.02"/><geom size=".05" mass=".1"/>
+  <body name="shin" pos="0 0 -.3"><joint name="stretch" type="slide" axis="0 0 1"/><joint name="spring" axis="0 1 0"/>
+    <geom size=".03" mass=".1"/></body></body></body></worldbody></mujoco>"""
+
+
+def test_the_kinematics_of_feet_know_several_joints_of_a_body_slides_and_joints_held_elsewhere():
+    model = mujoco.MjModel.from_xml_string(SEVERAL)
+    default = np.array([0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25])
+    places = {"joint_qpos_indices": [7, 8, 9], "joint_qvel_indices": [6, 7, 8], "base_qpos_indices": np.arange(7)}
+    foot = SimpleNamespace(body="shin", position=np.array([0.0, 0.0, -0.1]))
+    robot: Any = SimpleNamespace(model=model, base_body="base", feet=[foot], default_qpos=default, **places)
+    joints = np.array([0.3, -0.4, 0.05])
+    data = mujoco.MjData(model)
+    data.qpos[:] = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, *joints, default[-1]]
+    mujoco.mj_kinematics(model, data)
+    shin = data.body("shin")
+    expected = [shin.xpos + shin.xmat.reshape(3, 3) @ foot.position]
+    np.testing.assert_allclose(feet_at(robot, joints)[0], expected, atol=1e-9)
+    np.testing.assert_allclose(foot_chains(robot)(jnp.float32(joints)), expected, atol=1e-6)
+
+
 def foot_values(robot: Robot, qpos: np.ndarray, steps: int = 0) -> dict[str, np.ndarray]:
     """Return the quantities of feet in a configuration, from MuJoCo's own sensors."""
     data = mujoco.MjData(robot.model)

@@ -120,6 +120,8 @@ def test_a_memory_is_kept_until_it_is_reset_for_all_robots_or_some(recurrent):
     policy.reset()
     first, second = policy.act(rows), policy.act(rows)
     np.testing.assert_allclose(first[0], alone[0], atol=1e-6)
+    with pytest.raises(ConfigError, match=r"ended has the shape \(1,\): expected \(2,\), one for each robot"):
+        policy.reset([True])  # which would stand for both
     policy.reset(np.array([True, False]))
     third = policy.act(rows)
     np.testing.assert_allclose(third[0], alone[0], atol=1e-6)  # begins anew
@@ -202,6 +204,9 @@ def test_a_task_that_its_run_cannot_name_is_trained_with_a_warning(tmp_path):
     [
         ({"episodes": 0}, "episodes 0: must be at least 1"),
         ({"seed": -1}, "seed -1: must be between 0"),
+        ({"seed": 1.5}, "seed 1.5: must be a whole number"),
+        ({"seed": "1"}, "seed '1': must be a whole number"),
+        ({"episodes": "20"}, "episodes '20': must be a whole number"),
         ({"compare_seconds": float("nan")}, "compare-seconds nan: must be between 0 and"),
         ({"physics": "mjx"}, "--physics: has no effect in plain MuJoCo"),
         ({"checkpoint": "best"}, "--checkpoint: has no effect in plain MuJoCo"),
@@ -210,6 +215,31 @@ def test_a_task_that_its_run_cannot_name_is_trained_with_a_warning(tmp_path):
 def test_what_cannot_be_evaluated_says_why(options, problem):
     with pytest.raises(ConfigError, match=problem):
         jaxloco.evaluate(UPKIE, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (lambda: jaxloco.make(None), "make takes a task's name, its options or a recipe, not None"),
+        (lambda: jaxloco.make(Cartpole), "make takes a task's name, its options or a recipe, not <class"),
+        (lambda: jaxloco.make("cartpole", physics=None), "unknown physics engine None"),
+        (lambda: jaxloco.recipe(None), "expected the name of a task, not None"),
+        (lambda: jaxloco.recipe("cartpole", algorithm=3), "expected the name of an algorithm, not 3"),
+        (lambda: jaxloco.train(Cartpole()), "train takes a recipe or the name of one, not Cartpole"),
+        (lambda: jaxloco.train("cartpole", resume="a", out="b"), "resume: a goes on in its own folder; leave out"),
+        (lambda: jaxloco.train("cartpole", resume="a", name="b"), "resume: a goes on in its own folder; leave out"),
+        (lambda: jaxloco.export(UPKIE, format="ONNX"), "unknown format 'ONNX'"),
+    ],
+)
+def test_an_argument_of_another_kind_is_told(call, problem):
+    with pytest.raises(ConfigError) as error:
+        call()
+    assert problem in str(error.value)
+
+
+def test_a_checkpoint_that_there_is_not_is_told_and_not_the_last_one_played(run):
+    with pytest.raises(UnknownNameError, match="unknown checkpoint 'bets'; did you mean 'best'"):
+        Trained(run, checkpoint="bets").act(np.zeros(4))
 
 
 def test_a_path_with_nothing_is_told(tmp_path):

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,7 +14,7 @@ from training_helpers import Recorder, tiny, train
 
 from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.training import loggers
-from jaxloco.training.loggers import LOGGERS, About, Results, Worker, find
+from jaxloco.training.loggers import LOGGERS, About, Logging, Results, Worker, find
 from jaxloco.training.metrics import STEP, read_metrics
 
 
@@ -107,6 +108,20 @@ def test_a_logger_that_hangs_does_not_hold_up_the_training(tmp_path, monkeypatch
     summary, recorder = train(tiny(logger=("test_loggers:Hangs",)), tmp_path / "run")
     (warning,) = (text for text in recorder.messages if "--logger" in text)
     assert "is not done after 0.01 s" in warning and summary["env_steps"] == 12 * 32
+    Hangs.released.set()
+
+
+def test_a_training_waits_for_all_its_loggers_together_no_longer_than_for_one(monkeypatch):
+    monkeypatch.setattr(loggers, "LAST_UPLOADS", 0.5)
+    monkeypatch.setattr(Hangs, "released", threading.Event())
+    said: list[str] = []
+    logging = Logging((), resumed=False)
+    logging._workers = [[Worker(f"logger {seed}", Hangs, said.append)] for seed in range(5)]
+    for (worker,) in logging._workers:
+        worker.put("log", 0, {})
+    began = time.monotonic()
+    logging.close()
+    assert time.monotonic() - began < 1.5 and len(said) == 5  # one after another would be 2.5 s
     Hangs.released.set()
 
 
@@ -257,7 +272,7 @@ def messages_of(name: str, tmp_path: Path) -> list[str]:
 
     imsave(image, np.zeros((8, 8)))
     worker.put("finish", Results({"env_steps": 64.0}, {"curves": image}, None, results(tmp_path / "p").policy))
-    worker.wait(300.0)
+    worker.wait(time.monotonic() + 300.0)
     return recorder.messages
 
 

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -260,6 +261,18 @@ def test_numbers_may_be_written_as_people_do() -> None:
     assert (config.seed, type(config.seed)) == (1_000_000, int)
     assert (config.ppo.learning_rate, type(config.ppo.learning_rate)) == (1.0, float)
     assert config.ppo.target_kl == math.inf
+
+
+def test_numbers_of_numpy_and_paths_are_taken_from_python() -> None:
+    given = {"seed": np.int64(3), "ppo": {"learning_rate": np.float32(0.5)}, "label": Path("a/b")}
+    config = from_dict(Config, given, default=Config())
+    assert (config.seed, type(config.seed)) == (3, int)
+    assert (config.ppo.learning_rate, type(config.ppo.learning_rate)) == (0.5, float)
+    assert (config.label, type(config.label)) == ("a/b", str)
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config))), default=Config()) == config
+    for wrong in (np.array([0.5, 0.5]), np.bool_(True)):
+        with pytest.raises(ConfigError, match=r"ppo\.learning_rate must be a number, not "):
+            from_dict(Config, {"ppo": {"learning_rate": wrong}}, default=Config())
 
 
 def test_merging_leaves_the_default_as_it_was() -> None:

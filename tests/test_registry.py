@@ -146,6 +146,8 @@ def test_a_package_that_cannot_be_imported_is_named_and_hinders_nothing_else(ins
         ("mine_task:Mine", "mine_task:Mine is no TrainConfig; write module:NAME of one"),
         ("nowhere:RECIPE", "there is no module 'nowhere' here; install what has it, or start in its folder"),
         ("needy:RECIPE", "cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        ("jaxloco.nowhere:RECIPE", "task 'jaxloco.nowhere:RECIPE': there is no module 'jaxloco.nowhere'"),
+        ("mine_task:RECIPE.seed.x", "unknown name in mine_task 'x'"),
         (":RECIPE", "cannot be imported: ValueError: Empty module name"),
         ("other", "package 'robots-of-mine' registers the task 'mine' as 'other'"),
         ("gone", "task 'gone_task:RECIPE': there is no module 'gone_task' here; install the package 'robots-of-mine'"),

@@ -33,6 +33,8 @@ def test_values_are_read_as_people_write_them():
     assert variations.parse("ppo.target_kl=none,0.02").values == (None, 0.02)
     assert variations.parse("ppo.normalize_advantage=true,false").values == (True, False)
     assert variations.parse("network.activation_fn=tanh,elu").values == ("tanh", "elu")
+    assert variations.parse("ppo.normalize_advantage=true,1").values == (True, 1)
+    assert variations.parse("task.robot=../mine,robots/v1..2").values == ("../mine", "robots/v1..2")
     assert variations.parse("ppo.gamma=0.9..0.99") == Span("ppo.gamma", 0.9, 0.99, log=False, whole=False)
 
 
@@ -41,6 +43,8 @@ def test_values_are_read_as_people_write_them():
     [
         ("ppo.gamma", "expected KEY=V1,V2 or KEY=LOW..HIGH"),
         ("ppo.gamma=0.9,0.9", "a value is there twice"),
+        ("ppo.gamma=1,1.0", "a value is there twice"),
+        ("network.net_arch_pi=[8],[8.0]", "a value is there twice"),
         ("ppo.gamma=0.9..low", "expected two numbers"),
         ("ppo.gamma=0.9..0.99:lin", "expected two numbers"),
         ("ppo.gamma=0.9..0.8", "the first number must be below the second"),
@@ -65,6 +69,14 @@ def test_draws_are_within_their_ranges_and_the_same_for_a_seed():
     assert all(settings == next(again) for settings in drawn)
     assert all(1e-4 <= each["a"] <= 1e-2 and isinstance(each["b"], int) and 64 <= each["b"] <= 256 for each in drawn)
     assert np.mean([each["a"] < 1e-3 for each in drawn]) == pytest.approx(0.5, abs=0.1)  # the middle of the logarithm
+
+
+def test_no_setting_is_drawn_twice_and_drawing_ends_where_there_are_no_others():
+    """Trained twice with the same seeds, a setting would be the same training twice."""
+    drawn = list(variations.draws([Choice("a", (1, 2)), Span("b", 1, 3, log=False, whole=True)], 0))
+    assert sorted(tuple(each.values()) for each in drawn) == [(a, b) for a in (1, 2) for b in (1, 2, 3)]
+    few = list(variations.draws([Span("gamma", 0.99, 0.995, log=False, whole=False)], 0))  # of three digits
+    assert sorted(each["gamma"] for each in few) == [0.99, 0.991, 0.992, 0.993, 0.994, 0.995]
 
 
 def test_settings_are_applied_to_any_depth_and_to_the_algorithm():
@@ -178,6 +190,7 @@ def test_what_could_not_be_compared_is_refused_before_the_first_training():
     assert "one setting alone" in refused(Plan(vary=("ppo.gamma=0.9",)))
     assert "say how often, with --draws 10" in refused(Plan(vary=("ppo.gamma=0.9..0.99",)))
     assert "is there twice" in refused(Plan(vary=("ppo.gamma=0.9,0.8", "ppo.gamma=0.7,0.6")))
+    assert "--draws 5: there are 2 different settings; write --draws 2" in refused(Plan(vary=PLAN.vary, draws=5))
     assert "--vary seed: each setting has several seeds" in refused(Plan(vary=("seed=1,2",)))
     assert "--seeds 1: one seed tells no effect from variance" in refused(PLAN, seeds=1)
     assert "compare equal lengths" in refused(Plan(vary=("total_timesteps=320,640",)))

@@ -56,6 +56,16 @@ def ground(grid) -> GridGround:
     return GridGround(SMALL, grid, standing_feet(load_robot("go1"))[:, :2])
 
 
+def test_the_highest_point_near_the_low_end_of_the_ground_is_not_sought_at_the_other_end():
+    terrain = Terrain(("flat_strip",), levels=1, border=0.5, platform=0.0)
+    heights = np.zeros_like(make_grid(terrain).heights)
+    heights[:, -20:] = 5.0
+    grid = HeightGrid(heights, terrain.cell, make_grid(terrain).origin)
+    ground = GridGround(terrain, grid, np.array([[0.5, 0.4], [-0.5, -0.4]]))  # reaches 0.74 m, beyond the border
+    start = jnp.array(terrain.start(0, 0), jnp.float32)
+    assert float(ground.highest(start)) == 0.0 and float(ground.highest(-start)) == 5.0
+
+
 @pytest.fixture(scope="module")
 def rough() -> Env:
     return Env(replace(ROUGH, terrain=SMALL).spec(), "native")

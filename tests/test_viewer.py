@@ -20,6 +20,7 @@ from training_helpers import tiny, train
 
 from benchmarks.browsers import ARROW_UP, Chromium, Client
 from jaxloco import cli, library
+from jaxloco.envs.ground import GridGround
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
@@ -30,7 +31,9 @@ from jaxloco.playback.play import Playback
 from jaxloco.playback.scenario import Scenario
 from jaxloco.policies import known_policies, policies_dir
 from jaxloco.robot import load_robot
+from jaxloco.terrain import Terrain, make_grid
 from jaxloco.training.run_folder import RunFolder
+from jaxloco.viewer import command as viewing
 from jaxloco.viewer.browser import HOST, Browser, describe, free_port
 from jaxloco.viewer.follow import Follower
 
@@ -496,6 +499,21 @@ def test_what_cannot_be_shown_is_refused_in_one_line(words, message, monkeypatch
     assert cli.main(words.split()) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
+
+
+def test_a_level_below_the_first_is_the_first(go1, monkeypatch):
+    """Two metres short of the tiles, on the border, a robot would stand beside what it is to be seen on."""
+    terrain = Terrain(("stairs_up",), levels=2, tile=4.0, border=3.0)
+    ground = GridGround(terrain, make_grid(terrain), np.array([[0.2, 0.1], [-0.2, -0.1]]))
+    stood: list[np.ndarray] = []
+    shown = SimpleNamespace(
+        stand=lambda robot, ground, qpos: stood.append(qpos[:2]), show=lambda *_: None, is_open=bool, close=lambda: None
+    )
+    monkeypatch.setattr(viewing, "_browser", lambda *_: shown)
+    monkeypatch.setattr(viewing, "_task", lambda *_: (go1.robot, ground))
+    for level in (-1, 0, 9):
+        viewing._stand("go1-rough", viewing.ViewOptions(level=level), open_browser=False)
+    np.testing.assert_allclose(stood, [terrain.start(0, 0), terrain.start(0, 0), terrain.start(1, 0)])
 
 
 def test_without_the_viewers_packages_it_says_what_to_install(monkeypatch, capsys):

@@ -104,6 +104,7 @@ class Sweep:
             )
         if plan.tuner != "none" and not plan.draws:
             raise ConfigError(f"--tuner {plan.tuner}: say how many settings it may try, with --draws 10")
+        self._check_draws(varied)
         ends = [{v.key: v.high if isinstance(v, variations.Span) else v.values[-1] for v in varied}]
         settings = list(islice(variations.draws(varied, 0), 20)) + ends if plan.draws else variations.grid(varied)
         if not plan.draws and len(settings) < 2:
@@ -116,14 +117,21 @@ class Sweep:
         if plan.tuner == "optuna":
             tuner.propose(varied, [], lower_is_better=False, seed=0)
 
+    def _check_draws(self, varied: Sequence[Variation]) -> None:
+        """Raise ConfigError if there are fewer settings than are to be drawn."""
+        draws = self.plan.draws
+        found = 0 if self.plan.tuner == "optuna" else len(list(islice(variations.draws(varied, self.base.seed), draws)))
+        if 0 < found < draws:
+            raise ConfigError(f"--draws {draws}: there are {found} different settings; write --draws {found} at most")
+
     def settings(self) -> Iterator[Settings]:
         """Yield the settings to train, those so far first; each is written down before it is trained."""
         yield from list(self.tried)
-        drawn = self.plan.draws
-        every = variations.draws(self.variations, self.base.seed)
-        planned = list(islice(every, drawn)) if drawn else variations.grid(self.variations)
-        for index in range(len(self.tried), len(planned)):
-            self.tried.append(self._proposed() if self.plan.tuner == "optuna" else planned[index])
+        drawn, proposed = self.plan.draws, self.plan.tuner == "optuna"
+        every = islice(variations.draws(self.variations, self.base.seed), drawn)
+        planned = [] if proposed else list(every) if drawn else variations.grid(self.variations)
+        for index in range(len(self.tried), drawn if proposed else len(planned)):
+            self.tried.append(self._proposed() if proposed else planned[index])
             self.write()
             yield self.tried[-1]
 

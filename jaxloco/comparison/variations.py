@@ -19,6 +19,9 @@ Settings = Mapping[str, Any]
 DIGITS = 3
 """Significant digits of a number that is drawn."""
 
+REPEATS = 1000
+"""After so many draws in a row that were all there before, no other setting is expected."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -84,12 +87,25 @@ def parse(text: str) -> Variation:
     key = key.strip().removeprefix("--").replace("-", "_")
     if not key or not equals or not rest.strip():
         raise ConfigError(f"--vary {text}: expected KEY=V1,V2 or KEY=LOW..HIGH, such as ppo.learning_rate=1e-3,2e-3")
-    if ".." in rest:
+    if _is_span(rest):
         return _span(key, rest, text)
     values = tuple(_value(part) for part in _parts(rest))
-    if len({json.dumps(value) for value in values}) < len(values):
+    if any(_same(one, other) for one, other in itertools.combinations(values, 2)):
         raise ConfigError(f"--vary {text}: a value is there twice; leave one out")
     return Choice(key, values)
+
+
+def _is_span(text: str) -> bool:
+    """Whether a text is LOW..HIGH, or wants to be: one of the two is a number. A path such as ../robot is none."""
+    low, dots, high = text.partition("..")
+    return bool(dots) and any(isinstance(_value(end), int | float) for end in (low, high.partition(":")[0]))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same setting: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _span(key: str, rest: str, text: str) -> Span:
@@ -162,10 +178,15 @@ def grid(variations: Sequence[Variation]) -> list[Settings]:
 
 
 def draws(variations: Sequence[Variation], seed: int) -> Iterator[Settings]:
-    """Draw settings without end; the same ones for the same seed."""
-    rng = np.random.default_rng(seed)
-    while True:
-        yield {variation.key: variation.draw(rng) for variation in variations}
+    """Draw settings, none of them twice; the same ones for the same seed. It ends where there are no others."""
+    rng, known, repeats = np.random.default_rng(seed), set[str](), 0
+    while repeats < REPEATS:
+        drawn = {variation.key: variation.draw(rng) for variation in variations}
+        text = json.dumps(drawn)
+        repeats = repeats + 1 if text in known else 0
+        if not repeats:
+            known.add(text)
+            yield drawn
 
 
 def applied(base: TrainConfig, settings: Settings) -> TrainConfig:

@@ -166,7 +166,7 @@ class GridGround:
         side = 2 * self._reach + 2
         size = tuple(min(side, count) for count in self._heights.shape)
         corner = (place[1] - self._reach, place[0] - self._reach)
-        return jnp.max(jax.lax.dynamic_slice(self._heights, corner, size))
+        return jnp.max(jax.lax.dynamic_slice(self._heights, corner, size, allow_negative_indices=False))
 
 
 def around(ground: Ground, pose: jax.Array, offsets: np.ndarray) -> jax.Array:

@@ -111,7 +111,7 @@ class ForeignEnv:
     @property
     def reward_weights(self) -> dict[str, float]:
         """The reward, and the parts of it that the environment reports; all of weight 1."""
-        return {RETURN: 1.0, **{_REWARD.sub("", term): 1.0 for term in self._terms}}
+        return dict.fromkeys(_term_names(self._terms), 1.0)
 
     @property
     def measured(self) -> dict[str, int]:
@@ -275,6 +275,21 @@ class ForeignEnv:
 
     def _observation(self, inner: Any) -> dict[str, jax.Array]:
         return {group: vector.astype(jnp.float32) for group, vector in self._groups(inner.obs).items()}
+
+
+def _term_names(terms: Iterable[str]) -> list[str]:
+    """Return what the reward and its parts are called, each by a name of its own.
+
+    >>> _term_names(["reward/alive", "reward/total", "reward_alive"])
+    ['total', 'alive', 'total_', 'alive_']
+    """
+    names = [RETURN]
+    for term in terms:
+        name = _REWARD.sub("", term)
+        while name in names:
+            name += "_"
+        names.append(name)
+    return names
 
 
 @contextmanager

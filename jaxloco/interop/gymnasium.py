@@ -20,6 +20,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from jaxloco.envs import batch
+from jaxloco.envs.env import IN_SIGHT
 from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.errors import ConfigError, short, unknown_name
 from jaxloco.options import from_dict
@@ -52,6 +53,8 @@ class _Ours:
     _spec: EnvSpec | None = None
     _state: Any = None
     _renderer: Any = None
+    _model: Any = None
+    _middle: Any = None
 
     def _take(
         self, task: str, physics: str, env: Environment | None, options: dict[str, Any], render_mode: str | None
@@ -72,7 +75,7 @@ class _Ours:
 
     def _draw(self, qpos: np.ndarray) -> np.ndarray | None:
         """Return a picture of one configuration, (nq,); None where there is no model, or nothing can be rendered."""
-        model = self.env.scene(qpos[None])
+        model = self._scene(qpos)
         if model is None:
             return None
         if self._renderer is None:
@@ -80,6 +83,13 @@ class _Ours:
 
             self._renderer = Renderer(best=False)
         return cast(np.ndarray | None, self._renderer.draw(model, qpos))
+
+    def _scene(self, qpos: np.ndarray) -> Any:
+        """Return a model to draw: the last one, until the robot comes near the end of the terrain that is in it."""
+        here = qpos[:2] if self.env.floating else np.zeros(2)
+        if self._model is None or np.abs(here - self._middle).max() > 0.5 * IN_SIGHT:
+            self._model, self._middle = self.env.scene(qpos[None]), here
+        return self._model
 
     def _close(self) -> None:
         if self._renderer is not None:
@@ -228,7 +238,18 @@ class GymVectorEnv(_Ours, VectorEnv[Observation, np.ndarray, np.ndarray]):
         return _seen(self._state.robots.observation, self._privileged), {}
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, Info]:
-        """Advance every robot one control period."""
+        """Advance every robot one control period.
+
+        Args:
+            actions: In [-1, 1], (N, n_action).
+
+        Returns:
+            Observations, rewards (N,), terminated (N,), truncated (N,), and infos; see `autoreset_mode`.
+
+        Raises:
+            ResetNeeded: Gymnasium's; there was no reset.
+            ConfigError: An action is not finite or of another shape, or, with DISABLED, an episode has ended.
+        """
         if self._state is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
         if self._mode == AutoresetMode.DISABLED and (over := np.array(_over(self._state.robots))).any():

@@ -56,6 +56,10 @@ class Sb3VecEnv(VecEnv):
             }
         return observation, reward, terminated | truncated, infos
 
+    def get_images(self) -> list[Any]:
+        """Return a picture of each robot, (height, width, 3), with render_mode "rgb_array"."""
+        return list(self.env.render() or ())
+
     def close(self) -> None:
         """Close the environment."""
         self.env.close()

@@ -7,6 +7,7 @@ import importlib.util
 import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ LOGGERS = {
 """Name → class; installed packages add theirs by entry points in the group `jaxloco.loggers`."""
 
 LAST_UPLOADS = 60.0
-"""How long a finished training waits for its loggers, s."""
+"""How long a finished training waits for its loggers, all together, s."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,10 @@ class Worker:
         """Have a method called; never waits."""
         self._jobs.put((method, arguments))
 
-    def wait(self, seconds: float) -> None:
-        """Wait until `finish` has been done, with a warning where it takes longer."""
-        if not self._ended.wait(seconds):
-            self._warn(f"--logger {self._name} is not done after {seconds:g} s; what it still had to send is lost")
+    def wait(self, deadline: float) -> None:
+        """Wait until `finish` has been done, with a warning where it is not by a time of `time.monotonic`, s."""
+        if not self._ended.wait(max(0.0, deadline - time.monotonic())):
+            self._warn(f"--logger {self._name} is not done after {LAST_UPLOADS:g} s; what it still had to send is lost")
 
     def _run(self) -> None:
         try:
@@ -208,8 +209,9 @@ class Logging(Callback):
         for workers, results in zip(ended, found, strict=True):
             for worker in workers:
                 worker.put("finish", results)
+        deadline = time.monotonic() + LAST_UPLOADS
         for worker in (worker for workers in ended for worker in workers):
-            worker.wait(LAST_UPLOADS)
+            worker.wait(deadline)
 
 
 def show_in_tensorboard(run: Run, results: Results) -> None:

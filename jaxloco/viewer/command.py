@@ -143,7 +143,7 @@ def _stand(name: str, own: ViewOptions, open_browser: bool) -> None:
         robot, ground = load_robot(name), FLAT
     else:
         raise unknown_name("policy, run, robot or task", name, {*known_policies(), *known_robots(), *tasks})
-    level = min(own.level or 0, max(ground.terrain.levels - 1, 0)) if ground.terrain.kinds else 0
+    level = int(np.clip(own.level or 0, 0, ground.terrain.levels - 1)) if ground.terrain.kinds else 0
     qpos = placed(robot, ground, level)
     with closing(_browser(own, name, open_browser)) as browser:
         browser.stand(robot, ground, qpos)
