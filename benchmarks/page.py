@@ -550,9 +550,7 @@ _ONBOARD = "jaxloco bench onboard RUN/policy"
 _SEEDS = "--seeds 100 101 102 103 104"
 _WALK = f"jaxloco bench velocity-run {_SEEDS}"
 _GO2 = f"jaxloco bench velocity-run --task go2-velocity {_SEEDS} --out benchmarks/results/velocity_run_go2.json"
-_ROUGH = (
-    f"jaxloco bench velocity-run --task go1-rough {_SEEDS} --out benchmarks/results/velocity_run_rough.json"
-)
+_ROUGH = f"jaxloco bench velocity-run --task go1-rough {_SEEDS} --out benchmarks/results/velocity_run_rough.json"
 _ANYMAL = (
     f"jaxloco bench velocity-run --task anymal-c-velocity {_SEEDS} --out benchmarks/results/velocity_run_anymal_c.json"
 )
