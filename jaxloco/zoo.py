@@ -133,8 +133,9 @@ def check_alike(runs: Sequence[RunFolder], configs: Sequence[Mapping[str, Any]])
         raise ConfigError(f"seed {twice[0]} is there twice; train another: --seed {max(seeds) + 1}")
 
 
-def _merit(evaluation: Mapping[str, Any]) -> tuple[float, float]:
-    return evaluation["survived"], evaluation["return_mean"]
+def _merit(evaluation: Mapping[str, Any]) -> tuple[float, float, float]:
+    """What makes one seed better than another: not to fall, then to do what is asked, then the return."""
+    return evaluation["survived"], evaluation.get("passed", 0.0), evaluation["return_mean"]
 
 
 def _evaluation(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from training_helpers import REPOSITORY, tiny, train
 
-from jaxloco import cli, options
+from jaxloco import cli, options, zoo
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.bundle import read_bundle, write_bundle
 from jaxloco.playback import show
@@ -118,6 +118,13 @@ def test_publishing_keeps_the_best_seed_and_the_figures_of_all(runs, tmp_path, c
     assert "| figure | interquartile mean | seeds 3, 5 |" in readme  # no interval of two seeds
     assert "--seed 3" in readme and "--seed 5" in readme and "| `survived` |" in readme
     assert (out / "curves.png").stat().st_size > 10_000
+
+
+def test_of_seeds_that_never_fall_the_best_does_most_often_what_is_asked():
+    """As of getting up: nothing ends an episode, and a robot that lies quietly may have the higher return."""
+    lies, stands = ({"survived": 1.0, "passed": p, "return_mean": r} for p, r in ((0.9, 800.0), (0.99, 700.0)))
+    assert max((lies, stands), key=zoo._merit) == stands
+    assert zoo._merit({"survived": 1.0, "return_mean": 3.0}) > zoo._merit({"survived": 0.9, "return_mean": 9.0})
 
 
 def test_one_seed_is_published_without_words_about_several(runs, tmp_path):
