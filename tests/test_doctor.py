@@ -517,7 +517,7 @@ def test_an_empty_robot_is_an_error(tmp_path):
 
 
 def test_what_only_mujoco_notices_has_the_line_of_the_element_that_it_names(tmp_path):
-    urdf, line = urdf_with(tmp_path, '<axis xyz="1 0 0"/>', '<axis xyz="0 0 0"/>')
+    urdf, line = urdf_with(tmp_path, '<axis xyz="1 0 0"/>', '<axis xyz="1e-20 0 0"/>')
     (finding,) = findings(urdf, "error")
     assert finding.line == line - 1 and "axis too small" in finding.problem  # that of the <joint> around it
 
