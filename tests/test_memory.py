@@ -61,7 +61,7 @@ def test_a_training_that_does_not_fit_is_refused_before_it_is_compiled(monkeypat
     agent = loop.make_agent(env, config)
     shapes = jax.eval_shape(partial(loop.init_train_state, env, agent, config))
     needed = memory.estimate(shapes, env, config)
-    monkeypatch.setattr(memory, "available", lambda _: needed // 3)  # times 0.9: 19 robots fit, and two devices share 18
+    monkeypatch.setattr(memory, "available", lambda _: needed // 3)  # times 0.9: 19 fit; two devices share 18
     with compilations() as compiled, pytest.raises(ConfigError, match=r"n_envs 64: .* the host has .* --n-envs 18,"):
         compile_program(env, agent, config)
     assert not {"init_train_state", "iterate"} & set(compiled)
