@@ -851,6 +851,7 @@ def test_turns_of_brax_in_which_something_compiles_do_not_count(monkeypatch: pyt
         against_brax.train_with_brax(config, replace(own, repetitions=1), lambda: None)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_comparison_with_stable_baselines3_runs_at_a_small_size():

@@ -128,6 +128,7 @@ def test_a_lost_host_and_an_error_of_the_first_end_all_of_them_with_a_message(tm
     assert "ppo.gamma was 0.99, is now 0.5" in outputs[1] and "Traceback" not in outputs[0] + outputs[1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_hosts_started_otherwise_or_with_an_error_of_their_own_all_end_with_a_message(tmp_path: Path):
     codes, outputs = ended(start_two("cartpole", "--out", "run", *SMALL, second=("--seed", "5", "--n-envs", "32")))

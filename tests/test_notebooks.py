@@ -39,7 +39,7 @@ MINIATURES: dict[str, dict[str, object]] = {
         "recorded_seconds": 1.0,
         "fit_steps": 20,
     },
-    "7_effect_or_variance": {"seeds": 2, **SMALL, "drawn": 6},
+    "7_effect_or_variance": {"seeds": 2, **SMALL, "drawn": 3},
     "8_demonstrations": {"lengths": (0.6,), "flights_shown": 2},
     "9_teacher_and_student": {"students": ("with a memory",), **SMALL},
 }
