@@ -78,7 +78,7 @@ def find_metric(word: str, arms: Sequence[Arm]) -> Metric:
     terms = {name for each in evaluations for name in each.get("reward_raw", {})}
     if word not in terms:
         raise unknown_name("metric", word, [*FIGURES, f"{ENV_STEPS_TO}=X", *sorted(terms)])
-    # The weight's sign shows in every evaluation whose term is not zero: in some, penalties are.
+    # An evaluation in which the term is zero does not show the sign of its weight; others may.
     shares = [(each.get("reward_terms", {}).get(word), each.get("reward_raw", {}).get(word)) for each in evaluations]
     lower = any((weighted or 0.0) * (raw or 0.0) < 0.0 for weighted, raw in shares) or word.endswith("_error")
     return Metric(word, reward_term=True, lower_is_better=lower)
