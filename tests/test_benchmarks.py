@@ -2,10 +2,14 @@
 
 import io
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +43,7 @@ from benchmarks import (
     sweep_run,
     teacher_student,
     time_split,
+    tracking_run,
     train_command,
     training_speed,
     update_precision,
@@ -48,6 +53,7 @@ from benchmarks import (
 )
 from benchmarks.upkie_transfer import AXES, Conditions, ExampleGains, Outcome
 from jaxloco import bench
+from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError
 
 
@@ -927,6 +933,30 @@ def test_a_velocity_tasks_run_is_timed_and_judged(tmp_path: Path):
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
+def test_a_tracking_tasks_run_is_timed_and_judged(tmp_path: Path):
+    words = ["--total-timesteps", "1", "--n-envs", "8", "--eval-episodes", "2"]
+    own = tracking_run.TrackingOptions(episodes=2, full_episodes=2, keep=str(tmp_path))
+    result = tracking_run.run(words, own)
+    assert result["wall_seconds"]["median"] > 0.0 and (tmp_path / "seed_0" / "policy").is_dir()
+    assert 0.0 < result["body_error"]["median"] < 0.5
+    assert "jump: completed" in tracking_run.show(result)
+
+
+def test_a_tracking_run_is_judged_by_its_worst_clip():
+    bow = {"completed": 1.0, "played": 3, "error": 0.02, "drift": 0.1}
+    motions = {
+        "bow": bow,
+        "jump": {**bow, "completed": 0.5, "error": 0.04},
+        "turn": {**bow, "played": 0, "error": 0.03},
+    }
+    found = tracking_run._by_clip(motions)
+    assert (found["completed_late"], found["body_error_late"]) == (0.5, 0.04)
+    with pytest.raises(ConfigError, match="no clip was begun and ended"):
+        tracking_run._by_clip({"bow": {**bow, "played": 0}})
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_a_training_with_self_collision_takes_turns_with_one_without():
     result = self_contacts.run(self_contacts.ContactOptions(repetitions=1, iterations=1, warm_up=0))
     assert result["contact_pairs"]["with"] > result["contact_pairs"]["without"] == 2
@@ -1196,24 +1226,70 @@ def test_a_robot_in_the_browser_is_in_time_if_it_can_be_driven():
     assert "nothing installed → walking" in demo_time.show(document) and "55.0 s" in demo_time.show(document)
 
 
-def test_every_way_to_train_has_each_turn_once_and_its_cost_is_that_of_the_same_round(monkeypatch, tmp_path):
-    trained: list[str] = []
-
-    def train(own: Any, way: str, run: Path, states: list[int]) -> float:
-        trained.append(way)
-        return (10.0 if len(trained) < 5 else 20.0) * (1.02 if way == view_cost.VIEW else 1.0)
+def test_the_cost_of_a_viewer_is_that_of_pairs_of_turns_and_not_the_drift_of_the_machine(monkeypatch, tmp_path):
+    def train(own: Any, way: str, run: Path, states: list[int]) -> view_cost.Trained:
+        times, seconds = [7.0], 10.0  # compiling and a first iteration, which are in no turn
+        for row in range(36):
+            slower = 1.02 if way == view_cost.VIEW and view_cost.is_on(row // 2) else 1.0
+            times.append(times[-1] + slower * seconds)
+            seconds *= 1.0 if row % 4 != 3 else 1.2  # between pairs of turns
+        return view_cost.Trained(times, 100.0, 2.0 * count_cores())
 
     monkeypatch.setattr(view_cost, "train", train)
-    assert view_cost.main(["--repetitions", "3", "--task", "cartpole", "--out", str(tmp_path / "view_cost.json")]) == 0
-    rounds = [trained[i : i + 3] for i in (1, 4, 7)]
-    assert [sorted(column) for column in zip(*rounds, strict=True)] == [sorted(rounds[0])] * 3
+    words = ["--task", "cartpole", "--rows", "2", "--out", str(tmp_path / "view_cost.json")]
+    assert view_cost.main(words) == 0
     document = common.read_result(tmp_path / "view_cost.json")
-    assert page._view_cost(document) == page.Measured("+2.0 % (--view), +0.0 % (--view, its page open)", True)
+    assert [one["repetitions"] for one in document["ratio"].values()] == [8, 8]
+    assert page._view_cost(document) == page.Measured(
+        "+2.0 % (--view; 95 %: +2.0 to +2.0 %; it had 2.0% of the cores), "
+        "+0.0 % (--view, its page open; 95 %: +0.0 to +0.0 %; it had 2.0% of the cores)",
+        True,
+    )
+    with pytest.raises(JaxlocoError, match="5 rows of metrics are too few"):
+        view_cost.pairs([1.0, 2.0, 3.0, 4.0, 5.0], 1)
+
+
+def test_an_interval_of_ratios_is_student_s():
+    found = view_cost.summary([1.0, 1.1, 1.2])  # t of 2 degrees of freedom: 4.303; standard error 0.1 / sqrt(3)
+    assert found["mean"] == 1.1
+    assert found["interval"] == pytest.approx([1.1 - 4.303 * 0.05774, 1.1 + 4.303 * 0.05774], abs=1e-3)
+
+
+def test_what_a_training_started_is_stopped_by_turns(tmp_path):
+    count = tmp_path / "count"
+    write = f"import time\nwhile True:\n open({str(count)!r}, 'a').write('.')\n time.sleep(0.01)"
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {write!r}])"
+
+    def state() -> str:
+        child = view_cost.descendants(training.pid)[-1]
+        return Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+
+    def wait(condition: Callable[[], bool]) -> None:
+        for _ in range(3000):
+            if condition():
+                return
+            time.sleep(0.01)
+        pytest.fail("nothing happened in 30 s")
+
+    training = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        wait(count.exists)
+        with closing(view_cost.Switch(training.pid, tmp_path, 1)) as switch:
+            (tmp_path / "metrics.csv").write_text("names\n1\n2\n3\n")  # the first row, and a turn after it
+            wait(lambda: state() == "T")
+        wait(lambda: state() != "T")
+        assert switch.cpu_seconds > 0.0
+    finally:
+        for process in (*view_cost.descendants(training.pid), training.pid):
+            os.kill(process, signal.SIGKILL)
+        training.wait()
 
 
 @pytest.mark.slow
 def test_a_training_with_an_open_page_ends_with_its_viewer(tmp_path):
     pytest.importorskip("mjviser", reason="the extra `view` is not installed")
     own, states = view_cost.ViewCostOptions("cartpole", 8192), []
-    assert 0.0 < view_cost.train(own, view_cost.PAGE, tmp_path / "run", states) < 600.0
+    trained = view_cost.train(own, view_cost.PAGE, tmp_path / "run", states)
+    assert trained.times == sorted(trained.times)
+    assert trained.times
     assert len(states) == 1

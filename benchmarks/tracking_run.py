@@ -1,0 +1,119 @@
+"""`train.py` with a tracking task from start to finished run folder: how long, and how well it tracks its clips.
+
+Each seed is one run of the command in a process of its own with an empty cache folder. Then the policy plays more
+episodes than the run itself did, randomized and kicked; and its bundle plays in the full collision model, where its
+parts touch one another, with elliptic friction cones, through the onboard runtime, randomized, kicked, with the noise
+of training and targets that are 20 ms late.
+"""
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common, train_command
+from benchmarks.velocity_run import FULL
+from jaxloco.errors import ConfigError
+
+NAME = "tracking_run"
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """Options of the benchmark.
+
+    Attributes:
+        task: A tracking task.
+        seeds: Training seeds, one run each.
+        episodes: Episodes as in training.
+        full_episodes: Episodes in the full collision model.
+        keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given. Runs of the same
+            settings that have finished there are judged, not trained again.
+        out: JSON file of the result; benchmarks/results/tracking_run.json if not given.
+    """
+
+    task: str = "go1-tracking"
+    seeds: tuple[int, ...] = (0,)
+    episodes: int = 500
+    full_episodes: int = 100
+    keep: str | None = None
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise ConfigError("seeds: at least one is needed")
+        common.at_least_one(self, "episodes", "full_episodes")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Time a tracking task's training and judge it: tracking-run [options] [-- options of train.py]."""
+    own_words, train_words = train_command.split_at_dashes(arguments)
+
+    def measure(own: TrackingOptions) -> dict[str, Any]:
+        return run(train_words, own)
+
+    return common.command(NAME, TrackingOptions(), own_words, main.__doc__, measure, show, arguments=arguments)
+
+
+def run(train_words: Sequence[str], own: TrackingOptions) -> dict[str, Any]:
+    """Train and judge every seed; plain JSON values."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
+    figures = ("wall_seconds", "survived", "body_error", "completed_late", "body_error_late", "inside_late")
+    return {
+        **train_command.ran_with(runs),
+        "task": own.task,
+        "train_options": list(train_words),
+        **{name: common.spread([one[name] for one in runs]) for name in figures},
+        "runs": runs,
+    }
+
+
+def _one(own: TrackingOptions, seed: int, words: Sequence[str], runs: Path, temporary: Path) -> dict[str, Any]:
+    folder = runs / f"seed_{seed}"
+    result = train_command.train(folder, seed, [own.task, *words, "--video-seconds", "0"], temporary / f"cache_{seed}")
+    figures = train_command.evaluate(folder, ["--episodes", str(own.episodes), "--physics", "native"], temporary)
+    options = [*FULL, "--compare-seconds", "0", "--episodes", str(own.full_episodes)]
+    late = train_command.evaluate(folder / "policy", options, temporary)
+    print(f"seed {seed}: {result['wall_seconds']:.1f} s", flush=True)
+    return {
+        **result,
+        "survived": figures["survived"],
+        "episodes": figures["episodes"],
+        "body_error": figures["reward_raw"]["body_error"],
+        **_by_clip(late["motions"]),
+        "inside_late": late["self_overlap"]["share"],
+    }
+
+
+def _by_clip(motions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the least share of a clip that came to its end, the largest body error, m, and those of each clip."""
+    completed = {clip: found["completed"] for clip, found in motions.items() if found["played"]}
+    if not completed:
+        raise ConfigError("full-episodes: no clip was begun and ended; write more")
+    return {
+        "completed_late": min(completed.values()),
+        "body_error_late": max(found["error"] for found in motions.values()),
+        "motions_late": motions,
+    }
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as a table."""
+    clips = list(result["runs"][0]["motions_late"])
+    rows = []
+    for one in result["runs"]:
+        late = [one["motions_late"][clip] for clip in clips]
+        shares = ["" if found["completed"] is None else f"{100 * found['completed']:.1f} %" for found in late]
+        errors = [f"{100 * found['error']:.1f} cm" for found in late]
+        start = [str(one["seed"]), f"{one['wall_seconds']:.1f} s", f"{100 * one['survived']:.1f} %"]
+        own = [f"{100 * one['body_error']:.1f} cm", f"{100 * one['inside_late']:.2g} %"]
+        rows.append([*start, *own, *(word for pair in zip(shares, errors, strict=True) for word in pair)])
+    late_header = [word for clip in clips for word in (f"{clip}: completed", "body error")]
+    return common.table(("seed", "wall", "survived", "body error", "inside itself", *late_header), rows)
+
+
+if __name__ == "__main__":
+    sys.exit(common.run_main(main, sys.argv[1:]))
