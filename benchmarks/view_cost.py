@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,14 +141,17 @@ def train(own: ViewCostOptions, way: str, run: Path, states: list[int]) -> Train
         run: Folder of the run.
         states: How many states a page got is appended, where one is open.
     """
+    from jaxloco.tasks import recipe
+
     words = [sys.executable, "-m", "jaxloco", "train", own.task, "--out", str(run), "--eval-episodes", "0"]
     words += ["--total-timesteps", str(own.total_timesteps), "--metrics-every", "1", "--video-seconds", "0", "--view"]
     environment = {**common.fresh_cache_environment(run.parent / "cache"), "PYTHONUNBUFFERED": "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    iterations = replace(recipe(own.task), total_timesteps=own.total_timesteps).iterations
     page, line = None, ""
     with (
         subprocess.Popen(words, env=environment, **pipes) as training,
-        closing(Switch(training.pid, run, own.rows)) as switch,
+        closing(Switch(training.pid, run, own.rows, iterations - own.rows)) as switch,
     ):
         for line in training.stdout:  # type: ignore[union-attr]
             address = re.search(r"http://\S+", line)
@@ -166,14 +169,15 @@ class Switch:
         training: Process of the training.
         run: Folder of its run.
         rows: Of its metrics in a turn.
+        last: Rows after which nothing is stopped any more: a viewer that is stopped cannot end with its training.
 
     Attributes:
         on_seconds: Time in turns with the viewer that have ended.
         cpu_seconds: CPU time that it has had by then.
     """
 
-    def __init__(self, training: int, run: Path, rows: int) -> None:
-        self._training, self._metrics, self._rows = training, run / "metrics.csv", rows
+    def __init__(self, training: int, run: Path, rows: int, last: int) -> None:
+        self._training, self._metrics, self._rows, self._last = training, run / "metrics.csv", rows, last
         self.on_seconds, self.cpu_seconds = 0.0, 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -184,7 +188,7 @@ class Switch:
         while not self._ended.wait(POLL):
             lines = self._metrics.read_bytes().count(b"\n") if self._metrics.is_file() else 0
             since = time.monotonic() if since is None and lines else since
-            wanted = is_on(max(lines - 2, 0) // self._rows)  # a line of names, and the first row
+            wanted = lines > self._last or is_on(max(lines - 2, 0) // self._rows)  # a line of names, and the first row
             if wanted == on or since is None:
                 continue
             on, now = wanted, time.monotonic()

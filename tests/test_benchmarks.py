@@ -1274,8 +1274,13 @@ def test_what_a_training_started_is_stopped_by_turns(tmp_path):
     training = subprocess.Popen([sys.executable, "-c", script])
     try:
         wait(lambda: count.exists() and sum(map(view_cost.cpu_seconds, view_cost.descendants(training.pid))) > 0.0)
-        with closing(view_cost.Switch(training.pid, tmp_path, 1)) as switch:
-            (tmp_path / "metrics.csv").write_text("names\n1\n2\n3\n")  # the first row, and a turn after it
+        with closing(view_cost.Switch(training.pid, tmp_path, rows=1, last=6)) as switch:
+            metrics = tmp_path / "metrics.csv"
+            metrics.write_text("names\n1\n2\n3\n")  # the first row, and a turn after it
+            wait(lambda: state() == "T")
+            metrics.write_text("names\n1\n2\n3\n4\n5\n6\n")  # the sixth turn would be without it
+            wait(lambda: state() != "T")
+            metrics.write_text("names\n1\n2\n")
             wait(lambda: state() == "T")
         wait(lambda: state() != "T")
         assert switch.cpu_seconds > 0.0
