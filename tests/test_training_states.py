@@ -11,7 +11,6 @@ these compares both revisions, each with XLA_FLAGS="--xla_backend_optimization_l
 
 import hashlib
 import json
-import os
 import platform
 import re
 import sys
@@ -23,6 +22,8 @@ from typing import Any
 import pytest
 from sampled import ONE_OF_EACH, sampled
 
+from jaxloco.cores import count_cores
+
 ITERATIONS, ROBOTS = 4, 16
 SHARED = ("cartpole", "go1-velocity", "go1-rough")
 """Tasks that are also trained on two devices: what shares robots among them knows nothing of the task."""
@@ -30,13 +31,13 @@ HASHES = Path(__file__).with_suffix(".json")
 
 
 def machine() -> str:
-    """What the bits depend on: kind of CPU, number of cores, versions."""
+    """What the bits depend on: kind of CPU, number of cores that the process may use, versions."""
     file = Path("/proc/cpuinfo")
     told = file.read_text() if file.exists() else platform.processor()
     found = re.findall(r"^(?:cpu family|model|flags)\s*:.*$", told.partition("\n\n")[0], re.MULTILINE)
     kind = hashlib.sha256("\n".join(found or [told]).encode()).hexdigest()[:8]
     packages = (f"{name} {version(name)}" for name in ("jaxlib", "mujoco", "numpy"))
-    return ", ".join([platform.machine(), kind, f"{os.cpu_count()} cores", *packages])
+    return ", ".join([platform.machine(), kind, f"{count_cores()} cores", *packages])
 
 
 def state_hash(task: str, n_devices: int) -> str:
