@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import numbers
 import operator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
@@ -109,4 +110,4 @@ def _limits(owner: type) -> dict[str, list[Limits]]:
 def _numbers(value: Any) -> tuple[float, ...]:
     """Return the numbers that a value is or holds."""
     values = value if isinstance(value, tuple | list) else (value,)
-    return tuple(number for number in values if isinstance(number, int | float) and not isinstance(number, bool))
+    return tuple(number for number in values if isinstance(number, numbers.Real) and not isinstance(number, bool))

@@ -454,8 +454,17 @@ class Env:
         Returns:
             The state after the step. `observation` is the one before any reset; `terminated` means failure,
             `truncated` that time or the terrain ran out.
+
+        Raises:
+            ConfigError: The action has another shape, which would stand for all joints, or is of several robots.
         """
         key = jax.random.fold_in(state.key, state.step)
+        shape = np.shape(action)
+        if shape != (self.action_size,) and (shape, self.action_size) != ((), 1):
+            raise ConfigError(
+                f"an action of shape {shape}: one robot takes ({self.action_size},); for several, "
+                "take jax.vmap(env.step)"
+            )
         return self._step(state, jnp.clip(action, -1.0, 1.0), self._sampler(key, state.curriculum, numbers=numbers))
 
     def _step(self, state: EnvState, action: jax.Array, sampler: Sampler) -> EnvState:
