@@ -602,6 +602,8 @@ def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
 
 
 def _scalar(what: str, value: jax.Array, dtype: Any) -> jax.Array:
+    if value is None:
+        raise ConfigError(f"{what} gives nothing, but must give one number: its function lacks a return")
     array = jnp.asarray(value, dtype)
     if array.shape != ():
         raise ConfigError(f"{what} gives an array of shape {array.shape}, but must give one number: sum it, or any()")
