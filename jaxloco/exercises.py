@@ -5,12 +5,12 @@ check("2.1", answer)        prints "2.1: right" or "2.1: not yet. …"
 
 import itertools
 import math
-import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from jaxloco.checks import is_number
 from jaxloco.errors import unknown_name
 from jaxloco.statistics import seeds_needed
 
@@ -65,7 +65,7 @@ def _as_number(answer: Any) -> float | None:
     """Return a number, or an array or a list of a single one, as a float; None of anything else."""
     values = np.asarray(answer, object).ravel()
     one = values[0] if len(values) == 1 else None
-    return float(one) if isinstance(one, numbers.Real) and not isinstance(one, bool) else None
+    return float(one) if is_number(one) else None
 
 
 def choice(right: set[str], hints: Mapping[str, str]) -> Check:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, ge
 import numpy as np
 
 from jaxloco import options
-from jaxloco.checks import MOST_EPISODES
+from jaxloco.checks import MOST_EPISODES, is_number
 from jaxloco.errors import ConfigError, JaxlocoError, short, unknown_name
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
@@ -438,7 +438,7 @@ def evaluate(
         raise ConfigError(f"--episodes {episodes}: must be {least}")
     if level is not None and not _is_whole(level):
         raise ConfigError(f"--level {short(repr(level))}: must be a whole number")
-    if not isinstance(compare_seconds, numbers.Real) or not 0.0 <= compare_seconds <= MOST_SECONDS:
+    if not is_number(compare_seconds) or not 0.0 <= compare_seconds <= MOST_SECONDS:
         raise ConfigError(f"--compare-seconds {short(str(compare_seconds))}: must be between 0 and {MOST_SECONDS:g}")
     if conditions is not None:
         conditions = _checked_conditions(conditions)

@@ -8,12 +8,12 @@ Three kernels cover most needs (motivation `exp(-e²/σ²)`, penalties `|e|` and
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxloco.checks import is_number
 from jaxloco.errors import ConfigError, short
 
 
@@ -36,11 +36,11 @@ class RewardTerm:
     constants: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.weight, bool) or not isinstance(self.weight, Real):
+        if not is_number(self.weight):
             raise ConfigError(f"reward {self.name!r}: weight must be a number, not {short(repr(self.weight))}")
         numbers = {"weight": self.weight, **self.constants}
         for name, value in numbers.items():
-            if isinstance(value, Real) and not math.isfinite(value):
+            if is_number(value) and not math.isfinite(value):
                 raise ConfigError(f"reward {self.name!r}: {name} = {value}: must be finite")
         if not numbers.get("sigma", 1.0) > 0.0:
             raise ConfigError(f"reward {self.name!r}: sigma = {numbers['sigma']}: must be above 0")

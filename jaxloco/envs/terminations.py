@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxloco.checks import is_number
 from jaxloco.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ class TerminationTerm:
 
     def __post_init__(self) -> None:
         for name, value in self.constants.items():
-            if isinstance(value, Real) and math.isnan(value):
+            if is_number(value) and math.isnan(value):
                 raise ConfigError(f"termination {self.name!r}: {name} = {value}: must be a number")
 
 
