@@ -2,10 +2,11 @@
 
 import inspect
 import math
+import numbers
 import operator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from jaxloco.errors import ConfigError, unknown_name
 
@@ -109,4 +110,9 @@ def _limits(owner: type) -> dict[str, list[Limits]]:
 def _numbers(value: Any) -> tuple[float, ...]:
     """Return the numbers that a value is or holds."""
     values = value if isinstance(value, tuple | list) else (value,)
-    return tuple(number for number in values if isinstance(number, int | float) and not isinstance(number, bool))
+    return tuple(number for number in values if is_number(number))
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is one real number, Python's or a scalar of NumPy, and neither true nor false."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -5,11 +5,12 @@ check("2.1", answer)        prints "2.1: right" or "2.1: not yet. …"
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from jaxloco.checks import is_number
 from jaxloco.errors import unknown_name
 from jaxloco.statistics import seeds_needed
 
@@ -35,6 +36,8 @@ def hint(name: str, *answer: Any) -> str | None:
     """
     if name not in EXERCISES:
         raise unknown_name("exercise", name, EXERCISES)
+    if not answer:
+        return f'Give the answer too: check("{name}", answer).'
     if any(part is ... for given in answer for part in (given.values() if isinstance(given, dict) else (given,))):
         return "Put your answer in the place of the dots."
     try:
@@ -46,31 +49,42 @@ def hint(name: str, *answer: Any) -> str | None:
 def number(right: float, mistakes: Mapping[float, str], otherwise: str, tolerance: float = 2e-3) -> Check:
     """Make the check of a number: right within a tolerance, with the hint of the mistake that gives it."""
 
-    def checked(answer: float) -> str | None:
+    def checked(answer: Any) -> str | None:
+        given = _as_number(answer)
+        if given is None:
+            return "Give one number."
         for value, hint in ((right, None), *mistakes.items()):
-            if math.isclose(answer, value, rel_tol=tolerance, abs_tol=1e-9):
+            if math.isclose(given, value, rel_tol=tolerance, abs_tol=1e-9):
                 return hint
         return otherwise
 
     return checked
 
 
+def _as_number(answer: Any) -> float | None:
+    """Return a number, or an array or a list of a single one, as a float; None of anything else."""
+    values = np.asarray(answer, object).ravel()
+    one = values[0] if len(values) == 1 else None
+    return float(one) if is_number(one) else None
+
+
 def choice(right: set[str], hints: Mapping[str, str]) -> Check:
-    """Make the check of a set of names; hints say why a name belongs to it, or why not."""
+    """Make the check of a set of names; hints say of each one why it belongs to it, or why not."""
 
     def checked(answer: Any) -> str | None:
-        given = {answer} if isinstance(answer, str) else set(answer)
-        if strange := given - set(hints) - right:
-            return f"Names are {', '.join(sorted(set(hints) | right))}; not {', '.join(map(str, strange))}."
+        names = [answer] if isinstance(answer, str) or not isinstance(answer, Iterable) else list(answer)
+        if strange := [name for name in names if not isinstance(name, str) or name not in hints]:
+            return f"Names are {', '.join(sorted(hints))}; not {', '.join(map(str, strange))}."
+        given = set(names)
         wrong = [*sorted(given - right), *sorted(right - given)]
-        return None if not wrong else hints.get(wrong[0], f"{wrong[0]} belongs to it.")
+        return hints[wrong[0]] if wrong else None
 
     return checked
 
 
 def _balances(seconds: float, distance: float) -> str | None:
     if seconds < 9.99:
-        return f"One robot fell or left after {seconds:.1f} s: too large an integral gain makes it swing ever further."
+        return f"One robot lasted {seconds:.1f} s, not ten: too large an integral gain makes it swing ever further."
     if distance >= 0.1:
         return f"All stand, but one is {distance:.2f} m away at the end. The integral gain is what takes that away."
     return None
@@ -79,9 +93,13 @@ def _balances(seconds: float, distance: float) -> str | None:
 def _backup(backup: Callable[..., Any]) -> str | None:
     rng = np.random.default_rng(0)
     P, R, V, gamma = rng.dirichlet(np.ones(4), (4, 3)), rng.normal(size=(4, 3)), rng.normal(size=4), 0.7
-    found, q = np.asarray(backup(P, R, gamma, V)), R + gamma * P @ V
+    q, swept = R + gamma * P @ V, V.copy()
+    for state in range(4):
+        swept[state] = np.max(R[state] + gamma * P[state] @ swept)
+    found = np.asarray(backup(P.copy(), R.copy(), gamma, V.copy()))  # copies: it may write into what it is given
     mistakes = {
         "": q.max(axis=1),
+        "It reads values that it has overwritten: leave V as it is, and write the new ones to another array.": swept,
         "gamma is missing: what follows is worth less than what is now.": (R + P @ V).max(axis=1),
         "That is the mean over actions. The best policy takes the best one.": q.mean(axis=1),
         "The reward is missing.": gamma * (P @ V).max(axis=1),
@@ -92,28 +110,33 @@ def _backup(backup: Callable[..., Any]) -> str | None:
 
 
 def _matched(found: np.ndarray, mistakes: Mapping[str, np.ndarray], otherwise: str) -> str | None:
-    """Return the hint of what was found; the right answer has an empty one."""
+    """Return the hint of what was found; the right answer comes first and has an empty one."""
     if found.dtype == object:
         return "It returns no numbers yet."
     for hint, value in mistakes.items():
         if found.shape == value.shape and np.allclose(found, value, rtol=1e-5, atol=1e-7):
             return hint or None
-    return otherwise
+    expected = next(iter(mistakes.values())).shape
+    return otherwise if found.shape == expected else f"It returns the shape {found.shape}. {otherwise}"
 
 
 def _log_prob(log_prob: Callable[..., Any]) -> str | None:
-    a, mean, sigma = np.array([0.3, -1.0]), np.array([0.0, 0.5]), np.array([0.5, 2.0])
+    a, mean, sigma = np.array([0.3, -1.0]), np.array([0.0, 0.5]), np.array([0.5, 3.0])
     z, half = (a - mean) / sigma, 0.5 * math.log(2.0 * math.pi)
     right = np.array(np.sum(-0.5 * z**2 - np.log(sigma) - half))
     mistakes = {
         "": right,
         "One factor ½ is missing, in front of the square.": np.array(np.sum(-(z**2) - np.log(sigma) - half)),
         "log σ is missing: the density of a wide Gaussian is low.": np.array(np.sum(-0.5 * z**2 - half)),
+        "log σ is subtracted: the density of a wide Gaussian is low.": np.array(
+            np.sum(-0.5 * z**2 + np.log(sigma) - half)
+        ),
+        "½ log 2π counts once for each action.": np.array(np.sum(-0.5 * z**2 - np.log(sigma)) - half),
         "The square is not divided by σ².": np.array(np.sum(-0.5 * (a - mean) ** 2 - np.log(sigma) - half)),
         "This is the probability density, not its logarithm.": np.exp(right),
         "One number per action. They are independent: add the logarithms.": -0.5 * z**2 - np.log(sigma) - half,
     }
-    return _matched(np.asarray(log_prob(a, mean, sigma)), mistakes, "Compare it with the formula, term by term.")
+    return _matched(np.asarray(log_prob(a, mean, sigma)), mistakes, "Expected one number: compare term by term.")
 
 
 def _surrogate(surrogate: Callable[..., Any]) -> str | None:
@@ -149,8 +172,9 @@ def broken(run: str) -> dict[str, float]:
     return FAULTS[BROKEN[run]][0]
 
 
-def _diagnosis(answer: Mapping[str, str]) -> str | None:
-    if set(answer) != set(BROKEN) or not set(answer.values()) <= set(FAULTS):
+def _diagnosis(answer: Any) -> str | None:
+    named = isinstance(answer, Mapping) and set(answer) == set(BROKEN)
+    if not named or not all(fault in list(FAULTS) for fault in answer.values()):
         return f"Give one fault for each of {', '.join(BROKEN)}: {', '.join(FAULTS)}."
     wrong = [fault for run, fault in BROKEN.items() if answer[run] != fault]
     return FAULTS[wrong[0]][1] if wrong else None
@@ -168,45 +192,49 @@ def _explained_variance(function: Callable[..., Any]) -> str | None:
         ),
         "1 minus it: a perfect critic has 1.": np.array(np.var(error) / np.var(returns)),
         "Divide by the variance of the returns, not of the values.": np.array(1.0 - np.var(error) / np.var(values)),
+        "The sign: 1 minus the ratio.": np.array(np.var(error) / np.var(returns) - 1.0),
+        "Variances, not standard deviations.": np.array(1.0 - np.std(error) / np.std(returns)),
     }
-    return _matched(np.asarray(function(returns, values)), mistakes, "Compare it with the formula.")
+    return _matched(np.asarray(function(returns, values)), mistakes, "Expected one number: compare with the formula.")
 
 
 def _stacked(stack: Callable[..., Any]) -> str | None:
-    frames = np.arange(1.0, 9.0).reshape(4, 2)
-    padded = np.concatenate([frames[:1], frames[:1], frames])
-    right = np.stack([padded[t : t + 3].ravel() for t in range(4)])
-    before = np.concatenate([np.zeros((2, 2)), frames])
-    mistakes = {
-        "": right,
-        "Newest first. Here the oldest frame comes first.": np.stack(
-            [padded[t : t + 3][::-1].ravel() for t in range(4)]
-        ),
-        "Before the first frame there is no zero: repeat the first frame.": np.stack(
-            [before[t : t + 3].ravel() for t in range(4)]
-        ),
-    }
-    return _matched(np.asarray(stack(frames, 3)), mistakes, "Expected (T, k · n): row t holds frames t - k + 1 … t.")
+    for (steps, size), k in (((4, 2), 3), ((3, 3), 1), ((2, 1), 4)):
+        frames = np.arange(1.0, 1.0 + steps * size).reshape(steps, size)
+        padded = np.concatenate([np.tile(frames[:1], (k - 1, 1)), frames])
+        before = np.concatenate([np.zeros((k - 1, size)), frames])
+        mistakes = {
+            "": _windows(padded, k),
+            "Newest first. Here the oldest frame comes first.": _windows(padded, k, -1),
+            "Before the first frame there is no zero: repeat the first frame.": _windows(before, k),
+        }
+        otherwise = f"Expected (T, k · n): row t holds frames t - k + 1 … t; here T = {steps}, k = {k}, n = {size}."
+        if hint := _matched(np.asarray(stack(frames.copy(), k)), mistakes, otherwise):
+            return hint
+    return None
+
+
+def _windows(frames: np.ndarray, k: int, order: int = 1) -> np.ndarray:
+    """Return each k frames that follow each other as one row, (T - k + 1, k · n); order -1: newest first."""
+    return np.stack([frames[t : t + k][::order].ravel() for t in range(len(frames) - k + 1)])
 
 
 def _safest(answer: str, table: Mapping[str, Any]) -> str | None:
-    if answer not in table:
+    if not isinstance(answer, str) or answer not in table:
         return f"Give a name: {', '.join(table)}."
     worst = {name: float(np.min(row)) for name, row in table.items()}
     if worst[answer] == max(worst.values()):
         return None
-    return f"Its worst robot gets {worst[answer]:.0f}. Another one does better on its own worst robot."
+    return f"Where its delays are worst it balances for {worst[answer]:.1f} s. The worst case of another one is better."
 
 
-def _seeds(answer: int) -> str | None:
-    needed = seeds_needed(1.0)
-    if answer == needed:
+def _seeds(answer: Any) -> str | None:
+    given = _as_number(answer)
+    if given == seeds_needed(1.0):
         return None
-    return (
-        "Take `seeds_needed` with the difference in units of the standard deviation."
-        if answer != 5
-        else ("Five seeds an arm find a difference of 2.1 standard deviations; this one is smaller.")
-    )
+    if given == 5:
+        return "Five seeds an arm find a difference of 2.1 standard deviations; this one is smaller."
+    return "Take `seeds_needed` with the difference in units of the standard deviation."
 
 
 def _warped(warp: Callable[..., Any]) -> str | None:
@@ -262,7 +290,12 @@ EXERCISES: dict[str, Check] = {
     "2.2": _backup,
     "2.3": number(
         90,
-        {89: "Almost: after 89 it is still above 1 %.", 44: "By 0.95, not by 0.9.", 59: "That is to 5 %."},
+        {
+            89: "Almost: after 89 it is still above 1 %.",
+            math.log(0.01) / math.log(0.95): "Iterations are whole: round up.",
+            44: "By 0.95, not by 0.9.",
+            59: "That is to 5 %.",
+        },
         "Find the smallest n with 0.95ⁿ ≤ 0.01; a logarithm helps.",
         tolerance=1e-9,
     ),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, ge
 import numpy as np
 
 from jaxloco import options
-from jaxloco.checks import MOST_EPISODES
+from jaxloco.checks import MOST_EPISODES, is_number
 from jaxloco.errors import ConfigError, JaxlocoError, short, unknown_name
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
@@ -26,7 +26,7 @@ from jaxloco.policies import find_policy, known_policies
 from jaxloco.training import preparation
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
-from jaxloco.training.run_folder import RunFolder, read_json
+from jaxloco.training.run_folder import RunFolder, check_destination, read_json
 
 if TYPE_CHECKING:
     from jaxloco.envs.interface import Environment
@@ -113,14 +113,15 @@ class Trained:
             Actions in [-1, 1], float32, (A,) or (N, A).
 
         Raises:
-            ConfigError: The observation has another shape, or is of other robots than those that are remembered.
+            ConfigError: The observation has another shape or is no array of numbers, or is of other robots than those
+                that are remembered.
             CheckpointError: The run has no complete checkpoint.
         """
         import jax
 
         agent, learner, step = self._policy
-        seen = np.asarray(observation["actor"] if isinstance(observation, Mapping) else observation, np.float32)
-        rows, size = np.atleast_2d(seen), agent.networks.actor_dim
+        seen, size = _observed(observation), agent.networks.actor_dim
+        rows = np.atleast_2d(seen)
         if seen.ndim not in (1, 2) or rows.shape[1] != size:
             raise ConfigError(f"an observation of shape {seen.shape}: the policy sees ({size},), or (N, {size})")
         if self._memory is None:
@@ -138,14 +139,16 @@ class Trained:
             ended: Which of N robots begin anew, bool (N,); all if not given.
 
         Raises:
-            ConfigError: It is of more or fewer robots than those that are remembered.
+            ConfigError: It is no mask, or of more or fewer robots than those that are remembered.
         """
         if ended is None or self._memory is None:
             self._memory = None
             return
         import jax
 
-        rows = np.asarray(ended, bool)
+        rows = np.asarray(ended)
+        if rows.dtype != bool or rows.ndim != 1:
+            raise ConfigError(f"ended is {short(repr(ended))}: expected true or false for each robot, bool (N,)")
         for part in jax.tree.leaves(self._memory):
             if rows.shape != (len(part),):
                 raise ConfigError(f"ended has the shape {rows.shape}: expected ({len(part)},), one for each robot")
@@ -166,6 +169,27 @@ class Trained:
 
         _, _, agent, state = load_run(self.folder, ANY_ENGINE, self.checkpoint, config=self.config)
         return agent, state.learner, jax.jit(agent.act_deterministic)
+
+
+def _observed(observation: Any) -> np.ndarray:
+    """Return what a policy sees as float32, of whatever shape.
+
+    Raises:
+        ConfigError: It is none; says what to write instead.
+    """
+    if isinstance(observation, Mapping):
+        if "actor" not in observation:
+            raise ConfigError(
+                f"an observation of {short(', '.join(map(str, observation)))}: a run acts on what its environment "
+                "shows, an array or a mapping with it under 'actor'; its bundle acts on readings by name"
+            )
+        observation = observation["actor"]
+    try:
+        return np.asarray(observation, np.float32)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"an observation of {short(repr(observation))}: expected an array of numbers, such as state.observation"
+        ) from None
 
 
 @_training
@@ -257,9 +281,9 @@ def train(
     config = recipe(config) if isinstance(config, str) else config
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"train takes a recipe or the name of one, not {short(repr(config))}; see jaxloco.recipe")
-    if resume is not None and not (out is None and name is None):
-        raise ConfigError(f"resume: {resume} goes on in its own folder; leave out and name away")
-    config = located(config)
+    check_destination(out, name, resume)
+    _check_callbacks(callbacks)
+    config = located(options.checked(config))
     _warn_of_strangers(config)
     if resume is not None:
         folder = RunFolder.open(resume)
@@ -315,6 +339,16 @@ def located(config: "TrainConfig") -> "TrainConfig":
         task = replace(task, robot=lasting_name(task.robot))
     start = os.path.abspath(config.start_from) if config.start_from else ""
     return replace(config, task=task, algorithm=config.algorithm.located(), start_from=start)
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    from jaxloco.training.callbacks import Callback
+
+    if not isinstance(callbacks, list | tuple) or not all(isinstance(callback, Callback) for callback in callbacks):
+        raise ConfigError(
+            f"callbacks takes a list of instances of jaxloco.training.callbacks.Callback, such as [MyCallback()], not "
+            f"{short(repr(callbacks))}"
+        )
 
 
 def _warn_of_strangers(config: "TrainConfig") -> None:
@@ -402,8 +436,12 @@ def evaluate(
     if episodes is not None and not 1 <= episodes <= MOST_EPISODES:
         least = "at least 1" if episodes < 1 else f"at most {MOST_EPISODES}"
         raise ConfigError(f"--episodes {episodes}: must be {least}")
-    if not 0.0 <= compare_seconds <= MOST_SECONDS:
-        raise ConfigError(f"--compare-seconds {compare_seconds}: must be between 0 and {MOST_SECONDS:g}")
+    if level is not None and not _is_whole(level):
+        raise ConfigError(f"--level {short(repr(level))}: must be a whole number")
+    if not is_number(compare_seconds) or not 0.0 <= compare_seconds <= MOST_SECONDS:
+        raise ConfigError(f"--compare-seconds {short(str(compare_seconds))}: must be between 0 and {MOST_SECONDS:g}")
+    if conditions is not None:
+        conditions = _checked_conditions(conditions)
     if conditions is None and (isinstance(policy, Trained) or bundle_at(policy) is None):
         return _evaluate_run(_run(policy), physics, checkpoint, level, episodes or 200, seed)
     if physics is not None or checkpoint not in (None, "last"):
@@ -418,6 +456,12 @@ def evaluate(
     bundle = bundle_of(policy.folder.path if isinstance(policy, Trained) else policy)
     given = (bundle, conditions or Conditions(), episodes or 20, seed)
     return evaluate_bundle(*given, level=level, compare_seconds=compare_seconds)
+
+
+def _checked_conditions(conditions: Any) -> Conditions:
+    if not isinstance(conditions, Conditions):
+        raise ConfigError(f"conditions takes jaxloco.playback.conditions.Conditions(…), not {short(repr(conditions))}")
+    return options.checked(conditions, "conditions")
 
 
 def _evaluate_run(
@@ -474,6 +518,8 @@ def export(
     """
     if format not in get_args(Format):
         raise unknown_name("format", format, get_args(Format))
+    if out is not None:
+        _check_path(out)
     if format != "numpy":
         return export_as(run, format, out, checkpoint=checkpoint).path
     if not isinstance(run, Trained) and bundle_at(run) is not None and not _has_checkpoints(run):
@@ -483,7 +529,7 @@ def export(
         )
     run = _run(run)
     with writing_into(run.folder, out):
-        return _export(run, Path(out or run.folder.policy), checkpoint)
+        return _export(run, run.folder.policy if out is None else Path(out), checkpoint)
 
 
 @_training
@@ -530,7 +576,12 @@ def _export(run: Trained, bundle: Path, checkpoint: Checkpoint | None) -> Path:
 
 
 def bundle_at(path: str | Path) -> Path | None:
-    """Return the bundle at a path, or of a policy of the zoo, by its folder or name; None otherwise."""
+    """Return the bundle at a path, or of a policy of the zoo, by its folder or name; None otherwise.
+
+    Raises:
+        ConfigError: It is no path, or an empty one.
+    """
+    _check_path(path)
     path = Path(path)
     if not path.exists():
         path = find_policy(str(path)) or path
@@ -559,12 +610,20 @@ def bundle_of(path: str | Path) -> Path:
 
 def _opened(path: str | Path) -> RunFolder:
     """Open a run; where a bare name is none, the error lists the policies, which have such names."""
+    _check_path(path)
     try:
         return RunFolder.open(path)
     except ConfigError as error:
         if len(Path(path).parts) > 1 or Path(path).exists():
             raise
         raise ConfigError(f"{error}; policies of the zoo: {', '.join(known_policies())}") from None
+
+
+def _check_path(path: Any) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"expected the path of a run or a bundle, not {short(repr(path))}")
+    if not os.fspath(path):
+        raise ConfigError("the path of a run or a bundle is empty; write . for the newest run in the working directory")
 
 
 def writing_into(folder: RunFolder, out: str | Path | None) -> AbstractContextManager[object]:

@@ -132,6 +132,19 @@ def from_dict(type_: type[T], data: Mapping[str, Any], source: str = "configurat
     return cast(T, _Reader(source, type_, default).dataclass(type_, data, "", default))
 
 
+def checked(instance: T, source: str = "configuration") -> T:
+    """Return a dataclass with each value of its field's kind, as `from_dict` makes them: 1e6 is a whole number there.
+
+    Raises:
+        ConfigError: A value is of the wrong kind or refused by the dataclass.
+    """
+    try:
+        plain = to_dict(instance)
+    except TypeError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    return from_dict(type(instance), plain, source, instance)
+
+
 def part(type_: type[T], instance: Any) -> T:
     """Return those options of a command that a base of its dataclass has, as an instance of that base."""
     return type_(**{field.name: getattr(instance, field.name) for field in dataclasses.fields(cast(Any, type_))})
@@ -372,6 +385,8 @@ def _to_plain(value: Any, key: str) -> Any:
         return repr(float(value))
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, numbers.Real):  # a scalar of NumPy
+        return int(value) if isinstance(value, numbers.Integral) else _to_plain(float(value), key)
     raise TypeError(f"{key}: a configuration cannot hold a {type(value).__name__}: {value!r}")
 
 
@@ -475,7 +490,8 @@ class _Reader:
     def unknown(self, key: str, siblings: Sequence[str]) -> UnknownNameError:
         everywhere = _dotted_keys(self.root, self.default)
         word = key.replace("-", "_")
-        close = [name for name in everywhere if _last(name) == _last(word)]
+        last = _last(word)
+        close = [name for name in everywhere if _last(name) in (last, option_hints.OURS.get(last))]
         close = close or difflib.get_close_matches(word, [*siblings, *everywhere], n=1, cutoff=0.6)
         hint = f"did you mean {close[0]!r}? " if close else ""
         known = ", ".join(siblings)

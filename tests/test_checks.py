@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import numpy as np
 import pytest
 
 from jaxloco.checks import ANGLE, COUNT, NOT_NEGATIVE, ORDERED, POSITIVE, RULE, Limits, check_fields
@@ -41,6 +42,8 @@ CASES = {
     "not finite": ({"gain": math.inf}, "gain = inf: must be finite"),
     "too large": ({"tilt": 1e13}, "tilt = 10000000000000.0: must be at most 1e+12 in size"),
     "not a number": ({"large": math.nan}, "large = nan: must be finite"),
+    "of NumPy": ({"gain": np.float32(-1.0)}, "gain = -1.0: must be above 0"),
+    "whole, of NumPy": ({"count": np.int64(0)}, "count = 0: must be at least 1"),
 }
 
 

@@ -120,6 +120,8 @@ def test_the_version_is_told(capsys):
         ("train cartpole --out --seed 1", "--out needs a value"),
         ("train cartpole --resume nowhere", "there is no run folder nowhere"),
         ("train cartpole --name a/b", "'a/b' cannot name a run"),
+        ("train cartpole --out a --name b", "--out a --name b: a name is for a folder that is not given"),
+        ("train --resume a --out b", "resume: a goes on in its own folder; leave out and name away"),
         ("train cartpole --config missing.toml", "there is no configuration file missing.toml"),
         ("train cartpole --ppo.lerning-rate 1", "--ppo.learning-rate"),
         ("train cartpole --task.max-forse 1", "--task.max-force"),
@@ -182,6 +184,13 @@ def test_a_mistake_gives_status_2_and_says_what_to_write(capsys, trained, words,
 def test_an_empty_path_is_refused_and_is_not_the_current_folder(capsys, trained, words):
     assert call(words[0], "", *words[1:]) == 2
     assert " is empty; write " in capsys.readouterr().err and not trained
+
+
+@pytest.mark.parametrize("option", ["--out", "--resume"])
+def test_an_empty_folder_of_a_training_is_neither_a_new_one_nor_the_newest_run(capsys, trained, tmp_path, option):
+    a_run(tmp_path / "heron_1")
+    assert call("train", "cartpole", option, "", "--quiet") == 2
+    assert "the path of a run folder is empty; write ." in capsys.readouterr().err and not trained
 
 
 def test_a_file_to_write_is_checked_without_leaving_a_folder_and_then_gets_one(tmp_path):

@@ -18,7 +18,7 @@ from jaxloco.envs.quantities import Quantity
 from jaxloco.envs.randomization import InitialState, Randomizer, scale_masses
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm, beyond
-from jaxloco.errors import JaxlocoError, UnknownNameError
+from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.networks import NetworkConfig, make_actor_critic
 from jaxloco.learning.ppo import PPOConfig
@@ -177,6 +177,12 @@ def test_an_ended_robot_starts_over_with_pipeline_and_history_empty(short):
 
 
 # Rewards
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 1), (5, 1)])
+def test_an_action_of_another_shape_is_refused_with_what_one_robot_takes(sim, shape):
+    with pytest.raises(ConfigError, match=r"one robot takes \(1,\); for several, take jax.vmap"):
+        jax.eval_shape(lambda key: sim.env.step(sim.env.reset(key), jnp.zeros(shape)), jax.random.PRNGKey(0))
 
 
 def test_the_reward_is_the_weighted_sum_of_its_terms(step, first):

@@ -1,6 +1,6 @@
 """The pieces an environment is made of, each with numbers worked out by hand."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,19 @@ from jaxloco.envs.actuators import Actuation, wheel_drive
 from jaxloco.envs.commands import Command
 from jaxloco.envs.curriculum import FULL, Curriculum, CurriculumState, Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
+from jaxloco.envs.env import Env
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer, turned
 from jaxloco.envs.perturbations import Pushes, Support
-from jaxloco.envs.quantities import pitch_angle, roll_angle, rotate, rotate_inverse
+from jaxloco.envs.processes import Acts, Process
+from jaxloco.envs.quantities import Quantity, pitch_angle, roll_angle, rotate, rotate_inverse
+from jaxloco.envs.randomization import Randomizer
+from jaxloco.envs.rewards import RewardTerm
+from jaxloco.envs.terminations import TerminationTerm, beyond
 from jaxloco.envs.terms import bind
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.onboard.spec import Clip, Delay, Integrate, LowPass, Scale
 from jaxloco.robot import load_robot
+from jaxloco.tasks.cartpole import Cartpole
 
 
 def sampler(seed: int = 0, curriculum: CurriculumState = FULL, until: float = 1.0) -> Sampler:
@@ -57,6 +63,106 @@ def test_a_term_that_does_not_fit_fails_when_bound(function, options, message):
 
 
 # Rewards
+
+
+SPEC = Cartpole().spec()
+
+
+def compiled(term=None, *, quantity=None, randomizer=None, process=None) -> None:
+    """Build the cart and pole with one part more, and trace a step of it."""
+    spec = SPEC if term is None else replace(SPEC, rewards=(*SPEC.rewards, RewardTerm("own", term, 1.0)))
+    spec = replace(spec, quantities=(*spec.quantities, *([quantity] if quantity else [])))
+    spec = replace(spec, randomization=(*spec.randomization, *([randomizer] if randomizer else [])))
+    env = Env(spec.with_processes(*([process] if process else [])), "native")
+    jax.eval_shape(lambda key: env.step(env.reset(key), jnp.zeros(1)), jax.random.PRNGKey(0))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda pole_angle: np.exp(pole_angle), "term 'own': .* cannot be compiled, .*write jnp.exp"),
+        (lambda pole_angle: 1.0 if pole_angle > 0.0 else 0.0, "jnp.where for if and else"),
+        (lambda pole_angle: float(pole_angle), "no float"),
+        (lambda pole_angle: None, "reward 'own' gives nothing, .*: its function lacks a return"),
+        (rewards.constant(), r"term 'own': expected a function, not .*; name it without calling it"),
+    ],
+)
+def test_a_reward_that_cannot_be_compiled_says_what_to_write(function, message):
+    with pytest.raises(ConfigError, match=message):
+        compiled(function)
+
+
+def test_a_quantity_that_cannot_be_compiled_or_returned_is_named():
+    for function, message in (
+        (lambda pole_angle: np.sin(pole_angle), "quantity 'tip': .* cannot be compiled"),
+        (lambda pole_angle: None, "quantity 'tip' gives nothing"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compiled(lambda tip: tip, quantity=Quantity("tip", "m", "world", True, function, derived=True))
+    with pytest.raises(UnknownNameError, match="'comand'; did you mean 'command'"):
+        Quantity("tip", "m", "world", True, jnp.sin, source="comand")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda body_mass, *, draw: body_mass, "must return the fields that it changes by name"),
+        (lambda body_mass, *, draw: {"body_mass": body_mass[1:]}, r"the shape \(2,\), but the model's is \(3,\)"),
+    ],
+)
+def test_a_randomizer_that_gives_something_else_than_fields_of_the_model_is_refused(function, message):
+    with pytest.raises(ConfigError, match=f"randomization 'own' .*{message}"):
+        compiled(randomizer=Randomizer("own", function))
+
+
+@dataclass(frozen=True)
+class Blowing(Process):
+    """Returns what it is told to."""
+
+    acted: str = ""
+    name = "blowing"
+
+    def start(self):
+        return jnp.zeros(3)
+
+    def act(self, state):
+        found = {"acts": Acts(), "short": (state, Acts(force=state[:2])), "target": (state, Acts(target=state))}
+        return found[self.acted]
+
+
+@pytest.mark.parametrize(
+    ("acted", "message"),
+    [
+        ("acts", "act must return two things"),
+        ("short", r"a force of shape \(2,\), expected \(3,\)"),
+        ("target", r"a target of shape \(3,\), expected \(1,\)"),
+    ],
+)
+def test_a_process_that_acts_with_something_else_is_named(acted, message):
+    with pytest.raises(ConfigError, match=f"process 'blowing': .*{message}"):
+        compiled(process=Blowing(acted))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RewardTerm("own", rewards.constant, None), "reward 'own': weight must be a number, not None"),
+        (lambda: RewardTerm("own", rewards.constant, "1"), "weight must be a number, not '1'"),
+        (lambda: RewardTerm("own", rewards.constant, np.float32(np.nan)), "weight = nan: must be finite"),
+        (lambda: TerminationTerm("own", beyond, {}, {"limit": np.nan}), "termination 'own': limit = nan"),
+        (lambda: replace(SPEC, rewards=RewardTerm("own", rewards.constant, 1.0)), "rewards: expected a tuple of Rew"),
+        (lambda: replace(SPEC, terminations=(beyond,)), "terminations: expected a tuple of TerminationTerms"),
+        (lambda: ObservationTerm("pitch", clip=(1.0, -1.0)), "clip = .*write both limits, the low one first"),
+        (lambda: ObservationTerm("pitch", clip=1.0), "observation 'pitch': clip = 1.0: write both limits"),
+        (lambda: ObservationGroup(ObservationTerm("pitch")), "takes a tuple of terms, also of one"),
+        (lambda: ObservationGroup(("pitch",)), r"not \('pitch',\)"),
+        (lambda: ObservationGroup((ObservationTerm("pitch"),), latency=0.01), "latency = 0.01: expected a Range"),
+        (lambda: bind(lambda error: error, {"pitch"}, what="t", inputs=["pitch"]), "t: inputs takes parameter → name"),
+    ],
+)
+def test_a_part_of_another_kind_is_refused_when_it_is_made(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
 
 
 def test_reward_kernels():

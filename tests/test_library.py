@@ -13,13 +13,15 @@ import pytest
 from training_helpers import REPOSITORY, tiny, train
 
 import jaxloco
-from jaxloco import Trained, library
-from jaxloco.errors import ConfigError, UnknownNameError
+from jaxloco import Trained, library, options
+from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import Conditions
+from jaxloco.tasks import TASKS
 from jaxloco.tasks.cartpole import Cartpole
 from jaxloco.training import preparation
+from jaxloco.training.callbacks import Callback
 from jaxloco.training.config import plain_config
 
 UPKIE = REPOSITORY / "policies" / "upkie-balance"
@@ -102,6 +104,14 @@ def test_a_run_acts_as_its_bundle_does(run):
         trained.act(np.zeros(3))
     with pytest.raises(ConfigError, match=r"shape \(1, 1, 4\)"):
         trained.act(np.zeros((1, 1, 4)))
+    with pytest.raises(ConfigError, match=r"an observation of cart_position: .*its bundle acts on readings by name"):
+        trained.act({"cart_position": 0.0})
+    state = jaxloco.make("cartpole", physics="native").reset(jax.random.PRNGKey(0))
+    for wrong in ("abcd", [[0.0, 0.0], [0.0]], state):
+        with pytest.raises(ConfigError, match=r"expected an array of numbers, such as state.observation"):
+            trained.act(wrong)
+    with pytest.raises(JaxlocoError, match=r"expected readings by name: cart_position, .*; found array"):
+        bundle.act(np.zeros(4))
 
 
 def test_a_memory_is_kept_until_it_is_reset_for_all_robots_or_some(recurrent):
@@ -122,6 +132,9 @@ def test_a_memory_is_kept_until_it_is_reset_for_all_robots_or_some(recurrent):
     np.testing.assert_allclose(first[0], alone[0], atol=1e-6)
     with pytest.raises(ConfigError, match=r"ended has the shape \(1,\): expected \(2,\), one for each robot"):
         policy.reset([True])  # which would stand for both
+    for wrong in ([0, 1], 1, np.ones((2, 1), bool), [0.2, np.nan]):  # indices, for one
+        with pytest.raises(ConfigError, match=r"expected true or false for each robot, bool \(N,\)"):
+            policy.reset(wrong)
     policy.reset(np.array([True, False]))
     third = policy.act(rows)
     np.testing.assert_allclose(third[0], alone[0], atol=1e-6)  # begins anew
@@ -175,6 +188,8 @@ def test_a_recipe_takes_settings_as_a_file_does():
     assert jaxloco.recipe("cartpole") == jaxloco.recipe("jaxloco.tasks.cartpole:RECIPE")
     with pytest.raises(UnknownNameError, match="recipe 'cartpole': unknown key 'n_env'; did you mean 'n_envs'"):
         jaxloco.recipe("cartpole", n_env=3)
+    with pytest.raises(UnknownNameError, match=r"unknown key 'ppo.lr'; did you mean 'ppo.learning_rate'"):
+        jaxloco.recipe("cartpole", ppo={"lr": 1e-3})
 
 
 @dataclass(frozen=True)
@@ -228,13 +243,58 @@ def test_what_cannot_be_evaluated_says_why(options, problem):
         (lambda: jaxloco.train(Cartpole()), "train takes a recipe or the name of one, not Cartpole"),
         (lambda: jaxloco.train("cartpole", resume="a", out="b"), "resume: a goes on in its own folder; leave out"),
         (lambda: jaxloco.train("cartpole", resume="a", name="b"), "resume: a goes on in its own folder; leave out"),
+        (lambda: jaxloco.train("cartpole", out="a", name="b"), "--out a --name b: a name is for a folder that is not"),
+        (lambda: jaxloco.train("cartpole", out=""), "path of a run folder is empty"),
+        (lambda: jaxloco.train("cartpole", resume=""), "path of a run folder is empty"),
+        (lambda: jaxloco.train("cartpole", resume=3), "expected the path of a folder, not 3"),
+        (lambda: jaxloco.train("cartpole", name=3), "the name of a run is text, not 3"),
+        (lambda: jaxloco.train("cartpole", callbacks=Callback()), "callbacks takes a list of instances of jaxloco"),
+        (lambda: jaxloco.train("cartpole", callbacks=[Callback]), "such as [MyCallback()], not [<class"),
         (lambda: jaxloco.export(UPKIE, format="ONNX"), "unknown format 'ONNX'"),
+        (lambda: jaxloco.export(UPKIE, out="", format="c"), "path of a run or a bundle is empty"),
+        (lambda: jaxloco.export(UPKIE, out=3, format="c"), "expected the path of a run or a bundle, not 3"),
+        (lambda: jaxloco.evaluate(UPKIE, level="hard"), "--level 'hard': must be a whole number"),
+        (lambda: jaxloco.evaluate(UPKIE, compare_seconds="3"), "--compare-seconds 3: must be between"),
+        (lambda: jaxloco.evaluate(UPKIE, conditions={"friction": 0.5}), "conditions takes jaxloco.playback.conditions"),
+        (lambda: jaxloco.evaluate(UPKIE, conditions=Conditions(delay="8")), "conditions: delay must be a number"),
+        (lambda: jaxloco.evaluate(UPKIE, conditions=Conditions(randomize="no")), "randomize must be true or false"),
     ],
 )
 def test_an_argument_of_another_kind_is_told(call, problem):
     with pytest.raises(ConfigError) as error:
         call()
     assert problem in str(error.value)
+
+
+@pytest.mark.parametrize("function", [jaxloco.load, jaxloco.evaluate, jaxloco.export, Trained, library.bundle_of])
+@pytest.mark.parametrize("path", [None, 3, b"run", ["run"], ""])
+def test_what_is_no_path_is_told_and_an_empty_one_is_not_the_newest_run(function, path, run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(ConfigError, match=r"expected the path of a run or a bundle, not|is empty; write ."):
+        function(path)
+
+
+def test_a_configuration_changed_by_hand_is_trained_as_one_of_a_recipe(tmp_path):
+    config = replace(tiny(), total_timesteps=np.float64(64.0), seed=np.int64(3), eval_episodes=0.0)
+    trained = jaxloco.train(config, out=tmp_path / "run", quiet=True)
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (kept["total_timesteps"], kept["seed"], kept["eval_episodes"]) == (64, 3, 0)
+    assert [type(value) for value in (trained.config.total_timesteps, trained.config.seed)] == [int, int]
+    for change, problem in (
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"task": "cartpole"}, "must be TaskConfig"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            jaxloco.train(replace(config, **change), out=tmp_path / "none", quiet=True)
+    for change in ({"algorithm": "vpg"}, {"network": {"kind": "gru"}}):
+        with pytest.raises(ConfigError, match=r"names and tables of settings are for jaxloco.recipe"):
+            replace(config, **change)
+    assert not (tmp_path / "none").exists()
+
+
+def test_every_recipe_is_as_it_was_when_its_kinds_have_been_checked():
+    for name in TASKS:
+        assert options.checked(jaxloco.recipe(name)) == jaxloco.recipe(name)
 
 
 def test_a_checkpoint_that_there_is_not_is_told_and_not_the_last_one_played(run):

@@ -1,12 +1,16 @@
 """The notebooks run from the first cell to the last, in miniature; those of the course with their solutions."""
 
+import ast
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
-from jaxloco.exercises import EXERCISES
+from jaxloco.exercises import EXERCISES, check
+from jaxloco.learning.temporal import TCNConfig
+from jaxloco.onboard.convolutions import reach
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -122,6 +126,23 @@ def test_every_exercise_is_in_the_notebook_of_its_number_with_a_solution():
     asked = {path.stem[0]: sorted(solve(read(path))) for path in COURSE}
     assert asked == {name: sorted(e for e in EXERCISES if e[0] == name) for name in asked}
     assert set(asked) == {name[0] for name in EXERCISES}
+
+
+@each_of_the_course
+def test_what_is_stored_of_an_open_exercise_is_what_its_check_says(path, capsys):
+    for cell in code_of(read(path)):
+        if 'check("' in cell.source and "balance(" not in cell.source:  # that one needs robots
+            exec(cell.source, {"np": np, "check": check, "table": {}})
+            assert capsys.readouterr().out == "".join(output.text for output in cell.outputs)
+
+
+def test_the_memory_of_the_student_reaches_as_far_back_as_the_notebook_says():
+    notebook = read(ROOT / "notebooks" / "9_teacher_and_student.ipynb")
+    (source,) = [cell.source for cell in code_of(notebook) if "NETWORKS = " in cell.source]
+    networks = ast.literal_eval(source.partition("NETWORKS = ")[2].partition("\nfor ")[0])
+    layers = TCNConfig(**networks["with a memory"]["tcn"]).layers
+    assert reach(layers) == 7
+    assert any("looks at the last seven frames" in cell.source for cell in notebook.cells)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from jaxloco.tasks import DEFAULT_TASK, TASKS, recipe, recorded_recipe
 from jaxloco.training import preparation
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import Progress, make_progress
-from jaxloco.training.run_folder import RunFolder
+from jaxloco.training.run_folder import RunFolder, check_destination
 
 if TYPE_CHECKING:
     from jaxloco.stages import Stages
@@ -61,6 +61,7 @@ class RunOptions:
 def train(arguments: list[str]) -> int:
     """Train a policy: jaxloco train [TASK] [options]."""
     own, arguments = _split_run_options(arguments)
+    check_destination(own.out, own.name, own.resume)
     with Interrupt(owned=True) as stop:
         if own.view and (own.distributed or own.recipe):
             raise JaxlocoError(
@@ -162,7 +163,7 @@ def _train(
     )
     if folder is None:
         hosts.everywhere("start and teacher found", partial(check_sources, config))
-        make = partial(RunFolder.at, own.out) if own.out else partial(RunFolder.create, name=own.name)
+        make = partial(RunFolder.create, name=own.name) if own.out is None else partial(RunFolder.at, own.out)
         folder = hosts.on_first("run folder made", make)
     if nowhere is not None and not hosts.is_first():
         folder = RunFolder(nowhere)
@@ -225,7 +226,7 @@ def _new_stages(own: RunOptions, arguments: list[str]) -> "Stages":
         return teacher_student(base, folder, change, finetuning=bool(words[FINETUNING]))
 
     plan(Path())  # before a folder is made
-    folder = Path(own.out) if own.out else RunFolder.create(name=own.name or own.recipe).path
+    folder = RunFolder.create(name=own.name or own.recipe).path if own.out is None else Path(own.out)
     return Stages.begin(folder, plan(folder))
 
 

@@ -454,8 +454,17 @@ class Env:
         Returns:
             The state after the step. `observation` is the one before any reset; `terminated` means failure,
             `truncated` that time or the terrain ran out.
+
+        Raises:
+            ConfigError: The action has another shape, which would stand for all joints, or is of several robots.
         """
         key = jax.random.fold_in(state.key, state.step)
+        shape = np.shape(action)
+        if shape != (self.action_size,) and (shape, self.action_size) != ((), 1):
+            raise ConfigError(
+                f"an action of shape {shape}: one robot takes ({self.action_size},); for several, "
+                "take jax.vmap(env.step)"
+            )
         return self._step(state, jnp.clip(action, -1.0, 1.0), self._sampler(key, state.curriculum, numbers=numbers))
 
     def _step(self, state: EnvState, action: jax.Array, sampler: Sampler) -> EnvState:
@@ -593,6 +602,8 @@ def robot_on_ground(spec: EnvSpec) -> tuple[Robot, Ground]:
 
 
 def _scalar(what: str, value: jax.Array, dtype: Any) -> jax.Array:
+    if value is None:
+        raise ConfigError(f"{what} gives nothing, but must give one number: its function lacks a return")
     array = jnp.asarray(value, dtype)
     if array.shape != ():
         raise ConfigError(f"{what} gives an array of shape {array.shape}, but must give one number: sum it, or any()")

@@ -16,7 +16,7 @@ from jaxloco.checks import NOT_NEGATIVE, check_fields
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
 from jaxloco.envs.quantities import rotate_inverse
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, short
 
 Limit = float | tuple[float, ...]
 """One number for all components, or one per component."""
@@ -53,6 +53,11 @@ class ObservationTerm:
         if self.latency is not None and self.latency.ends[0] < 0.0:
             lowest = self.latency.ends[0]
             raise ConfigError(f"observation {self.quantity!r}: latency from {lowest} s: must not be negative")
+        if self.clip is not None and (np.shape(self.clip) != (2,) or not self.clip[0] < self.clip[1]):
+            raise ConfigError(
+                f"observation {self.quantity!r}: clip = {self.clip}: write both limits, the low one first, such as "
+                "(-1.0, 1.0)"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,16 @@ class ObservationGroup:
     measured: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.terms, tuple | list) or not all(
+            isinstance(term, ObservationTerm) for term in self.terms
+        ):
+            raise ConfigError(
+                "an observation group takes a tuple of terms, also of one: (ObservationTerm('pitch'),), not "
+                f"{short(repr(self.terms))}"
+            )
+        for name in ("latency", "noise_level"):
+            if not isinstance(getattr(self, name), Range):
+                raise ConfigError(f"{name} = {getattr(self, name)}: expected a Range, such as Range(0.0, 0.01)")
         if not self.terms:
             raise ConfigError("an observation group without terms: at least one is needed")
         if self.history < 1:

@@ -200,7 +200,8 @@ class Processes:
         for name, functions in self._bound.items():
             if "act" not in functions:
                 continue
-            states[name], acts = functions["act"](values, state=states[name], sampler=sampler, control_dt=self._dt)
+            acted = functions["act"](values, state=states[name], sampler=sampler, control_dt=self._dt)
+            states[name], acts = _checked_acts(name, acted, target)
             target = target if acts.target is None else acts.target
             forces += [] if acts.force is None else [acts.force]
             torques += [] if acts.torque is None else [acts.torque]
@@ -217,6 +218,21 @@ class Processes:
         seen = {name: state for name, state in states.items() if not self._kept[name].memory}
         shown = self._table.at(values.snapshot._replace(processes={**now, **seen})) if seen else values
         return {**now, **states}, shown
+
+
+def _checked_acts(name: str, acted: Any, target: jax.Array) -> tuple[Any, Acts]:
+    """Return the state and what acts.
+
+    Raises:
+        ConfigError: They are something else, or a vector has another shape.
+    """
+    if not isinstance(acted, tuple) or len(acted) != 2 or not isinstance(acted[1], Acts):
+        raise ConfigError(f"process {name!r}: act must return two things: its state, and Acts(…)")
+    for kind, shape in {"target": target.shape, "force": (3,), "torque": (3,)}.items():
+        vector = getattr(acted[1], kind)
+        if vector is not None and jnp.shape(vector) != shape:
+            raise ConfigError(f"process {name!r}: act gives a {kind} of shape {jnp.shape(vector)}, expected {shape}")
+    return acted[0], acted[1]
 
 
 def _sum(vectors: Sequence[jax.Array]) -> jax.Array:

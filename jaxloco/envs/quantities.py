@@ -6,7 +6,7 @@ Tasks add entries of their own, computed from named ones.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,13 @@ import numpy as np
 
 from jaxloco.envs.ground import FLAT, Ground
 from jaxloco.envs.terms import Bound, bind
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.physics import PhysicsState
 from jaxloco.physics.contract import ModelParams, Readings
 from jaxloco.robot import Robot
 from jaxloco.symmetry import MirrorOf
+
+Source = Literal["sensor", "command", "external", "policy"]
 
 
 class Snapshot(NamedTuple):
@@ -75,7 +77,11 @@ class Quantity:
     derived: bool = False
     readings: tuple[str, ...] = ()
     mirror: str | MirrorOf = ""
-    source: Literal["sensor", "command", "external", "policy"] = "sensor"
+    source: Source = "sensor"
+
+    def __post_init__(self) -> None:
+        if self.source not in get_args(Source):
+            raise unknown_name(f"source of quantity {self.name!r}", self.source, get_args(Source))
 
 
 class QuantityTable:
@@ -119,7 +125,10 @@ class QuantityTable:
     def compute(self, name: str, values: "Values") -> jax.Array:
         """Compute one quantity."""
         if name in self._bound:
-            return jnp.asarray(self._bound[name](values))
+            value = self._bound[name](values)
+            if value is None:
+                raise ConfigError(f"quantity {name!r} gives nothing: its function lacks a return")
+            return jnp.asarray(value)
         return self._entries[name].function(values.snapshot)
 
 

@@ -77,11 +77,22 @@ class RandomizedModel:
         params = dict(nominal)
         for name, bound in self._bound:
             changed = bound(params, draw=sampler.draw)
-            for changed_field in changed:
-                if changed_field not in params:
-                    raise unknown_name(f"field returned by randomization {name!r}", changed_field, params)
+            _check_changed(name, changed, params)
             params.update(changed)
         return params
+
+
+def _check_changed(name: str, changed: Any, params: ModelParams) -> None:
+    if not isinstance(changed, Mapping):
+        raise ConfigError(f"randomization {name!r} must return the fields that it changes by name, {{'body_mass': …}}")
+    for changed_field, value in changed.items():
+        if changed_field not in params:
+            raise unknown_name(f"field returned by randomization {name!r}", changed_field, params)
+        if jnp.shape(value) != params[changed_field].shape:
+            raise ConfigError(
+                f"randomization {name!r} gives {changed_field} the shape {jnp.shape(value)}, but the model's is "
+                f"{params[changed_field].shape}"
+            )
 
 
 def _float_fields(robot: Robot) -> set[str]:

@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxloco.errors import ConfigError
+from jaxloco.checks import is_number
+from jaxloco.errors import ConfigError, short
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class RewardTerm:
     constants: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not is_number(self.weight):
+            raise ConfigError(f"reward {self.name!r}: weight must be a number, not {short(repr(self.weight))}")
         numbers = {"weight": self.weight, **self.constants}
         for name, value in numbers.items():
-            if isinstance(value, float) and not math.isfinite(value):
+            if is_number(value) and not math.isfinite(value):
                 raise ConfigError(f"reward {self.name!r}: {name} = {value}: must be finite")
         if not numbers.get("sigma", 1.0) > 0.0:
             raise ConfigError(f"reward {self.name!r}: sigma = {numbers['sigma']}: must be above 0")

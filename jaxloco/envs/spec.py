@@ -17,7 +17,7 @@ from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.envs.randomization import InitialState, Randomizer
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, short
 from jaxloco.onboard.spec import FootTrajectories, OutputSpec, Stage, widths
 from jaxloco.robot import Robot, load_robot
 from jaxloco.symmetry import MirrorOf
@@ -94,6 +94,15 @@ class ActionSpec:
         return drive
 
 
+_KINDS: Mapping[str, type] = {
+    "rewards": RewardTerm,
+    "terminations": TerminationTerm,
+    "quantities": Quantity,
+    "processes": Process,
+    "randomization": Randomizer,
+}
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """A task, as data.
@@ -148,6 +157,15 @@ class EnvSpec:
                 "Pushes(…), Support(…), Gait(…), Remembered(…))"
             )
         return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            terms = getattr(self, name)
+            if not isinstance(terms, tuple | list) or not all(isinstance(term, kind) for term in terms):
+                raise ConfigError(
+                    f"{name}: expected a tuple of {kind.__name__}s, also of one: ({kind.__name__}(…),); found "
+                    f"{short(repr(terms))}"
+                )
 
     def load_robot(self, ground: HeightGrid | None = None) -> Robot:
         """Load the robot that this task is for, on a ground; see `jaxloco.robot.load_robot`."""

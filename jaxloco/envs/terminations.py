@@ -1,11 +1,15 @@
 """Termination terms: functions of named quantities that return whether the episode has ended in failure."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxloco.checks import is_number
+from jaxloco.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,11 @@ class TerminationTerm:
     function: Callable[..., jax.Array]
     inputs: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.constants.items():
+            if is_number(value) and math.isnan(value):
+                raise ConfigError(f"termination {self.name!r}: {name} = {value}: must be a number")
 
 
 def beyond(value: jax.Array, *, limit: float) -> jax.Array:

@@ -107,7 +107,7 @@ class _Frame:
     def read(self, inputs: Mapping[str, Any]) -> None:
         """Take the inputs; on an error nothing but this frame has changed."""
         raw = self._raw
-        if len(inputs) != len(self._names):
+        if not isinstance(inputs, Mapping) or len(inputs) != len(self._names):
             raise self._wrong_names(inputs)
         try:
             for name, place in self._scalars:
@@ -147,7 +147,9 @@ class _Frame:
                 if not np.isfinite(part).all():
                     raise InputError(f"input {name!r}: expected finite numbers, found {show(part.tolist())}")
 
-    def _wrong_names(self, inputs: Mapping[str, Any]) -> ValueError:
+    def _wrong_names(self, inputs: Any) -> ValueError:
+        if not isinstance(inputs, Mapping):
+            return InputError(f"expected readings by name: {', '.join(self._names)}; found {show(inputs)}")
         for name in inputs:
             if name not in self._names:
                 return unknown_name("input", str(name), self._names)

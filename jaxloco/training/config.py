@@ -7,7 +7,7 @@ from jaxloco.checks import COUNT, MOST_EPISODES, NOT_NEGATIVE, Limits, check_fie
 from jaxloco.envs.interface import EnvironmentSpec
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.envs.spec import EnvSpec
-from jaxloco.errors import ConfigError
+from jaxloco.errors import ConfigError, short
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM, AlgorithmConfig, algorithm_config
 from jaxloco.learning.learner import ESTIMATE
 from jaxloco.learning.networks import NetworkConfig
@@ -91,6 +91,12 @@ class TrainConfig:
     origin: Place | None = field(default=None, metadata={RECORDED: True})
 
     def __post_init__(self) -> None:
+        for part, kind in (("algorithm", AlgorithmConfig), ("network", NetworkConfig)):
+            if not isinstance(getattr(self, part), kind):
+                raise ConfigError(
+                    f"{part}: expected {kind.__name__}(…), not {short(repr(getattr(self, part)))}; names and tables of "
+                    "settings are for jaxloco.recipe"
+                )
         check_fields(self, "max_grad_norm", "total_timesteps", "metrics_every", "checkpoint_every")
         if self.iterations * self.algorithm.epochs >= 2**31:
             raise ConfigError(

@@ -102,7 +102,7 @@ class RunFolder:
         Raises:
             ConfigError: There is a run in it already, or it cannot be made.
         """
-        run = cls(Path(path))
+        run = cls(_given(path))
         run.check_free()
         try:
             run.path.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ class RunFolder:
         Raises:
             ConfigError: There is no run; the message says what is missing.
         """
-        path = Path(path)
+        path = _given(path)
         if not path.exists():
             raise ConfigError(f"there is no run folder {path}{_suggestion(path)}")
         for folder in (path, *_enclosing(path)):
@@ -263,7 +263,30 @@ def plain(value: Any) -> Any:
     raise TypeError(f"cannot write a {type(value).__name__} as JSON: {value!r}")
 
 
+def _given(path: str | Path) -> Path:
+    """Return a path that was given; an empty one is an oversight, though Python takes it for the working directory."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"expected the path of a folder, not {short(repr(path))}")
+    if not os.fspath(path):
+        raise ConfigError("the path of a run folder is empty; write . for the working directory")
+    return Path(path)
+
+
+def check_destination(out: str | Path | None, name: str | None, resume: str | Path | None) -> None:
+    """Check that a training is told once where to write.
+
+    Raises:
+        ConfigError: It is told twice; says what to leave out.
+    """
+    if resume is not None and not (out is None and name is None):
+        raise ConfigError(f"resume: {resume} goes on in its own folder; leave out and name away")
+    if out is not None and name is not None:
+        raise ConfigError(f"--out {out} --name {name}: a name is for a folder that is not given; leave one of them out")
+
+
 def _checked_name(name: str) -> str:
+    if not isinstance(name, str):
+        raise ConfigError(f"the name of a run is text, not {short(repr(name))}")
     forbidden = not name.strip() or name != name.strip() or name.startswith(".")
     if forbidden or any(sign in name for sign in '/\\:*?"<>|\0'):
         raise ConfigError(f"{name!r} cannot name a run; use letters, digits, '-' and '_', such as 'heron'")
