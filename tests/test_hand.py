@@ -1,7 +1,9 @@
 """A hand with an object: the model, free objects, goals, and the tasks."""
 
+import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,22 @@ FOLDERS: dict[str, tuple[str, str, str, str]] = {
     "not named": ("robot.toml", OBJECT, "", r"free joint\. Add: base_body = \"cube\", or \[\[objects\]\] for a body"),
     "no tip": ("robot.toml", '"thumb_tip"', '"thumb_tap"', r"no geom 'thumb_tap' .*Did you mean 'thumb_tip'\?"),
     "twice": ("robot.toml", 'name = "middle"', 'name = "index"', r"'index' is there twice"),
+    "two objects of one body": (
+        "robot.toml",
+        OBJECT,
+        OBJECT + OBJECT.replace('name = "cube"', 'name = "other"'),
+        r"'other': body 'cube' is another object's already; name this object's own body",
+    ),
+    "no pair": ("robot.xml", 'geom1="cube"', 'geom1="stand"', r"no geom of body 'cube' itself is in a contact pair"),
+    "tip of the object": ("robot.toml", '"index_tip"', '"cube"', r"'index': geom 'cube' is of object 'cube'; name a"),
+    "tip of the world": ("robot.toml", '"index_tip"', '"floor"', r"'index': geom 'floor' is of the world; name a geom"),
+    "tip that touches nothing": (
+        "robot.toml",
+        '"index_tip"',
+        '"index_servo_1"',
+        r"'index': geom 'index_servo_1' can touch no object; in .* add <contact><pair geom1=\"index_servo_1\"",
+    ),
+    "one tip twice": ("robot.toml", '"index_tip"', '"middle_tip"', r"'middle_tip' is another fingertip already"),
     "base": ("robot.toml", 'model = "robot.xml"', 'model = "robot.xml"\nbase_body = "cube"', "is the robot's base"),
 }
 
@@ -149,7 +167,7 @@ def broken(tmp_path: Path, file: str, old: str, new: str) -> Path:
     shutil.copytree(robots_dir() / "leap_hand", folder)
     text = (folder / file).read_text()
     assert old in text
-    (folder / file).write_text(text.replace(old, new, 1))
+    (folder / file).write_text(text.replace(old, new))
     return folder
 
 
@@ -292,6 +310,62 @@ def test_a_larger_cube_of_the_same_mass_has_the_inertia_of_a_box(hand: Robot) ->
     np.testing.assert_allclose(scaled["body_inertia"][body], 0.108 * 0.14**2 / 6.0, rtol=1e-5)
     others = np.arange(model.nbody) != body
     np.testing.assert_array_equal(scaled["body_inertia"][others], np.asarray(fields["body_inertia"])[others])
+
+
+def test_an_object_of_parts_grows_about_its_origin(tmp_path: Path) -> None:
+    moved = '<geom name="cube" type="box" size="0.035 0.035 0.035"'
+    folder = broken(tmp_path, "robot.xml", moved, moved + ' pos="0.002 0 0"')
+    task = InHand(robot=str(folder), object_size=(1.05, 1.05))
+    model, names = load_robot(folder).model, ("geom_size", "geom_rbound", "geom_pos", "body_ipos", "body_inertia")
+    randomizer = next(each for each in task.spec().randomization if each.name == "object size")
+    fields = {name: jnp.asarray(getattr(model, name)) for name in names}
+    scaled = randomizer.function(**fields, draw=lambda span: span.high, **randomizer.constants)
+    geom, body = model.geom("cube").id, model.body("cube").id
+    np.testing.assert_allclose(scaled["geom_pos"][geom], [0.0021, 0.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(scaled["geom_size"][geom], 0.03675, rtol=1e-6)
+    np.testing.assert_allclose(scaled["body_inertia"][body], 0.0000882 * 1.05**2, rtol=1e-5)
+    np.testing.assert_array_equal(scaled["body_ipos"], np.asarray(fields["body_ipos"]))  # it is at the origin
+
+
+MESH = '<mesh name="m" vertex="-3 -3 -3 3 -3 -3 -3 3 -3 3 3 -3 -3 -3 3 3 -3 3 -3 3 3 3 3 3" scale="0.01 0.01 0.01"/>'
+
+
+def test_the_size_of_a_mesh_is_not_drawn_since_that_would_change_its_inertia_alone(tmp_path: Path) -> None:
+    folder = broken(tmp_path, "robot.xml", 'type="box" size="0.035 0.035 0.035"', 'type="mesh" mesh="m"')
+    text = (folder / "robot.xml").read_text()
+    (folder / "robot.xml").write_text(text.replace("<asset>", f"<asset>{MESH}"))
+    with pytest.raises(ConfigError, match=r"geom 'cube' .* is a mesh, .*write --task.object_size 1 1"):
+        InHand(robot=str(folder)).spec()
+    assert InHand(robot=str(folder), object_size=(1.0, 1.0)).spec().robot == str(folder)
+
+
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
+    "large": ({"object_size": (0.5, 2.0)}, r"object 'cube' at 2 times its size begins [\d.]+ mm inside geom '\w+'"),
+    "tumbled": ({"object_size": (0.9, 1.2), "goal": "any"}, r"at 1.2 times its size begins [\d.]+ mm inside"),
+    "dropped": ({"lowest": 0.025}, r"begins at 0.03 ± 0.005 m, so it counts as dropped at once; write less than 0.025"),
+    "at once": ({"goal": "yaw", "tolerance": 1.6}, r"a quarter turn away, 1.5708 rad, so it is reached at once"),
+    "late": ({"goal": "yaw", "goal_seconds": 0.05}, r"less than two control periods, 0.1 s"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_episodes_that_would_end_as_they_begin_are_refused(case: str) -> None:
+    options, message = IMPOSSIBLE[case]
+    with pytest.raises(ConfigError, match=message):
+        InHand(**options).spec()
+
+
+def test_the_largest_object_that_is_let_in_does_not_begin_inside_the_hand(hand: Robot) -> None:
+    model, data = copy.copy(hand.model), mujoco.MjData(hand.model)
+    model.geom_size[model.geom("cube").id] *= 1.05
+    model.geom_rbound[model.geom("cube").id] *= 1.05
+    for goal in ("spin", "any"):
+        begin = InHand(goal=goal).spec().initial_state
+        for seed in range(20):
+            qpos = replace(begin, object_positions=Range(0.0, 0.0)).draw(hand, sampler(seed))[0]
+            data.qpos[:] = np.asarray(qpos)
+            mujoco.mj_forward(model, data)
+            assert min((contact.dist for contact in data.contact[: data.ncon]), default=0.0) > -0.003
 
 
 # Goals

@@ -177,12 +177,39 @@ def scale_object(
     body: int,
     factor: Range,
 ) -> ModelParams:
-    """Scale the shapes of one body about its origin, its mass unchanged: (ngeom, 3), (ngeom,), (nbody, 3)."""
+    """Scale the shapes of one body about their own centres, its mass unchanged: (ngeom, 3), (ngeom,), (nbody, 3)."""
     ids, scale = np.asarray(geoms), draw(factor)
     return {
         "geom_size": geom_size.at[ids].multiply(scale),
         "geom_rbound": geom_rbound.at[ids].multiply(scale),
         "body_inertia": body_inertia.at[body].multiply(jnp.square(scale)),
+    }
+
+
+def scale_object_of_parts(
+    geom_size: jax.Array,
+    geom_rbound: jax.Array,
+    geom_pos: jax.Array,
+    body_ipos: jax.Array,
+    body_inertia: jax.Array,
+    *,
+    draw: Callable[..., jax.Array],
+    geoms: Sequence[int],
+    body: int,
+    factor: Range,
+) -> ModelParams:
+    """Scale one body about its origin, its mass unchanged: `scale_object`, and where its parts and its centre are.
+
+    (ngeom, 3), (ngeom,), (ngeom, 3), (nbody, 3), (nbody, 3).
+    """
+    ids, scale = np.asarray(geoms), draw(factor)
+    about_centres = scale_object(
+        geom_size, geom_rbound, body_inertia, draw=lambda _: scale, geoms=geoms, body=body, factor=factor
+    )
+    return {
+        **about_centres,
+        "geom_pos": geom_pos.at[ids].multiply(scale),
+        "body_ipos": body_ipos.at[body].multiply(scale),
     }
 
 
