@@ -25,7 +25,7 @@ from jaxloco.physics import PhysicsState
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.play import evaluate_bundle
-from jaxloco.playback.pursued import Pursued
+from jaxloco.playback.pursued import Pursued, turn_rates
 from jaxloco.robot import Robot, load_robot, robots_dir
 from jaxloco.tasks import recipe
 from jaxloco.tasks.hand import InHand, spin
@@ -459,3 +459,11 @@ def test_a_bundle_pursues_goals_in_plain_mujoco_as_in_training(tmp_path: Path) -
     assert text["schema"] == "jaxloco-policy/2"  # which a jaxloco that knows no inputs from outside refuses
     outside = [item["name"] for item in text["inputs"] if item["source"] == "external"]
     assert outside == ["cube_position", "cube_axes", "goal_axes"]
+
+
+def test_turn_rates_by_hand_and_of_episodes_that_end_at_once(hand: Robot) -> None:
+    path = np.tile(hand.default_qpos, (3, 1))
+    for row, angle in zip(path, (0.0, 0.1, 0.3), strict=True):
+        row[hand.object_indices("cube")[0][3:]] = turned("z", angle)
+    assert turn_rates(hand, [path, path[:1]])["cube"] == pytest.approx(0.15 * 20.0)  # 0.1 and 0.2 rad, 20 Hz
+    assert turn_rates(hand, [path[:1]]) == turn_rates(hand, []) == {"cube": 0.0}
