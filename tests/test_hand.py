@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from playback_helpers import untrained_bundle
 
 from jaxloco.envs.curriculum import FULL, Range, Sampler
 from jaxloco.envs.goals import MOST, Goals
+from jaxloco.envs.ground import FLAT
 from jaxloco.envs.objects import object_quantities
 from jaxloco.envs.quantities import Snapshot, angle_between
 from jaxloco.envs.randomization import InitialState, random_rotation, scale_object
@@ -29,6 +31,7 @@ from jaxloco.playback.pursued import Pursued, turn_rates
 from jaxloco.robot import Robot, load_robot, robots_dir
 from jaxloco.tasks import recipe
 from jaxloco.tasks.hand import InHand, spin
+from jaxloco.terrain import Terrain
 
 FIGURES = json.loads((Path(__file__).parent / "robot_figures/leap_hand.json").read_text())
 CUBE = FIGURES["cube"]
@@ -288,6 +291,16 @@ def test_objects_begin_where_they_are_drawn(hand: Robot) -> None:
     w, x, y, z = start[3:]
     np.testing.assert_allclose(qpos[places[3:]], np.sqrt(0.5) * np.array([w - z, x + y, y - x, z + w]), atol=1e-6)
     np.testing.assert_allclose(np.delete(qpos, places), np.delete(hand.default_qpos, places), atol=1e-6)
+
+
+def test_on_a_tile_of_terrain_an_object_begins_beside_its_robot(flying: Robot) -> None:
+    moved = np.array([3.0, -2.0, 0.25], np.float32)
+    tiled = SimpleNamespace(terrain=Terrain(("flat",)), place=lambda position, tile, sampler: position + moved)
+    qpos = np.asarray(InitialState().draw_on(flying, tiled, {}, sampler())[0])
+    for places in (flying.base_qpos_indices, flying.object_indices("ball")[0]):
+        np.testing.assert_allclose(qpos[places[:3]], flying.default_qpos[places[:3]] + moved, rtol=1e-6)
+    level = np.asarray(InitialState().draw_on(flying, FLAT, {}, sampler())[0])
+    np.testing.assert_allclose(level, flying.default_qpos, rtol=1e-6)
 
 
 def test_random_rotations_are_uniform() -> None:

@@ -339,10 +339,14 @@ class InitialState:
     objects_tumbled: bool = False
 
     def draw_on(self, robot: Robot, ground: Ground, tile: Tile, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
-        """Return qpos (nq,) and qvel (nv,) of a new episode on a tile of the ground."""
+        """Return qpos (nq,) and qvel (nv,) of a new episode on a tile of the ground; objects are moved with the base."""
         qpos, qvel = self.draw(robot, sampler)
         base = robot.base_qpos_indices[:3]
-        return qpos.at[base].set(ground.place(qpos[base], tile, sampler)), qvel
+        place = ground.place(qpos[base], tile, sampler)
+        if ground.terrain.kinds:
+            for each in robot.objects:
+                qpos = qpos.at[robot.object_indices(each.name)[0][:3]].add(place - qpos[base])
+        return qpos.at[base].set(place), qvel
 
     def draw(self, robot: Robot, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
         """Return qpos (nq,) and qvel (nv,) of a new episode on level ground."""
