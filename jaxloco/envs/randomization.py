@@ -339,7 +339,7 @@ class InitialState:
     objects_tumbled: bool = False
 
     def draw_on(self, robot: Robot, ground: Ground, tile: Tile, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
-        """Return qpos (nq,) and qvel (nv,) of a new episode on a tile of the ground; objects are moved with the base."""
+        """Return qpos (nq,) and qvel (nv,) of a new episode on a tile of the ground; objects move with the base."""
         qpos, qvel = self.draw(robot, sampler)
         base = robot.base_qpos_indices[:3]
         place = ground.place(qpos[base], tile, sampler)
