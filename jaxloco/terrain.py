@@ -6,6 +6,7 @@ across its way along x. Imports NumPy, not JAX: `jaxloco.envs.ground` does.
 """
 
 import math
+import numbers
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -64,9 +65,9 @@ class Terrain:
         step: Height of a step of stairs, m.
         step_depth: Depth of a step of stairs, m.
         obstacle: Height (and depth) of discrete obstacles; height of hurdles, m.
-        stone: Side length of stepping stones, or length of tilted ones, m.
-        stone_gap: Gap between stones, m.
-        gap: Width of gaps, m.
+        stone: Side length of stepping stones, or length of tilted ones, m, half of the two walls included.
+        stone_gap: Gap between stones, m, from the middle of one wall to that of the other: a cell wider at the top.
+        gap: Width of gaps, m: of a strip from brim to brim, of tiles as `stone_gap`.
         depth: Depth of gaps, and between stepping stones, m.
         seed: Seed of the terrain's random shapes.
         up: Fraction of the commanded distance that a robot must walk to go a level up.
@@ -120,9 +121,10 @@ class Terrain:
         for name, low in _LOWEST.items():
             value, high = getattr(self, name), _HIGHEST.get(name, math.inf)
             values = value if isinstance(value, tuple) else (value,)
-            fits = all(math.isfinite(v) and low <= v <= high for v in values)
+            kind = numbers.Integral if name in _WHOLE else numbers.Real
+            fits = all(isinstance(v, kind) and math.isfinite(v) and low <= v <= high for v in values)
             if len(values) != (2 if name in _SPANS else 1) or not fits:
-                what = "two numbers" if name in _SPANS else "a number"
+                what = "two numbers" if name in _SPANS else "a whole number" if name in _WHOLE else "a number"
                 most = f" and at most {high:g}" if name in _HIGHEST else ""
                 raise ConfigError(f"terrain.{name} {value}: {what} of at least {low:g}{most} is needed")
 
@@ -194,7 +196,8 @@ class Terrain:
 
     def _check_strip(self, kind: str) -> None:
         """An obstacle must fit between the ends of a strip, and a hole must be wider than its own two walls."""
-        longest = {"gap_strip": max(self.gap), "step_strip": 4 * self.step_depth, "tilted_strip": max(self.stone)}
+        stone = max(map(sum, zip(self.stone, self.stone_gap, strict=True)))
+        longest = {"gap_strip": max(self.gap), "step_strip": 4 * self.step_depth, "tilted_strip": stone}
         room, needed = self.tile - 2.0 * self.platform, longest.get(kind, 0.0)
         if needed > room:
             raise ConfigError(
@@ -211,9 +214,9 @@ class Terrain:
     def _check_levels(self) -> None:
         if not self.down <= self.up <= 1.0:
             raise ConfigError(f"terrain.up {self.up:g} and terrain.down {self.down:g}: 0 ≤ down ≤ up ≤ 1 is needed")
-        if not 0 <= self.start_level < self.levels:
+        if self.start_level >= self.levels:
             raise ConfigError(f"terrain.start_level {self.start_level}: there are levels 0 to {self.levels - 1}")
-        if not -1 <= self.evaluation_level < self.levels:
+        if self.evaluation_level >= self.levels:
             raise ConfigError(
                 f"terrain.evaluation_level {self.evaluation_level}: there are levels 0 to {self.levels - 1}, "
                 "and -1 for a random one"
@@ -253,6 +256,7 @@ class Terrain:
 
 
 _SPANS = ("slope", "roughness", "step", "obstacle", "stone", "stone_gap", "gap", "depth")
+_WHOLE = ("levels", "seed", "start_level", "evaluation_level", "particles")
 _LOWEST = {
     "levels": 1,
     "tile": 1.0,
@@ -264,6 +268,8 @@ _LOWEST = {
     "up": 0.0,
     "down": 0.0,
     "seed": 0,
+    "start_level": 0,
+    "evaluation_level": -1,
     "particles": 0,
     **dict.fromkeys(_SPANS, 0.0),
 }

@@ -211,7 +211,7 @@ def line_of(text: str, where: Where) -> int | None:
     4
     """
     lines = [line.strip() for line in text.splitlines()]
-    headers = [number for number, line in enumerate(lines) if line.startswith("[")] + [len(lines)]
+    headers = [number for number, line in enumerate(lines) if _header(line)] + [len(lines)]
     if len(where) == 1:
         found = _line_of_key(lines, str(where[0]), 0, headers[0])
         return found or next((number + 1 for number in headers[:-1] if _header(lines[number]) == where[0]), None)
@@ -231,9 +231,13 @@ def line_of(text: str, where: Where) -> int | None:
 
 
 def _header(line: str) -> str:
-    """Return the name in a table's header: "variants.full" of `[ variants."full" ]  # its comment`."""
-    name = re.match(r"\[{1,2}([^]]*)", line)
-    return re.sub(r"[\s\"']", "", name[1]) if name else ""
+    """Return the name in a table's header: "variants.my hull" of `[ variants."my hull" ]  # its comment`."""
+    parts = re.match(rf"\[{{1,2}}((?:{_PART})(?:\.{_PART})*)\]", line)
+    return ".".join(part.strip(" \t\"'") for part in re.findall(_PART, parts[1])) if parts else ""
+
+
+_PART = r"""\s*(?:"[^"]*"|'[^']*'|[\w-]+)\s*"""
+"""A part of a key, maybe quoted, in TOML."""
 
 
 def _line_of_key(lines: list[str], key: str, start: int, end: int) -> int | None:

@@ -1,8 +1,11 @@
 """A hand with an object: the model, free objects, goals, and the tasks."""
 
+import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -14,6 +17,7 @@ from playback_helpers import untrained_bundle
 
 from jaxloco.envs.curriculum import FULL, Range, Sampler
 from jaxloco.envs.goals import MOST, Goals
+from jaxloco.envs.ground import FLAT
 from jaxloco.envs.objects import object_quantities
 from jaxloco.envs.quantities import Snapshot, angle_between
 from jaxloco.envs.randomization import InitialState, random_rotation, scale_object
@@ -23,10 +27,11 @@ from jaxloco.physics import PhysicsState
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.instruments import Instruments
 from jaxloco.playback.play import evaluate_bundle
-from jaxloco.playback.pursued import Pursued
+from jaxloco.playback.pursued import Pursued, turn_rates
 from jaxloco.robot import Robot, load_robot, robots_dir
 from jaxloco.tasks import recipe
 from jaxloco.tasks.hand import InHand, spin
+from jaxloco.terrain import Terrain
 
 FIGURES = json.loads((Path(__file__).parent / "robot_figures/leap_hand.json").read_text())
 CUBE = FIGURES["cube"]
@@ -140,6 +145,22 @@ FOLDERS: dict[str, tuple[str, str, str, str]] = {
     "not named": ("robot.toml", OBJECT, "", r"free joint\. Add: base_body = \"cube\", or \[\[objects\]\] for a body"),
     "no tip": ("robot.toml", '"thumb_tip"', '"thumb_tap"', r"no geom 'thumb_tap' .*Did you mean 'thumb_tip'\?"),
     "twice": ("robot.toml", 'name = "middle"', 'name = "index"', r"'index' is there twice"),
+    "two objects of one body": (
+        "robot.toml",
+        OBJECT,
+        OBJECT + OBJECT.replace('name = "cube"', 'name = "other"'),
+        r"'other': body 'cube' is another object's already; name this object's own body",
+    ),
+    "no pair": ("robot.xml", 'geom1="cube"', 'geom1="stand"', r"no geom of body 'cube' itself is in a contact pair"),
+    "tip of the object": ("robot.toml", '"index_tip"', '"cube"', r"'index': geom 'cube' is of object 'cube'; name a"),
+    "tip of the world": ("robot.toml", '"index_tip"', '"floor"', r"'index': geom 'floor' is of the world; name a geom"),
+    "tip that touches nothing": (
+        "robot.toml",
+        '"index_tip"',
+        '"index_servo_1"',
+        r"'index': geom 'index_servo_1' can touch no object; in .* add <contact><pair geom1=\"index_servo_1\"",
+    ),
+    "one tip twice": ("robot.toml", '"index_tip"', '"middle_tip"', r"'middle_tip' is another fingertip already"),
     "base": ("robot.toml", 'model = "robot.xml"', 'model = "robot.xml"\nbase_body = "cube"', "is the robot's base"),
 }
 
@@ -149,7 +170,7 @@ def broken(tmp_path: Path, file: str, old: str, new: str) -> Path:
     shutil.copytree(robots_dir() / "leap_hand", folder)
     text = (folder / file).read_text()
     assert old in text
-    (folder / file).write_text(text.replace(old, new, 1))
+    (folder / file).write_text(text.replace(old, new))
     return folder
 
 
@@ -272,6 +293,16 @@ def test_objects_begin_where_they_are_drawn(hand: Robot) -> None:
     np.testing.assert_allclose(np.delete(qpos, places), np.delete(hand.default_qpos, places), atol=1e-6)
 
 
+def test_on_a_tile_of_terrain_an_object_begins_beside_its_robot(flying: Robot) -> None:
+    moved = np.array([3.0, -2.0, 0.25], np.float32)
+    tiled = SimpleNamespace(terrain=Terrain(("flat",)), place=lambda position, tile, sampler: position + moved)
+    qpos = np.asarray(InitialState().draw_on(flying, tiled, {}, sampler())[0])
+    for places in (flying.base_qpos_indices, flying.object_indices("ball")[0]):
+        np.testing.assert_allclose(qpos[places[:3]], flying.default_qpos[places[:3]] + moved, rtol=1e-6)
+    level = np.asarray(InitialState().draw_on(flying, FLAT, {}, sampler())[0])
+    np.testing.assert_allclose(level, flying.default_qpos, rtol=1e-6)
+
+
 def test_random_rotations_are_uniform() -> None:
     quaternions = np.asarray(
         jax.vmap(lambda key: random_rotation(Sampler(key, FULL, 1.0)))(jax.random.split(jax.random.PRNGKey(0), 4000))
@@ -292,6 +323,62 @@ def test_a_larger_cube_of_the_same_mass_has_the_inertia_of_a_box(hand: Robot) ->
     np.testing.assert_allclose(scaled["body_inertia"][body], 0.108 * 0.14**2 / 6.0, rtol=1e-5)
     others = np.arange(model.nbody) != body
     np.testing.assert_array_equal(scaled["body_inertia"][others], np.asarray(fields["body_inertia"])[others])
+
+
+def test_an_object_of_parts_grows_about_its_origin(tmp_path: Path) -> None:
+    moved = '<geom name="cube" type="box" size="0.035 0.035 0.035"'
+    folder = broken(tmp_path, "robot.xml", moved, moved + ' pos="0.002 0 0"')
+    task = InHand(robot=str(folder), object_size=(1.05, 1.05))
+    model, names = load_robot(folder).model, ("geom_size", "geom_rbound", "geom_pos", "body_ipos", "body_inertia")
+    randomizer = next(each for each in task.spec().randomization if each.name == "object size")
+    fields = {name: jnp.asarray(getattr(model, name)) for name in names}
+    scaled = randomizer.function(**fields, draw=lambda span: span.high, **randomizer.constants)
+    geom, body = model.geom("cube").id, model.body("cube").id
+    np.testing.assert_allclose(scaled["geom_pos"][geom], [0.0021, 0.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(scaled["geom_size"][geom], 0.03675, rtol=1e-6)
+    np.testing.assert_allclose(scaled["body_inertia"][body], 0.0000882 * 1.05**2, rtol=1e-5)
+    np.testing.assert_array_equal(scaled["body_ipos"], np.asarray(fields["body_ipos"]))  # it is at the origin
+
+
+MESH = '<mesh name="m" vertex="-3 -3 -3 3 -3 -3 -3 3 -3 3 3 -3 -3 -3 3 3 -3 3 -3 3 3 3 3 3" scale="0.01 0.01 0.01"/>'
+
+
+def test_the_size_of_a_mesh_is_not_drawn_since_that_would_change_its_inertia_alone(tmp_path: Path) -> None:
+    folder = broken(tmp_path, "robot.xml", 'type="box" size="0.035 0.035 0.035"', 'type="mesh" mesh="m"')
+    text = (folder / "robot.xml").read_text()
+    (folder / "robot.xml").write_text(text.replace("<asset>", f"<asset>{MESH}"))
+    with pytest.raises(ConfigError, match=r"geom 'cube' .* is a mesh, .*write --task.object_size 1 1"):
+        InHand(robot=str(folder)).spec()
+    assert InHand(robot=str(folder), object_size=(1.0, 1.0)).spec().robot == str(folder)
+
+
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
+    "large": ({"object_size": (0.5, 2.0)}, r"object 'cube' at 2 times its size begins [\d.]+ mm inside geom '\w+'"),
+    "tumbled": ({"object_size": (0.9, 1.2), "goal": "any"}, r"at 1.2 times its size begins [\d.]+ mm inside"),
+    "dropped": ({"lowest": 0.025}, r"begins at 0.03 ± 0.005 m, so it counts as dropped at once; write less than 0.025"),
+    "at once": ({"goal": "yaw", "tolerance": 1.6}, r"a quarter turn away, 1.5708 rad, so it is reached at once"),
+    "late": ({"goal": "yaw", "goal_seconds": 0.05}, r"less than two control periods, 0.1 s"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_episodes_that_would_end_as_they_begin_are_refused(case: str) -> None:
+    options, message = IMPOSSIBLE[case]
+    with pytest.raises(ConfigError, match=message):
+        InHand(**options).spec()
+
+
+def test_the_largest_object_that_is_let_in_does_not_begin_inside_the_hand(hand: Robot) -> None:
+    model, data = copy.copy(hand.model), mujoco.MjData(hand.model)
+    model.geom_size[model.geom("cube").id] *= 1.05
+    model.geom_rbound[model.geom("cube").id] *= 1.05
+    for goal in ("spin", "any"):
+        begin = InHand(goal=goal).spec().initial_state
+        for seed in range(20):
+            qpos = replace(begin, object_positions=Range(0.0, 0.0)).draw(hand, sampler(seed))[0]
+            data.qpos[:] = np.asarray(qpos)
+            mujoco.mj_forward(model, data)
+            assert min((contact.dist for contact in data.contact[: data.ncon]), default=0.0) > -0.003
 
 
 # Goals
@@ -385,3 +472,11 @@ def test_a_bundle_pursues_goals_in_plain_mujoco_as_in_training(tmp_path: Path) -
     assert text["schema"] == "jaxloco-policy/2"  # which a jaxloco that knows no inputs from outside refuses
     outside = [item["name"] for item in text["inputs"] if item["source"] == "external"]
     assert outside == ["cube_position", "cube_axes", "goal_axes"]
+
+
+def test_turn_rates_by_hand_and_of_episodes_that_end_at_once(hand: Robot) -> None:
+    path = np.tile(hand.default_qpos, (3, 1))
+    for row, angle in zip(path, (0.0, 0.1, 0.3), strict=True):
+        row[hand.object_indices("cube")[0][3:]] = turned("z", angle)
+    assert turn_rates(hand, [path, path[:1]])["cube"] == pytest.approx(0.15 * 20.0)  # 0.1 and 0.2 rad, 20 Hz
+    assert turn_rates(hand, [path[:1]]) == turn_rates(hand, []) == {"cube": 0.0}

@@ -594,6 +594,20 @@ def test_a_joint_without_a_range_gets_one_and_a_warning(imported):
     assert "left open: no range in the source: FL_calf_joint" in warnings_of(robot)
 
 
+def test_a_joint_without_a_range_gets_one_of_half_a_turn_in_a_file_that_counts_in_degrees_too(imported):
+    axis = '"FL_calf_joint" axis="0 1 0"'
+    text = mjcf((f'{axis} range="-2.7 -0.254402"', axis), ('angle="radian"', 'angle="degree"'))
+    robot, said = imported(re.sub(r'range="(\S+) (\S+)"', _in_degrees, text))
+    ranges = {joint.name: (joint.lower, joint.upper) for joint in robot.joints}
+    assert ranges["FL_calf_joint"] == pytest.approx((-np.pi, np.pi), abs=1e-5)
+    assert ranges["FR_calf_joint"] == pytest.approx((-2.7, -0.254402), abs=1e-5)
+    assert any("'FL_calf_joint' have no range" in line for line in said)
+
+
+def _in_degrees(match: re.Match) -> str:
+    return 'range="{:.8g} {:.8g}"'.format(*np.degrees([float(match[1]), float(match[2])]))
+
+
 def test_the_range_of_a_slide_without_one_holds_its_place(imported):
     slide = ('"FL_calf_joint" axis="0 1 0" range="-2.7 -0.254402"', '"FL_calf_joint" type="slide" axis="0 0 1"')
     robot, _ = imported(mjcf(slide))

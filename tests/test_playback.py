@@ -123,6 +123,34 @@ def test_conditions_change_the_model_and_leave_the_robot_alone():
     assert robot.model.opt.timestep == before and robot.substeps == 5
 
 
+def test_a_friction_that_is_given_counts_where_the_model_is_drawn_too(bundles):
+    drawn, given = (
+        Playback.load(bundles["go1-velocity"], replace(STANDING, randomize=True, friction=friction)).scenarios(3, 0)
+        for friction in (None, 0.3)
+    )
+    assert len({float(scenario.fields["pair_friction"][0, 0]) for scenario in drawn}) == 3
+    for first, second in zip(drawn, given, strict=True):
+        np.testing.assert_allclose(second.fields["pair_friction"][:, :2], 0.3)
+        np.testing.assert_array_equal(second.fields["pair_friction"][:, 2:], first.fields["pair_friction"][:, 2:])
+        np.testing.assert_array_equal(second.fields["body_mass"], first.fields["body_mass"])
+
+
+def test_a_helicopter_is_evaluated_and_its_thrusters_saturate_at_the_limits_of_their_commands(tmp_path):
+    folder = untrained_bundle("heli-hover", tmp_path / "policy", net_arch_pi=(8,), net_arch_vf=(8,))
+    figures = evaluate_bundle(folder, Conditions(seconds=0.2), 1, 0, compare_seconds=0.0)
+    assert figures["torque_saturation"] == {"mean": 0.0, "largest": 0.0, "joint": ""}  # it commands next to nothing
+    playback = Playback.load(folder, Conditions(seconds=0.2))
+    (scenario,) = playback.scenarios(1, 0)
+    simulator = Simulator(playback.policy.spec, playback.spec, playback.robot, playback.conditions, scenario)
+    simulator.reset()
+    sticks = np.array([5.0, 0.0, 0.0, 0.0])  # one far beyond its limit
+    simulator.step({"sticks": sticks})
+    drive = playback.spec.action.drive(playback.robot)
+    beyond = np.abs(drive.offset + drive.matrix @ sticks) > 1.0  # the limits of each command
+    assert 0 < beyond.sum() < len(beyond)
+    np.testing.assert_array_equal(simulator.record.torque[0], beyond)
+
+
 def test_a_timestep_that_does_not_divide_the_control_period_is_refused_with_one_that_does():
     with pytest.raises(ConfigError, match=r"does not divide the control period of 0.02 s; take 0.00285714"):
         Conditions(timestep=0.003).apply(load_robot("go1"))

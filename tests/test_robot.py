@@ -691,6 +691,12 @@ def test_value_where_a_table_belongs_shows_the_header_to_write(tmp_path: Path) -
         load_robot(folder)
 
 
+def test_a_line_is_found_in_a_table_whose_name_has_spaces_dots_or_brackets() -> None:
+    text = "[variants.'my.hull']\nx = 1\n[ variants.\"a b]\" ] # [c]\nx = [\n[1, 2],\n]\ny = 2\n"
+    assert [line_of(text, (f"variants.{name}", "x")) for name in ("my.hull", "a b]")] == [2, 4]
+    assert line_of(text, ("variants.a b]", "y")) == 7
+
+
 def test_a_line_is_found_in_the_right_table_of_an_array() -> None:
     text = "schema = 1\n[[a]]\nx = 1\n# x\n[[ a ]]\ny = 2\nx = 3\n[b]\nx = 4\n"
     assert line_of(text, ("schema",)) == 1

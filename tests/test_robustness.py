@@ -89,6 +89,31 @@ def test_sobol_indices_of_a_sum_are_shares_of_its_variance_and_zero_of_a_constan
     assert [entry["total"] for entry in constant] == [0.0, 0.0]
 
 
+def test_sobol_indices_of_one_parameter_are_told_for_both_outcomes():
+    found = sobol(lambda x: np.stack([x[0], np.ones(x.shape[1])]), [(0.0, 2.0)], 256, seed=0)
+    ((varied,), (constant,)) = found
+    assert varied["first"] == pytest.approx(1.0, abs=0.02) and varied["total"] == pytest.approx(1.0, abs=0.02)
+    assert constant["total"] == 0.0
+
+
+def test_intervals_of_sobol_indices_depend_on_the_seed_alone():
+    def interval(seed: int) -> list[float]:
+        return sobol(lambda x: np.stack([x[0] * x[1], x[0]]), [(0.0, 1.0)] * 2, 16, seed)[0][0]["first_interval"]
+
+    before = np.random.get_state()[1].copy()
+    assert interval(3) == interval(3) != interval(4)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_a_push_and_a_payload_are_of_what_is_pushed_and_of_what_moves():
+    spec = recipe("leap-spin").task.spec()
+    found, missing = parameters_of(spec, spec.load_robot())
+    assert missing["payload"] == "body 'palm' is fixed to the world"
+    assert "gives 'cube'" in found["push"].remark
+    assert found["push"].unit_si == pytest.approx(0.108 / 0.175)  # N for 1 m/s of the cube, 108 g, in 50 to 300 ms
+    assert found["push"].trained == pytest.approx((0.0, 0.2 * 0.175 / 0.108))
+
+
 def test_the_robust_range_is_what_hangs_together_with_where_others_are_held():
     values = np.array([0.0, 1.0, 2.0, 3.0])
     assert robust_range(values, np.array([1.0, 0.9, 0.95, 1.0]), 2.2) == (2.0, 3.0)

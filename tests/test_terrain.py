@@ -126,6 +126,15 @@ def test_slopes_gaps_and_roughness_by_hand():
     assert 0.03 < np.abs(rough).max() <= 0.05 and abs(rough.mean()) < 0.01
 
 
+@pytest.mark.parametrize(("kind", "width"), [("gaps", 6), ("stones", 6), ("tilted_strip", 6), ("gap_strip", 5)])
+def test_a_gap_is_a_cell_wider_from_brim_to_brim_than_the_option_but_on_a_strip_of_gaps(kind, width):
+    options = Terrain((kind,), levels=1, gap=(0.25, 0.25), stone_gap=(0.25, 0.25), stone=(0.7, 0.7), depth=(0.4, 0.4))
+    tile = make_tile(replace(options, slope=(0.1, 0.1)), kind, 0)
+    along = tile[:, tile.shape[1] // 4] if kind == "stones" else tile[len(tile) // 2]
+    edges_of = np.flatnonzero(np.diff((along < -0.1).astype(int)))  # into the first holes, and out of them
+    assert (edges_of[3] + 1) - edges_of[2] == width  # grid points from brim to brim, 5 cm apart
+
+
 def test_the_same_options_give_the_same_heights_and_another_seed_others(grid):
     np.testing.assert_array_equal(make_grid(SMALL).heights, grid.heights)
     assert (make_grid(replace(SMALL, seed=1)).heights != grid.heights).any()
@@ -150,11 +159,15 @@ def test_a_window_has_the_same_heights_at_the_same_places(grid):
         ({"tile": 4.02}, ConfigError, "terrain.tile 4.02 m is no multiple .* write 4"),
         ({"tile": 1.5}, ConfigError, "no room for a platform"),
         *[
-            ({name: 1e308}, ConfigError, rf"terrain.{name} 1e\+308: a number of at least .* and at most 1000 is needed")
+            (
+                {name: 1e308},
+                ConfigError,
+                rf"terrain.{name} 1e\+308: a (whole )?number .* at most 1000 is needed",
+            )
             for name in ("levels", "tile", "cell", "border", "platform", "step_depth")
         ],
         ({"gap": (0.1, 1e308)}, ConfigError, "terrain.gap .* at most 1000 is needed"),
-        ({"levels": 0}, ConfigError, "terrain.levels 0: a number of at least 1"),
+        ({"levels": 0}, ConfigError, "terrain.levels 0: a whole number of at least 1"),
         ({"step": (0.1, float("nan"))}, ConfigError, "terrain.step"),
         ({"gap": (-0.1, 0.2)}, ConfigError, "two numbers of at least 0"),
         ({"gap": (20.0, 20.0)}, ConfigError, r"terrain.gap \(20.0, 20.0\): that takes 20.3 m"),
@@ -169,7 +182,14 @@ def test_a_window_has_the_same_heights_at_the_same_places(grid):
         ({"seed": -1}, ConfigError, "terrain.seed"),
         ({"up": 0.4, "down": 0.5}, ConfigError, "0 ≤ down ≤ up ≤ 1"),
         ({"start_level": 10}, ConfigError, "there are levels 0 to 9"),
-        ({"evaluation_level": -2}, ConfigError, "-1 for a random one"),
+        ({"evaluation_level": 10}, ConfigError, "-1 for a random one"),
+        ({"evaluation_level": -2}, ConfigError, "terrain.evaluation_level -2: a whole number of at least -1"),
+        *[
+            ({name: 2.5}, ConfigError, rf"terrain.{name} 2.5: a whole number of at least -?\d .*is needed")
+            for name in ("levels", "start_level", "evaluation_level", "particles", "seed")
+        ],
+        ({"gap": ("a", "b")}, ConfigError, "terrain.gap .* two numbers of at least 0"),
+        ({"kinds": ("tilted_strip",), "stone_gap": (0.1, 6.0)}, ConfigError, "an obstacle of 6.35 m does not fit on"),
     ],
 )
 def test_a_terrain_that_cannot_be_is_refused(changes, error, message):

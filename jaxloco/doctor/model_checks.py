@@ -36,7 +36,8 @@ def check_model(root: Element, *, bare: bool = False) -> list[Finding]:
         joints, actuators = partial(_mjcf_joints, bare=bare), partial(_mjcf_actuators, bare=bare)
         meshes = () if bare else (_mjcf_meshes,)
         checks = (
-            _check_numbers, _mjcf_flexes, _mjcf_nameless, _mjcf_bodies, _mjcf_inertias, *meshes, joints, actuators
+            _check_numbers, _mjcf_flexes, _mjcf_nameless, _joint_named_star, _mjcf_bodies, _mjcf_inertias, *meshes,
+            joints, actuators,
         )  # fmt: skip
     return [finding for check in checks for finding in check(root)]
 
@@ -345,6 +346,21 @@ def _urdf_xacro(root: Element) -> Iterator[Finding]:
             return
 
 
+def _urdf_planar(root: Element) -> Iterator[Finding]:
+    for joint in root.tagged("joint"):
+        if _kind(joint) == "planar" and _target(joint, "parent") != "world":
+            problem = f"joint {_name(joint)} is planar: it slides two ways and turns, which no motor does"
+            fix = "write the type that it has, such as revolute; or two prismatic joints and a revolute one, with links"
+            yield _at(joint, problem, fix)
+
+
+def _joint_named_star(root: Element) -> Iterator[Finding]:
+    """The name stands for all joints in a robot.toml."""
+    for joint in root.walk("joint"):
+        if joint.attributes.get("name") == "*":
+            yield _at(joint, "joint '*' has the name that stands for all joints in robot.toml", "rename it")
+
+
 def _urdf_floating(root: Element) -> Iterator[Finding]:
     for joint in root.tagged("joint"):
         if _kind(joint) == "floating" and _target(joint, "parent") != "world":
@@ -413,5 +429,6 @@ def _kind(joint: Element) -> str:
 
 
 _URDF_CHECKS = (
-    _urdf_xacro, _check_numbers, _urdf_names, _urdf_floating, _urdf_inertias, _urdf_links, _urdf_limits, _urdf_meshes
+    _urdf_xacro, _check_numbers, _urdf_names, _joint_named_star, _urdf_floating, _urdf_planar, _urdf_inertias,
+    _urdf_links, _urdf_limits, _urdf_meshes
 )  # fmt: skip

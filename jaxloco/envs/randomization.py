@@ -188,12 +188,39 @@ def scale_object(
     body: int,
     factor: Range,
 ) -> ModelParams:
-    """Scale the shapes of one body about its origin, its mass unchanged: (ngeom, 3), (ngeom,), (nbody, 3)."""
+    """Scale the shapes of one body about their own centres, its mass unchanged: (ngeom, 3), (ngeom,), (nbody, 3)."""
     ids, scale = np.asarray(geoms), draw(factor)
     return {
         "geom_size": geom_size.at[ids].multiply(scale),
         "geom_rbound": geom_rbound.at[ids].multiply(scale),
         "body_inertia": body_inertia.at[body].multiply(jnp.square(scale)),
+    }
+
+
+def scale_object_of_parts(
+    geom_size: jax.Array,
+    geom_rbound: jax.Array,
+    geom_pos: jax.Array,
+    body_ipos: jax.Array,
+    body_inertia: jax.Array,
+    *,
+    draw: Callable[..., jax.Array],
+    geoms: Sequence[int],
+    body: int,
+    factor: Range,
+) -> ModelParams:
+    """Scale one body about its origin, its mass unchanged: `scale_object`, and where its parts and its centre are.
+
+    (ngeom, 3), (ngeom,), (ngeom, 3), (nbody, 3), (nbody, 3).
+    """
+    ids, scale = np.asarray(geoms), draw(factor)
+    about_centres = scale_object(
+        geom_size, geom_rbound, body_inertia, draw=lambda _: scale, geoms=geoms, body=body, factor=factor
+    )
+    return {
+        **about_centres,
+        "geom_pos": geom_pos.at[ids].multiply(scale),
+        "body_ipos": body_ipos.at[body].multiply(scale),
     }
 
 
@@ -323,10 +350,14 @@ class InitialState:
     objects_tumbled: bool = False
 
     def draw_on(self, robot: Robot, ground: Ground, tile: Tile, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
-        """Return qpos (nq,) and qvel (nv,) of a new episode on a tile of the ground."""
+        """Return qpos (nq,) and qvel (nv,) of a new episode on a tile of the ground; objects move with the base."""
         qpos, qvel = self.draw(robot, sampler)
         base = robot.base_qpos_indices[:3]
-        return qpos.at[base].set(ground.place(qpos[base], tile, sampler)), qvel
+        place = ground.place(qpos[base], tile, sampler)
+        if ground.terrain.kinds:
+            for each in robot.objects:
+                qpos = qpos.at[robot.object_indices(each.name)[0][:3]].add(place - qpos[base])
+        return qpos.at[base].set(place), qvel
 
     def draw(self, robot: Robot, sampler: Sampler) -> tuple[jax.Array, jax.Array]:
         """Return qpos (nq,) and qvel (nv,) of a new episode on level ground."""

@@ -124,7 +124,7 @@ def _draft(source: Path, name: str) -> Draft:
         raise RobotError(f"{source}: no end of a limb has a shape that can touch the floor; {SHAPE}")
     tell_sizes(spec, posed, [*feet, *wheels], notes)
     draft = Draft(name, spec, model, base, posed.data.qpos, key is not None, motors, passive, feet, wheels, (), notes)
-    draft = _limit_turns(draft)
+    draft = _limit_turns(draft, source)
     draft = _right_frame(draft, compile_spec(spec, source), source)
     draft = replace(draft, pose=on_the_floor(draft.model, base, draft.soles, draft.pose))
     draft = replace(draft, hulls=_only_feet_touch(draft))
@@ -173,20 +173,24 @@ def _positions(model: mujoco.MjModel, base: str, start: Posed) -> np.ndarray:
     return qpos
 
 
-def _limit_turns(draft: Draft) -> Draft:
+def _limit_turns(draft: Draft, source: Path) -> Draft:
     """Give the joints with motors that turn without end, and are no wheels, a range."""
     wheels: set[str] = {wheel.joint for wheel in draft.wheels.values()}
-    endless: list[str] = []
+    endless: dict[str, list[float]] = {}
     for joint in draft.spec.joints:
         model = draft.model.joint(joint.name)
         driven = joint.type in MOVABLE and joint.name not in wheels | draft.passive
         if driven and not draft.model.jnt_limited[model.id]:
             half = np.pi if joint.type == _HINGE else 1.0
             place = float(draft.pose[model.qposadr[0]])
-            joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, [min(-half, place), max(half, place)]
-            endless.append(joint.name)
+            endless[joint.name] = [min(-half, place), max(half, place)]
+            joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, endless[joint.name]
+    model = compile_spec(draft.spec, source)
+    for name, ends in endless.items():
+        if not np.allclose(model.joint(name).range, ends):  # the file that the joint is from counts in degrees
+            draft.spec.joint(name).range = np.degrees(ends)
     done = "their targets are held to ±π rad (±1 m for slides); write what they can do"
-    draft.notes.add("joints {} have no range", done, "warning", of=endless)
+    draft.notes.add("joints {} have no range", done, "warning", of=list(endless))
     return replace(draft, endless=tuple(endless))
 
 

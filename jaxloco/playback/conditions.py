@@ -25,12 +25,12 @@ class Conditions:
         cone: Friction cone.
         iterations: Solver iterations.
         timestep: Simulation step, s.
-        friction: Sliding friction of all contact pairs.
+        friction: Sliding friction of all contact pairs, in place of a drawn one too.
         delay: Added time until a target has effect, ms.
         latency: Added age of the readings, ms.
         noise: Factor on the training's noise and bias of each reading; 0 for none.
         push_scale: Factor on the training's pushes; 0 for none.
-        randomize: Draw the model anew for each episode, as in training.
+        randomize: Draw the model anew for each episode, as in training; a friction that is given stays.
         command: Fixed command, for example 1.0 0.0 0.0 for vx vy yaw rate; drawn as in training if not given.
         seconds: Length of an episode, s; the task's own if not given.
     """

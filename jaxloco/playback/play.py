@@ -358,7 +358,7 @@ def _figures(playback: Playback, results: Sequence[EpisodeResult], records: Sequ
     for kind in ("torque", "speed"):
         shares = np.mean(np.concatenate([getattr(record, kind) for record in records]), axis=0)
         worst = int(np.argmax(shares))
-        joint = robot.joint_names[worst] if shares[worst] > 0.0 else ""
+        joint = robot.model.actuator(worst).name if shares[worst] > 0.0 else ""
         saturation = {"mean": float(np.mean(shares)), "largest": float(shares[worst]), "joint": joint}
         figures[f"{kind}_saturation"] = saturation
     if len(robot.collision_geoms) > 1:

@@ -76,19 +76,20 @@ def goal_figures(reached: Sequence[int]) -> dict[str, Any]:
 
 
 def turn_rates(robot: Robot, records: Sequence[np.ndarray]) -> dict[str, float]:
-    """Return the mean angle that each object turned about the vertical, rad/s, summed from step to step.
+    """Return the mean rate at which each object turned about the vertical, rad/s, from step to step.
+
+    It is 0 where no episode has two steps.
 
     Args:
         robot: The robot.
         records: Positions after each step of each episode, (T, nq).
     """
-    return {
-        each.name: float(
-            np.mean(np.concatenate([_turns(qpos[:, robot.object_indices(each.name)[0][3:]]) for qpos in records]))
-        )
-        * robot.control_frequency
-        for each in robot.objects
-    }
+    found = {}
+    for each in robot.objects:
+        places = robot.object_indices(each.name)[0][3:]
+        turns = np.concatenate([np.zeros(0), *(_turns(qpos[:, places]) for qpos in records)])
+        found[each.name] = float(np.mean(turns)) * robot.control_frequency if turns.size else 0.0
+    return found
 
 
 def _turns(quaternions: np.ndarray) -> np.ndarray:

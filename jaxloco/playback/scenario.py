@@ -85,7 +85,18 @@ def draw_scenarios(
     drawn = jax.device_get(jax.jit(jax.vmap(draw))(keys, levels))
     episodes: list[Any] = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(count)]
     processes = {name: process for name, (process, _) in commands_of(spec, robot).items()}
-    return [_scenario(processes, seed + i, *episode) for i, episode in enumerate(episodes)]
+    scenarios = [_scenario(processes, seed + i, *episode) for i, episode in enumerate(episodes)]
+    return scenarios if conditions.friction is None else [_with_friction(each, robot) for each in scenarios]
+
+
+def _with_friction(scenario: Scenario, robot: Robot) -> Scenario:
+    """Return the scenario with the sliding friction of the robot's model in place of a drawn one."""
+    fields = {name: np.array(value) for name, value in scenario.fields.items()}
+    if "pair_friction" in fields:
+        fields["pair_friction"][:, :2] = robot.model.pair_friction[:, :2]
+    if "geom_friction" in fields:
+        fields["geom_friction"][:, 0] = robot.model.geom_friction[:, 0]
+    return replace(scenario, fields=fields)
 
 
 def _scenario(processes: Mapping[str, Process], seed: int, states: Mapping[str, Any], *episode: Any) -> Scenario:

@@ -45,7 +45,7 @@ class Record:
         qpos: Positions after the step, (nq,).
         qvel: Velocities after the step, (nv,).
         inputs: What the policy was given for the step, before noise, by name.
-        torque: Share of the step in which each motor gave its torque limit, (nu,).
+        torque: Share of the step in which each motor gave its torque limit, or each thruster its largest force, (nu,).
         speed: Share of the step in which the torque–speed curve of each motor held it back, (nu,).
         moments: How far the robot was from the motion that it tracks, if it does.
         reached: How many goals had been reached, if there are any.
@@ -186,8 +186,12 @@ class Simulator:
                 self._values, self._remembered, data.qpos, data.qvel, held
             )
         mujoco.mj_step(model, data)
-        limit = model.actuator_forcerange[:, 1]
-        at_torque = np.abs(data.actuator_force) >= SATURATED * limit
+        limit, span = model.actuator_forcerange[:, 1], np.abs(model.actuator_ctrlrange).max(axis=1)
+        at_torque = np.where(  # a thruster has limits of its command instead
+            model.actuator_forcelimited.astype(bool),
+            np.abs(data.actuator_force) >= SATURATED * limit,
+            model.actuator_ctrllimited.astype(bool) & (np.abs(data.ctrl) >= SATURATED * span),
+        )
         return at_torque, (np.abs(cut) > (1.0 - SATURATED) * limit) & ~at_torque
 
     def _lead(self) -> None:

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from jaxloco.errors import ConfigError, RobotError
-from jaxloco.robot.contacts import FLOOR
+from jaxloco.robot.contacts import FLOOR, object_geoms, touching_object
 from jaxloco.robot.draft import Draft, gains, substeps
 from jaxloco.robot.entries import Figure, conflicts, figures, matching
 from jaxloco.robot.mjcf import INERTIAL, joint_range, movable_names, names, spec_names
@@ -201,21 +201,45 @@ def _require_unit(draft: Draft, where: Where, value: Sequence[float]) -> None:
 
 
 def _check_objects(draft: Draft) -> None:
-    """Refuse objects that are the base, cannot move freely or have no mass, and fingertips that are not there."""
+    """Refuse objects that are the base, cannot move freely, have no mass or touch nothing."""
     for i, entry in enumerate(draft.objects):
         where, name = ("objects", i, "body"), entry["body"]
         _require(draft, where, "body", name)
         if name == draft.base:
             raise draft.file.fail(where, f"body {name!r} is the robot's base; name the object's own body")
+        if name in [other["body"] for other in draft.objects[:i]]:
+            raise draft.file.fail(where, f"body {name!r} is another object's already; name this object's own body")
         if name not in _free_bodies(draft):
             problem = f"body {name!r} is not free; add <freejoint/> in {draft.model_path}, or remove this [[objects]]"
             raise draft.file.fail(where, problem)
         body = draft.spec.body(name)
         if not body.explicitinertial or body.mass <= 0.0:
             raise draft.file.fail(where, f"body {name!r} has no mass; add {INERTIAL} in {draft.model_path}")
+        if not object_geoms(draft, entry):
+            problem = f"no geom of body {name!r} itself is in a contact pair; in {draft.model_path} add"
+            raise draft.file.fail(where, f'{problem} <contact><pair geom1="…" geom2="…"/></contact>')
         _require_unit(draft, ("objects", i, "orientation"), entry["orientation"])
+
+
+def _check_fingertips(draft: Draft) -> None:
+    """Refuse fingertips that are not there, are not of the robot, are there twice, or can touch no object."""
+    objects = {entry["body"]: entry["name"] for entry in draft.objects}
+    touched = {geom for entry in draft.objects for geom in touching_object(draft, entry)}
+    used: set[str] = set()
     for i, fingertip in enumerate(draft.table["fingertips"]):
-        _require(draft, ("fingertips", i, "geom"), "geom", fingertip["geom"])
+        where, name = ("fingertips", i, "geom"), fingertip["geom"]
+        _require(draft, where, "geom", name)
+        body = draft.spec.geom(name).parent.name
+        if body in objects or body == draft.spec.worldbody.name:
+            owner = f"of object {objects[body]!r}" if body in objects else "of the world"
+            raise draft.file.fail(where, f"geom {name!r} is {owner}; name a geom of the robot")
+        if name in used:
+            raise draft.file.fail(where, f"geom {name!r} is another fingertip already; name this one's own geom")
+        if objects and name not in touched:
+            pair = f'<contact><pair geom1="{name}" geom2="…"/></contact>'
+            problem = f"geom {name!r} can touch no object; in {draft.model_path} add {pair} with a geom of an object"
+            raise draft.file.fail(where, problem)
+        used.add(name)
 
 
 def _check_imu_site(draft: Draft) -> None:
@@ -308,6 +332,7 @@ SPEC_CHECKS: tuple[Callable[[Draft], object], ...] = (
     _check_gains,
     _check_corner_velocities,
     _check_objects,
+    _check_fingertips,
     _check_base,
     _check_orientation,
     _check_imu_site,
@@ -430,8 +455,8 @@ def _check_upright(draft: Draft, model: mujoco.MjModel, default_qpos: np.ndarray
         )
 
 
-def _check_touching(draft: Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
-    """Refuse an object that nothing can touch, or that begins inside the robot."""
+def _check_object_places(draft: Draft, model: mujoco.MjModel, default_qpos: np.ndarray) -> None:
+    """Refuse an object that begins inside the robot, or inside another object."""
     if not draft.objects:
         return
     data = mujoco.MjData(model)
@@ -439,21 +464,16 @@ def _check_touching(draft: Draft, model: mujoco.MjModel, default_qpos: np.ndarra
     mujoco.mj_forward(model, data)
     for i, entry in enumerate(draft.objects):
         body = model.body(entry["body"]).id
-        if not np.isin(model.geom_bodyid[np.ravel([model.pair_geom1, model.pair_geom2])], body).any():
-            problem = f"nothing can touch body {entry['body']!r}; in {draft.model_path} add"
-            raise draft.file.fail(("objects", i, "body"), f'{problem} <contact><pair geom1="…" geom2="…"/></contact>')
         for contact in data.contact[: data.ncon]:
             bodies = [int(model.geom_bodyid[geom]) for geom in contact.geom]
             if body in bodies and contact.dist < -DEEPEST:
                 other = model.geom(int(contact.geom[1 - bodies.index(body)])).name
                 problem = f"begins {-1e3 * contact.dist:.1f} mm inside geom {other!r}; write a position that is farther"
                 raise draft.file.fail(("objects", i, "position"), f"{problem} away")
-    for i, fingertip in enumerate(draft.table["fingertips"]):
-        _require_contact(draft, model, ("fingertips", i, "geom"), fingertip["geom"])
 
 
 MODEL_CHECKS: tuple[Callable[[Draft, mujoco.MjModel, np.ndarray], None], ...] = (
-    _check_touching,
+    _check_object_places,
     _check_base_of_legs,
     _check_upright,
     _check_ranges,

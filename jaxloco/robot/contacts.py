@@ -55,6 +55,12 @@ def object_geoms(draft: Draft, entry: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in spec_names(draft.spec.body(entry["body"]).geoms) if name in paired)
 
 
+def touching_object(draft: Draft, entry: Mapping[str, Any]) -> set[str]:
+    """Return the names of all geoms in contact pairs with an object's geoms."""
+    own = set(object_geoms(draft, entry))
+    return {other for pair in _pair_names(draft.spec) for one, other in (pair, pair[::-1]) if one in own}
+
+
 def add_contacts(draft: Draft, variant: str | None) -> None:
     """Let touch what robot.toml says, in training or in a variant, beside the pairs of the MJCF."""
     geoms = draft.geoms(draft.table["robot"]["self_contacts"])

@@ -146,7 +146,14 @@ def _friction(spec: EnvSpec, robot: Robot) -> Parameter | str:
         trained = Range(own * _ends(factor)[0], own * _ends(factor)[1])
     span = _wider(trained, (0.1 * own, 1.5 * own), (0.05, np.inf))
     return Parameter(
-        "friction", "", *_covered(trained, own), span, (0.0, 10.0), 1.0, _vary_friction, "sliding friction of the floor"
+        "friction",
+        "",
+        *_covered(trained, own),
+        span,
+        (0.0, 10.0),
+        1.0,
+        _vary_friction,
+        "sliding friction of all contacts",
     )
 
 
@@ -157,7 +164,9 @@ def _vary_friction(spec: EnvSpec, swept: Swept, points: int) -> EnvSpec:
 
 def _payload(spec: EnvSpec, robot: Robot) -> Parameter | str:
     body = _base(robot)
-    mass, total = float(robot.model.body_mass[body]), float(np.sum(robot.model.body_mass))
+    if robot.model.body_weldid[body] == 0:
+        return f"body {robot.model.body(body).name!r} is fixed to the world"
+    mass, total = float(robot.model.body_mass[body]), float(robot.model.body_subtreemass[body])
     trained = _drawn(spec, rand.add_payload, "mass")
     lowest = -0.9 * mass
     span = _wider(trained, (max(-0.25 * total, lowest), 0.5 * total), (lowest, np.inf))
@@ -191,11 +200,13 @@ def _push(spec: EnvSpec, robot: Robot) -> Parameter | str:
     dt = robot.control_dt
     pushes = spec.process(Pushes) or Pushes(Range(0.0, 0.0), Range(dt, dt), PUSH_INTERVAL)
     seconds = 0.5 * (pushes.duration.low + pushes.duration.high)
-    newtons = float(np.sum(robot.model.body_mass)) / seconds  # for 1 m/s
+    pushed = robot.pushed_body
+    newtons = float(robot.model.body_subtreemass[pushed]) / seconds  # for 1 m/s
     trained = _scaled(pushes.force, 1.0 / newtons)
     span = _wider(trained, (0.0, 1.0), (0.0, np.inf))
     every = f"every {pushes.interval.low:g} to {pushes.interval.high:g} s"
-    remark = f"velocity that a push of {1e3 * seconds:.3g} ms gives the robot, {every}; 1 m/s is {newtons:.3g} N"
+    what = "the robot" if pushed == _base(robot) else repr(robot.model.body(pushed).name)
+    remark = f"velocity that a push of {1e3 * seconds:.3g} ms gives {what}, {every}; 1 m/s is {newtons:.3g} N"
     vary = partial(_vary_push, pushes)
     return Parameter("push", "m/s", *_covered(trained, 0.0), span, (0.0, 100.0), newtons, vary, remark)
 
@@ -329,7 +340,7 @@ def _with_randomizer(spec: EnvSpec, functions: Sequence[Callable[..., Any]], mad
 
 
 def _base(robot: Robot) -> int:
-    """Return the body that is pushed and loaded."""
+    """Return the body that is loaded."""
     return int(robot.model.body(robot.base_body).id) if robot.base_body is not None else 1
 
 

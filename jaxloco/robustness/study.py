@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -282,18 +283,30 @@ def sobol(
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # where a result never changes, all indices are 0
         warnings.simplefilter("ignore")
         found = stats.sobol_indices(func=function, n=samples, dists=dists, rng=np.random.default_rng(seed))
-        spread = found.bootstrap(confidence_level=0.95, n_resamples=RESAMPLES)
+        with _numpy_seeded(seed):
+            spread = found.bootstrap(confidence_level=0.95, n_resamples=RESAMPLES)
     orders = {"first": (found.first_order, spread.first_order), "total": (found.total_order, spread.total_order)}
-    results = []
-    for s in range(np.atleast_2d(found.first_order).shape[0]):
-        entries: list[dict[str, Any]] = [{} for _ in spans]
-        for name, (values, intervals) in orders.items():
-            low, high = (np.atleast_2d(end) for end in intervals.confidence_interval)
-            for i, entry in enumerate(entries):
-                entry[name] = float(np.atleast_2d(values)[s, i])
-                entry[f"{name}_interval"] = [float(low[s, i]), float(high[s, i])]
-        results.append(entries)
+
+    def rows(values: Any) -> np.ndarray:
+        return np.reshape(values, (-1, len(spans)))  # scipy leaves out an axis of length 1
+
+    results: list[list[dict[str, Any]]] = [[{} for _ in spans] for _ in rows(found.first_order)]
+    for name, (values, intervals) in orders.items():
+        low, high = map(rows, intervals.confidence_interval)
+        for (s, i), value in np.ndenumerate(rows(values)):
+            results[s][i] |= {name: float(value), f"{name}_interval": [float(low[s, i]), float(high[s, i])]}
     return results
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """Seed NumPy's global generator for a while: scipy's bootstrap of Sobol indices takes no other."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def robust_range(values: np.ndarray, survived: np.ndarray, held: float) -> tuple[float, float] | None:

@@ -25,11 +25,13 @@ from jaxloco.envs.quantities import Quantity, Snapshot
 from jaxloco.envs.randomization import InitialState, Randomizer
 from jaxloco.envs.rewards import RewardTerm
 from jaxloco.envs.terminations import TerminationTerm, below, beyond
+from jaxloco.errors import ConfigError
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.learning.ppo import PPOConfig
 from jaxloco.onboard.spec import LowPass
 from jaxloco.robot import Robot, load_robot
 from jaxloco.tasks.growing import Durations, Factors, GrowingTask
+from jaxloco.tasks.hand_checks import check_height, check_object_size
 from jaxloco.tasks.legged import check_positions, position_targets
 from jaxloco.training.config import TrainConfig
 
@@ -92,6 +94,14 @@ class InHand(GrowingTask):
     push: Annotated[float, NOT_NEGATIVE] = 0.2
     grow: tuple[str, ...] = field(default=("randomization",), kw_only=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.goal == "yaw" and self.tolerance >= 0.5 * np.pi:
+            raise ConfigError(
+                f"tolerance = {self.tolerance:g}: the next goal is a quarter turn away, {0.5 * np.pi:.4f} rad, so it "
+                "is reached at once; write less, such as 0.4"
+            )
+
     @property
     def name(self) -> str:
         """Name of the task."""
@@ -103,6 +113,14 @@ class InHand(GrowingTask):
         robot.required_fingertips()
         held = robot.required_objects()[0].name
         check_positions(robot)
+        lifted = TUMBLED if self.goal == "any" else None
+        check_height(robot, self.lowest, self.initial_position, lifted)
+        check_object_size(robot, self.object_size, lifted)
+        if self.goal != "spin" and self.goal_seconds < 2.0 * robot.control_dt:
+            raise ConfigError(
+                f"goal_seconds = {self.goal_seconds:g}: no goal can be reached in less than two control periods, "
+                f"{2.0 * robot.control_dt:g} s; write more, such as 8"
+            )
         default = tuple(np.asarray(robot.default_ctrl, float).tolist())
         follow = LowPass(robot.control_dt, (max(self.smoothing, robot.control_dt),) * len(default), default)
         height = {"value": f"{held}_height"}, {"limit": self.lowest}
@@ -169,8 +187,9 @@ class InHand(GrowingTask):
         every = {"actuators": tuple(range(model.nu))}
         shift = tuple(self._randomized(f"com_shift_{axis}", (-self.com_shift, self.com_shift)) for axis in "xyz")
         size = {"geoms": geoms, "body": body, **self._factor("object_size")}
+        centred = not (model.geom_pos[geoms].any() or model.body_ipos[body].any())
         return (
-            make("object size", rand.scale_object, size),
+            make("object size", rand.scale_object if centred else rand.scale_object_of_parts, size),
             make("masses", rand.scale_masses, self._factor("mass_scale")),
             make("centre of mass", rand.shift_center_of_mass, {"body": body, "offset": shift}),
             make("friction", rand.scale_friction, self._factor("friction_scale")),
