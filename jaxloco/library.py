@@ -311,9 +311,11 @@ def run_training(
             raise ConfigError(f"--resume {folder}: {config.algorithm.name} does not resume a run; start a new one")
         own(config, folder, progress, stop or Interrupt())
         return
-    from jaxloco.runs import completed, load_start, load_teacher
+    from jaxloco.runs import check_trained, completed, load_start, load_teacher
     from jaxloco.training.trainer import Trainer
 
+    if resume:
+        check_trained(folder)
     with progress.stage("loading the teacher") if config.algorithm.teacher_run else nullcontext():
         teacher, start = load_teacher(config), None if resume else load_start(config)
     trainer = Trainer(

@@ -11,7 +11,7 @@ import jax
 from jaxloco import options
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.interface import ANY_ENGINE, Environment
-from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.errors import ConfigError, short, unknown_name
 from jaxloco.learning.agent import Agent
 from jaxloco.learning.algorithm import DEFAULT_ALGORITHM
 from jaxloco.learning.distillation import Teacher
@@ -22,7 +22,7 @@ from jaxloco.tasks.cartpole import Cartpole
 from jaxloco.tasks.pendulum_swingup import PendulumSwingup
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
-from jaxloco.training.config import TrainConfig, at_level, plain_config, with_algorithm
+from jaxloco.training.config import VERSION, TrainConfig, at_level, plain_config, with_algorithm
 from jaxloco.training.loop import Trained
 from jaxloco.training.run_folder import RunFolder, read_json
 from jaxloco.training.teachers import StartingPolicy, TeacherRun, check_start
@@ -34,7 +34,16 @@ def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
     Raises:
         ConfigError: Something in it is missing or wrong.
     """
-    default = with_algorithm(recorded_recipe(data, source), data.get("algorithm", DEFAULT_ALGORITHM))
+    version = data.get("version", VERSION)
+    if type(version) is not int or version != VERSION:
+        raise ConfigError(
+            f"{source}: version is {short(repr(version))}, and this jaxloco reads version {VERSION} and those "
+            "before it; use the jaxloco that wrote it, or a newer one"
+        )
+    algorithm = data.get("algorithm", DEFAULT_ALGORITHM)
+    if not isinstance(algorithm, str):
+        raise ConfigError(f"{source}: algorithm must be a name, not {short(repr(algorithm))}")
+    default = with_algorithm(recorded_recipe(data, source), algorithm)
     stamps = ("version", "task_name", "algorithm", "origin")
     given = {key: value for key, value in data.items() if key not in stamps}
     config = options.from_dict(TrainConfig, given, source=source, default=default)
@@ -61,6 +70,21 @@ def load_config(folder: RunFolder) -> TrainConfig:
         ConfigError: The file is missing, or is not a run's configuration.
     """
     return config_from_plain(read_json(folder.config), str(folder.config))
+
+
+def finished_summary(folder: RunFolder, config: TrainConfig) -> dict[str, Any]:
+    """Return what `summary.json` says of a training that got to its end; nothing of one that is to go on.
+
+    Raises:
+        ConfigError: The file is damaged; says how to write it anew.
+    """
+    summary = read_json(folder.summary) if folder.summary.exists() else {}
+    learned, parts = summary.get("env_steps", 0), (summary.get("evaluation") or {}, summary.get("versions", {}))
+    if not all(isinstance(part, dict) for part in parts) or not isinstance(learned, int | float):
+        raise ConfigError(f"{folder.summary} is damaged; write it anew: jaxloco train --resume {folder}")
+    own = config.algorithm.run is not None  # it counts its steps in its own way
+    goes_on = not own and "env_steps" in summary and learned < config.iterations * config.steps_per_iteration
+    return {} if summary.get("interrupted") or goes_on else summary
 
 
 def load_run(

@@ -71,7 +71,8 @@ def interquartile_mean(values: ArrayLike, axis: int = 0) -> np.ndarray:
     count = ordered.shape[axis]
     places, low, high = np.arange(count), 0.25 * count, 0.75 * count
     weights = np.clip(np.minimum(places + 1, high) - np.maximum(places, low), 0.0, 1.0)
-    return np.asarray(np.tensordot(ordered, weights, axes=(axis, 0)) / weights.sum())
+    mean = np.tensordot(ordered, weights, axes=(axis, 0)) / weights.sum()
+    return np.clip(mean, np.take(ordered, 0, axis), np.take(ordered, -1, axis))  # equal values have exactly their mean
 
 
 def interval(values: ArrayLike) -> tuple[float, float] | None:

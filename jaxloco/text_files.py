@@ -5,7 +5,8 @@ import io
 import json
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,22 @@ def parse_json(text: str, path: Path, error: type[JaxlocoError]) -> Any:
     Raises:
         JaxlocoError: (as `error`) It is not JSON, or holds what no file of ours does.
     """
-    return _parsed(json.loads, "JSON", text, path, error)
+    once = partial(_each_once, path, error)
+    return _parsed(partial(json.loads, object_pairs_hook=once), "JSON", text, path, error)
+
+
+def _each_once(path: Path, error: type[JaxlocoError], pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a table of JSON, refused where a key is there twice: JSON itself would keep the last one."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise error(f"{path}: {_printable(twice)} is there twice in one table; leave one of them out")
+    return table
+
+
+def _printable(key: str) -> str:
+    return key[:60] if key.isprintable() else repr(key)[:60]
 
 
 def parse_toml(text: str, path: Path, error: type[JaxlocoError]) -> dict[str, Any]:
@@ -127,6 +143,5 @@ def _check_plain(data: Any, path: Path, error: type[JaxlocoError]) -> None:
 
 def _inside(key: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        short = {name: name[:60] if name.isprintable() else repr(name)[:60] for name in value}
-        return [(f"{key}.{short[name]}" if key else short[name], item) for name, item in value.items()]
+        return [(f"{key}.{_printable(name)}" if key else _printable(name), item) for name, item in value.items()]
     return [(f"{key}[{i}]", item) for i, item in enumerate(value)] if isinstance(value, list) else []

@@ -11,7 +11,7 @@ from typing import Any
 from jaxloco import option_hints, options, whole_files
 from jaxloco.errors import ConfigError
 from jaxloco.onboard import Policy
-from jaxloco.runs import config_from_plain
+from jaxloco.runs import config_from_plain, finished_summary, load_config
 from jaxloco.statistics import FEWEST, coverage, describe
 from jaxloco.tasks import recorded_recipe
 from jaxloco.training.config import plain_config, with_algorithm
@@ -82,6 +82,7 @@ def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
     curves = [read_metrics(run) for run in runs]
     evaluation = _evaluation(summaries, configs, curves, best)
     readme = _readme(out.name, evaluation, configs[best])
+    _check_bundle(runs[best], configs[best])
     part = whole_files.temporary(out)
     part.mkdir(parents=True)
     try:
@@ -96,9 +97,19 @@ def publish(runs: Sequence[RunFolder], out: Path) -> Entry:
     return Entry(out)
 
 
+def _check_bundle(run: RunFolder, config: Mapping[str, Any]) -> None:
+    """Check that a run's bundle is of its configuration, before an older policy of the zoo makes room for it.
+
+    Raises:
+        ConfigError: It is of another one, such as that before an option changed.
+    """
+    if Policy.load(run.policy).spec.provenance.get("config", {}) != config:
+        raise ConfigError(f"{run.policy} was exported with another configuration; write it anew: jaxloco export {run}")
+
+
 def _summary(run: RunFolder) -> dict[str, Any]:
-    summary = read_json(run.summary) if run.summary.exists() else {}
-    if not summary or summary.get("interrupted") or "evaluation" not in summary:
+    summary = finished_summary(run, load_config(run))
+    if "evaluation" not in summary:
         raise ConfigError(f"{run} has not finished with an evaluation; go on with: jaxloco train --resume {run}")
     evaluation, missing = summary["evaluation"], _NAMED - summary.keys()
     figures = options.flat(_figures(summary, {})) if not missing and isinstance(evaluation, dict) else {}

@@ -68,6 +68,13 @@ def test_a_small_sure_difference_is_no_effect_where_a_larger_one_is_what_matters
     assert judge(LOW, [other], margin=5.0)[0].kind == "effect"  # as large as the margin
 
 
+def test_equal_seeds_do_not_differ_by_rounding(tmp_path):
+    (verdict,) = judge([0.7] * 6, [[0.7] * 7])
+    assert verdict.difference == verdict.deviation == 0.0
+    words = [str(write_joint(tmp_path / name, [0.7] * 6, first)) for name, first in (("a", 0), ("b", 6))]
+    assert "all seeds of each arm are equal" in sentence(compare(words), 1)
+
+
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_fewer_than_five_seeds_never_tell(count):
     for margin in (None, 100.0):
@@ -149,6 +156,22 @@ def test_env_steps_to_a_return_are_read_from_the_curves(tmp_path):
     assert sentence(found, 1).startswith("effect: b is better")
     with pytest.raises(ConfigError, match="write the return to be reached, such as env_steps_to=400"):
         compare(pair(tmp_path / "again"), "env_steps_to=soon")
+
+
+def test_a_seed_that_reaches_the_return_in_its_last_iteration_is_not_worse_than_one_that_never_does(tmp_path):
+    """Of 310 env steps in iterations of 32, the last one ends after 320."""
+    words = [
+        str(write_joint(tmp_path / name, own, first, total_timesteps=310))
+        for name, own, first in (("a", [*LOW, 5.0], 0), ("b", [*HIGH, 20.0], 10))
+    ]
+    assert compare(words, "env_steps_to=10").values[0] == [320.0, 320.0, 288.0, 256.0, 256.0, 320.0]
+
+
+def test_a_limit_that_has_no_effect_is_refused(tmp_path):
+    words = pair(tmp_path)
+    for option in ("threshold", "evaluate"):
+        with pytest.raises(ConfigError, match=f"--{option} 5: has no effect on env_steps_to=10"):
+            compare(words, "env_steps_to=10", **{option: 5})
 
 
 @pytest.mark.parametrize("raw", [(0.3, 0.0), (0.0, 0.3), (0.3, None), (None, 0.3)])
@@ -289,6 +312,38 @@ def test_runs_that_are_not_finished_say_how_to_go_on(tmp_path):
     assert "b is a run of 5 seeds, and" in told and "seed_12 is missing; what is left can be compared as" in told
     left = ",".join(str(RunFolder(Path(b)).seed(number)) for number in (10, 11, 13, 14))
     assert left in told and len(read_arms([a, left])[1].seeds) == 4
+
+
+def test_the_evaluation_before_a_run_was_prolonged_is_not_that_of_its_end(tmp_path):
+    """A finished run goes on with more steps, and is killed, or diverges: its summary is still the one before."""
+    a, b = pair(tmp_path)
+    seed = RunFolder(Path(b)).seed(12)
+    changed(seed.summary, "env_steps", 320)
+    assert compare([a, b]).values[1] == HIGH
+    changed(seed.summary, "env_steps", 160)
+    assert "seed_12 has not finished: 320 of 320 env steps" in refusal([a, b])
+    rows = seed.metrics_csv.read_text().rstrip().rsplit("\n", 1)
+    seed.metrics_csv.write_text(f"{rows[0]}\n{rows[1].rpartition(',')[0]},nan\n")  # its loss
+    found = compare([a, b])
+    assert found.failed == [0, 1] and found.values[1] == [20.0, 21.0, 10.0, 23.0, 24.0]
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "told"),
+    [
+        ("summary.json", "evaluation", 7, "summary.json is damaged; write it anew"),
+        ("summary.json", "versions", 3, "summary.json is damaged; write it anew"),
+        ("summary.json", "env_steps", "x", "summary.json is damaged; write it anew"),
+        ("config.json", "algorithm", 7, "algorithm must be a name, not 7"),
+        ("config.json", "version", 99, "version is 99, and this jaxloco reads version 2"),
+        ("config.json", "version", "2", "version is '2', and this jaxloco reads version 2"),
+        ("../config.json", "seeds", "2", "seeds must be a whole number, not '2'"),
+    ],
+)
+def test_a_damaged_run_is_refused_in_one_line(tmp_path, file, key, value, told):
+    a, b = pair(tmp_path)
+    changed(RunFolder(Path(b)).seed(12).path / file, key, value)
+    assert told in refusal([a, b])
 
 
 def test_runs_without_evaluation_are_compared_by_their_curves(tmp_path):

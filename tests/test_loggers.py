@@ -260,6 +260,91 @@ def _holds(rest: list[Any], wanted: Any) -> bool:
     return all(any(value == item for item in rest) for value in wanted)
 
 
+class Server:
+    """An MLflow server of so much as a client needs; it refuses what MLflow refuses."""
+
+    class MlflowException(Exception):  # noqa: N818
+        """What a client raises."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.entities = SimpleNamespace(Param=lambda *given: given, Metric=lambda *given: given)
+        self.exceptions = SimpleNamespace(MlflowException=self.MlflowException)
+
+    def MlflowClient(self) -> "Server":  # noqa: N802
+        return self
+
+    def get_experiment_by_name(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(experiment_id="1")
+
+    def create_run(self, experiment: str, run_name: str, tags: dict[str, str]) -> SimpleNamespace:
+        number = f"run{len(self.runs)}"
+        self.runs[number] = {"status": "RUNNING", "params": {}, "steps": []}
+        return SimpleNamespace(info=SimpleNamespace(run_id=number))
+
+    def update_run(self, number: str, status: str) -> None:
+        if number not in self.runs:
+            raise self.MlflowException("RESOURCE_DOES_NOT_EXIST")
+        self.runs[number]["status"] = status
+
+    def set_terminated(self, number: str, status: str) -> None:
+        self.runs[number]["status"] = status
+
+    def log_batch(self, number: str, metrics: Any = (), params: Any = ()) -> None:
+        assert self.runs[number]["status"] == "RUNNING"
+        for name, value in params:
+            if self.runs[number]["params"].setdefault(name, value) != value:
+                raise self.MlflowException("Changing param values is not allowed")
+        self.runs[number]["steps"] += [step for *_, step in metrics]
+
+    def log_dict(self, number: str, values: Mapping[str, Any], file: str) -> None:
+        self.runs[number][file] = values
+
+
+def log_once(name: str, about: About, step: int) -> None:
+    logger = find(name)()
+    logger.begin(about)
+    logger.log(step, {"a": 1.0})
+    logger.finish(Results())
+
+
+def test_a_resumed_training_goes_on_with_its_run_of_mlflow(tmp_path, monkeypatch):
+    server = Server()
+    monkeypatch.setitem(sys.modules, "mlflow", server)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
+    log_once("mlflow", About("r/h_1", "cartpole", tmp_path, {"total_timesteps": 32}), 32)
+    log_once("mlflow", About("r/h_1", "cartpole", tmp_path, {"total_timesteps": 64}, resumed=True), 64)
+    (run,) = server.runs.values()
+    assert run["steps"] == [32, 64] and run["status"] == "FINISHED"
+    assert run["config.json"] == {"total_timesteps": 64} and run["params"] == {"total_timesteps": "32"}
+    server.runs.clear()  # another server knows nothing of it
+    log_once("mlflow", About("r/h_1", "cartpole", tmp_path, {}, resumed=True), 96)
+    (tmp_path / "mlflow_run.json").unlink()  # begun by an earlier version
+    log_once("mlflow", About("r/h_1", "cartpole", tmp_path, {}, resumed=True), 128)
+    log_once("mlflow", About("r/h_1", "cartpole", tmp_path, {}), 32)  # begun anew
+    assert [run["steps"] for run in server.runs.values()] == [[96], [128], [32]]
+
+
+def test_a_resumed_training_goes_on_with_its_run_of_wandb(tmp_path, monkeypatch):
+    began: list[tuple[Any, Any]] = []
+
+    def init(**given: Any) -> Any:
+        began.append((given["id"], given["resume"]))
+        run = Calls([], "run")
+        run.__dict__["id"] = given["id"] or f"own{len(began)}"
+        return run
+
+    package = SimpleNamespace(init=init, Settings=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
+    for resumed in (False, True, True, False):
+        log_once("wandb", About("r/h_1", "cartpole", tmp_path, {}, resumed=resumed), 32)
+    assert began == [(None, None), ("own1", "allow"), ("own1", "allow"), (None, None)]
+    (tmp_path / "wandb_run.json").write_text("{")
+    log_once("wandb", About("r/h_1", "cartpole", tmp_path, {}, resumed=True), 32)
+    assert began[-1] == (None, "auto")
+
+
 def messages_of(name: str, tmp_path: Path) -> list[str]:
     """Log a run of a few rows with the real package, offline, in the thread that a training uses."""
     recorder = Recorder()

@@ -91,6 +91,7 @@ def test_a_killed_process_leaves_every_written_row(tmp_path: Path) -> None:
         ("a,b\n1,2\n", "has no metrics"),
         (f"{STEP},a\n1\n", "line 2: 1 values for 2 columns"),
         (f"{STEP},a\n1,2\n2,x\n", "line 3: a is 'x'"),
+        (f"{STEP},a,a\n1,2,3\n", "line 1: the column 'a' is there twice; leave one of them out"),
         (f"{STEP},a\n,2\n", "line 2: time/total_timesteps is ''"),
         (f"{STEP},a\n1,2\n2,{'x' * 1000}\n", r"line 3: a is 'x{56}\.\.\., expected a number"),
         (f"{STEP},a\n1,2\n2,{'1' * 200_000}\n", "line 3: field larger than field limit"),

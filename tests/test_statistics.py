@@ -201,3 +201,9 @@ def test_equal_samples_have_equal_means_however_many_are_computed_at_once():
         together = statistics._rounded_mean(np.stack([row, row[::-1], *[row] * 30], axis=1))
         np.testing.assert_array_equal(together, statistics._rounded_mean(row[::-1]))
         assert together[0] == pytest.approx(float(interquartile_mean(row)), rel=1e-11)
+
+
+@pytest.mark.parametrize(("value", "count"), [(0.7, 6), (0.95, 7), (0.3, 11)])
+def test_equal_seeds_have_exactly_their_mean(value, count):
+    assert statistics.interquartile_mean([value] * count) == value
+    assert (statistics.interquartile_mean(np.full((2, count), value), axis=1) == value).all()

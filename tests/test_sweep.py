@@ -197,6 +197,11 @@ def test_what_could_not_be_compared_is_refused_before_the_first_training():
     assert "different environments (task.track 1.0 and 2.0)" in refused(Plan(vary=("task.track=1.0,2.0",)))
     assert "say how many settings it may try" in refused(Plan(vary=PLAN.vary, tuner="optuna"))
     assert "env_steps_to=400" in refused(Plan(vary=PLAN.vary, metric="env_steps_to"))
+    assert "did you mean 'return'? Known: alive" in refused(Plan(vary=PLAN.vary, metric="retrun"))
+    assert "--margin -1.0: must be" in refused(Plan(vary=PLAN.vary, margin=-1.0))
+    assert "--evaluate 9: has no effect" in refused(Plan(vary=PLAN.vary, metric="env_steps_to=9", evaluate=9))
+    assert "nothing is evaluated that could be compared" in refused(PLAN, eval_episodes=0)
+    assert "--vary ppo.gamma: ppo has a value" in refused(Plan(vary=("ppo=1,2", "ppo.gamma=0.9,0.8")))
 
 
 def test_a_folder_has_one_sweep(trained, tmp_path):
@@ -224,6 +229,46 @@ def test_the_command_takes_options_of_sweep_and_training(trained, capsys, monkey
     assert "leave other options out" in capsys.readouterr().err
     assert cli.main(["sweep", "--vary", "ppo.gamma=0.9,0.8"]) == 2
     assert "TASK is missing" in capsys.readouterr().err
+
+
+def test_every_whole_number_of_a_range_is_as_likely():
+    """Rounded, the two ends of 1..3 came half as often as 2."""
+    span, rng = Span("a", 1, 3, log=False, whole=True), np.random.default_rng(0)
+    drawn = [span.draw(rng) for _ in range(3000)]
+    assert np.allclose(np.bincount(drawn), [0, 1000, 1000, 1000], atol=80)  # 3 standard errors
+
+
+def test_an_arm_is_named_so_that_settings_of_one_name_are_told_apart():
+    settings = {"task.rewards.alive.weight": 1, "task.rewards.action.weight": 2, "ppo.gamma": 0.9, "vpg.gamma": 0.8}
+    assert variations.name_of(settings) == "alive.weight=1 action.weight=2 ppo.gamma=0.9 vpg.gamma=0.8"
+    assert variations.name_of({"seeds": 1, "task.x.seeds": 2}) == "seeds=1 x.seeds=2"
+
+
+def test_a_sweep_goes_on_in_the_folders_that_it_has(trained, tmp_path):
+    Sweep.begin(tmp_path / "s", base(), PLAN).run(report=lambda _: None)
+    (tmp_path / "s" / "01_learning_rate=0.002").rename(tmp_path / "s" / "01_rate=0.002")
+    assert Sweep.open(tmp_path / "s").run(report=lambda _: None) is not None and len(trained) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [{"tried": 3}, {"tried": [3]}, {"config": 1}, {"plan": 1}, {"plan": {"vary": 1}}, {"config": {}}]
+)
+def test_a_damaged_sweep_is_refused_in_one_line(trained, tmp_path, damage):
+    sweep = Sweep.begin(tmp_path / "s", base(), PLAN)
+    write_json(sweep.file, {**read_json(sweep.file), **damage})
+    with pytest.raises(ConfigError, match=r"sweep\.json"):
+        Sweep.open(tmp_path / "s")
+
+
+def test_the_configuration_of_a_run_is_varied(trained, capsys, monkeypatch):
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
+    write_json(Path("config.json"), plain_config(base(seeds=1)))
+    words = ["sweep", "cartpole", "--config", "config.json", "--vary", "ppo.gamma=0.9,0.8", "--out", "s", "--quiet"]
+    assert cli.main([*words, "--seeds", "5"]) == 0
+    assert Sweep.open(Path("s")).base == base()
+    assert cli.main(words) == 2 and "--seeds 1: one seed tells no effect" in capsys.readouterr().err
+    write_json(Path("config.json"), {**plain_config(base()), "version": 99})
+    assert cli.main(words) == 2 and "version is 99" in capsys.readouterr().err
 
 
 def test_without_optuna_it_says_what_to_install(monkeypatch):

@@ -137,3 +137,11 @@ def test_whatever_is_in_the_configuration_of_a_run_it_is_read_or_refused_in_one_
         outcome(folder.check_one_seed)
     assert {"read"} < set(outcomes)
     assert all("\n" not in message and len(message) < 1500 for message in outcomes)
+
+
+@pytest.mark.parametrize("text", ['{"a": {"seed": 1, "x": 2, "seed": 3}}', '[{"seed": 1, "seed": 1}]'])
+def test_a_key_that_is_there_twice_is_refused_in_json_as_in_toml(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"c\.json: seed is there twice in one table; leave one of them out"):
+        parse_json(text, Path("c.json"), ConfigError)
+    with pytest.raises(ConfigError, match="is not TOML"):
+        parse_toml("seed = 1\nseed = 3", Path("c.toml"), ConfigError)

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from sampled import ONE_OF_EACH, sampled
 from training_helpers import (
+    REPOSITORY,
     Recorder,
     assert_equal_trees,
     command,
@@ -34,7 +36,7 @@ from training_helpers import (
 from jaxloco import cli, runs, whole_files
 from jaxloco.envs.env import Env
 from jaxloco.envs.observations import ObservationTerm
-from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.errors import CheckpointError, ConfigError, JaxlocoError
 from jaxloco.onboard import Policy
 from jaxloco.tasks import TASKS, recipe
 from jaxloco.training import callbacks, evaluation, loop, metrics, results, trainer
@@ -84,6 +86,41 @@ def test_metrics_are_what_is_known_of_the_task(finished):
     assert (metrics["train/n_updates"] == 2 * metrics["time/iterations"]).all()  # two epochs each
     assert not metrics["terminations_per_minute/off_track"].any() and not metrics["sim/nan_resets"].any()
     assert 0.0 < metrics["curriculum/success"][-1] <= 1.0
+
+
+def test_updates_are_counted_to_the_end_of_each_row(tmp_path):
+    """A row of several iterations has had the mean of their counts."""
+    train(tiny(metrics_every=128), tmp_path / "run")
+    metrics = read_metrics(tmp_path / "run")
+    assert metrics["time/iterations"].tolist() == [2, 4, 6, 8, 10, 12]  # a checkpoint is due every second one
+    assert metrics["train/n_updates"].tolist() == [4, 8, 12, 16, 20, 24]
+
+
+def test_a_finished_run_that_is_resumed_keeps_how_fast_it_learned(finished, tmp_path):
+    path, summary, _ = finished
+    shutil.copytree(path, tmp_path / "run")
+    again, _ = train(tiny(), tmp_path / "run", resume=True)
+    assert summary["env_steps_per_second"] > 0.0 and summary["compile_seconds"] > 0.0
+    for name in ("env_steps_per_second", "compile_seconds"):
+        assert again[name] == read_json(tmp_path / "run" / "summary.json")[name] == summary[name]
+
+
+def test_a_refused_resumption_leaves_no_empty_folder(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError, match="there is no complete checkpoint to resume from"):
+        train(tiny(), tmp_path / "run", resume=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_published_policy_is_not_resumed_and_nothing_is_left_in_it(tmp_path, capsys):
+    policy = tmp_path / "upkie-balance"
+    shutil.copytree(REPOSITORY / "policies" / "upkie-balance", policy)
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["train", "--resume", str(policy), "--quiet"]) == 2
+    assert "upkie-balance is a published policy, which has no checkpoint" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_run_that_nothing_disturbed_says_so(finished):

@@ -73,17 +73,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     root = tmp_path_factory.mktemp("runs")
     train(tiny(4, seed=3, eval_episodes=4), root / "seed_3")
     other = Path(shutil.copytree(root / "seed_3", root / "seed_5"))
-    config, summary, bundle = (
-        read_json(other / "config.json"),
-        read_json(other / "summary.json"),
-        read_bundle(other / "policy"),
-    )
-    config["seed"] = 5
+    summary = read_json(other / "summary.json")
     summary["evaluation"]["return_mean"] += 1.0
-    write_json(other / "config.json", config)
     write_json(other / "summary.json", summary)
-    spec = replace(bundle.spec, provenance={**bundle.spec.provenance, "config": config})
-    write_bundle(other / "policy", spec, bundle.arrays, bundle.golden)
+    configured(other, {**read_json(other / "config.json"), "seed": 5})
     return [root / "seed_3", other]
 
 
@@ -94,6 +87,14 @@ def _no_jax_settings(monkeypatch):
 
 def published(runs: list[Path], out: Path) -> Entry:
     return publish([RunFolder.open(run) for run in runs], out)
+
+
+def configured(run: Path, config: dict[str, Any]) -> None:
+    """Give a run another configuration, and its bundle too."""
+    write_json(run / "config.json", config)
+    bundle = read_bundle(run / "policy")
+    spec = replace(bundle.spec, provenance={**bundle.spec.provenance, "config": config})
+    write_bundle(run / "policy", spec, bundle.arrays, bundle.golden)
 
 
 def copied(runs: list[Path], tmp_path: Path, change: Any) -> list[Path]:
@@ -177,7 +178,7 @@ def test_seeds_that_were_trained_together_may_be_published_together(runs, tmp_pa
 
     def later(run: Path) -> None:
         config = read_json(run / "config.json")
-        write_json(run / "config.json", {**config, "video_seconds": config["video_seconds"] + 6.0})
+        configured(run, {**config, "video_seconds": config["video_seconds"] + 6.0})
 
     entry = published(copied(runs, tmp_path, later)[::-1], tmp_path / "cart")
     assert read_json(entry.path / "evaluation.json")["seeds"] == [5, 3]
@@ -190,6 +191,27 @@ def test_a_damaged_summary_is_refused_in_one_line(runs, tmp_path, damage):
 
     with pytest.raises(ConfigError, match=r"summary.json is damaged; write it anew: jaxloco train --resume"):
         published(copied(runs, tmp_path, damaged), tmp_path / "cart")
+
+
+def test_a_bundle_of_another_configuration_is_refused_and_the_policy_that_was_there_stays(runs, tmp_path):
+    """It was found when the older policy had been replaced."""
+    entry = published(runs, tmp_path / "cart")
+    before = {path: path.read_bytes() for path in entry.path.rglob("*") if path.is_file()}
+
+    def longer(run: Path) -> None:
+        write_json(run / "config.json", {**read_json(run / "config.json"), "video_seconds": 7.0})
+
+    with pytest.raises(ConfigError, match="policy was exported with another configuration; write it anew: jaxloco exp"):
+        published(copied(runs, tmp_path, longer), tmp_path / "cart")
+    assert {path: path.read_bytes() for path in entry.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_was_prolonged_and_killed_is_not_published(runs, tmp_path):
+    def prolonged(run: Path) -> None:
+        write_json(run / "config.json", {**read_json(run / "config.json"), "total_timesteps": 4096})
+
+    with pytest.raises(ConfigError, match="has not finished with an evaluation; go on with: jaxloco train --resume"):
+        published(copied(runs, tmp_path, prolonged), tmp_path / "cart")
 
 
 def test_the_same_seed_twice_and_a_run_without_evaluation_are_refused(runs, tmp_path):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jaxloco import library, options
 from jaxloco.checks import MOST_EPISODES
+from jaxloco.commands.train import said_in_files, stamps_of
 from jaxloco.commands.words import check_file, positional, positionals, ready, wants_help
 from jaxloco.comparison.plan import Plan
 from jaxloco.errors import ConfigError, JaxlocoError
@@ -122,9 +123,18 @@ def _split_sweep_options(arguments: list[str]) -> tuple[SweepOptions, list[str]]
 def _swept(arguments: list[str], own: SweepOptions) -> "TrainConfig":
     """Return the configuration that a sweep varies."""
     from jaxloco.comparison.sweep import SEEDS
+    from jaxloco.training.config import with_algorithm
 
+    said = said_in_files(arguments)
     task = positional(arguments, "TASK", DEFAULT_TASK if wants_help(arguments) else None)
-    default = replace(recipe(task), seeds=SEEDS, video_seconds=0.0)
+    default = recipe(task)
+    if "algorithm" in said:
+        default = with_algorithm(default, str(said["algorithm"]))
     return options.parse(
-        default, arguments, prog=f"jaxloco sweep {task}", description=sweep.__doc__ or "", beside=SweepOptions()
+        replace(default, seeds=SEEDS, video_seconds=0.0),
+        arguments,
+        prog=f"jaxloco sweep {task}",
+        description=sweep.__doc__ or "",
+        stamps=stamps_of(default),
+        beside=SweepOptions(),
     )

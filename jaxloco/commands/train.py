@@ -250,8 +250,25 @@ def _new(own: RunOptions, arguments: list[str]) -> "TrainConfig":
     Raises:
         JaxlocoError: There is no such task or algorithm.
     """
+    from jaxloco.training.config import with_algorithm
+
+    said = said_in_files(arguments)
+    task = positional(arguments, "TASK", "")
+    default = recipe(task) if task else recorded_recipe({"task_name": DEFAULT_TASK, **said}, "--config")
+    algorithm = own.algorithm or said.get("algorithm")
+    if algorithm is not None:
+        default = with_algorithm(default, str(algorithm))
+    return _parse(default, arguments, f"train.py {task or default.task.name}")
+
+
+def said_in_files(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return what the files given with `--config` say.
+
+    Raises:
+        JaxlocoError: One cannot be read, or is the configuration of a run whose rewards were per control period.
+    """
     from jaxloco.runs import config_from_plain
-    from jaxloco.training.config import VERSION, with_algorithm
+    from jaxloco.training.config import VERSION
 
     said: dict[str, Any] = {}
     for path in options.config_files(arguments):
@@ -262,12 +279,14 @@ def _new(own: RunOptions, arguments: list[str]) -> "TrainConfig":
             "--config: this configuration has rewards per control period; multiply its reward_scale by the control "
             f'frequency of the robot, Hz, and add "version": {VERSION}'
         )
-    task = positional(arguments, "TASK", "")
-    default = recipe(task) if task else recorded_recipe({"task_name": DEFAULT_TASK, **said}, "--config")
-    algorithm = own.algorithm or said.get("algorithm")
-    if algorithm is not None:
-        default = with_algorithm(default, str(algorithm))
-    return _parse(default, arguments, f"train.py {task or default.task.name}")
+    return said
+
+
+def stamps_of(config: "TrainConfig") -> dict[str, list[Any]]:
+    """Return what the configuration file of a run may say beside settings, for a task and an algorithm."""
+    from jaxloco.training.config import VERSION
+
+    return {"version": [VERSION], "task_name": _task_names(config), "algorithm": _algorithm_names(config)}
 
 
 def _resumed(own: RunOptions, arguments: list[str]) -> tuple["TrainConfig", RunFolder]:
@@ -300,16 +319,10 @@ def _algorithm_names(config: "TrainConfig") -> list[str]:
 
 
 def _parse(default: "TrainConfig", arguments: list[str], prog: str) -> "TrainConfig":
-    from jaxloco.training.config import VERSION
-
     description = (
         f"Train a policy. Tasks: {', '.join(registry.names('task', TASKS))}. What a task is put together from has "
         "options by name: --task.rewards.NAME.weight, --task.rewards.NAME.CONSTANT, --task.terminations.NAME.CONSTANT, "
         "--task.processes.NAME.SETTING."
     )
-    stamps: dict[str, list[Any]] = {
-        "version": [VERSION],
-        "task_name": _task_names(default),
-        "algorithm": _algorithm_names(default),
-    }
+    stamps = stamps_of(default)
     return options.parse(default, arguments, prog=prog, description=description, stamps=stamps, beside=RunOptions())

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxloco import options
 from jaxloco.errors import ConfigError
-from jaxloco.runs import load_config
+from jaxloco.runs import finished_summary, load_config
 from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.metrics import STEP, read_metrics
 from jaxloco.training.run_folder import RunFolder, read_json
@@ -140,17 +140,17 @@ def _seeds_of(joint: RunFolder) -> list[tuple[RunFolder, bool]]:
     Raises:
         ConfigError: The folder of a seed is missing.
     """
-    config = read_json(joint.config)
-    count, first = config.get("seeds", 1), config.get("seed", 0)
-    if count == 1:
+    config = load_config(joint)
+    if config.seeds == 1:
         return [(joint, False)]
     failed = read_json(joint.summary).get("seeds_failed", []) if joint.summary.exists() else []
-    runs = [(joint.seed(seed), seed in failed) for seed in range(first, first + count)]
+    seeds = range(config.seed, config.seed + config.seeds)
+    runs = [(joint.seed(seed), seed in failed) for seed in seeds]
     left = [str(run) for run, _ in runs if run.config.exists()]
     for run, _ in runs:
         if not run.config.exists():
             rest = f"; what is left can be compared as {','.join(left)}" if len(left) > 1 else ""
-            raise ConfigError(f"{joint} is a run of {count} seeds, and {run} is missing{rest}")
+            raise ConfigError(f"{joint} is a run of {config.seeds} seeds, and {run} is missing{rest}")
     return runs
 
 
@@ -160,11 +160,11 @@ def _read(run: RunFolder, config: TrainConfig, failed: bool) -> Seed:
     Raises:
         ConfigError: It has not finished.
     """
-    summary = read_json(run.summary) if run.summary.exists() else {}
+    summary = finished_summary(run, config)
     evaluation = summary.get("evaluation")
     curves = read_metrics(run) if run.metrics_csv.exists() else {}
     failed = failed or (evaluation is None and _diverged(curves))
-    if not failed and (not summary or summary.get("interrupted")):
+    if not failed and not summary:
         raise ConfigError(_unfinished(run, curves, config))
     return Seed(run, config.seed, evaluation, curves, failed)
 

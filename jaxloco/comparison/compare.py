@@ -48,6 +48,23 @@ class Comparison:
         return sum(sign * value < sign * self.threshold for value in self.values[index])
 
 
+def check_limits(metric: Metric, margin: float | None, threshold: float | None, evaluate: int) -> None:
+    """Check what a comparison is to go by.
+
+    Raises:
+        ConfigError: A limit is no such number, or something has no effect on the metric.
+    """
+    if margin is not None and not 0.0 < margin < math.inf:
+        raise ConfigError(f"--margin {margin}: must be a number above 0")
+    if threshold is not None and not math.isfinite(threshold):
+        raise ConfigError(f"--threshold {threshold}: must be a number")
+    for option, given in (("evaluate", evaluate or None), ("threshold", threshold)):
+        if metric.of_training and given is not None:
+            raise ConfigError(
+                f"--{option} {given}: has no effect on {metric.name}, which the training itself shows; leave it out"
+            )
+
+
 def compare(
     runs: Sequence[str] | Sequence[Arm],
     metric: str = "return",
@@ -76,15 +93,8 @@ def compare(
         UnknownNameError: There is no such metric.
     """
     arms = [arm for arm in runs if isinstance(arm, Arm)] or read_arms([arm for arm in runs if isinstance(arm, str)])
-    if margin is not None and not 0.0 < margin < math.inf:
-        raise ConfigError(f"--margin {margin}: must be a number above 0")
-    if threshold is not None and not math.isfinite(threshold):
-        raise ConfigError(f"--threshold {threshold}: must be a number")
     wanted = find_metric(metric, arms)
-    if evaluate and wanted.of_training:
-        raise ConfigError(
-            f"--evaluate {evaluate}: has no effect on {metric}, which the training itself shows; leave it out"
-        )
+    check_limits(wanted, margin, threshold, evaluate)
     for arm in arms[1:]:
         check_comparable(arms[0], arm, wanted, evaluated=bool(evaluate))
     if evaluate:

@@ -1,7 +1,7 @@
 """What is compared: a figure of the evaluation at the end of training, or how soon a return was reached."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,27 +71,32 @@ def find_metric(word: str, arms: Sequence[Arm]) -> Metric:
     Raises:
         ConfigError: There is none of that name.
     """
-    metric = early_metric(word)
-    if not metric.reward_term:
-        return metric
     evaluations = [seed.evaluation for arm in arms for seed in arm.seeds if seed.evaluation]
     terms = {name for each in evaluations for name in each.get("reward_raw", {})}
-    if word not in terms:
-        raise unknown_name("metric", word, [*FIGURES, f"{ENV_STEPS_TO}=X", *sorted(terms)])
+    metric = early_metric(word, terms)
+    if not metric.reward_term:
+        return metric
     # An evaluation in which the term is zero does not show the sign of its weight; others may.
     shares = [(each.get("reward_terms", {}).get(word), each.get("reward_raw", {}).get(word)) for each in evaluations]
     lower = any((weighted or 0.0) * (raw or 0.0) < 0.0 for weighted, raw in shares) or word.endswith("_error")
     return Metric(word, reward_term=True, lower_is_better=lower)
 
 
-def early_metric(word: str) -> Metric:
-    """Return the metric that a word names before there is a run: a reward term of any name.
+def early_metric(word: str, terms: Iterable[str] | None = None) -> Metric:
+    """Return the metric that a word names, before there is a run to show which way it counts.
+
+    Args:
+        word: As `find_metric` takes it.
+        terms: The reward terms that there are; None if they are not known.
 
     Raises:
         ConfigError: It is `env_steps_to` without a number.
+        UnknownNameError: There is no such metric; names the closest one.
     """
     name, _, number = word.partition("=")
     if name != ENV_STEPS_TO:
+        if word not in FIGURES and terms is not None and word not in terms:
+            raise unknown_name("metric", word, [*FIGURES, f"{ENV_STEPS_TO}=X", *sorted(terms)])
         return Metric(word, reward_term=word not in FIGURES)
     try:
         goal = float(number)
@@ -114,7 +119,7 @@ def values_of(metric: Metric, arms: Sequence[Arm]) -> tuple[list[list[float]], l
     found = [[None if seed.failed else _value(metric, seed, arms) for seed in arm.seeds] for arm in arms]
     known = [value for own in found for value in own if value is not None]
     if metric.of_training:
-        worst = float(arms[0].config.total_timesteps)
+        worst = float(max(arm.config.iterations * arm.config.steps_per_iteration for arm in arms))
     elif not known:
         raise ConfigError("learning diverged in every seed of every arm: there is nothing to compare")
     elif metric.name in ("survived", "passed", "seconds"):

@@ -9,11 +9,12 @@ from jaxloco import library, option_hints, options
 from jaxloco.comparison import tuner, variations
 from jaxloco.comparison.arms import Arm, read_arm
 from jaxloco.comparison.comparable import check_comparable
-from jaxloco.comparison.compare import Comparison, compare
-from jaxloco.comparison.metric import early_metric, find_metric, values_of
+from jaxloco.comparison.compare import Comparison, check_limits, compare
+from jaxloco.comparison.metric import Metric, early_metric, find_metric, values_of
 from jaxloco.comparison.plan import Plan
 from jaxloco.comparison.report import as_json, write_figure
 from jaxloco.comparison.variations import Settings, Variation
+from jaxloco.envs.spec import EnvSpec
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.runs import config_from_plain
 from jaxloco.statistics import interquartile_mean
@@ -57,7 +58,10 @@ class Sweep:
         """
         cls(Path(), base, plan, []).check()
         folder = folder or RunFolder.create(name="sweep").path
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make the folder {folder}: {error.strerror or error}") from error
         if any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty; choose another folder, or go on with --resume {folder}")
         sweep = cls(folder, base, plan, [])
@@ -76,8 +80,13 @@ class Sweep:
         data = read_json(folder / "sweep.json")
         if data.get("schema") != SCHEMA:
             raise ConfigError(f"{folder / 'sweep.json'}: expected schema {SCHEMA!r}, found {data.get('schema')!r}")
-        plan = options.from_dict(Plan, data["plan"], source=str(folder / "sweep.json"))
-        return cls(folder, config_from_plain(data["config"], str(folder / "sweep.json")), plan, data["tried"])
+        source, tried = str(folder / "sweep.json"), data.get("tried")
+        if not isinstance(data.get("config"), dict) or not isinstance(tried, list):
+            raise ConfigError(f"{source} is damaged: expected a table config and a list tried; begin another sweep")
+        if wrong := [settings for settings in tried if not isinstance(settings, dict)]:
+            raise ConfigError(f"{source}: tried holds {wrong[0]!r}, expected tables of settings")
+        plan = options.from_dict(Plan, data.get("plan", {}), source=source)
+        return cls(folder, config_from_plain(data["config"], source), plan, tried)
 
     @property
     def variations(self) -> list[Variation]:
@@ -112,10 +121,23 @@ class Sweep:
                 "--vary: one setting alone; write two values or more, such as ppo.learning_rate=1e-3,2e-3"
             )
         arms = [_arm_of(variations.name_of(each), variations.applied(self.base, each)) for each in settings]
+        metric = self._metric()
         for arm in arms[1:]:
-            check_comparable(arms[0], arm, early_metric(plan.metric), evaluated=bool(plan.evaluate))
+            check_comparable(arms[0], arm, metric, evaluated=bool(plan.evaluate))
         if plan.tuner == "optuna":
             tuner.propose(varied, [], lower_is_better=False, seed=0)
+
+    def _metric(self) -> Metric:
+        """Return what is compared; raise ConfigError if that could not be at the end."""
+        plan, spec = self.plan, self.base.spec()
+        metric = early_metric(plan.metric, [t.name for t in spec.rewards] if isinstance(spec, EnvSpec) else None)
+        check_limits(metric, plan.margin, None, plan.evaluate)
+        if not (metric.of_training or plan.evaluate or self.base.eval_episodes):
+            raise ConfigError(
+                f"--eval-episodes 0 --metric {plan.metric}: nothing is evaluated that could be compared; write another "
+                "number, or compare what the training itself shows: --metric env_steps_to=X"
+            )
+        return metric
 
     def _check_draws(self, varied: Sequence[Variation]) -> None:
         """Raise ConfigError if there are fewer settings than are to be drawn."""
@@ -148,7 +170,9 @@ class Sweep:
 
     def run_folder(self, index: int) -> RunFolder:
         """Return the folder of the runs of one setting."""
-        return RunFolder(self.folder / f"{index:02d}_{variations.name_of(self.tried[index]).replace(' ', '_')}")
+        begun = sorted(self.folder.glob(f"{index:02d}_*/"))  # other versions of jaxloco may have named it otherwise
+        name = f"{index:02d}_{variations.name_of(self.tried[index]).replace(' ', '_')}"
+        return RunFolder(begun[0] if begun else self.folder / name)
 
     def arm(self, index: int) -> Arm:
         """Return the finished runs of one setting.

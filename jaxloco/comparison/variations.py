@@ -60,13 +60,14 @@ class Span:
 
     def draw(self, rng: np.random.Generator) -> float | int:
         """Draw a value."""
-        share = float(rng.uniform())
-        linear = self.low + share * (self.high - self.low)
-        return self.rounded(self.low * (self.high / self.low) ** share if self.log else linear)
+        share, around = float(rng.uniform()), 0.5 if self.whole else 0.0  # so that both ends are as likely as others
+        low, high = self.low - around, self.high + around
+        return self.rounded(low * (high / low) ** share if self.log else low + share * (high - low))
 
     def rounded(self, value: float) -> float | int:
         """Return a value with few digits, or the whole number."""
-        return round(value) if self.whole else min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+        number = round(value) if self.whole else float(f"{value:.{DIGITS}g}")
+        return min(max(number, self.low), self.high)
 
 
 Variation = Choice | Span
@@ -204,6 +205,10 @@ def applied(base: TrainConfig, settings: Settings) -> TrainConfig:
         place = nested
         for part in above:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ConfigError(
+                    f"--vary {key}: {part} has a value of its own by another --vary; leave one of them out"
+                )
         place[last] = value
     return replace(options.from_dict(TrainConfig, nested, source="--vary", default=base), origin=base.origin)
 
@@ -213,9 +218,22 @@ def name_of(settings: Settings) -> str:
 
     >>> name_of({"ppo.learning_rate": 0.001, "network.net_arch_pi": [64, 64]})
     'learning_rate=0.001 net_arch_pi=64-64'
+    >>> name_of({"task.rewards.alive.weight": 1, "task.rewards.action.weight": 2})
+    'alive.weight=1 action.weight=2'
     """
     words = []
+    names = _short_names(list(settings))
     for key, value in settings.items():
         text = "-".join(map(str, value)) if isinstance(value, list) else str(value).replace("/", "-")
-        words.append(f"{key.rpartition('.')[2]}={text}")
+        words.append(f"{names[key]}={text}")
     return " ".join(words)
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Return the shortest ends of dotted keys that are not those of another one."""
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        ends = (".".join(parts[-depth:]) for depth in range(1, len(parts) + 1))
+        names[key] = next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key)
+    return names

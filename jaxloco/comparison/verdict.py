@@ -119,5 +119,6 @@ def _judge(
 
 
 def _deviation(first: Values, other: Values) -> float:
-    squares = sum(np.sum(np.square(np.asarray(arm, float) - np.mean(arm))) for arm in (first, other))
+    means = [np.clip(np.mean(arm), np.min(arm), np.max(arm)) for arm in (first, other)]  # of equal seeds exactly theirs
+    squares = sum(np.sum(np.square(np.asarray(arm) - mean)) for arm, mean in zip((first, other), means, strict=True))
     return math.sqrt(float(squares) / max(len(first) + len(other) - 2, 1))

@@ -66,7 +66,7 @@ class Checkpoints:
             enable_async_checkpointing=not read_only,
             multiprocessing_options=ocp.options.MultiprocessingOptions(**alone),
         )
-        self.folder, self._place, self._file = folder, folder, -1
+        self.folder, self._place, self._file, self._read_only = folder, folder, -1, read_only
         try:
             with self._failing(" cannot be opened: {}"):
                 if not read_only:
@@ -99,6 +99,9 @@ class Checkpoints:
         with suppress(Exception):  # `wait` has told of a checkpoint that could not be written
             self._manager.close()
         self._close_file()
+        if not self._read_only:
+            with suppress(OSError):  # there are some; a folder without any would be left by a training that is refused
+                self.folder.rmdir()
 
     @contextmanager
     def _failing(self, what: str, *, sweep: bool = False) -> Iterator[None]:

@@ -28,7 +28,7 @@ from jaxloco.learning.recurrent import CellCarry, Memory
 from jaxloco.terrain import Terrain
 from jaxloco.training import teachers
 from jaxloco.training.config import TrainConfig
-from jaxloco.training.rollout import Crash, RolloutSums, collect, no_crash
+from jaxloco.training.rollout import Crash, RolloutSums, collect, no_crash, pooled
 from jaxloco.training.sharding import ROBOTS, SHARED, SPLIT, SPLIT_SECOND
 
 Metrics = dict[str, jax.Array]
@@ -171,11 +171,18 @@ def iterate(
     def body(_: jax.Array, carry: tuple[TrainState, Totals]) -> tuple[TrainState, Totals]:
         state, totals = carry
         state, new = _iteration(env, agent, state, total)
-        return state, jax.tree.map(jnp.add, totals, new)
+        return state, _added(totals, new)
 
     state, counted = jax.lax.fori_loop(0, count, body, (state, jax.tree.map(lambda x: x[0], own)))
     state, totals = _over_devices(agent, state, counted)
     return state, jax.tree.map(lambda x: x[None], counted), totals
+
+
+def _added(totals: Totals, new: Totals) -> Totals:
+    """Return what two parts of a training add up to."""
+    rollouts = pooled(jax.tree.map(lambda *both: jnp.stack(both), totals.rollout, new.rollout))
+    update, levels = jax.tree.map(jnp.add, (totals.update, totals.levels), (new.update, new.levels))
+    return Totals(rollouts, update, levels)
 
 
 def no_totals(env: Environment, agent: Agent, state: TrainState, total: jax.Array) -> Totals:
@@ -276,7 +283,7 @@ def _over_devices(agent: Agent, state: TrainState, totals: Totals) -> tuple[Trai
     crash = jax.tree.map(lambda x: x.astype(jnp.float32), state.crash)
     counts = (totals.rollout, totals.levels)
     counts, success, crashes = collectives.gather((counts, totals.update[SUCCESS], crash), ROBOTS)
-    rollout, levels = jax.tree.map(lambda x: jnp.sum(x, axis=0), counts)
+    rollout, levels = pooled(counts[0]), jnp.sum(counts[1], axis=0)
     first = jnp.argmax(crashes.found, axis=0)
     choose = agent.each(lambda every, index: every[index])
     by_seed = jax.tree.map(lambda x: jnp.moveaxis(x, 0, first.ndim), crashes)  # the axis over devices behind that
@@ -294,10 +301,8 @@ def named_metrics(env: Environment, totals: Totals, iterations: int) -> dict[str
     sums = jax.tree.map(lambda x: x if x.ndim else float(x), jax.device_get(totals.rollout))
     metrics = {name: float(value) / iterations for name, value in totals.update.items()}
     if sums.episodes:
-        mean = sums.returns / sums.episodes
-        variance = max(sums.squared_returns / sums.episodes - mean**2, 0.0)
-        metrics["rollout/ep_rew_mean"] = mean
-        metrics["rollout/ep_rew_std"] = variance**0.5
+        metrics["rollout/ep_rew_mean"] = sums.returns / sums.episodes
+        metrics["rollout/ep_rew_std"] = (sums.squared_deviations / sums.episodes) ** 0.5
         metrics["rollout/ep_len_mean"] = sums.lengths / sums.episodes
     for (name, weight), term in zip(env.reward_weights.items(), sums.reward_terms, strict=True):
         metrics[f"reward/{name}"] = float(term) / sums.steps * weight

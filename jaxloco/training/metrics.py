@@ -202,6 +202,9 @@ def _read_cells(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise ConfigError(f"{path}, line {reader.line_num}: {error}; write one number for each column there") from None
     if not lines or STEP not in lines[0]:
         raise ConfigError(f"{path} has no metrics: its first line must name the columns, {STEP} among them")
+    if len(set(lines[0])) < len(lines[0]):
+        twice = next(name for name in lines[0] if lines[0].count(name) > 1)
+        raise ConfigError(f"{path}, line 1: the column {short(repr(twice))} is there twice; leave one of them out")
     for number, cells in enumerate(lines[1:], start=2):
         if len(cells) != len(lines[0]):
             raise ConfigError(f"{path}, line {number}: {len(cells)} values for {len(lines[0])} columns")

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.loop import Trained, TrainState
 from jaxloco.training.metrics import read_metrics
 from jaxloco.training.run import Run
-from jaxloco.training.run_folder import RunFolder
+from jaxloco.training.run_folder import RunFolder, read_json
 from jaxloco.training.teachers import is_privileged
 from jaxloco.visual.plots import plot_curves, plot_terrain
 from jaxloco.visual.render import render_episode
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """What a disk says that does not take a file."""
+
+
+SPEED = ("env_steps_per_second", "compile_seconds")
 
 
 def finish(run: Run, state: TrainState) -> dict[str, Any]:
@@ -69,12 +73,21 @@ def _summary(run: Run, state: TrainState) -> dict[str, Any]:
         "interrupted": run.course.interrupted,
         "warnings": run.warnings,
         "env_steps": int(state.iteration) * run.config.steps_per_iteration,
-        "env_steps_per_second": run.course.learned / max(run.course.seconds["training"], 1e-9),
-        "compile_seconds": run.course.seconds["compile"],
+        **_speed(run),
         "on_device": None if (kept := run.env.on_device()) is None else kept._asdict(),
         "seed": run.config.seed,
         "versions": versions(run.config.task.name, run.env.engine),
     }
+
+
+def _speed(run: Run) -> dict[str, float]:
+    """Return how fast it learned; what an earlier process has said of that where this one did not learn."""
+    if not run.course.learned and run.folder.summary.exists():
+        with suppress(ConfigError):  # damaged
+            before = read_json(run.folder.summary)
+            return {name: float(before[name]) for name in SPEED if isinstance(before.get(name), int | float)}
+    speed = run.course.learned / max(run.course.seconds["training"], 1e-9)
+    return dict(zip(SPEED, (speed, run.course.seconds["compile"]), strict=True))
 
 
 def _evaluate(run: Run, state: TrainState) -> evaluation.Episodes | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ class RolloutSums(NamedTuple):
         steps: Robot steps.
         episodes: Episodes that ended (those shortened on purpose at the start of training not counted).
         returns: Sum of their returns.
-        squared_returns: Sum of the squares of their returns.
+        squared_deviations: Sum of the squared deviations of their returns from their mean.
         lengths: Sum of their lengths, in steps.
         reward_terms: Sum of the raw reward terms over all steps, (n_terms,).
         terminations: How often each termination term held, (n_terms,).
@@ -34,13 +34,30 @@ class RolloutSums(NamedTuple):
     steps: jax.Array
     episodes: jax.Array
     returns: jax.Array
-    squared_returns: jax.Array
+    squared_deviations: jax.Array
     lengths: jax.Array
     reward_terms: jax.Array
     terminations: jax.Array
     nonfinite: jax.Array
     off_terrain: jax.Array
     overflows: jax.Array | None
+
+
+def pooled(sums: RolloutSums) -> RolloutSums:
+    """Return what several rollouts, or parts of one, add up to; they are along the first axis of each array.
+
+    There may be an axis for seeds behind that. Deviations are from the mean of all: a sum of squares less the square of
+    a sum would lose a spread that is small beside the mean. Chan, Golub and LeVeque 1983, "Algorithms for Computing the
+    Sample Variance", equation 1.5b.
+    """
+    total = jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
+    between = _mean(sums.returns, sums.episodes) - _mean(total.returns, total.episodes)[None]
+    spread = jnp.sum(sums.squared_deviations + sums.episodes * jnp.square(between), axis=0)
+    return cast(RolloutSums, total._replace(squared_deviations=spread))
+
+
+def _mean(total: jax.Array, count: jax.Array) -> jax.Array:
+    return total / jnp.maximum(count, 1.0)
 
 
 class Crash(NamedTuple):
@@ -89,7 +106,7 @@ def collect(
     (robots, last, crash), (fields, started, sums) = jax.lax.scan(body, (robots, carry, crash), chance)
     memory = Memory(agent.networks.recorded(carry), started) if carry else None
     trajectory = Trajectory(**fields, last_observation=robots.robots.observation, memory=memory)
-    return robots, last, trajectory, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums), crash
+    return robots, last, trajectory, pooled(sums), crash
 
 
 def _chance(env: Environment, n_steps: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -165,7 +182,7 @@ def _sums(env: Environment, ended: EpisodeState) -> RolloutSums:
         steps=jnp.float32(counted.shape[0]),
         episodes=jnp.sum(counted),
         returns=counted @ returns,
-        squared_returns=counted @ jnp.square(returns),
+        squared_deviations=counted @ jnp.square(returns - _mean(counted @ returns, jnp.sum(counted))),
         lengths=counted @ ended.info.episode_length.astype(jnp.float32),
         reward_terms=jnp.sum(ended.info.reward_terms, axis=0),
         terminations=jnp.sum(ended.info.terminations.astype(jnp.float32), axis=0),

@@ -7,11 +7,14 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from jaxloco.errors import ConfigError
 from jaxloco.options import flat
 from jaxloco.training.loggers import About, Results
+from jaxloco.training.run_folder import read_json, write_json
 
 PROJECT = "jaxloco"
 """Project or experiment where the service's own environment variable names none."""
@@ -20,6 +23,20 @@ PROJECT = "jaxloco"
 def _file_name(run: str) -> str:
     """Return a run's name with what names of artifacts may have."""
     return re.sub(r"[^-\w.]", "-", run)
+
+
+def _id_of(about: About, service: str) -> str | None:
+    """Return the service's own number of the run that a resumed training goes on with; None where it is not known."""
+    try:
+        known = read_json(about.folder / f"{service}_run.json").get("id") if about.resumed else None
+    except ConfigError:  # it was begun without this logger, or by an earlier version
+        return None
+    return known if isinstance(known, str) else None
+
+
+def _keep_id(about: About, service: str, number: str) -> None:
+    with suppress(OSError):  # a full disk costs no more than a second run there
+        write_json(about.folder / f"{service}_run.json", {"id": number})
 
 
 class Wandb:
@@ -32,15 +49,18 @@ class Wandb:
         import wandb
 
         self._wandb, self._name = wandb, about.name
+        known = _id_of(about, self.package)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=about.name,
             group=about.task,
             config=dict(about.config),
             dir=about.folder,
-            resume="auto" if about.resumed else None,
+            id=known,
+            resume="allow" if known else "auto" if about.resumed else None,
             settings=wandb.Settings(console="off", silent=True),
         )
+        _keep_id(about, self.package, str(self._run.id))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log metrics."""
@@ -68,19 +88,36 @@ class MLflow:
     package = "mlflow"
 
     def begin(self, about: About) -> None:
-        """Begin a run of the experiment, with the configuration as parameters."""
+        """Begin a run of the experiment, with the configuration as parameters; a resumed training goes on with its."""
         import mlflow
 
         self._entities, self._client = mlflow.entities, mlflow.MlflowClient()
+        if not self._continues(about, mlflow.exceptions):
+            self._begin_anew(about)
+        self._client.log_dict(self._id, dict(about.config), "config.json")
+
+    def _continues(self, about: About, exceptions: Any) -> bool:
+        """Open the run of a resumed training again; return whether it is there. Its parameters stay as they were."""
+        known = _id_of(about, self.package)
+        if known is None:
+            return False
+        try:
+            self._client.update_run(known, status="RUNNING")
+        except exceptions.MlflowException:  # another server, or it was deleted
+            return False
+        self._id = known
+        return True
+
+    def _begin_anew(self, about: About) -> None:
         wanted = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         experiment = self._client.get_experiment_by_name(wanted)
         key = self._client.create_experiment(wanted) if experiment is None else experiment.experiment_id
         tags = {"task": about.task, "folder": str(about.folder)}
         self._id = self._client.create_run(key, run_name=about.name, tags=tags).info.run_id
-        parameters = (mlflow.entities.Param(name, str(value)) for name, value in flat(about.config).items())
+        _keep_id(about, self.package, str(self._id))
+        parameters = (self._entities.Param(name, str(value)) for name, value in flat(about.config).items())
         while part := list(islice(parameters, 100)):  # a request's most
             self._client.log_batch(self._id, params=part)
-        self._client.log_dict(self._id, dict(about.config), "config.json")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log metrics."""

@@ -32,6 +32,9 @@ from jaxloco.training.teachers import StartingPolicy, TeacherRun
 CALL_SECONDS = 1.0
 """How long a call of the compiled program takes at most, about; one iteration may take longer."""
 
+UPDATES = "train/n_updates"
+"""The metric that says how many updates there were until the end of a row's iterations."""
+
 CHUNKS, CHECKPOINTS = 50, 5
 """Rows of metrics and checkpoints of a run whose configuration does not say otherwise."""
 
@@ -276,7 +279,7 @@ class Trainer:
             done += count
             self._course.seconds["training"] = time.monotonic() - start
             self._course.learned = (done - first) * steps
-            rows = _rows(run, totals, count, done, fps)
+            rows = _rows(run, state, totals, count, done, fps)
             yield Chunk(state, rows, done, due=done % self._save == 0 or done == total)
 
     def _go_on(self, program: Program, state: TrainState, count: int) -> tuple[TrainState, loop.Totals, int]:
@@ -301,13 +304,18 @@ def _iterations(config: TrainConfig, env_steps: int, parts: int) -> int:
     return max(1, round(wanted))
 
 
-def _rows(run: Run, totals: loop.Totals, count: int, done: int, fps: float) -> list[dict[str, float]]:
+def _rows(
+    run: Run, state: TrainState, totals: loop.Totals, count: int, done: int, fps: float
+) -> list[dict[str, float]]:
     """Return the metrics of each seed: of `count` iterations at `fps` environment steps per second, up to `done`."""
     clock = {"time/fps": fps, "time/iterations": done, "time/total_timesteps": done * run.config.steps_per_iteration}
     rows = []
-    for seed, own in zip(run.seeds, loop.by_seed(run.agent, jax.device_get(totals)), strict=True):
+    counted = jax.device_get((totals, {UPDATES: state.learner.n_updates}))  # a count is not a mean of the row
+    for seed, (own, reached) in zip(run.seeds, loop.by_seed(run.agent, counted), strict=True):
         elapsed = (seed.writer.elapsed if seed.writer else 0.0) + run.course.seconds["training"]
-        rows.append({**loop.named_metrics(run.env, own, count), **clock, "time/time_elapsed": elapsed})
+        metrics = loop.named_metrics(run.env, own, count)
+        metrics |= {name: int(value) for name, value in reached.items() if name in metrics}
+        rows.append({**metrics, **clock, "time/time_elapsed": elapsed})
     return rows
 
 
