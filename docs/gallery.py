@@ -46,7 +46,7 @@ PLAYED = {
     "pendulum-swingup": (4, 4.0),
     "pendulum-on-hand": (0, 6.0),
 }
-"""Task → seed and length of its episode, s, where 0 and 2.5 s show little: a push that is late, a rod that hangs, a pause."""
+"""Task → seed and length of its episode, s, where 0 and 2.5 s show little: a push that is late, a rod that hangs."""
 
 COMMANDS = {"velocity": (0.8, 0.0, 0.5), "rough": (0.6, 0.0, 0.0)}
 FPS, WIDTH, HEIGHT, COLORS, COLUMNS = 12.0, 240, 180, 48, 4
