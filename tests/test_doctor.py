@@ -525,9 +525,13 @@ def test_an_empty_robot_is_an_error(tmp_path):
 
 
 def test_what_only_mujoco_notices_has_the_line_of_the_element_that_it_names(tmp_path):
-    urdf, line = urdf_with(tmp_path, '<axis xyz="1 0 0"/>', '<axis xyz="1e-20 0 0"/>')
-    (finding,) = findings(urdf, "error")
-    assert finding.line == line - 1 and "axis too small" in finding.problem  # that of the <joint> around it
+    model = tmp_path / "arm.xml"
+    model.write_text(
+        '<mujoco><worldbody><body name="b">\n<joint name="wrist" axis="1e-20 0 0"/>\n'
+        '<geom size="0.1" mass="1"/></body></worldbody></mujoco>'
+    )
+    (finding,) = findings(model, "error")
+    assert finding.line == 2 and "axis too small" in finding.problem
 
 
 def test_a_link_that_moves_without_mass_and_a_motor_without_limits_are_named(tmp_path):
