@@ -1,8 +1,8 @@
 """Several seeds trained in one program, each with its own run folder.
 
 All robots of all seeds are one batch for the physics; policies and updates are mapped over seeds. Seed k learns what a
-run with that seed alone would learn, and its folder is that of such a run: to evaluate, export, render or resume by
-itself. The joint folder holds the joint configuration, summary and curves, and all seeds can go on together.
+run with that seed alone would learn, up to rounding. Its folder is that of such a run: to evaluate, export, render or
+resume by itself. The joint folder holds the joint configuration, summary and curves, and all seeds can go on together.
 """
 
 from collections.abc import Callable, Mapping
