@@ -576,16 +576,3 @@ def test_algorithms_and_networks_that_do_not_fit_are_refused_before_anything_com
     with contextlib.suppress(SystemExit):
         assert cli.main(["train", "cartpole", "--quiet", "--out", "run", *words]) != 0
     assert message in capsys.readouterr().err and not Path("run").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--resume", "r", "--out", "x"], "--resume r --out: a run goes on in its own folder; leave it out"),
-        (["--resume", "r", "--name", "x"], "--resume r --name: a run goes on in its own folder; leave it out"),
-        (["cartpole", "--out", "x", "--name", "y"], "--out x --name: the folder has a name already"),
-    ],
-)
-def test_a_place_that_has_no_effect_is_refused(words, told, capsys):
-    assert cli.main(["train", *words]) == 2
-    assert told in capsys.readouterr().err

@@ -125,17 +125,7 @@ def _split_run_options(arguments: list[str]) -> tuple[RunOptions, list[str]]:
     given = [name.replace("_", "-") for name in ("coordinator", *_NUMBERS) if name in values]
     if given and "distributed" not in values:
         raise JaxlocoError(f"--{given[0]} goes with --distributed")
-    _check_place(values)
     return RunOptions(**values), rest
-
-
-def _check_place(values: dict[str, Any]) -> None:
-    """Refuse options that say where a run goes and would have no effect."""
-    named = [name for name in ("out", "name") if name in values]
-    if named and "resume" in values:
-        raise JaxlocoError(f"--resume {values['resume']} --{named[0]}: a run goes on in its own folder; leave it out")
-    if len(named) > 1:
-        raise JaxlocoError(f"--out {values['out']} --name: the folder has a name already; leave one of them out")
 
 
 _NUMBERS = ("num_processes", "process_id")
