@@ -122,7 +122,7 @@ class Terrain:
             value, high = getattr(self, name), _HIGHEST.get(name, math.inf)
             values = value if isinstance(value, tuple) else (value,)
             kind = numbers.Integral if name in _WHOLE else numbers.Real
-            fits = all(isinstance(v, kind) and math.isfinite(v) and low <= v <= high for v in values)
+            fits = all(isinstance(v, kind) and math.isfinite(v) and low <= float(v) <= high for v in values)
             if len(values) != (2 if name in _SPANS else 1) or not fits:
                 what = "two numbers" if name in _SPANS else "a whole number" if name in _WHOLE else "a number"
                 most = f" and at most {high:g}" if name in _HIGHEST else ""
