@@ -459,7 +459,6 @@ URDF_ERRORS = {
         "two prismatic joints and a revolute one",
     ),
     "pattern": ('joint name="FR_hip_joint"', 'joint name="*"', "joint '*' has the name that stands for all", "rename"),
-    "short axis": ('<axis xyz="1 0 0"/>', '<axis xyz="1e-16 0 0"/>', "points nowhere", 'write xyz="0 0 1"'),
     "word": (MASS, '<mass value="abc"/>', "link 'base': <mass value=\"abc\"> is not a number", "finite numbers"),
     "nan": (MASS, '<mass value="nan"/>', "link 'base': <mass value=\"nan\"> is not a number", "finite numbers"),
     "xacro value": (MASS, '<mass value="${a}"/>', "<mass value=\"${a}\"> is not a number", XACRO),

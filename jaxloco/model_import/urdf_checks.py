@@ -1,7 +1,5 @@
 """Slips of a URDF that MuJoCo would refuse in words of its own."""
 
-from math import hypot
-
 from jaxloco.doctor.xml_lines import Element
 from jaxloco.errors import RobotError
 
@@ -19,8 +17,6 @@ _TURNS = ("revolute", "continuous", "prismatic", "planar")
 """Types of joints that have an axis."""
 _NEEDED = ("box", "sphere", "cylinder", "capsule")
 """Elements all of whose attributes must be there, and are sizes."""
-_SHORTEST = 1e-10
-"""Length of an axis from which MuJoCo takes it."""
 SHAPES = (*_NEEDED, "mesh")
 
 
@@ -58,7 +54,7 @@ def _check_joint(joint: Element, links: set[str]) -> None:
         if link not in links:
             raise _fail(element, f"joint {name!r}: there is no link {link!r}; write the name of a link")
     axis = joint.child("axis")
-    if axis is not None and kind in _TURNS and axis.numbers("xyz") and hypot(*axis.numbers("xyz")) < _SHORTEST:
+    if axis is not None and kind in _TURNS and axis.numbers("xyz") == [0.0] * 3:
         raise _fail(axis, f'joint {name!r}: <axis xyz="{axis.attributes["xyz"]}"> points nowhere; write xyz="0 0 1"')
 
 
