@@ -21,40 +21,25 @@ NAME = "tracking_run"
 
 
 @dataclass(frozen=True)
-class TrackingOptions:
+class TrackingOptions(train_command.RunsOptions):
     """Options of the benchmark.
 
     Attributes:
         task: A tracking task.
-        seeds: Training seeds, one run each.
-        episodes: Episodes as in training.
         full_episodes: Episodes in the full collision model.
-        keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given. Runs of the same
-            settings that have finished there are judged, not trained again.
-        out: JSON file of the result; benchmarks/results/tracking_run.json if not given.
     """
 
     task: str = "go1-tracking"
-    seeds: tuple[int, ...] = (0,)
-    episodes: int = 500
     full_episodes: int = 100
-    keep: str | None = None
-    out: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.seeds:
-            raise ConfigError("seeds: at least one is needed")
-        common.at_least_one(self, "episodes", "full_episodes")
+        super().__post_init__()
+        common.at_least_one(self, "full_episodes")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Time a tracking task's training and judge it: tracking-run [options] [-- options of train.py]."""
-    own_words, train_words = train_command.split_at_dashes(arguments)
-
-    def measure(own: TrackingOptions) -> dict[str, Any]:
-        return run(train_words, own)
-
-    return common.command(NAME, TrackingOptions(), own_words, main.__doc__, measure, show, arguments=arguments)
+    return train_command.command(NAME, TrackingOptions(), arguments, main.__doc__, run, show)
 
 
 def run(train_words: Sequence[str], own: TrackingOptions) -> dict[str, Any]:

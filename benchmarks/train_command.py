@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,39 +25,61 @@ PROCESS = "process.json"
 
 
 @dataclass(frozen=True)
-class TrainCommandOptions:
-    """Options of the benchmark of the training command.
+class RunsOptions:
+    """Options of a benchmark that trains with several seeds and judges each run.
 
     Attributes:
         seeds: Training seeds, one run each.
-        episodes: Evaluation episodes per run.
-        transfer: Whether bundles go through the transfer benchmark, and which form of it.
-        baseline: Result to take the example gains' figures from; measured, and written there, if there is
-            none.
+        episodes: Evaluation episodes per run, as in training.
         keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given. Runs of the same
             settings that have finished there are judged, not trained again.
-        out: JSON file of the result; benchmarks/results/train_command.json if not given.
+        out: JSON file of the result; benchmarks/results/<name>.json if not given.
     """
 
     seeds: tuple[int, ...] = (0,)
-    episodes: int = 200
-    transfer: Literal["full", "quick", "none"] = "full"
-    baseline: str | None = None
+    episodes: int = 500
     keep: str | None = None
     out: str | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds:
             raise ConfigError("seeds: at least one is needed")
-        if self.episodes < 1:
-            raise ConfigError(f"episodes {self.episodes}: must be at least 1")
+        common.at_least_one(self, "episodes")
+
+
+@dataclass(frozen=True)
+class TrainCommandOptions(RunsOptions):
+    """Options of the benchmark of the training command.
+
+    Attributes:
+        transfer: Whether bundles go through the transfer benchmark, and which form of it.
+        baseline: Result to take the example gains' figures from; measured, and written there, if there is
+            none.
+    """
+
+    episodes: int = 200
+    transfer: Literal["full", "quick", "none"] = "full"
+    baseline: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
     """Time train.py and judge what it trains: train-command [options] [-- options of train.py]."""
+    return command(NAME, TrainCommandOptions(), arguments, main.__doc__, run, show)
+
+
+def command(
+    name: str,
+    default: RunsOptions,
+    arguments: Sequence[str],
+    description: str | None,
+    measure: Callable[[Sequence[str], Any], dict[str, Any]],
+    show: Callable[[Mapping[str, Any]], str],
+) -> int:
+    """Run a benchmark of trainings, whose options of train.py follow `--`; see `common.command`."""
     own_words, train_words = split_at_dashes(arguments)
-    measure = partial(run, train_words)
-    return common.command(NAME, TrainCommandOptions(), own_words, main.__doc__, measure, show, arguments=arguments)
+    return common.command(
+        name, default, own_words, description, partial(measure, train_words), show, arguments=arguments
+    )
 
 
 def run(train_words: Sequence[str], own: TrainCommandOptions) -> dict[str, Any]:

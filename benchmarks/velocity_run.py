@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common, train_command
-from jaxloco.errors import ConfigError
 from jaxloco.training.metrics import read_metrics
 
 PAST_MIDDLE = "terrain/past_middle"
@@ -46,42 +45,23 @@ it, in all episodes together."""
 
 
 @dataclass(frozen=True)
-class VelocityOptions:
+class VelocityOptions(train_command.RunsOptions):
     """Options of the benchmark.
 
     Attributes:
         task: A velocity task.
-        seeds: Training seeds, one run each.
-        episodes: Episodes as in training.
         full_episodes: Episodes in the full collision model, 0 for none.
         stand_episodes: Episodes of standing, under each of both conditions, 0 for none.
-        keep: Folder to keep the runs in, one folder per seed; they are thrown away if not given. Runs of the same
-            settings that have finished there are judged, not trained again.
-        out: JSON file of the result; benchmarks/results/velocity_run.json if not given.
     """
 
     task: str = "go1-velocity"
-    seeds: tuple[int, ...] = (0,)
-    episodes: int = 500
     full_episodes: int = 100
     stand_episodes: int = 20
-    keep: str | None = None
-    out: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.seeds:
-            raise ConfigError("seeds: at least one is needed")
-        common.at_least_one(self, "episodes")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Time a velocity task's training and judge it: velocity-run [options] [-- options of train.py]."""
-    own_words, train_words = train_command.split_at_dashes(arguments)
-
-    def measure(own: VelocityOptions) -> dict[str, Any]:
-        return run(train_words, own)
-
-    return common.command(NAME, VelocityOptions(), own_words, main.__doc__, measure, show, arguments=arguments)
+    return train_command.command(NAME, VelocityOptions(), arguments, main.__doc__, run, show)
 
 
 def run(train_words: Sequence[str], own: VelocityOptions) -> dict[str, Any]:

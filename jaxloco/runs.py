@@ -37,8 +37,8 @@ def config_from_plain(data: Mapping[str, Any], source: str) -> TrainConfig:
     version = data.get("version", VERSION)
     if type(version) is not int or version != VERSION:
         raise ConfigError(
-            f"{source}: version is {short(repr(version))}, and this jaxloco reads version {VERSION} and those "
-            "before it; use the jaxloco that wrote it, or a newer one"
+            f"{source}: version is {short(repr(version))}, and this jaxloco reads version {VERSION}, and older files, "
+            "which have none; use the jaxloco that wrote it, or a newer one"
         )
     algorithm = data.get("algorithm", DEFAULT_ALGORITHM)
     if not isinstance(algorithm, str):
