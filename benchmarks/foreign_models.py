@@ -135,9 +135,14 @@ class ForeignOptions:
             raise ConfigError(f"timestep {self.timestep:g} s: must be above 0 and at most {LONGEST_STEP:g}")
         if not self.delays:
             raise ConfigError("delays: at least one is needed; 0 for none")
-        for name in self.models:
-            if name not in MODELS:
-                raise unknown_name("foreign model", name, MODELS)
+        check_names(self.models)
+
+
+def check_names(models: Sequence[str]) -> None:
+    """Refuse a model that is not among `MODELS`."""
+    for name in models:
+        if name not in MODELS:
+            raise unknown_name("foreign model", name, MODELS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -210,7 +215,9 @@ def play_in(file: Path, source: Source, bundle: Path, own: ForeignOptions) -> di
         "bundle", "mass" (kg), "feet_apart" (m, see `foreign_robot.REACH`), "joints" (their own figures), "overlapping"
         (bodies that overlap in the default pose, not counted), and "runs", see `_play`.
     """
-    facts = _facts(Policy.load(bundle), bundle)
+    if "velocity_command" not in [item.name for item in Policy.load(bundle).spec.inputs]:
+        raise ConfigError(f"{bundle}: a policy without a velocity_command, which is what this measures; take another")
+    facts = robot_facts(bundle)
     robot = load_robot(source.robot, locked=tuple(facts.get("locked", ())))
     result: dict[str, Any] = {}
     runs = []
@@ -235,11 +242,13 @@ def play_in(file: Path, source: Source, bundle: Path, own: ForeignOptions) -> di
     return {**result, "runs": runs}
 
 
-def _facts(policy: Policy, bundle: Path) -> Mapping[str, Any]:
-    """Return what a bundle says of its robot; refuse one without a velocity command."""
-    if "velocity_command" not in [item.name for item in policy.spec.inputs]:
-        raise ConfigError(f"{bundle}: a policy without a velocity_command, which is what this measures; take another")
-    facts = policy.spec.provenance.get("robot")
+def robot_facts(bundle: Path) -> Mapping[str, Any]:
+    """Return what a bundle says of its robot: joints with their gains, pose, feet.
+
+    Raises:
+        ConfigError: It does not say it.
+    """
+    facts = Policy.load(bundle).spec.provenance.get("robot")
     if not isinstance(facts, Mapping):
         raise ConfigError(f"{bundle}: does not say which gains its robot has; export it again: jaxloco export RUN")
     return facts

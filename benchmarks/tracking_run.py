@@ -3,9 +3,11 @@
 Each seed is one run of the command in a process of its own with an empty cache folder. Then the policy plays more
 episodes than the run itself did, randomized and kicked; and its bundle plays in the full collision model, where its
 parts touch one another, with elliptic friction cones, through the onboard runtime, randomized, kicked, with the noise
-of training and targets that are 20 ms late.
+of training and targets that are 20 ms late. With `models`, the bundle also plays our clips in models of its robot that
+other projects wrote, see `benchmarks.foreign_models`.
 """
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common, train_command
+from benchmarks import common, foreign_models, foreign_robot, train_command
 from benchmarks.velocity_run import FULL
 from jaxloco.errors import ConfigError
+from jaxloco.onboard.policy import Policy
 
 NAME = "tracking_run"
+FOREIGN = ("--noise", "1", "--delay", "20", "--compare-seconds", "0")
+"""Conditions in the models of others, whose masses, friction and joints are not ours and are not drawn."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +32,21 @@ class TrackingOptions(train_command.RunsOptions):
     Attributes:
         task: A tracking task.
         full_episodes: Episodes in the full collision model.
+        models: Names of other projects' models of the robot.
+        packages: Folder where these are; see `foreign-models`.
+        foreign_episodes: Episodes in each of them.
     """
 
     task: str = "go1-tracking"
     full_episodes: int = 100
+    models: tuple[str, ...] = ()
+    packages: str | None = None
+    foreign_episodes: int = 30
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        common.at_least_one(self, "full_episodes")
+        common.at_least_one(self, "full_episodes", "foreign_episodes")
+        foreign_models.check_names(self.models)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(train_words: Sequence[str], own: TrackingOptions) -> dict[str, Any]:
     """Train and judge every seed; plain JSON values."""
+    _model_files(own)  # says what is not installed before anything trains
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
     figures = ("wall_seconds", "survived", "body_error", "completed_late", "body_error_late", "inside_late")
@@ -52,6 +65,7 @@ def run(train_words: Sequence[str], own: TrackingOptions) -> dict[str, Any]:
         "task": own.task,
         "train_options": list(train_words),
         **{name: common.spread([one[name] for one in runs]) for name in figures},
+        **_over_models([one["foreign"] for one in runs]),
         "runs": runs,
     }
 
@@ -70,6 +84,52 @@ def _one(own: TrackingOptions, seed: int, words: Sequence[str], runs: Path, temp
         "body_error": figures["reward_raw"]["body_error"],
         **_by_clip(late["motions"]),
         "inside_late": late["self_overlap"]["share"],
+        "foreign": _in_foreign_models(own, folder / "policy", temporary),
+    }
+
+
+def _model_files(own: TrackingOptions) -> dict[str, Path]:
+    if not own.models:
+        return {}
+    return foreign_models.find([(name, foreign_models.MODELS[name]) for name in own.models], own.packages)
+
+
+def _in_foreign_models(own: TrackingOptions, bundle: Path, temporary: Path) -> dict[str, Any]:
+    """Play a bundle in other projects' models of its robot, under `FOREIGN`; return the figures of each.
+
+    Raises:
+        ConfigError: A model is one of another robot.
+    """
+    from jaxloco.robot import load_robot
+
+    facts, figures = foreign_models.robot_facts(bundle), dict[str, Any]()
+    robot = load_robot(Policy.load(bundle).spec.robot, locked=tuple(facts.get("locked", ())))
+    for name, file in _model_files(own).items():
+        source = foreign_models.MODELS[name]
+        if source.robot != robot.name:
+            raise ConfigError(f"model {name} is one of {source.robot}, and {own.task} has the robot {robot.name}")
+        foreign = foreign_robot.read(file, facts, robot, self_contacts=True, friction=source.friction)
+        with tempfile.TemporaryDirectory(dir=temporary) as folder:
+            foreign_robot.write(foreign, robot.name, facts, foreign_models.LONGEST_STEP, Path(folder))
+            shutil.copytree(robot.folder / "clips", Path(folder) / "clips")
+            words = ["--robot", folder, *FOREIGN, "--episodes", str(own.foreign_episodes)]
+            played = train_command.evaluate(bundle, words, temporary)
+        figures[name] = {
+            **_by_clip(played["motions"]),
+            "survived": played["survived"],
+            "inside_late": played["self_overlap"]["share"],
+        }
+    return figures
+
+
+def _over_models(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the spread over seeds of the worst model's figures."""
+    if not runs[0]:
+        return {}
+    worst = {"completed_late": min, "body_error_late": max, "inside_late": max}
+    return {
+        f"{name}_foreign": common.spread([of(figures[name] for figures in one.values()) for one in runs])
+        for name, of in worst.items()
     }
 
 
@@ -86,7 +146,14 @@ def _by_clip(motions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def show(result: Mapping[str, Any]) -> str:
-    """Return the result as a table."""
+    """Return the result as a table of our model, and one of those of others."""
+    tables = [_own_table(result)]
+    if result["runs"][0]["foreign"]:
+        tables.append(_foreign_table(result))
+    return "\n\n".join(tables)
+
+
+def _own_table(result: Mapping[str, Any]) -> str:
     clips = list(result["runs"][0]["motions_late"])
     rows = []
     for one in result["runs"]:
@@ -98,6 +165,21 @@ def show(result: Mapping[str, Any]) -> str:
         rows.append([*start, *own, *(word for pair in zip(shares, errors, strict=True) for word in pair)])
     late_header = [word for clip in clips for word in (f"{clip}: completed", "body error")]
     return common.table(("seed", "wall", "survived", "body error", "inside itself", *late_header), rows)
+
+
+def _foreign_table(result: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            str(one["seed"]),
+            name,
+            f"{100 * found['completed_late']:.1f} %",
+            f"{100 * found['body_error_late']:.1f} cm",
+            f"{100 * found['inside_late']:.2g} %",
+        )
+        for one in result["runs"]
+        for name, found in one["foreign"].items()
+    ]
+    return common.table(("seed", "model", "worst clip: completed", "body error", "inside itself"), rows)
 
 
 if __name__ == "__main__":

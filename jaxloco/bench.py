@@ -15,6 +15,7 @@ BENCHMARKS = {
     "go1-speed": "as training-speed, for the Go1 on flat ground, 1024 robots",
     "velocity-run": "train.py with a velocity task (default: the Go1's): wall time, tracking, falls, over seeds",
     "tracking-run": "train.py with a tracking task (default: the Go1's): time, body error, clips completed",
+    "hand-run": "train.py with a hand that turns an object: time, turn rate, drops",
     "recipe-time": "how long recipes train, against those of an older commit, taking turns",
     "raw-physics": "raw physics of each engine, the same robots from the same states",
     "time-split": "where the time of a training iteration goes",

@@ -29,6 +29,7 @@ from benchmarks import (
     go1_speed,
     gpu_run,
     gpu_speed,
+    hand_run,
     kills,
     memory_probe,
     memory_speed,
@@ -953,6 +954,32 @@ def test_a_tracking_run_is_judged_by_its_worst_clip():
     assert (found["completed_late"], found["body_error_late"]) == (0.5, 0.04)
     with pytest.raises(ConfigError, match="no clip was begun and ended"):
         tracking_run._by_clip({"bow": {**bow, "played": 0}})
+
+
+def test_of_models_of_others_the_worst_one_of_each_seed_counts():
+    def found(completed: float, error: float, inside: float) -> dict[str, float]:
+        return {"completed_late": completed, "body_error_late": error, "inside_late": inside}
+
+    runs = [{"a": found(1.0, 0.02, 0.0), "b": found(0.9, 0.01, 0.1)}, {"a": found(1.0, 0.03, 0.0)}]
+    spread = tracking_run._over_models(runs)
+    assert spread["completed_late_foreign"]["values"] == [0.9, 1.0]
+    assert (spread["body_error_late_foreign"]["max"], spread["inside_late_foreign"]["max"]) == (0.03, 0.1)
+    assert tracking_run._over_models([{}, {}]) == {}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_hands_run_is_timed_and_judged(tmp_path: Path):
+    words = ["--total-timesteps", "1", "--n-envs", "8", "--eval-episodes", "2"]
+    result = hand_run.run(words, hand_run.HandOptions(episodes=2, keep=str(tmp_path)))
+    assert result["turn_rate"]["repetitions"] == result["survived_late"]["repetitions"] == 1 and "goals" not in result
+    assert "not dropped" in hand_run.show(result)
+
+
+def test_a_hands_figures_are_those_of_its_bundle():
+    played = {"turn_rates": {"cube": 0.7}, "survived": 0.9, "self_overlap": {"share": 0.01}}
+    assert hand_run._figures(played) == {"turn_rate": 0.7, "survived": 0.9, "inside": 0.01, "goals": None}
+    assert hand_run._figures({**played, "goals": {"median": 4.0}})["goals"] == 4.0
 
 
 @pytest.mark.exhaustive

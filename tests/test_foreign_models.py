@@ -9,13 +9,14 @@ import mujoco
 import numpy as np
 import pytest
 
-from benchmarks import foreign_models, foreign_robot, page
+from benchmarks import foreign_models, foreign_robot, page, tracking_run, train_command
 from benchmarks.foreign_models import Source
 from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot, load_robot
 
 BUNDLE = Path(__file__).resolve().parents[1] / "policies" / "go1-velocity" / "policy"
 FACTS = json.loads((BUNDLE / "policy.json").read_text())["provenance"]["robot"]
+CLIPS = sorted(path.name for path in (load_robot("go1").folder / "clips").iterdir())
 DEFAULTS = {joint["name"]: joint["default"] for joint in FACTS["joints"]}
 
 SPHERES = """
@@ -179,6 +180,34 @@ def test_a_policy_is_played_in_a_foreign_model_and_shown(tmp_path: Path) -> None
     assert "1 of 1" in foreign_models.show(document)
     section = next(show for name, _, show in page.SECTIONS if name == "foreign_models")
     assert section is not None and "| theirs | theirs 1.2 | 12.7" in section(document)
+
+
+@pytest.mark.parametrize("robot", ["go1", "go2"])
+def test_clips_are_tracked_in_a_foreign_model_of_the_robot_and_of_no_other(
+    robot: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, evaluated = foreign_go1(tmp_path / "go1.xml"), list[list[str]]()
+
+    def evaluate(bundle: Path, words: list[str], temporary: Path) -> dict[str, Any]:
+        evaluated.append(words)
+        folder = Path(words[words.index("--robot") + 1])
+        assert load_robot(folder).joint_names == load_robot("go1").joint_names
+        assert sorted(path.name for path in (folder / "clips").iterdir()) == CLIPS
+        motions = {"bow": {"played": 2, "completed": 0.5, "error": 0.03}}
+        return {"motions": motions, "survived": 0.5, "self_overlap": {"share": 0.1}}
+
+    monkeypatch.setitem(foreign_models.MODELS, "theirs", Source(robot, "theirs", "1.2", "go1.xml"))
+    monkeypatch.setattr(foreign_models, "find", lambda sources, packages: {name: file for name, _ in sources})
+    monkeypatch.setattr(train_command, "evaluate", evaluate)
+    own = tracking_run.TrackingOptions(models=("theirs",), foreign_episodes=7)
+    bundle = BUNDLE.parents[1] / "go1-tracking" / "policy"
+    if robot == "go2":
+        with pytest.raises(ConfigError, match="theirs is one of go2, and go1-tracking has the robot go1"):
+            tracking_run._in_foreign_models(own, bundle, tmp_path)
+        return
+    found = tracking_run._in_foreign_models(own, bundle, tmp_path)["theirs"]
+    assert (found["completed_late"], found["body_error_late"], found["inside_late"]) == (0.5, 0.03, 0.1)
+    assert evaluated[0][-2:] == ["--episodes", "7"] and "--noise" in evaluated[0]
 
 
 def test_models_that_are_not_measured_now_keep_their_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,7 +283,7 @@ SPIN = TrainConfig(
         reward_scale=2.0,
     ),
     network=NetworkConfig(net_arch_pi=(256, 128), net_arch_vf=(256, 128), activation_fn="elu", log_std_init=-0.7),
-    total_timesteps=20_000_000,
+    total_timesteps=8_000_000,
     n_envs=512,
 )
 """The LEAP hand turns a cube about the vertical."""
