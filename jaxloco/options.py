@@ -476,7 +476,7 @@ class _Reader:
 
     def mapping(self, hint: Any, value: Any, key: str, default: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise self.wrong(key, _name_of(hint), value)
+            raise self.wrong(key, f"a table (write {_join(key, 'NAME')} for what is in it)", value)
         member = (get_args(hint) or (str, Any))[1]
         base = dict(default) if isinstance(default, Mapping) else {}
         for name, item in value.items():

@@ -231,7 +231,7 @@ def test_a_file_with_an_unknown_key_is_refused_with_file_key_and_closest(
         ({"color": "GREEN"}, "x: color must be 'RED' or 'BLUE', not 'GREEN'"),
         ({"out": 3}, "x: out must be a path, not 3"),
         ({"weights": {"upright": "a"}}, "x: weights.upright must be a number, not 'a'"),
-        ({"weights": 3}, "x: weights must be a table, not 3"),
+        ({"weights": 3}, "x: weights must be a table (write weights.NAME for what is in it), not 3"),
         ({"mixed": 2.5}, "x: mixed must be a whole number or text or a list, each a number, not 2.5"),
         ({"ppo": {"learning_rate": -1}}, "x: ppo: learning_rate must be positive, not -1.0"),
     ],

@@ -50,7 +50,7 @@ class Parkour(Velocity):
         platform=1.2,
         step_depth=0.8,
         gap=(0.1, 0.5),
-        depth=(0.5, 0.5),
+        depth=(0.1, 0.5),
         step=(0.05, 0.35),
         obstacle=(0.05, 0.3),
         stone=(0.95, 0.75),
