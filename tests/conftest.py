@@ -4,9 +4,11 @@ JAX is configured through its environment variables, so that this file imports n
 robot's side run with NumPy alone) and so that programs started by tests are as strict as the tests.
 """
 
+import gc
 import logging
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -38,6 +40,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="jaxloco-tests-", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 
+# What JAX traces is many small objects, few of them in cycles: looking for those as often as Python does takes a
+# twentieth of the time.
+gc.set_threshold(50_000, 20, 20)
+
 _COMPILING = re.compile(r"Compiling (?:jit\()?(?P<name>[^\s()]+)\)? ")
 
 
@@ -45,6 +51,18 @@ _COMPILING = re.compile(r"Compiling (?:jit\()?(?P<name>[^\s()]+)\)? ")
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start every test in an empty folder."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _empty_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings within a test draw one empty panel instead of a dozen, which took a second each.
+
+    Curves of a run are drawn in full by the command, in a process of its own, and in the tests of pictures.
+    """
+    for module, function in (("results", "plot_curves"), ("seeds", "plot_seeds")):
+        if training := sys.modules.get(f"jaxloco.training.{module}"):
+            draw = getattr(training, function)
+            monkeypatch.setattr(training, function, lambda _, path, draw=draw, **how: draw({}, path, **how))
 
 
 @pytest.fixture

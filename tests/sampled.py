@@ -22,6 +22,9 @@ ONE_OF_EACH = (
 )
 """A task of each kind."""
 
+APART = ("upkie-balance", "go1-velocity", "go1-parkour", "leap-spin", "cartpole", "heli-hover")
+"""Of these, those that have least in common, for what takes long with each."""
+
 
 def sampled(values: Iterable[Any], *always: Any) -> list[Any]:
     """Return the parameters of a test (tuples, if it has several), of which those of `always` are tried by default."""

@@ -285,7 +285,7 @@ def test_every_epoch_has_its_own_permutation(count: int) -> None:
     "options",
     [
         {},
-        pytest.param({"learning_rate_schedule": "adaptive"}, marks=pytest.mark.slow),
+        pytest.param({"learning_rate_schedule": "adaptive"}, marks=(pytest.mark.slow, pytest.mark.exhaustive)),
         pytest.param({"target_kl": 0.01}, marks=(pytest.mark.slow, pytest.mark.exhaustive)),
     ],
     ids=str,

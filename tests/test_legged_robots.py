@@ -339,7 +339,7 @@ def test_native_engine_runs_every_variant(name: str, variant: str | None) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sampled(LEGGED, "go1", "berkeley_humanoid"))
+@pytest.mark.parametrize("name", sampled(LEGGED, "berkeley_humanoid"))
 def test_engines_agree_after_one_control_period(name: str) -> None:
     import jax
     import jax.numpy as jnp

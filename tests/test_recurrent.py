@@ -182,10 +182,14 @@ def test_several_seeds_train_as_each_alone():
     env = config.task.spec().build("native")
     together = compile_program(env, loop.make_agent(env, config), config)
     joint = jax.device_get(together.iterate(together.initial_state, 4, 4)[0])
-    for index in range(2):
-        single = replace(config, seeds=1, seed=config.seed + index)
-        program = compile_program(env, loop.make_agent(env, single), single)
-        state = jax.device_get(program.iterate(program.initial_state, 4, 4)[0])
+    alone = replace(config, seeds=1)
+    program = compile_program(env, loop.make_agent(env, alone), alone)
+    begin = jax.jit(
+        partial(loop.init_train_state, env, loop.make_agent(env, alone), replace(alone, seed=alone.seed + 1))
+    )
+    places = jax.tree.map(lambda x: x.sharding, program.initial_state)
+    for index, start in enumerate((program.initial_state, jax.device_put(begin(), places))):
+        state = jax.device_get(program.iterate(start, 4, 4)[0])
         one = loop.of_seed(joint, index)
         for a, b in zip(jax.tree.leaves(one.learner.params), jax.tree.leaves(state.learner.params), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from training_helpers import REPOSITORY
 
-from jaxloco import options, registry, runs, zoo
+from jaxloco import cli, options, registry, runs, zoo
 from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.learning.algorithm import ALGORITHMS, algorithm_config
 from jaxloco.registry import MissingModuleError, Place
 from jaxloco.robot import known_robots, lasting_name, load_robot
 from jaxloco.tasks import FOREIGN, TASKS, recipe, recorded_recipe
+from jaxloco.training import preparation
 from jaxloco.training.config import plain_config, with_algorithm
 from jaxloco.training.run_folder import RunFolder, write_json
 
@@ -35,6 +36,18 @@ class Mine(Cartpole):
 
 RECIPE = replace(BASE, task=Mine())
 """
+
+COMMANDS = """
+import sys
+from jaxloco import cli
+
+for line in sys.argv[1:]:
+    status = cli.main(line.split())
+    if status != 0:
+        sys.exit(f"{line}: {status}")
+    print("~end~")
+"""
+END = "~end~"
 
 Install = Callable[..., None]
 
@@ -213,7 +226,7 @@ def test_a_robot_of_a_package_is_found_by_name_and_by_module(install, monkeypatc
 
 
 @pytest.mark.slow
-def test_the_example_package_is_installed_and_used_by_the_command(tmp_path):
+def test_the_example_package_is_installed_and_used_by_the_command(tmp_path, monkeypatch, capsys):
     """In an environment of its own, that sees what is installed in this one."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
@@ -222,11 +235,18 @@ def test_the_example_package_is_installed_and_used_by_the_command(tmp_path):
     shutil.copytree(EXAMPLE, tmp_path / "package")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
-    def run(*words: str, interpreter: Any = python, status: int = 0) -> str:
-        done = subprocess.run([interpreter, "-m", *words], env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == status, done.stdout + done.stderr
+    def run(*words: str) -> str:
+        done = subprocess.run([python, "-m", *words], env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def ours(*lines: str) -> list[str]:
+        """Run commands one after the other in one process of that environment; return what each of them printed."""
+        done = run("commands", *lines)
+        assert done.count(END) == len(lines), done
+        return done.split(END)
+
+    (tmp_path / "commands.py").write_text(COMMANDS)
     run("pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "-e", str(tmp_path / "package"))
     short = ["--n-envs", "8", "--total-timesteps", "1024", "--eval-episodes", "2", "--video-seconds", "0"]
     named = ["--task.rewards.follow.weight=-2.5", "--task.processes.wanted_position.frequency", "0.2", "0.4"]
@@ -235,15 +255,20 @@ def test_the_example_package_is_installed_and_used_by_the_command(tmp_path):
     policy = json.loads((tmp_path / "run" / "policy" / "policy.json").read_text())
     assert policy["provenance"]["config"]["origin"]["package"] == "jaxloco-example"
     assert {item["name"]: item["source"] for item in policy["inputs"]}["wanted_position"] == "command"
-    run("jaxloco", "train", "--resume", "run", "--total-timesteps", "2048", "--quiet")
-    assert "verified" in run("jaxloco", "export", "run", "--out", "again")
-    assert '"follow"' in run("jaxloco", "evaluate", "run", "--episodes", "2", "--json")
-    assert "survived" in run("jaxloco", "evaluate", "again", "--episodes", "1", "--compare-seconds", "0.2")
-    run("jaxloco", "publish", "run", "--out", "policies/long-pole")
+    _, exported, evaluated, played, *_ = ours(
+        "train --resume run --total-timesteps 2048 --quiet",
+        "export run --out again",
+        "evaluate run --episodes 2 --json",
+        "evaluate again --episodes 1 --compare-seconds 0.2",
+        "publish run --out policies/long-pole",
+    )
+    assert "verified" in exported and '"follow"' in evaluated and "survived" in played
     readme = (tmp_path / "policies" / "long-pole" / "README.md").read_text()
     command = "jaxloco train long-pole --algorithm jaxloco_example.algorithm:ClippedConfig"
     changes = "--task.rewards.follow.weight -2.5 --task.processes.wanted-position.frequency 0.2 0.4"
     assert f"{command} {changes}" in readme
+    monkeypatch.setattr(preparation, "prepare_jax", lambda: None)
     for words in (["evaluate", "run"], ["evaluate", "again"], ["export", "run"], ["render", "run"]):
-        said = run("jaxloco", *words, interpreter=sys.executable, status=2)
+        assert cli.main(words) == 2
+        said = capsys.readouterr().err
         assert "there is no module 'jaxloco_example' here; install the package 'jaxloco-example'" in said

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from sampled import sampled
-from training_helpers import Recorder, assert_equal_trees, tiny
+from training_helpers import Recorder, assert_equal_trees, shared_program, tiny
 
 from jaxloco import cli, runs
 from jaxloco.commands import train as train_command
@@ -108,7 +108,7 @@ def finished(tmp_path_factory) -> tuple[RunFolder, dict, Recorder]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sampled(["mlp", "gru"], "gru"))
-def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tmp_path, kind):
+def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tmp_path, kind, monkeypatch):
     """Bit for bit as if nothing had happened, though a kill left one seed without its last checkpoint."""
     network = NetworkConfig(net_arch_pi=(8,), net_arch_vf=(8,), kind=kind, rnn_hidden_size=6)
 
@@ -121,6 +121,7 @@ def test_seeds_go_on_together_from_the_last_checkpoints_that_all_of_them_have(tm
         trainer.Trainer(config, folder, recorder, resume=resume).run()
         return folder, recorder
 
+    monkeypatch.setattr(trainer, "compile_program", shared_program)
     straight, _ = run("straight", 6)
     broken, _ = run("broken", 4)
     shutil.rmtree(broken.seed(5).checkpoints / "4")
