@@ -388,7 +388,7 @@ def remembered(robots) -> np.ndarray:
 def test_a_reset_clears_what_actuators_remember_also_of_one_robot_of_a_batch(tmp_path):
     env = late_cartpole(tmp_path).spec().build("native")
     step = jax.jit(lambda state: batch.step(env, state, jnp.ones((3, 1)))[0])
-    state = step(step(batch.reset(env, jax.random.PRNGKey(0), 3)))
+    state = step(step(jax.jit(lambda key: batch.reset(env, key, 3))(jax.random.PRNGKey(0))))
     assert (remembered(state.robots) > 0.1).any(axis=1).all()
     limit = state.robots.limit.at[1].set(state.robots.step[1] + 1)
     found = remembered(step(state._replace(robots=state.robots._replace(limit=limit))).robots)
@@ -423,7 +423,7 @@ def test_randomization_varies_the_parameters_of_actuators(tmp_path, engine):
 def test_a_checkpoint_keeps_what_actuators_remember(tmp_path):
     env = late_cartpole(tmp_path).spec().build("native")
     step = jax.jit(lambda state: batch.step(env, state, jnp.ones((3, 1)))[0])
-    state = step(step(batch.reset(env, jax.random.PRNGKey(0), 3)))
+    state = step(step(jax.jit(lambda key: batch.reset(env, key, 3))(jax.random.PRNGKey(0))))
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(1, state, {}, None)
         checkpoints.wait()

@@ -139,6 +139,9 @@ def test_the_example_task_works():
     assert recipe.task.name == "stand"
 
 
+SHORT = ("--video-seconds", "0", "--eval-episodes", "20")  # as many as the page tells of
+
+
 @pytest.mark.slow
 def test_the_example_task_stands(tmp_path):
     """As the page trains it: it neither falls nor leaves, and stays within a step or two of where it began."""
@@ -147,7 +150,7 @@ def test_the_example_task_stands(tmp_path):
     line = re.search(r"^\$ jaxloco (train stand:.*)$", page, re.MULTILINE)
     assert example and line
     (tmp_path / "stand.py").write_text(example[1])
-    result = run(*line[1].split()[1:], "--video-seconds", "0", "--quiet", "--out", "run", optimized=True)
+    result = run(*line[1].split()[1:], *SHORT, "--quiet", "--out", "run", optimized=True)
     assert result.returncode == 0, result.stderr
     evaluation = json.loads((tmp_path / "run" / "summary.json").read_text())["evaluation"]
     assert evaluation["survived"] > 0.9 and evaluation["rms"]["ground_position"] < 1.5  # before: 0 and 9 m

@@ -533,7 +533,7 @@ def test_a_new_command_is_judged_from_the_step_in_which_the_policy_has_seen_it()
     goal = Command("goal", "m", (Range(1.0, 2.0),), Range(DT, DT))  # another one in every step
     base = spec(processes=(goal,), rewards=(RewardTerm("goal", lambda goal: goal[0], 1.0),))
     env = Env(replace(base, observations={"actor": ObservationGroup((ObservationTerm("goal"),))}), "native")
-    state, step = env.reset(jax.random.PRNGKey(0)), jax.jit(env.step)
+    state, step = jax.jit(env.reset)(jax.random.PRNGKey(0)), jax.jit(env.step)
     seen = []
     for _ in range(3):
         seen.append(float(state.observation["actor"][0]))

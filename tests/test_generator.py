@@ -344,11 +344,11 @@ def test_a_policy_of_the_task_verifies_and_has_the_phases_of_the_environment(tmp
     policy = write(tmp_path / "policy", env, config, *learned(env, config))
     assert policy.verify() <= 1e-5
     assert policy.spec.action_size == env.action_size == 16 and policy.spec.output_size == 12
-    state, step = env.reset(jax.random.PRNGKey(0)), jax.jit(env.step)
-    measured = list(env.measured.items())
+    state, step = jax.jit(env.reset)(jax.random.PRNGKey(0)), jax.jit(env.step)
+    measured, measure = list(env.measured.items()), jax.jit(env.measure)
     ends = np.cumsum([size for _, size in measured])[:-1]
     for _ in range(100):
-        readings = dict(zip(env.measured, np.split(np.asarray(env.measure(state)), ends), strict=True))
+        readings = dict(zip(env.measured, np.split(np.asarray(measure(state)), ends), strict=True))
         own = policy._clock.readings
         for name in (FOOT_FREQUENCIES, GAIT_FREQUENCY):
             np.testing.assert_allclose(readings[name], own[name], atol=1e-6)

@@ -213,15 +213,16 @@ def test_the_gradient_of_vpg_is_that_of_ppos_first_step_with_all_samples(normali
     if normalize_advantage:
         advantage = normalized_advantage(batch.scalars[None, :, ADVANTAGE], None)[0]
         batch = batch._replace(scalars=batch.scalars.at[:, ADVANTAGE].set(advantage))
-    theirs = jax.grad(lambda params: ppo.loss(networks.learner_params(params), batch, jnp.float32(0.2))[0])
+    theirs = jax.jit(jax.grad(lambda params: ppo.loss(networks.learner_params(params), batch, jnp.float32(0.2))[0]))
     observation = data.observation["actor"]
     values = networks.value(state.params, observation)
     estimate = vpg.estimate(data, values, vpg.value(state, data.last_observation), None)
-    ours = jax.grad(
-        lambda params: vpg.policy_loss(params, observation=observation, trajectory=data, estimate=estimate)[0]
+    ours = jax.jit(
+        jax.grad(lambda params: vpg.policy_loss(params, observation=observation, trajectory=data, estimate=estimate)[0])
     )
+    gradients = theirs(state.params), ours(state.params)
     for name in ("actor", "log_std"):
-        one, two = (ravel_pytree(gradient(state.params)[name])[0] for gradient in (theirs, ours))
+        one, two = (ravel_pytree(gradient[name])[0] for gradient in gradients)
         assert jnp.linalg.norm(one - two) <= 1e-6 * jnp.linalg.norm(one)
 
 

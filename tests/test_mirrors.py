@@ -1,6 +1,8 @@
 """The left-right mirror of observations and actions: an involution, true to the physics, and the same on the robot."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +34,32 @@ def env(request) -> Env:
     )
 
 
+@cache
+def observer(env: Env) -> Callable[..., dict[str, jax.Array]]:
+    """Compile what observes a situation."""
+
+    @jax.jit
+    def observe(qpos, qvel, action, command, push, time):
+        snapshot = env._first_snapshot(env._sampler(jax.random.PRNGKey(0), FULL))[0]
+        params = {name: jnp.asarray(value) for name, value in env.physics.spec.nominal().items()}
+        physics, readings = env.physics.reset(params, qpos, qvel)
+        commanded = snapshot.processes["velocity_command"]._replace(value=command)
+        snapshot = snapshot._replace(
+            physics=physics,
+            readings=readings,
+            params=params,
+            action=action,
+            processes={**snapshot.processes, "velocity_command": commanded},
+            push=push,
+            time=time,
+        )
+        values = env.quantities.at(snapshot)
+        states = {name: o.start(values, o.noiseless(), None) for name, o in env.observers.items()}
+        return {name: env.observers[name].observation(state) for name, state in states.items()}
+
+    return observe
+
+
 class Situation:
     """A robot somewhere in the middle of an episode, and its mirror image."""
 
@@ -61,22 +89,8 @@ class Situation:
         return image
 
     def observations(self, env: Env) -> dict[str, np.ndarray]:
-        snapshot = env._first_snapshot(env._sampler(jax.random.PRNGKey(0), FULL))[0]
-        params = {name: jnp.asarray(value) for name, value in env.physics.spec.nominal().items()}
-        physics, readings = env.physics.reset(params, jnp.float32(self.qpos), jnp.float32(self.qvel))
-        command = snapshot.processes["velocity_command"]._replace(value=jnp.float32(self.command))
-        snapshot = snapshot._replace(
-            physics=physics,
-            readings=readings,
-            params=params,
-            action=jnp.float32(self.action),
-            processes={**snapshot.processes, "velocity_command": command},
-            push=jnp.float32(self.push),
-            time=jnp.float32(self.time),
-        )
-        values = env.quantities.at(snapshot)
-        states = {name: o.start(values, o.noiseless(), None) for name, o in env.observers.items()}
-        return {name: np.asarray(env.observers[name].observation(state)) for name, state in states.items()}
+        figures = (self.qpos, self.qvel, self.action, self.command, self.push, self.time)
+        return jax.device_get(observer(env)(*map(np.float32, figures)))
 
 
 @pytest.mark.slow
@@ -179,6 +193,7 @@ def test_learning_sees_the_same_symmetric_networks_and_gradients(widths):
     params = networks.symmetric(params)
     x = jax.random.normal(jax.random.PRNGKey(1), (7, 3))
 
+    @partial(jax.jit, static_argnums=1)
     def outputs(params, view):
         params = networks.learner_params(params) if view else params
         seen = [networks.learner_observation(group, x) if view else x for group in ("actor", "critic")]
@@ -188,6 +203,7 @@ def test_learning_sees_the_same_symmetric_networks_and_gradients(widths):
     for plain, halved in zip(outputs(params, False), outputs(params, True), strict=True):
         np.testing.assert_allclose(halved, plain, atol=2e-6)
 
+    @partial(jax.jit, static_argnums=0)
     def gradient(view):
         def loss(params):
             mean, value = outputs(params, view)

@@ -307,12 +307,12 @@ def test_only_a_failure_in_the_clip_that_an_episode_began_in_counts():
 
 def test_training_begins_within_clips_and_evaluations_before_them(env):
     keys = jax.random.split(jax.random.PRNGKey(2), 32)
-    robots = batch.begin(env, keys, env.curriculum.begin(keys, full=False)).robots
+    robots = jax.jit(lambda keys: batch.begin(env, keys, env.curriculum.begin(keys, full=False)).robots)(keys)
     state: MotionState = robots.processes["motion"]
     assert state.running.all() and len(set(np.asarray(state.frame).tolist())) > 16
     joints = np.asarray(env.spec.process(Motion).reference.qpos)[np.asarray(state.frame), 7:]  # type: ignore[union-attr]
     np.testing.assert_allclose(robots.physics.qpos[:, 7:], joints, atol=0.11)
-    evaluated = env.reset(keys[0], FULL).processes["motion"]
+    evaluated = jax.jit(env.reset)(keys[0], FULL).processes["motion"]
     assert not evaluated.running and int(evaluated.frame) == 0
 
 
@@ -339,7 +339,7 @@ def test_the_robots_points_are_those_of_its_reference_where_it_begins_without_er
     task = Tracking(**EXACT, initial_joints=0.0, initial_tilt=0.0)
     env = Env(task.spec(), "native")
     keys = jax.random.split(jax.random.PRNGKey(3), 8)
-    robots = batch.begin(env, keys, env.curriculum.begin(keys, full=False)).robots
+    robots = jax.jit(lambda keys: batch.begin(env, keys, env.curriculum.begin(keys, full=False)).robots)(keys)
     observer, measured = env.observers["critic"], robots.processes["critic"].readings[:, 0]
     ends = np.cumsum(observer.sizes)
     found = dict(zip([t.quantity for t in observer.group.terms], np.split(measured, ends[:-1], axis=1), strict=True))

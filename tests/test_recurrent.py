@@ -114,15 +114,16 @@ def test_the_learner_sees_the_policy_that_collected_the_rollout(kind):
     config = recurrent(kind)
     env = config.task.spec().build("native")
     agent = loop.make_agent(env, config)
-    state = loop.init_train_state(env, agent, config)
+    state = jax.jit(partial(loop.init_train_state, env, agent, config))()
     robots, carry, started = state.robots, state.carry, []
+    run = jax.jit(partial(collect, env, agent, state.learner))
     for number in range(2):
         keys = jax.random.split(jax.random.PRNGKey(number), config.n_envs)
-        robots, carry, trajectory, *_ = collect(env, agent, state.learner, robots, carry, state.crash, keys)
+        robots, carry, trajectory, *_ = run(robots, carry, state.crash, keys)
         started.append(np.asarray(trajectory.memory.started))
     assert started[0][0].all() and started[1].any() and not started[1][0].all()
     assert max(float(jnp.abs(part).max()) for part in trajectory.memory.carry) > 0.0
-    metrics = agent.algorithm.update(state.learner, trajectory)[1]
+    metrics = jax.jit(agent.algorithm.update)(state.learner, trajectory)[1]
     assert abs(float(metrics["train/approx_kl"])) < 1e-5 and float(metrics["train/clip_fraction"]) == 0.0
 
 
@@ -184,9 +185,8 @@ def test_several_seeds_train_as_each_alone():
     joint = jax.device_get(together.iterate(together.initial_state, 4, 4)[0])
     alone = replace(config, seeds=1)
     program = compile_program(env, loop.make_agent(env, alone), alone)
-    begin = jax.jit(
-        partial(loop.init_train_state, env, loop.make_agent(env, alone), replace(alone, seed=alone.seed + 1))
-    )
+    other = replace(alone, seed=alone.seed + 1)
+    begin = jax.jit(partial(loop.init_train_state, env, loop.make_agent(env, other), other))
     places = jax.tree.map(lambda x: x.sharding, program.initial_state)
     for index, start in enumerate((program.initial_state, jax.device_put(begin(), places))):
         state = jax.device_get(program.iterate(start, 4, 4)[0])

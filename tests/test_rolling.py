@@ -64,7 +64,7 @@ def test_wheels_that_turn_forward_roll_forward(task):
     signs = {wheel.joint: wheel.forward_sign for wheel in env.robot.wheels}
     positions, velocities = spec.action.outputs
     action = jnp.array([0.0] * positions.size + [0.1 * signs[name] for name in velocities.components])
-    state, step = env.reset(jax.random.PRNGKey(0)), jax.jit(env.step)
+    state, step = jax.jit(env.reset)(jax.random.PRNGKey(0)), jax.jit(env.step)
     for _ in range(round(0.25 / env.dt)):
         state = step(state, action)
     assert 0.02 < wheel_place(env.robot, state.physics.qpos) - wheel_place(env.robot, env.robot.default_qpos) < 0.08
@@ -72,12 +72,12 @@ def test_wheels_that_turn_forward_roll_forward(task):
 
 def test_the_pose_is_that_of_the_legs_however_far_wheels_have_turned(task):
     env = Env(replace(task.spec(), initial_state=InitialState()), "native")
-    state = env.reset(jax.random.PRNGKey(0))
+    state, step = jax.jit(env.reset)(jax.random.PRNGKey(0)), jax.jit(env.step)
     wheels = np.array(env.robot.joint_qpos_indices[env.robot.joint_indices([w.joint for w in env.robot.wheels])])
     terms = []
     for turned in (0.0, 20 * np.pi):
         physics = state.physics._replace(qpos=state.physics.qpos.at[wheels].add(turned))
-        after = jax.jit(env.step)(state._replace(physics=physics), jnp.zeros(env.action_size))
+        after = step(state._replace(physics=physics), jnp.zeros(env.action_size))
         terms.append(np.asarray(after.info.reward_terms))
     assert np.isfinite(terms).all()
     np.testing.assert_allclose(*terms, atol=1e-3)

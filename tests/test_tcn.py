@@ -35,12 +35,15 @@ def parameters(layers, inputs, seed=0):
     return {name: {**own, "bias": 0.3 * noise[i, : own["bias"].size]} for i, (name, own) in enumerate(params.items())}
 
 
+STEP = jax.jit(temporal.tcn_step, static_argnums=(0, 2))
+SEQUENCE = jax.jit(temporal.tcn_sequence, static_argnums=(0, 2))
+
+
 def run(layers, params, frames, activation=ELU):
     """Features of one episode, step by step, (T, channels)."""
     window, features = temporal.empty_window(layers, frames.shape[1]), []
-    step = jax.jit(partial(temporal.tcn_step, layers, params, activation))
     for frame in frames:
-        window, feature = step(window, frame)
+        window, feature = STEP(layers, params, activation, window, frame)
         features.append(feature)
     return np.array(features)
 
@@ -100,21 +103,21 @@ def test_a_rollout_with_resets_is_its_episodes_one_by_one():
     started = jax.random.bernoulli(jax.random.PRNGKey(4), 0.1, (23 + steps, robots)).at[0].set(True)
     started = started.at[23, 0].set(True).at[23, 1].set(False).at[22, 1].set(True)
     window = jax.tree.map(lambda a: jnp.broadcast_to(a, (robots, *a.shape)), temporal.empty_window(layers, inputs))
-    step = jax.jit(partial(temporal.tcn_step, layers, activation=ELU))
     found = []
     for t in range(23 + steps):
         if t == 23:  # the parameters change, as after an update
             first = temporal.refreshed(layers, params, ELU, window)
             window, past = first, temporal.past_frames(first)
         window = window._replace(age=jnp.where(started[t], 0, window.age))
-        window, feature = step(params=params if t >= 23 else old, window=window, x=x[t])
+        window, feature = STEP(layers, params if t >= 23 else old, ELU, window, x[t])
         found.append(feature)
-    of_update = temporal.tcn_sequence(layers, params, ELU, past, started[23:], x[23:])
+    of_update = SEQUENCE(layers, params, ELU, past, started[23:], x[23:])
     np.testing.assert_allclose(of_update, np.array(found[23:]), atol=2e-6)
+    of_update, frames = np.asarray(of_update), np.asarray(x)
     for robot in range(robots):
         starts = np.flatnonzero(np.asarray(started[:, robot]))
         for begin, end in zip(starts, [*starts[1:], 23 + steps], strict=True):
-            alone = run(layers, params, np.asarray(x[begin:end, robot]))
+            alone = run(layers, params, frames[begin:end, robot])
             rows = np.arange(max(begin, 23), end)
             np.testing.assert_allclose(of_update[rows - 23, robot], alone[rows - begin], atol=2e-6)
 

@@ -230,13 +230,15 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 """Runs a command on the terminal that is its standard input, as that terminal's own session."""
 
+ENDLESS = ("--total-timesteps", "1e9", "--metrics-every", "4096", "--eval-episodes", "4", "--video-seconds", "0.2")
+
 
 @pytest.mark.slow
 def test_a_run_whose_terminal_is_closed_is_saved_and_exported(tmp_path):
     """The system then sends SIGHUP, and what is printed to the terminal fails."""
     path = tmp_path / "run"
     ours, its = pty.openpty()
-    words = command("cartpole", "--total-timesteps", "1e9", "--metrics-every", "20000", "--out", path)
+    words = command("cartpole", *ENDLESS, "--out", path)
     words = [sys.executable, "-c", ON_TERMINAL, *words]
     process = subprocess.Popen(words, stdin=its, stdout=its, stderr=its, start_new_session=True)
     os.close(its)
@@ -255,7 +257,7 @@ def test_a_run_whose_terminal_is_closed_is_saved_and_exported(tmp_path):
 @pytest.mark.slow
 def test_the_command_saves_exports_and_reports_when_it_is_stopped(tmp_path):
     path = tmp_path / "run"
-    process = start("cartpole", "--total-timesteps", "1e9", "--metrics-every", "20000", "--out", path)
+    process = start("cartpole", *ENDLESS, "--out", path)
     _, errors = stop_when(process, lambda: rows(path) >= 2, signal.SIGINT)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors

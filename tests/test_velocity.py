@@ -280,7 +280,8 @@ def test_a_support_keeps_a_biped_from_toppling_in_training_alone():
     env = task.spec().build("native")
     step = jax.jit(partial(batch.step, env))
     for full, falls in ((False, 0), (True, 8)):
-        state, fell = batch.reset(env, jax.random.PRNGKey(0), 8, full=full), np.zeros(8, bool)
+        begin = jax.jit(lambda key, full=full: batch.reset(env, key, 8, full=full))
+        state, fell = begin(jax.random.PRNGKey(0)), np.zeros(8, bool)
         for _ in range(100):
             state, ended = step(state, jnp.zeros((8, env.action_size)))
             fell |= np.asarray(ended.terminated)
