@@ -477,6 +477,25 @@ def test_recordings_with_different_columns_are_refused(robot: Robot, two: list[R
         identify([other, two[1]], robot, report=lambda _: None)
 
 
+def test_a_recording_that_is_given_twice_is_refused(robot: Robot, two: list[Recording]):
+    """It would count twice, and each interval be the root of a half of what it is."""
+    copy = replace(two[0].since(-1e3), name="copy.csv")
+    with pytest.raises(LogError, match=r"copy\.csv: holds the same as kp30\.csv, and intervals would be too narrow"):
+        identify([*two, copy], robot, report=lambda _: None)
+
+
+def test_seconds_since_1970_tell_what_seconds_from_zero_tell(robot: Robot, two: list[Recording]):
+    """Floats of such times are 0.24 µs apart, and the delay is varied by 1 µs."""
+    far = [one.since(-1.7645e9) for one in two]
+    near, late = problem(robot, two[:1]), problem(robot, far[:1])
+    assert late.trials[0].step == pytest.approx(near.trials[0].step, rel=1e-8)
+    for mine, theirs in zip(near.derivatives(), late.derivatives(), strict=True):
+        assert np.max(np.abs(theirs - mine) / np.abs(mine).max(axis=0)) < 2e-3
+    with pytest.raises(LogError, match=r"from 1\.7645e\+09 to"):
+        still = replace(far[0], position=0.0 * far[0].position)
+        identify([still], robot, report=lambda _: None)
+
+
 def test_without_recordings_nothing_is_identified(robot: Robot):
     with pytest.raises(LogError, match="no recordings"):
         identify([], robot)

@@ -1,7 +1,8 @@
 """Whether a recording can be one of a robot: units, signs and order of its columns."""
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -63,6 +64,25 @@ def check_against(recording: Recording, robot: Robot) -> None:
         _check_targets(recording, i, joint)
         _check_slope(recording, ("position", "velocity"), name, "rad/s", recording.position[:, i], WINDOWS)
     _check_base(recording)
+
+
+def different(recordings: Iterable[Recording], why: str) -> Iterator[Recording]:
+    """Yield recordings, none of which may be a copy of another one, whatever their names, formats and clocks.
+
+    Args:
+        recordings: The recordings.
+        why: What would be wrong otherwise.
+
+    Raises:
+        LogError: Two have the same positions and velocities; names both.
+    """
+    names: dict[bytes, str] = {}
+    for recording in recordings:
+        content = hashlib.sha256(recording.position.tobytes() + recording.velocity.tobytes()).digest()
+        if content in names:
+            raise LogError(f"{recording.name}: holds the same as {names[content]}, and {why}; leave one of them out")
+        names[content] = recording.name
+        yield recording
 
 
 def _check_base(recording: Recording) -> None:
