@@ -14,8 +14,8 @@ from jaxloco.actuator_fit.dataset import Series
 from jaxloco.actuator_fit.models import Friction, errors
 from jaxloco.checks import COUNT, POSITIVE, Limits, check_fields
 from jaxloco.errors import ConfigError, LogError
-from jaxloco.physics.actuators.fitted import MOST_TAPS, UNITS, FittedNetwork
-from jaxloco.robot import Joint, Robot
+from jaxloco.physics.actuators.fitted import MOST_TAPS, FittedNetwork
+from jaxloco.robot import UNITS, Joint, Robot
 from jaxloco.robot.entries import matching
 
 Architecture = Literal["mlp", "lstm", "hwangbo"]
