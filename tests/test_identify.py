@@ -541,6 +541,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch):
         (["a.csv"], "--robot"),
         (["a.csv", "--robot", "go1"], "there is no such recording"),
         (["a.csv", "--robot", "go1", "--out", "."], "exists"),
+        (["a.csv", "--robot", "go1", "--out", f"{__file__}/new"], "test_identify.py: is a file; write to another"),
     ],
 )
 def test_the_command_says_what_is_missing(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):

@@ -17,7 +17,7 @@ from jaxloco.robot import Robot, load_robot
 from jaxloco.robot.draft import Draft, read_robot_toml
 from jaxloco.robot.entries import matching
 from jaxloco.symmetry import side_pattern
-from jaxloco.whole_files import remove, temporary
+from jaxloco.whole_files import check_folder, remove, temporary
 
 REPORT, RANGES = "identification.json", "ranges.toml"
 DIGITS = 5
@@ -33,6 +33,17 @@ SCALES = {
 """Option of tasks of legged robots, a factor on figures → the kinds of unknowns that it varies."""
 
 
+def check_free(folder: Path) -> None:
+    """Check that a calibrated robot can be written.
+
+    Raises:
+        ConfigError: There is something already, or nothing can be written there.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder} exists; write to another folder (--out), or remove it")
+    check_folder(folder)
+
+
 def write_calibrated(found: Identification, folder: str | Path) -> Path:
     """Write a robot folder: a copy of the robot's, with the figures found in robot.toml and the MJCF.
 
@@ -46,14 +57,12 @@ def write_calibrated(found: Identification, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        ConfigError: There is something already.
+        ConfigError: There is something already, or nothing can be written there.
         RobotError: The MJCF has no place for a mass that was found.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise ConfigError(f"{folder} exists; write to another folder (--out), or remove it")
-    if not folder.absolute().parent.is_dir():
-        raise ConfigError(f"{folder.absolute().parent}: no such folder; make it, or write to another one (--out)")
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     new = temporary(folder)
     try:
         shutil.copytree(found.robot.folder, new, ignore=shutil.ignore_patterns("__pycache__", REPORT, RANGES))
