@@ -12,12 +12,27 @@ import shutil
 import sys
 from pathlib import Path
 
+from jaxloco.errors import ConfigError
+
 _TEMPORARY = re.compile(r"\.jaxloco-\d+-[0-9a-f]{8}\.tmp")
 
 
 def temporary(path: str | Path) -> Path:
     """Return a free name beside `path`, short enough beside any name, by which `sweep` knows it."""
     return Path(path).parent / f".jaxloco-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def check_folder(path: str | Path) -> None:
+    """Check that files can be written into a folder, there already or not, before their content is computed.
+
+    Raises:
+        ConfigError: They cannot; says why.
+    """
+    there = next(place for place in (Path(path), *Path(path).absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{there}: is a file; write to another folder (--out)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{there}: nothing can be written into this folder; write to another one (--out)")
 
 
 def sweep(folder: str | Path) -> None:

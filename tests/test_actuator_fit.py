@@ -20,7 +20,8 @@ from jaxloco.actuator_fit.excitation import KINDS, excite
 from jaxloco.actuator_fit.fit import FitOptions, fit
 from jaxloco.actuator_fit.record import bench, record
 from jaxloco.errors import ConfigError, LogError
-from jaxloco.logs.recording import Recording, read_csv
+from jaxloco.logs import write_parquet
+from jaxloco.logs.recording import Recording, read_csv, write_csv
 from jaxloco.physics.actuators.fitted import read_network
 from jaxloco.physics.motors import motors_of
 from jaxloco.robot import Robot, load_robot
@@ -218,6 +219,13 @@ def test_a_recording_that_is_given_twice_is_refused(tmp_path):
     assert len(dataset.files([tmp_path / "logs"])) == 2
     with pytest.raises(LogError, match=r"a.csv: is given twice; .* must not validate too; name it once"):
         dataset.files([tmp_path / "logs", tmp_path / "logs" / ".." / "logs" / "a.csv"])
+
+
+def test_a_copy_of_a_recording_in_another_format_is_refused(two, tmp_path):
+    write_csv(recording(), tmp_path / "a.csv")
+    write_parquet(recording(), tmp_path / "b.parquet")
+    with pytest.raises(LogError, match=r"b\.parquet: holds the same as .*a\.csv, and what is trained on must not "):
+        dataset.load(dataset.files([tmp_path]), two, two.joints, STEP)
 
 
 def test_targets_that_are_the_positions_are_refused(two):

@@ -18,7 +18,7 @@ from jaxloco.gap.errors import Reader, baseline_errors, joined, prediction_error
 from jaxloco.gap.gap import Comparison, Gap
 from jaxloco.gap.options import GapOptions
 from jaxloco.gap.simulated import record_episode
-from jaxloco.gap.trajectory import Trajectory
+from jaxloco.gap.trajectory import Trajectory, remarks
 from jaxloco.gap.twin import Predicted, Twin
 from jaxloco.logs.recording import Recording
 from jaxloco.playback.conditions import Conditions
@@ -267,6 +267,22 @@ def test_what_was_recorded_otherwise_is_remarked():
         f"swing: kp[FR_hip_joint] was 30, in the simulator it is {robot.joints[0].kp:g}",
     ]
     assert found.errors["joint positions"][1]["median"] < 0.01  # a robot that hangs at rest, but for its weight
+
+
+def test_gains_that_change_and_commands_beside_the_target_are_remarked():
+    """A twentieth of the time without gains, and torques that the robot added, are not in the simulator."""
+    robot = load_robot("go1")
+    rows, own = 40, robot.joints[0]
+    kp, added = np.full((rows, 12), own.kp), np.zeros((rows, 12))
+    kp[:2, 3], added[7, 4] = 0.0, -2.5
+    still = {"position": np.tile(robot.default_qpos[7:], (rows, 1)), "velocity": np.zeros((rows, 12))}
+    commands = {"target": np.tile(robot.default_ctrl, (rows, 1)), "feedforward_torque": added, "kp": kp}
+    recording = swinging(joints=robot.joint_names, command_time=0.01 * np.arange(rows), **still, **commands)
+    assert remarks([Trajectory.of(recording, robot)], robot)[1:] == [
+        f"swing: kp[{robot.joint_names[3]}] was 0 to {own.kp:g}, in the simulator it is {own.kp:g}",
+        f"swing: feedforward_torque[{robot.joint_names[4]}] was up to 2.5; the simulator's motor takes position "
+        "targets alone",
+    ]
 
 
 # causes

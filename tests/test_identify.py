@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 
 from benchmarks import identify as benchmark
 from jaxloco import cli
-from jaxloco.errors import ConfigError, JaxlocoError, LogError
+from jaxloco.errors import ConfigError, JaxlocoError, LogError, RobotError
 from jaxloco.identification import Estimate, Identification, Options, identify, toolbox
 from jaxloco.identification.calibrated import as_text, ranges, write_calibrated
 from jaxloco.identification.identify import _Fit, _fitted
@@ -310,20 +311,46 @@ def test_what_the_last_fit_does_not_tell_stays_nominal():
     assert fit.kept == {"armature[knee]": "has too little effect in these recordings"} and jacobian.shape == (50, 1)
 
 
+SHANKS = ("left_shank", "right_shank")
+HEAVY_SHANKS = (
+    Estimate(Unknown("mass", "shank", SHANKS, (0.3, 0.3), (0.3, 0.3)), 0.5, 0.01),
+    Estimate(Unknown("com_z", "shank", SHANKS, (-0.1, -0.1), (0.02, 0.02)), -1.0, 0.1),
+    Estimate(Unknown("delay", "", (), (0.0,), (0.01,)), 0.0, math.inf, "no reason"),
+)
+
+
 def test_a_mass_that_was_found_is_in_the_copy_of_the_mjcf(robot: Robot, tmp_path: Path):
-    shanks = ("left_shank", "right_shank")
-    estimates = (
-        Estimate(Unknown("mass", "shank", shanks, (0.3, 0.3), (0.3, 0.3)), 0.5, 0.01),
-        Estimate(Unknown("com_z", "shank", shanks, (-0.1, -0.1), (0.02, 0.02)), -1.0, 0.1),
-        Estimate(Unknown("delay", "", (), (0.0,), (0.01,)), 0.0, math.inf, "no reason"),
-    )
-    made = Identification(robot, ("a.csv",), estimates, {}, {}, 0.0, "noise", 0)
+    made = Identification(robot, ("a.csv",), HEAVY_SHANKS, {}, {}, 0.0, "noise", 0)
     model = load_robot(write_calibrated(made, tmp_path / "heavy")).model
-    for name in shanks:
+    for name in SHANKS:
         assert math.isclose(model.body(name).mass[0], 0.45) and math.isclose(model.body(name).ipos[2], -0.12)
         assert np.allclose(np.sort(model.body(name).inertia), np.sort([0.0015, 0.0015, 0.00075]))
     assert math.isclose(model.body("left_thigh").mass[0], 1.0)
     assert "# action_delay: not told" in (tmp_path / "heavy" / "ranges.toml").read_text()
+
+
+def theirs(robot: Robot, folder: Path, change: Callable[[str], str]) -> Identification:
+    """Heavier shanks of the robot as others may have written its MJCF."""
+    folder.mkdir()
+    (folder / "robot.toml").write_text((robot.folder / "robot.toml").read_text())
+    (folder / "robot.xml").write_text(change((robot.folder / "robot.xml").read_text()))
+    return Identification(load_robot(folder), ("a.csv",), HEAVY_SHANKS, {}, {}, 0.0, "noise", 0)
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace('"', "'"), lambda text: text.replace("=", " = ")])
+def test_a_mass_is_written_whatever_the_quotation_marks_and_spaces(robot: Robot, tmp_path: Path, change: Any):
+    made = theirs(robot, tmp_path / "theirs", change)
+    body = load_robot(write_calibrated(made, tmp_path / "heavy")).model.body("left_shank")
+    assert math.isclose(body.mass[0], 0.45) and np.allclose(body.ipos, (0.01, 0.0, -0.12))
+
+
+def test_a_mass_that_the_model_does_not_take_is_refused(robot: Robot, tmp_path: Path):
+    """A compiler that knows a least mass: the robot would have another one than was found."""
+    bound = '<compiler boundmass="0.5"/><worldbody>'
+    made = theirs(robot, tmp_path / "theirs", lambda text: text.replace("<worldbody>", bound))
+    with pytest.raises(RobotError, match=r"'left_shank' has 0\.5 kg where its <inertial> says 0\.45: .*<compiler>"):
+        write_calibrated(made, tmp_path / "heavy")
+    assert not (tmp_path / "heavy").exists()
 
 
 def test_joints_of_one_entry_that_are_not_told_keep_their_figures(robot: Robot, tmp_path: Path):
@@ -477,6 +504,25 @@ def test_recordings_with_different_columns_are_refused(robot: Robot, two: list[R
         identify([other, two[1]], robot, report=lambda _: None)
 
 
+def test_a_recording_that_is_given_twice_is_refused(robot: Robot, two: list[Recording]):
+    """It would count twice, and each interval be the root of a half of what it is."""
+    copy = replace(two[0].since(-1e3), name="copy.csv")
+    with pytest.raises(LogError, match=r"copy\.csv: holds the same as kp30\.csv, and intervals would be too narrow"):
+        identify([*two, copy], robot, report=lambda _: None)
+
+
+def test_seconds_since_1970_tell_what_seconds_from_zero_tell(robot: Robot, two: list[Recording]):
+    """Floats of such times are 0.24 µs apart, and the delay is varied by 1 µs."""
+    far = [one.since(-1.7645e9) for one in two]
+    near, late = problem(robot, two[:1]), problem(robot, far[:1])
+    assert late.trials[0].step == pytest.approx(near.trials[0].step, rel=1e-8)
+    for mine, theirs in zip(near.derivatives(), late.derivatives(), strict=True):
+        assert np.max(np.abs(theirs - mine) / np.abs(mine).max(axis=0)) < 2e-3
+    with pytest.raises(LogError, match=r"from 1\.7645e\+09 to"):
+        still = replace(far[0], position=0.0 * far[0].position)
+        identify([still], robot, report=lambda _: None)
+
+
 def test_without_recordings_nothing_is_identified(robot: Robot):
     with pytest.raises(LogError, match="no recordings"):
         identify([], robot)
@@ -495,6 +541,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch):
         (["a.csv"], "--robot"),
         (["a.csv", "--robot", "go1"], "there is no such recording"),
         (["a.csv", "--robot", "go1", "--out", "."], "exists"),
+        (["a.csv", "--robot", "go1", "--out", f"{__file__}/new"], "test_identify.py: is a file; write to another"),
     ],
 )
 def test_the_command_says_what_is_missing(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):

@@ -14,6 +14,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from jaxloco import logs
 from jaxloco.errors import LogError
+from jaxloco.logs.checks import check_against
 from jaxloco.logs.recording import Recording
 from jaxloco.logs.turns import product, turned
 from jaxloco.robot import load_robot
@@ -98,6 +99,7 @@ def text_of(recording):
         lambda text: text.replace("\n", ",\n"),
         lambda text: text + "\n\n",
         lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\r\r\n"),
         lambda text: "\ufeff" + text,
     ],
 )
@@ -116,6 +118,10 @@ def test_commas_empty_lines_line_ends_and_marks_of_other_programs_change_nothing
         ),
         (lambda text: text.replace(",", "\t"), r"log, line 1: .* found '\\t'; separate"),
         (lambda text: "# of robot 7\n" + text, r"log, line 1: .* found '# of robot 7'; .* names in the first line"),
+        (
+            lambda text: text.replace("\n", "\n\n").replace("\n0.002,", "\nx,", 1),
+            r"log, line 5: time: expected a number, found 'x'",
+        ),
         (
             lambda text: text.replace("\n", '\n"', 1) + 2**17 * "0",
             r"log, line \d+: cannot be read as CSV: .* quotation",
@@ -237,6 +243,17 @@ def test_the_imu_of_upkie_is_turned_to_the_axes_of_its_base():
     np.testing.assert_allclose(sign * found.orientation, theirs.orientation[2:], atol=1e-12)
     np.testing.assert_allclose(found.angular_velocity, theirs.angular_velocity[2:], atol=1e-12)
     np.testing.assert_allclose(found.linear_acceleration, theirs.linear_acceleration[2:], atol=1e-12)
+
+
+def test_an_infinite_torque_of_upkie_is_refused_and_none_is_zero():
+    rows = cycles(upkie_recording())
+    rows[4]["action"]["servo"]["left_hip"]["feedforward_torque"] = float("nan")
+    write_cycles(rows)
+    assert logs.read("log", "upkie").feedforward_torque[3, 0] == 0.0  # of the first cycle there is no command
+    rows[4]["action"]["servo"]["left_hip"]["feedforward_torque"] = float("inf")
+    write_cycles(rows)
+    with pytest.raises(LogError, match=r"feedforward_torque\[left_hip\] at 0.006 s: expected a finite number"):
+        logs.read("log", "upkie")
 
 
 def test_a_log_of_upkie_that_ends_within_a_dictionary_is_read_up_to_there():
@@ -663,6 +680,22 @@ def test_wrong_units_signs_columns_and_gaps_are_named(change, message):
     logs.write_csv(change(swinging()), "log.csv")
     with pytest.raises(LogError, match=r"^log.csv: " + message):
         logs.read("log.csv", "go2")
+
+
+def test_a_slide_is_in_metres():
+    """A cart that was recorded in millimetres, or told where to go in them."""
+    time = np.arange(50) / 50.0
+    swing = 0.5 * np.sin(2.0 * np.pi * time)[:, None]
+    cart = Recording("log", ("slider",), time, swing, np.pi * np.cos(2.0 * np.pi * time)[:, None], time, swing)
+    robot = load_robot("cartpole")
+    reach = f"range of {robot.joints[0].lower:.3g} … {robot.joints[0].upper:.3g} m"
+    check_against(cart, robot)
+    for signal, message in (
+        ("position", rf"position\[slider\] at .* s: found .* {reach}; is this in millimetres"),
+        ("target", rf"target\[slider\] at .* {reach}, and in millimetres it would be near the position"),
+    ):
+        with pytest.raises(LogError, match=message):
+            check_against(scaled(signal, 1e3)(cart), robot)
 
 
 def test_gaps_may_be_allowed():

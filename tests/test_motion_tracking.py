@@ -203,6 +203,17 @@ def test_resampling_keeps_the_length_and_goes_straight_between_frames(go1):
     np.testing.assert_allclose(np.diff(fast.base_position[:, 0]), 0.02)
 
 
+def test_a_clip_shorter_than_a_control_period_is_refused(go1, tmp_path):
+    """One row would be left, whose velocities are 0 / 0."""
+    clip = read(go1.folder / "clips" / "bow.npz", go1)
+    cut = {key: getattr(clip, key)[:2] for key in ("base_position", "base_orientation", "joint_positions")}
+    one_period = replace(clip, **cut).save(tmp_path / "one_period.npz")
+    assert len(load_clips(go1, [str(one_period)])[0].base_position) == 2
+    short = replace(clip, rate=1000.0, **cut).save(tmp_path / "short.npz")
+    with pytest.raises(MotionError, match=r"lasts 0.001 s, less than a control period of 0.02 s of robot 'go1'"):
+        load_clips(go1, [str(short)])
+
+
 def test_tables_hold_points_in_the_heading_of_the_base(go1):
     """A robot that slides forward at 1 m/s, turned by a right angle: nothing of either is in the points' places."""
     clip = standing(go1)

@@ -133,6 +133,12 @@ def test_a_demonstration_in_a_file_is_read_or_refused_with_its_row(tmp_path):
     for good in (text.replace("\n", "\r\n"), "\ufeff" + text, "# " + text, text + "\n\n"):
         path.write_bytes(good.encode())
         np.testing.assert_allclose(read_demonstration(path, 301, 0.02).states, shown.states, atol=1e-9)
+    wrapped = np.c_[rows[:, 0], (rows[:, 1] + np.pi) % (2.0 * np.pi) - np.pi, rows[:, 2:]]
+    turned = rows - [0.0, 2.0 * np.pi, 0.0, 0.0, 0.0]
+    for same in (wrapped, turned):  # a rod that hangs is not upright between two rows
+        found = read_demonstration(write(same), 601, 0.01).states
+        np.testing.assert_allclose(found[::2], shown.states, atol=1e-9)
+        np.testing.assert_allclose(found[1::2], 0.5 * (shown.states[:-1] + shown.states[1:]), atol=1e-9)
     second = text.split("\n")[2]
     for bad, message in (
         ("", "its first line must be t,angle"),

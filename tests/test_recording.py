@@ -38,6 +38,13 @@ def full():
     return small(imu_time=np.linspace(0, 0.03, 5), orientation=orientation, **joints, **commands, **world, **imu)
 
 
+def test_a_single_command_holds_for_ever():
+    found = small(command_time=[0.0], target=small().target[:1])
+    uniform = found.resample(100.0)
+    assert found.end == found.time[-1] and len(uniform.time) > 1
+    np.testing.assert_array_equal(uniform.target, np.repeat(found.target, len(uniform.time), axis=0))
+
+
 def test_commands_are_held_and_states_are_interpolated():
     found = small().at([0.005, 0.015, 0.025])
     np.testing.assert_allclose(found.position[:, 0], [0.05, 0.15, 0.25])

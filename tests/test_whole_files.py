@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxloco import whole_files
+from jaxloco.errors import ConfigError
 
 
 def folder(path: Path, text: str) -> Path:
@@ -26,6 +27,18 @@ def test_an_error_names_the_file_that_was_to_be_written(tmp_path):
         with pytest.raises(OSError) as error:
             whole_files.write_bytes(path, b"x")
         assert error.value.filename == str(path) and not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_checked_before_its_files_are_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    whole_files.check_folder(tmp_path / "new" / "newer")
+    for path in (tmp_path / "file", tmp_path / "file" / "new"):
+        with pytest.raises(ConfigError, match=r"file: is a file; write to another folder"):
+            whole_files.check_folder(path)
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # tests may run as one who may write everywhere
+    with pytest.raises(ConfigError, match=f"{tmp_path}: nothing can be written into this folder"):
+        whole_files.check_folder(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_is_replaced_without_a_moment_with_neither(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxloco.errors import LogError
+from jaxloco.logs.checks import different
 from jaxloco.logs.reading import read
 from jaxloco.logs.recording import Recording
 from jaxloco.robot import Joint, Robot
@@ -80,10 +81,11 @@ def load(paths: Sequence[Path], robot: Robot, joints: Sequence[Joint], timestep:
         timestep: Of the network, s.
 
     Raises:
-        LogError: A recording cannot be read, is too slow, lacks a signal or does not belong to these motors; names it,
-            the column and the time.
+        LogError: A recording cannot be read, is a copy of another one, is too slow, lacks a signal or does not belong
+            to these motors; names it, the column and the time.
     """
-    return [series(read(path, robot), joints, timestep) for path in paths]
+    recordings = different((read(path, robot) for path in paths), "what is trained on must not validate or test too")
+    return [series(recording, joints, timestep) for recording in recordings]
 
 
 def series(recording: Recording, joints: Sequence[Joint], timestep: float) -> Series:

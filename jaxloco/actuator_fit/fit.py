@@ -14,8 +14,8 @@ from jaxloco.actuator_fit.dataset import Series
 from jaxloco.actuator_fit.models import Friction, errors
 from jaxloco.checks import COUNT, POSITIVE, Limits, check_fields
 from jaxloco.errors import ConfigError, LogError
-from jaxloco.physics.actuators.fitted import MOST_TAPS, UNITS, FittedNetwork
-from jaxloco.robot import Joint, Robot
+from jaxloco.physics.actuators.fitted import MOST_TAPS, FittedNetwork
+from jaxloco.robot import UNITS, Joint, Robot
 from jaxloco.robot.entries import matching
 
 Architecture = Literal["mlp", "lstm", "hwangbo"]
@@ -144,12 +144,13 @@ def _read(
             raise LogError(f"{path}: is trained on and tested with; leave it out of one of them")
     train, validation = dataset.split(len(paths), own.validation)
     say(f"reading {len(paths) + len(test)} recordings, {len(validation)} of them for validation")
-    found = dataset.load(paths, robot, joints, timestep)
+    every = dataset.load([*paths, *test], robot, joints, timestep)
+    found = every[: len(paths)]
     for one in found:
         _check_length(one, timestep)
     dataset.check_excitation(found, joints)
     parts = {"train": [found[i] for i in train], "validation": [found[i] for i in validation]}
-    return {**parts, "test": dataset.load(test, robot, joints, timestep)}
+    return {**parts, "test": every[len(paths) :]}
 
 
 def _learn(own: FitOptions, train: list[Series], validation: list[Series], timestep: float) -> learning.Fit:

@@ -10,7 +10,7 @@ from jaxloco.actuator_fit.fit import Fitted
 from jaxloco.actuator_fit.models import FRICTION, IDEAL, MODELS, NETWORK, predictions
 from jaxloco.errors import ConfigError
 from jaxloco.visual.plots import COLORS, DOTS_PER_INCH, INK, LEGEND, dress, write
-from jaxloco.whole_files import write_bytes
+from jaxloco.whole_files import check_folder, write_bytes
 
 NETWORK_FILE, REPORT, PICTURE = "network.npz", "report.json", "report.png"
 STYLES = {NETWORK: (COLORS[0], "-"), IDEAL: (COLORS[1], "--"), FRICTION: (COLORS[2], ":")}
@@ -20,11 +20,12 @@ MOST_SHOWN = 3
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that holds such files.
+    """Refuse a folder that holds such files, or into which none can be written.
 
     Raises:
-        ConfigError: It does.
+        ConfigError: It does, or they cannot.
     """
+    check_folder(folder)
     for name in (NETWORK_FILE, REPORT, PICTURE):
         if (folder / name).exists():
             raise ConfigError(f"{folder / name} exists; write to another folder (--out), or remove it")

@@ -336,7 +336,7 @@ def load_clips(robot: Robot, names: Sequence[str]) -> list[Clip]:
         names: Names of those in its folder `clips`, or NPZ files that `jaxloco motion` wrote.
 
     Raises:
-        MotionError: There is no such clip, or it does not fit the robot.
+        MotionError: There is no such clip, it does not fit the robot, or is shorter than a control period.
         ConfigError: None is named, or one twice.
     """
     own = {file.stem: file for file in sorted((robot.folder / "clips").glob("*.npz"))}
@@ -345,6 +345,11 @@ def load_clips(robot: Robot, names: Sequence[str]) -> list[Clip]:
         if name not in own and not name.endswith(".npz"):
             raise MotionError(f"robot {robot.name!r}: {unknown_name('clip', name, own)}")
         clip, _ = checked(read(own[name] if name in own else Path(name).expanduser(), robot), robot)
+        if clip.seconds * robot.control_frequency < 1.0 - 1e-6:
+            raise MotionError(
+                f"clip {clip.name!r}: lasts {clip.seconds:.3g} s, less than a control period of {robot.control_dt:g} s "
+                f"of robot {robot.name!r}; is its rate right?"
+            )
         found.append(resampled(clip, robot.control_frequency))
     if len({clip.name for clip in found}) != len(found) or not found:
         raise ConfigError(f"clips {tuple(names)}: at least one, and each once")

@@ -77,6 +77,8 @@ def upright_from(angles: np.ndarray, within: float = 0.2) -> int:
 def read_demonstration(path: str | Path, rows: int, dt: float) -> Demonstration:
     """Read what somebody showed: a CSV file whose first line is t,angle,angular_velocity,hand_position,hand_velocity.
 
+    Angles may begin anew after a turn; of whole turns, those are taken with which the first one is nearest to π.
+
     Args:
         path: The file: s, rad, rad/s, m, m/s.
         rows: Rows that are needed; the last one is held if there are fewer, and what comes after them is left out.
@@ -86,6 +88,8 @@ def read_demonstration(path: str | Path, rows: int, dt: float) -> Demonstration:
         ConfigError: It is missing, or no such file, or no such demonstration; says which row.
     """
     times, values = read_table(Path(path), PENDULUM)
+    turned = np.unwrap(values[:, 0])  # between π and -π a rod would be upright
+    values[:, 0] = turned + 2.0 * np.pi * np.round((np.pi - turned[0]) / (2.0 * np.pi))
     return Demonstration(dt, resampled(times, values, times[0] + dt * np.arange(rows)), str(path))
 
 

@@ -195,11 +195,12 @@ def compare(
         RobotError: The robot cannot be loaded.
     """
     from jaxloco.logs import read
+    from jaxloco.logs.checks import different
     from jaxloco.playback.conditions import Conditions
     from jaxloco.playback.play import Playback
 
     playback = Playback.load(bundle, Conditions(robot=robot))
     own = playback.robot
     recordings = [log if isinstance(log, Recording) else read(log, own, **reading) for log in logs]
-    recordings = [recording.select(own.joint_names) for recording in recordings]
+    recordings = [recording.select(own.joint_names) for recording in different(recordings, "it would count twice")]
     return Comparison(own, recordings, playback.spec.motor_curves, options).run(report)

@@ -1,6 +1,6 @@
 """A recording as the simulator sees it: states on a grid of whole physics steps, and the targets in between."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -177,18 +177,39 @@ def remarks(trajectories: Sequence[Trajectory], robot: Robot) -> list[str]:
         if trajectory.held:
             lacking = ", ".join(signal for signal in FREE if getattr(recording, signal) is None)
             found.append(f"{recording.name}: the base is held in the air; not recorded: {lacking}")
-        for gain in ("kp", "kd"):
-            values = getattr(recording, gain)
-            if values is not None:
-                own = np.array([getattr(joint, gain) for joint in robot.joints])
-                off = np.flatnonzero(np.abs(np.median(values, axis=0) - own) > 0.01 * np.maximum(own, 1e-9))
-                if len(off):
-                    i = off[0]
-                    found.append(
-                        f"{recording.name}: {gain}[{recording.joints[i]}] was {np.median(values[:, i]):g}, in the "
-                        f"simulator it is {own[i]:g}"
-                    )
+        found += [f"{recording.name}: {remark}" for remark in (*_gains(recording, robot), *_ignored(recording, robot))]
     return found
+
+
+def _gains(recording: Recording, robot: Robot) -> Iterator[str]:
+    """Yield which gain was another one than the simulator's, at any time; of several joints the first."""
+    for gain in ("kp", "kd"):
+        values = getattr(recording, gain)
+        if values is None:
+            continue
+        own = np.array([getattr(joint, gain) for joint in robot.joints])
+        off = np.flatnonzero((np.abs(values - own) > 0.01 * np.maximum(own, 1e-9)).any(axis=0))
+        if len(off):
+            i = off[0]
+            low, high = values[:, i].min(), values[:, i].max()
+            was = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            yield f"{gain}[{recording.joints[i]}] was {was}, in the simulator it is {own[i]:g}"
+
+
+def _ignored(recording: Recording, robot: Robot) -> Iterator[str]:
+    """Yield which part of the commands the simulator's motors do not take; of several joints the first."""
+    for signal, control in (("target_velocity", "velocity"), ("feedforward_torque", "torque")):
+        values = getattr(recording, signal)
+        if values is None:
+            continue
+        largest = np.abs(values).max(axis=0)
+        for i, joint in enumerate(robot.joints):
+            if joint.control != control and largest[i] > 0.0:
+                yield (
+                    f"{signal}[{joint.name}] was up to {largest[i]:.3g}; the simulator's motor takes "
+                    f"{joint.control} targets alone"
+                )
+                break
 
 
 def hold_base(robot: Robot, model: mujoco.MjModel) -> None:

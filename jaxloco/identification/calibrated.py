@@ -13,11 +13,11 @@ import tomlkit
 from jaxloco.errors import ConfigError, RobotError
 from jaxloco.identification.identify import Estimate, Identification
 from jaxloco.identification.unknowns import COM
-from jaxloco.robot import load_robot
+from jaxloco.robot import Robot, load_robot
 from jaxloco.robot.draft import Draft, read_robot_toml
 from jaxloco.robot.entries import matching
 from jaxloco.symmetry import side_pattern
-from jaxloco.whole_files import remove, temporary
+from jaxloco.whole_files import check_folder, remove, temporary
 
 REPORT, RANGES = "identification.json", "ranges.toml"
 DIGITS = 5
@@ -33,6 +33,17 @@ SCALES = {
 """Option of tasks of legged robots, a factor on figures → the kinds of unknowns that it varies."""
 
 
+def check_free(folder: Path) -> None:
+    """Check that a calibrated robot can be written.
+
+    Raises:
+        ConfigError: There is something already, or nothing can be written there.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder} exists; write to another folder (--out), or remove it")
+    check_folder(folder)
+
+
 def write_calibrated(found: Identification, folder: str | Path) -> Path:
     """Write a robot folder: a copy of the robot's, with the figures found in robot.toml and the MJCF.
 
@@ -46,14 +57,12 @@ def write_calibrated(found: Identification, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        ConfigError: There is something already.
+        ConfigError: There is something already, or nothing can be written there.
         RobotError: The MJCF has no place for a mass that was found.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise ConfigError(f"{folder} exists; write to another folder (--out), or remove it")
-    if not folder.absolute().parent.is_dir():
-        raise ConfigError(f"{folder.absolute().parent}: no such folder; make it, or write to another one (--out)")
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     new = temporary(folder)
     try:
         shutil.copytree(found.robot.folder, new, ignore=shutil.ignore_patterns("__pycache__", REPORT, RANGES))
@@ -61,7 +70,7 @@ def write_calibrated(found: Identification, folder: str | Path) -> Path:
         _write_mjcf(new, found)
         (new / REPORT).write_text(json.dumps(as_json(found), indent=2) + "\n", encoding="utf-8")
         (new / RANGES).write_text(ranges(found), encoding="utf-8")
-        load_robot(new)
+        _check_masses(load_robot(new), found)
         new.rename(folder)
     except BaseException:
         remove(new)
@@ -100,11 +109,7 @@ def _figure(values: Mapping[str, float], matched: tuple[str, ...]) -> Any:
 
 def _write_mjcf(folder: Path, found: Identification) -> None:
     """Write masses and centres of mass into the <inertial> of their bodies; an inertia grows as the mass does."""
-    bodies: dict[str, dict[str, float]] = {}
-    for estimate in found.told:
-        if estimate.unknown.kind in ("mass", *COM):
-            for body, value in estimate.unknown.values(estimate.x).items():
-                bodies.setdefault(body, {})[estimate.unknown.kind] = value
+    bodies = _bodies(found)
     if not bodies:
         return
     path = folder / Draft.of(read_robot_toml(folder)).table["robot"]["model"]
@@ -117,6 +122,28 @@ def _write_mjcf(folder: Path, found: Identification) -> None:
         end = content.index(b">", start) + 1
         content = content[:start] + _inertial(content[start:end].decode(), bodies[body], found, body) + content[end:]
     path.write_bytes(content)
+
+
+def _bodies(found: Identification) -> dict[str, dict[str, float]]:
+    """Return body → kind → value of the masses and centres of mass that were found."""
+    bodies: dict[str, dict[str, float]] = {}
+    for estimate in found.told:
+        if estimate.unknown.kind in ("mass", *COM):
+            for body, value in estimate.unknown.values(estimate.x).items():
+                bodies.setdefault(body, {})[estimate.unknown.kind] = value
+    return bodies
+
+
+def _check_masses(robot: Robot, found: Identification) -> None:
+    """Check that a robot has the masses that were found: options of its MJCF's compiler may give it others."""
+    for name, values in _bodies(found).items():
+        mass = float(robot.model.body(name).mass[0])
+        if "mass" in values and abs(mass - values["mass"]) > 1e-6 * values["mass"]:
+            raise RobotError(
+                f"body {name!r} has {mass:.6g} kg where its <inertial> says {values['mass']:.6g}: an option of the "
+                "MJCF's <compiler>, such as boundmass or inertiafromgeom, gives it another mass; remove that, or "
+                "run without --masses"
+            )
 
 
 def _inertials(content: bytes) -> dict[str, int]:
@@ -144,18 +171,27 @@ def _inertial(text: str, values: Mapping[str, float], found: Identification, bod
         factor = values["mass"] / float(found.robot.model.body(body).mass[0])
         text = _replaced(text, "mass", [values["mass"]])
         for name in ("diaginertia", "fullinertia"):
-            if match := re.search(rf'{name}="([^"]*)"', text):
-                text = _replaced(text, name, [factor * float(word) for word in match[1].split()])
-    match = re.search(r'\bpos="([^"]*)"', text)
-    if match and set(values) & set(COM):
-        position = [float(word) for word in match[1].split()]
-        text = _replaced(text, r"\bpos", [values.get(kind, old) for kind, old in zip(COM, position, strict=True)])
+            if inertia := _numbers(text, name):
+                text = _replaced(text, name, [factor * value for value in inertia])
+    position = _numbers(text, "pos")
+    if position and set(values) & set(COM):
+        text = _replaced(text, "pos", [values.get(kind, old) for kind, old in zip(COM, position, strict=True)])
     return text.encode()
+
+
+def _attribute(name: str) -> str:
+    """Return the pattern of an attribute in XML: what stands before its value, its quotation mark, and the value."""
+    return rf"""(\b{name}\s*=\s*)(["'])(.*?)\2"""
+
+
+def _numbers(text: str, name: str) -> list[float]:
+    match = re.search(_attribute(name), text, re.DOTALL)
+    return [float(word) for word in match[3].split()] if match else []
 
 
 def _replaced(text: str, name: str, values: list[float]) -> str:
     new = " ".join(f"{value:.8g}" for value in values)
-    return re.sub(rf'({name}=")[^"]*(")', rf"\g<1>{new}\g<2>", text, count=1)
+    return re.sub(_attribute(name), rf"\g<1>\g<2>{new}\g<2>", text, count=1, flags=re.DOTALL)
 
 
 def ranges(found: Identification) -> str:

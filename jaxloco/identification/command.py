@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxloco.errors import ConfigError
 from jaxloco.identification.identify import Options
 
 
@@ -35,7 +34,7 @@ class IdentifyOptions(Options):
 
 def run_identify(logs: Sequence[str], own: IdentifyOptions) -> str:
     """Read recordings, identify, write the calibrated robot; return what to print."""
-    from jaxloco.identification.calibrated import as_json, as_text, write_calibrated
+    from jaxloco.identification.calibrated import as_json, as_text, check_free, write_calibrated
     from jaxloco.identification.identify import identify
     from jaxloco.logs import read
     from jaxloco.robot import load_robot
@@ -43,8 +42,7 @@ def run_identify(logs: Sequence[str], own: IdentifyOptions) -> str:
     assert own.robot is not None
     robot = load_robot(own.robot)
     out = Path(own.out or f"{robot.name}_calibrated")
-    if out.exists():
-        raise ConfigError(f"{out} exists; write to another folder (--out), or remove it")
+    check_free(out)
     found = identify([read(path, robot) for path in logs], robot, own, lambda text: print(text, file=sys.stderr))
     folder = write_calibrated(found, out)
     if own.json:

@@ -23,6 +23,7 @@ from jaxloco.identification.problem import Problem
 from jaxloco.identification.trial import STILL, Trial, beyond_curve
 from jaxloco.identification.unknowns import FIGURES, KINDS, Grouping, Unknown, unknowns_of
 from jaxloco.logs import Recording
+from jaxloco.logs.checks import different
 from jaxloco.robot import Robot
 
 LEAST_RANGE = 0.05
@@ -201,7 +202,7 @@ def identify(
     """
     if not recordings:
         raise LogError("no recordings were given; name at least one file")
-    trials = [Trial(recording, robot) for recording in recordings]
+    trials = [Trial(recording, robot) for recording in different(recordings, "intervals would be too narrow")]
     _check_alike(trials)
     torques = any(channel.signal == "torque" for channel in trials[0].channels)
     unknowns = unknowns_of(robot, trials[0].model, options.group, options.masses, torques)
@@ -279,9 +280,9 @@ def _unmoved(trials: Sequence[Trial], robot: Robot, unknowns: Sequence[Unknown])
     if not moved.any():
         trial = trials[0]
         spans = trial.recording.position.std(axis=0)
-        most = int(np.argmax(spans))
+        most, span = int(np.argmax(spans)), trial.origin + trial.times[[0, -1]]
         raise LogError(
-            f"{trial.name}: position[{robot.joint_names[most]}] from {trial.times[0]:.6g} to {trial.times[-1]:.6g} s: "
+            f"{trial.name}: position[{robot.joint_names[most]}] from {span[0]:.6g} to {span[1]:.6g} s: "
             f"moves most, by {1e3 * spans[most]:.2g} mrad (standard deviation), less than {1e3 * STILL:g}: too little "
             "excitation; let targets follow chirps of 0.2 rad up to 10 Hz"
         )

@@ -77,6 +77,7 @@ class Trial:
         name: Name of the recording.
         spec: Model of the robot, with the gains that were commanded.
         step: Physics step, s.
+        origin: Time of the recording from which `times` and the clocks of `recording` count, s.
         times: Times that are compared, s, (M,).
         channels: Columns that are compared; positions of joints without a position gain drift, so they are not.
         measured: What was measured, (M, channels).
@@ -89,9 +90,10 @@ class Trial:
     def __init__(self, recording: Recording, robot: Robot) -> None:
         recording = recording.select(robot.joint_names)
         _check(recording)
-        self.name, self.recording = recording.name, recording
+        self.name, self.origin, self.recording = recording.name, recording.start, recording.since(recording.start)
         gains = {gain: _constant(recording, gain, [getattr(j, gain) for j in robot.joints]) for gain in GAINS}
         held = _targets(recording)
+        recording = self.recording
         gains["kp"] = np.where(held, gains["kp"], 0.0)
         self.spec = hung_spec(robot, gains, _orientation(recording))
         self.step = _step(recording)
@@ -207,7 +209,8 @@ def _step(recording: Recording) -> float:
     periods = np.diff(recording.command_time)
     if not len(periods):
         return LONGEST_STEP
-    period = float(np.median(periods))
+    # Of the whole clock: rounding of its times would add up over the steps.
+    period = float(np.sum(periods) / np.sum(np.maximum(np.round(periods / np.median(periods)), 1.0)))
     uneven = np.abs(periods / period - np.round(periods / period)).max() > 0.02
     longest = LONGEST_STEP / 2.0 if uneven else LONGEST_STEP
     return period / math.ceil(period / longest - 1e-6)

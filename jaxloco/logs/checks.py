@@ -1,20 +1,24 @@
 """Whether a recording can be one of a robot: units, signs and order of its columns."""
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from jaxloco.errors import LogError
 from jaxloco.logs.recording import CLOCKS, Recording
 from jaxloco.logs.turns import conjugate, product
-from jaxloco.robot import Joint, Robot
+from jaxloco.robot import UNITS, Joint, Robot
 
 STEPS = (1e-5, 0.2)
 """Shortest and longest median step of time which is believed, s: a longer one is that of milliseconds."""
 
 BEYOND_RANGE = 0.5
 """A joint is believed this far beyond its range, rad."""
+
+MISTAKEN = {"hinge": (math.pi / 180.0, "degrees"), "slide": (1e-3, "millimetres")}
+"""Kind of a joint → what its positions may be in by mistake: its size in rad or m, and its name."""
 
 BEYOND_LIMIT = 3.0
 """A velocity or torque is believed up to this many times the joint's limit."""
@@ -55,14 +59,34 @@ def check_against(recording: Recording, robot: Robot) -> None:
     _check_clocks(recording)
     for i, name in enumerate(recording.joints):
         joint = robot.joints[robot.joint_names.index(name)]
-        _check_range(recording, i, joint.lower, joint.upper)
+        _, speed, torque = UNITS[joint.kind]
+        _check_range(recording, i, joint)
         _check_jumps(recording, i, joint.velocity_limit)
-        _check_limit(recording, "velocity", i, joint.velocity_limit, "rad/s")
+        _check_limit(recording, "velocity", i, joint.velocity_limit, speed)
         if recording.torque is not None:
-            _check_limit(recording, "torque", i, joint.torque_limit, "N m")
+            _check_limit(recording, "torque", i, joint.torque_limit, torque)
         _check_targets(recording, i, joint)
-        _check_slope(recording, ("position", "velocity"), name, "rad/s", recording.position[:, i], WINDOWS)
+        _check_slope(recording, ("position", "velocity"), name, speed, recording.position[:, i], WINDOWS)
     _check_base(recording)
+
+
+def different(recordings: Iterable[Recording], why: str) -> Iterator[Recording]:
+    """Yield recordings, none of which may be a copy of another one, whatever their names, formats and clocks.
+
+    Args:
+        recordings: The recordings.
+        why: What would be wrong otherwise.
+
+    Raises:
+        LogError: Two have the same positions and velocities; names both.
+    """
+    names: dict[bytes, str] = {}
+    for recording in recordings:
+        content = hashlib.sha256(recording.position.tobytes() + recording.velocity.tobytes()).digest()
+        if content in names:
+            raise LogError(f"{recording.name}: holds the same as {names[content]}, and {why}; leave one of them out")
+        names[content] = recording.name
+        yield recording
 
 
 def _check_base(recording: Recording) -> None:
@@ -95,16 +119,17 @@ def _check_clocks(recording: Recording) -> None:
             )
 
 
-def _check_range(recording: Recording, i: int, lower: float, upper: float) -> None:
-    """Check a joint's positions against its range, rad."""
+def _check_range(recording: Recording, i: int, joint: Joint) -> None:
+    """Check a joint's positions against its range."""
     values, name = recording.position[:, i], f"position[{recording.joints[i]}]"
-    wrong = np.flatnonzero((values < lower - BEYOND_RANGE) | (values > upper + BEYOND_RANGE))
+    low, high = joint.lower - BEYOND_RANGE, joint.upper + BEYOND_RANGE
+    wrong = np.flatnonzero((values < low) | (values > high))
     if len(wrong):
-        found = values[wrong[0]]
-        degrees = lower - BEYOND_RANGE <= math.radians(found) <= upper + BEYOND_RANGE
+        found, (scale, unit) = values[wrong[0]], MISTAKEN[joint.kind]
+        hint = f"in {unit}" if low <= scale * found <= high else "the right column"
         raise LogError(
             f"{recording.name}: {name} at {recording.time[wrong[0]]:.6g} s: found {found:.4g}, far beyond the joint's "
-            f"range of {lower:.3g} … {upper:.3g} rad; is this {'in degrees' if degrees else 'the right column'}?"
+            f"range of {joint.lower:.3g} … {joint.upper:.3g} {UNITS[joint.kind][0]}; is this {hint}?"
         )
 
 
@@ -135,19 +160,22 @@ def _check_jumps(recording: Recording, i: int, limit: float) -> None:
 
 
 def _check_targets(recording: Recording, i: int, joint: Joint) -> None:
-    """Check that a joint's targets are radians: beyond its range, and as degrees near its positions, they are not."""
-    targets = recording.target[:, i]
+    """Check that a joint's targets are radians: beyond its range, and as degrees near its positions, they are not.
+
+    So are metres and millimetres of a slide.
+    """
+    targets, (scale, unit) = recording.target[:, i], MISTAKEN[joint.kind]
     low, high = joint.lower - BEYOND_RANGE, joint.upper + BEYOND_RANGE
     beyond = np.flatnonzero((targets < low) | (targets > high))
     if not len(beyond):
         return
     positions = np.interp(recording.command_time, recording.time, recording.position[:, i])
-    as_given, as_degrees = (np.nanmedian(np.abs(scale * targets - positions)) for scale in (1.0, math.pi / 180.0))
-    if as_degrees < NEARER * as_given:
+    as_given, otherwise = (np.nanmedian(np.abs(factor * targets - positions)) for factor in (1.0, scale))
+    if otherwise < NEARER * as_given:
         raise LogError(
             f"{recording.name}: target[{recording.joints[i]}] at {recording.command_time[beyond[0]]:.6g} s: found "
-            f"{targets[beyond[0]]:.4g}, far beyond the joint's range of {joint.lower:.3g} … {joint.upper:.3g} rad, and "
-            "in degrees it would be near the position; is this in degrees?"
+            f"{targets[beyond[0]]:.4g}, far beyond the joint's range of {joint.lower:.3g} … {joint.upper:.3g} "
+            f"{UNITS[joint.kind][0]}, and in {unit} it would be near the position; is this in {unit}?"
         )
 
 

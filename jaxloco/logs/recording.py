@@ -125,8 +125,11 @@ class Recording:
 
     @property
     def end(self) -> float:
-        """The last time at which everything is known, s; the last command holds for one more interval of its clock."""
-        last = self.command_time[-1] + (np.median(np.diff(self.command_time)) if len(self.command_time) > 1 else 0.0)
+        """The last time at which everything is known, s.
+
+        The last command holds for one more interval of its clock; a single one holds for ever.
+        """
+        last = self.command_time[-1] + (np.median(np.diff(self.command_time)) if len(self.command_time) > 1 else np.inf)
         return float(min(last, *(clock[-1] for name, clock in self._clocks() if name != "command_time")))
 
     def at(self, times: np.ndarray) -> "Recording":
@@ -191,6 +194,10 @@ class Recording:
         if len(values["time"]) < 2 or any(len(value) < 1 for value in values.values()):
             raise LogError(f"{self.name}: has no rows from {start:.6g} to {end:.6g} s")
         return self._with(values)
+
+    def since(self, moment: float) -> "Recording":
+        """Return the recording with times counted from a moment, s: floats of seconds since 1970 are 0.2 µs apart."""
+        return self._with({name: clock - moment for name, clock in self._clocks()})
 
     def select(self, joints: Sequence[str]) -> "Recording":
         """Return the recording of these joints, in this order.
@@ -396,23 +403,25 @@ def read_csv(path: str | Path, columns: Mapping[str, str] = MappingProxyType({})
         LogError: It is not such a file; names the column and the line.
     """
     text = read_text(Path(path), LogError)
-    rows = _rows(path, text)
+    rows, lines = _rows(path, text)
     names = [cell.strip() for cell in rows[0]]
     twice = next((column for column in names if names.count(column) > 1), None)
     if twice is not None:
         raise LogError(f"{path}: column {twice!r} is there twice")
     uneven = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
     if uneven is not None:
-        raise LogError(f"{path}, line {uneven + 1}: expected {len(names)} cells, found {len(rows[uneven])}")
+        raise LogError(f"{path}, line {lines[uneven]}: expected {len(names)} cells, found {len(rows[uneven])}")
     cells = dict(zip(names, zip(*rows[1:], strict=True), strict=True))
     wanted = renamed(path, names, columns)
-    return from_table(
-        str(path), {own: _numbers(path, column, cells[column]) for own, column in wanted.items()}, first=2
-    )
+    table = {own: _numbers(path, column, cells[column], lines[1:]) for own, column in wanted.items()}
+    return from_table(str(path), table, lines[1:])
 
 
-def _rows(path: str | Path, text: str) -> list[list[str]]:
-    """Return the cells of a CSV file, line by line; empty lines, columns and an unfinished line at the end left out."""
+def _rows(path: str | Path, text: str) -> tuple[list[list[str]], list[int]]:
+    """Return the cells of a CSV file, line by line, and the numbers of its lines, from 1.
+
+    Empty lines, an empty column at the end, and an unfinished line at the end are left out.
+    """
     reader = csv.reader(io.StringIO(text))
     try:
         rows = list(reader)
@@ -420,8 +429,8 @@ def _rows(path: str | Path, text: str) -> list[list[str]]:
         raise LogError(
             f"{path}, line {reader.line_num}: cannot be read as CSV: {error}; is a quotation mark left open?"
         ) from None
-    while rows and not any(rows[-1]):
-        del rows[-1]
+    lines = [number for number, row in enumerate(rows, 1) if any(row)]
+    rows = [row for row in rows if any(row)]
     if len(rows) > 1 and len(rows[-1]) < len(rows[0]) and not text.endswith("\n"):
         del rows[-1]
     if len(rows) < 2:
@@ -433,9 +442,9 @@ def _rows(path: str | Path, text: str) -> list[list[str]]:
             f"{path}, line 1: expected names of columns with commas between them, {found}; separate columns by "
             "commas, write decimals with points, and have the names in the first line"
         )
-    if all(not row[-1].strip() for row in rows if row):  # each line ends with a comma
+    if all(not row[-1].strip() for row in rows):  # each line ends with a comma
         rows = [row[:-1] for row in rows]
-    return rows
+    return rows, lines[: len(rows)]
 
 
 def renamed(path: str | Path, names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -469,13 +478,13 @@ def is_wanted(column: str, columns: Mapping[str, str]) -> bool:
     return not column.startswith(IGNORED) and (not columns or column in columns or known)
 
 
-def from_table(name: str, table: Mapping[str, np.ndarray], first: int = 1) -> Recording:
+def from_table(name: str, table: Mapping[str, np.ndarray], lines: Sequence[int] = ()) -> Recording:
     """Return a recording from columns of one length, (N,), with `EMPTY` where a line has no row of a column's clock.
 
     Args:
         name: What messages call it.
         table: Columns by name; see `from_columns`.
-        first: Number of the first line.
+        lines: Numbers of its lines, (N,); from 1 on if not given.
 
     Raises:
         UnknownNameError: A column is no signal.
@@ -486,7 +495,8 @@ def from_table(name: str, table: Mapping[str, np.ndarray], first: int = 1) -> Re
         wrong = np.flatnonzero(_filled(found) != _filled(table.get(clock, found)))
         if len(wrong) and column not in CLOCKS:
             have = "an empty cell, as {} has none" if _filled(found)[wrong[0]] else "a number, as {} has one"
-            raise LogError(f"{name}, line {wrong[0] + first}: {column}: expected {have.format(clock)}")
+            line = lines[wrong[0]] if lines else wrong[0] + 1
+            raise LogError(f"{name}, line {line}: {column}: expected {have.format(clock)}")
     return from_columns(name, {column: found[_filled(found)] for column, found in table.items()})
 
 
@@ -500,19 +510,19 @@ def _clock_of(column: str, table: Mapping[str, np.ndarray]) -> str:
     return clock if clock in table else "time"
 
 
-def _numbers(path: str | Path, column: str, cells: Sequence[str]) -> np.ndarray:
-    """Return the numbers in a column's cells, (N,), with `EMPTY` for an empty one."""
+def _numbers(path: str | Path, column: str, cells: Sequence[str], lines: Sequence[int]) -> np.ndarray:
+    """Return the numbers in a column's cells, (N,), with `EMPTY` for an empty one; `lines` are their numbers."""
     try:
         values = np.array([float(cell) if cell else EMPTY for cell in cells], np.float64)
     except ValueError:
         row = next(i for i, cell in enumerate(cells) if cell and not _is_number(cell))
         raise LogError(
-            f"{path}, line {row + 2}: {column}: expected a number, found {short(repr(cells[row]))}"
+            f"{path}, line {lines[row]}: {column}: expected a number, found {short(repr(cells[row]))}"
         ) from None
     wrong = next((i for i in np.flatnonzero(values == EMPTY).tolist() if cells[i]), None)
     if wrong is not None:
         raise LogError(
-            f"{path}, line {wrong + 2}: {column}: expected a finite number, found {short(repr(cells[wrong]))}"
+            f"{path}, line {lines[wrong]}: {column}: expected a finite number, found {short(repr(cells[wrong]))}"
         )
     return values
 

@@ -69,12 +69,16 @@ def read_upkie(path: str | Path, robot: Robot) -> Recording:
         torque=state.table("torque"),
         command_time=time[acting],
         target=command.table("position", math.nan),
-        target_velocity=np.nan_to_num(command.table("velocity", 0.0), nan=0.0),
-        feedforward_torque=np.nan_to_num(command.table("feedforward_torque", 0.0), nan=0.0),
+        target_velocity=_zero_for_nan(command.table("velocity", 0.0)),
+        feedforward_torque=_zero_for_nan(command.table("feedforward_torque", 0.0)),
         kp=command.table("kp_scale", 1.0) * gains["kp"],
         kd=command.table("kd_scale", 1.0) * gains["kd"],
         **_imu(path, rows, time, robot),
     )
+
+
+def _zero_for_nan(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(values), 0.0, values)  # nan_to_num would make large numbers of infinite ones
 
 
 def _rows(path: str | Path) -> list[Row]:

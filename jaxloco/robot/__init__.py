@@ -19,6 +19,7 @@ from jaxloco.robot.mjcf import add_actuator as add_actuator
 from jaxloco.robot.mjcf import coupled_joints as coupled_joints
 from jaxloco.robot.mjcf import one_line as one_line
 from jaxloco.robot.mjcf import read_mjcf as read_mjcf
+from jaxloco.robot.robot import UNITS as UNITS
 from jaxloco.robot.robot import Fingertip as Fingertip
 from jaxloco.robot.robot import Foot as Foot
 from jaxloco.robot.robot import FreeObject as FreeObject

@@ -20,6 +20,9 @@ from jaxloco.robot.schema import SCHEMA
 from jaxloco.self_contact import SelfContacts
 from jaxloco.toml_schema import FILE
 
+UNITS = {"hinge": ("rad", "rad/s", "N m"), "slide": ("m", "m/s", "N")}
+"""Units of position, velocity and torque by kind of joint."""
+
 
 @dataclass(frozen=True)
 class Joint:

@@ -9,6 +9,7 @@ from typing import Any
 from jaxloco.errors import ConfigError
 from jaxloco.robustness import figures as pictures
 from jaxloco.training.run_folder import RunFolder, plain, write_json, write_text
+from jaxloco.whole_files import check_folder
 
 PAGE, FIGURES = "report.html", "report.json"
 
@@ -25,12 +26,12 @@ def check_free(out: str | None) -> None:
     """Check that a report can go into a folder.
 
     Raises:
-        ConfigError: There is something in it, or it is no folder.
+        ConfigError: There is something in it, or nothing can be written there.
     """
-    folder = None if out is None else Path(out)
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {out}: is a file; choose a folder")
-    if folder is not None and folder.is_dir() and any(folder.iterdir()):
+    if out is None:
+        return
+    check_folder(out)
+    if Path(out).is_dir() and any(Path(out).iterdir()):
         raise ConfigError(f"--out {out}: is not empty; choose another folder")
 
 
@@ -38,7 +39,7 @@ def write(out: str | None, figures: Mapping[str, Any]) -> Path:
     """Write the report and its numbers into a folder, runs/<date>/robustness_<n> if none is named; return the page.
 
     Raises:
-        ConfigError: There is something in it, or it is no folder.
+        ConfigError: There is something in it, or nothing can be written there.
     """
     check_free(out)
     folder = RunFolder.create(name="robustness").path if out is None else Path(out)

@@ -25,6 +25,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from jaxloco.errors import RobotError, unknown_name
+from jaxloco.robot import UNITS
 from jaxloco.text_files import read_bytes
 from jaxloco.whole_files import write_bytes
 
@@ -40,9 +41,6 @@ MOST_BYTES = 2**24
 MOST_TAPS = 64
 """Most steps that a window reaches back, and most entries that it has."""
 MOST_LAYERS = 16
-
-UNITS = {"hinge": ("rad", "rad/s", "N m"), "slide": ("m", "m/s", "N")}
-"""Units of position error, velocity and torque by kind of joint."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ import numpy as np
 from jaxloco.errors import RobotError
 from jaxloco.onboard.cells import CELLS
 from jaxloco.physics.actuators.contract import ActuatedJoints, Actuator, Array, Servo, State, namespace
-from jaxloco.physics.actuators.fitted import UNITS, FittedNetwork, Layer, read_network
+from jaxloco.physics.actuators.fitted import FittedNetwork, Layer, read_network
+from jaxloco.robot import UNITS
 from jaxloco.toml_schema import Key
 
 
