@@ -189,7 +189,7 @@ def compiled(source: Path, folder: Path, main: str, flags: Sequence[str] = FLAGS
     Raises:
         BundleError: It does not compile.
     """
-    own, program = folder / "main.c", folder / "program"
+    own, program = folder / f"{source.stem}_main.c", folder / "program"
     own.write_text(main.replace("NAME", source.stem), encoding="utf-8")
     command = [compiler() or "cc", *flags, f"-I{source.parent}", str(source), str(own), "-lm", "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
