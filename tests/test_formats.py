@@ -410,6 +410,12 @@ def test_a_compiler_for_another_machine_leaves_the_code_unchecked(bundle, tmp_pa
     assert (tmp_path / "policy.c").is_file() and (tmp_path / "policy.h").is_file()
 
 
+def test_a_compiler_may_be_called_with_words_of_its_own(bundle, monkeypatch, capsys):
+    monkeypatch.setenv("CC", "env cc -O1")  # as ccache is
+    assert cli.main(["export", str(bundle), "--format", "c"]) == 0
+    assert "verified against the bundle" in capsys.readouterr().out
+
+
 def test_a_policy_that_overflows_is_reset_and_gives_what_is_safe(tmp_path):
     layers = (LayerSpec("a", "b"), LayerSpec("c", "d"))
     spec = walker(NetworkSpec(layers, activation="identity"), normalizer=None, history=1)

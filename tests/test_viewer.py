@@ -522,6 +522,7 @@ def test_what_there_is_is_listed_one_name_a_line(words, line, tmp_path, monkeypa
         ("view go1-velocity --run x", "give one of the two: WHAT"),
         ("view go1-walk", "unknown policy, run, robot or task 'go1-walk'; did you mean"),
         ("view go1 --command 1 0 0", "--command: has no effect on go1, which has no policy"),
+        ("view go1 --level 2", "--level 2: has no effect on go1, which stands on a level floor"),
         ("view --run nowhere", "there is no run folder nowhere"),
         ("view go1-velocity --robot upkie", "is a policy for the robot 'go1', whose joints are not those of 'upkie'"),
     ],
