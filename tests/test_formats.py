@@ -268,6 +268,7 @@ def test_a_cell_of_ones_own_is_refused(tmp_path, monkeypatch):
         ("c", "walk.onnx", r"must end in \.c|ends in \.c"),
         ("onnx", "walk.pt", r"ends in \.onnx"),
         ("c", "2-walk.c", "names in C begin with the file's; write .*n2_walk.c"),
+        ("c", "Math.c", "names in C begin with the file's; write .*Math_policy.c"),  # its header would hide <math.h>
         ("c", "mine.c", "mine.c is there, and not written by jaxloco"),
         ("onnx", "mine.onnx", "mine.onnx is there"),
     ],
@@ -278,6 +279,12 @@ def test_a_file_that_cannot_be_is_refused(kind, out, message, bundle, tmp_path):
     with pytest.raises(ConfigError, match=message):
         formats.write(bundle, kind, tmp_path / out)
     assert (tmp_path / "mine.c").read_text() == "int main;"
+
+
+@pytest.mark.parametrize("name", ["main", "program", "MY_POLICY", "a_POLICY_policy_b"])
+def test_a_file_may_have_any_other_name(name, bundle, tmp_path):
+    written = formats.write(bundle, "c", tmp_path / f"{name}.c")
+    assert written.error is not None and f"int {name}_step(" in (tmp_path / f"{name}.h").read_text()
 
 
 def test_names_and_texts_that_c_does_not_take_are_written_otherwise(tmp_path):
@@ -401,6 +408,12 @@ def test_a_compiler_for_another_machine_leaves_the_code_unchecked(bundle, tmp_pa
     assert cli.main(["export", str(bundle), "--format", "c"]) == 0
     assert "not verified here, for lack of a compiler for this machine" in capsys.readouterr().out
     assert (tmp_path / "policy.c").is_file() and (tmp_path / "policy.h").is_file()
+
+
+def test_a_compiler_may_be_called_with_words_of_its_own(bundle, monkeypatch, capsys):
+    monkeypatch.setenv("CC", "env cc -O1")  # as ccache is
+    assert cli.main(["export", str(bundle), "--format", "c"]) == 0
+    assert "verified against the bundle" in capsys.readouterr().out
 
 
 def test_a_policy_that_overflows_is_reset_and_gives_what_is_safe(tmp_path):

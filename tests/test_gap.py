@@ -403,9 +403,12 @@ def test_the_command_compares_what_evaluate_recorded(capsys):
     assert Path("gap.png").read_bytes().startswith(b"\x89PNG")
     for arguments, message in (
         (["evaluate", bundle, *short, "--log", "walk.csv"], "walk.csv exists"),
+        (["evaluate", bundle, *short, "--log", "new.csv", "--level", "3"], "has no terrain"),
+        (["evaluate", bundle, *short, "--log", "new.csv", "--physics", "mjx"], "--physics: has no effect"),
         (["gap", bundle], "LOG (a recording) is missing"),
         (["gap"], "BUNDLE is missing"),
         (["gap", bundle, "none.csv"], "none.csv: there is no such recording"),
     ):
         assert cli.main(arguments) == 2
         assert message in capsys.readouterr().err
+        assert not Path("new.csv").exists()  # which would be in the way of the right words

@@ -157,6 +157,18 @@ def test_an_overflow_that_numpy_is_told_to_raise_gets_the_safe_action():
         assert guard.act(at(1, 0.0)) == {"y": 0.0}
 
 
+def test_what_is_too_small_for_float32_is_zero_in_a_loop_even_if_numpy_is_told_to_raise():
+    class Settled(FakeRobot):
+        def step(self, outputs):
+            return replace(super().step(outputs), inputs={"x": 1e-42})
+
+    robot = Settled()
+    with np.errstate(all="raise"):
+        report = Loop(policy_of(weight=0.1), robot, regulate=False).run(30 * PERIOD)
+        assert np.geterr()["under"] == "raise"
+    assert report.steps == 30 and not any(report.safety.values())
+
+
 ANYTHING = st.one_of(
     st.floats(),
     st.integers(),

@@ -497,6 +497,12 @@ def test_a_mistake_is_one_line(bundles, capsys, words, message):
     assert status == 2 and message in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("command", ["evaluate", "robustness"])
+def test_a_command_of_another_size_is_refused_whatever_draws_it_in_training(command, capsys):
+    assert cli.main([command, "go1-tracking", "--command", "1", "0"]) == 2
+    assert "command (1.0, 0.0): motion_choice has 3 components" in capsys.readouterr().err
+
+
 def test_a_policy_of_ones_own_robot_is_played_from_anywhere_with_the_folder_named(tmp_path, monkeypatch, capsys):
     own = Path(shutil.copytree(robots_dir() / "cartpole", tmp_path / "robots" / "mine"))
     monkeypatch.chdir(tmp_path)

@@ -664,6 +664,11 @@ def far_away(message: Any, kept: Any) -> Any:
     return message
 
 
+def without_time(message: Any, kept: Any) -> Any:
+    message.tick = math.nan
+    return message
+
+
 def slow_clock(message: Any, kept: Any) -> Any:
     message.tick //= 2
     return message
@@ -675,6 +680,7 @@ def slow_clock(message: Any, kept: Any) -> Any:
         (swapped_quaternion, "orientation and accelerometer of the IMU differ by 90.1 degrees"),
         (far_away, "FR_calf_joint is at 0.500 rad, outside -2.723 to -0.838"),
         (slow_clock, "the robot's clock runs 0.500"),
+        (without_time, "17 new messages in 50 control periods"),
         (lambda message, kept: kept, "17 new messages in 50 control periods"),
         (not_a_number, "the policy believes the readings: no, nan"),
     ],

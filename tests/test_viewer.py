@@ -16,11 +16,13 @@ from typing import Any
 import mujoco.viewer
 import numpy as np
 import pytest
+from playback_helpers import untrained_bundle
 from training_helpers import tiny, train
 
 from benchmarks.browsers import ARROW_UP, Chromium, Client
 from jaxloco import cli, library
 from jaxloco.envs.ground import GridGround
+from jaxloco.envs.processes import Process
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
@@ -258,6 +260,37 @@ def test_a_reset_begins_anew_and_slow_motion_takes_its_time(go1):
     assert screen.shown[-1].speed == 0.5 and screen.shown[-1].seconds == pytest.approx(0.5, abs=0.05)
 
 
+def test_clips_that_no_key_begins_are_played_as_in_training():
+    playback = Playback.load(library.bundle_of("go1-tracking"), Conditions(seconds=8.0))
+    screen, seen, act = Screen(8.5), set[int](), playback.policy.act
+    assert drive_of(playback).command.size == 0
+
+    def watched(inputs: Any) -> Any:
+        seen.add(int(np.argmax(inputs["motion_choice"])) if np.any(inputs["motion_choice"]) else -1)
+        return act(inputs)
+
+    playback.policy.act = watched  # type: ignore[method-assign]
+    screen.live().play(playback, drive_of(playback))
+    assert len(seen - {-1}) >= 1 and screen.stood == ["go1", "go1"]  # the second episode of eight seconds has begun
+
+
+def test_an_object_is_turned_to_goals_as_in_training(tmp_path):
+    folder = untrained_bundle("leap-reorient", tmp_path / "policy", net_arch_pi=(8,), net_arch_vf=(8,))
+    playback, screen = Playback.load(folder, Conditions()), Screen(0.5)
+    screen.live().play(playback, drive_of(playback))
+    assert screen.shown[-1].safety == "policy in control"
+
+
+def test_a_gamepad_changes_no_script_of_a_task_that_it_cannot_command():
+    robot, drive, clip = load_robot("go1"), Drive(), np.eye(3)[[1] * 5]
+    helm = Helm(robot, Scenario(robot.default_qpos, np.zeros(18), {"motion_choice": clip}, np.zeros((5, 3))), drive)
+    helm.scenario.led["motion_choice"] = (Process(), None)
+    drive.lean((1.0, 0.0, 0.0))
+    helm.steer()
+    assert helm.scenario.led
+    np.testing.assert_array_equal(helm.scenario.commands["motion_choice"], clip)
+
+
 def test_a_newer_policy_takes_over(go1):
     newer = iter([None] * 10 + [go1] + [None] * 1000)
     screen = Screen(1.0)
@@ -489,6 +522,7 @@ def test_what_there_is_is_listed_one_name_a_line(words, line, tmp_path, monkeypa
         ("view go1-velocity --run x", "give one of the two: WHAT"),
         ("view go1-walk", "unknown policy, run, robot or task 'go1-walk'; did you mean"),
         ("view go1 --command 1 0 0", "--command: has no effect on go1, which has no policy"),
+        ("view go1 --level 2", "--level 2: has no effect on go1, which stands on a level floor"),
         ("view --run nowhere", "there is no run folder nowhere"),
         ("view go1-velocity --robot upkie", "is a policy for the robot 'go1', whose joints are not those of 'upkie'"),
     ],

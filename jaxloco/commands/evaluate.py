@@ -56,10 +56,6 @@ def evaluate(arguments: list[str]) -> int:
     check_file("--log", own.log, ".csv", new=True)
     conditions = options.part(Conditions, own)
     native = own.engine == "native" or conditions != Conditions()
-    if own.log is not None:
-        from jaxloco.gap.simulated import record_first
-
-        record_first(library.bundle_of(path), conditions, own.seed, own.level, ready(own.log))
     figures = library.evaluate(
         path,
         episodes=own.episodes,
@@ -73,6 +69,10 @@ def evaluate(arguments: list[str]) -> int:
     print(json.dumps(plain(figures), indent=2) if own.json else _report(figures, own.compare_seconds))
     if own.out:
         write_json(ready(own.out), figures)
+    if own.log is not None:
+        from jaxloco.gap.simulated import record_first
+
+        record_first(library.bundle_of(path), conditions, own.seed, own.level, ready(own.log))
     return 0
 
 

@@ -61,7 +61,7 @@ def write(folder: str | Path, kind: str, out: str | Path | None = None) -> Writt
 
 
 def _write_c(bundle: Bundle, path: Path) -> Written:
-    name = c.Names().take(path.stem)
+    name = c.prefix_of(path.stem)
     if name != path.stem:
         raise ConfigError(f"--out {path}: names in C begin with the file's; write {path.with_stem(name)}")
     header, code = c.source(bundle, name)

@@ -81,6 +81,13 @@ MACROS = (
 """Of C's headers, and those that the code defines."""
 
 
+HEADERS = (
+    "assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdarg stdbool stddef "
+    "stdint stdio stdlib string tgmath time wchar wctype"
+)
+"""Of C itself: a compiler that looks beside the policy first would take its header for one of these."""
+
+
 class Names:
     """Identifiers of C, each given once.
 
@@ -100,6 +107,15 @@ class Names:
             found, count = f"{name}_{count}", count + 1
         self._taken.add(found)
         return found
+
+
+def prefix_of(stem: str) -> str:
+    """Return what names in C begin with, and its files are called, for a file called so.
+
+    >>> prefix_of("walk"), prefix_of("go1-walk"), prefix_of("math")
+    ('walk', 'go1_walk', 'math_policy')
+    """
+    return f"{stem}_policy" if stem.lower() in HEADERS.split() else Names().take(stem)
 
 
 def number(value: Any, suffix: str = "f") -> str:
@@ -587,8 +603,8 @@ def source(bundle: Bundle, name: str) -> tuple[str, str]:
 
 def _named(w: _Writer, text: str) -> str:
     """Return a text with the policy's own prefix."""
-    text = text.replace("policy_", f"{w.prefix}_").replace("policy.h", f"{w.prefix}.h")
-    return text.replace("POLICY_", f"{w.prefix.upper()}_")
+    names = {"policy_": f"{w.prefix}_", "policy.h": f"{w.prefix}.h", "POLICY_": f"{w.prefix.upper()}_"}
+    return re.sub(r"policy_|policy\.h|POLICY_", lambda match: names[match[0]], text)
 
 
 def _title(w: _Writer) -> str:

@@ -1,6 +1,7 @@
 """Run exported policies, and compare them with their bundle."""
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -149,9 +150,10 @@ def _stepped(
     return found
 
 
-def compiler() -> str | None:
-    """Return the C compiler of this machine, that of CC or cc; None without one."""
-    return shutil.which(os.environ.get("CC") or "cc")
+def compiler() -> list[str] | None:
+    """Return the words that call the C compiler of this machine, those of CC or cc; None without one."""
+    words = shlex.split(os.environ.get("CC") or "cc") or ["cc"]
+    return words if shutil.which(words[0]) else None
 
 
 def runs(program: str) -> bool:
@@ -189,9 +191,9 @@ def compiled(source: Path, folder: Path, main: str, flags: Sequence[str] = FLAGS
     Raises:
         BundleError: It does not compile.
     """
-    own, program = folder / "main.c", folder / "program"
+    own, program = folder / f"{source.stem}_main.c", folder / "program"
     own.write_text(main.replace("NAME", source.stem), encoding="utf-8")
-    command = [compiler() or "cc", *flags, f"-I{source.parent}", str(source), str(own), "-lm", "-o", str(program)]
+    command = [*(compiler() or ["cc"]), *flags, f"-I{source.parent}", str(source), str(own), "-lm", "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BundleError(f"{source}: does not compile: {done.stderr.strip()[:1000]}")

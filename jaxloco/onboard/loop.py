@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from jaxloco.errors import ConfigError
 from jaxloco.onboard.policy import Output, Policy
 from jaxloco.onboard.recorder import Recorder
@@ -158,7 +160,8 @@ class Loop(Uncopied):
         Returns:
             What happened.
         """
-        with EndingSignals(self.stop):
+        # What is too small for float32 is zero, also where a program has NumPy raise whatever goes wrong.
+        with EndingSignals(self.stop), np.errstate(under="ignore"):
             try:
                 return self._run(seconds, on_step)
             finally:

@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 
 from jaxloco.envs.commands import Command
+from jaxloco.envs.goals import Goals
 from jaxloco.envs.ground import GridGround, Ground
 from jaxloco.envs.randomization import InitialState
 from jaxloco.onboard.loop import Loop, LoopReport, Reading
@@ -102,15 +103,14 @@ class Live:
     def play(self, playback: Playback, drive: Drive, seed: int = 0) -> None:
         """Play until the display is closed; a robot that falls, or is reset, begins anew."""
         self._coming = playback
-        starts: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
+        scripts: Iterator[Scenario] = iter(())
         while self.display.is_open():
             if self._coming is not None:
                 playback, self._coming = self._coming, None
-                starts = states(playback, drive, seed)
-            qpos, qvel = next(starts)
-            inputs = playback.policy.spec.inputs
-            held = {item.name: np.zeros((1, item.size)) for item in inputs if item.source == "command"}
-            self.episode(playback, drive, Scenario(qpos, qvel, held, np.zeros((1, 3)), seed=seed))
+                scripts = scripts_of(playback, drive, seed)
+            scenario = next(scripts)
+            seconds = scenario.steps * playback.robot.control_dt if scenario.steps > 1 else np.inf
+            self.episode(playback, drive, scenario, seconds)
 
     def is_over(self) -> bool:
         """Whether the display was closed, or a newer policy has come."""
@@ -152,7 +152,7 @@ class Helm:
     def steer(self) -> None:
         """Do so for the next step."""
         self._drive.look()
-        if self._drive.command is not self._first:
+        if len(self._drive.command) and self._drive.command is not self._first:
             self.scenario.led.clear()
             for values in self.scenario.commands.values():
                 if values.shape[1] == len(self._drive.command):
@@ -268,18 +268,25 @@ def drive_of(playback: Playback, level: int | None = None) -> Drive:
     return Drive(levels=levels, level=level)
 
 
-def states(playback: Playback, drive: Drive, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield initial states of episodes, qpos (nq,) and qvel (nv,): the default pose at the level of terrain.
+def scripts_of(playback: Playback, drive: Drive, seed: int) -> Iterator[Scenario]:
+    """Yield what happens in episodes beside what the keys ask for: from the default pose, at the level of terrain.
 
-    Of tasks that begin otherwise, on the back for instance, they are drawn as in training.
+    Of tasks that begin otherwise, on the back for instance, initial states are drawn as in training. So are whole
+    episodes where no key gives the command, such as that of clips, and those with goals; other episodes have no end.
     """
-    still = np.zeros(playback.robot.model.nv)
+    inputs, still = playback.policy.spec.inputs, np.zeros(playback.robot.model.nv)
+    held = {item.name: np.zeros((1, item.size)) for item in inputs if item.source == "command"}
+    if any(values.shape[1] != len(drive.command) for values in held.values()) or playback.spec.process(Goals):
+        for scenario in itertools.cycle(playback.scenarios(STARTS, seed)):
+            yield replace(scenario, pushes=np.zeros_like(scenario.pushes))
+    script = Scenario(playback.robot.default_qpos, still, held, np.zeros((1, 3)), seed=seed)
     if type(playback.spec.initial_state) is not InitialState:
         short = replace(playback.conditions, seconds=playback.robot.control_dt)
         drawn = replace(playback, conditions=short).scenarios(STARTS, seed)
-        yield from itertools.cycle([(scenario.qpos, scenario.qvel) for scenario in drawn])
+        for scenario in itertools.cycle(drawn):
+            yield replace(script, qpos=scenario.qpos, qvel=scenario.qvel)
     for number in itertools.count():
-        yield placed(playback.robot, playback.ground, drive.level, number), still
+        yield replace(script, qpos=placed(playback.robot, playback.ground, drive.level, number))
 
 
 def placed(robot: Robot, ground: Ground, level: int = 0, kind: int = 0) -> np.ndarray:

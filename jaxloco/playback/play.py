@@ -67,11 +67,12 @@ class Playback:
 
         Raises:
             BundleError: The bundle cannot be trusted, or does not say with which configuration it was trained.
-            ConfigError: The bundle is for another robot, or there is no such level of terrain.
+            ConfigError: The bundle is for another robot, or there is no such level of terrain or no such command.
         """
         policy = Policy.load(folder)
         policy.verify()
         check_provenance(folder, policy.spec.provenance)
+        _check_command(policy, conditions.command)
         if conditions.robot is not None:
             locked = _matched(conditions.robot, _locked(policy))
             _check_joints(policy, folder, load_robot(conditions.robot, locked=locked))
@@ -228,6 +229,14 @@ def _matched(robot: str, patterns: Sequence[str]) -> tuple[str, ...]:
     """Return those patterns of joints to hold that match one of a robot; in another model these may be no joints."""
     names = load_robot(robot).joint_names
     return tuple(pattern for pattern in patterns if matching(names, [pattern]))
+
+
+def _check_command(policy: Policy, command: tuple[float, ...] | None) -> None:
+    """Refuse a fixed command of another size than the policy's."""
+    sizes = {item.name: item.size for item in policy.spec.inputs if item.source == "command"}
+    if command is not None and sizes and len(command) not in sizes.values():
+        known = ", ".join(f"{name} has {size} components" for name, size in sizes.items())
+        raise ConfigError(f"command {command}: {known}; leave --command out, or give as many numbers")
 
 
 def _check_joints(policy: Policy, folder: str | Path, robot: Robot) -> None:

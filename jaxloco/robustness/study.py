@@ -77,7 +77,8 @@ class Study:
             BundleError: The bundle cannot be trusted, or cannot be played here.
             ConfigError: Something in the plan does not fit this robot or task.
         """
-        conditions = Conditions(robot=plan.robot, robot_variant=plan.robot_variant, seconds=plan.seconds)
+        named = {name: getattr(plan, name) for name in ("robot", "robot_variant", "command", "seconds")}
+        conditions = Conditions(**named)
         playback = Playback.load(folder, conditions)
         robot, spec = playback.robot, playback.spec
         if plan.command is not None:

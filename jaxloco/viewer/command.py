@@ -143,6 +143,8 @@ def _stand(name: str, own: ViewOptions, open_browser: bool) -> None:
         robot, ground = load_robot(name), FLAT
     else:
         raise unknown_name("policy, run, robot or task", name, {*known_policies(), *known_robots(), *tasks})
+    if own.level is not None and not ground.terrain.kinds:
+        raise ConfigError(f"--level {own.level}: has no effect on {name}, which stands on a level floor; leave it out")
     level = int(np.clip(own.level or 0, 0, ground.terrain.levels - 1)) if ground.terrain.kinds else 0
     qpos = placed(robot, ground, level)
     with closing(_browser(own, name, open_browser)) as browser:

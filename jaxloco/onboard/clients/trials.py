@@ -119,7 +119,7 @@ def dry_run(client: JointClient, policy: Policy) -> list[Check]:
         acted = guard.act(reading, client.clock())
         outputs = outputs or acted
         cause = cause or guard.cause
-        count += reading.timestamp != last
+        count += math.isfinite(reading.timestamp) and reading.timestamp != last
         last = reading.timestamp
     rate = (last - first.timestamp) / (client.clock() - began)
     measured = client.measure()
