@@ -871,11 +871,6 @@ REQUIREMENTS = (
     *(
         Requirement(what, limit, "hand_run", _HAND, read)
         for what, limit, read in (
-            (
-                "`train.py leap-spin`, start to finished run folder",
-                "reported",
-                _shown(_walks("wall_seconds", 0.0, " s")),
-            ),
             ("turn rate of the cube in plain MuJoCo, randomized", "≥ 0.5 rad/s", _walks("turn_rate", 0.5)),
             ("episodes of 10 s in which it is not dropped", "≥ 0.90", _walks("survived", 0.9)),
             ("turn rate with noise, 20 ms late", "≥ 0.5 rad/s", _walks("turn_rate_late", 0.5)),

@@ -43,6 +43,7 @@ PLAYED = {
     "upkie-balance": (2, 3.0),
     "go1-recovery": (2, 3.0),
     "go1-tracking": (0, 5.0),
+    "leap-spin": (4, 5.0),
     "pendulum-swingup": (4, 4.0),
     "pendulum-on-hand": (0, 6.0),
 }

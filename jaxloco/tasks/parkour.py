@@ -50,7 +50,7 @@ class Parkour(Velocity):
         platform=1.2,
         step_depth=0.8,
         gap=(0.1, 0.5),
-        depth=(0.1, 0.5),
+        depth=(0.5, 0.5),
         step=(0.05, 0.35),
         obstacle=(0.05, 0.3),
         stone=(0.95, 0.75),
@@ -116,7 +116,11 @@ class Parkour(Velocity):
 
 
 GO1 = replace(
-    GO1_ROUGH, task=Parkour(), network=replace(GO1_ROUGH.network, log_std_init=-1.2), total_timesteps=8_000_000
+    GO1_ROUGH,
+    task=Parkour(),
+    algorithm=replace(GO1_ROUGH.algorithm, learning_rate=4e-4, learning_rate_final=5e-5, ent_coef=0.001),
+    network=replace(GO1_ROUGH.network, log_std_init=-1.2),
+    total_timesteps=8_000_000,
 )
 """Unitree Go1."""
 
