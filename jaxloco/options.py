@@ -475,9 +475,10 @@ class _Reader:
         return kind(self.value(member, item, f"{key}[{i}]", old) for i, (member, item, old) in enumerate(items))
 
     def mapping(self, hint: Any, value: Any, key: str, default: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise self.wrong(key, f"a table (write {_join(key, 'NAME')} for what is in it)", value)
         member = (get_args(hint) or (str, Any))[1]
+        word = "SETTING" if member is Any else "NAME"
+        if not isinstance(value, Mapping):
+            raise self.wrong(key, f"a table (write {_join(key, word)} for what is in it)", value)
         base = dict(default) if isinstance(default, Mapping) else {}
         for name, item in value.items():
             base[str(name)] = self.value(member, item, f"{key}.{name}", base.get(name))
