@@ -215,9 +215,10 @@ def play_in(file: Path, source: Source, bundle: Path, own: ForeignOptions) -> di
         "bundle", "mass" (kg), "feet_apart" (m, see `foreign_robot.REACH`), "joints" (their own figures), "overlapping"
         (bodies that overlap in the default pose, not counted), and "runs", see `_play`.
     """
-    if "velocity_command" not in [item.name for item in Policy.load(bundle).spec.inputs]:
+    policy = Policy.load(bundle)
+    if "velocity_command" not in [item.name for item in policy.spec.inputs]:
         raise ConfigError(f"{bundle}: a policy without a velocity_command, which is what this measures; take another")
-    facts = robot_facts(bundle)
+    facts = robot_facts(policy, bundle)
     robot = load_robot(source.robot, locked=tuple(facts.get("locked", ())))
     result: dict[str, Any] = {}
     runs = []
@@ -242,13 +243,13 @@ def play_in(file: Path, source: Source, bundle: Path, own: ForeignOptions) -> di
     return {**result, "runs": runs}
 
 
-def robot_facts(bundle: Path) -> Mapping[str, Any]:
+def robot_facts(policy: Policy, bundle: Path) -> Mapping[str, Any]:
     """Return what a bundle says of its robot: joints with their gains, pose, feet.
 
     Raises:
         ConfigError: It does not say it.
     """
-    facts = Policy.load(bundle).spec.provenance.get("robot")
+    facts = policy.spec.provenance.get("robot")
     if not isinstance(facts, Mapping):
         raise ConfigError(f"{bundle}: does not say which gains its robot has; export it again: jaxloco export RUN")
     return facts

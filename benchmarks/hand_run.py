@@ -6,7 +6,6 @@ training and targets that are 20 ms late beside it.
 """
 
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +41,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(train_words: Sequence[str], own: HandOptions) -> dict[str, Any]:
     """Train and judge every seed; plain JSON values."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
+    found = train_command.over_seeds(own, train_words, _one)
+    runs = found.pop("runs")
     spreads = [name for name, value in runs[0].items() if name.split("_late")[0] in FIGURES and value is not None]
     return {
-        **train_command.ran_with(runs),
-        "task": own.task,
-        "train_options": list(train_words),
+        **found,
         "episodes": own.episodes,
         **{name: common.spread([one[name] for one in runs]) for name in ("wall_seconds", *spreads)},
         "runs": runs,

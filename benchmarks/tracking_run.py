@@ -57,13 +57,11 @@ def main(arguments: Sequence[str]) -> int:
 def run(train_words: Sequence[str], own: TrackingOptions) -> dict[str, Any]:
     """Train and judge every seed; plain JSON values."""
     _model_files(own)  # says what is not installed before anything trains
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
+    found = train_command.over_seeds(own, train_words, _one)
+    runs = found.pop("runs")
     figures = ("wall_seconds", "survived", "body_error", "completed_late", "body_error_late", "inside_late")
     return {
-        **train_command.ran_with(runs),
-        "task": own.task,
-        "train_options": list(train_words),
+        **found,
         **{name: common.spread([one[name] for one in runs]) for name in figures},
         **_over_models([one["foreign"] for one in runs]),
         "runs": runs,
@@ -102,8 +100,9 @@ def _in_foreign_models(own: TrackingOptions, bundle: Path, temporary: Path) -> d
     """
     from jaxloco.robot import load_robot
 
-    facts, figures = foreign_models.robot_facts(bundle), dict[str, Any]()
-    robot = load_robot(Policy.load(bundle).spec.robot, locked=tuple(facts.get("locked", ())))
+    policy, figures = Policy.load(bundle), dict[str, Any]()
+    facts = foreign_models.robot_facts(policy, bundle)
+    robot = load_robot(policy.spec.robot, locked=tuple(facts.get("locked", ())))
     for name, file in _model_files(own).items():
         source = foreign_models.MODELS[name]
         if source.robot != robot.name:

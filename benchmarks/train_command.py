@@ -95,6 +95,21 @@ def run(train_words: Sequence[str], own: TrainCommandOptions) -> dict[str, Any]:
     }
 
 
+def over_seeds(
+    own: Any, words: Sequence[str], one: Callable[[Any, int, Sequence[str], Path, Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """Let `one` train and judge every seed of `own.task`, and return what results have in common.
+
+    Args:
+        own: Options, `RunsOptions` with a `task`.
+        words: Options of `train.py`.
+        one: Takes `own`, a seed, `words`, the folder of the runs and a temporary one; returns what it found.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        runs = [one(own, seed, words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
+    return {**ran_with(runs), "task": own.task, "train_options": list(words), "runs": runs}
+
+
 def split_at_dashes(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split a command line at `--`."""
     words = list(words)

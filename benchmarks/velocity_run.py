@@ -9,7 +9,6 @@ the end of training is reported.
 """
 
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +65,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(train_words: Sequence[str], own: VelocityOptions) -> dict[str, Any]:
     """Train and judge every seed; plain JSON values."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        runs = [_one(own, seed, train_words, Path(own.keep or folder), Path(folder)) for seed in own.seeds]
+    found = train_command.over_seeds(own, train_words, _one)
+    runs = found.pop("runs")
     return {
-        **train_command.ran_with(runs),
-        "task": own.task,
-        "train_options": list(train_words),
+        **found,
         "wall_seconds": common.spread([one["wall_seconds"] for one in runs]),
         "survived": common.spread([one["survived"] for one in runs]),
         "terms": {term: common.spread([one["terms"][term] for one in runs]) for term in TERMS},
