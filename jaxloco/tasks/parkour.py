@@ -22,7 +22,7 @@ from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
 from jaxloco.tasks.growing import Durations, Span
 from jaxloco.tasks.legged import LeggedTask
-from jaxloco.tasks.velocity import COMMAND, COMPONENTS, GO1_ROUGH, Velocity
+from jaxloco.tasks.velocity import COMMAND, COMPONENTS, GO1_ROUGH, LEARNING, Velocity
 from jaxloco.terrain import STRIPS, Terrain
 
 
@@ -118,7 +118,7 @@ class Parkour(Velocity):
 GO1 = replace(
     GO1_ROUGH,
     task=Parkour(),
-    algorithm=replace(GO1_ROUGH.algorithm, learning_rate=4e-4, learning_rate_final=5e-5, ent_coef=0.001),
+    algorithm=replace(LEARNING, learning_rate=4e-4, learning_rate_final=5e-5, ent_coef=0.001),
     network=replace(GO1_ROUGH.network, log_std_init=-1.2),
     total_timesteps=8_000_000,
 )
