@@ -15,7 +15,7 @@ from jaxloco.errors import ConfigError, LogError
 from jaxloco.gap import report
 from jaxloco.gap.causes import Cause, causes_of, explain
 from jaxloco.gap.errors import Reader, baseline_errors, joined, prediction_errors, summary
-from jaxloco.gap.gap import Comparison, Gap
+from jaxloco.gap.gap import Comparison, Gap, _with_finer_steps
 from jaxloco.gap.options import GapOptions
 from jaxloco.gap.simulated import record_episode
 from jaxloco.gap.trajectory import Trajectory, remarks
@@ -82,11 +82,13 @@ def test_the_same_simulator_with_motors_that_remember_is_no_more_than_a_milliont
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("planted", sampled(["delay", "friction"], "friction"))
+@pytest.mark.parametrize("planted", sampled(["delay", "friction", "step"], "friction"))
 def test_a_planted_difference_is_ranked_first_and_found(walking, planted):
     playback, scenario = walking
     if planted == "delay":
         recording = record_episode(later(playback, 8.0), scenario)
+    elif planted == "step":
+        recording = record_episode(replace(playback, robot=_with_finer_steps(playback.robot, 2)), scenario)
     else:
         recording = record_episode(replace(playback, robot=changed(playback.robot, rougher)), scenario)
     options = GapOptions(horizons=(1, 5, 20), starts=0, causes=12)
@@ -99,6 +101,8 @@ def test_a_planted_difference_is_ranked_first_and_found(walking, planted):
         for name, by_horizon in found.errors.items():  # aligned, it is the same simulator
             assert all(values["90 %"] <= 1e-6 for values in by_horizon.values()), name
             assert all(found.unaligned[name][h]["median"] > 1e-4 for h in by_horizon)
+    elif planted == "step":
+        assert (first.cause, first.value, found.delay) == ("physics step", pytest.approx(0.002), 0.0)
     else:
         assert (first.cause, found.delay) == ("joint friction", 0.0)
         assert first.value == pytest.approx(1.2, abs=0.02)
@@ -327,7 +331,7 @@ def test_every_cause_changes_what_it_says_and_nothing_else():
         "ground friction": {"pair_friction", "geom_friction"},
     }
     causes = {cause.name: cause for cause in causes_of(robot, held=False)}
-    assert set(causes) == {*fields, "command delay"}
+    assert set(causes) == {*fields, "command delay", "physics step"}
     every = set().union(*fields.values())
     for name, own in fields.items():
         model = copy.deepcopy(robot.model)
@@ -337,7 +341,7 @@ def test_every_cause_changes_what_it_says_and_nothing_else():
         causes[name].apply(model, 1 / 1.5)
         for field in own:
             np.testing.assert_allclose(getattr(model, field), getattr(robot.model, field))
-    assert {cause.name for cause in causes_of(robot, held=True)} == {*fields, "command delay"} - {
+    assert {cause.name for cause in causes_of(robot, held=True)} == {*fields, "command delay", "physics step"} - {
         "mass of the base",
         "ground friction",
     }

@@ -14,7 +14,7 @@ from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs.curriculum import FULL, Range, Sampler
 from jaxloco.envs.ground import KIND, LEVEL, GridGround
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
-from jaxloco.envs.waypoints import REACH, Waypoints, strip_grade
+from jaxloco.envs.waypoints import REACH, Waypoints
 from jaxloco.errors import ConfigError
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback

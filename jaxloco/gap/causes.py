@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from jaxloco.robot import Robot
+from jaxloco.robot.mjcf import PLAIN_MOTORS
 
 LARGEST_DELAY = 0.04
 """Longest delay of commands that is tried, s."""
@@ -16,6 +17,12 @@ LARGEST_DELAY = 0.04
 BETWEEN, EVALUATIONS = 9, 12
 """Values between the best one's neighbours that are tried, and predictions with which the best of these is refined.
 Errors have several valleys: contacts begin a step sooner or later."""
+
+DELAY, STEP = "command delay", "physics step"
+"""Causes that are no change of the model: when commands come, and how finely the simulator steps."""
+
+FINER = (2, 4)
+"""Physics steps in place of one that are tried."""
 
 Apply = Callable[[mujoco.MjModel, float], None]
 """Changes a model by a value."""
@@ -32,8 +39,9 @@ class Cause:
         name: Its name.
         unit: Of its value: "×" for a factor on what the robot folder says.
         nominal: The simulator's own value.
-        tried: Values that are tried first; the best one is refined between its neighbours.
-        apply: Changes the model; None for the delay of commands, s.
+        tried: Values that are tried first.
+        apply: Changes the model; None for `DELAY` and `STEP`, both in s.
+        refined: Whether values between the best one and its neighbours are tried.
     """
 
     name: str
@@ -41,6 +49,7 @@ class Cause:
     nominal: float
     tried: tuple[float, ...]
     apply: Apply | None
+    refined: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,9 +73,15 @@ class Explanation:
 
 def causes_of(robot: Robot, held: bool) -> list[Cause]:
     """Return what is tried for a robot; with a held base nothing of the ground and the base."""
-    delays = tuple(robot.model.opt.timestep * i for i in range(round(LARGEST_DELAY / robot.model.opt.timestep) + 1))
+    timestep = float(robot.model.opt.timestep)
+    delays = tuple(timestep * i for i in range(round(LARGEST_DELAY / timestep) + 1))
     dofs, limits = robot.joint_qvel_indices, np.array([joint.torque_limit for joint in robot.joints])
-    found = [Cause("command delay", "s", 0.0, delays, None)]
+    found = [Cause(DELAY, "s", 0.0, delays, None)]
+    if not any(
+        {*PLAIN_MOTORS} & {*joint.actuator_kinds} for joint in robot.joints
+    ):  # networks have a step of their own
+        finer = tuple(timestep / parts for parts in (1, *FINER))
+        found.append(Cause(STEP, "s", timestep, finer, None, refined=False))
     for name, field, share in (("joint friction", "dof_frictionloss", 0.02), ("joint damping", "dof_damping", 0.005)):
         nominal = getattr(robot.model, field)[dofs]
         if (nominal > 0.0).all():
@@ -111,7 +126,9 @@ def explain(
 def _best(cause: Cause, score: Score, base: float) -> tuple[float, float]:
     """Return the value of a cause with the smallest score, and that score; ties go to the nominal value."""
     tried = {value: base if value == cause.nominal else score(cause, value) for value in cause.tried}
-    _, low, high = _around_best(tried, cause.nominal)
+    best, low, high = _around_best(tried, cause.nominal)
+    if not cause.refined:
+        return best, tried[best]
     between = np.linspace(low, high, BETWEEN + 2).tolist()[1:-1]
     tried |= {value: score(cause, value) for value in between if value not in tried}
     best, low, high = _around_best(tried, cause.nominal)

@@ -1,14 +1,15 @@
 """Compare a simulator with recordings: errors of its predictions, the delay, and what explains the rest."""
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxloco.errors import ConfigError
-from jaxloco.gap.causes import Cause, Explanation, causes_of, explain
+from jaxloco.gap.causes import DELAY, STEP, Cause, Explanation, causes_of, explain
 from jaxloco.gap.errors import Errors, baseline_errors, joined, prediction_errors, summary
 from jaxloco.gap.options import GapOptions
 from jaxloco.gap.trajectory import Trajectory, remarks
@@ -79,7 +80,10 @@ class Comparison:
     ) -> None:
         if not recordings:
             raise ConfigError("no recording was given; name at least one")
-        self._robot, self._curves, self._options = robot, curves, options or GapOptions()
+        self._curves, self._options = curves, options or GapOptions()
+        self._robot, self._recordings = _with_finer_steps(robot, self._options.finer), recordings
+        self._finer: dict[int, Comparison] = {}
+        robot = self._robot
         self._trajectories = [Trajectory.of(recording, robot) for recording in recordings]
         if len({trajectory.held for trajectory in self._trajectories}) > 1:
             raise ConfigError("some recordings have the state of the base and some do not; compare them one by one")
@@ -116,14 +120,23 @@ class Comparison:
         horizons = tuple(h for h in self._options.horizons if h <= 20) or self._options.horizons[:1]
 
         def score(cause: Cause | None, value: float) -> float:
-            shift = value if cause is not None and cause.apply is None else delay
-            errors, baselines, _ = self._errors(shift, self._options.causes, _change(cause, value), horizons)
+            name = cause.name if cause is not None else ""
+            shift, compared = value if name == DELAY else delay, self._with_step(value) if name == STEP else self
+            errors, baselines, _ = compared._errors(shift, self._options.causes, _change(cause, value), horizons)
             return _score(errors, baselines["constant"])
 
         if score(None, 0.0) <= NEGLIGIBLE:
             return []
         every = causes_of(self._robot, self._trajectories[0].held)
-        return explain([cause for cause in every if not delay or cause.apply is not None], score, report)
+        return explain([cause for cause in every if not delay or cause.name != DELAY], score, report)
+
+    def _with_step(self, timestep: float) -> "Comparison":
+        """Return the same comparison with other physics steps, s, a whole part of the simulator's."""
+        parts = round(float(self._robot.model.opt.timestep) / timestep)
+        if parts not in self._finer:
+            options = replace(self._options, finer=parts)
+            self._finer[parts] = Comparison(self._robot, self._recordings, self._curves, options)
+        return self._finer[parts]
 
     def _errors(
         self, delay: float, most: int, change: Change | None = None, horizons: Sequence[int] | None = None
@@ -146,6 +159,15 @@ class Comparison:
         return joined(found), {kind: joined([base[kind] for base in bases]) for kind in bases[0]}, count
 
 
+def _with_finer_steps(robot: Robot, parts: int) -> Robot:
+    """Return a robot whose physics steps are so many times shorter."""
+    if parts == 1:
+        return robot
+    model = copy.deepcopy(robot.model)
+    model.opt.timestep /= parts
+    return replace(robot, model=model, substeps=parts * robot.substeps)
+
+
 def _change(cause: Cause | None, value: float) -> Change | None:
     if cause is None or cause.apply is None:
         return None
@@ -154,7 +176,7 @@ def _change(cause: Cause | None, value: float) -> Change | None:
 
 
 def _is_delay(explanation: Explanation) -> bool:
-    return explanation.cause == "command delay" and explanation.explained >= ALIGNED_FROM
+    return explanation.cause == DELAY and explanation.explained >= ALIGNED_FROM
 
 
 def _score(errors: Errors, constant: Errors) -> float:

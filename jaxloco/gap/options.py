@@ -17,11 +17,13 @@ class GapOptions:
         starts: Most recorded states, evenly spread, from which is predicted; 0 for every one.
         causes: Most recorded states for the ranking of causes, which repeats the predictions about a hundred times; 0
             for no ranking.
+        finer: Physics steps in place of each of the simulator's own, to see what errors its step makes.
     """
 
     horizons: Annotated[tuple[int, ...], COUNT] = (1, 5, 20, 50)
     starts: Annotated[int, NOT_NEGATIVE] = 400
     causes: Annotated[int, NOT_NEGATIVE] = 60
+    finer: Annotated[int, COUNT] = 1
 
     def __post_init__(self) -> None:
         check_fields(self)
