@@ -314,6 +314,17 @@ def test_sticks_and_select_button_of_the_remote_control():
     assert measured.stopped
 
 
+def test_a_velocity_command_beyond_the_training_is_held_to_its_range_and_none_is_made_of_what_is_no_number():
+    client, transport = connect("ros2", read_bundle(GO2).spec)
+    measured = client.link.measured(transport.latest())
+
+    def followed(*command: float) -> np.ndarray:
+        return client.mapping.reading(measured._replace(command=np.array(command))).inputs["velocity_command"]
+
+    np.testing.assert_allclose(followed(9.0, -9.0, 0.3), [1.5, -0.8, 0.3], atol=1e-6)
+    np.testing.assert_array_equal(followed(math.nan, math.inf, 0.0), [math.nan, math.inf, 0.0])  # for the guard
+
+
 def test_real_ros_messages_are_read_in_any_order():
     stores = pytest.importorskip("rosbags.typesys")
     types = stores.get_typestore(stores.Stores.ROS2_HUMBLE).types

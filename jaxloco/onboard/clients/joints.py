@@ -187,6 +187,7 @@ class JointMapping:
         self._axes = _rotation(self._mount)
         self._commands = _commands(spec, command)
         self._fixed = command is not None
+        self._trained = trained_command(spec)
         self.base = self._base_command(order)
 
     def reading(self, measured: Measured) -> Reading:
@@ -208,7 +209,8 @@ class JointMapping:
         if "joint_offsets" in self._read:
             inputs["joint_offsets"] = measured.position[self._read["joint_offsets"]] - self._offset
         if measured.command is not None and "velocity_command" in self._commands and not self._fixed:
-            inputs["velocity_command"] = measured.command
+            held = np.clip(measured.command, *self._trained)
+            inputs["velocity_command"] = np.where(np.isfinite(measured.command), held, measured.command)
         return Reading(inputs, float(measured.timestamp), terminated=measured.stopped)
 
     def command(self, outputs: Mapping[str, Any]) -> Command:
@@ -474,14 +476,20 @@ def options_of(cls: Callable[..., T], client: str, given: Mapping[str, Any]) -> 
     return cls(**given)
 
 
-def largest_command(spec: PolicySpec) -> np.ndarray:
-    """Return the largest velocity command of the training, (3,), m/s and rad/s; of each at most 1.
+def trained_command(spec: PolicySpec) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and the largest velocity command of the training, (3,) each, m/s and rad/s.
 
-    A bundle believes 1.5 times the training's largest plus 0.5.
+    A bundle believes 1.5 times as much and 0.5 more; one that has no such ends is taken for trained up to 1.
     """
     item = next((item for item in spec.inputs if item.name == "velocity_command"), None)
-    high = np.array(expand(item.high, 3)) if item is not None and item.high is not None else np.full(3, 2.0)
-    return np.clip((high - 0.5) / 1.5, 0.0, 1.0)
+    ends = (-2.0, 2.0) if item is None or item.low is None or item.high is None else (item.low, item.high)
+    low, high = (np.array(expand(end, 3)) for end in ends)
+    return np.minimum((low + 0.5) / 1.5, 0.0), np.maximum((high - 0.5) / 1.5, 0.0)
+
+
+def largest_command(spec: PolicySpec) -> np.ndarray:
+    """Return what the ends of sticks stand for, (3,), m/s and rad/s: the training's largest command, at most 1."""
+    return np.minimum(trained_command(spec)[1], 1.0)
 
 
 def _commands(spec: PolicySpec, command: Sequence[float] | None) -> dict[str, np.ndarray]:
