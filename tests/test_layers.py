@@ -17,6 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "checks",
         "cores",
         "option_hints",
+        "recording_options",
         "reflections",
         "registry",
         "statistics",

@@ -2,6 +2,8 @@
 
 import contextlib
 import pickle
+import re
+import shutil
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from jaxloco import logs
+from jaxloco import cli, logs
 from jaxloco.errors import LogError
 from jaxloco.logs.checks import check_against
 from jaxloco.logs.recording import Recording
@@ -481,21 +483,42 @@ def test_a_file_of_a_bag_is_read_whatever_its_name(store, plugin):
     assert_same(logs.read("log", "go2"), swinging())
 
 
-def test_a_bag_without_message_definitions_is_read_with_those_in_a_folder(store):
+def write_without_definitions(store):
+    """Write a bag without message definitions, and these into the folder "types"."""
     bag = Bag(store, StoragePlugin.SQLITE3)
     bag.write(*motor_topics(store, swinging()))
     with contextlib.closing(sqlite3.connect(bag.file())) as database:
         database.execute("DELETE FROM message_definitions")
         database.commit()
-    with pytest.raises(LogError, match=r"bag: no topic holds the joints' state"):
-        logs.read("bag", "go2")
     types = Path("types/demo_msgs/msg")
     types.mkdir(parents=True)
     for name, text in MESSAGES.items():
         (types / f"{name.split('/')[-1]}.msg").write_text(text)
+
+
+def test_a_bag_without_message_definitions_is_read_with_those_in_a_folder(store):
+    write_without_definitions(store)
+    with pytest.raises(LogError, match=r"bag: no topic holds the joints' state"):
+        logs.read("bag", "go2")
     assert_same(logs.read("bag", "go2", types="types"), swinging())
     with pytest.raises(LogError, match=r"bag: holds no .msg file"):
         logs.read("bag", "go2", types="bag")
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["identify", "bag", "--robot", "go2"], "time: expected at least 1 s"),
+        (["actuator", "fit", "bag/bag.db3", "copy/bag.db3", "--robot", "go2"], "a network reads positions"),
+    ],
+)
+def test_other_commands_read_bags_as_gap_does(store, capsys, words, refused):
+    write_without_definitions(store)
+    shutil.copytree("bag", "copy")
+    assert cli.main(words) == 2 and "no topic holds the joints' state" in capsys.readouterr().err
+    assert cli.main([*words, "--types", "types", "--topics", "/lowstate", "/lowcmd"]) == 2
+    said = capsys.readouterr().err
+    assert "no topic holds" not in said and re.search(refused, said), said
 
 
 def test_several_topics_of_a_kind_are_a_choice_of_the_user(store):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def files(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def load(paths: Sequence[Path], robot: Robot, joints: Sequence[Joint], timestep: float) -> list[Series]:
+def load(paths: Sequence[Path], robot: Robot, joints: Sequence[Joint], timestep: float, **reading: Any) -> list[Series]:
     """Read recordings of a robot.
 
     Args:
@@ -79,12 +80,14 @@ def load(paths: Sequence[Path], robot: Robot, joints: Sequence[Joint], timestep:
         robot: The robot.
         joints: Those of its joints that are fitted.
         timestep: Of the network, s.
+        reading: Of `jaxloco.logs.read`.
 
     Raises:
         LogError: A recording cannot be read, is a copy of another one, is too slow, lacks a signal or does not belong
             to these motors; names it, the column and the time.
     """
-    recordings = different((read(path, robot) for path in paths), "what is trained on must not validate or test too")
+    found = (read(path, robot, **reading) for path in paths)
+    recordings = different(found, "what is trained on must not validate or test too")
     return [series(recording, joints, timestep) for recording in recordings]
 
 

@@ -15,6 +15,7 @@ from jaxloco.actuator_fit.models import Friction, errors
 from jaxloco.checks import COUNT, POSITIVE, Limits, check_fields
 from jaxloco.errors import ConfigError, LogError
 from jaxloco.physics.actuators.fitted import MOST_TAPS, FittedNetwork
+from jaxloco.recording_options import RecordingOptions
 from jaxloco.robot import UNITS, Joint, Robot
 from jaxloco.robot.entries import matching
 
@@ -22,7 +23,7 @@ Architecture = Literal["mlp", "lstm", "hwangbo"]
 
 
 @dataclass(frozen=True)
-class FitOptions:
+class FitOptions(RecordingOptions):
     """Options of `jaxloco actuator fit`.
 
     Attributes:
@@ -144,7 +145,7 @@ def _read(
             raise LogError(f"{path}: is trained on and tested with; leave it out of one of them")
     train, validation = dataset.split(len(paths), own.validation)
     say(f"reading {len(paths) + len(test)} recordings, {len(validation)} of them for validation")
-    every = dataset.load([*paths, *test], robot, joints, timestep)
+    every = dataset.load([*paths, *test], robot, joints, timestep, **own.reading)
     found = every[: len(paths)]
     for one in found:
         _check_length(one, timestep)

@@ -134,7 +134,7 @@ def gap(arguments: list[str]) -> int:
     from jaxloco.gap.gap import compare as compare_logs
 
     compared = options.part(GapOptions, own)
-    reading = {name: getattr(own, name) for name in ("topics", "motors", "types", "allow_gaps")}
+    reading = {**own.reading, "allow_gaps": own.allow_gaps}
     tell = partial(print, file=sys.stderr)
     found = compare_logs(library.bundle_of(words[0]), words[1:], own.robot, compared, tell, **reading)
     print(report.as_text(found))

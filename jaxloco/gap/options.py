@@ -5,6 +5,7 @@ from typing import Annotated
 
 from jaxloco.checks import COUNT, NOT_NEGATIVE, check_fields
 from jaxloco.errors import ConfigError
+from jaxloco.recording_options import RecordingOptions
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,17 @@ class GapOptions:
 
 
 @dataclass(frozen=True)
-class GapCommand(GapOptions):
+class GapCommand(GapOptions, RecordingOptions):
     """Options of `jaxloco gap`.
 
     Attributes:
         robot: Robot folder or name in place of the bundle's robot, such as one with identified figures.
-        topics: Of bags: the only topics to read.
-        motors: Of bags whose motors have no names: the joints in the order of the motors.
-        types: Of bags without message definitions: folder of .msg files.
         allow_gaps: Leave gaps of the recordings out instead of refusing them.
         figure: Picture to write; none for none.
         out: JSON file to write the figures to.
     """
 
     robot: str | None = None
-    topics: tuple[str, ...] = ()
-    motors: tuple[str, ...] = ()
-    types: str | None = None
     allow_gaps: bool = False
     figure: str | None = "gap.png"
     out: str | None = None

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxloco.identification.identify import Options
+from jaxloco.recording_options import RecordingOptions
 
 
 @dataclass(frozen=True)
-class IdentifyOptions(Options):
+class IdentifyOptions(Options, RecordingOptions):
     """Options of `jaxloco identify`.
 
     Attributes:
@@ -43,7 +44,8 @@ def run_identify(logs: Sequence[str], own: IdentifyOptions) -> str:
     robot = load_robot(own.robot)
     out = Path(own.out or f"{robot.name}_calibrated")
     check_free(out)
-    found = identify([read(path, robot) for path in logs], robot, own, lambda text: print(text, file=sys.stderr))
+    recordings = [read(path, robot, **own.reading) for path in logs]
+    found = identify(recordings, robot, own, lambda text: print(text, file=sys.stderr))
     folder = write_calibrated(found, out)
     if own.json:
         return json.dumps(as_json(found), indent=2)
