@@ -17,7 +17,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from jaxloco import cli, logs
 from jaxloco.errors import LogError
 from jaxloco.logs.checks import check_against
-from jaxloco.logs.recording import Recording
+from jaxloco.logs.recording import Recording, interval
 from jaxloco.logs.turns import product, turned
 from jaxloco.robot import load_robot
 
@@ -503,6 +503,21 @@ def test_a_bag_without_message_definitions_is_read_with_those_in_a_folder(store)
     assert_same(logs.read("bag", "go2", types="types"), swinging())
     with pytest.raises(LogError, match=r"bag: holds no .msg file"):
         logs.read("bag", "go2", types="bag")
+
+
+@pytest.mark.parametrize(
+    ("times", "hertz"),
+    [
+        (np.arange(400) / 400.0, 400.0),
+        (np.round(np.arange(400) / 400.0, 3), 400.0),  # 2 or 3 ms
+        (np.round(0.003 + np.arange(401) / 400.0, 3), 400.0),
+        (np.delete(np.arange(400) / 400.0, [5, 90, 91]), 400.0),  # messages were lost
+        (np.concatenate([np.arange(200), np.arange(300, 500)]) / 400.0, 400.0),  # a gap
+        (np.arange(100) / 50.0 + 0.002 * np.sin(np.arange(100)), 50.0),
+    ],
+)
+def test_the_rate_is_that_of_the_whole_clock(times, hertz):
+    assert 1.0 / interval(times) == pytest.approx(hertz, rel=5e-3)
 
 
 @pytest.mark.parametrize(

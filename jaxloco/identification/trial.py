@@ -13,6 +13,7 @@ from jaxloco.errors import LogError
 from jaxloco.identification.hung import LONGEST_STEP, hung_spec
 from jaxloco.identification.unknowns import GAINS
 from jaxloco.logs import Recording
+from jaxloco.logs.recording import interval
 from jaxloco.robot import Robot
 
 SETTLING = 0.3
@@ -209,8 +210,7 @@ def _step(recording: Recording) -> float:
     periods = np.diff(recording.command_time)
     if not len(periods):
         return LONGEST_STEP
-    # Of the whole clock: rounding of its times would add up over the steps.
-    period = float(np.sum(periods) / np.sum(np.maximum(np.round(periods / np.median(periods)), 1.0)))
+    period = interval(recording.command_time)
     uneven = np.abs(periods / period - np.round(periods / period)).max() > 0.02
     longest = LONGEST_STEP / 2.0 if uneven else LONGEST_STEP
     return period / math.ceil(period / longest - 1e-6)

@@ -37,11 +37,25 @@ IGNORED = ("reading[", "output[", "note[")
 LONGEST_GAP = 5.0
 """An interval of a clock that is longer than so many of its median intervals is a gap."""
 
+ONE_ROW = 1.6
+"""An interval of up to so many median intervals is one; rows are missing in a longer one."""
+
 EMPTY = -np.inf
 """Stands for an empty cell of a table; no recording holds it."""
 
 SIMULTANEOUS = 1e-6
 """Times that differ by less, s, are the same time."""
+
+
+def interval(times: np.ndarray) -> float:
+    """Return the mean interval of a clock, s; one in which rows are missing counts as several.
+
+    The median would be one of the rounding where times have few digits: 2 or 3 ms for 2.5.
+    """
+    steps = np.diff(times)
+    medians = steps / np.median(steps)
+    steps, medians = steps[medians <= LONGEST_GAP], medians[medians <= LONGEST_GAP]
+    return float(steps.sum() / np.maximum(np.ceil(medians + 1.0 - ONE_ROW), 1.0).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +129,8 @@ class Recording:
 
     @property
     def rate(self) -> float:
-        """Rate of the measured state, Hz: 1 / the median interval."""
-        return 1.0 / float(np.median(np.diff(self.time)))
+        """Rate of the measured state, Hz: 1 / `interval`."""
+        return 1.0 / interval(self.time)
 
     @property
     def start(self) -> float:
@@ -258,7 +272,7 @@ class Recording:
         """Check that the state was recorded at a rate, Hz, and uniformly.
 
         Raises:
-            LogError: Its median interval, or more than a twentieth of its intervals by half, differs.
+            LogError: Its rate, or more than a twentieth of its intervals by half, differs.
         """
         steps = np.diff(self.time)
         if abs(self.rate / rate - 1.0) > tolerance:
