@@ -95,6 +95,7 @@ class Still:
     ("options", "message"),
     [
         ({"seconds": math.nan}, "seconds nan: must be above 0"),
+        ({"seconds": 0.001}, "seconds 0.001: must be at least a control period, 0.005 s"),
         ({"episodes": 0}, "episodes 0: must be at least 1"),
         ({"seed": -3}, "seed -3: must not be negative"),
     ],

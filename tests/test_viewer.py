@@ -523,6 +523,7 @@ def test_what_there_is_is_listed_one_name_a_line(words, line, tmp_path, monkeypa
         ("view go1-walk", "unknown policy, run, robot or task 'go1-walk'; did you mean"),
         ("view go1 --command 1 0 0", "--command: has no effect on go1, which has no policy"),
         ("view go1 --level 2", "--level 2: has no effect on go1, which stands on a level floor"),
+        ("view go1-rough --level 99", "terrain.evaluation_level 99: there are levels 0 to 9"),
         ("view --run nowhere", "there is no run folder nowhere"),
         ("view go1-velocity --robot upkie", "is a policy for the robot 'go1', whose joints are not those of 'upkie'"),
     ],
@@ -545,7 +546,7 @@ def test_a_level_below_the_first_is_the_first(go1, monkeypatch):
     )
     monkeypatch.setattr(viewing, "_browser", lambda *_: shown)
     monkeypatch.setattr(viewing, "_task", lambda *_: (go1.robot, ground))
-    for level in (-1, 0, 9):
+    for level in (-1, 0, 1):
         viewing._stand("go1-rough", viewing.ViewOptions(level=level), open_browser=False)
     np.testing.assert_allclose(stood, [terrain.start(0, 0), terrain.start(0, 0), terrain.start(1, 0)])
 

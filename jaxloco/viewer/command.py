@@ -25,6 +25,7 @@ from jaxloco.policies import known_policies
 from jaxloco.robot import Robot, known_robots, load_robot
 from jaxloco.tasks import TASKS, recipe
 from jaxloco.training import preparation
+from jaxloco.training.config import at_level
 from jaxloco.training.run_folder import RunFolder
 from jaxloco.viewer.browser import Browser, check_installed, free_port
 from jaxloco.viewer.follow import Follower, yield_to_others
@@ -145,8 +146,9 @@ def _stand(name: str, own: ViewOptions, open_browser: bool) -> None:
         raise unknown_name("policy, run, robot or task", name, {*known_policies(), *known_robots(), *tasks})
     if own.level is not None and not ground.terrain.kinds:
         raise ConfigError(f"--level {own.level}: has no effect on {name}, which stands on a level floor; leave it out")
-    level = int(np.clip(own.level or 0, 0, ground.terrain.levels - 1)) if ground.terrain.kinds else 0
-    qpos = placed(robot, ground, level)
+    if own.level is not None:
+        at_level(recipe(name).task, own.level)  # refuses one that there is not
+    qpos = placed(robot, ground, max(own.level or 0, 0))
     with closing(_browser(own, name, open_browser)) as browser:
         browser.stand(robot, ground, qpos)
         browser.show(qpos, Status(name, np.zeros(0), np.zeros(0), "no policy", 0.0))

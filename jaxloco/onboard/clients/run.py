@@ -144,6 +144,9 @@ def run_bundle(
     _check_numbers(seconds, episodes, seed)
     mapping, policy = find(env_id), Policy.load(folder)
     check_fits(policy.spec, mapping)
+    period = 1.0 / policy.spec.control_frequency
+    if seconds < period:
+        raise ConfigError(f"seconds {seconds:g}: must be at least a control period, {period:g} s")
     policy.verify()
     real_time = mapping.is_real_time(env_id)
     regulated = real_time if regulate is None else regulate
