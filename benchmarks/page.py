@@ -526,7 +526,7 @@ def _golden(document: Result) -> Measured:
     return _at_most(None if error is None else common.significant(error, 2), 1e-5, "")
 
 
-_TRAIN = "jaxloco bench train-command --seeds 0 1 2 3 4"
+_TRAIN = "jaxloco bench train-command --seeds 100 101 102 103 104"
 _TRANSFER = "jaxloco bench upkie-transfer RUN/policy"
 _SPEED = "jaxloco bench training-speed"
 _GO1 = "jaxloco bench go1-speed"
