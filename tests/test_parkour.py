@@ -143,12 +143,6 @@ def test_the_command_points_to_the_next_waypoint_in_the_robots_heading():
     np.testing.assert_allclose(way((0.0, 0.0), angle - 1.5), [0.8 * np.cos(1.5), 0.6, 1.0], atol=1e-5)  # held in bounds
 
 
-@pytest.mark.parametrize(("reached", "grade"), [(0, -1), (2, -1), (3, 0), (5, 0), (6, 1), (7, 1)])
-def test_levels_move_by_the_share_of_waypoints_reached_whether_or_not_the_robot_fell(reached, grade):
-    curriculum = Parkour()._curriculum()
-    assert int(curriculum.grade(jnp.float32(reached / 7), **curriculum.constants)) == grade
-
-
 def test_waypoints_that_were_reached_stay_so_and_the_last_one_means_standing():
     command, state = lead(1.25 - REACH + 0.01, 0.0, 0.0)
     assert int(state.reached) == 1 and int(state.strip) == 7

@@ -27,15 +27,6 @@ PROGRESS = "strip_progress"
 """Share of the waypoints that were reached."""
 
 
-def strip_grade(strip_progress: jax.Array, *, up: float, down: float) -> jax.Array:
-    """Return 1 where a robot reached at least the share `up` of its waypoints, -1 for less than `down`, otherwise 0.
-
-    Falls are not looked at, as in Cheng et al. 2024: who had to cross every obstacle of a strip to move on would see
-    little of harder ones.
-    """
-    return jnp.where(strip_progress >= up, 1, jnp.where(strip_progress < down, -1, 0))
-
-
 class Way(NamedTuple):
     """How far a robot has come on its strip.
 

@@ -12,13 +12,12 @@ from typing import Annotated, ClassVar
 from jaxloco.checks import POSITIVE
 from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs.commands import Command
-from jaxloco.envs.curriculum import Curriculum, Range
+from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.height_scan import HeightScan
-from jaxloco.envs.levels import terrain_curriculum
 from jaxloco.envs.rewards import RewardTerm, absolute
 from jaxloco.envs.terminations import TerminationTerm
-from jaxloco.envs.waypoints import PROGRESS, Waypoints, strip_grade
+from jaxloco.envs.waypoints import PROGRESS, Waypoints
 from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
 from jaxloco.tasks.growing import Durations, Span
@@ -101,10 +100,6 @@ class Parkour(Velocity):
         speed = Range(self.min_speed, forward)
         whole = Range(self.episode_seconds, self.episode_seconds)
         return Waypoints(COMMAND, "m/s, rad/s", ranges, whole, mirror="planar", terrain=self.terrain, speed=speed)
-
-    def _curriculum(self) -> Curriculum:
-        """Levels move by the share of waypoints reached."""
-        return replace(terrain_curriculum(self.terrain), grade=strip_grade, adr=self.adr)
 
     @property
     def _swing_ceiling(self) -> float:
