@@ -513,6 +513,7 @@ def test_a_bag_without_message_definitions_is_read_with_those_in_a_folder(store)
         (np.round(0.003 + np.arange(401) / 400.0, 3), 400.0),
         (np.delete(np.arange(400) / 400.0, [5, 90, 91]), 400.0),  # messages were lost
         (np.concatenate([np.arange(200), np.arange(300, 500)]) / 400.0, 400.0),  # a gap
+        (np.insert(np.arange(200) / 400.0, 7, 6.2 / 400.0), 400.0),  # a row too many
         (np.arange(100) / 50.0 + 0.002 * np.sin(np.arange(100)), 50.0),
     ],
 )

@@ -38,7 +38,7 @@ LONGEST_GAP = 5.0
 """An interval of a clock that is longer than so many of its median intervals is a gap."""
 
 ONE_ROW = 1.6
-"""An interval of up to so many median intervals is one; rows are missing in a longer one."""
+"""An interval of up to so many median intervals is one, and of no less than its inverse; longer ones lack rows."""
 
 EMPTY = -np.inf
 """Stands for an empty cell of a table; no recording holds it."""
@@ -48,14 +48,14 @@ SIMULTANEOUS = 1e-6
 
 
 def interval(times: np.ndarray) -> float:
-    """Return the mean interval of a clock, s; one in which rows are missing counts as several.
+    """Return the mean interval of a clock, s, without gaps and stray rows; where rows are missing it counts as several.
 
     The median would be one of the rounding where times have few digits: 2 or 3 ms for 2.5.
     """
     steps = np.diff(times)
     medians = steps / np.median(steps)
-    steps, medians = steps[medians <= LONGEST_GAP], medians[medians <= LONGEST_GAP]
-    return float(steps.sum() / np.maximum(np.ceil(medians + 1.0 - ONE_ROW), 1.0).sum())
+    kept = (medians <= LONGEST_GAP) & (medians >= 1.0 / ONE_ROW)
+    return float(steps[kept].sum() / np.ceil(medians[kept] + 1.0 - ONE_ROW).sum())
 
 
 @dataclass(frozen=True, eq=False)
