@@ -153,6 +153,20 @@ def test_a_fall_is_a_termination_whether_or_not_time_runs_out_too(step, first):
     assert ended.truncated.tolist() == [True, False, True, True]
 
 
+def test_a_time_out_ends_an_episode_and_is_no_failure():
+    ends = (
+        TerminationTerm("arrived", beyond, {"value": "pole_angle"}, {"limit": 0.1}, time_out=True),
+        TerminationTerm("fall", beyond, {"value": "pole_angle"}, {"limit": 0.5}),
+    )
+    cost = RewardTerm("termination", rewards.termination, -1.0)
+    sim = Sim(spec(terminations=ends, rewards=(cost,)))
+    state = with_pole_at(with_pole_at(with_pole_at(sim.begin(), 0, 0.2), 1, 0.8), 2, 0.0)
+    ended = sim.step(state, still())[1]
+    assert ended.truncated.tolist()[:3] == [True, False, False] and ended.terminated.tolist()[:3] == [False, True, False]
+    assert ended.info.terminations.tolist()[:2] == [[True, False], [True, True]]
+    assert ended.reward[:3].tolist() == pytest.approx([0.0, -DT, 0.0])
+
+
 def test_the_final_observation_is_kept_and_the_next_one_is_of_the_new_episode(step, first):
     state, ended = step(with_pole_at(first, 0, 0.5), still())
     names = [term.quantity for term in spec().observations["actor"].terms]

@@ -18,6 +18,7 @@ from jaxloco.envs.waypoints import REACH, Waypoints
 from jaxloco.errors import ConfigError
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.play import Playback
+from jaxloco.playback.scenario import with_command
 from jaxloco.robot import load_robot
 from jaxloco.tasks import recipe
 from jaxloco.tasks.parkour import Parkour
@@ -147,9 +148,12 @@ def test_waypoints_that_were_reached_stay_so_and_the_last_one_means_standing():
     command, state = lead(1.25 - REACH + 0.01, 0.0, 0.0)
     assert int(state.reached) == 1 and int(state.strip) == 7
     back = jnp.array([*SMALL.start(1, 2), 0.3])
-    assert int(command.step(state, back, jnp.array([1.0, 0.0, 0.0, 0.0])).reached) == 1
+    facing = jnp.array([1.0, 0.0, 0.0, 0.0])
+    assert int(command.step(state, back, facing, 0.5).reached) == 1
     _, state = lead(5.0, 0.0, 0.0)
-    assert int(state.reached) == 4 and not state.value.any()
+    assert int(state.reached) == 4 and not state.value.any() and float(state.arrived) == 0.0
+    after = command.step(command.step(state, back, facing, 0.5), back, facing, 0.25)
+    assert int(after.reached) == 4 and float(after.arrived) == 0.75
 
 
 def test_rewards_of_the_way_by_hand():
@@ -233,7 +237,7 @@ def test_plain_mujoco_leads_the_robot_and_gives_it_a_late_scan_as_training_does(
     qpos = np.array([scenario.qpos, *record.qpos])[: len(given), :7]
     state, expected = scenario.led["velocity_command"][1], []
     for pose in jnp.asarray(qpos, jnp.float32):
-        state = command.step(state, pose[:3], pose[3:])
+        state = command.step(state, pose[:3], pose[3:], 0.02)
         expected.append(state.value)
     np.testing.assert_allclose(given[:-1], np.array(expected)[:-1], atol=1e-4)
     assert np.ptp(given[:, 2]) > 0.0
@@ -245,6 +249,18 @@ def test_plain_mujoco_leads_the_robot_and_gives_it_a_late_scan_as_training_does(
     np.testing.assert_allclose(
         playback.instruments.at(scenario.qpos, scenario.qvel)["body_heights"], readings, atol=1e-5
     )
+
+
+def test_an_episode_is_over_soon_after_the_last_waypoint_and_none_with_a_fixed_command(bundle):
+    playback = Playback.load(bundle, Conditions(seconds=3.0, push_scale=0.0))
+    ends = tuple(replace(t, constants={"limit": 0.2}) if t.time_out else t for t in playback.spec.terminations)
+    playback = replace(playback, spec=replace(playback.spec, terminations=ends))
+    (scenario,) = playback.scenarios(1, 0)
+    there = waypoints(playback.spec.terrain)[0, 0, -1, 0]
+    result, record, _ = playback.play(replace(scenario, qpos=np.array([there, *scenario.qpos[1:]])))
+    assert result.survived and result.report.truncated and len(record.qpos) == 11  # beyond 0.2 s
+    fixed = with_command(playback.spec, (0.5, 0.0, 0.0), playback.robot)
+    assert {term.name for term in playback.spec.terminations} - {term.name for term in fixed.terminations} == {"arrived"}
 
 
 def body_heights(playback: Playback, qpos: np.ndarray) -> np.ndarray:

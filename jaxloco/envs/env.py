@@ -137,6 +137,8 @@ class Env:
         self._rewards = [self._bind(t.name, t.function, t.inputs, t.constants, OUTCOME[:1]) for t in spec.rewards]
         self._weights = np.array([term.weight for term in spec.rewards], np.float32)
         self._terminations = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.terminations]
+        self._time_outs = [place for place, term in enumerate(spec.terminations) if term.time_out]
+        self._failures = [place for place, term in enumerate(spec.terminations) if not term.time_out]
         self._grade = self._bind("curriculum grade", spec.curriculum.grade, {}, spec.curriculum.constants, OUTCOME)
         self._check_observations()
         self._processes = Processes(processes, self.robot, self.quantities, self._used(), self.dt)
@@ -453,7 +455,7 @@ class Env:
 
         Returns:
             The state after the step. `observation` is the one before any reset; `terminated` means failure,
-            `truncated` that time or the terrain ran out.
+            `truncated` that time or the terrain ran out, or that a termination term of kind `time_out` holds.
 
         Raises:
             ConfigError: The action has another shape, which would stand for all joints, or is of several robots.
@@ -491,8 +493,11 @@ class Env:
         terms, reward, ends = self._judge(values, finite)
         processes, seen = self._processes.step(values, sampler)
         observers = {name: o.step(state.processes[name], seen, sampler) for name, o in self.observers.items()}
-        terminated = jnp.any(ends) | ~finite
+        terminated = self._failed(ends) | ~finite
         off_terrain = self.ground.is_off(physics.qpos[self._base])
+        over = (step >= state.limit) | off_terrain
+        if self._time_outs:
+            over |= jnp.any(ends[np.array(self._time_outs)])
         return state._replace(
             physics=physics,
             pipeline=pipeline,
@@ -503,7 +508,7 @@ class Env:
             observation=self._observation(observers),
             reward=reward,
             terminated=terminated,
-            truncated=((step >= state.limit) | off_terrain) & ~terminated,
+            truncated=over & ~terminated,
             info=Info(
                 reward_terms=terms,
                 terminations=ends,
@@ -565,7 +570,7 @@ class Env:
         terminations = zip(self.spec.terminations, self._terminations, strict=True)
         found = [_scalar(f"termination {spec.name!r}", term(values), bool) for spec, term in terminations]
         ends = jnp.stack(found) if found else jnp.zeros(0, bool)
-        judged = ChainMap({"terminated": jnp.any(ends)}, values)  # type: ignore[arg-type]
+        judged = ChainMap({"terminated": self._failed(ends)}, values)  # type: ignore[arg-type]
         rewards = zip(self.spec.rewards, self._rewards, strict=True)
         terms = jnp.stack([_scalar(f"reward {spec.name!r}", term(judged), jnp.float32) for spec, term in rewards])
         terms = jnp.where(finite, terms, 0.0)
@@ -573,6 +578,10 @@ class Env:
         if self.spec.reward_floor is not None:
             rate = jnp.maximum(rate, jnp.float32(self.spec.reward_floor))
         return terms, rate * jnp.float32(self.dt), ends
+
+    def _failed(self, ends: jax.Array) -> jax.Array:
+        """Return whether a termination term holds that is no time-out, ()."""
+        return jnp.any(ends[np.array(self._failures, int)] if self._time_outs else ends)
 
     def _observation(self, observers: States) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}

@@ -1,4 +1,4 @@
-"""Termination terms: functions of named quantities that return whether the episode has ended in failure."""
+"""Termination terms: functions of named quantities that return whether the episode has ended, mostly in failure."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -21,12 +21,14 @@ class TerminationTerm:
         function: Returns a boolean, shape (); its parameters are quantities or `constants`.
         inputs: Parameter → quantity, where the names differ.
         constants: Fixed parameters.
+        time_out: It is no failure: the episode is truncated, and the learner goes on from the value of its last state.
     """
 
     name: str
     function: Callable[..., jax.Array]
     inputs: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
+    time_out: bool = False
 
     def __post_init__(self) -> None:
         for name, value in self.constants.items():

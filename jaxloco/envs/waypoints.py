@@ -26,6 +26,9 @@ GAIN = 2.0
 PROGRESS = "strip_progress"
 """Share of the waypoints that were reached."""
 
+ARRIVED = "strip_arrived"
+"""Time since the last waypoint was reached, s."""
+
 
 class Way(NamedTuple):
     """How far a robot has come on its strip.
@@ -35,12 +38,14 @@ class Way(NamedTuple):
         speed: On the way, m/s, ().
         strip: Which strip: its level times the number of kinds, plus its kind, int32, ().
         reached: Waypoints reached, int32, ().
+        arrived: Time since the last one was, s, ().
     """
 
     value: jax.Array
     speed: jax.Array
     strip: jax.Array
     reached: jax.Array
+    arrived: jax.Array
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class Waypoints(Command):
         """Return the command, and how far the robot has come."""
         count = self._points().shape[1]
         progress = Quantity(PROGRESS, "", "", False, lambda s: s.reached / jnp.float32(count), mirror="even")
-        return (*super().quantities(robot), progress)
+        arrived = Quantity(ARRIVED, "s", "", False, lambda s: s.arrived, mirror="even")
+        return (*super().quantities(robot), progress, arrived)
 
     def start(self, sampler: Sampler, base_position: jax.Array, base_orientation: jax.Array) -> Way:  # type: ignore[override]
         """Find the strip that the robot is on, and draw its speed."""
@@ -80,10 +86,12 @@ class Waypoints(Command):
         last = jnp.array([terrain.levels - 1, len(terrain.kinds) - 1], jnp.float32)
         level, kind = jnp.clip(place, 0.0, last).astype(jnp.int32)
         strip = level * len(terrain.kinds) + kind
-        way = Way(jnp.zeros(3), sampler.draw(self.speed), strip, jnp.int32(0))
-        return self.step(way, base_position, base_orientation)
+        way = Way(jnp.zeros(3), sampler.draw(self.speed), strip, jnp.int32(0), jnp.float32(0.0))
+        return self.step(way, base_position, base_orientation, 0.0)
 
-    def step(self, state: Way, base_position: jax.Array, base_orientation: jax.Array) -> Way:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, state: Way, base_position: jax.Array, base_orientation: jax.Array, dt: jax.Array | float
+    ) -> Way:
         """Lead on from where the robot is."""
         points = jnp.asarray(self._points())[state.strip]
         passed = jnp.sum((points[:, 0] < base_position[0] + REACH).astype(jnp.int32))
@@ -94,4 +102,6 @@ class Waypoints(Command):
         angle = jnp.arctan2(leftward @ offset, forward @ offset)
         wanted = jnp.stack([state.speed * jnp.cos(angle), state.speed * jnp.sin(angle), GAIN * angle])
         value = jnp.clip(wanted, *(jnp.array([getattr(r, end) for r in self.ranges]) for end in ("low", "high")))
-        return Way(jnp.where(reached < points.shape[0], value, 0.0), state.speed, state.strip, reached)
+        under_way = reached < points.shape[0]
+        arrived = jnp.where(under_way, 0.0, state.arrived + dt)
+        return Way(jnp.where(under_way, value, 0.0), state.speed, state.strip, reached, arrived)

@@ -180,6 +180,7 @@ def predicted_readings(spec: EnvSpec, scenario: Scenario, record: Record, action
         randomization=spec.randomization if scenario.fields else (),
         observations={"actor": replace(spec.observations["actor"], latency=Range(0.0, 0.0))},
         rewards=(RewardTerm("none", constant, 0.0),),
+        terminations=(),
     )
     env = Env(spec, "native")
     first = env.reset(jax.random.PRNGKey(0))

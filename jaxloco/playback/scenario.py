@@ -132,7 +132,12 @@ def with_command(spec: EnvSpec, command: tuple[float, ...], robot: Robot) -> Env
         _check_trained(process, command)
     ranges = tuple(Range(value, value) for value in command)
     fixed = Command(quantity.name, quantity.unit, ranges, Range(1e6, 1e6))
-    return replace(spec, processes=tuple(fixed if other is process else other for other in spec.processes))
+    gone = {other.name for other in process.quantities(robot)} - {quantity.name}
+    return replace(
+        spec,
+        processes=tuple(fixed if other is process else other for other in spec.processes),
+        terminations=tuple(term for term in spec.terminations if not gone & {*term.inputs.values()}),
+    )
 
 
 def _check_trained(trained: Command, command: tuple[float, ...]) -> None:

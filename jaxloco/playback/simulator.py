@@ -109,9 +109,16 @@ class Simulator:
             self._pursued.reset(still)
             of_motion |= self._pursued.readings(still)
         self._instruments.require([name for name in self._sensors if name not in of_motion])
-        known, kind = (*self._instruments.names, *of_motion), "reading in plain MuJoCo"
+        self._shown = {name: quantity.function for name, (_, quantity) in commands_of(spec, robot).items()}
+        self._of_way = {  # what else the processes that lead tell: reading → the command, and how it follows
+            quantity.name: (name, quantity.function)
+            for name, (process, _) in scenario.led.items()
+            for quantity in process.quantities(robot)
+            if quantity.name not in self._shown
+        }
+        known, kind = (*self._instruments.names, *of_motion, *self._of_way), "reading in plain MuJoCo"
         self._ends = [
-            bind(t.function, known, what=t.name, kind=kind, inputs=t.inputs, constants=t.constants)
+            (t.time_out, bind(t.function, known, what=t.name, kind=kind, inputs=t.inputs, constants=t.constants))
             for t in spec.terminations
         ]
         self._drive = spec.action.drive(robot)
@@ -120,7 +127,6 @@ class Simulator:
         self._delay = round(1e-3 * conditions.delay / self._model.opt.timestep)
         self._latency = round(1e-3 * conditions.latency / self._model.opt.timestep)
         self._lags = {name: steps * robot.substeps for name, steps in own_lags(spec, robot.control_dt).items()}
-        self._shown = {name: quantity.function for name, (_, quantity) in commands_of(spec, robot).items()}
         self._noise = _Noise(spec, conditions.noise, scenario.seed)
 
     def reset(self) -> Reading:
@@ -231,7 +237,8 @@ class Simulator:
         if self._pursued is not None:
             now = ChainMap(self._pursued.readings(now), now)  # type: ignore[arg-type]
         broken = not (np.isfinite(self._data.qpos).all() and np.isfinite(self._data.qvel).all())
-        fallen = broken or any(bool(end(now)) for end in self._ends)
+        ended = self._ended(now)
+        fallen = broken or False in ended
         if self._pursued is not None and self._steps > 0:
             self._pursued.tick(now)
             self.record.reached.append(self._pursued.reached)
@@ -241,10 +248,14 @@ class Simulator:
         off_terrain = bool(
             self._ground.is_off(jnp.asarray(self._data.qpos[self._robot.base_qpos_indices[:3]], jnp.float32))
         )
-        begun = self._steps > 0
-        return Reading(
-            seen, self._data.time, terminated=fallen and begun, truncated=off_terrain and begun and not fallen
-        )
+        begun, over = self._steps > 0, off_terrain or True in ended
+        return Reading(seen, self._data.time, terminated=fallen and begun, truncated=over and begun and not fallen)
+
+    def _ended(self, now: Mapping[str, Any]) -> set[bool]:
+        """Return of the termination terms that hold whether they are time-outs."""
+        on_way = {name: tell(self._led[command]) for name, (command, tell) in self._of_way.items()}
+        readings = ChainMap(on_way, now)  # type: ignore[arg-type]
+        return {time_out for time_out, end in self._ends if end(readings)}
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -16,14 +16,17 @@ from jaxloco.envs.curriculum import Range
 from jaxloco.envs.env import EnvSpec
 from jaxloco.envs.height_scan import HeightScan
 from jaxloco.envs.rewards import RewardTerm, absolute
-from jaxloco.envs.terminations import TerminationTerm
-from jaxloco.envs.waypoints import PROGRESS, Waypoints
+from jaxloco.envs.terminations import TerminationTerm, beyond
+from jaxloco.envs.waypoints import ARRIVED, PROGRESS, Waypoints
 from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
 from jaxloco.tasks.growing import Durations, Span
 from jaxloco.tasks.legged import LeggedTask
 from jaxloco.tasks.velocity import COMMAND, COMPONENTS, GO1_ROUGH, LEARNING, Velocity
 from jaxloco.terrain import STRIPS, Terrain
+
+STAY = 1.0
+"""Time at the last waypoint until an episode ends, s; a robot that went on would come to the next strip."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Parkour(Velocity):
         "far_yaw_rate": 0.0,
         "command_speed": 4.0,
         "command_heading": 1.0,
+        "stand_still": -0.5,
         "gait": 1.0,
         "pose": 0.3,
         "orientation": -0.5,
@@ -109,7 +113,9 @@ class Parkour(Velocity):
     def spec(self) -> EnvSpec:
         """Build the environment's description."""
         spec = super().spec()
-        return replace(spec, terminations=(*spec.terminations, TerminationTerm("pierced", loco.pierced)))
+        pierced = TerminationTerm("pierced", loco.pierced)
+        arrived = TerminationTerm("arrived", beyond, {"value": ARRIVED}, {"limit": STAY}, time_out=True)
+        return replace(spec, terminations=(*spec.terminations, pierced, arrived))
 
     def _rewards(self, robot: Robot) -> tuple[RewardTerm, ...]:
         return (*super()._rewards(robot), RewardTerm(PROGRESS, absolute, 0.0, inputs={"error": PROGRESS}))
