@@ -162,7 +162,8 @@ def test_a_time_out_ends_an_episode_and_is_no_failure():
     sim = Sim(spec(terminations=ends, rewards=(cost,)))
     state = with_pole_at(with_pole_at(with_pole_at(sim.begin(), 0, 0.2), 1, 0.8), 2, 0.0)
     ended = sim.step(state, still())[1]
-    assert ended.truncated.tolist()[:3] == [True, False, False] and ended.terminated.tolist()[:3] == [False, True, False]
+    assert ended.truncated.tolist()[:3] == [True, False, False]
+    assert ended.terminated.tolist()[:3] == [False, True, False]
     assert ended.info.terminations.tolist()[:2] == [[True, False], [True, True]]
     assert ended.reward[:3].tolist() == pytest.approx([0.0, -DT, 0.0])
 

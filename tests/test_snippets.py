@@ -182,7 +182,7 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def surroundings(a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def surroundings(a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with what the pages speak of, and copies of what their examples register in."""
     shutil.copytree(a_run, tmp_path / "runs")
     shutil.copytree(ROOT / "policies", tmp_path / "policies")
@@ -198,7 +198,9 @@ def surroundings(a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         [*importlib.import_module("jaxloco.onboard.clients.registry")._MAPPINGS],
     )
     monkeypatch.setattr("brax.envs._envs", dict(importlib.import_module("brax.envs")._envs))
-    return tmp_path
+    yield tmp_path
+    for module in [name for name in sys.modules if name.partition(".")[0] == "jaxloco_example"]:
+        del sys.modules[module]  # other tests say that it is not installed
 
 
 def train_arms(page: Path, runs: Path) -> None:
