@@ -4,9 +4,11 @@ import inspect
 import math
 import numbers
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
-from typing import Any, TypeGuard
+from types import NoneType, UnionType
+from typing import Any, TypeGuard, get_args
 
 from jaxloco.errors import ConfigError, unknown_name
 
@@ -69,7 +71,8 @@ ORDERED = Limits(ordered=True)
 def check_fields(owner: Any, *but: str) -> None:
     """Check that the numbers of a dataclass, and of those in it, keep their `Limits`, those of its base classes too.
 
-    Every number is finite, and at most `LARGEST` in size.
+    Every number is finite, and at most `LARGEST` in size; a field of one number holds one, and a whole one if
+    it says so.
 
     Args:
         owner: The dataclass.
@@ -83,6 +86,7 @@ def check_fields(owner: Any, *but: str) -> None:
         if is_dataclass(value) and not isinstance(value, type):
             check_fields(value, *but)
             continue
+        _check_kind(entry.name, value, _kinds(owner.__class__).get(entry.name, ()))
         for number in _numbers(value):
             if math.isnan(number) or (math.isinf(number) and entry.name not in but):
                 raise ConfigError(f"{entry.name} = {value}: must be finite")
@@ -95,6 +99,24 @@ def check_fields(owner: Any, *but: str) -> None:
             rule.check(entry.name, value, "; None turns it off" if entry.default is None else "")
         for limits in _limits(owner.__class__).get(entry.name, ()):
             limits.check(entry.name, value)
+
+
+def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
+    """Check that a value is of one of these kinds, if there are any."""
+    if kinds and not any(_IS_OF[kind](value) for kind in kinds):
+        raise ConfigError(f"{name} = {value!r}: must be {' or '.join(_CALLED[kind] for kind in kinds)}")
+
+
+@lru_cache
+def _kinds(owner: type) -> dict[str, tuple[type, ...]]:
+    """Return of each field of a dataclass that holds one number, or true or false, of which kinds it may be."""
+    found = {}
+    for base in reversed(owner.__mro__):
+        for name, hint in inspect.get_annotations(base, eval_str=True).items():
+            bare = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+            kinds = get_args(bare) if isinstance(bare, UnionType) else (bare,)
+            found[name] = kinds if all(kind in _IS_OF for kind in kinds) else ()
+    return found
 
 
 @lru_cache
@@ -113,6 +135,19 @@ def _numbers(value: Any) -> tuple[float, ...]:
     return tuple(number for number in values if is_number(number))
 
 
+def _is_whole(value: object) -> bool:
+    return is_number(value) and (not math.isfinite(value) or float(value).is_integer())
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Whether it is one real number, Python's or a scalar of NumPy, and neither true nor false."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+_IS_OF: dict[Any, Callable[[object], bool]] = {
+    int: _is_whole,
+    float: is_number,
+    bool: lambda value: isinstance(value, bool),
+    NoneType: lambda value: value is None,
+}
+_CALLED = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "None"}

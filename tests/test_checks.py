@@ -1,7 +1,8 @@
 """Limits of fields: each kind with its message, in base classes, nested, and by metadata."""
 
 import math
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from jaxloco.checks import ANGLE, COUNT, NOT_NEGATIVE, ORDERED, POSITIVE, RULE, Limits, check_fields
 from jaxloco.errors import ConfigError, UnknownNameError
+from jaxloco.tasks import recipe
 from jaxloco.tasks.task import Task
 
 
@@ -53,6 +55,20 @@ def test_a_number_beyond_its_limits_is_refused_with_what_it_must_be(case):
     with pytest.raises(ConfigError) as caught:
         Derived(**values)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"n_envs": "8"}, "n_envs = '8': must be a whole number"),
+        ({"n_envs": 8.5}, "n_envs = 8.5: must be a whole number"),
+        ({"n_envs": True}, "n_envs = True: must be a whole number"),
+        ({"video_seconds": "no"}, "video_seconds = 'no': must be a number"),
+    ],
+)
+def test_a_field_of_one_number_takes_nothing_else(changes, problem):
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        replace(recipe("cartpole"), **changes)
 
 
 def test_choices_and_nested_dataclasses_are_checked_too():

@@ -265,8 +265,11 @@ def test_what_cannot_be_evaluated_says_why(options, problem):
         (lambda: jaxloco.evaluate(UPKIE, level="hard"), "--level 'hard': must be a whole number"),
         (lambda: jaxloco.evaluate(UPKIE, compare_seconds="3"), "--compare-seconds 3: must be between"),
         (lambda: jaxloco.evaluate(UPKIE, conditions={"friction": 0.5}), "conditions takes jaxloco.playback.conditions"),
-        (lambda: jaxloco.evaluate(UPKIE, conditions=Conditions(delay="8")), "conditions: delay must be a number"),
-        (lambda: jaxloco.evaluate(UPKIE, conditions=Conditions(randomize="no")), "randomize must be true or false"),
+        (lambda: jaxloco.evaluate(UPKIE, conditions=Conditions(delay="8")), "delay = '8': must be a number"),
+        (
+            lambda: jaxloco.evaluate(UPKIE, conditions=Conditions(randomize="no")),
+            "randomize = 'no': must be true or false",
+        ),
     ],
 )
 def test_an_argument_of_another_kind_is_told(call, problem):
@@ -290,7 +293,7 @@ def test_a_configuration_changed_by_hand_is_trained_as_one_of_a_recipe(tmp_path)
     assert (kept["total_timesteps"], kept["seed"], kept["eval_episodes"]) == (64, 3, 0)
     assert [type(value) for value in (trained.config.total_timesteps, trained.config.seed)] == [int, int]
     for change, problem in (
-        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"seed": 1.5}, "seed = 1.5: must be a whole number"),
         ({"task": "cartpole"}, "must be TaskConfig"),
     ):
         with pytest.raises(ConfigError, match=problem):
