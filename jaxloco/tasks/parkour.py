@@ -48,7 +48,7 @@ class Parkour(Velocity):
     kick: float = 0.3
     friction: Span = (0.5, 1.0)
     terrain: Terrain = Terrain(
-        tuple(STRIPS),
+        tuple(kind for kind in STRIPS if kind != "flat_strip"),  # after a million steps nothing is learned on it
         tile=10.0,
         platform=1.2,
         step_depth=0.8,
@@ -124,7 +124,16 @@ class Parkour(Velocity):
 GO1 = replace(
     GO1_ROUGH,
     task=Parkour(),
-    algorithm=replace(LEARNING, learning_rate=4e-4, learning_rate_final=5e-5, ent_coef=0.001),
+    algorithm=replace(
+        LEARNING,
+        # At a fixed 4e-4 the KL divergence is 0.04 an update for half of the training, and levels wait for its end.
+        learning_rate_schedule="adaptive",
+        learning_rate=4e-4,
+        desired_kl=0.015,
+        learning_rate_min=3e-5,
+        learning_rate_max=6e-4,
+        ent_coef=0.001,
+    ),
     network=replace(GO1_ROUGH.network, log_std_init=-1.2),
     total_timesteps=8_000_000,
 )
