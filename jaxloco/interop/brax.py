@@ -73,7 +73,7 @@ class BraxEnv(_BraxEnv):
         return self._state(self.env.reset(rng, self.env.curriculum.alone(rng), ENDLESS), {})
 
     def step(self, state: State, action: jax.Array) -> State:
-        """Advance one control period; `done` means failure, or that the robot left the terrain."""
+        """Advance one control period; `done` means failure, or that the robot left the terrain or arrived."""
         return self._state(self.guarded.step(state.pipeline_state, action), state.info)
 
     def _state(self, episode: EpisodeState, info: dict[str, Any]) -> State:

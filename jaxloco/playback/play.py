@@ -126,7 +126,7 @@ class Playback:
         result = run_episode(self.policy, simulator, seconds, regulate=regulate, on_step=remember)
         simulator.record.keep(result.report.steps)
         if result.report.truncated and not result.report.latched:
-            result = replace(result, survived=True)  # it left the terrain standing
+            result = replace(result, survived=True)  # it left the terrain, or arrived, without a fall
         return result, simulator.record, np.array(actions)
 
     def difference(self, scenario: Scenario, seconds: float) -> Difference | None:
