@@ -18,7 +18,6 @@ from jaxloco.errors import unknown_name
 from jaxloco.options import read_config_file
 
 NAME = "bench_transfer"
-ROBOT, TASK = "go1", "go1-velocity"
 ARMS = common.ROOT / "benchmarks" / "arms"
 NETWORK, STUDENT = "network", "teacher_student"
 """The arm with the fitted network, with which the others are compared, and that of two trainings."""
@@ -36,6 +35,7 @@ class TransferOptions:
     """Options of the benchmark.
 
     Attributes:
+        task: What is trained: a velocity task of a robot with position servos.
         arms: Which arms, by the names of their files.
         motor: Hidden motor of the bench.
         seeds: Trainings of each arm.
@@ -47,6 +47,7 @@ class TransferOptions:
         out: JSON file of the result; benchmarks/results/bench_transfer.json if not given. Pictures stand beside it.
     """
 
+    task: str = "go1-velocity"
     arms: tuple[str, ...] = NAMES
     motor: Literal["stiff", "elastic"] = "stiff"
     seeds: int = 5
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
 def run(own: TransferOptions) -> Iterator[dict[str, Any]]:
     """Train and play what is not done yet; plain JSON values after each policy, and pictures."""
     played: dict[str, list[dict[str, Any]]] = {arm: [] for arm in own.arms}
-    told = {**common.devices(), "matmul_precision": "highest", "update_precision": None, "task": TASK}
+    told = {**common.devices(), "matmul_precision": "highest", "update_precision": None, "task": own.task}
     for seed in range(own.first_seed, own.first_seed + own.seeds):
         for arm in own.arms:
             played[arm].append({"seed": seed, **_played(_trained(arm, seed, own), own)})
@@ -99,13 +100,29 @@ def _config(arm: str, seed: int, own: TransferOptions) -> Any:
     if arm == NETWORK:
         given = {**given, "task": {**given["task"], "robot": str(_robot_with_network(own))}}
     steps = {"total_timesteps": own.total_timesteps} if own.total_timesteps else {}
-    return library.recipe(TASK, **given, **steps, seed=seed, video_seconds=0.0)
+    return library.recipe(own.task, **given, **steps, seed=seed, video_seconds=0.0)
 
 
 def _trained(arm: str, seed: int, own: TransferOptions) -> Path:
     """Train a seed of an arm, from where it stands; return its run folder."""
-    folder, config = Path(own.runs) / arm / f"seed_{seed}", _config(arm, seed, own)
-    return common.trained_student(config, folder) / "student" if arm == STUDENT else common.trained(config, folder)
+    run, config = _run(arm, seed, own), _config(arm, seed, own)
+    if arm != STUDENT:
+        return common.trained(config, run)
+    common.trained_student(config, run.parent)
+    return run
+
+
+def _run(arm: str, seed: int, own: TransferOptions) -> Path:
+    """Return the run folder of a seed of an arm; trainings with a network are of one motor."""
+    folder = Path(own.runs) / own.task / (f"{arm}_{own.motor}" if arm == NETWORK else arm) / f"seed_{seed}"
+    return folder / "student" if arm == STUDENT else folder
+
+
+def _robot_name(own: TransferOptions) -> str:
+    from jaxloco.tasks import recipe
+
+    task: Any = recipe(own.task).task
+    return str(task.robot)
 
 
 def _robot_with_network(own: TransferOptions) -> Path:
@@ -114,11 +131,12 @@ def _robot_with_network(own: TransferOptions) -> Path:
     from jaxloco.actuator_fit.report import NETWORK_FILE, write_all
     from jaxloco.robot import load_robot
 
-    folder, robot = Path(own.runs) / f"{ROBOT}_{own.motor}", load_robot(ROBOT)
+    name = _robot_name(own)
+    folder, robot = Path(own.runs) / f"{name}_{own.motor}", load_robot(name)
     if (folder / "robot.toml").is_file():
         return folder.absolute()
     logs, _ = actuator_fit.record_all(folder / "logs", robot, own.motor, actuator_fit.BenchOptions(test=1))
-    write_all(fit([logs], robot, FitOptions(ROBOT)), folder / "fitted")
+    write_all(fit([logs], robot, FitOptions(name)), folder / "fitted")
     for file in robot.folder.iterdir():
         if file.is_file() and file.name != "robot.toml":
             shutil.copy(file, folder)
@@ -148,7 +166,7 @@ def _played(run: Path, own: TransferOptions) -> dict[str, Any]:
     kept = run / f"bench_{own.motor}_{own.episodes}_{own.push_scale:g}.json"
     if kept.is_file():
         return read_json(kept)
-    playback = Playback.load(run / "policy", Conditions(robot=ROBOT, push_scale=own.push_scale))
+    playback = Playback.load(run / "policy", Conditions(robot=_robot_name(own), push_scale=own.push_scale))
     survived, squares, turns = [], list[float](), list[float]()
     for scenario in playback.scenarios(own.episodes, EPISODE_SEED):
         client = _on_bench(own.motor, playback, scenario)
@@ -223,8 +241,7 @@ def _draw(found: Mapping[str, Any], metric: str, own: TransferOptions) -> Path:
     from jaxloco.training.metrics import read_metrics
 
     path = Path(own.out or common.RESULTS / f"{NAME}.json")
-    within = {arm: ("student",) if arm == STUDENT else () for arm in found}
-    runs = {arm: [Path(own.runs, arm, f"seed_{seed}", *within[arm]) for seed in found[arm]["seed"]] for arm in found}
+    runs = {arm: [_run(arm, seed, own) for seed in found[arm]["seed"]] for arm in found}
     return draw(
         path.with_name(f"{path.stem}_{metric}.png"),
         [arm.replace("_", " ") for arm in found],
@@ -232,7 +249,7 @@ def _draw(found: Mapping[str, Any], metric: str, own: TransferOptions) -> Path:
         [describe(found[arm][metric]) for arm in found],
         Metric(metric.replace("_", " "), lower_is_better=METRICS[metric]),
         0.95 if metric == "survived" else None,
-        f"{TASK}, trained with different actuators, played on the bench's {own.motor} motors",
+        f"{own.task}, trained with different actuators, played on the bench's {own.motor} motors",
     )
 
 

@@ -1,7 +1,6 @@
 """Policies on the bench's hidden motors: the arms, the robot with the fitted network, and that calls go on."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ FIGURES = {"survived": 0.5, "velocity_error": 0.2, "yaw_rate_error": 0.3, "survi
 @pytest.mark.parametrize("arm", [name for name in bench_transfer.NAMES if name != bench_transfer.NETWORK])
 def test_every_arm_is_a_configuration_of_the_task(arm):
     given = read_config_file(bench_transfer.ARMS / f"{arm}.toml")
-    config = library.recipe(bench_transfer.TASK, **given)
+    config = library.recipe(bench_transfer.TransferOptions().task, **given)
     assert config.task.action_delay == ((0.0, 0.0) if arm in ("ideal_pd", "no_randomization") else (0.0, 0.03))
 
 
@@ -53,18 +52,26 @@ def test_the_robot_with_the_network_has_no_friction_of_its_own(motor, tmp_path, 
     check_provenance("bundle", {"robot": plain(made.facts())})  # what was trained with it can be played
 
 
+def test_trainings_are_shared_between_motors_but_for_those_with_a_fitted_network():
+    stiff, elastic = TransferOptions(motor="stiff"), TransferOptions(motor="elastic")
+    assert bench_transfer._run("ideal_pd", 100, stiff) == bench_transfer._run("ideal_pd", 100, elastic)
+    assert bench_transfer._run("network", 100, stiff) != bench_transfer._run("network", 100, elastic)
+    other = TransferOptions(task="anymal-c-velocity")
+    assert bench_transfer._run("ideal_pd", 100, other) != bench_transfer._run("ideal_pd", 100, stiff)
+
+
 def test_each_seed_of_each_arm_is_played_and_arms_are_compared_with_the_first(tmp_path, monkeypatch):
     survived = {"network": 0.98, "ideal_pd": 0.3}
 
     def trained(arm, seed, own):
-        folder = Path(own.runs) / arm / f"seed_{seed}"
+        folder = bench_transfer._run(arm, seed, own)
         folder.mkdir(parents=True)
         (folder / "metrics.csv").write_text("time/total_timesteps,rollout/ep_rew_mean\n0,1\n100,2\n")
         return folder
 
     def played(run, own):
         seed = int(run.name.removeprefix("seed_"))
-        return {**FIGURES, "survived": survived[run.parent.name] + 0.001 * seed}
+        return {**FIGURES, "survived": survived[run.parent.name.removesuffix("_stiff")] + 0.001 * seed}
 
     monkeypatch.setattr(bench_transfer, "_trained", trained)
     monkeypatch.setattr(bench_transfer, "_played", played)
@@ -83,9 +90,9 @@ def test_each_seed_of_each_arm_is_played_and_arms_are_compared_with_the_first(tm
 
 
 def test_what_was_played_is_not_played_again_and_an_interrupted_training_goes_on(tmp_path, monkeypatch):
-    run = tmp_path / "ideal_pd" / "seed_100"
-    run.mkdir(parents=True)
     own = TransferOptions(runs=str(tmp_path))
+    run = bench_transfer._run("ideal_pd", 100, own)
+    run.mkdir(parents=True)
     (run / "bench_stiff_20_1.json").write_text(json.dumps(FIGURES))
     assert bench_transfer._played(run, own) == FIGURES
     given: list[dict] = []
