@@ -1,7 +1,7 @@
 """Parkour: a teacher, its student and a blind policy on strips of obstacles of given sizes, over seeds.
 
 Each training is a run folder; what is done is not done again, so a call that was stopped goes on. A robot has crossed a
-strip, of several obstacles of one size, if it reached the last waypoint and did not fall in its episode of 20 s.
+strip, of several obstacles of one size, if it reached the last waypoint within 20 s and had not fallen a second later.
 """
 
 import sys
@@ -46,7 +46,7 @@ class ParkourOptions:
         seeds: Trainings of each arm.
         first_seed: The first of them.
         total_timesteps: Env steps of a teacher and of a blind policy; 0 for the recipe's. A student has a tenth.
-        episodes: Of 20 s each, of each policy, shared out among kinds and sizes.
+        episodes: Of 20 s at most, of each policy, shared out among kinds and sizes.
         full_episodes: The same in the model in which the whole robot touches the ground, which is slow; 0 for none.
         runs: Folder of the trainings, which goes on with what is there.
         out: JSON file of the result; benchmarks/results/parkour.json if not given.
