@@ -113,7 +113,7 @@ def parse(words: list[str], where: str) -> None:
     elif program == "pip":
         parse_pip(rest, where)
     elif program == "pytest":
-        assert re.fullmatch(r"-n \d+( -m (not slow|exhaustive))?|tests/\S+\.py", " ".join(rest)), where
+        assert re.fullmatch(r"-n \d+( --dist loadfile| -m (not slow|exhaustive))?|tests/\S+\.py", " ".join(rest)), where
     else:
         assert program in (*OTHERS, ".", "source") or rest[:2] == ["-m", "venv"], f"{where}: {words}"
 
