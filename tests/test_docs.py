@@ -199,7 +199,9 @@ def test_an_environment_of_one_s_own_is_trained_and_evaluated_by_its_recipe(
     assert json.loads(capsys.readouterr().out)["episodes"] == 4
 
 
-@pytest.mark.parametrize(("mark", "last"), [("ci:test", "pytest -n 2 --dist loadfile"), ("test: parse", "python train.py")])
+@pytest.mark.parametrize(
+    ("mark", "last"), [("ci:test", "pytest -n 2 --dist loadfile"), ("test: parse", "python train.py")]
+)
 def test_readme_sets_up_and_tests_or_trains_with_one_line(mark, last):
     readme = text_of(ROOT / "README.md")
     block = readme.partition(f"<!-- {mark} -->\n```bash\n")[2].partition("```")[0]
