@@ -1284,7 +1284,9 @@ def _kills(document: Result) -> str:
 
 def _parkour(document: Result) -> str:
     needed = _markdown(("what", "must be", "measured", "met"), parkour.verdicts(document))
-    return f"{needed}\n\n{_markdown(*parkour.rows(document))}"
+    seeds = max(len(played) for played in document["arms"].values())
+    told = f"Means over {seeds} seeds." if seeds > 1 else "Of one seed."
+    return f"{told}\n\n{needed}\n\n{_markdown(*parkour.rows(document))}"
 
 
 def _runs(document: Result) -> str:

@@ -209,7 +209,8 @@ def verdicts(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     for name, value in result["figures"].items():
         what, must, limit, less = MUST[name]
         met = value <= limit if less else value >= limit
-        found.append((what, must, f"{value:.3f}", "yes" if met else "no"))
+        measured = f"{100 * value:.1f} %" if "%" in must else f"{value:.3f}"
+        found.append((what, must, measured, "yes" if met else "no"))
     return found
 
 

@@ -139,6 +139,13 @@ def _is_whole(value: object) -> bool:
     return is_number(value) and (not math.isfinite(value) or float(value).is_integer())
 
 
+def _is_flag(value: object) -> bool:
+    """Whether it is true or false, Python's or a scalar of NumPy."""
+    return isinstance(value, bool) or (
+        getattr(value, "shape", None) == () and str(getattr(value, "dtype", "")) == "bool"
+    )
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Whether it is one real number, Python's or a scalar of NumPy, and neither true nor false."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -147,7 +154,7 @@ def is_number(value: object) -> TypeGuard[float]:
 _IS_OF: dict[Any, Callable[[object], bool]] = {
     int: _is_whole,
     float: is_number,
-    bool: lambda value: isinstance(value, bool),
+    bool: _is_flag,
     NoneType: lambda value: value is None,
 }
 _CALLED = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "None"}

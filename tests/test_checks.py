@@ -57,6 +57,11 @@ def test_a_number_beyond_its_limits_is_refused_with_what_it_must_be(case):
     assert str(caught.value) == message
 
 
+def test_scalars_of_numpy_are_numbers_and_flags():
+    task = replace(recipe("go1-velocity").task, privileged=np.True_, history=np.int64(2), kick=np.float32(0.5))
+    assert task.privileged and task.history == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

@@ -14,6 +14,7 @@ from jaxloco.envs import locomotion_rewards as loco
 from jaxloco.envs.curriculum import FULL, Range, Sampler
 from jaxloco.envs.ground import KIND, LEVEL, GridGround
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm, Observer
+from jaxloco.envs.terminations import TerminationTerm
 from jaxloco.envs.waypoints import REACH, Waypoints
 from jaxloco.errors import ConfigError
 from jaxloco.playback.conditions import Conditions
@@ -259,9 +260,11 @@ def test_an_episode_is_over_soon_after_the_last_waypoint_and_none_with_a_fixed_c
     there = waypoints(playback.spec.terrain)[0, 0, -1, 0]
     result, record, _ = playback.play(replace(scenario, qpos=np.array([there, *scenario.qpos[1:]])))
     assert result.survived and result.report.truncated and len(record.qpos) == 11  # beyond 0.2 s
-    fixed = with_command(playback.spec, (0.5, 0.0, 0.0), playback.robot)
-    ends, left = ({term.name for term in spec.terminations} for spec in (playback.spec, fixed))
-    assert ends - left == {"arrived"}
+    by_parameter = TerminationTerm("there", lambda strip_arrived: strip_arrived > 0.0, time_out=True)
+    spec = replace(playback.spec, terminations=(*playback.spec.terminations, by_parameter))
+    fixed = with_command(spec, (0.5, 0.0, 0.0), playback.robot)
+    ends, left = ({term.name for term in each.terminations} for each in (spec, fixed))
+    assert ends - left == {"arrived", "there"}
 
 
 def body_heights(playback: Playback, qpos: np.ndarray) -> np.ndarray:

@@ -137,8 +137,7 @@ class Env:
         self._rewards = [self._bind(t.name, t.function, t.inputs, t.constants, OUTCOME[:1]) for t in spec.rewards]
         self._weights = np.array([term.weight for term in spec.rewards], np.float32)
         self._terminations = [self._bind(t.name, t.function, t.inputs, t.constants) for t in spec.terminations]
-        self._time_outs = [place for place, term in enumerate(spec.terminations) if term.time_out]
-        self._failures = [place for place, term in enumerate(spec.terminations) if not term.time_out]
+        self._time_outs = np.array([term.time_out for term in spec.terminations], bool)
         self._grade = self._bind("curriculum grade", spec.curriculum.grade, {}, spec.curriculum.constants, OUTCOME)
         self._check_observations()
         self._processes = Processes(processes, self.robot, self.quantities, self._used(), self.dt)
@@ -455,7 +454,7 @@ class Env:
 
         Returns:
             The state after the step. `observation` is the one before any reset; `terminated` means failure,
-            `truncated` that time or the terrain ran out, or that a termination term of kind `time_out` holds.
+            `truncated` that time or the terrain ran out, or that a termination term with `time_out` holds.
 
         Raises:
             ConfigError: The action has another shape, which would stand for all joints, or is of several robots.
@@ -496,8 +495,8 @@ class Env:
         terminated = self._failed(ends) | ~finite
         off_terrain = self.ground.is_off(physics.qpos[self._base])
         over = (step >= state.limit) | off_terrain
-        if self._time_outs:
-            over |= jnp.any(ends[np.array(self._time_outs)])
+        if self._time_outs.any():
+            over |= jnp.any(ends[self._time_outs])
         return state._replace(
             physics=physics,
             pipeline=pipeline,
@@ -581,7 +580,7 @@ class Env:
 
     def _failed(self, ends: jax.Array) -> jax.Array:
         """Return whether a termination term holds that is no time-out, ()."""
-        return jnp.any(ends[np.array(self._failures, int)] if self._time_outs else ends)
+        return jnp.any(ends[~self._time_outs] if self._time_outs.any() else ends)
 
     def _observation(self, observers: States) -> dict[str, jax.Array]:
         return {name: self.observers[name].observation(state) for name, state in observers.items()}

@@ -87,6 +87,11 @@ def bind(
     return Bound(function, sources, constants, what)
 
 
+def names_read(function: Callable[..., Any], inputs: Mapping[str, str]) -> set[str]:
+    """Return what `bind` looks the parameters of a term up as, constants and defaults included."""
+    return {inputs.get(name, name) for name in inspect.signature(function).parameters}
+
+
 def _parameters(function: Any, what: str, inputs: Any, constants: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:
     if not callable(function):
         raise ConfigError(f"{what}: expected a function, not {short(repr(function))}; name it without calling it")

@@ -20,6 +20,7 @@ from jaxloco.envs.ground import Ground
 from jaxloco.envs.processes import Process, alone, given
 from jaxloco.envs.quantities import Quantity
 from jaxloco.envs.randomization import RandomizedModel
+from jaxloco.envs.terms import names_read
 from jaxloco.errors import ConfigError
 from jaxloco.physics.contract import model_field
 from jaxloco.physics.motors import motors_of
@@ -136,7 +137,7 @@ def with_command(spec: EnvSpec, command: tuple[float, ...], robot: Robot) -> Env
     return replace(
         spec,
         processes=tuple(fixed if other is process else other for other in spec.processes),
-        terminations=tuple(term for term in spec.terminations if not gone & {*term.inputs.values()}),
+        terminations=tuple(term for term in spec.terminations if not gone & names_read(term.function, term.inputs)),
     )
 
 

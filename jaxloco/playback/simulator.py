@@ -237,8 +237,8 @@ class Simulator:
         if self._pursued is not None:
             now = ChainMap(self._pursued.readings(now), now)  # type: ignore[arg-type]
         broken = not (np.isfinite(self._data.qpos).all() and np.isfinite(self._data.qvel).all())
-        ended = self._ended(now)
-        fallen = broken or False in ended
+        failed, timed_out = self._ended(now)
+        fallen = broken or failed
         if self._pursued is not None and self._steps > 0:
             self._pursued.tick(now)
             self.record.reached.append(self._pursued.reached)
@@ -248,14 +248,15 @@ class Simulator:
         off_terrain = bool(
             self._ground.is_off(jnp.asarray(self._data.qpos[self._robot.base_qpos_indices[:3]], jnp.float32))
         )
-        begun, over = self._steps > 0, off_terrain or True in ended
+        begun, over = self._steps > 0, off_terrain or timed_out
         return Reading(seen, self._data.time, terminated=fallen and begun, truncated=over and begun and not fallen)
 
-    def _ended(self, now: Mapping[str, Any]) -> set[bool]:
-        """Return of the termination terms that hold whether they are time-outs."""
+    def _ended(self, now: Mapping[str, Any]) -> tuple[bool, bool]:
+        """Return whether a termination term holds that is a failure, and whether one that is a time-out."""
         on_way = {name: tell(self._led[command]) for name, (command, tell) in self._of_way.items()}
         readings = ChainMap(on_way, now)  # type: ignore[arg-type]
-        return {time_out for time_out, end in self._ends if end(readings)}
+        held = [time_out for time_out, end in self._ends if end(readings)]
+        return not all(held), any(held)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

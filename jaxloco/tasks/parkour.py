@@ -48,7 +48,7 @@ class Parkour(Velocity):
     kick: float = 0.3
     friction: Span = (0.5, 1.0)
     terrain: Terrain = Terrain(
-        tuple(kind for kind in STRIPS if kind != "flat_strip"),  # after a million steps nothing is learned on it
+        tuple(kind for kind in STRIPS if kind != "flat_strip"),  # after two million steps it teaches nothing
         tile=10.0,
         platform=1.2,
         step_depth=0.8,
