@@ -74,6 +74,17 @@ def test_the_elastic_motor_gives_nothing_within_its_backlash_and_is_a_spring_bey
     assert torque.item() == pytest.approx(40.0 * (0.1 - twist), rel=1e-3)
 
 
+def test_the_elastic_motors_rotor_has_less_torque_the_faster_it_turns():
+    motor, zeros = hidden.SeriesElastic(drives(), 0.001), np.zeros(1)
+    motor.reset(zeros, zeros)
+    speeds = []
+    for _ in range(400):  # the joint turns as its rotor does, so that the spring pulls at nothing
+        motor.step(np.full(1, 1e3), motor._angle, motor._speed)
+        speeds.append(motor._speed.item())
+    assert 0.5 * drives().velocity_limit.item() < speeds[-1] < drives().velocity_limit.item()
+    assert speeds[-1] == pytest.approx(speeds[-100], rel=1e-3)  # torque at this speed is what friction takes
+
+
 def test_a_robot_in_the_air_keeps_its_base_and_holds_its_legs_against_their_weight(go1):
     machine = bench(go1, "elastic")
     for _ in range(400):
@@ -106,6 +117,15 @@ def test_targets_stay_in_the_joints_ranges_and_another_seed_gives_others(go1, ki
     assert (found.targets >= lower).all() and (found.targets <= upper).all()
     assert np.ptp(found.targets, axis=0).min() > 0.3 and not np.array_equal(found.targets, other.targets)
     np.testing.assert_array_equal(found.targets, excite(go1, kind, 2.0, 500.0, 0).targets)
+
+
+def test_forces_on_feet_leave_the_motors_torque_to_follow_their_targets():
+    robot = load_robot("anymal_c")  # a quarter of whose weight is too much for a leg that is stretched out
+    share = 9.81 * float(robot.model.body_mass.sum()) / 4.0
+    forces = excite(robot, "policy", 5.0, 500.0, 0).forces
+    assert 0.3 * share < np.abs(forces[..., :2]).max() < 0.6 * share
+    knee, lever = robot.joints[2], 0.3  # the calf's centre of mass is nearer to the knee than that
+    assert np.abs(forces).max() * lever < knee.torque_limit
 
 
 def test_what_a_policy_asks_for_is_held_for_control_periods(go1):

@@ -78,23 +78,23 @@ class Stiff:
         self._targets.append(target.copy())
         wanted = drives.kp * (self._targets.pop(0) - position) - drives.kd * velocity
         voltage = 1.0 - self.SAG * np.abs(self._torque).sum() / drives.torque_limit.sum()
-        back = np.clip(np.sign(wanted) * velocity / (voltage * drives.velocity_limit), 0.0, 1.0)
-        most = voltage * drives.torque_limit * np.minimum(1.0, 2.0 * (1.0 - back))
-        self._torque = np.clip(wanted, -most, most)
+        self._torque = _curved(drives, wanted, velocity, voltage)
         return self._torque
 
 
 class SeriesElastic:
     """A rotor that drives the joint through a spring of 400 N m/rad with 6 mrad of backlash.
 
-    The driver reads the rotor's angle. The spring has a little damping where it touches, and pulls either way.
+    The driver reads the rotor's angle. The spring has a little damping where it touches, and pulls either way. The
+    rotor's torque falls with its speed, as that of the stiff motor does; the joint may swing faster behind the spring.
 
     Args:
         drives: Of each joint.
         dt: Between two steps, s.
     """
 
-    STIFFNESS, BACKLASH, DAMPING, ROTOR_FRICTION = 400.0, 0.006, 0.4, 0.05
+    STIFFNESS, BACKLASH = 400.0, 0.006
+    DAMPING, ROTOR_FRICTION = 0.017, 0.002  # of the torque limit, per rad/s
 
     def __init__(self, drives: Drives, dt: float) -> None:
         self._drives, self._dt = drives, dt
@@ -106,17 +106,23 @@ class SeriesElastic:
 
     def step(self, target: np.ndarray, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """See `HiddenMotor.step`."""
-        drives = self._drives
+        drives, limit = self._drives, self._drives.torque_limit
         twist = self._angle - position
         play = np.clip(twist, -0.5 * self.BACKLASH, 0.5 * self.BACKLASH)
         touching = twist != play
-        spring = self.STIFFNESS * (twist - play) + touching * self.DAMPING * (self._speed - velocity)
+        spring = self.STIFFNESS * (twist - play) + touching * self.DAMPING * limit * (self._speed - velocity)
         wanted = drives.kp * (target - self._angle) - drives.kd * self._speed
-        driving = np.clip(wanted, -drives.torque_limit, drives.torque_limit)
-        total = driving - spring - self.ROTOR_FRICTION * self._speed
+        total = _curved(drives, wanted, self._speed) - spring - self.ROTOR_FRICTION * limit * self._speed
         self._speed = self._speed + self._dt * total / drives.rotor_inertia
         self._angle = self._angle + self._dt * self._speed
         return spring
+
+
+def _curved(drives: Drives, wanted: np.ndarray, velocity: np.ndarray, voltage: float = 1.0) -> np.ndarray:
+    """Clip torques to what motors have at their speed: all up to half the speed without load, none at that speed."""
+    back = np.clip(np.sign(wanted) * velocity / (voltage * drives.velocity_limit), 0.0, 1.0)
+    most = voltage * drives.torque_limit * np.minimum(1.0, 2.0 * (1.0 - back))
+    return np.clip(wanted, -most, most)
 
 
 HIDDEN: dict[str, Callable[[Drives, float], HiddenMotor]] = {"stiff": Stiff, "elastic": SeriesElastic}

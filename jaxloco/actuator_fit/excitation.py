@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+import mujoco
 import numpy as np
 
 from jaxloco.errors import ConfigError
@@ -15,6 +16,12 @@ REACH = 0.9
 
 RANGE_SHARE = 0.35
 """Most of a joint's range that a target goes to either side of the default pose."""
+
+LOAD = 0.6
+"""Share of the torque limit that forces ask for at most, so that a joint still follows its target."""
+
+VERTICAL = 2.5
+"""Largest vertical force on a foot, in largest horizontal ones."""
 
 
 class Excitation(NamedTuple):
@@ -63,8 +70,7 @@ def excite(robot: Robot, kind: Kind, seconds: float, rate: float, seed: int, str
     targets = np.clip(np.asarray(robot.default_ctrl) + offsets, lower, upper)
     bodies = _ends(robot)
     forces = _contacts if kind == "policy" else _pushes
-    weight = 9.81 * float(robot.model.body_mass.sum())
-    return Excitation(times, targets, bodies, forces(rng, times, len(bodies), weight))
+    return Excitation(times, targets, bodies, forces(rng, times, len(bodies), _load(robot, bodies)))
 
 
 def amplitudes(robot: Robot) -> np.ndarray:
@@ -106,19 +112,35 @@ def _policy(
     return size * offsets[np.minimum((times / period + 1e-6).astype(int), count - 1)]
 
 
-def _contacts(rng: np.random.Generator, times: np.ndarray, bodies: int, weight: float) -> np.ndarray:
+def _contacts(rng: np.random.Generator, times: np.ndarray, bodies: int, load: float) -> np.ndarray:
     """Return forces as of feet on the ground half of the time, (N, B, 3)."""
     frequency, phase = rng.uniform(1.2, 3.5), rng.uniform(0.0, 1.0, bodies)
     stands = (times[:, None] * frequency + phase) % 1.0 < 0.6
-    size = weight / max(1, bodies) * _held(rng, times, (0.02, 0.2), 3 * bodies).reshape(-1, bodies, 3)
-    size[..., 2] = np.abs(size[..., 2]) * 2.5
+    size = load * _held(rng, times, (0.02, 0.2), 3 * bodies).reshape(-1, bodies, 3)
+    size[..., 2] = np.abs(size[..., 2]) * VERTICAL
     return stands[..., None] * size
 
 
-def _pushes(rng: np.random.Generator, times: np.ndarray, bodies: int, weight: float) -> np.ndarray:
+def _pushes(rng: np.random.Generator, times: np.ndarray, bodies: int, load: float) -> np.ndarray:
     """Return forces in any direction, none of them half of the time, (N, B, 3)."""
-    size = weight / max(1, bodies) * _held(rng, times, (0.1, 0.6), 3 * bodies).reshape(-1, bodies, 3)
+    size = load * _held(rng, times, (0.1, 0.6), 3 * bodies).reshape(-1, bodies, 3)
     return (_held(rng, times, (0.5, 1.0), bodies) > 0.0)[..., None] * size
+
+
+def _load(robot: Robot, bodies: tuple[int, ...]) -> float:
+    """Return the largest horizontal force on a body, N: its share of the weight, or less where motors hold less."""
+    model, data = robot.model, mujoco.MjData(robot.model)
+    data.qpos[:] = robot.default_qpos
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    limits = np.array([joint.torque_limit for joint in robot.joints])
+    most = 9.81 * float(model.body_mass.sum()) / max(1, len(bodies))
+    for body in bodies:
+        jacobian = np.zeros((3, model.nv))
+        mujoco.mj_jacBodyCom(model, data, jacobian, None, body)
+        levers = np.array([1.0, 1.0, VERTICAL]) @ np.abs(jacobian[:, robot.joint_qvel_indices])
+        most = min(most, float((LOAD * limits / np.maximum(levers, 1e-6)).min()))
+    return most
 
 
 def _held(rng: np.random.Generator, times: np.ndarray, span: tuple[float, float], count: int) -> np.ndarray:
