@@ -13,56 +13,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks import actuator_fit, common
-from jaxloco.errors import unknown_name
-from jaxloco.options import read_config_file
+from benchmarks import actuator_fit, common, trained_arms
+from benchmarks.trained_arms import EPISODE_SEED, STUDENT, ArmOptions, Row
 
 NAME = "bench_transfer"
-ARMS = common.ROOT / "benchmarks" / "arms"
-NETWORK, STUDENT = "network", "teacher_student"
-"""The arm with the fitted network, with which the others are compared, and that of two trainings."""
+NETWORK = "network"
+"""The arm with the fitted network, with which the others are compared."""
 
 NAMES = (NETWORK, "random_pd", "ideal_pd", "no_randomization", "history", STUDENT)
 METRICS = {"survived": False, "velocity_error": True}
 """What is compared → whether less is better: the share of episodes, and the root mean square, m/s."""
 
 COMMAND = "velocity_command"
-EPISODE_SEED = 1_000_003
 
 
 @dataclass(frozen=True)
-class TransferOptions:
+class TransferOptions(ArmOptions):
     """Options of the benchmark.
 
     Attributes:
         task: What is trained: a velocity task of a robot with position servos.
         arms: Which arms, by the names of their files.
         motor: Hidden motor of the bench.
-        seeds: Trainings of each arm.
-        first_seed: The first of them.
-        total_timesteps: Env steps of each training; 0 for the recipe's. A student has a tenth more.
         episodes: Of 20 s each, of each policy on the bench.
         push_scale: Factor on the kicks of the recipe's evaluations.
         runs: Folder of the trainings, which goes on with what is there.
-        out: JSON file of the result; benchmarks/results/bench_transfer.json if not given. Pictures stand beside it.
     """
 
-    task: str = "go1-velocity"
     arms: tuple[str, ...] = NAMES
     motor: Literal["stiff", "elastic"] = "stiff"
-    seeds: int = 5
-    first_seed: int = 100
-    total_timesteps: int = 0
     episodes: int = 20
     push_scale: float = 1.0
     runs: str = "runs/bench-transfer"
-    out: str | None = None
 
     def __post_init__(self) -> None:
-        common.at_least_one(self, "seeds", "episodes")
-        for arm in self.arms:
-            if not (ARMS / f"{arm}.toml").is_file():
-                raise unknown_name("arm", arm, sorted(path.stem for path in ARMS.glob("*.toml")))
+        super().__post_init__()
+        common.at_least_one(self, "episodes")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,50 +58,27 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(own: TransferOptions) -> Iterator[dict[str, Any]]:
     """Train and play what is not done yet; plain JSON values after each policy, and pictures."""
-    played: dict[str, list[dict[str, Any]]] = {arm: [] for arm in own.arms}
-    told = {**common.devices(), "matmul_precision": "highest", "update_precision": None, "task": own.task}
-    for seed in range(own.first_seed, own.first_seed + own.seeds):
-        for arm in own.arms:
-            played[arm].append({"seed": seed, **_played(_trained(arm, seed, own), own)})
-            steps = own.total_timesteps or _config(arm, seed, own).total_timesteps
-            found = {arm: _columns(rows) for arm, rows in played.items() if rows}
-            yield {**told, "motor": own.motor, "total_timesteps": steps, "episodes": own.episodes, "arms": found}
-    verdicts = {metric: _verdicts(found, metric) for metric in METRICS}
+    told = {"motor": own.motor, "episodes": own.episodes}
+    found = yield from trained_arms.over_seeds(
+        own, lambda arm, seed: _played(_trained(arm, seed, own), own), METRICS, told
+    )
+    title = f"{own.task}, trained with different actuators, played on the bench's {own.motor} motors"
     for metric in METRICS:
-        _draw(found, metric, own)
-    yield {**told, "motor": own.motor, "total_timesteps": steps, "episodes": own.episodes, "arms": found, **verdicts}
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
+        trained_arms.draw(found, metric, METRICS[metric], own, NAME, lambda arm, seed: _run(arm, seed, own), title)
 
 
 # Training
 
 
-def _config(arm: str, seed: int, own: TransferOptions) -> Any:
-    from jaxloco import library
-
-    given = read_config_file(ARMS / f"{arm}.toml")
-    if arm == NETWORK:
-        given = {**given, "task": {**given["task"], "robot": str(_robot_with_network(own))}}
-    steps = {"total_timesteps": own.total_timesteps} if own.total_timesteps else {}
-    return library.recipe(own.task, **given, **steps, seed=seed, video_seconds=0.0)
-
-
 def _trained(arm: str, seed: int, own: TransferOptions) -> Path:
     """Train a seed of an arm, from where it stands; return its run folder."""
-    run, config = _run(arm, seed, own), _config(arm, seed, own)
-    if arm != STUDENT:
-        return common.trained(config, run)
-    common.trained_student(config, run.parent)
-    return run
+    changes = {"robot": str(_robot_with_network(own))} if arm == NETWORK else {}
+    return trained_arms.trained(trained_arms.config(arm, seed, own, **changes), arm, _run(arm, seed, own))
 
 
 def _run(arm: str, seed: int, own: TransferOptions) -> Path:
     """Return the run folder of a seed of an arm; trainings with a network are of one motor."""
-    folder = Path(own.runs) / own.task / (f"{arm}_{own.motor}" if arm == NETWORK else arm) / f"seed_{seed}"
-    return folder / "student" if arm == STUDENT else folder
+    return trained_arms.run_folder(arm, seed, own, f"_{own.motor}" if arm == NETWORK else "")
 
 
 def _robot_name(own: TransferOptions) -> str:
@@ -154,7 +117,7 @@ def _robot_with_network(own: TransferOptions) -> Path:
 # The bench
 
 
-def _played(run: Path, own: TransferOptions) -> dict[str, Any]:
+def _played(run: Path, own: TransferOptions) -> Row:
     """Play a run's policy on the bench, once; its figures."""
     import numpy as np
 
@@ -215,55 +178,9 @@ def _on_bench(motor: str, playback: Any, scenario: Any) -> Any:
     return OnBench()
 
 
-# What came of it
-
-
-def _verdicts(found: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    """Compare each arm with the first one; nothing of too few seeds."""
-    from jaxloco.comparison.verdict import judge
-    from jaxloco.statistics import FEWEST
-
-    first, *others = found
-    if not others or min(len(arm[metric]) for arm in found.values()) < FEWEST:
-        return {}
-    verdicts = judge(found[first][metric], [found[arm][metric] for arm in others])
-    return {
-        arm: {"against": first, "verdict": v.kind, "difference": v.difference, "p_holm": v.p_holm}
-        for arm, v in zip(others, verdicts, strict=True)
-    }
-
-
-def _draw(found: Mapping[str, Any], metric: str, own: TransferOptions) -> Path:
-    """Draw all seeds: learning curves, performance profile and strips."""
-    from jaxloco.comparison.figure import draw
-    from jaxloco.comparison.metric import Metric
-    from jaxloco.statistics import describe
-    from jaxloco.training.metrics import read_metrics
-
-    path = Path(own.out or common.RESULTS / f"{NAME}.json")
-    runs = {arm: [_run(arm, seed, own) for seed in found[arm]["seed"]] for arm in found}
-    return draw(
-        path.with_name(f"{path.stem}_{metric}.png"),
-        [arm.replace("_", " ") for arm in found],
-        [[read_metrics(run / "metrics.csv") for run in runs[arm]] for arm in found],
-        [describe(found[arm][metric]) for arm in found],
-        Metric(metric.replace("_", " "), lower_is_better=METRICS[metric]),
-        0.95 if metric == "survived" else None,
-        f"{own.task}, trained with different actuators, played on the bench's {own.motor} motors",
-    )
-
-
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as a table."""
-    rows = []
-    for name, arm in result["arms"].items():
-        means = [sum(arm[metric]) / len(arm[metric]) for metric in METRICS]
-        verdicts = [result.get(metric, {}).get(name, {}).get("verdict", "") for metric in METRICS]
-        trained = ", ".join(f"{value:.2f}" for value in arm["survived_in_training"] if value is not None)
-        each = ", ".join(f"{value:.2f}" for value in arm["survived"])
-        rows.append((name, f"{means[0]:.3f}", each, trained, f"{means[1]:.3f}", *verdicts))
-    header = ("arm", "survived", "each seed", "in training", "velocity error, m/s", "survival", "error")
-    return common.table(header, rows)
+    return trained_arms.table(result, tuple(METRICS))
 
 
 if __name__ == "__main__":

@@ -1223,15 +1223,29 @@ def _versus(document: Result) -> str:
 
 
 def _arms(document: Result) -> str:
-    """Show what each arm of a transfer to the bench reached, and how it differs from the first one."""
-    header, rows = ("arm", "survived", "each seed", "velocity error, m/s", "survival is", "error is"), []
-    for name, arm in document["arms"].items():
-        told = [document.get(metric, {}).get(name, {}).get("verdict", "") for metric in ("survived", "velocity_error")]
+    """Show what each arm reached, and how it differs from the first one."""
+    arms = document["arms"]
+    metrics = [name for name in ("survived", "velocity_error", "return_mean") if name in next(iter(arms.values()))]
+    words = [f"{metric.replace('_', ' ')}{', m/s' if metric == 'velocity_error' else ''}" for metric in metrics]
+    header = ("arm", *words, "survived, each seed", *(f"{metric.replace('_', ' ')}: verdict" for metric in metrics))
+    rows = []
+    for name, arm in arms.items():
+        means = [f"{np.mean(arm[metric]):.3f}" for metric in metrics]
         each = f"{min(arm['survived']):.2f} to {max(arm['survived']):.2f}"
-        means = [f"{np.mean(arm[metric]):.3f}" for metric in ("survived", "velocity_error")]
-        rows.append((name, means[0], each, means[1], *told))
-    what = f"{document['task']}, {document['total_timesteps']:,} env steps, the bench's {document['motor']} motors"
-    return f"{what}:\n\n{_markdown(header, rows)}"
+        told = [document.get(metric, {}).get(name, {}).get("verdict", "") for metric in metrics]
+        rows.append((name, *means, each, *told))
+    return f"{_played_where(document)}:\n\n{_markdown(header, rows)}"
+
+
+def _played_where(document: Result) -> str:
+    """Say what the arms are trainings of, and where they were played."""
+    where = f"{document['task']}, {document['total_timesteps']:,} env steps, "
+    if "motor" in document:
+        return f"{where}the bench's {document['motor']} motors"
+    wide = (
+        f" ranges {document['wider']:g} times as wide as in training" if document["wider"] > 1.0 else " its own ranges"
+    )
+    return f"{where}{document['episodes']} episodes with{wide}"
 
 
 def _learning(document: Result) -> str:

@@ -41,6 +41,7 @@ BENCHMARKS = {
     "actuator-fit": "networks fitted to hidden motors against ideal servos, on recordings they have not seen",
     "actuator-speed": "training with actuator networks against training with ideal servos",
     "memory-speed": "training with recurrent actors against training with a feed-forward one",
+    "trained-arms": "trainings that differ in one thing, over seeds, played also in wider conditions than they saw",
     "bench-transfer": "policies trained with different actuators, and how, on a bench with hidden motors, over seeds",
     "bench-gap": "predictions of a robot identified on the bench against the nominal one's, on unseen recordings",
     "memory-probe": "policies with and without memory where velocities are not observed and the motor has a delay",
