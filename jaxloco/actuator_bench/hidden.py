@@ -93,8 +93,7 @@ class SeriesElastic:
         dt: Between two steps, s.
     """
 
-    STIFFNESS, BACKLASH = 400.0, 0.006
-    DAMPING, ROTOR_FRICTION = 0.017, 0.002  # of the torque limit, per rad/s
+    STIFFNESS, BACKLASH, DAMPING, ROTOR_FRICTION = 400.0, 0.006, 0.4, 0.05
 
     def __init__(self, drives: Drives, dt: float) -> None:
         self._drives, self._dt = drives, dt
@@ -106,13 +105,13 @@ class SeriesElastic:
 
     def step(self, target: np.ndarray, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """See `HiddenMotor.step`."""
-        drives, limit = self._drives, self._drives.torque_limit
+        drives = self._drives
         twist = self._angle - position
         play = np.clip(twist, -0.5 * self.BACKLASH, 0.5 * self.BACKLASH)
         touching = twist != play
-        spring = self.STIFFNESS * (twist - play) + touching * self.DAMPING * limit * (self._speed - velocity)
+        spring = self.STIFFNESS * (twist - play) + touching * self.DAMPING * (self._speed - velocity)
         wanted = drives.kp * (target - self._angle) - drives.kd * self._speed
-        total = _curved(drives, wanted, self._speed) - spring - self.ROTOR_FRICTION * limit * self._speed
+        total = _curved(drives, wanted, self._speed) - spring - self.ROTOR_FRICTION * self._speed
         self._speed = self._speed + self._dt * total / drives.rotor_inertia
         self._angle = self._angle + self._dt * self._speed
         return spring

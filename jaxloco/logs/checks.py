@@ -20,8 +20,8 @@ BEYOND_RANGE = 0.5
 MISTAKEN = {"hinge": (math.pi / 180.0, "degrees"), "slide": (1e-3, "millimetres")}
 """Kind of a joint → what its positions may be in by mistake: its size in rad or m, and its name."""
 
-BEYOND_LIMIT = 3.0
-"""A velocity or torque is believed up to this many times the joint's limit."""
+BEYOND_LIMIT = 4.0
+"""A velocity or torque is believed up to this many times the joint's limit: behind a spring it swings beyond."""
 
 JUMP = 0.1
 """Beside what its motor can turn, a joint is believed to move by so much from one row to the next, rad."""
