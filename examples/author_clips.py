@@ -7,6 +7,7 @@ frame is a damped least-squares problem of MuJoCo's Jacobians, begun at the fram
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import mujoco
@@ -269,14 +270,32 @@ def wave(solver: Solver, t: float) -> Frame:
     return Frame(STAND, solver.feet, balance=tuple(solver.centre[:2]), soles=np.zeros(2), posture=posture)
 
 
+@lru_cache
+def swayed(height: float, *keys: tuple[float, float]) -> Callable[[float], float]:
+    """Return how a mass moves whose zero-moment point goes from key (time, value) to key, without a jump of either.
+
+    That is the linear inverted pendulum: c - (h / g) c'' = p, from rest to rest, on a grid of times.
+    """
+    dt = 0.005
+    times = np.arange(keys[0][0] - 1.0, keys[-1][0] + 1.0, dt)
+    wanted, spring = np.array([keyed(t, *keys) for t in times]), height / GRAVITY / dt**2
+    system = np.diag(np.full(len(times), 1.0 + 2.0 * spring))
+    system -= spring * (np.eye(len(times), k=1) + np.eye(len(times), k=-1))
+    system[[0, -1]] = np.eye(len(times))[[0, -1]]
+    found = np.linalg.solve(system, wanted)
+    return lambda t: float(np.interp(t, times, found))
+
+
 def step_turn(solver: Solver, t: float) -> Frame:
-    """An eighth of a turn to the left in four steps, the weight on the leg that stands."""
+    """An eighth of a turn to the left in four steps, the zero-moment point on the foot that stands."""
     begin, step, steps = 0.9, 0.6, 4
     yaw, feet, yaws, _ = stepping_turn(solver, t, np.pi / 4, begin, step, steps, [[0], [1]], 0.06)
-    # At the middle of each step the weight is where the standing foot is; it begins and ends in the middle.
-    keys = [(0.3, 0.0), *((begin + (k + 0.5) * step, 1.0 if k % 2 else -1.0) for k in range(steps))]
-    aside = keyed(t, *keys, (begin + steps * step + 0.6, 0.0))
-    middle, half = feet.mean(axis=0)[:2], 0.75 * np.linalg.norm(solver.feet[0, :2] - solver.feet[1, :2]) / 2.0
+    keys = [(begin - 0.3, 0.0)]
+    for k in range(steps):
+        side, start = (1.0 if k % 2 else -1.0), begin + k * step
+        keys += [(start + 0.2 * step, side), (start + 0.8 * step, side)]
+    aside = swayed(float(solver.centre[2]), *keys, (begin + steps * step + 0.3, 0.0))(t)
+    middle, half = feet.mean(axis=0)[:2], 0.95 * np.linalg.norm(solver.feet[0, :2] - solver.feet[1, :2]) / 2.0
     forward, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
     ahead = solver.centre[0] - solver.feet[:, 0].mean()
     return Frame(

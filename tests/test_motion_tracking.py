@@ -1,11 +1,14 @@
 """Motions: clips and their checks, the phase in JAX and NumPy, where episodes begin, a policy that learns to track."""
 
+import itertools
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
+from scipy.spatial import ConvexHull
 from test_export import configured, learned
 
 from jaxloco.demonstrations.motion import Clip, MotionError, checked, load_clips, read, reference, resampled
@@ -63,6 +66,34 @@ def test_our_clips_are_clean_small_and_begin_and_end_at_rest(name):
             np.testing.assert_allclose(clip.joint_positions[frame], robot.default_qpos[7:], atol=0.25)
             speed = np.abs(np.diff(clip.joint_positions, axis=0))[frame].max() * clip.rate
             assert speed < 0.05
+
+
+@pytest.mark.parametrize("name", ["squat", "kick", "wave", "step_turn"])
+def test_what_the_humanoid_does_can_be_done_on_its_soles(name):
+    """The zero-moment point of the centre of mass lies on the soles that touch the floor, or within 2 cm of them."""
+    robot = load_robot("unitree_g1")
+    (clip,) = load_clips(robot, [name])
+    model, data, soles = robot.model, mujoco.MjData(robot.model), ["left_sole", "right_sole"]
+    mass, corners = [], []
+    for base, turn, joints in zip(clip.base_position, clip.base_orientation, clip.joint_positions, strict=True):
+        data.qpos[:7], data.qpos[robot.joint_qpos_indices] = [*base, *turn], joints
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mass.append(data.subtree_com[0].copy())
+        corners.append([_corners(model.geom(sole), data.geom(sole)) for sole in soles])
+    mass, corners = np.array(mass), np.array(corners)
+    push = np.gradient(np.gradient(mass, 1.0 / clip.rate, axis=0), 1.0 / clip.rate, axis=0)
+    point = mass[:, :2] - mass[:, 2:] * push[:, :2] / (9.81 + push[:, 2:])
+    for frame in range(2, len(point) - 2):
+        standing = [sole for sole in corners[frame] if sole[:, 2].min() < 0.01]
+        edges = ConvexHull(np.concatenate(standing)[:, :2]).equations
+        assert (edges @ [*point[frame], 1.0]).max() < 0.02, f"{frame / clip.rate:.2f} s"
+
+
+def _corners(geom, placed) -> np.ndarray:
+    """The corners of a box in the world, m, (8, 3)."""
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
+    return placed.xpos + (signs * geom.size) @ placed.xmat.reshape(3, 3).T
 
 
 def test_a_clip_comes_back_from_its_file(go1, tmp_path):
