@@ -11,6 +11,8 @@ import pytest
 from scipy.spatial import ConvexHull
 from test_export import configured, learned
 
+from jaxloco import cli
+from jaxloco.demonstrations.balance import balance, distance, zero_moment_points
 from jaxloco.demonstrations.motion import Clip, MotionError, checked, load_clips, read, reference, resampled
 from jaxloco.envs import batch, tracking
 from jaxloco.envs.curriculum import FULL, Curriculum
@@ -94,6 +96,32 @@ def _corners(geom, placed) -> np.ndarray:
     """The corners of a box in the world, m, (8, 3)."""
     signs = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
     return placed.xpos + (signs * geom.size) @ placed.xmat.reshape(3, 3).T
+
+
+def test_twice_as_fast_a_clip_is_out_of_balance_and_jaxloco_motion_says_so(tmp_path, capsys):
+    robot = load_robot("unitree_g1")
+    (clip,) = load_clips(robot, ["step_turn"])
+    assert balance(clip, robot).share == 0.0
+    fast = balance(replace(clip, rate=2.0 * clip.rate), robot)
+    assert fast.share > 0.1 and fast.distance > 0.05
+    file = replace(clip, rate=2.0 * clip.rate, name="fast").save(tmp_path / "fast.npz")
+    assert cli.main(["motion", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert f"most in frame {fast.frame}: {100.0 * fast.distance:.1f} cm" in told
+    assert cli.main(["motion", str(robot.folder / "clips/kick.npz")]) == 0 and "balance" not in capsys.readouterr().out
+
+
+def test_the_zero_moment_point_of_a_swing_and_its_distance_from_feet():
+    times, height, rate = np.arange(0.0, 2.0, 0.01), 0.6, 100.0
+    swing = 0.05 * np.sin(4.0 * times)
+    found = zero_moment_points(np.stack([np.zeros(200), swing, np.full(200, height)], axis=1), rate)[10:-10]
+    np.testing.assert_allclose(found[:, 1], swing[10:-10] * (1.0 + 16.0 * height / 9.81), atol=2e-4)
+    square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    places = {(0.5, 0.2): 0.0, (1.0, 0.5): 0.0, (2.0, 0.5): 1.0, (4.0, 5.0): 5.0}
+    for point, far in places.items():
+        assert distance(np.array(point), square) == pytest.approx(far, abs=1e-9)
+    assert distance(np.array([0.5, 0.3]), square[:2]) == pytest.approx(0.3)  # a trot stands on a line
+    assert distance(np.array([3.0, 4.0]), square[:1]) == pytest.approx(5.0)
 
 
 def test_a_clip_comes_back_from_its_file(go1, tmp_path):

@@ -116,6 +116,7 @@ def motion(arguments: list[str]) -> int:
         MotionOptions(), arguments, prog=f"jaxloco motion {shlex.quote(file)}", description=motion.__doc__ or ""
     )
     check_file("--out", own.out, ".npz")
+    from jaxloco.demonstrations.balance import balance
     from jaxloco.demonstrations.motion import checked, read
     from jaxloco.robot import load_robot
 
@@ -123,6 +124,9 @@ def motion(arguments: list[str]) -> int:
     clip, repairs = checked(read(Path(file).expanduser(), loaded, own.rate), loaded)
     print(f"{file}: {clip.seconds:g} s at {clip.rate:g} Hz, {len(clip.joints)} joints of {loaded.name}")
     print("".join(f"repaired: {repair}\n" for repair in repairs), end="")
+    found = balance(clip, loaded)
+    if found.share > 0.0:
+        print(f"out of balance: {found}; a policy can track only what is near it: slow it down, or shift the weight")
     if own.out is not None:
         print(replace(clip, source=own.source or clip.source).save(Path(own.out)))
     return 0

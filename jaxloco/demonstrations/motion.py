@@ -278,12 +278,17 @@ def _check_speeds(clip: Clip, robot: Robot) -> None:
     _refuse(clip, base > np.array([FASTEST] * 3 + [FASTEST_TURN] * 3), names, "jumps")
 
 
-def _generalized(clip: Clip, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
-    """Return configurations, (T, nq), and velocities by central differences, (T, nv)."""
-    model = robot.model
+def configurations(clip: Clip, robot: Robot) -> np.ndarray:
+    """Return the configurations of a robot in a clip's frames, its joints in the robot's order, (T, nq)."""
     qpos = np.tile(np.asarray(robot.default_qpos, float), (len(clip.base_position), 1))
     qpos[:, np.asarray(robot.base_qpos_indices)] = np.hstack([clip.base_position, clip.base_orientation])
     qpos[:, np.asarray(robot.joint_qpos_indices)] = clip.joint_positions
+    return qpos
+
+
+def _generalized(clip: Clip, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
+    """Return configurations, (T, nq), and velocities by central differences, (T, nv)."""
+    model, qpos = robot.model, configurations(clip, robot)
     qvel = np.zeros((len(qpos), model.nv))
     for frame in range(len(qpos)):
         before, after = max(frame - 1, 0), min(frame + 1, len(qpos) - 1)
@@ -297,7 +302,7 @@ def _deepest(clip: Clip, robot: Robot) -> tuple[float, int, str]:
     floor = model.geom(FLOOR).id
     geoms = [(foot.name, model.geom(name).id) for foot in robot.feet for name in foot.geoms]
     worst = (-FARTHEST if geoms else 0.0, 0, robot.feet[0].name if geoms else "")
-    for frame, qpos in enumerate(_generalized(clip, robot)[0]):
+    for frame, qpos in enumerate(configurations(clip, robot)):
         data.qpos[:] = qpos
         mujoco.mj_kinematics(model, data)
         for name, geom in geoms:
