@@ -1063,7 +1063,7 @@ REQUIREMENTS = (
         _taught,
     ),
     Requirement(
-        "Go1 on the bench's hidden motors, 20 s: share survived, trained with the network fitted to them; other arms",
+        "on the bench's hidden motors, 20 s: share survived, trained with the network fitted to them; other arms",
         "≥ 0.95",
         "bench_transfer",
         "jaxloco bench bench-transfer",
