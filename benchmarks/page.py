@@ -1243,9 +1243,9 @@ def _played_where(document: Result) -> str:
     if "motor" in document:
         return f"{where}the bench's {document['motor']} motors"
     wide = (
-        f" ranges {document['wider']:g} times as wide as in training" if document["wider"] > 1.0 else " its own ranges"
+        f"ranges {document['wider']:g} times as wide as its recipe's" if document["wider"] > 1.0 else "its own ranges"
     )
-    return f"{where}{document['episodes']} episodes with{wide}"
+    return f"{where}{document['episodes']} episodes with {wide}"
 
 
 def _learning(document: Result) -> str:
@@ -1351,6 +1351,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("teacher_student", "Students of a policy that sees all", None),
     ("parkour", "Parkour, Go1", _parkour),
     ("bench_transfer", "On a bench with hidden motors", _arms),
+    ("trained_arms", "Trainings that differ in one thing", _arms),
     ("bench_gap", "Predictions of a robot identified on the bench", None),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),

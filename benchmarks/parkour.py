@@ -136,7 +136,8 @@ def _crossed(run: Path, count: int, variant: str | None) -> dict[str, Any]:
     config, _, agent, state = load_run(RunFolder(run))
     task: Any = config.task
     terrain = replace(task.terrain, kinds=tuple(SIZES), levels=LEVELS, start_level=0, evaluation_level=-1, **SPANS)
-    env = replace(task, terrain=terrain, variant=variant or task.variant).spec().build("native")
+    played = replace(task, terrain=terrain, variant=variant or task.variant)
+    env = replace(config, task=played).spec().build("native")
     episodes: Any = evaluate(env, agent, state, count, EPISODE_SEED)
     reached = episodes.last_terms[:, list(env.reward_weights).index(PROGRESS)] > 1.0 - 1e-6
     crossed, level = np.asarray(reached & episodes.survived), np.rint(episodes.level * (LEVELS - 1)).astype(int)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from jaxloco.errors import unknown_name
+from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.options import read_config_file
 
 NAME = "trained_arms"
@@ -64,6 +64,7 @@ class TrainedArmsOptions(ArmOptions):
     """Options of the benchmark.
 
     Attributes:
+        task: What is trained: a velocity task.
         arms: Which arms, by the names of their files; the others are compared with the first.
         episodes: Of each policy, as long as the task has them.
         wider: How many times as wide ranges of the task are in these episodes as in its recipe: 2 doubles what lies
@@ -77,6 +78,17 @@ class TrainedArmsOptions(ArmOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         common.at_least_one(self, "episodes", "wider")
+        _check_velocity(self.task)
+
+
+def _check_velocity(name: str) -> None:
+    from jaxloco.tasks import recipe
+    from jaxloco.tasks.velocity import Velocity
+
+    if not isinstance(recipe(name).task, Velocity):
+        raise ConfigError(
+            f"task {name!r}: arms are played by how they follow a velocity; take one such as go1-velocity"
+        )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -190,14 +202,14 @@ def draw(
     title: str,
 ) -> Path:
     """Draw all seeds: learning curves, performance profile and strips."""
-    from jaxloco.comparison.figure import draw
+    from jaxloco.comparison.figure import draw as draw_figure
     from jaxloco.comparison.metric import Metric
     from jaxloco.statistics import describe
     from jaxloco.training.metrics import read_metrics
 
     path = Path(own.out or common.RESULTS / f"{name}.json")
     runs = {arm: [run_of(arm, seed) for seed in found[arm]["seed"]] for arm in found}
-    return draw(
+    return draw_figure(
         path.with_name(f"{path.stem}_{metric}.png"),
         [arm.replace("_", " ") for arm in found],
         [[read_metrics(run / "metrics.csv") for run in runs[arm]] for arm in found],
@@ -257,7 +269,7 @@ def _played(run: Path, own: TrainedArmsOptions) -> Row:
     preparation.prepare_jax()
     loaded, _, agent, state = load_run(RunFolder(run))
     task: Any = loaded.task if own.wider == 1.0 else widened(loaded.task, own.wider)
-    env = task.spec().build("native")
+    env = replace(loaded, task=task).spec().build("native")  # with an estimator's observations, where there is one
     episodes: Any = evaluate(env, agent, state, own.episodes, EPISODE_SEED)
     found = summarize(env, episodes)
     figures = {

@@ -26,6 +26,8 @@ def test_an_arm_that_there_is_not_is_named_with_the_closest():
         TrainedArmsOptions(arms=("randompd",))
     with pytest.raises(ConfigError, match="wider"):
         TrainedArmsOptions(wider=0.5)
+    with pytest.raises(ConfigError, match="'cartpole': arms are played by how they follow a velocity"):
+        TrainedArmsOptions(task="cartpole")
 
 
 @pytest.mark.parametrize("arm", sorted(path.stem for path in trained_arms.ARMS.glob("*.toml")))

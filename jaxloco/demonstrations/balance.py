@@ -19,6 +19,9 @@ OFF = 0.03
 TOUCHING = 0.02
 """Height up to which a point of a foot touches the floor, m."""
 
+GRAVITY = 9.81
+"""m/s²."""
+
 SPAN = 0.04
 """Time on each side over which accelerations are measured, s."""
 
@@ -70,7 +73,7 @@ def zero_moment_points(mass: np.ndarray, rate: float) -> np.ndarray:
     frames, reach = np.arange(len(mass)), max(1, round(SPAN * rate))
     before, after = (mass[np.clip(frames + step, 0, len(mass) - 1)] for step in (-reach, reach))
     push = (before - 2.0 * mass + after) * (rate / reach) ** 2
-    shift: np.ndarray = mass[:, :2] - mass[:, 2:] * push[:, :2] / np.maximum(9.81 + push[:, 2:], 1.0)
+    shift: np.ndarray = mass[:, :2] - mass[:, 2:] * push[:, :2] / np.maximum(GRAVITY + push[:, 2:], 1.0)
     return shift
 
 
@@ -92,7 +95,7 @@ def _to_segment(start: np.ndarray, end: np.ndarray) -> float:
 
 
 def _corners(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> np.ndarray:
-    """Return the points of a geom that may touch the floor, m, (n, 3): a sphere's lowest, or a box's corners."""
+    """Return the points of a geom that may touch the floor, m, (n, 3): a sphere's lowest, or corners of its box."""
     place, turn = data.geom_xpos[geom], data.geom_xmat[geom].reshape(3, 3)
     if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_SPHERE:
         return np.array([place - [0.0, 0.0, model.geom_size[geom, 0]]])
