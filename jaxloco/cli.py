@@ -17,9 +17,12 @@ from jaxloco.commands.run import run
 from jaxloco.commands.show import demo, demonstrate, render, view
 from jaxloco.commands.train import train
 from jaxloco.commands.words import check_python
-from jaxloco.errors import JaxlocoError, unknown_name
+from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
 from jaxloco.streams import flush_all, never_fail, widen_terminal
 from jaxloco.tasks import TASKS
+
+IMPORT = "--import"
+"""Option of every command: a module to import first, such as one with a policy's own cell."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,12 +43,23 @@ def _command(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"jaxloco {__version__}")
         return 0
+    _import_given(arguments)
     name = arguments.pop(0)
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     if name != "run":
         check_python(name)
     return COMMANDS[name](arguments)
+
+
+def _import_given(arguments: list[str]) -> None:
+    """Import the modules of `--import MODULE`, from the working directory too, and take these out of the arguments."""
+    while IMPORT in arguments[1:]:
+        place = arguments.index(IMPORT, 1)
+        if place + 1 == len(arguments):
+            raise ConfigError(f"{IMPORT}: the name of a module is missing")
+        registry.load("module", registry.Place(arguments[place + 1]))
+        del arguments[place : place + 2]
 
 
 def _guarded(arguments: list[str]) -> int:
@@ -78,7 +92,8 @@ def _complain(text: str) -> None:
 
 
 def _usage() -> str:
-    lines = [f"jaxloco {__version__}", "", "usage: jaxloco COMMAND …   (jaxloco COMMAND --help tells more)", ""]
+    lines = [f"jaxloco {__version__}", "", "usage: jaxloco COMMAND …   (jaxloco COMMAND --help tells more)"]
+    lines += [f"       jaxloco COMMAND … {IMPORT} MODULE   (imports a module of your own first)", ""]
     lines += [f"  {name:12}{_first_line(function)}" for name, function in COMMANDS.items()]
     return "\n".join([*lines, "", f"tasks: {', '.join(registry.names('task', TASKS))}"])
 

@@ -4,6 +4,7 @@ Standard library only: the robot's side (`jaxloco.onboard`) uses this module too
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
@@ -51,6 +52,13 @@ def short(text: str) -> str:
     """
     line = " ".join(text.split())
     return line if len(line) <= 60 else line[:57] + "..."
+
+
+def told(error: BaseException) -> str:
+    """Return an error of someone else's code in one line: its kind, its words, and the line where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" ({place[0].filename}, line {place[0].lineno})" if place and not isinstance(error, SyntaxError) else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -11,7 +11,6 @@ Nothing is imported until its name is looked up, so a package that cannot be imp
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +18,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from jaxloco.errors import ConfigError, UnknownNameError, unknown_name
+from jaxloco.errors import ConfigError, UnknownNameError, told, unknown_name
 
 OWN = "jaxloco"
 """The package of what comes with jaxloco."""
@@ -129,12 +128,7 @@ def _imported(kind: str, place: Place, module: str) -> ModuleType:
             cure = f"the package {place.package!r}" if place.package else "what has it, or start in its folder"
             raise MissingModuleError(f"{problem}; install {cure}") from error
         owner = f" of package {place.package!r}" if place.package else ""
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
-        raise ConfigError(
-            f"{kind} {place.module!r}{owner} cannot be imported: {type(error).__name__}: "
-            f"{' '.join(str(error).split())}{where}"
-        ) from error
+        raise ConfigError(f"{kind} {place.module!r}{owner} cannot be imported: {told(error)}") from error
 
 
 def _imported_from_here(module: str) -> ModuleType:

@@ -311,8 +311,12 @@ def test_each_joint_of_several_groups_gets_its_own_torque(tmp_path):
         ('{ kind = "lag", delay = -0.1 }', RobotError, "'delay' in \\[actuator\\]: found -0.1 .*a number >= 0"),
         ('{ kind = "dcmotor" }', RobotError, "'resistance' in \\[actuator\\]: missing.*Add for example: resistance ="),
         ('["curve", "curve"]', RobotError, "'curve' is there twice; remove one"),
-        ('"no_such_module:Motor"', RobotError, "No module named 'no_such_module'; write module:NAME of a class"),
-        ('"math:pi"', RobotError, "actuator 'math:pi': pi is not a subclass of jaxloco.physics.actuators.Actuator"),
+        ('"no_such_module:Motor"', RobotError, "there is no module 'no_such_module' here; install what has it"),
+        (
+            '"math:pi"',
+            RobotError,
+            "actuator 'math:pi': math:pi is not a subclass of jaxloco.physics.actuators.Actuator",
+        ),
     ],
 )
 def test_what_robot_toml_says_wrong_of_an_actuator_is_told_before_anything_compiles(tmp_path, text, error, message):
@@ -365,6 +369,42 @@ def test_an_actuator_from_outside_is_one_file_and_steps_in_numpy_where_numba_can
     np.testing.assert_allclose(forces[0], np.clip(wanted[0], -LIMIT, LIMIT), rtol=1e-4)  # the first has it all
     np.testing.assert_allclose(shares[0], np.minimum(5.0 / np.abs(wanted[0]).sum(axis=-1), 1.0), rtol=1e-4)
     np.testing.assert_allclose(np.abs(forces[1:]).sum(axis=-1), 5.0 / shares[1:] * shares[:-1], rtol=1e-3)
+
+
+PARAMS = """
+    class Params(NamedTuple):
+        servo: Servo
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("class Own: pass", "own_motor:Own is not a subclass of jaxloco.physics.actuators.Actuator"),
+        ("class Own(Actuator): pass", 'has no name; write name = "…"'),
+        ("class Own(Actuator):\n    name = 'lag'", "has the name 'lag', which is jaxloco's; write another"),
+        ("class Own(Actuator):\n    name = 'own'", "has no Params; write a NamedTuple of that name: servo, then"),
+        (f"class Own(Actuator):\n    name = 'own'{PARAMS}", "has no step; write how torques follow from targets"),
+        ("{}        gain: Array\n{}return (), p[1]", "Own: parameter 'gain' has no value; give it one in"),
+        ("{}{}return t", "Own.step: expected the next state and the torques, found array"),
+        ("{}{}return (t,), t", r"Own.step: expected a state like that of init, .* shapes \[\]; found \[\(2,\)\]"),
+        ("{}{}return None, t", r"Own.step: expected a state like .*; found None"),
+        ("{}{}return (), t.sum()", r"Own.step: expected 2 torques, found an array of shape \(\)"),
+        ("{}{}return (), t / nowhere", r"'own_motor:Own': its own code fails: NameError: .*own_motor.py, line"),
+    ],
+)
+def test_a_motor_of_ones_own_that_cannot_be_stepped_is_refused_before_anything_compiles(
+    tmp_path, monkeypatch, lines, problem
+):
+    head = f"class Own(Actuator):\n    name = 'own'{PARAMS}"
+    step = "    @staticmethod\n    def step(p, s, t, x, v):\n        "
+    imports = "from typing import NamedTuple\nfrom jaxloco.physics.actuators import Actuator, Array, Servo\n"
+    (tmp_path / "own_motor.py").write_text(imports + lines.format(head, step))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_motor", raising=False)
+    robot = arm(tmp_path, ("?*", '"own_motor:Own"'))
+    with pytest.raises(RobotError, match=problem):
+        motors_of(robot)
 
 
 # In the environment

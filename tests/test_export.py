@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sampled import APART, sampled
 
+from jaxloco import cli
 from jaxloco.envs.env import Env
 from jaxloco.envs.observations import ObservationGroup, ObservationTerm
 from jaxloco.errors import BundleError, ConfigError
@@ -142,10 +143,11 @@ class Elman(Cell):
 """A kind of policy that jaxloco has not."""
 
 
-def test_a_kind_of_policy_from_outside_is_one_file(tmp_path, upkie, monkeypatch):
+def test_a_kind_of_policy_from_outside_is_one_file(tmp_path, upkie, monkeypatch, capsys):
     """It is trained, exported and played; a robot that has not imported it is told to."""
     (tmp_path / "elman.py").write_text(ELMAN)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)  # from where it is imported, as by `jaxloco train`
+    monkeypatch.setattr(sys, "path", list(sys.path))
     config = configured(kind="elman:Elman", rnn_hidden_size=12)
     config = replace(config, n_envs=4, algorithm=replace(config.algorithm, n_steps=8, n_minibatches=1))
     agent = loop.make_agent(upkie, config)
@@ -157,10 +159,33 @@ def test_a_kind_of_policy_from_outside_is_one_file(tmp_path, upkie, monkeypatch)
     monkeypatch.delitem(sys.modules, "elman")
     with pytest.raises(BundleError, match="cell of your own: write `import elman` before"):
         Policy.load(tmp_path / "policy")
-    with pytest.raises(ConfigError, match="has no subclass of Cell"):
-        NetworkConfig(kind="elman:Cello")
-    with pytest.raises(ConfigError, match="No module named 'elmann'"):
-        NetworkConfig(kind="elmann:Elman")
+    assert cli.main(["export", "policy", "--format", "c"]) == 2
+    assert cli.main(["export", "policy", "--format", "c", "--import", "elman"]) == 2
+    assert re.findall("write `import elman` before|is Python of your own", capsys.readouterr().err) == [
+        "write `import elman` before",
+        "is Python of your own",  # it was loaded, and C has no Python
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines", "problem"),
+    [
+        ("own_cell:Owm", "gates = 1", "unknown name in own_cell 'Owm'; did you mean 'Own'"),
+        ("own_cell:Cell.step", "gates = 1", "own_cell has no subclass of Cell of that name"),
+        ("own_cel:Own", "gates = 1", "kind 'own_cel:Own': there is no module 'own_cel' here"),
+        ("own_cell:Own", "gates = 1 / 0", "kind 'own_cell:Own' cannot be imported: ZeroDivisionError"),
+        ("own_cell:Own", "pass", "kind 'own_cell:Own': its own code fails: AttributeError: .*'gates'"),
+        ("own_cell:Own", "gates, step = 1, lambda self, xp, x, h, carry: x[0]", "has to return a tuple of 1 arrays"),
+        ("own_cell:Own", "gates, step = 1, lambda self, xp, x, h, carry: x + x", "has to return a tuple of 1 arrays"),
+        ("own_cell:Own", "gates, step = 1, lambda self, xp, x, h, carry: y", "NameError: name 'y' .*own_cell.py, line"),
+    ],
+)
+def test_a_kind_of_policy_from_outside_that_cannot_be_used_is_refused(tmp_path, monkeypatch, kind, lines, problem):
+    (tmp_path / "own_cell.py").write_text(f"from jaxloco.onboard.cells import Cell\nclass Own(Cell):\n    {lines}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_cell", raising=False)
+    with pytest.raises(ConfigError, match=problem):
+        NetworkConfig(kind=kind)
 
 
 @pytest.mark.parametrize(

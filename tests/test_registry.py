@@ -11,12 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from training_helpers import REPOSITORY
 
 from jaxloco import cli, options, registry, runs, zoo
-from jaxloco.errors import ConfigError, UnknownNameError
+from jaxloco.errors import ConfigError, RobotError, UnknownNameError
 from jaxloco.learning.algorithm import ALGORITHMS, algorithm_config
+from jaxloco.physics.actuators import actuator_class
+from jaxloco.physics.motors import motors_of
 from jaxloco.registry import MissingModuleError, Place
 from jaxloco.robot import known_robots, lasting_name, load_robot
 from jaxloco.tasks import FOREIGN, TASKS, recipe, recorded_recipe
@@ -206,6 +209,39 @@ def test_an_algorithm_of_a_package_is_found_by_name(install):
     assert with_algorithm(config, "clipped") is config
     with pytest.raises(UnknownNameError, match="unknown algorithm 'cliped'; did you mean 'clipped'"):
         algorithm_config("cliped")
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("pass", "has no name that options could begin with"),
+        ("name = 'my-own'", "has no name that options could begin with"),
+        ("name = 'mine'", "has no make, which returns the algorithm"),
+        ("name, make = 'seed', print", "its name 'seed' is an option of training; choose another"),
+    ],
+)
+def test_options_of_an_algorithm_that_lack_something_are_refused(install, lines, problem):
+    text = f"from jaxloco.learning.algorithm import AlgorithmConfig\nclass Own(AlgorithmConfig):\n    {lines}\n"
+    install("learners", {"algorithms": ["own = own_options:Own"]}, own_options=text)
+    with pytest.raises(ConfigError, match=problem):
+        with_algorithm(recipe("cartpole"), "own")
+
+
+def test_an_actuator_of_a_package_is_found_by_name(install, tmp_path):
+    text = (EXAMPLE / "jaxloco_example" / "motors.py").read_text()
+    entries = ["cogging = own_motors:Cogging", "bad = bad_motors:Cogging"]
+    install("motors-of-mine", {"actuators": entries}, own_motors=text, bad_motors="1 / 0")
+    folder = Path(shutil.copytree(EXAMPLE / "jaxloco_example" / "long_pole", tmp_path / "pole"))
+    robot = load_robot(folder)
+    motors: Any = motors_of(robot)
+    quarter = np.array([0.03 / 4, 0.0])  # of the pitch: the teeth pull back most
+    found = motors.step(motors.values(robot.model, {}), motors.init(), quarter, np.zeros(2), np.ones(1))[1]
+    np.testing.assert_allclose(found, [1.0 - 0.3], rtol=1e-6)
+    (folder / "robot.toml").write_text((folder / "robot.toml").read_text().replace('"cogging"', '"coging"'))
+    with pytest.raises(UnknownNameError, match=r"joint 'slider': unknown actuator 'coging'; did you mean 'cogging'"):
+        motors_of(load_robot(folder))
+    with pytest.raises(RobotError, match=r"'bad_motors:Cogging' of package 'motors-of-mine' cannot be .*ZeroDiv.*line"):
+        actuator_class("bad")
 
 
 def test_a_robot_of_a_package_is_found_by_name_and_by_module(install, monkeypatch, tmp_path):

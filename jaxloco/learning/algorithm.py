@@ -272,6 +272,14 @@ def algorithm_config(name: str) -> AlgorithmConfig:
     found = registry.load("algorithm", place)
     if not (isinstance(found, type) and issubclass(found, AlgorithmConfig)):
         raise ConfigError(f"algorithm {name!r}: {place.module} is no class of options, derived from AlgorithmConfig")
+    own = getattr(found, "name", None)
+    if not (isinstance(own, str) and own.isidentifier()):
+        raise ConfigError(
+            f"algorithm {name!r}: {place.module} has no name that options could begin with; write one: "
+            'name: ClassVar[str] = "…"'
+        )
+    if found.make is AlgorithmConfig.make and found.run is None:
+        raise ConfigError(f"algorithm {name!r}: {place.module} has no make, which returns the algorithm; write it")
     return found()
 
 

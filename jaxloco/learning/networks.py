@@ -22,10 +22,12 @@ from typing import Annotated, Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from jaxloco import registry
 from jaxloco.checks import POSITIVE, check_fields
-from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.errors import ConfigError, short, told, unknown_name
 from jaxloco.learning import distributions, temporal
 from jaxloco.learning.activations import ACTIVATIONS, Activation
 from jaxloco.learning.distributions import Gaussian
@@ -123,7 +125,11 @@ class NetworkConfig:
         if ":" not in self.kind and self.kind not in KINDS:
             raise unknown_name("kind", self.kind, KINDS)
         if self.kind not in (*temporal.KINDS, ENCODER):
-            find_cell(self.kind, importing=True)
+            if ":" in self.kind:
+                registry.load("kind", registry.Place(self.kind))
+            cell = find_cell(self.kind)
+            if ":" in self.kind and cell is not None:
+                _try(self.kind, cell)
 
     @property
     def recurrent(self) -> bool:
@@ -148,6 +154,20 @@ class NetworkConfig:
         if self.kind == ENCODER:
             return self.encoder_arch[-1]
         return self.convolutions[-1].channels if self.convolutions else 0
+
+
+def _try(kind: str, cell: Cell) -> None:
+    """Step a cell of the user's once, in NumPy: nothing is compiled for one that cannot be."""
+    try:
+        gates, carry = (np.zeros(4),) * cell.gates, (np.zeros(4),) * cell.remembered
+        found: Any = cell.step(np, gates, gates, carry)
+    except Exception as error:  # of someone else's code
+        raise ConfigError(f"kind {kind!r}: its own code fails: {told(error)}") from error
+    if not isinstance(found, tuple) or [np.shape(array) for array in found] != [(4,)] * cell.remembered:
+        raise ConfigError(
+            f"kind {kind!r}: step has to return a tuple of {cell.remembered} arrays like the carry (`remembered`), the "
+            f"output first, not {short(repr(found))}"
+        )
 
 
 def _check_widths(config: Any, name: str) -> None:

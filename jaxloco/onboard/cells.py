@@ -8,7 +8,6 @@ module:NAME, in training (`--network.kind my_cells:Elman`) and in the bundle. A 
 loads the bundle: nothing is imported because a bundle says so.
 """
 
-import importlib
 import sys
 from typing import Any, ClassVar
 
@@ -93,12 +92,11 @@ PLAN = "plan"
 NETWORK_KINDS = (MLP, *CELLS, TCN)
 
 
-def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
+def find_cell(kind: str) -> Cell | None:
     """Return the cell of a kind of policy; None for "mlp", "tcn" and "plan", which have none.
 
     Args:
-        kind: One of `NETWORK_KINDS`, or module:NAME of a subclass of `Cell`.
-        importing: Import the module; else only one that has been imported counts.
+        kind: One of `NETWORK_KINDS`, or module:NAME of a subclass of `Cell`; the module has been imported.
 
     Raises:
         ConfigError: There is no such cell; says what to write instead.
@@ -110,13 +108,11 @@ def find_cell(kind: str, *, importing: bool = False) -> Cell | None:
         if kind not in CELLS:
             raise unknown_name("kind", kind, NETWORK_KINDS)
         return CELLS[kind]
-    if importing:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ConfigError(f"kind {kind!r}: {error}; write module:NAME of a subclass of Cell") from None
     if module not in sys.modules:
-        raise ConfigError(f"kind {kind!r} is a cell of your own: write `import {module}` before this policy is loaded")
+        raise ConfigError(
+            f"kind {kind!r} is a cell of your own: write `import {module}` before this policy is loaded, or --import "
+            f"{module} on the command line"
+        )
     found = getattr(sys.modules[module], name, None)
     if not (isinstance(found, type) and issubclass(found, Cell)):
         raise ConfigError(f"kind {kind!r}: {module} has no subclass of Cell of that name")

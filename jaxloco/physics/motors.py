@@ -16,7 +16,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from jaxloco.errors import ConfigError, RobotError
+from jaxloco.errors import ConfigError, RobotError, short, told
 from jaxloco.physics.actuators import ActuatedJoints, Actuator, Array, Servo, actuator_class, namespace, servo_target
 from jaxloco.physics.actuators.curve import Curve
 from jaxloco.robot import Joint, Robot
@@ -220,17 +220,49 @@ def _group(robot: Robot, chains: Sequence[Sequence[tuple[str, dict[str, Any]]]],
 
 def _made(kind: str, joints: ActuatedJoints, robot: Robot) -> Actuator:
     """Make an actuator; one with a memory is stepped once in each physics step, which RK4 evaluates four times."""
-    toml, cls = robot.folder / "robot.toml", actuator_class(kind)
+    toml = robot.folder / "robot.toml"
     try:
-        one = cls(joints)
+        one = actuator_class(kind)(joints)
+        _try(one, joints)
     except RobotError as error:
-        raise RobotError(f"{toml}: {error}" if cls.whole else str(error)) from None
+        raise RobotError(f"{toml}: {error}") from None
+    except Exception as error:  # of someone else's code
+        raise RobotError(f"{toml}: actuator {kind!r}: its own code fails: {told(error)}") from error
     if robot.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4 and one.init(np.zeros(len(joints.joints))):
         raise RobotError(
             f"{toml}: joint {joints.joints[0].name!r}: actuator {kind!r} has a memory, which RK4 would advance four "
             'times in each physics step; write integrator="implicitfast" in <option> of the model'
         )
     return one
+
+
+def _try(actuator: Actuator, joints: ActuatedJoints) -> None:
+    """Step an actuator once, in NumPy: nothing is compiled for one that cannot be."""
+    n, cls = len(joints.joints), type(actuator).__name__
+    fields = actuator.Params._fields[1:]
+    missing = [name for name in fields if name not in actuator.parameters]
+    if missing:
+        raise RobotError(f"{cls}: parameter {missing[0]!r} has no value; give it one in `settings`, or in __init__")
+    still, one = np.zeros(n), np.ones(n)
+    servo = Servo(one, still, still, still, one, joints.timestep)
+    before = actuator.init(still)
+    params = actuator.Params(servo, *(actuator.parameters[name] for name in fields))
+    with np.errstate(all="ignore"):
+        result: Any = actuator.step(params, before, still, still, still)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise RobotError(f"{cls}.step: expected the next state and the torques, found {short(repr(result))}")
+    after, torque = result
+    if _shapes(after) != _shapes(before):
+        raise RobotError(
+            f"{cls}.step: expected a state like that of init, with arrays of shapes {_shapes(before)}; found "
+            f"{_shapes(after)}"
+        )
+    if np.shape(torque) != (n,):
+        raise RobotError(f"{cls}.step: expected {n} torques, found an array of shape {np.shape(torque)}")
+
+
+def _shapes(state: Any) -> list[tuple[int, ...]] | str:
+    return [np.shape(array) for array in state] if isinstance(state, tuple) else short(repr(state))
 
 
 def _texts(settings: Mapping[str, Any]) -> tuple[str, ...]:

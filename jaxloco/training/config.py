@@ -1,6 +1,6 @@
 """The configuration of a training run: a task, an algorithm and how long."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal, Protocol
 
 from jaxloco.checks import COUNT, MOST_EPISODES, NOT_NEGATIVE, Limits, check_fields
@@ -154,6 +154,8 @@ def with_algorithm(config: TrainConfig, algorithm: str) -> TrainConfig:
         ConfigError: The module of one's own cannot be imported, or holds no such options.
     """
     found = algorithm_config(algorithm)
+    if found.name in {each.name for each in fields(TrainConfig)}:
+        raise ConfigError(f"algorithm {algorithm!r}: its name {found.name!r} is an option of training; choose another")
     return config if type(config.algorithm) is type(found) else replace(config, algorithm=found)
 
 

@@ -1,1 +1,1 @@
-"""A robot, a task and an algorithm that are not in jaxloco's repository."""
+"""A robot, its motor, a task and an algorithm that are not in jaxloco's repository."""

@@ -1,5 +1,7 @@
 """Motor models, one file each: see `jaxloco.physics.actuators.contract`, and docs/robots.md, "Motors"."""
 
+from typing import Any
+
 from jaxloco import registry
 from jaxloco.errors import ConfigError, RobotError
 from jaxloco.physics.actuators.contract import (
@@ -36,11 +38,25 @@ def actuator_class(kind: str) -> type[Actuator]:
     try:
         found = registry.load("actuator", place)
     except ConfigError as error:
-        raise RobotError(f"actuator {kind!r}: {error.__cause__ or error}; write module:NAME of a class") from error
-    if not (isinstance(found, type) and issubclass(found, Actuator)):
-        name = place.module.partition(":")[2]
-        raise RobotError(f"actuator {kind!r}: {name} is not a subclass of {__name__}.Actuator")
+        raise RobotError(str(error)) from error
+    lacks = _lacks(found)
+    if lacks:
+        raise RobotError(f"actuator {kind!r}: {place.module} {lacks}")
     return found
+
+
+def _lacks(found: Any) -> str:
+    """Return what an object lacks to be an actuator; "" for nothing."""
+    if not (isinstance(found, type) and issubclass(found, Actuator)):
+        return f"is not a subclass of {__name__}.Actuator"
+    name = getattr(found, "name", None)
+    if not (isinstance(name, str) and name):
+        return 'has no name; write name = "…", with which the names of its parameters begin'
+    if ACTUATORS.get(name, own := f"{found.__module__}:{found.__qualname__}") != own:
+        return f"has the name {name!r}, which is jaxloco's; write another"
+    if getattr(getattr(found, "Params", None), "_fields", ())[:1] != ("servo",):
+        return "has no Params; write a NamedTuple of that name: servo, then the parameters"
+    return "has no step; write how torques follow from targets" if found.step is Actuator.step else ""
 
 
 __all__ = [
