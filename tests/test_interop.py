@@ -433,6 +433,15 @@ def test_an_action_that_is_not_finite_ends_the_episode_in_brax_with_finite_numbe
 # Our tasks in Gymnasium
 
 
+def test_tasks_of_installed_packages_are_registered(monkeypatch):
+    monkeypatch.setattr(ours, "names", lambda *_: ["cartpole", "tall-pole"])
+    try:
+        ours._register_all()
+        assert gymnasium.registry["jaxloco/TallPole-v0"].kwargs == {"task": "tall-pole"}
+    finally:
+        gymnasium.registry.pop("jaxloco/TallPole-v0", None)
+
+
 def test_every_task_is_registered():
     assert {ours.env_id(task) for task in TASKS} <= set(gymnasium.registry)
     assert ours.env_id("anymal-c-velocity") == "jaxloco/AnymalCVelocity-v0"

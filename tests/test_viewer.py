@@ -551,6 +551,27 @@ def test_a_level_below_the_first_is_the_first(go1, monkeypatch):
     np.testing.assert_allclose(stood, [terrain.start(0, 0), terrain.start(0, 0), terrain.start(1, 0)])
 
 
+def test_what_stands_elsewhere_is_shown_by_module(tmp_path, monkeypatch):
+    folder = robots_dir() / "cartpole"
+    (tmp_path / "own_things.py").write_text(
+        f"from jaxloco.tasks.cartpole import RECIPE\nFOLDER, NUMBER = {str(folder)!r}, 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_things", raising=False)
+    stood: list[str] = []
+    shown = SimpleNamespace(
+        stand=lambda robot, *_: stood.append(robot.name), show=lambda *_: None, is_open=bool, close=lambda: None
+    )
+    monkeypatch.setattr(viewing, "_browser", lambda *_: shown)
+    for name in ("own_things:RECIPE", "own_things:FOLDER", "cartpole"):
+        viewing._stand(name, viewing.ViewOptions(), open_browser=False)
+    assert stood == ["cartpole"] * 3
+    for name, problem in (("own_things:NUMBER", "neither a path nor a package"), ("own_thing:A", "there is no module")):
+        with pytest.raises(JaxlocoError, match=problem):
+            viewing._stand(name, viewing.ViewOptions(), open_browser=False)
+    assert diagnose("own_things:FOLDER") == diagnose("cartpole")
+
+
 def test_without_the_viewers_packages_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["demo"]) == 2

@@ -22,7 +22,7 @@ from jaxloco.model_import.reading import read_model
 from jaxloco.model_import.sources import read_source
 from jaxloco.model_import.standing import STANDING_SECONDS, Stance, fault, on_the_floor, standing_poses, stands
 from jaxloco.physics.motors import corners, motors_of
-from jaxloco.robot import Joint, Robot, coupled_joints, expanded, known_robots, load_robot, robot_folder, robot_problems
+from jaxloco.robot import Joint, Robot, coupled_joints, expanded, load_robot, named_folder, robot_problems
 from jaxloco.robot.entries import resolve
 from jaxloco.symmetry import Mirror, foot_mirror, joint_mirror, side_pattern
 from jaxloco.text_files import read_text
@@ -46,7 +46,7 @@ def diagnose(path: str | Path) -> list[Finding]:
 
     Args:
         path: A robot folder, its robot.toml, an MJCF or a URDF, in this repository or anywhere else; or the name of a
-            robot that comes with jaxloco.
+            robot that comes with jaxloco or an installed package, or `module:NAME` of one.
 
     Returns:
         What to change, errors first, notes last; empty for a robot in good health.
@@ -54,9 +54,7 @@ def diagnose(path: str | Path) -> list[Finding]:
     Raises:
         RobotError: There is nothing at `path` that could be a robot.
     """
-    place = expanded(path)
-    if str(path) in known_robots():
-        place = robot_folder(str(path))
+    place = named_folder(str(path)) or expanded(path)
     if place.name == "robot.toml":
         place = place.parent
     if place.is_dir():

@@ -24,6 +24,7 @@ from jaxloco.envs.env import IN_SIGHT
 from jaxloco.envs.interface import Environment, EpisodeState
 from jaxloco.errors import ConfigError, short, unknown_name
 from jaxloco.options import from_dict
+from jaxloco.registry import names
 from jaxloco.tasks import TASKS, recipe
 
 NAMESPACE = "jaxloco"
@@ -462,7 +463,7 @@ def _seen(groups: dict[str, jax.Array], privileged: bool) -> Observation:
 
 
 def _register_all() -> None:
-    for task in TASKS:
+    for task in names("task", TASKS):
         if env_id(task) not in registry:
             register(
                 env_id(task),

@@ -10,7 +10,7 @@ from jaxloco.robot.draft import HOME as HOME
 from jaxloco.robot.folders import expanded as expanded
 from jaxloco.robot.folders import known_robots as known_robots
 from jaxloco.robot.folders import lasting_name as lasting_name
-from jaxloco.robot.folders import robot_folder as robot_folder
+from jaxloco.robot.folders import named_folder as named_folder
 from jaxloco.robot.folders import robots_dir as robots_dir
 from jaxloco.robot.loading import load_robot as load_robot
 from jaxloco.robot.loading import robot_problems as robot_problems

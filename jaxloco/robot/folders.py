@@ -43,8 +43,14 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def robot_folder(name: str) -> Path:
-    """Return the folder of a robot by name, or by `module:NAME`: a path, or a package that is the folder."""
+def named_folder(name: str) -> Path | None:
+    """Return the folder of a robot by name, or by `module:NAME`: a path, or a package that is the folder.
+
+    Returns:
+        None for a text that can only be a path.
+    """
+    if name not in known_robots() and (not _MODULE.fullmatch(name) or expanded(name).exists()):
+        return None
     own = _own_robots()
     place = registry.find("robot", name, own)
     if name in own:
@@ -59,8 +65,9 @@ def robot_folder(name: str) -> Path:
 def find_folder(name_or_path: str | Path) -> Path:
     """Return the folder of a robot by name or path; raise an error that says what to write if there is none."""
     text = os.fspath(name_or_path)
-    if isinstance(name_or_path, str) and text in known_robots():
-        return robot_folder(text)
+    named = named_folder(name_or_path) if isinstance(name_or_path, str) else None
+    if named is not None:
+        return named
     folder = expanded(text)
     try:
         if folder.is_dir():
@@ -74,6 +81,4 @@ def find_folder(name_or_path: str | Path) -> Path:
             f"{folder}: no such folder; expected a folder with robot.toml and its MJCF. Where the robot has moved "
             "since, name its folder: --robot FOLDER of evaluate and run, --task.robot FOLDER of train"
         )
-    if _MODULE.fullmatch(text):
-        return robot_folder(text)
     raise unknown_name("robot", text, known_robots())

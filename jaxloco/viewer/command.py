@@ -22,10 +22,10 @@ from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.live import Live, Status, drive_of, placed
 from jaxloco.playback.play import Playback
 from jaxloco.policies import known_policies
-from jaxloco.robot import Robot, known_robots, load_robot
-from jaxloco.tasks import TASKS, recipe
+from jaxloco.robot import Robot, known_robots, load_robot, named_folder
+from jaxloco.tasks import FOREIGN, TASKS, recipe
 from jaxloco.training import preparation
-from jaxloco.training.config import at_level
+from jaxloco.training.config import TrainConfig, at_level
 from jaxloco.training.run_folder import RunFolder
 from jaxloco.viewer.browser import Browser, check_installed, free_port
 from jaxloco.viewer.follow import Follower, yield_to_others
@@ -137,13 +137,13 @@ def _stand(name: str, own: ViewOptions, open_browser: bool) -> None:
     """Show a robot, or that of a task on its ground, in its default pose."""
     if own.robot is not None or own.command is not None:
         raise ConfigError(f"--{'robot' if own.robot else 'command'}: has no effect on {name}, which has no policy")
-    tasks = registry.names("task", TASKS)
-    if name in tasks:
+    if _is_task(name):
         robot, ground = _task(recipe(name).task.spec(), name)
-    elif name in known_robots() or (Path(name) / "robot.toml").is_file():
+    elif named_folder(name) or (Path(name) / "robot.toml").is_file():
         robot, ground = load_robot(name), FLAT
     else:
-        raise unknown_name("policy, run, robot or task", name, {*known_policies(), *known_robots(), *tasks})
+        known = {*known_policies(), *known_robots(), *registry.names("task", TASKS)}
+        raise unknown_name("policy, run, robot or task", name, known)
     if own.level is not None and not ground.terrain.kinds:
         raise ConfigError(f"--level {own.level}: has no effect on {name}, which stands on a level floor; leave it out")
     if own.level is not None:
@@ -154,6 +154,14 @@ def _stand(name: str, own: ViewOptions, open_browser: bool) -> None:
         browser.show(qpos, Status(name, np.zeros(0), np.zeros(0), "no policy", 0.0))
         while browser.is_open():
             time.sleep(0.1)
+
+
+def _is_task(name: str) -> bool:
+    """Whether a name, or what is at `module:NAME`, is a task."""
+    package, colon, _ = name.partition(":")
+    if not colon or package in FOREIGN or Path(name).exists():
+        return package in FOREIGN or name in registry.names("task", TASKS)
+    return isinstance(registry.load("task or robot", registry.Place(name)), TrainConfig)
 
 
 def _task(spec: object, name: str) -> tuple[Robot, Ground]:
