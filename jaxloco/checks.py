@@ -4,7 +4,7 @@ import inspect
 import math
 import numbers
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from types import NoneType, UnionType
@@ -58,7 +58,7 @@ class Limits:
             limit = getattr(self, key)
             if limit is not None and not all(holds(number, limit) for number in numbers):
                 must = "must not be negative" if (key, limit) == ("at_least", 0.0) else f"must be {words} {limit:g}"
-                raise ConfigError(f"{name} = {value}: {must}{hint}")
+                raise ConfigError(f"{name} = {getattr(value, 'ends', value)}: {must}{hint}")
         if self.ordered and numbers[0] > numbers[1]:
             raise ConfigError(f"{name} = {value}: the low end comes first, such as {numbers[::-1]}")
 
@@ -83,8 +83,11 @@ def check_fields(owner: Any, *but: str) -> None:
     """
     for entry in fields(owner):
         value = getattr(owner, entry.name)
+        limits = _limits(owner.__class__).get(entry.name, ())
         if is_dataclass(value) and not isinstance(value, type):
             check_fields(value, *but)
+            for limit in limits:
+                limit.check(entry.name, value)
             continue
         _check_kind(entry.name, value, _kinds(owner.__class__).get(entry.name, ()))
         for number in _numbers(value):
@@ -97,8 +100,22 @@ def check_fields(owner: Any, *but: str) -> None:
             raise unknown_name(entry.name, value, rule)
         if isinstance(rule, Limits):
             rule.check(entry.name, value, "; None turns it off" if entry.default is None else "")
-        for limits in _limits(owner.__class__).get(entry.name, ()):
-            limits.check(entry.name, value)
+        for limit in limits:
+            limit.check(entry.name, value)
+
+
+def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> None:
+    """Check that numbers that a function is given are finite and keep the `Limits` that its parameters say.
+
+    Raises:
+        ConfigError: One does not; the message begins with `what`.
+    """
+    hints = getattr(function, "__annotations__", {})
+    for name, value in given.items():
+        if not all(map(math.isfinite, _numbers(value))):
+            raise ConfigError(f"{what}: {name} = {value}: must be finite")
+        for limit in getattr(hints.get(name), "__metadata__", ()):
+            limit.check(f"{what}: {name}", value)
 
 
 def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
@@ -130,7 +147,8 @@ def _limits(owner: type) -> dict[str, list[Limits]]:
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
-    """Return the numbers that a value is or holds."""
+    """Return the numbers that a value is or holds: those of a sequence, and the ends of a `Range`."""
+    value = getattr(value, "ends", value)
     values = value if isinstance(value, tuple | list) else (value,)
     return tuple(number for number in values if is_number(number))
 

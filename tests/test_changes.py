@@ -78,6 +78,11 @@ def test_what_older_versions_wrote_is_read():
         ({"rewards": {"gait": {"height": "a"}}}, "reward 'gait': height must be a number, not 'a'"),
         ({"rewards": {"pose": {"weights": [1, 2]}}}, r"reward 'pose': weights must be 12 numbers, not \[1, 2\]"),
         ({"terminations": {"fal": {"tilt": 1}}}, "unknown termination 'fal'; did you mean 'fall'"),
+        ({"terminations": {"fall": {"tilt": -1}}}, "termination 'fall': tilt = -1.0: must be above 0"),
+        ({"terminations": {"fall": {"height": float("inf")}}}, "termination 'fall': height = inf: must be finite"),
+        ({"processes": {"velocity_command": {"zero_share": 2}}}, "zero_share = 2.0: must be at most 1"),
+        ({"processes": {"velocity_command": {"zero_share": "nan"}}}, "zero_share = nan: must be finite"),
+        ({"processes": {"velocity_command": {"interval": [0, 0]}}}, r"interval = \(0.0, 0.0\): must be above 0"),
     ],
 )
 def test_what_a_task_has_not_is_refused_with_the_closest_name(changes, message):

@@ -278,7 +278,7 @@ def test_delays_may_be_longer_in_training_than_in_evaluations():
 
 def test_no_delay_is_negative_in_training_either():
     early = Range(0.0, 0.02, training=(-0.1, 0.02))
-    with pytest.raises(ConfigError, match=r"delay from -0\.1 s: must not be negative"):
+    with pytest.raises(ConfigError, match=r"^delay = \(-0\.1, 0\.02\): must not be negative"):
         Actuation(early)
     with pytest.raises(ConfigError, match=r"latency from -0\.1 s: must not be negative"):
         ObservationGroup((ObservationTerm("a"),), latency=early)

@@ -249,8 +249,11 @@ def test_settings_of_processes_are_options_by_name():
             "process 'pushes': unknown key 'intervall'; did you mean 'interval'",
         ),
         ({"pushes": {"interval": 1}}, ConfigError, "process 'pushes': interval must be a table of settings, not 1"),
-        ({"pushes": {"duration": [0, 1]}}, ConfigError, "process 'pushes': pushes: duration from 0: must be above 0"),
+        ({"pushes": {"duration": [0, 1]}}, ConfigError, r"process 'pushes': duration = \(0.0, 1.0\): must be above 0"),
         ({"pushes": {"interval": [2, 1]}}, ConfigError, "low must not exceed high"),
+        ({"pushes": {"interval": [-1, 1]}}, ConfigError, r"interval = \(-1.0, 1.0\): must not be negative"),
+        ({"pushes": {"lateral": -3}}, ConfigError, "process 'pushes': lateral = -3.0: must not be negative"),
+        ({"pushes": {"lateral": "nan"}}, ConfigError, "process 'pushes': lateral = nan: must be finite"),
     ],
 )
 def test_a_setting_that_a_process_has_not_is_refused(changes, error, message):

@@ -21,6 +21,7 @@ from training_helpers import tiny, train
 
 from benchmarks.browsers import ARROW_UP, Chromium, Client
 from jaxloco import cli, library
+from jaxloco.doctor.diagnose import diagnose
 from jaxloco.envs.ground import GridGround
 from jaxloco.envs.processes import Process
 from jaxloco.errors import ConfigError, JaxlocoError
@@ -32,7 +33,7 @@ from jaxloco.playback.live import Helm, Live, Pace, Status, drive_of, placed
 from jaxloco.playback.play import Playback
 from jaxloco.playback.scenario import Scenario
 from jaxloco.policies import known_policies, policies_dir
-from jaxloco.robot import load_robot
+from jaxloco.robot import load_robot, robots_dir
 from jaxloco.terrain import Terrain, make_grid
 from jaxloco.training.run_folder import RunFolder
 from jaxloco.viewer import command as viewing

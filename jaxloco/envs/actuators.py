@@ -4,17 +4,17 @@ These are imperfections of the robot, so the simulator has them and the exported
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxloco.checks import NOT_NEGATIVE
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.delays import buffer_length, delayed, push
 from jaxloco.envs.processes import Acts, Process
 from jaxloco.envs.quantities import Quantity
-from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
 
 
@@ -28,15 +28,9 @@ class Actuation(Process):
         name: Of the process.
     """
 
-    delay: Range = Range(0.0, 0.0)
-    time_constant: Range = Range(0.0, 0.0)
+    delay: Annotated[Range, NOT_NEGATIVE] = Range(0.0, 0.0)
+    time_constant: Annotated[Range, NOT_NEGATIVE] = Range(0.0, 0.0)
     name: str = "actuation"
-
-    def __post_init__(self) -> None:
-        for name in ("delay", "time_constant"):
-            lowest = getattr(self, name).ends[0]
-            if lowest < 0.0:
-                raise ConfigError(f"{name} from {lowest} s: must not be negative")
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         """Return what is drawn per episode."""

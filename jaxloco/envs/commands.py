@@ -1,11 +1,12 @@
 """Commands that the robot is to follow, drawn anew within the episode."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxloco.checks import FRACTION, POSITIVE
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.processes import Process
 from jaxloco.envs.quantities import Quantity
@@ -33,17 +34,18 @@ class Command(Process):
     name: str
     unit: str
     ranges: tuple[Range, ...]
-    interval: Range
-    zero_share: float = 0.0
-    nonzero_shares: tuple[float, ...] | None = None
+    interval: Annotated[Range, POSITIVE]
+    zero_share: Annotated[float, FRACTION] = 0.0
+    nonzero_shares: Annotated[tuple[float, ...] | None, FRACTION] = None
     mirror: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         shares = self.nonzero_shares
-        if shares is not None and (len(shares) != len(self.ranges) or not all(0.0 <= s <= 1.0 for s in shares)):
+        if shares is not None and len(shares) != len(self.ranges):
             raise ConfigError(
-                f"command {self.name!r}: nonzero_shares {shares}: one number from 0 to 1 for each of "
-                f"{len(self.ranges)} components is needed, such as {(1.0,) * len(self.ranges)}"
+                f"command {self.name!r}: nonzero_shares = {shares}: one number for each of {len(self.ranges)} "
+                f"components is needed, such as {(1.0,) * len(self.ranges)}"
             )
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:

@@ -6,13 +6,14 @@ with frequencies of zero.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jaxloco.checks import NOT_NEGATIVE, POSITIVE
 from jaxloco.envs import clocks
 from jaxloco.envs.clocks import Clock, ClockState
 from jaxloco.envs.kinematics import feet_at
@@ -51,19 +52,11 @@ class Gait(Process):
             None for feet that keep to the clock.
     """
 
-    frequency: float
+    frequency: Annotated[float, POSITIVE]
     offsets: tuple[float, ...]
     rest: Rest | None = None
     name: str = "gait"
-    frequency_scale: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.frequency > 0.0:
-            raise ConfigError(f"gait frequency {self.frequency}: must be above 0 Hz")
-        if self.frequency_scale is not None and not self.frequency_scale >= 0.0:
-            raise ConfigError(
-                f"gait frequency_scale {self.frequency_scale}: must not be below 0 Hz; write None for none"
-            )
+    frequency_scale: Annotated[float | None, NOT_NEGATIVE] = None
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         """Return the entries of the clock.

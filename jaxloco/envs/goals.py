@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxloco.checks import ANGLE, POSITIVE, check_fields
+from jaxloco.checks import ANGLE, POSITIVE
 from jaxloco.envs.curriculum import Sampler
 from jaxloco.envs.objects import axes, orientation_of
 from jaxloco.envs.processes import Process
@@ -57,9 +57,6 @@ class Goals(Process):
     anywhere: bool
     tolerance: Annotated[float, POSITIVE, ANGLE] = 0.4
     name: str = "goals"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         """Return what its state says."""

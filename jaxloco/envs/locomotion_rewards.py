@@ -5,9 +5,12 @@ have one row per foot. Sources: legged_gym (Rudin et al. 2021), MuJoCo Playgroun
 walk-these-ways (Margolis and Agrawal 2022, arXiv:2212.03238), Cheng et al. 2024 (arXiv:2309.14341).
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
+from jaxloco.checks import ANGLE, NOT_NEGATIVE, POSITIVE
 from jaxloco.envs.rewards import RewardTerm
 
 STILL = 0.05
@@ -119,7 +122,7 @@ def standing_pose(
     return jnp.where(upright, pose(joint_offsets, weights=weights), 0.0)
 
 
-def fast_joints(joint_velocities: jax.Array, *, limit: float) -> jax.Array:
+def fast_joints(joint_velocities: jax.Array, *, limit: Annotated[float, NOT_NEGATIVE]) -> jax.Array:
     """Return Σ max(|q̇| - limit, 0)², rad²/s² (Playground's getup, dof_vel)."""
     return jnp.sum(jnp.square(jnp.maximum(jnp.abs(joint_velocities) - limit, 0.0)))
 
@@ -165,7 +168,7 @@ def foot_edges(feet_on_edges: jax.Array) -> jax.Array:
     return jnp.sum(feet_on_edges.astype(jnp.float32))
 
 
-def contact_force(foot_forces: jax.Array, *, limit: float) -> jax.Array:
+def contact_force(foot_forces: jax.Array, *, limit: Annotated[float, NOT_NEGATIVE]) -> jax.Array:
     """Return Σ max(|F| - limit, 0) over the feet, N (legged_gym)."""
     return jnp.sum(jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(foot_forces), axis=1)) - limit, 0.0))
 
@@ -298,12 +301,14 @@ def foot_target_smoothness(foot_targets: jax.Array, previous_foot_targets: jax.A
     return jnp.sqrt(jnp.sum(jnp.square(foot_targets - 2.0 * last + before)))
 
 
-def fallen(projected_gravity: jax.Array, base_height: jax.Array, *, tilt: float, height: float) -> jax.Array:
+def fallen(
+    projected_gravity: jax.Array, base_height: jax.Array, *, tilt: Annotated[float, POSITIVE, ANGLE], height: float
+) -> jax.Array:
     """Return whether the base is tilted by more than `tilt`, rad, or lower than `height`, m."""
     return (projected_gravity[2] > -jnp.cos(jnp.float32(tilt))) | (base_height < height)
 
 
-def sunk(foot_heights: jax.Array, *, depth: float = 0.06) -> jax.Array:
+def sunk(foot_heights: jax.Array, *, depth: Annotated[float, NOT_NEGATIVE] = 0.06) -> jax.Array:
     """Return whether the sole of a foot is more than `depth`, m, below the ground.
 
     A height field pushes out only what is not deeper in it than about its radius; a foot that a fall has driven in
@@ -312,7 +317,7 @@ def sunk(foot_heights: jax.Array, *, depth: float = 0.06) -> jax.Array:
     return jnp.any(foot_heights < -depth)
 
 
-def pierced(body_heights: jax.Array, *, depth: float = 0.03) -> jax.Array:
+def pierced(body_heights: jax.Array, *, depth: Annotated[float, NOT_NEGATIVE] = 0.03) -> jax.Array:
     """Return whether the joint of a body is more than `depth`, m, below the ground.
 
     Ours. In a model in which only feet touch the ground, limbs and trunk would pass through walls.

@@ -7,12 +7,13 @@ control period; no kinematics are computed in it.
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxloco.checks import NOT_NEGATIVE
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.ground import Ground, Tile
 from jaxloco.envs.processes import Acts, Process
@@ -119,6 +120,9 @@ class Motion(Process):
     reference: Reference
     lead: int = 0
     name: str = "motion"
+
+    def __post_init__(self) -> None:
+        """Robot and clips were checked when they were loaded."""
 
     @property
     def spec(self) -> MotionSpec:
@@ -332,7 +336,7 @@ class Choice(Process):
     """
 
     frames: tuple[int, ...]
-    pause: Range
+    pause: Annotated[Range, NOT_NEGATIVE]
     name: str = CHOICE
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:

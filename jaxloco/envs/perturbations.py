@@ -7,11 +7,10 @@ from typing import Annotated, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxloco.checks import NOT_NEGATIVE, POSITIVE, check_fields
+from jaxloco.checks import FRACTION, NOT_NEGATIVE, POSITIVE
 from jaxloco.envs.curriculum import Range, Sampler
 from jaxloco.envs.processes import Acts, Process
 from jaxloco.envs.quantities import rotate, rotate_inverse
-from jaxloco.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -26,18 +25,11 @@ class Pushes(Process):
         name: Of the process.
     """
 
-    force: Range
-    duration: Range
-    interval: Range
-    lateral: float = 1.0
+    force: Annotated[Range, NOT_NEGATIVE]
+    duration: Annotated[Range, POSITIVE]
+    interval: Annotated[Range, NOT_NEGATIVE]
+    lateral: Annotated[float, FRACTION] = 1.0
     name: str = "pushes"
-
-    def __post_init__(self) -> None:
-        for name, span in (("force", self.force), ("duration", self.duration), ("interval", self.interval)):
-            low = span.ends[0]
-            if low < 0.0 or (name == "duration" and low == 0.0):
-                wanted = "above 0" if name == "duration" else "at least 0"
-                raise ConfigError(f"pushes: {name} from {low:g}: must be {wanted}")
 
     def start(self, sampler: Sampler) -> "PushState":
         """Return the initial state: at a random time between two pushes."""
@@ -77,9 +69,6 @@ class Gusts(Process):
     torque: tuple[float, float, float]
     time_constant: Annotated[float, POSITIVE]
     name: str = "gusts"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def start(self, sampler: Sampler) -> jax.Array:
         """Return the initial force and torque, (6,)."""
@@ -124,9 +113,6 @@ class Support(Process):
     damping: Annotated[float, NOT_NEGATIVE]
     fades: Literal["progress", "success"] = "progress"
     name: str = "support"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def start(self) -> tuple[()]:
         """Return no state."""

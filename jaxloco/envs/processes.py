@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxloco.checks import check_fields
 from jaxloco.envs.curriculum import Sampler
 from jaxloco.envs.quantities import Quantity, QuantityTable, Snapshot, Values
 from jaxloco.envs.terms import Bound, bind
@@ -50,7 +51,7 @@ class Acts(NamedTuple):
 
 
 class Process:
-    """Base of processes.
+    """Base of processes. Fields of numbers may have limits: `strength: Annotated[float, POSITIVE]`.
 
     Attributes:
         name: Under which its state is kept and options find it; each may stand once.
@@ -60,6 +61,11 @@ class Process:
 
     name: str
     memory: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        own: Any = self
+        if is_dataclass(own):
+            check_fields(own)
 
     if TYPE_CHECKING:  # no functions of the class itself: they would be defaults of fields with their names
 

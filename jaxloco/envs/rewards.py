@@ -5,7 +5,6 @@ A step is worth the sum of weights times terms, times the control period: so wei
 Three kernels cover most needs (motivation `exp(-e²/σ²)`, penalties `|e|` and `e²`); a term can be any other function.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxloco.checks import is_number
+from jaxloco.checks import check_arguments, is_number
 from jaxloco.errors import ConfigError, short
 
 
@@ -38,12 +37,9 @@ class RewardTerm:
     def __post_init__(self) -> None:
         if not is_number(self.weight):
             raise ConfigError(f"reward {self.name!r}: weight must be a number, not {short(repr(self.weight))}")
-        numbers = {"weight": self.weight, **self.constants}
-        for name, value in numbers.items():
-            if is_number(value) and not math.isfinite(value):
-                raise ConfigError(f"reward {self.name!r}: {name} = {value}: must be finite")
-        if not numbers.get("sigma", 1.0) > 0.0:
-            raise ConfigError(f"reward {self.name!r}: sigma = {numbers['sigma']}: must be above 0")
+        check_arguments(self.function, {"weight": self.weight, **self.constants}, f"reward {self.name!r}")
+        if not self.constants.get("sigma", 1.0) > 0.0:
+            raise ConfigError(f"reward {self.name!r}: sigma = {self.constants['sigma']}: must be above 0")
 
 
 def exponential(error: jax.Array, *, sigma: float) -> jax.Array:

@@ -1,15 +1,13 @@
 """Termination terms: functions of named quantities that return whether the episode has ended, mostly in failure."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxloco.checks import is_number
-from jaxloco.errors import ConfigError
+from jaxloco.checks import POSITIVE, check_arguments
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,10 @@ class TerminationTerm:
     time_out: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in self.constants.items():
-            if is_number(value) and math.isnan(value):
-                raise ConfigError(f"termination {self.name!r}: {name} = {value}: must be a number")
+        check_arguments(self.function, self.constants, f"termination {self.name!r}")
 
 
-def beyond(value: jax.Array, *, limit: float) -> jax.Array:
+def beyond(value: jax.Array, *, limit: Annotated[float, POSITIVE]) -> jax.Array:
     """Return whether any |value| exceeds the limit (same unit)."""
     return jnp.any(jnp.abs(value) > limit)
 

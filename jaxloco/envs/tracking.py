@@ -4,9 +4,12 @@ Those of BeyondMimic (Liao et al. 2025, arXiv:2508.08241): positions and velocit
 of the base and from below it, so that a robot that has drifted can still track. See `jaxloco.envs.motions`.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
+from jaxloco.checks import POSITIVE
 from jaxloco.envs.quantities import angle_between
 
 
@@ -61,16 +64,22 @@ def body_error(points: jax.Array, motion_points: jax.Array) -> jax.Array:
     return jnp.mean(jnp.sqrt(jnp.sum(jnp.square(points - motion_points), axis=1)))
 
 
-def base_height_off(base_position: jax.Array, motion_base_position: jax.Array, *, limit: float) -> jax.Array:
+def base_height_off(
+    base_position: jax.Array, motion_base_position: jax.Array, *, limit: Annotated[float, POSITIVE]
+) -> jax.Array:
     """Return whether the base is more than `limit` too high or too low, m (BeyondMimic)."""
     return jnp.abs(base_position[2] - motion_base_position[2]) > limit
 
 
-def ends_off(points: jax.Array, motion_points: jax.Array, motion_ends: jax.Array, *, limit: float) -> jax.Array:
+def ends_off(
+    points: jax.Array, motion_points: jax.Array, motion_ends: jax.Array, *, limit: Annotated[float, POSITIVE]
+) -> jax.Array:
     """Return whether an end effector is more than `limit` too high or too low, m (BeyondMimic)."""
     return jnp.any((jnp.abs(points[:, 2] - motion_points[:, 2]) > limit) & motion_ends)
 
 
-def orientation_off(base_orientation: jax.Array, motion_base_orientation: jax.Array, *, limit: float) -> jax.Array:
+def orientation_off(
+    base_orientation: jax.Array, motion_base_orientation: jax.Array, *, limit: Annotated[float, POSITIVE]
+) -> jax.Array:
     """Return whether the base is turned by more than `limit` from where it should be, rad (after BeyondMimic)."""
     return _angle_squared(base_orientation, motion_base_orientation) > limit**2
