@@ -107,12 +107,15 @@ def check_fields(owner: Any, *but: str) -> None:
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> None:
     """Check that numbers that a function is given are finite and keep the `Limits` that its parameters say.
 
+    Those of a sequence may be infinite, as the limits of a wheel among joints are.
+
     Raises:
         ConfigError: One does not; the message begins with `what`.
     """
     hints = getattr(function, "__annotations__", {})
     for name, value in given.items():
-        if not all(map(math.isfinite, _numbers(value))):
+        infinite = isinstance(value, float) and math.isinf(value)
+        if infinite or any(map(math.isnan, _numbers(value))):
             raise ConfigError(f"{what}: {name} = {value}: must be finite")
         for limit in getattr(hints.get(name), "__metadata__", ()):
             limit.check(f"{what}: {name}", value)
