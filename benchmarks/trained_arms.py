@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
+from jaxloco import stages
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.options import read_config_file
 
 NAME = "trained_arms"
 ARMS = common.ROOT / "benchmarks" / "arms"
-STUDENT = "teacher_student"
-"""The arm of two trainings."""
+STUDENT, TEACHER, MEMORYLESS = "teacher_student", "teacher", "memoryless_student"
+"""Arms of one teacher: the two trainings of `--recipe teacher-student`, and a student that sees one frame at a time."""
+STAGES = {STUDENT: stages.STUDENT, TEACHER: stages.TEACHER}
 
 METRICS = {"survived": False, "velocity_error": True, "return_mean": False}
 """What is compared → whether less is better: the share of episodes, the mean error, m/s, and the sum of rewards."""
@@ -131,15 +133,21 @@ def config(arm: str, seed: int, own: ArmOptions, **changes: Any) -> Any:
 
 def run_folder(arm: str, seed: int, own: ArmOptions, part: str = "") -> Path:
     """Return the run folder of a seed of an arm; `part` tells trainings of one arm apart."""
-    folder = Path(own.runs) / own.task / f"{arm}{part}" / f"seed_{seed}"
-    return folder / "student" if arm == STUDENT else folder
+    family = STUDENT if arm in STAGES else arm
+    folder = Path(own.runs) / own.task / f"{family}{part}" / f"seed_{seed}"
+    return folder / STAGES[arm] if arm in STAGES else folder
 
 
 def trained(config: Any, arm: str, run: Path) -> Path:
-    """Train a seed of an arm, from where it stands; return its run folder."""
-    if arm == STUDENT:
+    """Train a seed of an arm, and what it learns from, from where it stands; return its run folder."""
+    if arm in STAGES:
         common.trained_student(config, run.parent)
         return run
+    if arm == MEMORYLESS:
+        taught = run.parent.parent / STUDENT / run.name
+        common.trained_student(config, taught)
+        student = stages.Stages.open(taught).configs[stages.STUDENT]
+        config = replace(student, network=replace(student.network, kind="mlp"))
     return common.trained(config, run)
 
 
@@ -277,7 +285,7 @@ def _played(run: Path, own: TrainedArmsOptions) -> Row:
         "velocity_error": found["reward_raw"]["linear_velocity_error"],
         "return_mean": found["return_mean"],
         "survived_in_training": read_json(run / "summary.json").get("evaluation", {}).get("survived"),
-        **({"estimates": found["estimates"]} if "estimates" in found else {}),
+        **{name: found[name] for name in ("passed", "estimates") if name in found},
     }
     write_json(kept, figures)
     return figures
