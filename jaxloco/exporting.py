@@ -5,7 +5,7 @@ verifies is the policy that was trained.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 
 import jaxloco
 from jaxloco.envs import actions
+from jaxloco.envs.env import Env
 from jaxloco.envs.gaits import Gait
 from jaxloco.envs.interface import Environment, PolicyInterface
 from jaxloco.envs.motions import Motion
@@ -42,7 +43,7 @@ from jaxloco.onboard.spec import (
     PolicySpec,
 )
 from jaxloco.physics.engines import packages
-from jaxloco.registry import registered
+from jaxloco.registry import packages_of
 
 GOLDEN_SEQUENCES, GOLDEN_STEPS = 4, 64
 
@@ -76,7 +77,7 @@ def export(
         BundleError: The bundle would not be valid.
     """
     learner = jax.device_get(learner)
-    facts = {**provenance, "robot": env.robot_facts(), "versions": versions(task, env.engine)}
+    facts = {**provenance, "robot": env.robot_facts(), "versions": versions_of(env, task, agent.config.place)}
     spec = policy_spec(env, agent, task, facts)
     arrays = {}
     for index, (kernel, bias) in enumerate(actor_layers(learner.params)):
@@ -107,15 +108,30 @@ def export(
 _standard_deviation = jax.jit(standard_deviation)
 
 
-def versions(task: str = "", engine: str = "") -> dict[str, str]:
-    """Return the versions of the packages that decide what a policy is, those of its task and engine among them."""
+def versions(task: str = "", engine: str = "", others: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Return the versions of the packages that decide what a policy is.
+
+    Args:
+        task: Name of its task.
+        engine: Name of its engine.
+        others: What else may be of an installed package: (kind, name) of each, such as ("robot", "go1").
+    """
     names = ("jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
     found = {"jaxloco": jaxloco.__version__, **{name: metadata.version(name) for name in names}, **packages(engine)}
     package, colon, _ = task.partition(":")  # "brax:ant"
-    for name in [package] if colon else [place.package for place in registered("jaxloco.tasks").get(task, ())]:
+    for name in [*([package] if colon else []), *packages_of([("task", task), *others])]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def versions_of(env: Environment, task: str, algorithm: str = "") -> dict[str, str]:
+    """Return the versions of the packages of a training: of its task, algorithm, robot, actuators and engine."""
+    others = [("algorithm", algorithm)]
+    if isinstance(env, Env):
+        kinds = (kind for joint in env.robot.joints for kind in joint.actuator_kinds)
+        others += [("robot", env.spec.robot), *(("actuator", kind) for kind in kinds)]
+    return versions(task, env.engine, others)
 
 
 def policy_spec(env: Environment, agent: Agent, task: str, provenance: Mapping[str, Any]) -> PolicySpec:
@@ -205,7 +221,7 @@ def export_plan(
         BundleError: The bundle would not be valid.
     """
     names = PlanSpec("plan/states", "plan/controls", "plan/gains")
-    facts = {**provenance, "robot": env.robot_facts(), "versions": versions(task, env.engine)}
+    facts = {**provenance, "robot": env.robot_facts(), "versions": versions_of(env, task)}
     spec = _spec_of(env, NetworkSpec((), kind=PLAN, plan=names), None, task, facts)
     states, controls, gains = given = tuple(np.asarray(part, np.float32) for part in plan)
     last = len(controls) - 1

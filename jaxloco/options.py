@@ -555,7 +555,12 @@ def _dotted_keys(type_: type, default: Any, prefix: str = "") -> dict[str, Any]:
         value = getattr(default, field.name, None)
         hint = _narrowed(_bare(hints[field.name]), value)
         key = _join(prefix, name)
-        keys |= _dotted_keys(cast(type, hint), value, key) if dataclasses.is_dataclass(hint) else {key: hint}
+        if dataclasses.is_dataclass(hint):
+            keys |= _dotted_keys(cast(type, hint), value, key)
+        elif _is_mapping(hint) and value and NAMED not in field.metadata:
+            keys |= {_join(key, entry): get_args(hint)[1] for entry in value}
+        else:
+            keys[key] = hint
     return keys
 
 

@@ -11,10 +11,10 @@ Nothing is imported until its name is looked up, so a package that cannot be imp
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from types import ModuleType
 from typing import Any
 
@@ -60,6 +60,18 @@ def names(kind: str, own: Mapping[str, str]) -> list[str]:
     return [*own, *sorted(registered(_group(kind)).keys() - own.keys())]
 
 
+def packages_of(parts: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the installed packages that register some things: (kind, name or `module:NAME`) of each."""
+    found = [
+        place.package
+        for kind, called in parts
+        for name, places in registered(_group(kind)).items()
+        for place in places
+        if called in (name, place.module)
+    ]
+    return list(dict.fromkeys(found))
+
+
 def find(kind: str, name: str, own: Mapping[str, str]) -> Place:
     """Return where the thing of a name is.
 
@@ -73,6 +85,12 @@ def find(kind: str, name: str, own: Mapping[str, str]) -> Place:
         ConfigError: Several packages register it; says what to write for each.
     """
     if ":" in name:
+        module, _, variable = name.partition(":")
+        if "/" in module or module.endswith(".py"):
+            words = module.removesuffix(".py").strip("./").replace("/", ".")
+            raise ConfigError(
+                f"{kind} {name!r}: expected module:NAME; write {words}:{variable}, and start in its folder"
+            )
         return Place(name, OWN if name.startswith(f"{OWN}.") else "")
     places = ((Place(own[name], OWN),) if name in own else ()) + registered(_group(kind)).get(name, ())
     if not places:
@@ -98,7 +116,8 @@ def load(kind: str, place: Place) -> Any:
     found: Any = _own(kind, place, module) if place.package == OWN else _imported(kind, place, module)
     for name in variable.split(".") if variable else ():
         if not hasattr(found, name):
-            raise unknown_name(f"name in {module}", name, [key for key in dir(found) if not key.startswith("_")])
+            where = f"name in {module}{_owner(place)}"
+            raise unknown_name(where, name, [key for key in dir(found) if not key.startswith("_")])
         found = getattr(found, name)
     return found
 
@@ -125,10 +144,23 @@ def _imported(kind: str, place: Place, module: str) -> ModuleType:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module}.".startswith(f"{missing}."):
             problem = f"{kind} {place.module!r}: there is no module {missing!r} here"
-            cure = f"the package {place.package!r}" if place.package else "what has it, or start in its folder"
-            raise MissingModuleError(f"{problem}; install {cure}") from error
-        owner = f" of package {place.package!r}" if place.package else ""
-        raise ConfigError(f"{kind} {place.module!r}{owner} cannot be imported: {told(error)}") from error
+            raise MissingModuleError(f"{problem}; {_cure(place)}") from error
+        raise ConfigError(f"{kind} {place.module!r}{_owner(place)} cannot be imported: {told(error)}") from error
+
+
+def _owner(place: Place) -> str:
+    return f" of package {place.package!r}" if place.package not in ("", OWN) else ""
+
+
+def _cure(place: Place) -> str:
+    """Return what to do where a module is missing."""
+    if not place.package:
+        return "install what has it, or start in its folder"
+    try:
+        version(place.package)
+    except PackageNotFoundError:
+        return f"install the package {place.package!r}"
+    return f"the package {place.package!r} is installed, and registers it: install it anew, or mend its entry point"
 
 
 def _imported_from_here(module: str) -> ModuleType:

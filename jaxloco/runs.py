@@ -23,6 +23,7 @@ from jaxloco.tasks.pendulum_swingup import PendulumSwingup
 from jaxloco.training import loop
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import VERSION, TrainConfig, at_level, plain_config, with_algorithm
+from jaxloco.training.loggers import makers
 from jaxloco.training.loop import Trained
 from jaxloco.training.run_folder import RunFolder, read_json
 from jaxloco.training.teachers import StartingPolicy, TeacherRun, check_start
@@ -157,11 +158,12 @@ def check_trained(folder: RunFolder) -> None:
 
 
 def check_sources(config: TrainConfig) -> None:
-    """Check that the runs that a training needs are there, before its folder is made.
+    """Check that the runs and loggers that a training needs are there, before its folder is made.
 
     Raises:
-        ConfigError: There is no such run, it has several seeds, or it is a published policy.
+        ConfigError: There is no such run, it has several seeds, or it is a published policy; there is no such logger.
     """
+    makers(config.logger)
     for what, name in (("teacher", config.algorithm.teacher_run), ("start_from", config.start_from)):
         if name and not (what == "teacher" and (Path(name) / "policy.json").is_file()):
             folder = _named(what, name)

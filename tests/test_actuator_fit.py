@@ -178,6 +178,14 @@ def two(tmp_path_factory) -> Robot:
     return arm(folder / "arm")
 
 
+@pytest.mark.parametrize(
+    ("robot", "told"), [("cartpole", "'slider' has no position targets"), ("helicopter", "has no joints")]
+)
+def test_a_robot_without_position_targets_cannot_be_excited(robot, told, capsys):
+    assert cli.main(["actuator", "record", "z", "--robot", robot, "--seconds", "1"]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_a_step_has_the_error_at_its_beginning_and_the_mean_torque_over_it(two):
     """The torque grows linearly in time, so its mean over a step is that in the middle."""
     time = np.arange(501) / 500.0

@@ -74,12 +74,17 @@ def test_what_older_versions_wrote_is_read():
     [
         ({"rewards": {"slipp": {"weight": 1}}}, "unknown reward 'slipp'; did you mean 'slip'"),
         ({"rewards": {"pose": {"weigth": 1}}}, "unknown setting of reward 'pose' 'weigth'; did you mean 'weight'"),
-        ({"rewards": {"slip": {"weight": 0, "x": 1}}}, r"'slip' has weight 0; write --task.rewards.slip.weight"),
+        (
+            {"rewards": {"slip": {"weight": 0, "x": 1}}},
+            "has weight 0, so its x would change nothing; write --task",
+        ),
+        ({"rewards": {"slip": {"weigt": 1}}}, "has weight 0, so its weigt would change nothing"),
         ({"rewards": {"gait": {"height": "a"}}}, "reward 'gait': height must be a number, not 'a'"),
         ({"rewards": {"pose": {"weights": [1, 2]}}}, r"reward 'pose': weights must be 12 numbers, not \[1, 2\]"),
         ({"terminations": {"fal": {"tilt": 1}}}, "unknown termination 'fal'; did you mean 'fall'"),
         ({"terminations": {"fall": {"tilt": -1}}}, "termination 'fall': tilt = -1.0: must be above 0"),
         ({"terminations": {"fall": {"height": float("inf")}}}, "termination 'fall': height = inf: must be finite"),
+        ({"processes": {"pushes": {"name": "x"}}}, "process 'pushes': its name is no setting"),
         ({"processes": {"velocity_command": {"zero_share": 2}}}, "zero_share = 2.0: must be at most 1"),
         ({"processes": {"velocity_command": {"zero_share": "nan"}}}, "zero_share = nan: must be finite"),
         ({"processes": {"velocity_command": {"interval": [0, 0]}}}, r"interval = \(0.0, 0.0\): must be above 0"),
@@ -88,6 +93,20 @@ def test_what_older_versions_wrote_is_read():
 def test_what_a_task_has_not_is_refused_with_the_closest_name(changes, message):
     with pytest.raises(ConfigError, match=message):
         Velocity(**changes).spec()
+
+
+@pytest.mark.parametrize(
+    ("words", "hints"),
+    [
+        (["--task.weights.slpi", "1"], ["--task.weights.slpi: did you mean --task.weights.slip?"]),
+        (["--task.weights.air-time", "1", "--seeed", "1"], ["--seeed: did you mean --seed?"]),
+    ],
+)
+def test_weights_are_options_that_hints_know(words, hints, capsys):
+    with pytest.raises(SystemExit):
+        parsed("go1-velocity", *words)
+    said = [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines() if "did you mean" in line]
+    assert said == hints
 
 
 def test_a_weight_of_no_term_or_that_is_no_number_is_refused():

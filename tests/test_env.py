@@ -487,6 +487,10 @@ def test_only_the_first_crash_is_recorded(sim, first):
             r"rewards \['alive'\]: each name may stand once",
         ),
         (
+            {"rewards": (RewardTerm("a-live", rewards.constant, 1.0),)},
+            "rewards: options are named after 'a-live'",
+        ),
+        (
             {"rewards": (RewardTerm("wide", lambda action: action, 1.0),)},
             r"reward 'wide' gives an array of shape \(1,\)",
         ),

@@ -394,4 +394,4 @@ def test_trackio_itself_on_this_machine(elsewhere, monkeypatch):
     pytest.importorskip("trackio")  # which looks at the variable as it is imported
     assert messages_of("trackio", elsewhere) == []
     assert {path.suffix for path in (elsewhere / "trackio").rglob("*")} >= {".db", ".png"}
-    assert set(LOGGERS) == {"wandb", "mlflow", "trackio"}
+    assert set(LOGGERS) == {"tensorboard", "wandb", "mlflow", "trackio"}

@@ -100,6 +100,21 @@ def test_the_version_of_a_tasks_package_is_kept(install):
     assert "robots-of-mine" not in versions("cartpole")
 
 
+def test_the_versions_of_the_packages_of_robot_actuators_and_algorithm_are_kept(install):
+    from jaxloco.exporting import versions_of
+
+    folder = EXAMPLE / "jaxloco_example" / "long_pole"
+    text = (EXAMPLE / "jaxloco_example" / "motors.py").read_text()
+    install("poles", {"robots": ["tall = paths:FOLDER"]}, paths=f"FOLDER = {str(folder)!r}")
+    install("motors-of-mine", {"actuators": ["cogging = own_motors:Cogging"]}, own_motors=text)
+    install("learners", {"algorithms": ["clipped = own_clipped:ClippedConfig"]})
+    env = replace(recipe("cartpole").task, robot="tall").spec().build("native")
+    found = versions_of(env, "cartpole", "own_clipped:ClippedConfig")
+    assert [found[name] for name in ("poles", "motors-of-mine", "learners")] == ["1.5"] * 3
+    found = versions_of(recipe("cartpole").spec().build("native"), "cartpole", "ppo")
+    assert not {"poles", "motors-of-mine", "learners"} & found.keys()
+
+
 def test_a_recipe_in_the_working_directory_is_named_by_its_module(install, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     Path("own_mine.py").write_text(MINE.format(name="mine"))
@@ -166,11 +181,19 @@ def test_a_package_that_cannot_be_imported_is_named_and_hinders_nothing_else(ins
         ("mine_task:RECIPE.seed.x", "unknown name in mine_task 'x'"),
         (":RECIPE", "cannot be imported: ValueError: Empty module name"),
         ("other", "package 'robots-of-mine' registers the task 'mine' as 'other'"),
-        ("gone", "task 'gone_task:RECIPE': there is no module 'gone_task' here; install the package 'robots-of-mine'"),
+        ("gone", "there is no module 'gone_task' here; the package 'robots-of-mine' is installed, and registers it"),
+        ("wrong", "unknown name in mine_task of package 'robots-of-mine' 'RECIPEE'; did you mean 'RECIPE'"),
+        ("./sub/mine.py:RECIPE", "expected module:NAME; write sub.mine:RECIPE, and start in its folder"),
+        ("mine.py:RECIPE", "expected module:NAME; write mine:RECIPE, and start in its folder"),
     ],
 )
 def test_a_name_that_stands_for_no_recipe_says_what_to_write(install, name, problem):
-    entries = ["mine = mine_task:RECIPE", "other = mine_task:RECIPE", "gone = gone_task:RECIPE"]
+    entries = [
+        "mine = mine_task:RECIPE",
+        "other = mine_task:RECIPE",
+        "gone = gone_task:RECIPE",
+        "wrong = mine_task:RECIPEE",
+    ]
     install("robots-of-mine", {"tasks": entries}, mine_task=MINE.format(name="mine"), needy="import nowhere")
     with pytest.raises(ConfigError) as caught:
         recipe(name)

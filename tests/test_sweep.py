@@ -201,6 +201,7 @@ def test_what_could_not_be_compared_is_refused_before_the_first_training():
     assert "--margin -1.0: must be" in refused(Plan(vary=PLAN.vary, margin=-1.0))
     assert "--evaluate 9: has no effect" in refused(Plan(vary=PLAN.vary, metric="env_steps_to=9", evaluate=9))
     assert "nothing is evaluated that could be compared" in refused(PLAN, eval_episodes=0)
+    assert "--vary n_minibatches=7: n_minibatches = 7 does not" in refused(Plan(vary=("ppo.n_minibatches=1,7",)))
     assert "--vary ppo.gamma: ppo has a value" in refused(Plan(vary=("ppo=1,2", "ppo.gamma=0.9,0.8")))
 
 

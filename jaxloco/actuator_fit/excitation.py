@@ -56,8 +56,9 @@ def excite(robot: Robot, kind: Kind, seconds: float, rate: float, seed: int, str
         strength: Share of the amplitude that takes motors near their limits.
 
     Raises:
-        ConfigError: So short a time has less than two of the times.
+        ConfigError: So short a time has less than two of the times, or the robot's joints have other targets.
     """
+    check_position_targets(robot)
     if round(seconds * rate) < 2:
         raise ConfigError(f"seconds = {seconds:g}: is less than two steps at {rate:g} Hz; write at least {2 / rate:g}")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
@@ -71,6 +72,15 @@ def excite(robot: Robot, kind: Kind, seconds: float, rate: float, seed: int, str
     bodies = _ends(robot)
     forces = _contacts if kind == "policy" else _pushes
     return Excitation(times, targets, bodies, forces(rng, times, len(bodies), _load(robot, bodies)))
+
+
+def check_position_targets(robot: Robot) -> None:
+    """Raise ConfigError if a robot has no joints, or one has other targets than positions."""
+    if not robot.joints:
+        raise ConfigError(f"robot {robot.name!r} has no joints, which excitation is for")
+    others = [joint.name for joint in robot.joints if joint.control != "position"]
+    if others:
+        raise ConfigError(f"robot {robot.name!r}: {others[0]!r} has no position targets, which excitation is made of")
 
 
 def amplitudes(robot: Robot) -> np.ndarray:
@@ -116,14 +126,14 @@ def _contacts(rng: np.random.Generator, times: np.ndarray, bodies: int, load: fl
     """Return forces as of feet on the ground half of the time, (N, B, 3)."""
     frequency, phase = rng.uniform(1.2, 3.5), rng.uniform(0.0, 1.0, bodies)
     stands = (times[:, None] * frequency + phase) % 1.0 < 0.6
-    size = load * _held(rng, times, (0.02, 0.2), 3 * bodies).reshape(-1, bodies, 3)
+    size = load * _held(rng, times, (0.02, 0.2), 3 * bodies).reshape(len(times), bodies, 3)
     size[..., 2] = np.abs(size[..., 2]) * VERTICAL
     return stands[..., None] * size
 
 
 def _pushes(rng: np.random.Generator, times: np.ndarray, bodies: int, load: float) -> np.ndarray:
     """Return forces in any direction, none of them half of the time, (N, B, 3)."""
-    size = load * _held(rng, times, (0.1, 0.6), 3 * bodies).reshape(-1, bodies, 3)
+    size = load * _held(rng, times, (0.1, 0.6), 3 * bodies).reshape(len(times), bodies, 3)
     return (_held(rng, times, (0.5, 1.0), bodies) > 0.0)[..., None] * size
 
 

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxloco.actuator_fit.excitation import Excitation
-from jaxloco.actuator_fit.record import check_position_targets
+from jaxloco.actuator_fit.excitation import Excitation, check_position_targets
 from jaxloco.errors import ConfigError, ConnectionLostError
 from jaxloco.logs.recording import Recording
 from jaxloco.onboard.clients.joints import POSITIONS, JointClient, Measured

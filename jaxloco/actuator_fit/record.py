@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxloco.actuator_bench.hidden import HIDDEN, Drives
 from jaxloco.actuator_bench.rig import TIMESTEP, Measured, Rig, hold
-from jaxloco.actuator_fit.excitation import Excitation
+from jaxloco.actuator_fit.excitation import Excitation, check_position_targets
 from jaxloco.errors import ConfigError, unknown_name
 from jaxloco.logs.recording import Recording
 from jaxloco.physics.motors import motors_of
@@ -66,13 +66,6 @@ def record(robot: Robot, plant: Plant, excitation: Excitation, name: str, seed: 
         kd=np.broadcast_to([joint.kd for joint in robot.joints], shape),
         **measured,
     )
-
-
-def check_position_targets(robot: Robot) -> None:
-    """Raise ConfigError if a joint of a robot has other targets than positions."""
-    others = [joint.name for joint in robot.joints if joint.control != "position"]
-    if others:
-        raise ConfigError(f"robot {robot.name!r}: {others[0]!r} has no position targets, which excitation is made of")
 
 
 def _plant(robot: Robot, plant: str, seed: int) -> _Plant:

@@ -158,9 +158,8 @@ def _train(
         raise JaxlocoError(
             f"--seeds {config.seeds} --distributed: several seeds train on one host; start one run per seed"
         )
-    hosts.check_same(
-        {"options": plain_config(config), "packages": versions(config.task.name), "resume": bool(own.resume)}
-    )
+    packages = versions(config.task.name, others=[("algorithm", config.algorithm.place)])
+    hosts.check_same({"options": plain_config(config), "packages": packages, "resume": bool(own.resume)})
     if folder is None:
         hosts.everywhere("start and teacher found", partial(check_sources, config))
         make = partial(RunFolder.create, name=own.name) if own.out is None else partial(RunFolder.at, own.out)

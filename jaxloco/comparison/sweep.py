@@ -14,14 +14,16 @@ from jaxloco.comparison.metric import Metric, early_metric, find_metric, values_
 from jaxloco.comparison.plan import Plan
 from jaxloco.comparison.report import as_json, write_figure
 from jaxloco.comparison.variations import Settings, Variation
+from jaxloco.envs.interface import Environment
 from jaxloco.envs.spec import EnvSpec
 from jaxloco.errors import ConfigError, JaxlocoError
-from jaxloco.runs import config_from_plain
+from jaxloco.runs import check_sources, config_from_plain, load_start, load_teacher
 from jaxloco.statistics import interquartile_mean
 from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.progress import make_progress
 from jaxloco.training.run_folder import RunFolder, read_json, write_json
+from jaxloco.training.trainer import build_agent, build_environment
 
 SCHEMA = "jaxloco-sweep/1"
 SEEDS = 5
@@ -124,6 +126,7 @@ class Sweep:
         metric = self._metric()
         for arm in arms[1:]:
             check_comparable(arms[0], arm, metric, evaluated=bool(plan.evaluate))
+        _check_trainings([arm.config for arm in arms], settings)
         if plan.tuner == "optuna":
             tuner.propose(varied, [], lower_is_better=False, seed=0)
 
@@ -225,6 +228,24 @@ class Sweep:
                 raise
             return True
         return not read_json(folder.summary).get("interrupted", False)
+
+
+def _check_trainings(configs: Sequence[TrainConfig], settings: Sequence[Settings]) -> None:
+    """Raise ConfigError if one of some trainings could not begin; names its settings."""
+    environments: dict[str, Environment] = {}
+    for config, own in zip(configs, settings, strict=True):
+        key = repr((config.task, config.physics, config.algorithm.teacher_run))
+        try:
+            check_sources(config)
+            if config.algorithm.run is not None:
+                config.spec()
+                continue
+            taught, start = load_teacher(config), load_start(config)
+            if key not in environments:
+                environments[key] = build_environment(config, taught)
+            build_agent(environments[key], config, taught, start)
+        except JaxlocoError as error:
+            raise type(error)(f"--vary {variations.name_of(own)}: {error}") from error
 
 
 def _arm_of(name: str, config: TrainConfig) -> Arm:

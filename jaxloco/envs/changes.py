@@ -63,4 +63,6 @@ def _like(what: str, old: Any, value: Any) -> Any:
 def _changed_process(what: str, process: Any, change: Mapping[str, Any]) -> Any:
     if not is_dataclass(process):
         raise ConfigError(f"{what} has no settings; make {type(process).__name__} a frozen dataclass")
+    if "name" in change:
+        raise ConfigError(f"{what}: its name is no setting; leave it out")
     return options.from_dict(type(process), change, source=what, default=process)

@@ -183,6 +183,9 @@ class EnvSpec:
             )
         for kind in ("rewards", "terminations", "processes"):
             names = [term.name for term in getattr(self, kind)]
+            wrong = [name for name in names if not name.isidentifier()]
+            if wrong:
+                raise ConfigError(f"{kind}: options are named after {wrong[0]!r}; write letters, digits and _ alone")
             names += list(self.observations) if kind == "processes" else []  # whose observers have states by name too
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

@@ -79,7 +79,9 @@ class Task:
         for name in self.rewards.keys() - built:
             if name not in known:
                 raise unknown_name("reward", name, known)
-            raise ConfigError(f"reward {name!r} has weight 0; write --task.rewards.{name}.weight as well")
+            settings = ", ".join(self.rewards[name])
+            without = f"reward {name!r} has weight 0, so its {settings} would change nothing"
+            raise ConfigError(f"{without}; write --task.rewards.{name}.weight as well")
         if self.privileged:
             spec = _privileged(spec)
         return replace(

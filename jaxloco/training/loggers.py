@@ -29,11 +29,14 @@ from jaxloco.training.run_folder import RunFolder
 from jaxloco.visual.render import moving_picture
 
 LOGGERS = {
+    TENSORBOARD: "jaxloco.training.events:EventsWriter",
     "wandb": "jaxloco.training.services:Wandb",
     "mlflow": "jaxloco.training.services:MLflow",
     "trackio": "jaxloco.training.services:Trackio",
 }
-"""Name → class; installed packages add theirs by entry points in the group `jaxloco.loggers`."""
+"""Name → class; installed packages add theirs by entry points in the group `jaxloco.loggers`.
+
+That of TensorBoard is no `Logger`: it writes into the run folder, whoever else logs."""
 
 LAST_UPLOADS = 60.0
 """How long a finished training waits for its loggers, all together, s."""
@@ -119,6 +122,15 @@ def find(name: str) -> Callable[[], Logger]:
     return loggers
 
 
+def makers(names: Sequence[str]) -> dict[str, Callable[[], Logger]]:
+    """Return the classes of loggers by name, without TensorBoard's.
+
+    Raises:
+        ConfigError: There is none of that name, or its package is not installed.
+    """
+    return {name: find(name) for name in names if name != TENSORBOARD}
+
+
 class Worker:
     """A logger in a thread of its own.
 
@@ -169,7 +181,7 @@ class Logging(Callback):
     """
 
     def __init__(self, names: Sequence[str], resumed: bool) -> None:
-        self._makers = {name: find(name) for name in names if name != TENSORBOARD}
+        self._makers = makers(names)
         self._resumed, self._tensorboard = resumed, TENSORBOARD in names
         self._workers: list[list[Worker]] = []
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxloco.envs.ground import GridGround
 from jaxloco.envs.interface import Environment
 from jaxloco.errors import ConfigError, JaxlocoError
-from jaxloco.exporting import export, versions
+from jaxloco.exporting import export, versions_of
 from jaxloco.learning.agent import Agent
 from jaxloco.self_contact import in_words
 from jaxloco.training import evaluation
@@ -76,7 +76,7 @@ def _summary(run: Run, state: TrainState) -> dict[str, Any]:
         **_speed(run),
         "on_device": None if (kept := run.env.on_device()) is None else kept._asdict(),
         "seed": run.config.seed,
-        "versions": versions(run.config.task.name, run.env.engine),
+        "versions": versions_of(run.env, run.config.task.name, run.config.algorithm.place),
     }
 
 

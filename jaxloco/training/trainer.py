@@ -12,8 +12,10 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from jaxloco.envs.interface import Environment
 from jaxloco.errors import CheckpointError, JaxlocoError
 from jaxloco.exporting import policy_spec
+from jaxloco.learning.agent import Agent
 from jaxloco.physics.engines import packages
 from jaxloco.training import evaluation, hosts, loop, memory, results, seeds, sharding, teachers
 from jaxloco.training.callbacks import Callback, Checkpointing, Chunk, Display, Health, Metrics
@@ -55,6 +57,36 @@ class Pace:
         """Record the time of a call; `most` grows tenfold at most."""
         self.longest = max(self.longest, seconds)
         self.most = max(1, min(int(CALL_SECONDS * count / max(seconds, 1e-9)), 10 * count))
+
+
+def build_environment(config: TrainConfig, taught: TeacherRun | None = None) -> Environment:
+    """Build the environment of a training; nothing is compiled.
+
+    Raises:
+        ConfigError: The task, its robot or its motors cannot be as they are described.
+    """
+    spec = config.spec() if taught is None else teachers.with_teacher(config.spec(), taught)
+    return spec.build(config.physics)
+
+
+def build_agent(
+    env: Environment,
+    config: TrainConfig,
+    taught: TeacherRun | None = None,
+    start: StartingPolicy | None = None,
+) -> Agent:
+    """Build the networks of a training; nothing is compiled.
+
+    Raises:
+        ConfigError: They cannot be trained, taught or exported, or cannot start from that policy.
+    """
+    agent = loop.make_agent(env, config, None if taught is None else taught.teacher)
+    teachers.check_student(config, agent, taught)
+    if start is not None:
+        start.put_into(jax.eval_shape(partial(loop.init_train_state, env, agent, config)).learner)
+    if not teachers.is_privileged(config):
+        policy_spec(env, agent, config.task.name, {})  # what cannot be exported is not trained
+    return agent
 
 
 class Trainer:
@@ -126,15 +158,8 @@ class Trainer:
         config = self._config
         jax.config.update("jax_default_matmul_precision", config.matmul_precision)
         with self._course.stage(self._progress, "loading the robot and the task", "setup"):
-            taught = self._teacher
-            spec = config.spec() if taught is None else teachers.with_teacher(config.spec(), taught)
-            env = spec.build(config.physics)
-            agent = loop.make_agent(env, config, None if taught is None else taught.teacher)
-            teachers.check_student(config, agent, taught)
-            if self._start is not None:
-                self._start.put_into(jax.eval_shape(partial(loop.init_train_state, env, agent, config)).learner)
-            if not teachers.is_privileged(config):
-                policy_spec(env, agent, config.task.name, {})  # what cannot be exported is not trained
+            env = build_environment(config, self._teacher)
+            agent = build_agent(env, config, self._teacher, self._start)
             memory.check_all(None, env, config, sharding.count_devices(config, env.engine))
         run = Run(config, self._folder, self._progress, env, agent, self._course)
         run.seeds = seeds.split(run, resume=self._resume)
