@@ -76,7 +76,7 @@ def _student(own: common.SeedOptions, lesson: Any, steps: int, kind: str, frames
     from jaxloco.learning.distillation import DistillationConfig
     from jaxloco.training.teachers import with_teacher
 
-    algorithm = DistillationConfig(n_epochs=10, n_minibatches=8, learning_rate=2e-3, learning_rate_schedule="linear")
+    algorithm = DistillationConfig(n_epochs=10, n_minibatches=8, learning_rate=2e-3, noise_std=0.1)
     config = replace(_config(own, steps, kind, frames), algorithm=algorithm)
     env = with_teacher(config.task.spec(), lesson).build("native")
     return common.mean_returns(env, *_trained(env, config, lesson.teacher))

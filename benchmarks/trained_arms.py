@@ -20,7 +20,7 @@ NAME = "trained_arms"
 ARMS = common.ROOT / "benchmarks" / "arms"
 STUDENT, TEACHER, MEMORYLESS = "teacher_student", "teacher", "memoryless_student"
 """Arms of one teacher: the two trainings of `--recipe teacher-student`, and a student that sees one frame at a time."""
-STAGES = {STUDENT: stages.STUDENT, TEACHER: stages.TEACHER}
+STAGES: dict[str, str] = {STUDENT: stages.STUDENT, TEACHER: stages.TEACHER}
 
 METRICS = {"survived": False, "velocity_error": True, "return_mean": False}
 """What is compared → whether less is better: the share of episodes, the mean error, m/s, and the sum of rewards."""
@@ -280,7 +280,7 @@ def _played(run: Path, own: TrainedArmsOptions) -> Row:
     env = replace(loaded, task=task).spec().build("native")  # with an estimator's observations, where there is one
     episodes: Any = evaluate(env, agent, state, own.episodes, EPISODE_SEED)
     found = summarize(env, episodes)
-    figures = {
+    figures: dict[str, Any] = {
         "survived": found["survived"],
         "velocity_error": found["reward_raw"]["linear_velocity_error"],
         "return_mean": found["return_mean"],

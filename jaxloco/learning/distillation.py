@@ -54,9 +54,10 @@ class DistillationConfig(MinibatchConfig, ScheduledRateConfig):
 
     teacher: str = option("", "run folder or bundle of the teacher")
     teacher_checkpoint: str = option("last", "checkpoint of the teacher: last or best", ("last", "best"))
-    n_epochs: int = option(2, "passes over each rollout", Limits(at_least=1, at_most=MOST_EPOCHS))
+    n_epochs: int = option(8, "passes over each rollout", Limits(at_least=1, at_most=MOST_EPOCHS))
     learning_rate: float = option(1e-3, "step size of Adam, at the start", POSITIVE)
-    noise_std: float = option(0.1, "standard deviation of the student's actions while it learns", NOT_NEGATIVE)
+    learning_rate_schedule: str = option("linear", "constant, or linear in progress (+)", ("constant", "linear"))
+    noise_std: float = option(0.3, "standard deviation of the student's actions while it learns", NOT_NEGATIVE)
     action_coef: float = option(1.0, "weight of the loss of actions", NOT_NEGATIVE)
     latent_coef: float = option(
         1.0, "weight of the loss of latents, where both have one of the same size", NOT_NEGATIVE
@@ -66,8 +67,6 @@ class DistillationConfig(MinibatchConfig, ScheduledRateConfig):
     def __post_init__(self) -> None:
         """Check every value."""
         super().__post_init__()
-        constant = self.learning_rate_schedule != "adaptive"
-        require(constant, self, "learning_rate_schedule", "needs a policy gradient; write constant or linear")
         require(
             self.action_coef + self.latent_coef > 0.0, self, "action_coef", "and latent_coef leave nothing to learn"
         )
