@@ -53,7 +53,8 @@ class Build:
         legs: Ids of the joints of legs.
         feet: Number of feet.
         inertia: What each degree of freedom moves with all links beyond it, without armature, kg m² or kg, (nv,).
-        least: The same where all else gives way: the base floats, and every other joint turns freely, (nv,).
+        least: What it moves at least, where all else gives way: the base floats, and every other joint turns freely,
+            (nv,).
     """
 
     model: mujoco.MjModel

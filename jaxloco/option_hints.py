@@ -71,15 +71,15 @@ def strays(words: Sequence[str], most: Mapping[str, int | None]) -> list[str]:
     ['a', 'b']
     """
     found: list[str] = []
-    left: int | None = None
+    remaining: int | None = None
     for word in words:
         if word.startswith("--"):
             option, equals, _ = word.removeprefix("--").partition("=")
-            left = 0 if equals else most.get(option.replace("-", "_"))
-        elif left == 0:
+            remaining = 0 if equals else most.get(option.replace("-", "_"))
+        elif remaining == 0:
             found.append(word)
-        elif left is not None:
-            left -= 1
+        elif remaining is not None:
+            remaining -= 1
     return found
 
 

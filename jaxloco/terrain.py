@@ -511,7 +511,7 @@ def _tilted_strip(tile: _Tile) -> np.ndarray:
     return np.where(middle, stones, 0.0)
 
 
-KINDS: dict[str, Callable[[_Tile], np.ndarray]] = {
+TILES: dict[str, Callable[[_Tile], np.ndarray]] = {
     "rough": _rough,
     "stairs_up": _stairs_up,
     "stairs_down": _stairs_down,
@@ -532,9 +532,9 @@ STRIPS: dict[str, Callable[[_Tile], np.ndarray]] = {
 }
 """Kinds of strips, which robots walk along x, from waypoint to waypoint (after Cheng et al. 2024, arXiv:2309.14341)."""
 
-_MAKERS = {**KINDS, **STRIPS}
+_MAKERS = {**TILES, **STRIPS}
 
-SOLID_KINDS = tuple(kind for kind in KINDS if kind not in ("stones", "gaps"))
+SOLID_TILES = tuple(kind for kind in TILES if kind not in ("stones", "gaps"))
 """Kinds without holes: what a robot that does not see the ground can learn to cross."""
 
 

@@ -33,7 +33,7 @@ FILE = "file"
 class Key:
     """What one value must be.
 
-    Args:
+    Attributes:
         kind: Type of the value; "numbers" is an array of `length` numbers, "texts" one of at least one text, "parts"
             the name of a kind, a table with it under "kind" and with numbers and maybe a `FILE`, or an array of such.
         meaning: What the value is, with its unit; shown in errors.

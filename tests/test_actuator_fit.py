@@ -16,7 +16,7 @@ from jaxloco import cli
 from jaxloco.actuator_bench import hidden, rig
 from jaxloco.actuator_fit import dataset, learning, models
 from jaxloco.actuator_fit.dataset import Series
-from jaxloco.actuator_fit.excitation import KINDS, excite
+from jaxloco.actuator_fit.excitation import EXCITATIONS, excite
 from jaxloco.actuator_fit.fit import FitOptions, fit
 from jaxloco.actuator_fit.record import bench, record
 from jaxloco.errors import ConfigError, LogError
@@ -109,7 +109,7 @@ def test_a_robot_stands_on_its_feet_with_the_benchs_motors(go1, motor):
 # What moves it
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXCITATIONS)
 def test_targets_stay_in_the_joints_ranges_and_another_seed_gives_others(go1, kind):
     found, other = (excite(go1, kind, 2.0, 500.0, seed) for seed in (0, 1))
     lower, upper = (np.array([getattr(joint, end) for joint in go1.joints]) for end in ("lower", "upper"))
@@ -150,7 +150,7 @@ def test_the_bench_is_recorded_at_its_own_rates_alone(tmp_path, rate):
         record(robot, "stiff", excite(robot, "chirp", 0.1, rate, 0), "one")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXCITATIONS)
 def test_one_row_is_no_excitation(tmp_path, kind):
     with pytest.raises(ConfigError, match=r"seconds = 0.1: is less than two steps at 10 Hz; write at least 0.2"):
         excite(arm(tmp_path), kind, 0.1, 10.0, 0)

@@ -20,7 +20,7 @@ from jaxloco.playback.play import Playback
 from jaxloco.robot import Robot, known_robots, load_robot, robots_dir
 from jaxloco.robot.entries import matching, resolve
 from jaxloco.tasks.velocity import Velocity
-from jaxloco.terrain import SOLID_KINDS, Terrain
+from jaxloco.terrain import SOLID_TILES, Terrain
 
 WALKER = """
 <mujoco>
@@ -366,7 +366,7 @@ def test_a_task_can_lock_more_joints_than_robot_toml(tmp_path):
     task = Velocity(robot=str(place), swing_height=0.05, step_height=0.05, locked=("arm[wrist]",))
     env = task.spec().build("native")
     assert env.robot.joint_names == NAMES[:4] and env.action_size == 4
-    assert robot_on_ground(replace(task, terrain=Terrain(SOLID_KINDS[:1])).spec())[0].joint_names == NAMES[:4]
+    assert robot_on_ground(replace(task, terrain=Terrain(SOLID_TILES[:1])).spec())[0].joint_names == NAMES[:4]
     assert env.robot.self_contacts.pairs == by_file.self_contacts.pairs
 
 

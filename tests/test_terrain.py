@@ -32,12 +32,12 @@ from jaxloco.robot import Robot, load_robot, robots_dir
 from jaxloco.tasks import recipe
 from jaxloco.tasks.cartpole import Cartpole
 from jaxloco.tasks.velocity import ROUGH, Velocity
-from jaxloco.terrain import KINDS, HeightGrid, Terrain, make_grid, make_tile
+from jaxloco.terrain import TILES, HeightGrid, Terrain, make_grid, make_tile
 from jaxloco.training.config import TrainConfig, at_level
 from jaxloco.training.evaluation import by_terrain
 from jaxloco.training.run_folder import RunFolder, read_json
 
-SMALL = Terrain(tuple(KINDS), levels=2, tile=4.0, border=0.5, platform=1.0)
+SMALL = Terrain(tuple(TILES), levels=2, tile=4.0, border=0.5, platform=1.0)
 """Every kind at its easiest and at its hardest."""
 
 
@@ -74,12 +74,12 @@ def rough() -> Env:
 @pytest.fixture(scope="module")
 def begun(rough) -> batch.BatchState:
     """Two robots for each kind."""
-    return jax.jit(partial(batch.reset, rough, n_envs=2 * len(KINDS)))(jax.random.PRNGKey(0))
+    return jax.jit(partial(batch.reset, rough, n_envs=2 * len(TILES)))(jax.random.PRNGKey(0))
 
 
 @pytest.fixture(scope="module")
 def step(rough):
-    still = jnp.zeros((2 * len(KINDS), 12))
+    still = jnp.zeros((2 * len(TILES), 12))
     compiled = jax.jit(partial(batch.step, rough))
     return lambda state: compiled(state, still)
 
@@ -87,7 +87,7 @@ def step(rough):
 # Tiles
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TILES)
 def test_a_tile_has_a_level_outline_and_a_level_middle_and_gets_harder(kind):
     terrain = Terrain((kind,))
     easy, hard = (make_tile(terrain, kind, level) for level in (0, 9))
@@ -330,7 +330,7 @@ def test_robots_begin_on_their_tile_above_all_that_is_below_them(ground, go1):
     """Every kind at its hardest: no sole is in the ground, and the lowest one is close to it."""
     data = mujoco.MjData(go1.model)
     place = jax.jit(lambda p, t, k: ground.place(p, t, Sampler(k, CurriculumState(*jnp.zeros(3), jnp.bool(True)), 1.0)))
-    for kind in range(len(KINDS)):
+    for kind in range(len(TILES)):
         for seed in range(4):
             tile = {LEVEL: jnp.int32(1), KIND: jnp.int32(kind)}
             data.qpos[:] = go1.default_qpos
@@ -346,7 +346,7 @@ def on_features(go1: Robot, ground: GridGround, steps: int) -> tuple[np.ndarray,
     """Return states of robots that have come to stand on each kind of terrain, beside the platform."""
     rng, data = np.random.default_rng(3), mujoco.MjData(go1.model)
     qpos, qvel = [], []
-    for kind in range(len(KINDS)):
+    for kind in range(len(TILES)):
         point = np.add(SMALL.centre(0, kind), (0.75, rng.uniform(-0.3, 0.3)))
         mujoco.mj_resetData(go1.model, data)
         data.qpos[:], data.ctrl[:] = go1.default_qpos, go1.default_ctrl
@@ -370,7 +370,7 @@ def converged(go1) -> Robot:
 def test_engines_agree_on_every_kind_of_terrain(converged, ground):
     """0.3 s from standing, joints moving by 0.1 rad: 1e-3 in positions, 0.05 in velocities (seen: see docs)."""
     qpos, qvel = on_features(converged, ground, 500)
-    ctrl = converged.default_ctrl + 0.05 * np.random.default_rng(0).normal(size=(len(KINDS), 12))
+    ctrl = converged.default_ctrl + 0.05 * np.random.default_rng(0).normal(size=(len(TILES), 12))
     ends = {}
     for engine in ("native", "mjx"):
         spec = PhysicsSpec(converged.model, converged.substeps, readings=("sensordata",))
@@ -389,7 +389,7 @@ def test_engines_agree_on_every_kind_of_terrain(converged, ground):
         ("foot_forces", *forces, 2.0),
     ):
         worst = np.abs(a - b).max(axis=1)
-        assert (worst < tolerance).all(), f"{name}: {dict(zip(KINDS, worst.tolist(), strict=True))}"
+        assert (worst < tolerance).all(), f"{name}: {dict(zip(TILES, worst.tolist(), strict=True))}"
 
 
 def rolled(spec: PhysicsSpec, engine: str, qpos: np.ndarray, qvel: np.ndarray, ctrl: np.ndarray):
@@ -415,7 +415,7 @@ def test_the_feet_of_a_robot_on_terrain_carry_its_weight_and_other_shapes_can_to
     force = {q.name: q for q in foot_quantities(go1, ground)}["foot_forces"].function
     weight = 9.81 * go1.model.body_mass.sum()
     for kind in ("flat", "slopes", "stairs_up"):
-        data.qpos[:], data.qvel[:], data.ctrl[:] = qpos[list(KINDS).index(kind)], 0.0, go1.default_ctrl
+        data.qpos[:], data.qvel[:], data.ctrl[:] = qpos[list(TILES).index(kind)], 0.0, go1.default_ctrl
         mujoco.mj_step(go1.model, data, 250)
         snapshot = _Snapshot(pose(0, 0, 1, 0), sensordata=jnp.float32(data.sensordata))
         assert float(force(snapshot)[:, 2].sum()) == pytest.approx(weight, rel=0.05), kind
@@ -424,7 +424,7 @@ def test_the_feet_of_a_robot_on_terrain_carry_its_weight_and_other_shapes_can_to
     data = mujoco.MjData(full.model)
     for height, touches in ((0.3, False), (0.05, True)):
         data.qpos[:] = full.default_qpos
-        data.qpos[:3] = [*SMALL.centre(0, list(KINDS).index("flat")), height]
+        data.qpos[:3] = [*SMALL.centre(0, list(TILES).index("flat")), height]
         mujoco.mj_forward(full.model, data)
         assert bool(touch(_Snapshot(pose(0, 0, 1, 0), sensordata=jnp.float32(data.sensordata))).any()) is touches
 
@@ -528,10 +528,10 @@ def test_robots_share_the_kinds_and_begin_at_the_first_levels_and_evaluations_us
 @pytest.mark.slow
 def test_a_robot_that_walks_as_far_as_asked_meets_harder_tiles(begun, step):
     """Two robots for each kind: the first walked all of 10 m, the second nothing. The next episode is drawn by then."""
-    count = len(KINDS) * 2
+    count = len(TILES) * 2
     state = begun
     assert not state.robots.tile[LEVEL].any()
-    walked = jnp.asarray(np.where(np.arange(count) < len(KINDS), 10.0, 0.0), jnp.float32)
+    walked = jnp.asarray(np.where(np.arange(count) < len(TILES), 10.0, 0.0), jnp.float32)
     seen = []
     for _ in range(3):
         robots = state.robots
@@ -542,10 +542,10 @@ def test_a_robot_that_walks_as_far_as_asked_meets_harder_tiles(begun, step):
         }
         state = state._replace(robots=robots._replace(processes=processes, step=robots.limit - 1))
         state, ended = step(state)
-        assert ended.info.grade.tolist() == [1] * len(KINDS) + [-1] * len(KINDS)
+        assert ended.info.grade.tolist() == [1] * len(TILES) + [-1] * len(TILES)
         seen.append(state.robots.tile[LEVEL].tolist())
-    assert seen[1] == [1] * len(KINDS) + [0] * len(KINDS)
-    np.testing.assert_array_equal(state.robots.tile[KIND], jnp.arange(count) % len(KINDS))
+    assert seen[1] == [1] * len(TILES) + [0] * len(TILES)
+    np.testing.assert_array_equal(state.robots.tile[KIND], jnp.arange(count) % len(TILES))
     tiles = np.round((np.asarray(state.robots.physics.qpos[:, :2]) - SMALL.centre(0, 0)) / SMALL.tile).astype(int)
     np.testing.assert_array_equal(tiles[:, 0], state.robots.tile[LEVEL])
     np.testing.assert_array_equal(tiles[:, 1], state.robots.tile[KIND])
@@ -617,7 +617,7 @@ def test_a_task_on_terrain_can_take_the_variant_whose_whole_body_touches_the_gro
 @pytest.mark.parametrize("task", ["go1-rough", "go2-rough", "anymal-c-rough"])
 def test_rough_tasks_have_every_kind_of_terrain_but_holes(task):
     settings = recipe(task).task
-    assert settings.name == task and set(settings.terrain.kinds) == set(KINDS) - {"stones", "gaps"}
+    assert settings.name == task and set(settings.terrain.kinds) == set(TILES) - {"stones", "gaps"}
     assert [end.name for end in settings.spec().terminations] == ["fall", "sunk"]
 
 

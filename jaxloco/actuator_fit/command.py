@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jaxloco import options
-from jaxloco.actuator_fit.excitation import KINDS, Excitation, Kind, excite
+from jaxloco.actuator_fit.excitation import EXCITATIONS, Excitation, Kind, excite
 from jaxloco.actuator_fit.fit import FitOptions, fit
 from jaxloco.actuator_fit.on_robot import connect, record_through
 from jaxloco.actuator_fit.record import Plant, record
@@ -46,7 +46,7 @@ class RecordOptions:
 
     robot: str = "go1"
     plant: Plant = "stiff"
-    kinds: tuple[Kind, ...] = KINDS
+    kinds: tuple[Kind, ...] = EXCITATIONS
     recordings: Annotated[int, COUNT, Limits(at_most=MOST_RECORDINGS)] = 4
     seconds: Annotated[float, Limits(at_least=0.1, at_most=3600.0)] = 10.0
     rate: Annotated[float, Limits(at_least=10.0, at_most=1000.0)] = 500.0

@@ -9,7 +9,7 @@ from jaxloco.errors import ConfigError
 from jaxloco.robot import Robot
 
 Kind = Literal["chirp", "step", "policy"]
-KINDS: tuple[Kind, ...] = ("chirp", "step", "policy")
+EXCITATIONS: tuple[Kind, ...] = ("chirp", "step", "policy")
 
 REACH = 0.9
 """Share of the torque limit that the largest target error asks for, if the joint stood still."""
@@ -61,7 +61,7 @@ def excite(robot: Robot, kind: Kind, seconds: float, rate: float, seed: int, str
     check_position_targets(robot)
     if round(seconds * rate) < 2:
         raise ConfigError(f"seconds = {seconds:g}: is less than two steps at {rate:g} Hz; write at least {2 / rate:g}")
-    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    rng = np.random.default_rng([seed, EXCITATIONS.index(kind)])
     times = np.arange(round(seconds * rate)) / rate
     make = {"chirp": _chirps, "step": _steps, "policy": _policy}[kind]
     amplitude = strength * amplitudes(robot)

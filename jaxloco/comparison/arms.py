@@ -44,7 +44,7 @@ class Arm:
     Attributes:
         name: What it is called.
         config: The configuration, of its first seed.
-        settings: The same by dotted name, with what it ran on.
+        settings: Its settings by dotted name, with what it ran on.
         seeds: Its seeds, failed ones too.
     """
 

@@ -37,7 +37,7 @@ class Verdict:
         probability: Share of pairs in which its seed is greater than one of the first arm.
         probability_interval: 95 % interval of that.
         p: p-value of the difference, by permutation.
-        p_holm: The same, adjusted for the number of arms.
+        p_holm: p-value of the difference, adjusted (Holm) for the number of arms.
         p_margin: p-value, adjusted, of a difference as large as the margin; None without margin.
         deviation: Standard deviation of seeds, of both arms together.
         detectable: Difference in units of that which so many seeds show with a power of 0.8; inf if none.
@@ -64,7 +64,7 @@ def judge(first: Values, others: Sequence[Values], margin: float | None = None) 
 
     Args:
         first: What the seeds of the first arm reached, (S,).
-        others: The same of each other arm, at least one.
+        others: What the seeds of each other arm reached, at least one arm, (S,) each.
         margin: The smallest difference that matters; None if any does.
     """
     p_values = [permutation_p(other, first) for other in others]

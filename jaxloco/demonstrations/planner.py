@@ -150,7 +150,8 @@ def ilqr(
 
     Args:
         dynamics: f: state (n,), control (m,) and time index → the next state, (n,).
-        cost: c: the same → (); its Hessian in the controls is positive, in the states better not negative.
+        cost: c: state (n,), control (m,) and time index → (); its Hessian in the controls is positive, in the states
+            better not negative.
         final_cost: c_T: state (n,) and time index → ().
         first_state: (n,).
         controls: Where the search begins, (T, m).

@@ -24,7 +24,7 @@ class Cohorts(NamedTuple):
         value: What it was drawn with there, ().
         counted: Whether it is one of the cohort, bool, ().
         own_finished: Of this robot, since the last sum, (A, B).
-        own_passed: The same, (A, B).
+        own_passed: Of these, how many were passed, (A, B).
     """
 
     opened: jax.Array

@@ -88,19 +88,13 @@ FLAT = LevelGround()
 class GridGround:
     """Heights by interpolation, on the triangles of MuJoCo and MJX: each cell is cut from its low to its high x, y.
 
-    Attributes:
+    Args:
         terrain: The options that it was made from.
         grid: The heights.
+        footprint: Where the feet stand in the default pose, base frame, m, (n, 2).
     """
 
     def __init__(self, terrain: Terrain, grid: HeightGrid, footprint: np.ndarray) -> None:
-        """Take the heights over.
-
-        Args:
-            terrain: Options.
-            grid: Heights.
-            footprint: Where the feet stand in the default pose, base frame, m, (n, 2).
-        """
         self.terrain, self.grid = terrain, grid
         self._heights = jax.device_put(grid.heights)
         low, high = footprint.min(axis=0), footprint.max(axis=0)

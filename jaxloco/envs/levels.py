@@ -17,7 +17,7 @@ SHORTEST = 1.0
 """Commanded distance below which an episode does not change a robot's level, m; that of small robots is less."""
 
 SHORT_SHARE = 0.15
-"""The same as a share of the longest distance that can be commanded in an episode."""
+"""That distance as a share of the longest distance that can be commanded in an episode."""
 
 
 def walked_after(

@@ -347,8 +347,8 @@ class Choice(Process):
         """Return no clip for the length of a pause or, in training, until the clip that the episode begins in ends."""
         frame, within = first_frame(sampler)
         ends = np.cumsum(self.frames)
-        left = jnp.asarray(ends, jnp.float32)[jnp.searchsorted(jnp.asarray(ends), frame, side="right")] - frame
-        wait = sampler.draw(self.pause) + jnp.where(within, left * control_dt, 0.0)
+        remaining = jnp.asarray(ends, jnp.float32)[jnp.searchsorted(jnp.asarray(ends), frame, side="right")] - frame
+        wait = sampler.draw(self.pause) + jnp.where(within, remaining * control_dt, 0.0)
         return ChoiceState(jnp.zeros(len(self.frames)), wait)
 
     def step(self, state: "ChoiceState", sampler: Sampler, control_dt: float) -> "ChoiceState":

@@ -125,9 +125,9 @@ class Support(Process):
         return state, Acts(torque=self.share(sampler) * self.torque(base_orientation, base_angular_velocity))
 
     def share(self, sampler: Sampler) -> jax.Array:
-        """Return what is left of it at the sampler's stage of the curriculum, 1 to 0, ()."""
-        left = sampler.bounds(Range(0.0, 0.0, grows=self.fades, nominal=1.0))[0]
-        return jnp.where(sampler.curriculum.training, left, 0.0)
+        """Return the share of it that remains at the sampler's stage of the curriculum, 1 to 0, ()."""
+        share = sampler.bounds(Range(0.0, 0.0, grows=self.fades, nominal=1.0))[0]
+        return jnp.where(sampler.curriculum.training, share, 0.0)
 
     def torque(self, orientation: jax.Array, angular_velocity: jax.Array) -> jax.Array:
         """Return the whole torque.

@@ -128,21 +128,20 @@ def _check_fields(process: Any, name: str) -> None:
 
 
 class Processes:
-    """The processes of an environment, bound to its quantities: pure functions of a dictionary of states."""
+    """The processes of an environment, bound to its quantities: pure functions of a dictionary of states.
+
+    Args:
+        known: All of them.
+        robot: The robot.
+        table: Quantities, those of the processes among them.
+        used: Quantities that terms and observations read.
+        dt: Control period, s.
+
+    Raises:
+        ConfigError: A function names no quantity, or one that is not known when it is called.
+    """
 
     def __init__(self, known: Sequence[Process], robot: Robot, table: QuantityTable, used: set[str], dt: float) -> None:
-        """Bind processes.
-
-        Args:
-            known: All of them.
-            robot: The robot.
-            table: Quantities, those of the processes among them.
-            used: Quantities that terms and observations read.
-            dt: Control period, s.
-
-        Raises:
-            ConfigError: A function names no quantity, or one that is not known when it is called.
-        """
         for one in known:
             _check_fields(one, one.name)
         self._table, self._dt = table, dt

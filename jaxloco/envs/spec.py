@@ -116,8 +116,9 @@ class EnvSpec:
         rewards: Summands of the reward per second.
         terminations: Reasons to end an episode in failure.
         episode_seconds: Time after which an episode is truncated.
-        training_seconds: The same in training, if shorter: a policy that survives would else meet few first states.
-            Each training episode then lasts between half of it and all of it, lest the robots march in step.
+        training_seconds: Longest training episode, s, if shorter than `episode_seconds`, so that a policy that does
+            not fall still meets many initial states. Lengths are drawn from half of it to all of it, so that the robots
+            do not all restart at once.
         reward_floor: Least sum of the weighted terms, 1/s: with 0, no step is worth less than the end of the episode.
         quantities: Entries that this task adds to the table.
         processes: Commands, gait, pushes, support, delays and memories; random draws are made in this order.

@@ -38,8 +38,8 @@ class Gap:
         starts: Number of recorded states from which was predicted.
         delay: Delay of commands by which the predictions are aligned, s.
         errors: Quantiles by quantity and horizon, after alignment.
-        unaligned: The same without it.
-        baselines: The same of the predictions "constant" and "constant velocity".
+        unaligned: Quantiles by quantity and horizon, without alignment.
+        baselines: Quantiles by quantity and horizon of the predictions "constant" and "constant velocity".
         causes: What explains the error before alignment, each cause alone, the most first.
         remaining: What explains the error that is left after alignment; empty where there was none.
         remarks: What was simulated in another way than it was recorded.

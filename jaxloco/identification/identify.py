@@ -20,8 +20,8 @@ from jaxloco.identification.intervals import (
     select,
 )
 from jaxloco.identification.problem import Problem
-from jaxloco.identification.trial import STILL, Trial, beyond_curve
-from jaxloco.identification.unknowns import FIGURES, KINDS, Grouping, Unknown, unknowns_of
+from jaxloco.identification.trial import LEAST_MOTION, Trial, beyond_curve
+from jaxloco.identification.unknowns import FIGURES, PARAMETERS, Grouping, Unknown, unknowns_of
 from jaxloco.logs import Recording
 from jaxloco.logs.checks import different
 from jaxloco.robot import Robot
@@ -96,7 +96,7 @@ class Estimate:
     @property
     def unit(self) -> str:
         """Unit of its value."""
-        return KINDS[self.unknown.kind].unit
+        return PARAMETERS[self.unknown.kind].unit
 
     @property
     def value(self) -> float:
@@ -283,12 +283,12 @@ def _unmoved(trials: Sequence[Trial], robot: Robot, unknowns: Sequence[Unknown])
         most, span = int(np.argmax(spans)), trial.origin + trial.times[[0, -1]]
         raise LogError(
             f"{trial.name}: position[{robot.joint_names[most]}] from {span[0]:.6g} to {span[1]:.6g} s: "
-            f"moves most, by {1e3 * spans[most]:.2g} mrad (standard deviation), less than {1e3 * STILL:g}: too little "
-            "excitation; let targets follow chirps of 0.2 rad up to 10 Hz"
+            f"moves most, by {1e3 * spans[most]:.2g} mrad (standard deviation), less than {1e3 * LEAST_MOTION:g}: "
+            "too little excitation; let targets follow chirps of 0.2 rad up to 10 Hz"
         )
     still = {name for name, any_ in zip(robot.joint_names, moved, strict=True) if not any_}
     return {
-        unknown.name: f"too little excitation: the joint moves by less than {1e3 * STILL:g} mrad"
+        unknown.name: f"too little excitation: the joint moves by less than {1e3 * LEAST_MOTION:g} mrad"
         for unknown in unknowns
         if unknown.members and set(unknown.members) <= still
     }
@@ -319,7 +319,7 @@ def _fitted(fit: _Fit, options: Options, report: Callable[[str], Any]) -> tuple[
         report(f"fit {round_ + 1}: simulated − measured is {np.sqrt(np.mean(residual**2)):.3f} times the noise (rms)")
         free = [problem.unknowns[i] for i in problem.free]
         halves = half_widths(jacobian)
-        wide = [u.name for u, half in zip(free, halves, strict=True) if half > TOLD * KINDS[u.kind].plausible]
+        wide = [u.name for u, half in zip(free, halves, strict=True) if half > TOLD * PARAMETERS[u.kind].plausible]
         factor = np.sqrt(np.mean(np.concatenate(problem.by_channel(residual)) ** 2, axis=0))
         factor = np.where(estimated, np.maximum(factor, 1e-6 / problem.sigma), 1.0)
         problem.sigma = problem.sigma * factor
@@ -346,7 +346,7 @@ def _estimates(fit: _Fit, halves: np.ndarray) -> tuple[Estimate, ...]:
     places = {place: half for place, half in zip(fit.problem.free, halves, strict=True)}
     found = []
     for i, (unknown, x) in enumerate(zip(fit.problem.unknowns, fit.problem.x, strict=True)):
-        kind = KINDS[unknown.kind]
+        kind = PARAMETERS[unknown.kind]
         bound = i in places and not kind.lowest + 1e-6 < x < kind.highest - 1e-6
         found.append(
             Estimate(unknown, float(x), float(places.get(i, np.inf)), fit.kept.get(unknown.name, ""), bool(bound))

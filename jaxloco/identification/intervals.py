@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxloco.identification.unknowns import KINDS, Unknown
+from jaxloco.identification.unknowns import PARAMETERS, Unknown
 
 LEVEL = 1.96
 """Half-width of a 95 % interval, in standard deviations."""
@@ -80,7 +80,7 @@ def noise_of(values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def select(unknowns: Sequence[Unknown], jacobian: np.ndarray) -> tuple[list[int], dict[int, str]]:
-    """Choose the unknowns that the data can tell, in the order of `KINDS`.
+    """Choose the unknowns that the data can tell, in the order of `PARAMETERS`.
 
     An unknown is taken if, with those taken before, every interval is narrow enough (`TOLD`).
 
@@ -92,7 +92,7 @@ def select(unknowns: Sequence[Unknown], jacobian: np.ndarray) -> tuple[list[int]
         Places of those that are told, and for each other one the reason.
     """
     information = jacobian.T @ jacobian
-    widest = np.array([TOLD * KINDS[unknown.kind].plausible for unknown in unknowns])
+    widest = np.array([TOLD * PARAMETERS[unknown.kind].plausible for unknown in unknowns])
     root = np.asarray(np.linalg.qr(jacobian, mode="r"))
     chosen: list[int] = []
     reasons: dict[int, str] = {}

@@ -10,7 +10,7 @@ import numpy as np
 from jaxloco.cores import count_cores
 from jaxloco.identification.toolbox import sysid
 from jaxloco.identification.trial import Trial
-from jaxloco.identification.unknowns import ALL, BODIES, KINDS, Unknown, modifier
+from jaxloco.identification.unknowns import ALL, BODIES, PARAMETERS, Unknown, modifier
 from jaxloco.robot import Robot
 
 STEP = 1e-4
@@ -43,7 +43,7 @@ class Problem:
         self._joints = {name: i for i, name in enumerate(robot.joint_names)}
         self.parameters = self._sysid.ParameterDict()
         for unknown in unknowns:
-            kind = KINDS[unknown.kind]
+            kind = PARAMETERS[unknown.kind]
             self.parameters.add(
                 self._sysid.Parameter(unknown.name, 0.0, kind.lowest, kind.highest, modifier=modifier(unknown))
             )
@@ -112,7 +112,7 @@ class Problem:
         key = x.tobytes(), tuple(free), self.sigma.tobytes()
         if self._known is not None and self._known[0] == key:  # the choice of unknowns asked for it already
             return self._known[1]
-        high = np.array([KINDS[self.unknowns[i].kind].highest for i in free])
+        high = np.array([PARAMETERS[self.unknowns[i].kind].highest for i in free])
         steps = np.where(x[:, 0] + STEP > high, -STEP, STEP)
         colours = _colours([self._limbs[i] for i in free])
         points = np.repeat(x, len(colours), axis=1)

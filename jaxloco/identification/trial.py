@@ -28,7 +28,7 @@ SLOWEST = 100.0
 SHORTEST = 1.0
 """Shortest recording, s."""
 
-STILL = 0.005
+LEAST_MOTION = 0.005
 """Standard deviation of a joint's position, rad, below which it has not moved."""
 
 SAMPLING = 0.00025
@@ -113,7 +113,7 @@ class Trial:
             if signal != "position" or gains["kp"][i] > 0.0
         )
         self.measured = np.stack([getattr(recording, c.signal)[compared, c.joint] for c in self.channels], axis=1)
-        self.moved = recording.position[compared].std(axis=0) > STILL
+        self.moved = recording.position[compared].std(axis=0) > LEAST_MOTION
         self._initial = _initial_state(recording, self._start)
         zeros = np.zeros_like(recording.target)
         self._commands = [

@@ -35,7 +35,7 @@ class Kind:
     width: float = 0.0
 
 
-KINDS: Mapping[str, Kind] = {
+PARAMETERS: Mapping[str, Kind] = {
     "delay": Kind("s", 1.0, 0.0, 10.0, 0.01),
     "torque_lag": Kind("s", 1.0, -2.0, 10.0, 0.002),
     "frictionloss": Kind("N m", 1.0, -1.0, 20.0),
@@ -67,7 +67,7 @@ class Unknown:
     """An unknown.
 
     Attributes:
-        kind: One of `KINDS`.
+        kind: One of `PARAMETERS`.
         group: Name of the group of joints or bodies; "" where there is but one.
         members: Joints, or bodies of masses and centres of mass, that share it.
         nominal: Nominal value of each member.
@@ -106,7 +106,7 @@ class Unknown:
 def unknowns_of(
     robot: Robot, model: mujoco.MjModel, grouping: Grouping = "kind", masses: bool = False, torques: bool = False
 ) -> list[Unknown]:
-    """Return all unknowns of a robot, in the order of `KINDS`.
+    """Return all unknowns of a robot, in the order of `PARAMETERS`.
 
     Args:
         robot: The robot.
@@ -117,7 +117,8 @@ def unknowns_of(
     """
     groups = grouped(robot.joint_names, grouping)
     joints = {joint.name: joint for joint in robot.joints}
-    found = [Unknown(kind, "", (), (0.0,), (KINDS[kind].width,)) for kind in ALL if torques or kind != "torque_lag"]
+    shared = [kind for kind in ALL if torques or kind != "torque_lag"]
+    found = [Unknown(kind, "", (), (0.0,), (PARAMETERS[kind].width,)) for kind in shared]
     for kind in FIGURES:
         for group, members in groups.items():
             driven = tuple(name for name in members if kind not in GAINS or getattr(joints[name], kind) > 0.0)
@@ -125,10 +126,10 @@ def unknowns_of(
                 nominal = tuple(float(getattr(joints[name], kind)) for name in driven)
                 width = tuple(_width(kind, joints[name], model) for name in driven)
                 found.append(Unknown(kind, group, driven, nominal, width))
-    found += [Unknown("bias", joint.name, (joint.name,), (0.0,), (KINDS["bias"].width,)) for joint in robot.joints]
+    found += [Unknown("bias", joint.name, (joint.name,), (0.0,), (PARAMETERS["bias"].width,)) for joint in robot.joints]
     if masses:
         found += _of_bodies(robot, model, grouping)
-    return sorted(found, key=lambda unknown: list(KINDS).index(unknown.kind))
+    return sorted(found, key=lambda unknown: list(PARAMETERS).index(unknown.kind))
 
 
 def grouped(names: Sequence[str], grouping: Grouping) -> dict[str, tuple[str, ...]]:
@@ -167,7 +168,7 @@ def _of_bodies(robot: Robot, model: mujoco.MjModel, grouping: Grouping) -> list[
         found.append(Unknown("mass", group, members, mass, mass))
         for axis, kind in enumerate(COM):
             places = tuple(float(model.body(name).ipos[axis]) for name in members)
-            width = tuple(KINDS[kind].width * _mirrored(place, places[0]) for place in places)
+            width = tuple(PARAMETERS[kind].width * _mirrored(place, places[0]) for place in places)
             found.append(Unknown(kind, group, members, places, width))
     return found
 

@@ -1,7 +1,7 @@
 """MuJoCo without its timers.
 
 In each of its stages MuJoCo asks for the time, if it has been given a clock (`mjcb_time`). In C it has none; its Python
-package gives it one when it is imported, and a small robot's step then takes 6 % longer.
+package gives it one when it is imported, which slows the step of a small robot.
 
 Why internals: `mujoco.set_mjcb_time(None)` does not take that clock away, it puts it there; so the C variable is found
 in the library that MuJoCo's module of callbacks is linked with. Otherwise the clock stays.

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
     Attributes:
         actor: As `ActorCritic.learner_observation` gives them.
-        critic: The same; None where it reads what the actor reads.
+        critic: Observations of the critic; None where it reads what the actor reads.
         action: Before any clip or tanh.
         scalars: [B, (T,) 4]: log_prob, advantage (at `ADVANTAGE`), return, value.
         old: The rollout's policy; None if not needed.

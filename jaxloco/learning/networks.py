@@ -124,7 +124,7 @@ class NetworkConfig:
             )
         if ":" not in self.kind and self.kind not in KINDS:
             raise unknown_name("kind", self.kind, KINDS)
-        if self.kind not in (*temporal.KINDS, ENCODER):
+        if self.kind not in (*temporal.CONVOLUTIONAL, ENCODER):
             if ":" in self.kind:
                 registry.load("kind", registry.Place(self.kind))
             cell = find_cell(self.kind)
@@ -139,12 +139,12 @@ class NetworkConfig:
     @property
     def cell(self) -> Cell | None:
         """The actor's recurrent cell; None without one."""
-        return None if self.kind in (*temporal.KINDS, ENCODER) else find_cell(self.kind)
+        return None if self.kind in (*temporal.CONVOLUTIONAL, ENCODER) else find_cell(self.kind)
 
     @property
     def convolutions(self) -> tuple[Convolution, ...]:
         """The layers of an actor that convolves over time; none of others."""
-        if self.kind not in temporal.KINDS:
+        if self.kind not in temporal.CONVOLUTIONAL:
             return ()
         return temporal.PRESETS.get(self.kind, self.tcn).layers
 

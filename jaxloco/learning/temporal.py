@@ -99,7 +99,7 @@ PRESETS: Mapping[str, TCNConfig] = {
 """Kinds with layers of their own: of Lee et al. 2020 (arXiv:2010.11251, TCN-100), and of the adaptation module of Kumar
 et al. 2021 (arXiv:2107.04034). Without padding, the former's layers reach 113 frames back, not 100."""
 
-KINDS = (TCN, *PRESETS)
+CONVOLUTIONAL = (TCN, *PRESETS)
 
 
 class Window(NamedTuple):

@@ -69,7 +69,7 @@ class Recording:
     Signals that were not recorded are None: ask for those that you need with `require`. Every number is finite but for
     `target`, where NaN means that the motor had no position target then. Arrays are float64 and cannot be written to.
 
-    Args:
+    Attributes:
         name: What messages call it: the path of its file.
         joints: Names of the joints, in the order of the columns; `select` gives another order.
         time: Times of the measured state, s, (T,), at least two.

@@ -66,7 +66,7 @@ class Draft:
     Attributes:
         name: Name of the robot.
         spec: The model, as it will be written.
-        model: The same, compiled.
+        model: `spec`, compiled.
         base: Name of the body with the free joint.
         pose: Positions of all joints in the default pose, the base on the floor, (nq,).
         posed: Whether the pose is the model's own (a keyframe), and not a guess.

@@ -80,10 +80,12 @@ class Legs:
         pose: Joint positions of the legs' pose, rad, (n, 3).
         order: Takes all first angles, then all second ones, then all third ones to the order of the outputs, (3 n,).
         constants: What `joints` computes with, by dtype.
+
+    Args:
+        legs: Each checked by `jaxloco.onboard.spec.Leg`, (n).
     """
 
-    def __init__(self, legs: Sequence[Leg]):
-        """Prepare the kinematics of legs, (n); `jaxloco.onboard.spec.Leg` has checked each."""
+    def __init__(self, legs: Sequence[Leg]) -> None:
         anchors = np.array([leg.anchors for leg in legs]).reshape(-1, 3, 3)
         axes = np.array([leg.axes for leg in legs]).reshape(-1, 3, 3)
         x = axes[:, 0] / np.linalg.norm(axes[:, 0], axis=1, keepdims=True)

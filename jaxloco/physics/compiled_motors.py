@@ -158,7 +158,7 @@ def _stage(one: Actuator, parameters: tuple[int, ...], state: tuple[int, ...]) -
     Args:
         one: The actuator.
         parameters: Where each of its parameters begins among the user's numbers, one for each of the robot's joints.
-        state: The same of each array of its state, one number for each of its own joints.
+        state: Where each array of its state begins, one number for each of its own joints.
     """
     _teach(type(one).step)
     step, make = njit(type(one).step), one.Params

@@ -8,8 +8,8 @@ robots that began a new one: only their fields are read and written, and their d
 Each device of the process has batches of its own, stepped on its share of the cores: with as many devices as cores
 (`jax_num_cpu_devices`), physics, policy and update all run in parallel.
 
-What nobody reads is not computed: MuJoCo's timers cost 6 % of a Go1's step, and the search for islands of constraints,
-of which a single robot has one, 7 %. Motors are stepped in C (`jaxloco.physics.compiled_motors`), unless their
+What nobody reads is not computed: MuJoCo's timers, and the search for islands of constraints, of which a single robot
+has one. Motors are stepped in C (`jaxloco.physics.compiled_motors`), unless their
 actuators cannot be compiled: these are stepped between single physics steps of all robots, in NumPy.
 """
 

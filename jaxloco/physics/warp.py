@@ -137,7 +137,7 @@ class WarpPhysics(RowPhysics):
 
 
 class WarpBetweenSteps(WarpPhysics):
-    """The same with any actuators, which XLA steps before each physics step."""
+    """MuJoCo-Warp with any actuators, which XLA steps before each physics step."""
 
     def __init__(self, spec: PhysicsSpec) -> None:
         super().__init__(replace(spec, substeps=1, fields=spec.model_fields, motors=None))
@@ -363,7 +363,7 @@ def room(model: mujoco.MjModel, put: Any) -> tuple[int, int]:
 
     Args:
         model: The robot.
-        put: The same as a model of MuJoCo-Warp.
+        put: The robot as a model of MuJoCo-Warp.
     """
     pairs = [tuple(sorted(model.geom_type[list(pair)])) for pair in put.nxn_geom_pair_filtered.numpy()]
     names = [tuple(mujoco.mjtGeom(kind).name.removeprefix("mjGEOM_") for kind in pair) for pair in pairs]

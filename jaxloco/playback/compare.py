@@ -42,7 +42,7 @@ class Difference:
         term: Name of the reading.
         component: Which of its components, by the joint's name where there is one.
         step: Control step, from 0.
-        seconds: The same in seconds.
+        seconds: Time of that step, s.
         here: What the policy was given.
         training: What it would have been given in training.
         tolerance: The largest difference that would have been borne.

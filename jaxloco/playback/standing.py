@@ -21,8 +21,8 @@ def stand_figures(robot: Robot, instruments: Instruments, records: Sequence[Reco
 
     Returns:
         "drift": largest horizontal distance of the base from where the episode began, m, its "mean" over episodes and
-        the "largest"; "settled_drift": the same from where the base is after the first second; "steps": landings after
-        the first second, in all episodes.
+        the "largest"; "settled_drift": the largest distance from where the base is after the first second; "steps":
+        landings after the first second, in all episodes.
     """
     base, settled = robot.base_qpos_indices[:2], round(SETTLED * robot.control_frequency)
     places = [np.array(record.qpos)[:, base] for record in records]

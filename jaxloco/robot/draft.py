@@ -36,7 +36,7 @@ class Draft:
         table: Its values.
         spec: The model, without its keyframes.
         joints: What the entries say of each joint, and no more; `completed` fills in the rest.
-        locked: The same of joints that are held.
+        locked: What the entries say of joints that are held.
         also_locked: Patterns of joints that are held beside those of robot.toml.
         wheels: Each wheel.
         feet: Each foot; its body may be left open.

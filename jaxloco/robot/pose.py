@@ -32,7 +32,7 @@ def weld(spec: mujoco.MjSpec, model: mujoco.MjModel, positions: Mapping[str, flo
 
     Args:
         spec: Changes.
-        model: The same, compiled.
+        model: `spec`, compiled.
         positions: Joint → position, rad or m.
     """
     data = mujoco.MjData(model)

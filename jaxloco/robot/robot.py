@@ -31,7 +31,7 @@ class Joint:
     Its actuator applies, with q the position and qd the velocity of the joint:
     clip(kp (target - q) - kd qd), clip(kd (target - qd)) or clip(target), each to ±torque_limit.
 
-    Args:
+    Attributes:
         name: Name of the joint in the model, and of its actuator.
         kind: "hinge" or "slide".
         default: Position in the default pose, rad.
@@ -76,7 +76,7 @@ class Joint:
 class Wheel:
     """A driven wheel.
 
-    Args:
+    Attributes:
         name: Name of the wheel.
         joint: Its joint, one of `Robot.joints`.
         geom: The geom that touches the floor.
@@ -95,7 +95,7 @@ class Wheel:
 class Foot:
     """A foot. Its lowest point is `radius` below `position` where the sole is level, whatever its shape.
 
-    Args:
+    Attributes:
         name: Name of the foot.
         geoms: The geoms that touch the floor.
         body: The body they belong to.
@@ -114,7 +114,7 @@ class Foot:
 class FreeObject:
     """A free body that is not of the robot, such as a cube in its hand.
 
-    Args:
+    Attributes:
         name: Its name.
         body: Its body.
         geoms: Those of its shapes that can touch the robot.
@@ -129,7 +129,7 @@ class FreeObject:
 class Fingertip:
     """A fingertip.
 
-    Args:
+    Attributes:
         name: Its name.
         geom: The geom that touches objects; its centre is where the fingertip is.
     """
@@ -142,7 +142,7 @@ class Fingertip:
 class Thruster:
     """A rotor, a propeller or the air's resistance: force = gain clip(command) + bias - drag v along its axis.
 
-    Args:
+    Attributes:
         name: Its name.
         site: The site that it acts at.
         axis: Directions of force and torque in the site's frame, (6,); v is the velocity there along them.
@@ -165,12 +165,12 @@ class Thruster:
 class Robot:
     """A robot: the compiled models, the figures of its robot.toml and its name-to-index tables.
 
-    Args:
+    Attributes:
         name: Name of the robot.
         folder: The folder it was loaded from.
         variant: Which of the folder's variants; None for the one that is trained on.
         model: Model for the physics: an actuator for each of `joints` or `thrusters`; only geoms that can touch.
-        visual_model: The same model with every geom, for pictures; same qpos, qvel and ctrl.
+        visual_model: The model with every geom, for pictures; same qpos, qvel and ctrl.
         base_body: Body with the free joint; None for a robot fixed to the ground.
         imu_site: Site where the IMU sits, if there is one.
         control_frequency: Control rate, Hz.

@@ -51,7 +51,7 @@ from jaxloco.tasks.legged import (
     standing_height,
     weight_of,
 )
-from jaxloco.terrain import SOLID_KINDS, Terrain
+from jaxloco.terrain import SOLID_TILES, Terrain
 from jaxloco.training.config import TrainConfig
 
 TERMS = (
@@ -713,7 +713,7 @@ ROUGH = Velocity(
         "stumble": -0.05,
         "body_terrain": -0.1,
     },
-    terrain=Terrain(SOLID_KINDS),
+    terrain=Terrain(SOLID_TILES),
 )
 """Rough ground for robots of the size of a Go1. They are blind, only the critic sees the ground; so it has no holes."""
 
@@ -734,7 +734,7 @@ ANYMAL_C_ROUGH = replace(
         step_height=0.14,
         payload=(-4.0, 4.0),
         terrain=Terrain(
-            SOLID_KINDS,
+            SOLID_TILES,
             roughness=(0.02, 0.12),
             step=(0.05, 0.22),
             obstacle=(0.05, 0.22),

@@ -27,7 +27,7 @@ MOST_CORES = 8
 """Each device's share of the robots would get too small with more."""
 
 SHARED, SPLIT = PartitionSpec(), PartitionSpec(ROBOTS)
-"""The same on every device; split along the leading axis."""
+"""Equal on every device; split along the leading axis."""
 
 SPLIT_SECOND = PartitionSpec(None, ROBOTS)
 """Split along the second axis, where the first one is over seeds."""

@@ -132,7 +132,7 @@ class ServosClient(UpkieClient):
 
     Args:
         env: As for `UpkieClient`.
-        seed: The same.
+        seed: As for `UpkieClient`.
         outputs: The policy's; their components are names of joints.
 
     Raises:

@@ -89,7 +89,7 @@ class MotionSpec(Checked):
         orientation: Name of the reading of the base's orientation (w, x, y, z) in a world with z up, (4,).
         lead: By how many frames joint targets are ahead, because joints follow them late.
         joint_positions: Name of an array (frames of all, outputs), rad.
-        joint_velocities: The same, rad/s.
+        joint_velocities: Name of an array (frames of all, outputs), rad/s.
         orientations: Of an array (frames of all, 4): that of the base (w, x, y, z).
     """
 
