@@ -260,6 +260,20 @@ def test_torques_agree_on_every_engine(tmp_path, text, engine):
         np.testing.assert_allclose(there, here, atol=1e-5)
 
 
+@pytest.mark.parametrize("engine", sampled(["mjx", "warp"], "warp"))
+def test_torques_of_curves_alone_agree_on_every_engine(tmp_path, engine):
+    """Warp has a kernel of its own for them, in its graph."""
+    if engine == "warp":
+        pytest.importorskip("warp")
+    robot = arm(tmp_path, ("*", '"curve"'))
+    if engine == "warp":
+        spec = PhysicsSpec(robot.model, robot.substeps, (), ("actuator_force",), motors=motors_of(robot))
+        assert type(make_physics(spec, "warp")).__name__ == "WarpPhysics"
+    native, other = (rolled(robot, name, speed=0.5) for name in ("native", engine))
+    assert np.abs(native[0]).max() > 0.9 * LIMIT
+    np.testing.assert_allclose(other[0] / LIMIT, native[0] / LIMIT, atol=1e-5)
+
+
 @pytest.mark.parametrize("text", [*CHAINS.values(), MIXED], ids=[*CHAINS, "mixed"])
 def test_motors_in_c_do_what_they_do_in_numpy(tmp_path, text, monkeypatch):
     robot = arm(tmp_path, ("*", text), ("shou*", FRICTION))
