@@ -133,7 +133,7 @@ class GivenCommand(Process):
 class GivenForce(Process):
     """A force that is not drawn: its state, (3,), N."""
 
-    name: str = "force of the scenario"
+    name: str = "scenario_force"
 
     def start(self) -> jax.Array:
         """Return none."""
