@@ -30,12 +30,17 @@ from jaxloco.visual.render import moving_picture, render_video
 ROOT = Path(__file__).resolve().parents[1]
 GALLERY = ROOT / "docs" / "gallery"
 CAPTIONS = GALLERY / "captions.json"
+APPRENTICESHIP = ("--algorithm", "apprenticeship")
+AS_FILMED = ("heli-flip", "heli-roll", "heli-tic-toc", "heli-funnel", "heli-chaos")
+"""Tasks whose picture is the video of the training's last trial."""
+
 TRAINED: dict[str, tuple[str, ...]] = {
     "upkie-velocity": (),
     "cartpole": (),
     "pendulum-swingup": (),
     "heli-hover": (),
-    "pendulum-on-hand": ("--algorithm", "apprenticeship"),
+    "pendulum-on-hand": APPRENTICESHIP,
+    **dict.fromkeys(AS_FILMED, APPRENTICESHIP),
 }
 """Task → options of its training, of those that take a few minutes."""
 
@@ -78,8 +83,11 @@ def _one(task: str, run: Path, video: Path) -> str:
             print(f"{task}: left out, there is no policy")
             return ""
         policy, caption = run, _trained(task, run)
-    _film(policy, task, video)
-    picture = moving_picture(video, FPS, WIDTH, COLORS)
+    if task in AS_FILMED:
+        picture = moving_picture(run / "video.mp4", 8.0, WIDTH, COLORS, 1.7)
+    else:
+        _film(policy, task, video)
+        picture = moving_picture(video, FPS, WIDTH, COLORS)
     (GALLERY / f"{task}.gif").write_bytes(picture)
     print(f"{task}: {len(picture) // 1000} kB, {caption}", flush=True)
     return caption
@@ -88,7 +96,8 @@ def _one(task: str, run: Path, video: Path) -> str:
 def _trained(task: str, run: Path) -> str:
     """Train a task, unless its run is there; return what it took."""
     if not (run / "summary.json").is_file():
-        words = [task, *TRAINED[task], "--video-seconds", "0", "--quiet", "--out", str(run)]
+        silent = () if task in AS_FILMED else ("--video-seconds", "0")
+        words = [task, *TRAINED[task], *silent, "--quiet", "--out", str(run)]
         subprocess.run([sys.executable, str(ROOT / "train.py"), *words], check=True)
     summary = json.loads((run / "summary.json").read_text())
     how = " ".join(TRAINED[task]).replace("--algorithm ", "")

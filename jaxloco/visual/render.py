@@ -179,8 +179,15 @@ def render_episode(
     )
 
 
-def moving_picture(video: Path, fps: float = 10.0, width: int = 320, colors: int = 256) -> bytes:
+def moving_picture(video: Path, fps: float = 10.0, width: int = 320, colors: int = 256, aspect: float = 0.0) -> bytes:
     """Return a video as a GIF, with colours of its own, for pages that play no videos.
+
+    Args:
+        video: A file that ffmpeg reads.
+        fps: Pictures per second.
+        width: In pixels.
+        colors: How many there are at most.
+        aspect: Width / height; what a wider video has at its sides is cut off. 0 for the video's own.
 
     Raises:
         OSError: ffmpeg's own words, if it fails.
@@ -189,7 +196,8 @@ def moving_picture(video: Path, fps: float = 10.0, width: int = 320, colors: int
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(video)]
     palette = f"split[a][b];[a]palettegen=max_colors={colors}[colors];[b][colors]paletteuse=dither=none"
-    command += ["-vf", f"fps={fps:g},scale={width}:-1,{palette}", "-f", "gif", "-"]
+    cut = f"crop=min(iw\\,ih*{aspect:g}):ih," if aspect else ""
+    command += ["-vf", f"{cut}fps={fps:g},scale={width}:-1,{palette}", "-f", "gif", "-"]
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise OSError(_one_line(done.stderr.decode(errors="replace")))
