@@ -84,7 +84,6 @@ def _torques(axis: Any, fitted: Fitted, place: int) -> None:
     axis.plot(times, one.torque[rows, place], color=INK, linewidth=2.2, alpha=0.45, label="measured")
     for model, (color, line) in STYLES.items():
         axis.plot(times, found[model][rows, place], color=color, linestyle=line, linewidth=1.1, label=model)
-    axis.xaxis.set_major_formatter("{x:g}")
     axis.set_xlabel("s", fontsize=8, color=INK)
     axis.set_ylabel("torque, N m", fontsize=8, color=INK)
 
@@ -106,5 +105,4 @@ def _by_joint(axis: Any, fitted: Fitted, part: str) -> None:
         axis.bar(places + (i - 1) * width, values, width, color=STYLES[model][0], label=model)
     axis.xaxis.set_major_locator(NullLocator())
     axis.set_xticks(places, list(by_joint), fontsize=7, rotation=20 if len(by_joint) > 6 else 0)
-    axis.set_xlabel("")
     axis.set_ylabel("RMS error, N m", fontsize=8, color=INK)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxloco.comparison.metric import Metric
 from jaxloco.statistics import profile
-from jaxloco.visual.plots import COLORS, DOTS_PER_INCH, INK, LEGEND, Metrics, draw_arm, dress, has, write
+from jaxloco.visual.plots import COLORS, DOTS_PER_INCH, INK, LEGEND, Metrics, draw_arm, dress, has, over_steps, write
 
 MOST_CURVES = 6
 """Arms whose every seed is drawn as a curve; of more, interquartile means alone."""
@@ -56,6 +56,7 @@ def _curves(
     each = len(names) <= MOST_CURVES
     what = metric.curve.rpartition("/")[2].replace("ep_rew_mean", "return")
     dress(axis, f"{what} in training, {'all seeds' if each else 'interquartile means'}")
+    over_steps(axis)
     for name, runs, color in zip(names, curves, colors, strict=True):
         drawn = [run for run in runs if has(run, metric.curve)]
         if drawn:

@@ -135,4 +135,3 @@ def _draw_causes(axis: Any, causes: Sequence[Explanation]) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0.0, 100.0)
     axis.set_xlabel("% of the error", fontsize=8, color=INK)
-    axis.xaxis.set_major_formatter("{x:g}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxloco.visual.plots import DOTS_PER_INCH, GRID, INK, LEGEND, MAIN
+from jaxloco.visual.plots import DOTS_PER_INCH, GRID, INK, LEGEND, MAIN, dress
 
 SECOND = "#d55e00"
 SURVIVAL_COLORS, MEASURE_COLORS = "cividis", "viridis_r"
@@ -24,7 +24,7 @@ def ranking(figures: Mapping[str, Any]) -> bytes:
     figure, axes = _figure(1, 2, (9.5, 0.9 + 0.42 * len(names)))
     titles = ("share of episodes survived", measure_label(figures))
     for axis, outcome, title in zip(axes[0], ("survived", "measure"), titles, strict=True):
-        _dress(axis, title)
+        dress(axis, title)
         places = np.arange(len(names))
         for order, color, height in (("total", "#9ecae1", 0.7), ("first", MAIN, 0.35)):
             values = np.array([sobol[outcome][name][order] for name in names])
@@ -163,7 +163,7 @@ def _inside(span: Sequence[float], ends: tuple[float, float]) -> tuple[float, fl
 def _draw_survival(axis: Any, figures: Mapping[str, Any], name: str) -> None:
     found = figures["single"][name]
     values, shares, ends = (np.array(found[key], float) for key in ("values", "survived", "interval"))
-    _dress(axis, figures["parameters"][name]["label"])
+    dress(axis, figures["parameters"][name]["label"])
     axis.fill_between(values, 100.0 * ends[:, 0], 100.0 * ends[:, 1], color=MAIN, alpha=0.18, linewidth=0)
     axis.plot(values, 100.0 * shares, color=MAIN, marker="o", markersize=3, linewidth=1.5)
     axis.set_ylim(-3.0, 103.0)
@@ -174,7 +174,7 @@ def _draw_survival(axis: Any, figures: Mapping[str, Any], name: str) -> None:
 def _draw_measure(axis: Any, figures: Mapping[str, Any], name: str) -> None:
     found = figures["single"][name]
     values, means, errors = (np.array(found[key], float) for key in ("values", "measure", "standard_error"))
-    _dress(axis, "")
+    dress(axis, "")
     axis.fill_between(values, means - 2.0 * errors, means + 2.0 * errors, color=SECOND, alpha=0.18, linewidth=0)
     axis.plot(values, means, color=SECOND, marker="o", markersize=3, linewidth=1.5)
     axis.set_ylabel(measure_label(figures), fontsize=8, color=INK)
@@ -197,17 +197,6 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, An
 
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _dress(axis: Any, title: str) -> None:
-    axis.set_title(title, loc="left", fontsize=9, color=INK)
-    axis.tick_params(which="both", labelsize=8, colors=INK, length=2.5)
-    axis.grid(True, color=GRID, linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axis.spines[side].set_color("#999999")
 
 
 def _png(figure: Any) -> bytes:

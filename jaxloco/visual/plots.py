@@ -111,6 +111,7 @@ def _draw(panels: Sequence[tuple[str, Callable[..., None]]], data: Any, path: st
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, draw) in zip(axes, panels, strict=False):
         dress(axis, name)
+        over_steps(axis)
         draw(axis, data)
         axis.set_xlim(left=0.0)
     for axis in axes[len(panels) :]:
@@ -316,18 +317,22 @@ LEGEND: dict[str, Any] = {
 
 
 def dress(axis: Any, name: str) -> None:
-    """Give a panel its title, axis, grid and colours."""
-    from matplotlib.ticker import EngFormatter, MaxNLocator
-
+    """Give a panel its title, grid and colours."""
     axis.set_title(name, loc="left", fontsize=9, color=INK)
-    axis.set_xlabel("env steps", fontsize=8, color=INK)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.tick_params(which="both", labelsize=8, colors=INK, length=2.5)
     axis.grid(True, color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
-    axis.margins(x=0.02)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axis.spines[side].set_color("#999999")
+
+
+def over_steps(axis: Any) -> None:
+    """Make the horizontal axis of a panel that of environment steps, in k and M."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.set_xlabel("env steps", fontsize=8, color=INK)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.margins(x=0.02)
