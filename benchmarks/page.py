@@ -450,6 +450,23 @@ def _transferred(document: Result) -> Measured:
     return Measured(f"{arms['network']:.3f}; {others} ({seeds} seeds)", arms["network"] >= 0.95)
 
 
+def _wider(document: Result) -> Measured:
+    own, fixed = (float(np.mean(document["arms"][arm]["survived"])) for arm in ("adr", "estimator"))
+    verdict = document["survived"]["adr"]["verdict"]
+    seeds = len(document["arms"]["adr"]["seed"])
+    shown = f"{own:.3f}; fixed full ranges {fixed:.3f} ({seeds} seeds, {verdict})"
+    return Measured(shown, own >= fixed or verdict != "effect")
+
+
+def _of_teacher(document: Result) -> Measured:
+    returns = {name: float(np.mean(arm["return_mean"])) for name, arm in document["arms"].items()}
+    shares = {name: mean / returns["teacher"] for name, mean in returns.items()}
+    others = f"memoryless {shares['memoryless_student']:.3f}, PPO without a teacher {shares['random_pd']:.3f}"
+    seeds = len(document["arms"]["teacher"]["seed"])
+    student = shares["teacher_student"]
+    return Measured(f"{student:.3f}; {others} ({seeds} seeds)", student >= 0.95)
+
+
 def _closer(document: Result) -> Measured:
     ratios = {name: of["20"] for name, of in document["calibrated / nominal"].items()}
     shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
@@ -554,6 +571,14 @@ _ONBOARD = "jaxloco bench onboard RUN/policy"
 _SEEDS = "--seeds 100 101 102 103 104"
 _WALK = f"jaxloco bench velocity-run {_SEEDS}"
 _GO2 = f"jaxloco bench velocity-run --task go2-velocity {_SEEDS} --out benchmarks/results/velocity_run_go2.json"
+_WIDER = (
+    "jaxloco bench trained-arms --arms estimator adr --first-seed 112 --total-timesteps 7e6 --wider 2 "
+    "--out benchmarks/results/trained_arms.json"
+)
+_STUDENTS = (
+    "jaxloco bench trained-arms --task go1-rough --arms teacher teacher_student memoryless_student random_pd "
+    "--first-seed 120 --out benchmarks/results/trained_arms_rough.json"
+)
 _ROUGH = f"jaxloco bench velocity-run --task go1-rough {_SEEDS} --out benchmarks/results/velocity_run_rough.json"
 _ANYMAL = (
     f"jaxloco bench velocity-run --task anymal-c-velocity {_SEEDS} --out benchmarks/results/velocity_run_anymal_c.json"
@@ -1063,6 +1088,21 @@ REQUIREMENTS = (
         _taught,
     ),
     Requirement(
+        "go1-rough, hidden friction, payload and torque, a tenth of the teacher's steps: return of a TCN student ÷ the "
+        "teacher's",
+        "≥ 0.95",
+        "trained_arms_rough",
+        _STUDENTS,
+        _of_teacher,
+    ),
+    Requirement(
+        "go1-velocity, in ranges twice as wide: share survived, ranges that grew by automatic domain randomization",
+        "at least as with fixed ranges",
+        "trained_arms",
+        _WIDER,
+        _wider,
+    ),
+    Requirement(
         "on the bench's hidden motors, 20 s: share survived, trained with the network fitted to them; other arms",
         "≥ 0.95",
         "bench_transfer",
@@ -1352,6 +1392,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("parkour", "Parkour, Go1", _parkour),
     ("bench_transfer", "On a bench with hidden motors", _arms),
     ("trained_arms", "Trainings that differ in one thing", _arms),
+    ("trained_arms_rough", "Teacher and student on rough ground", _arms),
     ("bench_gap", "Predictions of a robot identified on the bench", None),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),

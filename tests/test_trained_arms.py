@@ -1,6 +1,7 @@
 """Arms of trainings in the simulator: what they change, how ranges widen, and what the result says."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,13 +10,16 @@ from benchmarks import common, page, trained_arms
 from benchmarks.trained_arms import TrainedArmsOptions
 from jaxloco.errors import ConfigError, UnknownNameError
 from jaxloco.tasks import recipe
+from jaxloco.training.run_folder import read_json
 
 CHANGED = {
     "adr": {"grow", "grow_with", "grow_from"},
     "estimator": set(),
     "feet": {"generator"},
     "history": {"history"},
+    "memoryless_student": set(),
     "random_pd": set(),
+    "teacher": set(),
     "teacher_student": set(),
 }
 """Arm → options of the task that are not the recipe's."""
@@ -78,7 +82,22 @@ def test_arms_that_are_trained_and_played_are_compared_with_the_first(tmp_path, 
 
 def test_a_student_lies_beside_its_teacher():
     own = TrainedArmsOptions(runs="runs")
-    assert trained_arms.run_folder("teacher_student", 3, own).parts[-2:] == ("seed_3", "student")
+    folders = [trained_arms.run_folder(arm, 3, own) for arm in ("teacher_student", "teacher", "memoryless_student")]
+    assert folders[0].parts[-3:] == ("teacher_student", "seed_3", "student")
+    assert folders[1] == folders[0].parent / "teacher" and folders[2].parts[-2:] == ("memoryless_student", "seed_3")
+
+
+@pytest.mark.slow
+def test_students_with_and_without_a_memory_have_one_teacher(tmp_path):
+    arms = ("teacher", "teacher_student", "memoryless_student")
+    own = TrainedArmsOptions("go1-rough", arms, 1, episodes=2, runs=str(tmp_path), total_timesteps=1)
+    *_, result = trained_arms.run(replace(own, out=str(tmp_path / "result.json")))
+    assert list(result["arms"]) == list(arms)
+    configs = [read_json(trained_arms.run_folder(arm, 100, own) / "config.json") for arm in arms]
+    assert [config["network"]["kind"] for config in configs] == ["mlp", "tcn", "mlp"]
+    teacher = str(trained_arms.run_folder("teacher", 100, own))
+    assert all(config["distillation"]["teacher"] == teacher for config in configs[1:])
+    assert configs[0]["task"]["privileged"] and not configs[2]["task"]["privileged"]
 
 
 @pytest.mark.slow
