@@ -188,8 +188,9 @@ def test_an_interrupted_run_is_usable(tmp_path, shared, number):
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, shared, finished):
     path = tmp_path / "run"
-    Trainer(tiny(), RunFolder.at(path), Signaller(signal.SIGINT, after=7)).run()
+    first = Trainer(tiny(), RunFolder.at(path), Signaller(signal.SIGINT, after=7)).run()
     summary, recorder = train(tiny(), path, resume=True)
+    assert summary["wall_seconds"] > first["wall_seconds"] + sum(summary["seconds"].values())
     assert summary["interrupted"] is False and summary["env_steps"] == 384
     assert recorder.messages == ["resuming after iteration 7 of 12"]
     ends = [runs.load_run(RunFolder(folder))[3] for folder in (path, finished[0])]

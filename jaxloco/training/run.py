@@ -2,19 +2,19 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from jaxloco.envs.interface import Environment
-from jaxloco.errors import JaxlocoError
+from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.learning.agent import Agent
 from jaxloco.training.checkpoint import Checkpoints
 from jaxloco.training.config import TrainConfig, plain_config
 from jaxloco.training.interrupt import Interrupt
 from jaxloco.training.metrics import TENSORBOARD, MetricsWriter, read_metrics
 from jaxloco.training.progress import Progress
-from jaxloco.training.run_folder import RunFolder, write_json
+from jaxloco.training.run_folder import RunFolder, read_json, write_json
 
 
 @dataclass
@@ -64,6 +64,7 @@ class Run:
         problem: What to raise once all else is done.
         checkpoints: Where its states are kept; None on hosts that do not write.
         writer: Where its metrics go, while it learns.
+        before: Wall seconds of earlier processes that have trained it, as `summary.json` says.
     """
 
     config: TrainConfig
@@ -79,6 +80,12 @@ class Run:
     problem: JaxlocoError | None = None
     checkpoints: Checkpoints | None = None
     writer: MetricsWriter | None = None
+    before: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        if self.folder.summary.exists():
+            with suppress(ConfigError, KeyError, TypeError, ValueError):  # damaged
+                self.before = float(read_json(self.folder.summary)["wall_seconds"])
 
     def stop(self) -> None:
         """End after this chunk as Ctrl-C does: with a checkpoint, exported, not evaluated."""
@@ -121,9 +128,9 @@ class Run:
         write_json(self.folder.config, plain_config(self.config))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write `summary.json`, with the seconds so far."""
+        """Write `summary.json`, with the seconds so far: by stage of this process, and those of all processes."""
         summary["seconds"] = {name: round(value, 3) for name, value in self.course.seconds.items()}
-        summary["wall_seconds"] = round(time.monotonic() - self.course.began, 3)
+        summary["wall_seconds"] = round(self.before + time.monotonic() - self.course.began, 3)
         with self.writing(self.folder.summary.name):
             write_json(self.folder.summary, summary)
 
