@@ -30,6 +30,9 @@ EQUAL = (5, 10)
 RECIPE = {5: 2.2, 10: 1.4, 20: 1.0}
 """Seeds an arm → difference in standard deviations, that a test should find with a power of about 0.8."""
 
+SPREADS = (3, 10)
+"""Standard deviations of the second arm's seeds in comparisons of arms with equal means, those of the first are 1."""
+
 COVERED = (5, 6, 8, 10, 20, 40)
 """Seeds of which the interval's coverage is measured."""
 
@@ -90,6 +93,8 @@ def _parts() -> Iterator[tuple[tuple[str, ...], Callable[..., Any], tuple[Any, .
     """Yield what is measured: where it goes in the result, a function of (rng, comparisons, …), and its arguments."""
     for name, count in product(DRAWS, EQUAL):
         yield ("equal_arms", name, str(count)), _effects, (name, count)
+    for times, count in product(SPREADS, EQUAL):
+        yield ("equal_means", f"{times} times as wide", str(count)), _unlike, (times, count)
     yield ("equal_arms_three",), _effects, ("normal", 10, 2)
     for count, difference in RECIPE.items():
         yield ("power", str(count)), _power, (count, difference)
@@ -124,6 +129,12 @@ def _effects(rng: np.random.Generator, comparisons: int, name: str, count: int, 
         verdicts = judge(draw(rng, count), [draw(rng, count) for _ in range(others)])
         flags.append(any(verdict.kind == "effect" for verdict in verdicts))
     return _share(flags)
+
+
+def _unlike(rng: np.random.Generator, comparisons: int, times: float, count: int) -> float:
+    """Return how often an arm of the same mean, whose seeds spread more widely, is said to differ."""
+    verdicts = (judge(rng.normal(size=count), [times * rng.normal(size=count)]) for _ in range(comparisons))
+    return _share([verdict.kind == "effect" for (verdict,) in verdicts])
 
 
 def _power(rng: np.random.Generator, comparisons: int, count: int, difference: float) -> dict[str, Any]:
@@ -191,7 +202,11 @@ def _probability_covers(rng: np.random.Generator, comparisons: int, count: int, 
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as tables."""
     percent = "{:.1%}".format
-    equal = [(name, *map(percent, shares.values())) for name, shares in result["equal_arms"].items()]
+    equal = [
+        (name, *map(percent, shares.values()))
+        for kind in ("equal_arms", "equal_means")
+        for name, shares in result.get(kind, {}).items()
+    ]
     power = [
         (count, f"{row['difference']:g}", percent(row["power"]), percent(row["welch"]))
         for count, row in result["power"].items()

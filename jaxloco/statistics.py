@@ -36,6 +36,9 @@ SPREAD = 1.05
 
 MOST_SEEDS = 200
 
+UNLIKE = 2.0
+"""Standard deviations of two arms' seeds that are further apart than this factor are taken for unequal."""
+
 Side = Literal["two-sided", "less", "greater"]
 
 
@@ -176,6 +179,33 @@ def wilson(successes: ArrayLike, trials: int) -> tuple[np.ndarray, np.ndarray]:
     middle = (share + z**2 / (2 * trials)) / (1.0 + z**2 / trials)
     half = z / (1.0 + z**2 / trials) * np.sqrt(share * (1.0 - share) / trials + z**2 / (4 * trials**2))
     return np.clip(middle - half, 0.0, 1.0), np.clip(middle + half, 0.0, 1.0)
+
+
+def difference_p(a: ArrayLike, b: ArrayLike, side: Side = "two-sided") -> float:
+    """Return the p-value of a difference of two arms: of the permutation test, or of Welch's t-test if that is larger.
+
+    The second only where the seeds of one arm spread more than `UNLIKE` times as widely (standard deviation): dealing
+    assumes that equal arms are alike in all, and with unequal spreads calls up to a third of equal ones different.
+
+    Args:
+        a: Seeds of one arm, (S,).
+        b: Seeds of the other, (T,).
+        side: What is tested of `a` less `b`: their interquartile means, or their means.
+    """
+    from scipy import stats
+
+    dealt, spreads = permutation_p(a, b, side), (spread(a), spread(b))
+    if max(spreads) <= UNLIKE * min(spreads):
+        return dealt
+    each = [(float(np.mean(_seeds(arm))), own, np.size(arm)) for arm, own in zip((a, b), spreads, strict=True)]
+    welch = stats.ttest_ind_from_stats(*each[0], *each[1], equal_var=False, alternative=side)
+    return max(dealt, float(welch.pvalue))
+
+
+def spread(seeds: ArrayLike) -> float:
+    """Return the standard deviation of seeds, exactly 0 if they are equal."""
+    values = _seeds(seeds)
+    return float(np.std(values, ddof=1)) if np.ptp(values) > 0.0 else 0.0
 
 
 def permutation_p(a: ArrayLike, b: ArrayLike, side: Side = "two-sided") -> float:

@@ -190,11 +190,22 @@ def test_an_arm_without_runs_is_named(words):
 def test_failed_seeds_count_as_the_worst(tmp_path):
     words = pair(tmp_path, [*LOW[:4], None], HIGH)
     found = compare(words)
-    assert found.values[0] == [*LOW[:4], 10.0] and found.failed == [1, 0]
+    assert found.values[0] == [*LOW[:4], 10.0 - 14.0] and found.failed == [1, 0]
     assert compare(words, "survived").values[0][-1] == 0.0
-    assert compare(words, "action").values[0][-1] == 120.0  # the worst of all arms: lower is better
+    assert compare(words, "action").values[0][-1] == 120.0 + 120.0  # the worst of all arms: lower is better
     assert "1 of 5 seeds of a failed, and count as the worst" in warnings_of(found)
     assert write_figure(found, tmp_path / "f.png").stat().st_size > 10_000
+
+
+def test_a_failed_seed_is_worse_than_any_other_where_all_others_are_equal(tmp_path):
+    found = compare(pair(tmp_path, [500.0] * 5, [None, None, None, 500.0, 500.0]), threshold=-1000.0)
+    assert found.values[1] == [0.0, 0.0, 0.0, 500.0, 500.0] and [found.below(index) for index in (0, 1)] == [0, 3]
+    assert "seeds of b vary more than 2 times as much as those of a: the p-value is Welch's" in warnings_of(found)[0]
+
+
+def test_the_same_trainings_twice_are_told(tmp_path):
+    words = [str(write_joint(tmp_path / name, LOW)) for name in "ab"]
+    assert "no setting of b differs from a's: seeds 0, 1, 2, 3, 4 are in both" in warnings_of(compare(words))[0]
 
 
 def test_an_arm_in_which_learning_diverged_in_every_seed_counts(tmp_path):
@@ -325,7 +336,7 @@ def test_the_evaluation_before_a_run_was_prolonged_is_not_that_of_its_end(tmp_pa
     rows = seed.metrics_csv.read_text().rstrip().rsplit("\n", 1)
     seed.metrics_csv.write_text(f"{rows[0]}\n{rows[1].rpartition(',')[0]},nan\n")  # its loss
     found = compare([a, b])
-    assert found.failed == [0, 1] and found.values[1] == [20.0, 21.0, 10.0, 23.0, 24.0]
+    assert found.failed == [0, 1] and found.values[1] == [20.0, 21.0, 10.0 - 14.0, 23.0, 24.0]
 
 
 @pytest.mark.parametrize(

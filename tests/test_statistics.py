@@ -15,6 +15,7 @@ from jaxloco.statistics import (
     coverage,
     describe,
     detectable,
+    difference_p,
     holm,
     interquartile_mean,
     interval,
@@ -161,6 +162,18 @@ def test_what_arms_that_do_not_overlap_reach_is_what_can_be_detected(count):
     least = permutation_p(np.arange(count), 100.0 + np.arange(count))
     if math.comb(2 * count, count) <= statistics.RESAMPLES:
         assert detectable(count, count, least * 1.001) < math.inf == detectable(count, count, least * 0.999)
+
+
+def test_where_spreads_are_unequal_the_larger_p_value_counts():
+    narrow, wide = [1.0, 1.1, 1.2, 1.3, 1.4], [0.0, 3.0, 5.0, 8.0, 9.0]
+    welch = stats.ttest_ind(wide, narrow, equal_var=False)
+    assert difference_p(wide, narrow) == pytest.approx(max(welch.pvalue, permutation_p(wide, narrow)))
+    less = stats.ttest_ind(narrow, wide, equal_var=False, alternative="less").pvalue
+    assert difference_p(narrow, wide, "less") == pytest.approx(max(less, permutation_p(narrow, wide, "less")))
+    assert difference_p([1.0] * 5, wide) == pytest.approx(stats.ttest_1samp(wide, 1.0).pvalue)
+    alike = [2.0, 2.1, 2.2, 2.3, 2.4]
+    assert difference_p(narrow, alike) == permutation_p(narrow, alike)
+    assert difference_p([1.0] * 5, [1.0] * 5) == 1.0
 
 
 def test_more_seeds_detect_more():

@@ -8,10 +8,12 @@ from typing import Any
 from jaxloco.comparison.arms import Arm, read_arms
 from jaxloco.comparison.comparable import check_comparable, differing
 from jaxloco.comparison.evaluation import evaluated_alike
-from jaxloco.comparison.metric import Metric, find_metric, threshold_of, values_of
+from jaxloco.comparison.metric import Metric, early_metric, find_metric, threshold_of, values_of
 from jaxloco.comparison.verdict import Verdict, judge
+from jaxloco.envs.spec import EnvSpec
 from jaxloco.errors import ConfigError
 from jaxloco.statistics import describe
+from jaxloco.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,13 @@ class Comparison:
     verdicts: Sequence[Verdict]
 
     def below(self, index: int) -> int:
-        """Return how many seeds of an arm do not reach the threshold; of a time to a return, how many never did."""
+        """Return how many seeds of an arm failed or do not reach the threshold; of a time, how many never did."""
+        failed = self.failed[index]
         if self.metric.of_training:
-            return self.failed[index]
+            return failed
         sign = -1.0 if self.metric.lower_is_better else 1.0
-        return sum(sign * value < sign * self.threshold for value in self.values[index])
+        reached = sorted(sign * value for value in self.values[index])[failed:]
+        return failed + sum(value < sign * self.threshold for value in reached)
 
 
 def check_limits(metric: Metric, margin: float | None, threshold: float | None, evaluate: int) -> None:
@@ -63,6 +67,12 @@ def check_limits(metric: Metric, margin: float | None, threshold: float | None, 
             raise ConfigError(
                 f"--{option} {given}: has no effect on {metric.name}, which the training itself shows; leave it out"
             )
+
+
+def terms_of(config: TrainConfig) -> list[str] | None:
+    """Return the reward terms of a configuration's task, those without a weight too; None of a foreign task."""
+    spec = config.spec()
+    return [term.name for term in spec.rewards] if isinstance(spec, EnvSpec) else None
 
 
 def compare(
@@ -93,12 +103,13 @@ def compare(
         UnknownNameError: There is no such metric.
     """
     arms = [arm for arm in runs if isinstance(arm, Arm)] or read_arms([arm for arm in runs if isinstance(arm, str)])
-    wanted = find_metric(metric, arms)
+    wanted = early_metric(metric, terms_of(arms[0].config)) if evaluate else find_metric(metric, arms)
     check_limits(wanted, margin, threshold, evaluate)
     for arm in arms[1:]:
         check_comparable(arms[0], arm, wanted, evaluated=bool(evaluate))
     if evaluate:
         arms = evaluated_alike(arms, evaluate, report)
+        wanted = find_metric(metric, arms)
     values, failed = values_of(wanted, arms)
     described = [describe(own) for own in values]
     best = (min if wanted.lower_is_better else max)(own["iqm"] for own in described)

@@ -111,7 +111,8 @@ def values_of(metric: Metric, arms: Sequence[Arm]) -> tuple[list[list[float]], l
     """Return what each seed of each arm reached, and how many of each arm failed.
 
     A seed that failed, or never reached the return, counts as the worst of all seeds: as the whole training in env
-    steps, as 0 episodes survived, or as the worst that any other seed has.
+    steps, as 0 episodes survived, or as beyond the worst that any other seed has, by as much as all of them span or as
+    that is from 0, whichever is more.
 
     Raises:
         ConfigError: A figure is missing, or is no number; or every seed failed.
@@ -126,6 +127,8 @@ def values_of(metric: Metric, arms: Sequence[Arm]) -> tuple[list[list[float]], l
         worst = 0.0
     else:
         worst = (max if metric.lower_is_better else min)(known)
+        beyond = max(max(known) - min(known), abs(worst)) or 1.0
+        worst += beyond if metric.lower_is_better else -beyond
     values = [[worst if value is None else value for value in own] for own in found]
     return values, [own.count(None) for own in found]
 
@@ -151,7 +154,8 @@ def _finite(seed: Seed) -> list[str]:
     """Return the figures that a seed has; all of them of one that failed."""
     if seed.evaluation is None:
         return list(FIGURES)
-    return [word for word, key in FIGURES.items() if isinstance(seed.evaluation.get(key), int | float)]
+    there = {word: seed.evaluation.get(key) for word, key in FIGURES.items()}
+    return [word for word, value in there.items() if isinstance(value, int | float) and math.isfinite(value)]
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ from jaxloco.comparison.arms import Arm
 from jaxloco.comparison.compare import Comparison
 from jaxloco.comparison.figure import draw
 from jaxloco.comparison.verdict import LEVEL, Verdict
-from jaxloco.statistics import FEWEST, MOST_SEEDS, POWER
+from jaxloco.statistics import FEWEST, MOST_SEEDS, POWER, UNLIKE, spread
 
 
 def sentence(comparison: Comparison, index: int) -> str:
@@ -53,14 +53,35 @@ def _next_seed(arms: Sequence[Arm]) -> int:
     return 1 + max(seed.seed for arm in arms for seed in arm.seeds)
 
 
+def _pair(comparison: Comparison, index: int) -> list[tuple[Arm, Sequence[float]]]:
+    """Return the first arm and another, with what their seeds reached."""
+    return [(comparison.arms[place], comparison.values[place]) for place in (0, index)]
+
+
+def _only_seeds(first: Arm, other: Arm) -> str:
+    """Say in what two arms of equal settings differ."""
+    shared = sorted({seed.seed for seed in first.seeds} & {seed.seed for seed in other.seeds})
+    if not shared:
+        return "only the seeds do"
+    named = ", ".join(map(str, shared))
+    return f"seeds {named} are in both, which are the same trainings twice, and tell nothing"
+
+
 def warnings_of(comparison: Comparison) -> list[str]:
     """Return what makes the verdicts worth less, a line each."""
     found, first = [], comparison.arms[0].name
-    for arm, settings in zip(comparison.arms[1:], comparison.settings, strict=True):
+    for index, settings in enumerate(comparison.settings, 1):
+        arm = comparison.arms[index]
         if len(settings) > 1:
             found.append(f"{len(settings)} settings of {arm.name} differ from {first}'s: an effect may be that of any")
         if not settings:
-            found.append(f"no setting of {arm.name} differs from {first}'s: only the seeds do")
+            found.append(f"no setting of {arm.name} differs from {first}'s: {_only_seeds(comparison.arms[0], arm)}")
+        spreads = {each.name: spread(values) for each, values in _pair(comparison, index)}
+        narrow, wide = sorted(spreads, key=spreads.__getitem__)
+        enough = min(len(values) for _, values in _pair(comparison, index)) >= FEWEST
+        if enough and spreads[wide] > UNLIKE * spreads[narrow]:
+            much = f"seeds of {wide} vary more than {UNLIKE:g} times as much as those of {narrow}"
+            found.append(f"{much}: the p-value is Welch's where that is larger")
     for arm, count in zip(comparison.arms, comparison.failed, strict=True):
         if count:
             what = "never reached it" if comparison.metric.of_training else "failed"

@@ -9,13 +9,12 @@ from jaxloco import library, option_hints, options
 from jaxloco.comparison import tuner, variations
 from jaxloco.comparison.arms import Arm, read_arm
 from jaxloco.comparison.comparable import check_comparable
-from jaxloco.comparison.compare import Comparison, check_limits, compare
+from jaxloco.comparison.compare import Comparison, check_limits, compare, terms_of
 from jaxloco.comparison.metric import Metric, early_metric, find_metric, values_of
 from jaxloco.comparison.plan import Plan
 from jaxloco.comparison.report import as_json, write_figure
 from jaxloco.comparison.variations import Settings, Variation
 from jaxloco.envs.interface import Environment
-from jaxloco.envs.spec import EnvSpec
 from jaxloco.errors import ConfigError, JaxlocoError
 from jaxloco.runs import check_sources, config_from_plain, load_start, load_teacher
 from jaxloco.statistics import interquartile_mean
@@ -132,8 +131,8 @@ class Sweep:
 
     def _metric(self) -> Metric:
         """Return what is compared; raise ConfigError if that could not be at the end."""
-        plan, spec = self.plan, self.base.spec()
-        metric = early_metric(plan.metric, [t.name for t in spec.rewards] if isinstance(spec, EnvSpec) else None)
+        plan = self.plan
+        metric = early_metric(plan.metric, terms_of(self.base))
         check_limits(metric, plan.margin, None, plan.evaluate)
         if not (metric.of_training or plan.evaluate or self.base.eval_episodes):
             raise ConfigError(

@@ -10,9 +10,9 @@ import numpy as np
 from jaxloco.statistics import (
     FEWEST,
     detectable,
+    difference_p,
     holm,
     interquartile_mean,
-    permutation_p,
     probability_greater,
     probability_interval,
     seeds_needed,
@@ -36,7 +36,7 @@ class Verdict:
         difference: Its interquartile mean less that of the first arm.
         probability: Share of pairs in which its seed is greater than one of the first arm.
         probability_interval: 95 % interval of that.
-        p: p-value of the difference, by permutation.
+        p: p-value of the difference, see `jaxloco.statistics.difference_p`.
         p_holm: p-value of the difference, adjusted (Holm) for the number of arms.
         p_margin: p-value, adjusted, of a difference as large as the margin; None without margin.
         deviation: Standard deviation of seeds, of both arms together.
@@ -59,15 +59,15 @@ class Verdict:
 def judge(first: Values, others: Sequence[Values], margin: float | None = None) -> list[Verdict]:
     """Compare arms with the first one.
 
-    The permutation test is of the interquartile means. That a difference is smaller than the margin is shown by two
-    tests, each one-sided at `LEVEL`: that it is not the margin or more, and not minus the margin or less.
+    The p-values are those of `jaxloco.statistics.difference_p`. That a difference is smaller than the margin is shown
+    by two tests, each one-sided at `LEVEL`: that it is not the margin or more, and not minus the margin or less.
 
     Args:
         first: What the seeds of the first arm reached, (S,).
         others: What the seeds of each other arm reached, at least one arm, (S,) each.
         margin: The smallest difference that matters; None if any does.
     """
-    p_values = [permutation_p(other, first) for other in others]
+    p_values = [difference_p(other, first) for other in others]
     adjusted = holm(p_values)
     bounded = [None] * len(others) if margin is None else holm([_p_margin(first, other, margin) for other in others])
     level = LEVEL / len(others)
@@ -77,7 +77,7 @@ def judge(first: Values, others: Sequence[Values], margin: float | None = None) 
 def _p_margin(first: Values, other: Values, margin: float) -> float:
     """Return the p-value of a difference that is at least the margin, either way."""
     values = np.asarray(other, float)
-    return max(permutation_p(values - margin, first, "less"), permutation_p(values + margin, first, "greater"))
+    return max(difference_p(values - margin, first, "less"), difference_p(values + margin, first, "greater"))
 
 
 def _judge(
