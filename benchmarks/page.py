@@ -310,10 +310,9 @@ def _over_brax(backend: str, engine: str | None, least: float) -> Callable[[Resu
 
 
 def _over_sb3(document: Result) -> Measured:
-    returns = (common.significant(document[name]["return_mean"]["median"]) for name in ("ours", "sb3"))
-    ours, theirs = returns
+    ours, theirs = (_spread(document[name]["return_mean"], "") for name in ("ours", "sb3"))
     note = "" if "same_episodes" in document else "; an older measurement: ours with a curriculum, theirs without"
-    return Measured(f"{_spread(document['ours_over_sb3'], '')}; return {ours:g} (theirs: {theirs:g}{note})", None)
+    return Measured(f"{_spread(document['ours_over_sb3'], '')}; return {ours}; theirs {theirs}{note}", None)
 
 
 def _compile(key: str, limit: float) -> Callable[[Result], Measured]:
