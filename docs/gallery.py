@@ -55,7 +55,7 @@ PLAYED = {
 """Task → seed and length of its episode, s, where 0 and 2.5 s show little: a push that is late, a rod that hangs."""
 
 COMMANDS = {"velocity": (0.8, 0.0, 0.5), "rough": (0.6, 0.0, 0.0)}
-FPS, WIDTH, HEIGHT, COLORS, COLUMNS = 12.0, 240, 180, 48, 4
+FPS, WIDTH, HEIGHT, COLORS, COLUMNS = 10.0, 240, 180, 32, 4
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ def _one(task: str, run: Path, video: Path) -> str:
             return ""
         policy, caption = run, _trained(task, run)
     if task in AS_FILMED:
-        picture = moving_picture(run / "video.mp4", 8.0, WIDTH, COLORS, 1.7)
+        picture = moving_picture(run / "video.mp4", 6.0, 160, 16, 1.7)
     else:
         _film(policy, task, video)
         picture = moving_picture(video, FPS, WIDTH, COLORS)
