@@ -19,6 +19,7 @@ from jaxloco.statistics import (
     coverage,
     interquartile_mean,
     interval,
+    permutation_p,
     probability_greater,
     probability_interval,
 )
@@ -131,10 +132,14 @@ def _effects(rng: np.random.Generator, comparisons: int, name: str, count: int, 
     return _share(flags)
 
 
-def _unlike(rng: np.random.Generator, comparisons: int, times: float, count: int) -> float:
-    """Return how often an arm of the same mean, whose seeds spread more widely, is said to differ."""
-    verdicts = (judge(rng.normal(size=count), [times * rng.normal(size=count)]) for _ in range(comparisons))
-    return _share([verdict.kind == "effect" for (verdict,) in verdicts])
+def _unlike(rng: np.random.Generator, comparisons: int, times: float, count: int) -> dict[str, float]:
+    """Return how often an arm of the same mean, but another spread, is said to differ, and by the first test alone."""
+    ours, dealt = [], []
+    for _ in range(comparisons):
+        a, b = rng.normal(size=count), times * rng.normal(size=count)
+        ours.append(judge(a, [b])[0].kind == "effect")
+        dealt.append(permutation_p(b, a) <= LEVEL)
+    return {"effect": _share(ours), "permutation_alone": _share(dealt)}
 
 
 def _power(rng: np.random.Generator, comparisons: int, count: int, difference: float) -> dict[str, Any]:
@@ -202,10 +207,11 @@ def _probability_covers(rng: np.random.Generator, comparisons: int, count: int, 
 def show(result: Mapping[str, Any]) -> str:
     """Return the result as tables."""
     percent = "{:.1%}".format
-    equal = [
-        (name, *map(percent, shares.values()))
-        for kind in ("equal_arms", "equal_means")
-        for name, shares in result.get(kind, {}).items()
+    equal = [(name, *map(percent, shares.values())) for name, shares in result["equal_arms"].items()]
+    unlike = [
+        (name, count, percent(row["effect"]), percent(row["permutation_alone"]))
+        for name, rows in result["equal_means"].items()
+        for count, row in rows.items()
     ]
     power = [
         (count, f"{row['difference']:g}", percent(row["power"]), percent(row["welch"]))
@@ -224,6 +230,7 @@ def show(result: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             common.table(("equal arms, verdict effect", *(f"{n} seeds" for n in EQUAL)), equal),
+            common.table(("equal means, one arm", "seeds", "verdict effect", "by the permutation test alone"), unlike),
             f"three equal arms of 10 seeds: {result['equal_arms_three']:.1%}",
             f"five seeds, and up to {MOST_MORE} more where the verdict asks: {followed['all_seeds']:.1%}; the "
             f"new seeds alone: {followed['new_seeds_alone']:.1%}",

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,9 @@ CAPTIONS = GALLERY / "captions.json"
 APPRENTICESHIP = ("--algorithm", "apprenticeship")
 AS_FILMED = ("heli-flip", "heli-roll", "heli-tic-toc", "heli-funnel", "heli-chaos")
 """Tasks whose picture is the video of the training's last trial."""
+
+FILMED: dict[str, Any] = {"fps": 6.0, "width": 160, "colors": 16, "aspect": 1.7}
+"""How that is shown: with both helicopters in it, and few bytes."""
 
 TRAINED: dict[str, tuple[str, ...]] = {
     "upkie-velocity": (),
@@ -84,7 +88,7 @@ def _one(task: str, run: Path, video: Path) -> str:
             return ""
         policy, caption = run, _trained(task, run)
     if task in AS_FILMED:
-        picture = moving_picture(run / "video.mp4", 6.0, 160, 16, 1.7)
+        picture = moving_picture(run / "video.mp4", **FILMED)
     else:
         _film(policy, task, video)
         picture = moving_picture(video, FPS, WIDTH, COLORS)
