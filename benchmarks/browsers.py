@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from jaxloco.viewer.browser import HOST, free_port
+from jaxloco.viewer.request import HOST, free_port
 
 ARROW_UP = "\ue013"
 """In the protocol of WebDriver."""

@@ -18,6 +18,7 @@ from jaxloco.commands.show import demo, demonstrate, render, view
 from jaxloco.commands.train import train
 from jaxloco.commands.words import check_python
 from jaxloco.errors import ConfigError, JaxlocoError, unknown_name
+from jaxloco.installation import pip_install
 from jaxloco.streams import flush_all, never_fail, widen_terminal
 from jaxloco.tasks import TASKS
 
@@ -79,7 +80,7 @@ def _guarded(arguments: list[str]) -> int:
         _complain(f"{error}; use egl, osmesa or glfw, or off for no pictures")
         return 2
     except ModuleNotFoundError as error:
-        _complain(f"{error}. Install the training tools: pip install 'jaxloco[train]'")
+        _complain(f"{error}. Install the training tools: {pip_install('train')}")
         return 2
     except KeyboardInterrupt:  # while a policy is learning, the trainer takes it instead
         _complain("interrupted")

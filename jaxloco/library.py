@@ -20,6 +20,7 @@ import numpy as np
 from jaxloco import options
 from jaxloco.checks import MOST_EPISODES, is_number
 from jaxloco.errors import ConfigError, JaxlocoError, short, unknown_name
+from jaxloco.installation import pip_install
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import MOST_SECONDS, Conditions
 from jaxloco.policies import find_policy, known_policies
@@ -49,7 +50,7 @@ def _training(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **named)
         except ModuleNotFoundError as error:
-            raise JaxlocoError(f"{error}. Install the training packages: pip install 'jaxloco[train]'") from error
+            raise JaxlocoError(f"{error}. Install the training packages: {pip_install('train')}") from error
 
     return call
 
@@ -391,7 +392,7 @@ def load(path: str | Path) -> Loaded:
         trained._policy  # noqa: B018  what cannot be loaded is told here
     except ModuleNotFoundError as error:
         raise JaxlocoError(
-            f"{error}: a run needs the training packages, pip install 'jaxloco[train]'. Its bundle needs NumPy alone: "
+            f"{error}: a run needs the training packages, {pip_install('train')}. Its bundle needs NumPy alone: "
             f"{trained.folder.policy}"
         ) from error
     return trained
@@ -611,14 +612,18 @@ def bundle_of(path: str | Path) -> Path:
 
 
 def _opened(path: str | Path) -> RunFolder:
-    """Open a run; where a bare name is none, the error lists the policies, which have such names."""
+    """Open a run; the error says what else a path or a name could have been: a policy."""
     _check_path(path)
     try:
         return RunFolder.open(path)
     except ConfigError as error:
+        if Path(path).is_dir():
+            raise ConfigError(
+                f"{path} is no policy (it has no policy.json), no run (no config.json), and holds no run"
+            ) from None
         if len(Path(path).parts) > 1 or Path(path).exists():
             raise
-        raise ConfigError(f"{error}; policies of the zoo: {', '.join(known_policies())}") from None
+        raise ConfigError(f"{error}; {unknown_name('policy', str(path), known_policies())}") from None
 
 
 def _check_path(path: Any) -> None:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 
 from jaxloco import option_hints
 from jaxloco.errors import ConfigError, UnknownNameError, short
+from jaxloco.installation import pip_install
 from jaxloco.text_files import parse_json, parse_toml, read_text
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ def parse(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except ModuleNotFoundError as error:
-        print(f"{prog}: {error}; install the training tools with: pip install 'jaxloco[train]'", file=sys.stderr)
+        print(f"{prog}: {error}; install the training tools with: {pip_install('train')}", file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -19,6 +19,7 @@ from jaxloco import __version__, cli, options, runs, whole_files
 from jaxloco.commands import train as train_command
 from jaxloco.commands.words import check_file, ready
 from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.installation import pip_install
 from jaxloco.learning.algorithm import algorithm_config
 from jaxloco.physics import engines
 from jaxloco.streams import never_fail
@@ -270,7 +271,7 @@ def test_a_missing_package_names_the_extra_to_install(capsys, monkeypatch):
 
     monkeypatch.setitem(cli.COMMANDS, "train", missing)
     assert call("train") == 2
-    assert capsys.readouterr().err.strip().endswith("pip install 'jaxloco[train]'")
+    assert capsys.readouterr().err.strip().endswith(pip_install("train"))
 
 
 @pytest.mark.parametrize("name", ["q'", "new\nline", "[bold]x[/]", "100%s", "a [1]"])
@@ -498,8 +499,8 @@ sys.exit(main(sys.argv[1:]))
     ("words", "status", "message"),
     [
         (["--version"], 0, f"jaxloco {__version__}"),
-        (["run", "nowhere", "--env", "Upkie-Mock-Pendulum"], 2, "nowhere: expected the folder of a policy bundle"),
-        (["run", "nowhere", "--view"], 2, "jaxloco run --view or --video needs Python 3.11 to 3.13; this is"),
+        (["run", "nowhere", "--env", "Upkie-Mock-Pendulum"], 2, "there is no run folder nowhere"),
+        (["run", "nowhere", "--view"], 2, "jaxloco run without --client or --env needs Python 3.11 to 3.13; this is"),
         (["train"], 2, "jaxloco train needs Python 3.11 to 3.13; this is"),
     ],
 )

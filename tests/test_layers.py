@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "checks",
         "cores",
+        "installation",
         "option_hints",
         "recording_options",
         "reflections",

@@ -15,6 +15,7 @@ from training_helpers import REPOSITORY, tiny, train
 import jaxloco
 from jaxloco import Trained, library, options
 from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError
+from jaxloco.installation import pip_install
 from jaxloco.learning.networks import NetworkConfig
 from jaxloco.onboard import Policy
 from jaxloco.playback.conditions import Conditions
@@ -80,7 +81,7 @@ except Exception as error:
 
 def test_a_run_without_the_training_packages_says_where_its_bundle_is(run):
     done = without("jax", f"jaxloco.load({str(run)!r})")
-    assert f"pip install 'jaxloco[train]'. Its bundle needs NumPy alone: {run / 'policy'}" in done.stderr
+    assert f"{pip_install('train')}. Its bundle needs NumPy alone: {run / 'policy'}" in done.stderr
     calls = ("recipe('cartpole')", "make('cartpole')", "train('cartpole')", f"evaluate({str(run / 'policy')!r})")
     told = without("jax", "\n".join(["", *(ATTEMPT.format(call) for call in calls)]))
     assert told.stdout.count("Install the training packages: pip install") == len(calls), told.stdout + told.stderr

@@ -330,6 +330,7 @@ def test_a_resumed_training_goes_on_with_its_run_of_wandb(tmp_path, monkeypatch)
 
     def init(**given: Any) -> Any:
         began.append((given["id"], given["resume"]))
+        assert given["reinit"] == "create_new"  # or all seeds of a process would be one run
         run = Calls([], "run")
         run.__dict__["id"] = given["id"] or f"own{len(began)}"
         return run

@@ -9,7 +9,7 @@ import pytest
 
 from jaxloco import cli
 from jaxloco.actuator_fit.excitation import Excitation, excite
-from jaxloco.actuator_fit.on_robot import STALLED, connect, record_through
+from jaxloco.actuator_fit.on_robot import connect, record_through
 from jaxloco.errors import ConfigError, ConnectionLostError
 from jaxloco.logs.recording import read_csv
 from jaxloco.onboard.clients.joints import JointClient
@@ -155,7 +155,7 @@ def test_a_robot_that_stops_to_answer_gives_way(go2, fields, message):
     with pytest.raises(ConnectionLostError, match=message):
         record_through(client, go2, chirp(go2, 2.0), "chirp")
     assert gives_way(go2, transport)
-    assert transport.clock() - began < (approach + 60) / RATE + STALLED + 0.1
+    assert transport.clock() - began < (approach + 60) / RATE + client.patience + 0.1
 
 
 def test_an_end_from_outside_leaves_damping_behind(go2, monkeypatch):

@@ -1,6 +1,7 @@
 """Clients of robots that are not ours: mappings against plain MuJoCo, faults, dry runs, wiggles, and a walk."""
 
 import ctypes
+import itertools
 import math
 import os
 import signal
@@ -346,6 +347,21 @@ def test_real_ros_messages_are_read_in_any_order():
     assert np.isnan(measured.torque).all() and measured.command is None
 
 
+def test_joints_of_ros_with_and_without_joint_in_their_names_are_one():
+    """As docs/clients.md says of all clients: `FR_hip` of a URDF is `FR_hip_joint` of the bundle."""
+    spec, targets = read_bundle(GO2).spec, np.linspace(-1.0, 1.0, 12)
+    body = simulated("ros2", robot("go2"), {})
+    body._names = [name.removesuffix("_joint") for name in body._names]
+    client = find("ros2").make("ros2", spec, {"transport": body}, None)
+    assert isinstance(client, JointClient)
+    client.step({"joint_position_targets": targets})
+    sent = dict(zip(body.last.name, body.last.position, strict=True))
+    expected = [name.removesuffix("_joint") for name in spec.outputs[0].components]
+    np.testing.assert_allclose([sent[name] for name in expected], targets)
+    renamed = Ros2Options(names="FL_hip=lf_hip").renamed(["FL_hip_joint", "FL_calf_joint"])
+    assert renamed == {"FL_hip_joint": "lf_hip", "FL_calf_joint": "FL_calf_joint"}
+
+
 # a walk
 
 
@@ -517,11 +533,37 @@ def test_damping_is_the_last_thing_that_is_sent(what):
 
 def test_a_robot_that_stops_to_answer_while_it_stands_up_is_left_in_damping_mode():
     policy = Policy.load(GO2)
-    client, transport = connect("unitree-go2", policy.spec)
+    client, transport = lying(policy.spec)
     transport.body.run_until = lambda time: None
     with pytest.raises(ConnectionLostError, match="stopped"):
         client.reset()
     assert is_damping(transport)
+    assert client.patience / client.period < transport.sent < client.patience / client.period + 3
+
+
+def lying(spec: PolicySpec) -> tuple[JointClient, Any]:
+    """A Go2 in the air whose thighs are a quarter of a radian, a third of a second, off the policy's pose."""
+    client, transport = connect("unitree-go2", spec, hangs=True)
+    body = transport.body
+    body.data.qpos[[body.robot.joint_qpos_indices[i] for i in range(1, 12, 3)]] += 0.25
+    return client, transport
+
+
+def test_a_robot_some_of_whose_messages_are_lost_stands_up_all_the_same():
+    """Two of three, on a busy network: the policy that runs then tolerates more."""
+    client, transport = lying(Policy.load(GO2).spec)
+    latest, count = transport.latest, itertools.count()
+    kept: list[Any] = []
+
+    def lossy() -> Any:
+        if next(count) % 3 == 0 or not kept:
+            kept[:] = [latest()]
+        return kept[0]
+
+    transport.latest = lossy
+    client.reset()
+    assert transport.sent > 15 and not is_damping(transport)
+    np.testing.assert_allclose(client.positions(), client.mapping.safe_pose(), atol=0.1)
 
 
 def test_the_stop_button_ends_the_policy_and_damps():
@@ -826,6 +868,7 @@ def test_what_does_not_fit_is_said_before_anything_is_sent(tmp_path, capsys):
             UnknownNameError,
             "unknown option of unitree-go2 'interfase'; did you mean 'interface'",
         ),
+        ({"release": "maybe"}, ConfigError, "--option release=maybe: write yes or no"),
     ):
         transport = simulated("unitree-go2", robot("go2"), {})
         with pytest.raises(error, match=message):
@@ -972,8 +1015,10 @@ def test_the_robot_s_own_controller_must_be_off(monkeypatch):
     with pytest.raises(ConfigError, match=r"controller 'ai' is on; .* --option release=yes"):
         client.step(targets)
     assert sdk.robot.sent == 0
-    make("unitree-go2", read_bundle(GO2).spec, {"release": "yes"}, None).step(targets)
-    assert sdk.robot.sent == 1 and sdk.mode == ""
+    for count, word in enumerate(("yes", "True", True), 1):
+        sdk.mode = "ai"
+        make("unitree-go2", read_bundle(GO2).spec, {"release": word}, None).step(targets)
+        assert sdk.robot.sent == count and sdk.mode == ""
 
 
 def test_a_robot_that_does_not_say_whether_its_own_controller_is_on_is_not_moved(monkeypatch):

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import subprocess
 import sys
 import time
 import urllib.request
@@ -25,6 +26,7 @@ from jaxloco.doctor.diagnose import diagnose
 from jaxloco.envs.ground import GridGround
 from jaxloco.envs.processes import Process
 from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.installation import pip_install
 from jaxloco.playback import show
 from jaxloco.playback.conditions import Conditions
 from jaxloco.playback.drive import EASIER, HARDER, MOVES, PUSH, RESET, SLOW, STOP, Drive
@@ -37,8 +39,9 @@ from jaxloco.robot import load_robot, robots_dir
 from jaxloco.terrain import Terrain, make_grid
 from jaxloco.training.run_folder import RunFolder
 from jaxloco.viewer import command as viewing
-from jaxloco.viewer.browser import HOST, Browser, describe, free_port
+from jaxloco.viewer.browser import Browser, describe
 from jaxloco.viewer.follow import Follower
+from jaxloco.viewer.request import HOST, ViewOptions, free_port, kind_of
 
 KEYS = {key.name: key for key in (*MOVES, STOP, PUSH, RESET, SLOW, HARDER, EASIER)}
 FORWARD = KEYS["arrowup"]
@@ -498,10 +501,35 @@ def test_policies_of_ones_own_are_found_beside_the_others(tmp_path, monkeypatch)
     assert library.bundle_at("mine") == own / "mine" / "policy"
 
 
-def test_an_unknown_name_lists_the_policies(tmp_path, monkeypatch):
+def test_an_unknown_name_lists_the_policies(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"there is no run folder go1-walk.* zoo: anymal-c-velocity, .*go1-velocity"):
+    with pytest.raises(
+        ConfigError, match=r"there is no run folder go1-walk.* mean 'go1-\w+'\? Known: anymal-c-.*go1-vel"
+    ):
         library.bundle_of("go1-walk")
+    for words in ("run go1-velocty", "run go1-velocty --client ros2", "export go1-velocty", "evaluate go1-velocty"):
+        assert cli.main(words.split()) == 2
+        assert "unknown policy 'go1-velocty'; did you mean 'go1-velocity'?" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_neither_a_policy_nor_a_run_is_said_to_be_neither(tmp_path, capsys):
+    for words in (["run", str(tmp_path)], ["run", str(tmp_path), "--client", "ros2"], ["export", str(tmp_path)]):
+        assert cli.main(words) == 2
+        said = f"{tmp_path} is no policy (it has no policy.json), no run (no config.json), and holds no run"
+        assert said in capsys.readouterr().err
+
+
+def test_a_policy_is_run_by_its_name_alone(capsys):
+    """Without a screen and without a robot: what comes of it, and how to see it."""
+    assert cli.main(["run", "upkie-balance", "--seconds", "0.5"]) == 0
+    said = capsys.readouterr().out
+    assert "survived after 0.50 s" in said and "jaxloco view upkie-balance" in said
+
+
+def test_what_cannot_be_shown_is_said_before_jax_is_loaded():
+    code = "import sys; from jaxloco import cli; cli.main(['view', 'go1-walk']); print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n" and "did you mean" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -548,7 +576,7 @@ def test_a_level_below_the_first_is_the_first(go1, monkeypatch):
     monkeypatch.setattr(viewing, "_browser", lambda *_: shown)
     monkeypatch.setattr(viewing, "_task", lambda *_: (go1.robot, ground))
     for level in (-1, 0, 1):
-        viewing._stand("go1-rough", viewing.ViewOptions(level=level), open_browser=False)
+        viewing._stand("go1-rough", "task", ViewOptions(level=level), open_browser=False)
     np.testing.assert_allclose(stood, [terrain.start(0, 0), terrain.start(0, 0), terrain.start(1, 0)])
 
 
@@ -565,15 +593,15 @@ def test_what_stands_elsewhere_is_shown_by_module(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(viewing, "_browser", lambda *_: shown)
     for name in ("own_things:RECIPE", "own_things:FOLDER", "cartpole"):
-        viewing._stand(name, viewing.ViewOptions(), open_browser=False)
+        viewing._stand(name, kind_of(name), ViewOptions(), open_browser=False)
     assert stood == ["cartpole"] * 3
     for name, problem in (("own_things:NUMBER", "neither a path nor a package"), ("own_thing:A", "there is no module")):
         with pytest.raises(JaxlocoError, match=problem):
-            viewing._stand(name, viewing.ViewOptions(), open_browser=False)
+            viewing._stand(name, kind_of(name), ViewOptions(), open_browser=False)
     assert diagnose("own_things:FOLDER") == diagnose("cartpole")
 
 
 def test_without_the_viewers_packages_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["demo"]) == 2
-    assert "needs viser; install it: pip install 'jaxloco[train,view]'" in capsys.readouterr().err
+    assert f"needs viser; install it: {pip_install('train', 'view')}" in capsys.readouterr().err

@@ -15,9 +15,6 @@ from jaxloco.onboard.clients.registry import check_fits, find
 from jaxloco.onboard.spec import InputSpec, LayerSpec, NetworkSpec, OutputSpec, PolicySpec
 from jaxloco.robot import Robot
 
-STALLED = 0.1
-"""How long no new message may come, s."""
-
 FARTHEST = 1e6
 """Stands for the limits of a joint that turns without end, rad."""
 
@@ -40,7 +37,6 @@ def connect(robot: Robot, client: str, given: Mapping[str, Any], rate: float) ->
     check_fits(spec, mapping)
     made = mapping.make(client, spec, given, None)
     assert isinstance(made, JointClient)
-    made.patience = STALLED
     return made
 
 
@@ -85,8 +81,8 @@ def record_through(client: JointClient, robot: Robot, excitation: Excitation, na
         name: Of the recording.
 
     Raises:
-        ConnectionLostError: No new message comes for `STALLED`, or the stop button is pressed. The robot is in damping
-            mode then, as at the end and after any exception.
+        ConnectionLostError: No new message comes for the client's `patience`, or the stop button is pressed. The robot
+            is in damping mode then, as at the end and after any exception.
         ConfigError: Less than two messages came.
     """
     client.approach(client.mapping.command({POSITIONS: excitation.targets[0]}).position)
@@ -127,8 +123,9 @@ def _rows(client: JointClient, targets: np.ndarray) -> list[_Row]:
         is_new = measured.timestamp > newest and _is_finite(measured)
         if is_new:
             newest, fresh = measured.timestamp, received
-        elif received - fresh > STALLED:
-            raise ConnectionLostError(f"no new message for {STALLED:g} s, or no numbers; the robot is in damping mode")
+        elif received - fresh > client.patience:
+            what = f"no new message for {client.patience:g} s, or no numbers"
+            raise ConnectionLostError(f"{what}; the robot is in damping mode")
         client.send(client.mapping.command({POSITIONS: target}))
         rows.append(_Row(measured if is_new else None, received, client.clock()))
         now = client.clock()

@@ -2,8 +2,8 @@
 
 import argparse
 import json
+import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 from jaxloco import library
@@ -15,22 +15,22 @@ from jaxloco.playback.conditions import Conditions
 
 
 def run(arguments: list[str]) -> int:
-    """Run a bundle on a robot, or show it in MuJoCo: jaxloco run BUNDLE --client ROBOT | --env ENV_ID | --view."""
+    """Run a bundle in plain MuJoCo, or on a robot: jaxloco run BUNDLE [--view | --client ROBOT | --env ENV_ID]."""
     parser = argparse.ArgumentParser(prog="jaxloco run", description=run.__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", help="a policy bundle, a run, or a policy of the zoo")
-    where = parser.add_mutually_exclusive_group(required=True)
+    where = parser.add_mutually_exclusive_group()
     where.add_argument("--env", metavar="ENV_ID", help="Gymnasium environment, for example Upkie-PyBullet-Pendulum")
     where.add_argument("--client", metavar="ROBOT", choices=CLIENTS, help=f"a robot: {', '.join(CLIENTS)}")
     where.add_argument("--view", action="store_true", help="show it in plain MuJoCo, in a window")
     where.add_argument("--video", metavar="FILE", help="render a video of it in plain MuJoCo")
     command = (
-        "fixed command, such as 1.0 0.0 0.0; if not given, drawn as in training (--view and --video), or that of the "
-        "robot's remote control (--client)"
+        "fixed command, such as 1.0 0.0 0.0; if not given, drawn as in training (plain MuJoCo), or that of the robot's "
+        "remote control (--client)"
     )
-    robot = "robot folder or name for --view, --video and --simulated; the robot of the training if not given"
+    robot = "robot folder or name for plain MuJoCo and --simulated; the robot of the training if not given"
     parser.add_argument("--robot", metavar="FOLDER", help=robot)
     parser.add_argument("--command", type=float, nargs="+", metavar="NUMBER", help=command)
-    level = "level of terrain for --view and --video; -1 for a random one; as in training if not given"
+    level = "level of terrain in plain MuJoCo; -1 for a random one; as in training if not given"
     parser.add_argument("--level", type=int, default=None, help=level)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode, s (default: 10)")
     parser.add_argument(
@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
     own = parser.parse_args(arguments)
     if not own.bundle.strip():
         parser.error("BUNDLE is empty; write a name or a path")
-    mode = next((name for name in ("client", "view", "video") if getattr(own, name)), "env")
+    mode = next((name for name in ("client", "env", "view", "video") if getattr(own, name)), "view")
     for name in RUN_OPTIONS:
         if getattr(own, name) is not None and mode not in RUN_OPTIONS[name]:
             *others, last = (f"--{place}" for place in RUN_OPTIONS[name])
@@ -62,7 +62,7 @@ def run(arguments: list[str]) -> int:
     check_file("--video", own.video, ".mp4")
     if own.client is not None:
         return _run_client(own)
-    return _show(own) if own.env is None else _run_bundle(own, own.env, own.env_kwargs or {})
+    return _play(own) if own.env is None else _run_bundle(own, own.env, own.env_kwargs or {})
 
 
 RUN_OPTIONS = {
@@ -90,7 +90,7 @@ def _run_client(own: argparse.Namespace) -> int:
         from jaxloco.rehearsal import simulated
         from jaxloco.robot import load_robot
 
-        robot = load_robot(own.robot or Policy.load(_bundle(own)).spec.robot)
+        robot = load_robot(own.robot or Policy.load(library.bundle_of(own.bundle)).spec.robot)
         given["transport"] = simulated(own.client, robot, given, hangs=bool(own.wiggle))
     elif own.robot is not None:
         raise JaxlocoError("--robot with --client is for --simulated only")
@@ -99,7 +99,7 @@ def _run_client(own: argparse.Namespace) -> int:
     if not own.dry_run and not own.wiggle:
         return _run_bundle(own, own.client, given)
     confirm = None if own.simulated or not sys.stdin.isatty() else _confirm
-    passed = try_out(_bundle(own), own.client, given, print, moving=bool(own.wiggle), confirm=confirm)
+    passed = try_out(library.bundle_of(own.bundle), own.client, given, print, moving=bool(own.wiggle), confirm=confirm)
     return 0 if passed else 1
 
 
@@ -110,11 +110,6 @@ def _confirm(question: str) -> bool:
         raise KeyboardInterrupt from None
 
 
-def _bundle(own: argparse.Namespace) -> str | Path:
-    found = library.bundle_at(own.bundle)
-    return found or (library.bundle_of(own.bundle) if Path(own.bundle).exists() else str(own.bundle))
-
-
 def _run_bundle(own: argparse.Namespace, env_id: str, env_kwargs: dict[str, Any]) -> int:
     from jaxloco.onboard.clients import run_bundle, summarize
 
@@ -122,7 +117,7 @@ def _run_bundle(own: argparse.Namespace, env_id: str, env_kwargs: dict[str, Any]
         print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
 
     results = run_bundle(
-        _bundle(own),
+        library.bundle_of(own.bundle),
         env_id,
         seconds=own.seconds,
         episodes=1 if own.episodes is None else own.episodes,
@@ -135,8 +130,9 @@ def _run_bundle(own: argparse.Namespace, env_id: str, env_kwargs: dict[str, Any]
     return 0
 
 
-def _show(own: argparse.Namespace) -> int:
-    check_python("run --view or --video")
+def _play(own: argparse.Namespace) -> int:
+    """Play an episode in plain MuJoCo: in a window, as a video, or for its figures alone."""
+    check_python("run without --client or --env")
     from jaxloco.playback import show
 
     command = None if own.command is None else tuple(own.command)
@@ -145,13 +141,17 @@ def _show(own: argparse.Namespace) -> int:
     library.check_seed(seed)
     if own.view:
         result, path = show.view(bundle, conditions, seed, own.level), None
-    else:
+    elif own.video is not None:
         result, path = show.film(bundle, conditions, ready(own.video), seed, own.level)
+    else:
+        result, path = show.play(bundle, conditions, seed, own.level), None
     if result is not None:
         print(f"{'survived' if result.survived else 'fell'} after {result.seconds:.2f} s")
     if path is not None:
         print(path)
-    return 0 if own.view or path is not None else 1
+    if not own.view and own.video is None:
+        print(f"see it in the browser: jaxloco view {shlex.quote(own.bundle)}; on a robot: jaxloco run --help")
+    return 1 if own.video is not None and path is None else 0
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -81,10 +81,13 @@ DEMO = "go1-velocity"
 
 
 def _view(command: str, description: str | None, what: str | None, arguments: list[str]) -> int:
-    from jaxloco.viewer import command as viewer
+    from jaxloco.viewer.request import ViewOptions, check
 
-    own = options.parse(viewer.ViewOptions(), arguments, prog=f"jaxloco {command}", description=description or "")
+    own = options.parse(ViewOptions(), arguments, prog=f"jaxloco {command}", description=description or "")
     with suppress(KeyboardInterrupt):  # how a viewer ends
+        check(what, own)  # before the seconds that the import of JAX takes
+        from jaxloco.viewer import command as viewer
+
         viewer.view(what, own, open_browser=command == "demo")
     return 0
 

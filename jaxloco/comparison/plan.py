@@ -14,7 +14,7 @@ class Plan:
     Attributes:
         vary: Settings and their values, such as ppo.learning_rate=1e-3,2e-3, or a range LOW..HIGH, LOW..HIGH:log.
         draws: How many settings to draw at random, or the tuner may try; 0 for every combination of values.
-        tuner: What proposes settings: none, or optuna, which pip install 'jaxloco[tune]' brings.
+        tuner: What proposes settings: none, or optuna, which the extra `tune` brings.
         metric: What is compared at the end, as in jaxloco compare.
         margin: The smallest difference that matters, in the metric's unit; any does if not given.
         evaluate: Compare by so many episodes of each policy in the first setting's environment; 0 to compare the

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxloco.comparison.variations import Settings, Span, Variation
 from jaxloco.errors import JaxlocoError
+from jaxloco.installation import pip_install
 
 
 def propose(
@@ -26,7 +27,7 @@ def propose(
     try:
         import optuna
     except ModuleNotFoundError as error:
-        raise JaxlocoError(f"{error}; --tuner optuna needs it: pip install 'jaxloco[train,tune]'") from None
+        raise JaxlocoError(f"{error}; --tuner optuna needs it: {pip_install('train', 'tune')}") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=(seed + len(tried)) % 2**32)
     study = optuna.create_study(direction="minimize" if lower_is_better else "maximize", sampler=sampler)

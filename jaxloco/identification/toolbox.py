@@ -1,9 +1,10 @@
-"""`mujoco.sysid`, which comes with `pip install 'jaxloco[identify]'`."""
+"""`mujoco.sysid`, with the packages of the extra `identify`."""
 
 import importlib
 from typing import Any
 
 from jaxloco.errors import JaxlocoError
+from jaxloco.installation import pip_install
 
 
 def sysid() -> Any:
@@ -14,5 +15,5 @@ def sysid() -> Any:
     """
     module = importlib.import_module("mujoco.sysid")  # by name: its types would have mypy read all of mujoco
     if not hasattr(module, "optimize"):
-        raise JaxlocoError("mujoco.sysid lacks packages that it needs: pip install 'jaxloco[identify]'")
+        raise JaxlocoError(f"mujoco.sysid lacks packages that it needs: {pip_install('identify')}")
     return module

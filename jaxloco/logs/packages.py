@@ -1,10 +1,11 @@
-"""Packages that read formats of others: not everyone needs them, so they come with `pip install 'jaxloco[logs]'`."""
+"""Packages that read formats of others: not everyone needs them, so they come with the extra `logs`."""
 
 import importlib
 from pathlib import Path
 from typing import Any
 
 from jaxloco.errors import LogError
+from jaxloco.installation import pip_install
 
 
 def needed(path: str | Path, module: str) -> Any:
@@ -17,4 +18,4 @@ def needed(path: str | Path, module: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         package = module.split(".")[0]
-        raise LogError(f"{path}: its format needs {package}: pip install 'jaxloco[logs]'") from None
+        raise LogError(f"{path}: its format needs {package}: {pip_install('logs')}") from None

@@ -5,6 +5,7 @@ import importlib.util
 import jax
 
 from jaxloco.errors import ConfigError, unknown_name
+from jaxloco.installation import pip_install
 from jaxloco.internals import mujoco_warp
 from jaxloco.physics.contract import ENGINES, Physics, PhysicsSpec
 
@@ -30,7 +31,7 @@ def choose_engine(name: str = "auto") -> str:
             return "native"
         return "warp" if backend in NVIDIA and has_warp() else "mjx"
     if name == "warp" and not has_warp():
-        raise ConfigError("--physics warp needs the package warp-lang: pip install 'jaxloco[cuda]'")
+        raise ConfigError(f"--physics warp needs the package warp-lang: {pip_install('cuda')}")
     if name == "warp" and backend not in (*NVIDIA, "cpu"):
         raise ConfigError(f"--physics warp needs an NVIDIA GPU; JAX runs on {backend!r} here. Use --physics auto.")
     return name

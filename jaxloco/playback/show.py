@@ -1,4 +1,4 @@
-"""Show a bundle in MuJoCo's viewer, or as a video."""
+"""Play a bundle in plain MuJoCo: in its viewer, as a video, or for the figures alone."""
 
 import contextlib
 import os
@@ -38,6 +38,12 @@ def _load(folder: Path, conditions: Conditions, seed: int, level: int | None) ->
         print(f"note: {remark}")
     (scenario,) = playback.scenarios(1, seed)
     return playback, scenario
+
+
+def play(folder: Path, conditions: Conditions, seed: int, level: int | None = None) -> EpisodeResult:
+    """Play one episode of a bundle; `level` as in `Playback.load`."""
+    playback, scenario = _load(folder, conditions, seed, level)
+    return playback.play(scenario)[0]
 
 
 def film(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 from jaxloco.errors import JaxlocoError
+from jaxloco.installation import pip_install
 from jaxloco.whole_files import cache_folder
 
 
@@ -42,6 +43,6 @@ def _starting_jax() -> Iterator[None]:
         asked = "".join(f" {key}={value}" for key, value in os.environ.items() if key.startswith("JAX_"))
         why = f": {str(error).splitlines()[0]}" if str(error) else ""
         raise JaxlocoError(
-            f"JAX cannot start{' with' if asked else ''}{asked}{why}. For an NVIDIA GPU install 'jaxloco[train,cuda]'; "
-            "without one, unset JAX_PLATFORMS"
+            f"JAX cannot start{' with' if asked else ''}{asked}{why}. For an NVIDIA GPU: "
+            f"{pip_install('train', 'cuda')}; without one, unset JAX_PLATFORMS"
         ) from error

@@ -58,6 +58,7 @@ class Wandb:
             dir=about.folder,
             id=known,
             resume="allow" if known else "auto" if about.resumed else None,
+            reinit="create_new",  # beside the runs of other seeds, which this process has too
             settings=wandb.Settings(console="off", silent=True),
         )
         _keep_id(about, self.package, str(self._run.id))

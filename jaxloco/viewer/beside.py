@@ -8,8 +8,8 @@ import sys
 from jaxloco.training.callbacks import Callback
 from jaxloco.training.loop import TrainState
 from jaxloco.training.run import Run
-from jaxloco.viewer.browser import HOST, check_installed, free_port
 from jaxloco.viewer.follow import yield_to_others
+from jaxloco.viewer.request import HOST, check_installed, free_port
 
 
 class Beside(Callback):

@@ -1,10 +1,7 @@
 """A robot in a browser, served by viser from one port of the loopback interface."""
 
 import contextlib
-import errno
-import importlib.util
 import io
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -13,47 +10,16 @@ import numpy as np
 
 from jaxloco.envs.env import IN_SIGHT, scene
 from jaxloco.envs.ground import GridGround, Ground
-from jaxloco.errors import JaxlocoError
 from jaxloco.playback.drive import Key, Keys
 from jaxloco.playback.live import Status, forward
 from jaxloco.robot import Robot
-
-HOST, PORTS = "127.0.0.1", range(8080, 8100)
-
-PACKAGES = ("viser", "mjviser")
+from jaxloco.viewer.request import HOST, check_installed, free_port
 
 CAMERA = np.array([-1.6, -1.8, 0.8])
 """Where the camera stands at first, seen from a robot of a metre, m."""
 
 EVERY = 15
 """The texts change with every so many pictures: a browser draws them more slowly than a robot."""
-
-
-def free_port(port: int) -> int:
-    """Return a port that is free, the given one or, for 0, the first from 8080 on.
-
-    Raises:
-        JaxlocoError: It is in use, or may not be used; says what to write instead.
-    """
-    for candidate in [port] if port else PORTS:
-        with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                tried.bind((HOST, candidate))
-                return candidate
-            except OSError as error:
-                reason = (
-                    "is in use" if error.errno == errno.EADDRINUSE else (error.strerror or "cannot be used").lower()
-                )
-    where = f"--port {port}" if port else f"the ports {PORTS.start} to {PORTS.stop - 1}"
-    raise JaxlocoError(f"{where}: {reason}; choose another one: --port {PORTS.start + 100}")
-
-
-def check_installed() -> None:
-    """Raise JaxlocoError, which says what to install, where a package of the viewer is missing."""
-    for name in PACKAGES:
-        if importlib.util.find_spec(name) is None:
-            raise JaxlocoError(f"the viewer in the browser needs {name}; install it: pip install 'jaxloco[train,view]'")
 
 
 class Browser:
@@ -71,7 +37,9 @@ class Browser:
         check_installed()
         port = free_port(port)
         import viser
+        from mjviser import ViserMujocoScene  # now: in these imports, Ctrl-C is lost
 
+        self._make_scene = ViserMujocoScene
         with contextlib.redirect_stdout(io.StringIO()):  # a frame with the address, which is said in one line
             self._server: Any = viser.ViserServer(host=HOST, port=port, label=title, verbose=False)
         self.address = f"http://{HOST}:{self._server.get_port()}"
@@ -106,14 +74,12 @@ class Browser:
 
     def _lay(self, qpos: np.ndarray) -> None:
         """Lay out the ground that is in sight, and the robot."""
-        from mjviser import ViserMujocoScene
-
         self._model = scene(self._robot, self._ground, qpos[None])
         self._data, self._middle = mujoco.MjData(self._model), qpos[:2].copy()
         with self._server.atomic():
             self._server.scene.reset()
             self._server.scene.set_up_direction("+z")
-            self._scene = ViserMujocoScene(self._server, self._model, num_envs=1)
+            self._scene = self._make_scene(self._server, self._model, num_envs=1)
         self._draw(qpos)
 
     def _draw(self, qpos: np.ndarray) -> None:

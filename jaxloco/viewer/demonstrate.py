@@ -22,7 +22,8 @@ from jaxloco.playback.drive import RESET, SLOW, SPEEDS, STOP, Key, slower
 from jaxloco.playback.live import BEHIND, PAUSE, Display, Pace, Status
 from jaxloco.tasks import recipe
 from jaxloco.training import preparation
-from jaxloco.viewer.browser import Browser, check_installed, free_port
+from jaxloco.viewer.browser import Browser
+from jaxloco.viewer.request import check_installed, free_port
 
 DONE = Key("enter", 257, "enter", "done: keep it")
 

@@ -5,7 +5,7 @@ pose, how the IMU is turned. `JointClient` connects both for the control loop.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import product
@@ -30,6 +30,9 @@ INPUTS = {
     "velocity_command": "m/s, rad/s",
 }
 """Readings that these clients give → unit."""
+
+ON, OFF = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
+"""Words that switch an option of a client on, and off."""
 
 GIVE_WAY = 0.05
 """Time constant with which a joint in damping mode gives way, s: its kd is this times its kp."""
@@ -158,6 +161,16 @@ def plain_name(joint: str) -> str:
     return joint[: -len("_joint")] if joint.endswith("_joint") else joint
 
 
+def named_among(joint: str, names: Iterable[str]) -> str | None:
+    """Return which of a robot's names means a joint: its own, or the one that has or lacks what some models add.
+
+    >>> named_among("FR_hip_joint", ["FR_thigh", "FR_hip"])
+    'FR_hip'
+    """
+    known = list(names)
+    return joint if joint in known else next((name for name in known if plain_name(name) == plain_name(joint)), None)
+
+
 class JointMapping:
     """Pure functions between a robot's messages and a policy's names.
 
@@ -280,15 +293,15 @@ class JointClient(LiveClient):
         command: A fixed command; without one, that of the robot's remote control, or zero.
 
     Attributes:
-        patience: How long `follow` goes on without a new message after one control period, s; for robots that send at a
-            lower rate than they are driven at.
+        patience: How long `follow` goes on without a new message, s, beyond one control period: messages are lost on a
+            network, and some robots send at a lower rate than they are driven at.
 
     Raises:
         ConfigError: The robot's joints are not those of the bundle.
         ConnectionLostError: The robot sends nothing.
     """
 
-    patience = 0.0
+    patience = 0.1
 
     def __init__(self, link: Link, spec: PolicySpec, command: Sequence[float] | None = None):
         self.link, self._has_sent, self._is_pressed = link, False, False
@@ -474,6 +487,21 @@ def options_of(cls: Callable[..., T], client: str, given: Mapping[str, Any]) -> 
         if name not in known:
             raise unknown_name(f"option of {client}", name, known)
     return cls(**given)
+
+
+def is_on(option: str, value: bool | str) -> bool:
+    """Return whether an option is switched on.
+
+    >>> is_on("release", "true"), is_on("release", "no")
+    (True, False)
+
+    Raises:
+        ConfigError: It is neither on nor off.
+    """
+    said = str(value).lower()
+    if said not in (*ON, *OFF):
+        raise ConfigError(f"--option {option}={value}: write yes or no")
+    return said in ON
 
 
 def trained_command(spec: PolicySpec) -> tuple[np.ndarray, np.ndarray]:

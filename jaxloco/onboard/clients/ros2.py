@@ -21,7 +21,16 @@ from typing import Any
 import numpy as np
 
 from jaxloco.errors import ConfigError
-from jaxloco.onboard.clients.joints import Command, JointClient, Measured, Transport, joints_of, options_of
+from jaxloco.onboard.clients.joints import (
+    Command,
+    JointClient,
+    Measured,
+    Transport,
+    joints_of,
+    named_among,
+    options_of,
+    plain_name,
+)
 from jaxloco.onboard.spec import PolicySpec
 
 MOST_SKEW = 0.1
@@ -40,7 +49,8 @@ class Ros2Options:
         imu: Topic of the IMU.
         joint_commands: Topic of what is sent.
         cmd_vel: Topic of the velocity command; none if empty.
-        names: Joints that have another name on the robot, for example "FL_hip_joint=lf_hip,FL_calf_joint=lf_knee".
+        names: Joints that have another name on the robot, for example "FL_hip_joint=lf_hip,FL_calf_joint=lf_knee"; with
+            or without `_joint` is one name.
     """
 
     joint_states: str = "/joint_states"
@@ -55,11 +65,14 @@ class Ros2Options:
         Raises:
             ConfigError: `names` is not of that form, names what is no joint, or gives two joints one name.
         """
-        pairs = [part.split("=") for part in self.names.split(",") if part]
-        if any(len(pair) != 2 or pair[0] not in joints for pair in pairs):
-            raise ConfigError(f"names={self.names}: expected JOINT=NAME,… of the joints {', '.join(joints)}")
-        found = {joint: joint for joint in joints} | {joint: name for joint, name in pairs}
-        if len(set(found.values())) != len(found):
+        found = {joint: joint for joint in joints}
+        for part in (part for part in self.names.split(",") if part):
+            joint, equals, name = part.partition("=")
+            renamed = named_among(joint, joints)
+            if not equals or not name or "=" in name or renamed is None:
+                raise ConfigError(f"names={self.names}: expected JOINT=NAME,… of the joints {', '.join(joints)}")
+            found[renamed] = name
+        if len({plain_name(name) for name in found.values()}) != len(found):
             raise ConfigError(f"names={self.names}: two joints have one name")
         return found
 
@@ -78,19 +91,23 @@ class Ros2Link:
         self._names = list(own.renamed(joints).values())
 
     def joints(self) -> tuple[str, ...]:
-        """Return the bundle's joints.
+        """Return the bundle's joints, and from now on name them as the robot does.
 
         Raises:
             ConfigError: The robot lacks one.
         """
-        found = list(self.transport.latest().joint_states.name)
-        missing = [name for name in self._names if name not in found]
-        if missing:
+        there = list(self.transport.latest().joint_states.name)
+        self._names = [self._on_robot(name, there) for name in self._names]
+        return self._joints
+
+    def _on_robot(self, wanted: str, there: Sequence[str]) -> str:
+        name = named_among(wanted, there)
+        if name is None:
             raise ConfigError(
-                f"{self._own.joint_states} has no joint {missing[0]!r}; it has: {', '.join(found)}. For other names: "
+                f"{self._own.joint_states} has no joint {wanted!r}; it has: {', '.join(there)}. For other names: "
                 "--option names=JOINT=NAME,…"
             )
-        return self._joints
+        return name
 
     def describe(self) -> str:
         """Return the topics."""
@@ -170,7 +187,7 @@ class RclpyTransport:
                 f"{error}: this client needs rclpy, which comes with ROS 2: source /opt/ros/DISTRO/setup.bash; a "
                 "virtual environment needs --system-site-packages"
             ) from None
-        self._wanted, self._own, self._messages = set(wanted), own, messages
+        self._wanted, self._own, self._messages = {plain_name(name) for name in wanted}, own, messages
         self._newest: dict[str, Any] = {"joint_states": None, "imu": None}
         self._twist: tuple[float, Any] = (-math.inf, None)
         # Its own handlers would close the connection at Ctrl-C, before the last command is sent.
@@ -191,7 +208,7 @@ class RclpyTransport:
             self._executor.spin()
 
     def _take_joints(self, message: Any) -> None:
-        if self._wanted & set(message.name):
+        if not self._wanted.isdisjoint(map(plain_name, message.name)):
             self._newest["joint_states"] = message
 
     def _take_imu(self, message: Any) -> None:

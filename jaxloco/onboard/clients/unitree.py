@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from jaxloco.errors import ConfigError, ConnectionLostError
-from jaxloco.onboard.clients.joints import Command, JointClient, Measured, Transport, largest_command, options_of
+from jaxloco.onboard.clients.joints import (
+    Command,
+    JointClient,
+    Measured,
+    Transport,
+    is_on,
+    largest_command,
+    options_of,
+)
 from jaxloco.onboard.spec import PolicySpec
 
 STATE_TOPIC, COMMAND_TOPIC = "rt/lowstate", "rt/lowcmd"
@@ -181,12 +189,15 @@ class UnitreeOptions:
     Attributes:
         interface: Network interface to the robot, for example "eth0"; found by the SDK if empty.
         domain: DDS domain; 0 is the robot, 1 what Unitree's simulator uses.
-        release: "yes" switches the robot's own controller off; it lies down or falls. Otherwise that must be off.
+        release: Yes switches the robot's own controller off; it lies down or falls. Otherwise that must be off.
     """
 
     interface: str = ""
     domain: int | str = 0
-    release: str = "no"
+    release: bool | str = "no"
+
+    def __post_init__(self) -> None:
+        is_on("release", self.release)  # refuses what is neither
 
 
 class SdkTransport:
@@ -211,7 +222,7 @@ class SdkTransport:
                 "git clone https://github.com/unitreerobotics/unitree_sdk2_python && pip install ./unitree_sdk2_python"
             ) from None
         self.new_command = getattr(default, f"{model.package}_msg_dds__LowCmd_")
-        self._release, self._publisher, self._newest = own.release == "yes", None, None
+        self._release, self._publisher, self._newest = is_on("release", own.release), None, None
         try:
             self._is_robot = int(own.domain) == 0
             self._channel.ChannelFactoryInitialize(int(own.domain), own.interface or None)
