@@ -77,7 +77,11 @@ def export(
         BundleError: The bundle would not be valid.
     """
     learner = jax.device_get(learner)
-    facts = {**provenance, "robot": env.robot_facts(), "versions": versions_of(env, task, agent.config.place)}
+    facts = {
+        **provenance,
+        "robot": env.robot_facts(),
+        "versions": versions_of(env, task, agent.config.place, agent.networks.config.kind),
+    }
     spec = policy_spec(env, agent, task, facts)
     arrays = {}
     for index, (kernel, bias) in enumerate(actor_layers(learner.params)):
@@ -125,9 +129,9 @@ def versions(task: str = "", engine: str = "", others: Iterable[tuple[str, str]]
     return found
 
 
-def versions_of(env: Environment, task: str, algorithm: str = "") -> dict[str, str]:
-    """Return the versions of the packages of a training: of its task, algorithm, robot, actuators and engine."""
-    others = [("algorithm", algorithm)]
+def versions_of(env: Environment, task: str, algorithm: str = "", network: str = "") -> dict[str, str]:
+    """Return the versions of the packages that task, algorithm, network, robot, motors and engine of a training are of."""
+    others = [("algorithm", algorithm), ("network", network)]
     if isinstance(env, Env):
         kinds = (kind for joint in env.robot.joints for kind in joint.actuator_kinds)
         others += [("robot", env.spec.robot), *(("actuator", kind) for kind in kinds)]

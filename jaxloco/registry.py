@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from types import ModuleType
 from typing import Any
 
@@ -61,15 +61,14 @@ def names(kind: str, own: Mapping[str, str]) -> list[str]:
 
 
 def packages_of(parts: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the installed packages that register some things: (kind, name or `module:NAME`) of each."""
-    found = [
-        place.package
-        for kind, called in parts
-        for name, places in registered(_group(kind)).items()
-        for place in places
-        if called in (name, place.module)
-    ]
-    return list(dict.fromkeys(found))
+    """Return the installed packages that some things are of: (kind, name or `module:NAME`) of each."""
+    found: list[str] = []
+    for kind, called in parts:
+        places = registered(_group(kind)).items()
+        found += [place.package for name, all_ in places for place in all_ if called in (name, place.module)]
+        top, colon, _ = called.partition(":")
+        found += packages_distributions().get(top.partition(".")[0], ()) if colon else ()
+    return [name for name in dict.fromkeys(found) if name != OWN]
 
 
 def find(kind: str, name: str, own: Mapping[str, str]) -> Place:

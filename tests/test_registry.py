@@ -67,6 +67,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.5\n")
         lines = [line for group, own in entries.items() for line in (f"[jaxloco.{group}]", *own)]
         (folder / "entry_points.txt").write_text("\n".join(lines))
+        (folder / "top_level.txt").write_text("\n".join(files))
         for name, text in files.items():
             (site / f"{name}.py").write_text(text)
         monkeypatch.syspath_prepend(site)
@@ -100,7 +101,7 @@ def test_the_version_of_a_tasks_package_is_kept(install):
     assert "robots-of-mine" not in versions("cartpole")
 
 
-def test_the_versions_of_the_packages_of_robot_actuators_and_algorithm_are_kept(install):
+def test_the_versions_of_the_packages_of_robot_actuators_algorithm_and_network_are_kept(install):
     from jaxloco.exporting import versions_of
 
     folder = EXAMPLE / "jaxloco_example" / "long_pole"
@@ -108,11 +109,12 @@ def test_the_versions_of_the_packages_of_robot_actuators_and_algorithm_are_kept(
     install("poles", {"robots": ["tall = paths:FOLDER"]}, paths=f"FOLDER = {str(folder)!r}")
     install("motors-of-mine", {"actuators": ["cogging = own_motors:Cogging"]}, own_motors=text)
     install("learners", {"algorithms": ["clipped = own_clipped:ClippedConfig"]})
+    install("cells", {}, own_cells="")  # networks have no entry point: they are named by module
     env = replace(recipe("cartpole").task, robot="tall").spec().build("native")
-    found = versions_of(env, "cartpole", "own_clipped:ClippedConfig")
-    assert [found[name] for name in ("poles", "motors-of-mine", "learners")] == ["1.5"] * 3
+    found = versions_of(env, "cartpole", "own_clipped:ClippedConfig", "own_cells:Leaky")
+    assert [found[name] for name in ("poles", "motors-of-mine", "learners", "cells")] == ["1.5"] * 4
     found = versions_of(recipe("cartpole").spec().build("native"), "cartpole", "ppo")
-    assert not {"poles", "motors-of-mine", "learners"} & found.keys()
+    assert not {"poles", "motors-of-mine", "learners", "cells"} & found.keys()
 
 
 def test_a_recipe_in_the_working_directory_is_named_by_its_module(install, tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ def _summary(run: Run, state: TrainState) -> dict[str, Any]:
         **_speed(run),
         "on_device": None if (kept := run.env.on_device()) is None else kept._asdict(),
         "seed": run.config.seed,
-        "versions": versions_of(run.env, run.config.task.name, run.config.algorithm.place),
+        "versions": versions_of(run.env, run.config.task.name, run.config.algorithm.place, run.config.network.kind),
     }
 
 
