@@ -130,7 +130,7 @@ def versions(task: str = "", engine: str = "", others: Iterable[tuple[str, str]]
 
 
 def versions_of(env: Environment, task: str, algorithm: str = "", network: str = "") -> dict[str, str]:
-    """Return the versions of the packages that task, algorithm, network, robot, motors and engine of a training are of."""
+    """Return the versions of the packages of a training: of task, algorithm, network, robot, actuators and engine."""
     others = [("algorithm", algorithm), ("network", network)]
     if isinstance(env, Env):
         kinds = (kind for joint in env.robot.joints for kind in joint.actuator_kinds)
