@@ -116,11 +116,12 @@ LEG = Leg(
     pose=(0.1, 0.5, 1.0),
 )
 FEET = FootTrajectories(DT, 2.0, 0.5, 0.1, 0.2, 0.05, (0.25,), (LEG,))
+SWEEPING = replace(FEET, sweep="velocity_command")
 
 
-def stepping() -> PolicySpec:
+def stepping(feet: FootTrajectories = FEET) -> PolicySpec:
     """A policy of one leg's foot trajectories."""
-    spec = walker(NetworkSpec((LayerSpec("a", "b"),), output="tanh"), (FEET, Clip((-1.0,) * 3, (2.0,) * 3)))
+    spec = walker(NetworkSpec((LayerSpec("a", "b"),), output="tanh"), (feet, Clip((-1.0,) * 3, (2.0,) * 3)))
     own = (("foot_phases", 2), ("foot_frequencies", 1), ("gait_frequency", 1))
     return replace(spec, inputs=(*spec.inputs, *(InputSpec(name, size=size, source="policy") for name, size in own)))
 
@@ -181,6 +182,7 @@ MADE = {
     "balancer": lambda folder: write(folder, upkie_spec(), random_arrays(upkie_spec(), (8, 8)), plain=True),
     "stages": lambda folder: write(folder, quadruped_spec(), random_arrays(quadruped_spec(), (9,)), plain=True),
     "feet": lambda folder: write(folder, stepping(), random_arrays(stepping(), ())),
+    "feet by a command": lambda folder: write(folder, stepping(SWEEPING), random_arrays(stepping(), ())),
     **{
         kind: lambda folder, kind=kind: write(folder, *remembering(kind, walker(NetworkSpec((LayerSpec("a", "b"),)))))
         for kind in (*CELLS, "tcn")

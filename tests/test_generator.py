@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from onboard_helpers import random_arrays
+from scipy.spatial.transform import Rotation
 from test_export import configured, learned, write
 
 from jaxloco.envs import actions
@@ -20,7 +21,7 @@ from jaxloco.errors import BundleError, ConfigError
 from jaxloco.onboard import Policy, spec
 from jaxloco.onboard.bundle import Bundle
 from jaxloco.onboard.clock import Clock, Feet
-from jaxloco.onboard.generator import CYCLE, Generator, Legs, foot_height, phases
+from jaxloco.onboard.generator import CYCLE, Generator, Legs, foot_height, foot_way, phases
 from jaxloco.onboard.spec import (
     FOOT_FREQUENCIES,
     FOOT_PHASES,
@@ -131,6 +132,43 @@ def test_a_frequency_may_turn_a_phase_back(action):
     assert feet.turns[0] / CYCLE == 0.5 + action * 2.0 / 64
 
 
+@pytest.mark.parametrize(
+    ("phase", "way"),
+    [
+        (0.0, -0.25),
+        (0.125, -0.171875),  # u = 1/4: (3/16 - 2/64) / 2 - 1/4
+        (0.25, 0.0),
+        (0.375, 0.171875),
+        (0.5, 0.25),
+        (0.625, 0.125),
+        (0.75, 0.0),
+        (0.96875, -0.21875),
+    ],
+)
+def test_a_foot_swings_to_the_front_and_goes_back_by_hand_worked_numbers(phase, way):
+    assert foot_way(np, np.array(phase)) == pytest.approx(way, abs=1e-12)
+
+
+@pytest.mark.parametrize("velocity", [(0.8, 0.0, 0.0), (0.3, -0.4, 0.0), (0.0, 0.0, 0.7), (0.5, 0.2, -0.6)])
+def test_feet_on_the_ground_stay_where_they_are_while_the_base_goes_as_commanded(velocity):
+    """Places in the world, found with SciPy's rotations; a turn is followed to the second order of its angle."""
+    robot = load_robot("go1")
+    generator = Generator(stage_of(robot, lead=0.0))
+    still, command = np.zeros(16, np.float32), np.float32(velocity)
+    ticks, forward = np.linspace(0.5, 1.0, 21)[:-1], np.array([velocity[0], velocity[1], 0.0])
+    places = []
+    for phase in ticks:
+        turns, seconds = np.full(4, int(phase * CYCLE), np.uint32), (phase - 0.75) / 3.0
+        feet = feet_at(robot, generator.joint_targets(np, still, turns, np.float32(3.0), command))[0]
+        turned = Rotation.from_euler("z", velocity[2] * seconds)
+        places.append(forward * seconds + turned.apply(feet))
+    moved = np.ptp(places, axis=0).max()
+    angle = abs(velocity[2]) * 0.25 / 3.0
+    assert moved < 2e-6 + angle**2 * 0.5 + angle * np.linalg.norm(forward) * 0.25 / 3.0
+    without = feet_at(robot, generator.joint_targets(np, still, turns, np.float32(3.0)))[0]
+    assert np.abs(without - feet).max() > 0.005
+
+
 # Inverse kinematics
 
 
@@ -164,6 +202,9 @@ def stage_of(robot: Robot, lead: float = 0.03, **gait: Any) -> FootTrajectories:
     return foot_trajectories(robot, trot(robot, **gait), 0.08, 0.05, lead)
 
 
+SWEEPS = pytest.mark.parametrize("sweep", [None, REST.command], ids=["on the spot", "by the command"])
+
+
 def targets_near(legs: Legs, count: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     return legs.positions(legs.pose) + rng.uniform(-1.0, 1.0, (count, 4, 3)) * [0.08, 0.08, 0.05]
@@ -194,8 +235,9 @@ def test_mirrored_actions_give_mirrored_joint_targets(robot):
     action, turns = rng.uniform(-1.0, 1.0, 16).astype(np.float32), rng.integers(0, CYCLE, 4).astype(np.uint32)
     image = foot_action_mirror(robot)(action).astype(np.float32)
     assert not np.array_equal(image, action)
-    here = generator.joint_targets(np, action, turns, np.float32(3.0))
-    there = generator.joint_targets(np, image, turns[foot_mirror(robot).permutation], np.float32(3.0))
+    swapped, base = turns[foot_mirror(robot).permutation], np.float32(3.0)
+    here = generator.joint_targets(np, action, turns, base, np.float32([0.5, 0.3, 0.4]))
+    there = generator.joint_targets(np, image, swapped, base, np.float32([0.5, -0.3, -0.4]))
     np.testing.assert_allclose(there, joint_mirror(robot)(here), atol=2e-3)  # the robots are even but for a millimetre
 
 
@@ -265,10 +307,11 @@ def policy_of(stage: FootTrajectories) -> Policy:
     return Policy(Bundle(policy, random_arrays(policy, ()), {}, Path("memory")))
 
 
-def test_phases_on_the_robot_are_those_of_the_simulator_after_ten_thousand_steps():
+@SWEEPS
+def test_phases_on_the_robot_are_those_of_the_simulator_after_ten_thousand_steps(sweep):
     robot = load_robot("go1")
-    stage = stage_of(robot)
-    gait = trot(robot, 3.0, REST, 1.0)
+    stage = stage_of(robot, sweep=sweep)
+    gait = trot(robot, 3.0, REST, 1.0, sweep)
     policy, rng = policy_of(stage), np.random.default_rng(3)
     commands = (np.repeat(rng.choice([0.0, 0.5, 0.8], 100), 100)[:, None] * WALK).astype(np.float32)
     targets, given, turned, base = [], [], [], []
@@ -311,6 +354,21 @@ def test_the_clock_rests_after_half_a_second_without_a_command_and_feet_keep_wha
     assert feet.readings[FOOT_FREQUENCIES][0] == 2.0
 
 
+def test_feet_step_on_the_spot_while_the_clock_rests():
+    """A command too small to start the clock, or a step after it: no foot is left ahead of its place."""
+    feet = Feet(replace(STAGE, sweep=REST.command))
+    clock, small = Clock(1 / 64, 1.25, REST, feet), np.float32([0.04, 0.0, 0.0])
+    for command, expected in ((small, 0.0), (WALK, 0.5), (small, 0.04)):
+        clock.tick(command, None, np.zeros(4, np.float32), command)
+        np.testing.assert_allclose(feet.velocity, [expected, 0.0, 0.0])
+    for _ in range(64):
+        clock.tick(STAND, None, np.zeros(4, np.float32), small)
+    np.testing.assert_array_equal(feet.velocity, 0.0)
+    clock.tick(WALK, None, np.zeros(4, np.float32), WALK)
+    clock.reset()
+    np.testing.assert_array_equal(feet.velocity, 0.0)
+
+
 def test_a_reset_puts_phases_back():
     policy = policy_of(stage_of(load_robot("go1")))
     first = [policy.act({"velocity_command": WALK})["joint_position_targets"] for _ in range(20)]
@@ -331,16 +389,19 @@ def test_an_action_that_is_no_number_gives_none_and_the_phases_of_a_reset_are_go
 
 # The task
 
-FEET = Velocity(generator="feet", noise=0.0, sensor_latency=(0.0, 0.0), kick=0.0, step_lead=0.03)
+
+def moving(generator: Literal["feet", "strides"]) -> Velocity:
+    return Velocity(generator=generator, noise=0.0, sensor_latency=(0.0, 0.0), kick=0.0, step_lead=0.03)
 
 
-@pytest.fixture(scope="module")
-def env() -> Env:
-    return Env(FEET.spec(), "native")
+@pytest.fixture(scope="module", params=["feet", "strides"])
+def env(request) -> Env:
+    return Env(moving(request.param).spec(), "native")
 
 
 def test_a_policy_of_the_task_verifies_and_has_the_phases_of_the_environment(tmp_path, env):
-    config = replace(configured("go1-velocity"), task=FEET)
+    sweeps = env.spec.action.pipeline[0].sweep is not None
+    config = replace(configured("go1-velocity"), task=moving("strides" if sweeps else "feet"))
     policy = write(tmp_path / "policy", env, config, *learned(env, config))
     assert policy.verify() <= 1e-5
     assert policy.spec.action_size == env.action_size == 16 and policy.spec.output_size == 12
@@ -355,6 +416,11 @@ def test_a_policy_of_the_task_verifies_and_has_the_phases_of_the_environment(tmp
         np.testing.assert_allclose(readings[FOOT_PHASES], own[FOOT_PHASES], atol=1e-6)
         policy.act({item.name: readings[item.name] for item in policy.spec.inputs if item.source != "policy"})
         state = step(state, policy.action)
+        shown = state.processes["gait"].velocity
+        assert (shown is None) != sweeps
+        if sweeps:
+            np.testing.assert_allclose(shown, policy._clock.feet.velocity, atol=1e-6)
+    assert not sweeps or np.abs(shown).max() > 0.1
     assert np.ptp(np.asarray(state.processes["gait"].ahead)) > 0
 
 
@@ -476,6 +542,10 @@ def test_trajectories_that_do_not_fit_are_refused(changes, message):
         ),
         ({"pipeline": (STAGE, Scale((1.0,) * 4))}, r"pipeline\[1\].scale: expected 3 numbers"),
         ({"pipeline": (replace(STAGE, dt=0.02),)}, r"pipeline\[0\].dt: expected the control period"),
+        (
+            {"pipeline": (replace(STAGE, sweep="foot_phases"),)},
+            r"pipeline\[0\].sweep: expected one of the commands of three numbers \['velocity_command'\]",
+        ),
         ({"pipeline": ()}, r"inputs\[1\].source: expected .* for nothing else"),
         ({"inputs": (InputSpec(FOOT_PHASES, size=4, source="policy"),), "rest": None}, r"size of 'foot_phases', 2"),
     ],

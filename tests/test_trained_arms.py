@@ -15,10 +15,10 @@ from jaxloco.training.run_folder import read_json
 CHANGED = {
     "adr": {"grow", "grow_with", "grow_from"},
     "estimator": set(),
-    "feet": {"generator"},
     "history": {"history"},
     "memoryless_student": set(),
     "random_pd": set(),
+    "strides": {"generator", "frequency_scale"},
     "teacher": set(),
     "teacher_student": set(),
 }

@@ -105,7 +105,7 @@ def _foot_trajectories(stage: FootTrajectories, clock: Clock, x: jax.Array) -> j
     if clock.turns is None:
         raise ConfigError("FootTrajectories need a gait with a frequency_scale; write Gait(…, frequency_scale=…)")
     generator, base = generator_of(stage), clock.moving * np.float32(stage.frequency)
-    targets: jax.Array = generator.joint_targets(jnp, x, clock.turns + generator.offsets, base)
+    targets: jax.Array = generator.joint_targets(jnp, x, clock.turns + generator.offsets, base, clock.velocity)
     return targets
 
 

@@ -23,6 +23,7 @@ class ClockState(NamedTuple):
         still: Steps in a row in which the command meant standing, ().
         ahead: What frequencies of their own have added to the phases of feet, in 2⁻³² cycles, uint32 (n_feet,); None
             where feet have none.
+        velocity: By which feet on the ground go back, (3,), see `Gait.sweep`; None where they step on the spot.
     """
 
     half: jax.Array
@@ -30,6 +31,7 @@ class ClockState(NamedTuple):
     moving: jax.Array
     still: jax.Array
     ahead: jax.Array | None = None
+    velocity: jax.Array | None = None
 
 
 class Clock(NamedTuple):
@@ -40,17 +42,26 @@ class Clock(NamedTuple):
         moving: 1 while the clock runs, 0 at rest, ().
         turns: How far each foot is by the clock and its own frequency, without its offset, in 2⁻³² cycles, uint32
             (n_feet,); None where feet have no frequencies of their own.
+        velocity: As in `ClockState`.
     """
 
     cycle: jax.Array
     moving: jax.Array
     turns: jax.Array | None = None
+    velocity: jax.Array | None = None
 
 
-def start(rest: Rest | None, feet: int = 0) -> ClockState:
-    """Return the state after a reset, at rest if the clock can rest; with so many feet of frequencies of their own."""
+def start(rest: Rest | None, feet: int = 0, sweeps: bool = False) -> ClockState:
+    """Return the state after a reset, at rest if the clock can rest.
+
+    Args:
+        rest: When the clock rests, if ever.
+        feet: How many have frequencies of their own.
+        sweeps: Whether feet on the ground go back by a commanded velocity.
+    """
     zero = jnp.float32(0.0)
-    return ClockState(zero, zero, jnp.float32(rest is None), zero, jnp.zeros(feet, jnp.uint32) if feet else None)
+    ahead, velocity = jnp.zeros(feet, jnp.uint32) if feet else None, jnp.zeros(3) if sweeps else None
+    return ClockState(zero, zero, jnp.float32(rest is None), zero, ahead, velocity)
 
 
 def step(
@@ -60,6 +71,7 @@ def step(
     rest: Rest | None,
     inputs: Mapping[str, jax.Array],
     own_turns: jax.Array | None = None,
+    velocity: jax.Array | None = None,
 ) -> ClockState:
     """Advance by a control period.
 
@@ -70,10 +82,23 @@ def step(
         rest: When the clock rests, if ever.
         inputs: What the policy has seen in this step, by name: those that `rest` names.
         own_turns: What the own frequencies of feet add in this step, in 2⁻³² cycles, uint32 (n_feet,); None for none.
+        velocity: Commanded in this step, (3,); None where feet step on the spot.
 
     Returns:
         The state in the next step.
     """
+    after = _step(state, dt, frequency, rest, inputs, own_turns)
+    return after if velocity is None else after._replace(velocity=after.moving * velocity)
+
+
+def _step(
+    state: ClockState,
+    dt: float,
+    frequency: float,
+    rest: Rest | None,
+    inputs: Mapping[str, jax.Array],
+    own_turns: jax.Array | None,
+) -> ClockState:
     steps = state.steps + 1.0
     if state.ahead is not None and own_turns is not None:
         state = state._replace(ahead=state.ahead + own_turns)
@@ -84,18 +109,18 @@ def step(
     halves = _halves(steps, dt * frequency)
     moving = state.moving > 0.0
     stop = moving & (still > round(rest.after / dt)) & (halves > _halves(state.steps, dt * frequency))
-    return ClockState(
+    return state._replace(
         half=jnp.where(stop, (state.half + halves) % 2.0, state.half),
         steps=jnp.where(moving & ~stop, steps, 0.0),
         moving=jnp.where(moving, ~stop, ~stands).astype(jnp.float32),
         still=still,
-        ahead=state.ahead,
     )
 
 
 def show(state: ClockState, dt: float, frequency: float) -> Clock:
     """Return what the clock shows; arguments as in `step`."""
-    clock = Clock((0.5 * state.half + state.steps * jnp.float32(dt * frequency)) % 1.0, state.moving)
+    cycle = (0.5 * state.half + state.steps * jnp.float32(dt * frequency)) % 1.0
+    clock = Clock(cycle, state.moving, velocity=state.velocity)
     return clock if state.ahead is None else clock._replace(turns=_turns(state, dt * frequency) + state.ahead)
 
 

@@ -50,6 +50,7 @@ class Gait(Process):
         name: Of the process.
         frequency_scale: Own frequency of a foot for an action of 1, Hz: the first actions are then one for each foot;
             None for feet that keep to the clock.
+        sweep: Name of the command, (3,), by whose velocity feet on the ground go back; None for steps on the spot.
     """
 
     frequency: Annotated[float, POSITIVE]
@@ -57,6 +58,7 @@ class Gait(Process):
     rest: Rest | None = None
     name: str = "gait"
     frequency_scale: Annotated[float | None, NOT_NEGATIVE] = None
+    sweep: str | None = None
 
     def quantities(self, robot: Robot) -> tuple[Quantity, ...]:
         """Return the entries of the clock.
@@ -102,11 +104,13 @@ class Gait(Process):
         """Return what the rest and the feet depend on."""
         own = {} if self.frequency_scale is None else {"commanded": "action"}
         rest = {} if self.rest is None else {"command": self.rest.command, "gravity": self.rest.gravity}
-        return {**own, **{name: source for name, source in rest.items() if source}}
+        sweep = {} if self.sweep is None else {"velocity": self.sweep}
+        return {**own, **sweep, **{name: source for name, source in rest.items() if source}}
 
     def start(self) -> ClockState:
         """Return the clock after a reset."""
-        return clocks.start(self.rest, 0 if self.frequency_scale is None else len(self.offsets))
+        feet = 0 if self.frequency_scale is None else len(self.offsets)
+        return clocks.start(self.rest, feet, self.sweep is not None)
 
     def act(
         self,
@@ -114,11 +118,13 @@ class Gait(Process):
         command: jax.Array | None = None,
         gravity: jax.Array | None = None,
         commanded: jax.Array | None = None,
+        velocity: jax.Array | None = None,
         *,
         control_dt: float,
     ) -> tuple[ClockState, Acts]:
-        """Return the clock in the next step, by the command in this one and, without noise, how the robot is tilted."""
+        """Return the clock in the next step, by the commands in this one and how the robot is tilted, without noise."""
         seen: dict[Any, Any] = {self.rest.command: command, self.rest.gravity: gravity} if self.rest else {}
+        seen |= {} if self.sweep is None else {self.sweep: velocity}
         return self.after(state, control_dt, seen, commanded), Acts()
 
     def after(
@@ -129,13 +135,14 @@ class Gait(Process):
         Args:
             state: The clock now.
             dt: Control period, s.
-            seen: What the policy has seen in this step, by name: the inputs that the rest depends on.
+            seen: What the policy has seen in this step, by name: the inputs that the rest and the sweep depend on.
             action: What it has given, in [-1, 1]; needed where feet have frequencies of their own.
         """
         own = None
         if self.frequency_scale is not None and action is not None:
             own = generator.own_turns(jnp, action[: len(self.offsets)], self.frequency_scale, dt)
-        return clocks.step(state, dt, self.frequency, self.rest, seen, own)
+        velocity = None if self.sweep is None else seen[self.sweep]
+        return clocks.step(state, dt, self.frequency, self.rest, seen, own, velocity)
 
     def show(self, state: ClockState, control_dt: float, seen: Mapping[str, jax.Array] | None = None) -> Clock:
         """Return what the clock shows; it does not depend on what the policy has seen in this step."""
@@ -208,7 +215,13 @@ def clock_reading(clock: Clock) -> jax.Array:
     return clock.moving * jnp.stack([jnp.sin(angle), jnp.cos(angle)])
 
 
-def trot(robot: Robot, frequency: float, rest: Rest | None = None, frequency_scale: float | None = None) -> Gait:
+def trot(
+    robot: Robot,
+    frequency: float,
+    rest: Rest | None = None,
+    frequency_scale: float | None = None,
+    sweep: str | None = None,
+) -> Gait:
     """Return the gait in which every foot swings in turn with its neighbours: the one across, in front and behind.
 
     That is a walk of two feet, a trot of four, the tripod of six. Feet are told apart by where they stand: left or
@@ -221,7 +234,7 @@ def trot(robot: Robot, frequency: float, rest: Rest | None = None, frequency_sca
         members = np.flatnonzero(side)
         front_to_back = members[np.argsort(-feet[members, 0], kind="stable")]
         offsets[front_to_back] = 0.5 * ((np.arange(len(members)) + first) % 2)
-    return Gait(frequency, tuple(offsets.tolist()), rest, frequency_scale=frequency_scale)
+    return Gait(frequency, tuple(offsets.tolist()), rest, frequency_scale=frequency_scale, sweep=sweep)
 
 
 def standing_feet(robot: Robot) -> np.ndarray:
@@ -249,11 +262,12 @@ def stepping(robot: Robot, gait: Gait, height: float, lead: float = 0.0) -> Cycl
 
 
 def foot_trajectories(robot: Robot, gait: Gait, height: float, scale: float, lead: float = 0.0) -> FootTrajectories:
-    """Return the stage of an action pipeline in which a policy moves feet about steps on the spot.
+    """Return the stage of an action pipeline in which a policy moves feet about steps, on the spot or by the command.
 
     Args:
         robot: The robot.
-        gait: When each foot swings, and how far an action changes that; its `frequency_scale` is not None.
+        gait: When each foot swings, how far an action changes that, and by which command it steps; its
+            `frequency_scale` is not None.
         height: How high the feet rise, m.
         scale: How far an action of 1 moves a foot, along each axis of the base, m.
         lead: How far targets run ahead of the phases, because joints follow them late, s.
@@ -270,9 +284,8 @@ def foot_trajectories(robot: Robot, gait: Gait, height: float, scale: float, lea
             "where they go; write --task.generator joints"
         )
     try:
-        return FootTrajectories(
-            robot.control_dt, gait.frequency, gait.frequency_scale or 0.0, height, scale, lead, gait.offsets, legs
-        )
+        dt, own = robot.control_dt, gait.frequency_scale or 0.0
+        return FootTrajectories(dt, gait.frequency, own, height, scale, lead, gait.offsets, legs, gait.sweep)
     except BundleError as error:
         raise ConfigError(str(error)) from None
 

@@ -75,7 +75,7 @@ KEYWORDS = (
 
 MACROS = (
     "NULL NAN INFINITY HUGE_VAL EOF errno stdin stdout stderr assert "
-    "DT NEAR WAIT CLOCK PER_STEP FEET FREQUENCY_SCALE FOOT_SCALE LEAD HEIGHT OWN_TURNS FOLDED STRAIGHT NEAREST "
+    "DT NEAR WAIT CLOCK PER_STEP FEET FREQUENCY_SCALE FOOT_SCALE SWEEP LEAD HEIGHT OWN_TURNS FOLDED STRAIGHT NEAREST "
     "MOTION_JOINTS MOTION_CLIPS MOTION_LEAD CHOSEN"
 )
 """Of C's headers, and those that the code defines."""
@@ -237,6 +237,10 @@ def _legs(w: _Writer, stage: FootTrajectories) -> None:
     c = legs.constants[np.dtype(np.float32)]
     w.fields.append(f"uint32_t ahead[{feet}]; /* of the clock, by frequencies of their own, 2^-32 cycles */")
     w.use("foot_trajectories")
+    if stage.sweep is not None:
+        w.use("sweep")
+        w.figure("SWEEP", 1, why="feet on the ground go back by the command")
+        w.fields.append("float velocity[3]; /* commanded in the last step, 0 at rest: m/s, m/s, rad/s */")
     assert w.clock.feet is not None
     w.figure("PER_STEP", w.clock.feet.per_step, "u", "2^-32 cycles")
     w.figure("FEET", feet)
@@ -567,16 +571,23 @@ def _tick(w: _Writer) -> None:
                 "s->ahead[i] += (uint32_t)(int32_t)rintf(fmaxf(s->action[i], -1.0f) * OWN_TURNS);",
             )
         )
+    w.step.append(_advanced(w))
+    if spec.generator is not None and spec.generator.sweep is not None:
+        w.step.append(w.each(3, f"s->velocity[i] = s->moving ? raw[{w.places[spec.generator.sweep]} + i] : 0.0f;"))
+
+
+def _advanced(w: _Writer) -> str:
+    """Return the line that advances the clock."""
+    spec = w.spec
     if spec.rest is None:
-        w.step.append("++s->steps;")
-        return
+        return "++s->steps;"
     command, gravity = spec.rest.command, spec.rest.gravity
     size = next(item.size for item in spec.inputs if item.name == command)
     still = f"square(raw + {w.places[command]}, {size}) <= {number(spec.rest.below**2, '')}"
     if gravity is not None:
         at = w.places[gravity]
         still += f" && raw[{at + 2}] < 0.0f && square(raw + {at}, 2) <= {number(w.clock.level, '')}"
-    w.step.append(f"tick(s, {still});")
+    return f"tick(s, {still});"
 
 
 def _next_frame(w: _Writer) -> None:

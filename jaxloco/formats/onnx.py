@@ -214,9 +214,11 @@ class _Ticking:
         moving = w.state("moving", zero, 1, np.float64) if rests else w.constant(np.ones(1))
         self.moving = w.add("Greater", moving, zero)
         self.base = w.add("Where", self.moving, _single([w.clock.frequency]), np.zeros(1, np.float32))
-        self.ahead = self.turns = self.phases = ""
+        self.ahead = self.turns = self.phases = self.velocity = ""
         if w.clock.feet is not None and w.spec.generator is not None:
             generator = generator_of(w.spec.generator)
+            if w.spec.generator.sweep is not None:
+                self.velocity = w.state("velocity", np.zeros(3, np.float32), 3)
             self.ahead = w.state("ahead", np.zeros(generator.feet, np.int64), generator.feet, np.int64)
             halves = w.add("Mul", w.cast(self.half, np.int64), _whole(CYCLE // 2))
             steps = w.add("Mul", w.cast(self.steps, np.int64), _whole(w.clock.feet.per_step))
@@ -258,6 +260,7 @@ class _Ticking:
             w.keep("ahead", w.add("Mod", ahead, _whole(CYCLE)))
         if rest is None:
             w.keep("steps", steps)
+            self._sweep(w, parts, w.add("Greater", np.ones(1), np.zeros(1)))
             return
         stands = w.add("LessOrEqual", w.square(parts[rest.command]), _double(rest.below**2))
         if rest.gravity is not None:
@@ -276,7 +279,13 @@ class _Ticking:
         w.keep("still", still)
         w.keep("half", w.add("Where", stops, half, self.half))
         w.keep("steps", w.add("Where", goes, steps, np.zeros(1)))
-        w.keep("moving", w.add("Or", goes, starts))
+        moving = w.add("Or", goes, starts)
+        w.keep("moving", moving)
+        self._sweep(w, parts, moving)
+
+    def _sweep(self, w: _Writer, parts: dict[str, str], moving: str) -> None:
+        if self.velocity and w.spec.generator is not None and w.spec.generator.sweep is not None:
+            w.keep("velocity", w.add("Where", moving, parts[w.spec.generator.sweep], np.zeros(3, np.float32)))
 
     def _halves(self, w: _Writer, steps: str) -> str:
         per_step = _double(2.0 * w.clock.dt * w.clock.frequency)
@@ -516,7 +525,10 @@ def _foot_trajectories(w: _Writer, clock: _Ticking, stage: FootTrajectories, act
     rise = w.add("Mul", w.add("Mul", k, k), w.add("Sub", 3.0, w.add("Mul", k, 2.0)))
     lift = w.add("Mul", w.shaped(rise, feet, 1), _single([[0.0, 0.0, stage.height]]))
     offsets = w.add("Mul", w.shaped(w.part(action, feet, 3 * feet), feet, 3), stage.foot_scale)
-    place = w.add("Sub", w.add("Add", w.add("Add", generator.middle, offsets), lift), c["origin"])
+    feet_at = w.add("Add", w.add("Add", generator.middle, offsets), lift)
+    if clock.velocity:
+        feet_at = w.add("Add", feet_at, _swept(w, clock, stage, ahead))
+    place = w.add("Sub", feet_at, c["origin"])
     turned = w.add("Mul", c["frame"], w.shaped(place, feet, 1, 3))
     in_leg = w.add("Transpose", w.add("ReduceSum", turned, _whole(2), keepdims=0), perm=[1, 0])
     x, y, z = (w.shaped(w.part(in_leg, i, 1), feet) for i in range(3))
@@ -534,6 +546,18 @@ def _foot_trajectories(w: _Writer, clock: _Ticking, stage: FootTrajectories, act
     angle = w.add("Gather", w.concat(first, second, third), generator.legs.order.astype(np.int64))
     whole = w.add("Round", w.add("Mul", angle, 0.5 / math.pi))
     return w.add("Add", c["pose"], w.add("Sub", angle, w.add("Mul", whole, 2.0 * math.pi)))
+
+
+def _swept(w: _Writer, clock: _Ticking, stage: FootTrajectories, phase: str) -> str:
+    """Return how far feet are ahead of their places, m; see `jaxloco.onboard.generator.foot_way`."""
+    middle, feet = generator_of(stage).middle, len(stage.legs)
+    u = w.add("Mul", phase, 2.0)
+    swing = w.add("Mul", w.add("Mul", w.add("Mul", u, u), 0.5), w.add("Sub", 3.0, w.add("Mul", u, 2.0)))
+    way = w.add("Where", w.add("Less", phase, 0.5), w.add("Sub", swing, 0.25), w.add("Sub", 0.75, phase))
+    turning = np.stack([-middle[:, 1], middle[:, 0], np.zeros(feet, np.float32)], axis=1)
+    forward = w.add("Mul", clock.velocity, _single([1.0, 1.0, 0.0]))
+    velocity = w.add("Add", w.shaped(forward, 1, 3), w.add("Mul", w.part(clock.velocity, 2, 1), _single(turning)))
+    return w.add("Mul", w.shaped(w.add("Mul", way, 1.0 / stage.frequency), feet, 1), velocity)
 
 
 def _limited(w: _Writer, command: str) -> str:

@@ -241,6 +241,16 @@ static void foot_frequencies(const policy_state *s, float *to)
     for (i = 0; i < FEET; ++i) to[i] = foot_frequency(s, s->action, i);
 }
 
+/* part: sweep */
+/* A foot on the ground goes back as fast as the base is to go forward, and comes to the front while it swings. */
+static void sweep(const policy_state *s, int foot, float at, float *p)
+{
+    const float u = 2.0f * at;
+    const float way = 1.0f / (float)CLOCK * (at < 0.5f ? 0.5f * u * u * (3.0f - 2.0f * u) - 0.25f : 0.75f - at);
+    p[0] += way * (s->velocity[0] - s->velocity[2] * foot_middle[foot][1]);
+    p[1] += way * (s->velocity[1] + s->velocity[2] * foot_middle[foot][0]);
+}
+
 /* part: foot_trajectories */
 static float wrapped(float angle)
 {
@@ -258,6 +268,9 @@ static void foot_trajectories(const policy_state *s, const float *action, float 
         float p[3], x, y, z, depth, c, sine, first, second, third;
         for (k = 0; k < 3; ++k) p[k] = foot_middle[i][k] + FOOT_SCALE * b[k] - o[k];
         p[2] += HEIGHT * (rise * rise * (3.0f - 2.0f * rise));
+#ifdef SWEEP
+        sweep(s, i, ahead - floorf(ahead), p);
+#endif
         x = f[0] * p[0] + f[1] * p[1] + f[2] * p[2]; /* in the frame of the leg */
         y = f[3] * p[0] + f[4] * p[1] + f[5] * p[2];
         z = f[6] * p[0] + f[7] * p[1] + f[8] * p[2];

@@ -29,6 +29,7 @@ class Feet:
         turns: Phases, in 2⁻³² cycles, uint32 (n_feet,).
         base: Frequency of the clock, Hz, float32; 0 at rest.
         per_step: How far the clock turns in a control period, in 2⁻³² cycles.
+        velocity: By which feet on the ground go back, that of the last command, 0 at rest, (3,) float32; None for none.
         readings: What a policy can read, by name: views that each step renews.
     """
 
@@ -39,6 +40,7 @@ class Feet:
         self._frequency, self.per_step = np.float32(stage.frequency), parts(stage.frequency * stage.dt)
         self._ahead, self._still = np.zeros(feet, np.uint32), np.zeros(4 * feet, np.float32)
         self.turns, self.base = np.zeros(feet, np.uint32), np.float32(0.0)
+        self.velocity = None if stage.sweep is None else np.zeros(3, np.float32)
         self._phases, self._frequencies = np.zeros((2, feet), np.float32), np.zeros(feet, np.float32)
         self._base = np.zeros(1, np.float32)
         self.readings = {
@@ -47,8 +49,12 @@ class Feet:
             GAIT_FREQUENCY: self._base,
         }
 
-    def show(self, half: int, steps: int, moving: bool, action: np.ndarray | None) -> None:
-        """Take over what the clock shows after a step with this action, (4 n_feet,); None after a reset."""
+    def show(
+        self, half: int, steps: int, moving: bool, action: np.ndarray | None, velocity: np.ndarray | None = None
+    ) -> None:
+        """Take over what the clock shows after a step, its action, (4 n_feet,), and velocity; None after a reset."""
+        if self.velocity is not None:
+            self.velocity[...] = velocity if moving and velocity is not None else 0.0
         if action is None:
             self._ahead[...], action = 0, self._still
         else:
@@ -119,6 +125,7 @@ class Clock:
         command: np.ndarray | None = None,
         gravity: np.ndarray | None = None,
         action: np.ndarray | None = None,
+        velocity: np.ndarray | None = None,
     ) -> None:
         """Advance by a control period.
 
@@ -127,6 +134,7 @@ class Clock:
             gravity: Direction of gravity in the base frame, (3,) float32; of no use to a clock for which tilt does not
                 count.
             action: Of the policy in this step, in [-1, 1], float32; of use to `feet` alone.
+            velocity: Commanded in this step, (3,) float32; of use to `feet` that sweep alone.
         """
         still = self._rest is not None and command is not None and float(command @ command) <= self._rest.below**2
         if gravity is not None and self.level is not None:
@@ -138,15 +146,15 @@ class Clock:
                 self.moving, self._half, self._steps = False, (self._half + self._halves()) % 2, 0
         elif not still:
             self.moving = True
-        self._renew(action)
+        self._renew(action, velocity)
 
     def _halves(self) -> int:
         """Return how many half cycles are complete since the clock last started."""
         return int(2.0 * self.dt * self.frequency * self._steps + NEAR)
 
-    def _renew(self, action: np.ndarray | None) -> None:
+    def _renew(self, action: np.ndarray | None, velocity: np.ndarray | None = None) -> None:
         angle = 2.0 * math.pi * self.cycle(self.frequency)
         self._reading[0] = math.sin(angle) if self.moving else 0.0
         self._reading[1] = math.cos(angle) if self.moving else 0.0
         if self.feet is not None:
-            self.feet.show(self._half, self._steps, self.moving, action)
+            self.feet.show(self._half, self._steps, self.moving, action, velocity)

@@ -69,6 +69,21 @@ def foot_height(xp: Any, phase: Any, height: float) -> Any:
     return k * k * (3.0 - 2.0 * k) * height
 
 
+def foot_way(xp: Any, phase: Any) -> Any:
+    """Return how far feet are ahead of their place, in what the base goes in a cycle, from -1/4 to 1/4.
+
+    In the second half of its cycle a foot stands, and stays where it is while the base goes on: 3/4 - phase. In the
+    first half it swings to the front again: with u = 2 phase, (3u² - 2u³)/2 - 1/4. In the middle of its stance it is at
+    its place, so that it lands at the neutral point of Raibert 1986 ("Legged Robots That Balance").
+
+    Args:
+        xp: `numpy` or `jax.numpy`.
+        phase: In cycles, 0 to 1, any shape.
+    """
+    u = 2.0 * phase
+    return xp.where(phase < 0.5, 0.5 * u * u * (3.0 - 2.0 * u) - 0.25, 0.75 - phase)
+
+
 class Legs:
     """Kinematics of legs with three joints: one for the plane of the leg, and two across it, hip and knee.
 
@@ -201,7 +216,7 @@ class Generator:
         self.middle = self.legs.positions(self.legs.pose).astype(np.float32)
         self._up = np.array([[0.0, 0.0, stage.height]], np.float32)
         self._frequency_scale, self._foot_scale = np.float32(stage.frequency_scale), np.float32(stage.foot_scale)
-        self._lead = np.float32(stage.lead)
+        self._lead, self._cycle = np.float32(stage.lead), np.float32(1.0 / stage.frequency)
         self.offsets = np.array([parts(offset) for offset in stage.offset], np.uint32)
 
     def frequencies(self, action: Any, base: Any) -> Any:
@@ -213,7 +228,7 @@ class Generator:
         """
         return base + self._frequency_scale * action[: self.feet]
 
-    def joint_targets(self, xp: Any, action: Any, turns: Any, base: Any) -> Any:
+    def joint_targets(self, xp: Any, action: Any, turns: Any, base: Any, velocity: Any = None) -> Any:
         """Return joint targets, rad, (3 n,) float32.
 
         Args:
@@ -221,11 +236,21 @@ class Generator:
             action: Of the policy, in [-1, 1]: frequencies (n,), then offsets of feet (n, 3), float32.
             turns: Phases of the feet, in parts of a cycle, uint32 (n,).
             base: Frequency of the clock, f₀, Hz, (), float32; 0 at rest.
+            velocity: By which feet on the ground go back: forward and leftward, m/s, and yaw rate, rad/s, (3,) float32;
+                None for steps on the spot.
         """
         ahead = phases(turns) + self._lead * self.frequencies(action, base)
-        lift = foot_height(xp, ahead - xp.floor(ahead), 1.0)[:, None] * self._up
+        phase = ahead - xp.floor(ahead)
+        lift = foot_height(xp, phase, 1.0)[:, None] * self._up
         offsets = self._foot_scale * action[self.feet :].reshape(self.feet, 3)
-        return self.legs.joints(xp, self.middle + offsets + lift)
+        feet = self.middle + offsets + lift
+        return self.legs.joints(xp, feet if velocity is None else feet + self._sweep(xp, phase, velocity))
+
+    def _sweep(self, xp: Any, phase: Any, velocity: Any) -> Any:
+        """Return how far feet are ahead of their places, m, (n, 3), at phases in cycles, (n,)."""
+        way = self._cycle * foot_way(xp, phase)
+        forward, left = velocity[0] - velocity[2] * self.middle[:, 1], velocity[1] + velocity[2] * self.middle[:, 0]
+        return xp.stack([way * forward, way * left, xp.zeros_like(way)], axis=1)
 
 
 generator_of = cache(Generator)

@@ -123,7 +123,8 @@ class _FootTrajectories(_Runner):
         self.result: np.ndarray = np.zeros(size, np.float32)
 
     def run(self, x: np.ndarray) -> None:
-        self.result[...] = self._generator.joint_targets(np, x, self._feet.turns, self._feet.base)
+        feet = self._feet
+        self.result[...] = self._generator.joint_targets(np, x, feet.turns, feet.base, feet.velocity)
 
 
 class _Follow(_Runner):

@@ -228,6 +228,8 @@ class Policy(Uncopied):
         self._frame = _Frame(spec.inputs, own, self._observe)
         self._commanded = None if spec.rest is None else self._frame.part(spec.rest.command)
         self._gravity = None if spec.rest is None or spec.rest.gravity is None else self._frame.part(spec.rest.gravity)
+        sweep = None if spec.generator is None else spec.generator.sweep
+        self._velocity = None if sweep is None else self._frame.part(sweep)
         self._followed: tuple[np.ndarray, ...] = ()
         if spec.motion is not None:
             self._followed = self._frame.part(spec.motion.choice), self._frame.part(spec.motion.orientation)
@@ -325,7 +327,7 @@ class Policy(Uncopied):
             np.minimum(action, high, out=action)
         staged[...] = action
         self._command[...] = self._pipeline.run(staged)
-        self._clock.tick(self._commanded, self._gravity, action)
+        self._clock.tick(self._commanded, self._gravity, action, self._velocity)
         if self._motion is not None:
             self._motion.tick(*self._followed)
         return {name: read() for name, read in self._readers}

@@ -122,11 +122,12 @@ class Velocity(LeggedTask):
         step_height: Height of the steps on the spot in the action pipeline, m: joint targets that lift each foot on
             the gait clock, to which the policy's action is added.
         step_lead: Time by which these targets lead the gait clock, s.
-        generator: What an action adds to these steps: joints (an offset of each joint; feet keep to the gait clock), or
+        generator: What an action adds to these steps: joints (an offset of each joint; feet keep to the gait clock),
             feet (a frequency and an offset of each foot, turned into joint targets by inverse kinematics, after Lee et
-            al. 2020; for legs with three joints).
-        frequency_scale: Change of a foot's frequency for an action of 1, Hz, with generator feet.
-        foot_scale: Offset of a foot for an action of 1, m, with generator feet.
+            al. 2020; for legs with three joints), or strides (as feet, and the steps are not on the spot: a foot on the
+            ground goes back as fast as the command says).
+        frequency_scale: Change of a foot's frequency for an action of 1, Hz, with generator feet or strides.
+        foot_scale: Offset of a foot for an action of 1, m, with generator feet or strides.
         tracking_sigma: Error at which tracking is worth 0.37, m/s and rad/s.
         far_sigma: Error at which the wider tracking terms are worth 0.37, m/s and rad/s.
         rewards: Changes of reward terms by name; a preset's name, as older versions wrote it here, chooses that.
@@ -163,7 +164,7 @@ class Velocity(LeggedTask):
     swing_height: Annotated[float, POSITIVE] = 0.06
     step_height: Annotated[float, NOT_NEGATIVE] = 0.1
     step_lead: float = 0.0
-    generator: Literal["joints", "feet"] = "joints"
+    generator: Literal["joints", "feet", "strides"] = "joints"
     frequency_scale: Annotated[float, NOT_NEGATIVE] = 1.0
     foot_scale: Annotated[float, POSITIVE] = 0.15
     tracking_sigma: Annotated[float, POSITIVE] = 0.5
@@ -335,12 +336,15 @@ class Velocity(LeggedTask):
 
     @property
     def _moves_feet(self) -> bool:
-        return self.generator == "feet"
+        return self.generator != "joints"
 
     def _gait(self, robot: Robot) -> Gait | None:
         tilt = ("projected_gravity", self.rest_tilt) if self.rest_tilt else (None, None)
         rest = Rest(COMMAND, self.rest_below, self.rest_after, *tilt) if self.rest_below else None
-        return trot(robot, self.gait_frequency, rest, self.frequency_scale if self._moves_feet else None)
+        if not self._moves_feet:
+            return trot(robot, self.gait_frequency, rest)
+        sweep = COMMAND if self.generator == "strides" else None
+        return trot(robot, self.gait_frequency, rest, self.frequency_scale, sweep)
 
     @property
     def _clock_names(self) -> tuple[str, ...]:

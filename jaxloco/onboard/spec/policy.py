@@ -163,12 +163,19 @@ class PolicySpec(Checked):
             own |= {MOTION_JOINTS: self.output_size, MOTION_VELOCITIES: self.output_size, MOTION_ORIENTATION: 6}
         return own
 
+    def _check_generator(self, stage: FootTrajectories, place: int) -> None:
+        if place > 0:
+            raise fail("kind", "foot_trajectories as the first stage alone", stage.kind)
+        velocities = [item.name for item in self.inputs if item.source == "command" and item.size == 3]
+        if stage.sweep is not None and stage.sweep not in velocities:
+            raise fail("sweep", f"one of the commands of three numbers {velocities}", stage.sweep)
+
     def _check_pipeline(self) -> None:
         given = widths(self.pipeline, self.output_size)[1:]
         for i, (stage, size) in enumerate(zip(self.pipeline, given, strict=True)):
             try:
-                if isinstance(stage, FootTrajectories) and i > 0:
-                    raise fail("kind", "foot_trajectories as the first stage alone", stage.kind)
+                if isinstance(stage, FootTrajectories):
+                    self._check_generator(stage, i)
                 stage.check_fits(size, self.control_frequency)
             except BundleError as error:
                 raise BundleError(f"pipeline[{i}].{error}") from None

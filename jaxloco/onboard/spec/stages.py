@@ -10,6 +10,7 @@ from jaxloco.onboard.spec.fields import (
     MAX_DELAY_STEPS,
     MAX_SIZE,
     Checked,
+    Name,
     NotNegative,
     Number,
     Positive,
@@ -223,13 +224,16 @@ class FootTrajectories(Stage):
     An action in [-1, 1] has a frequency a for each of n feet, then offsets b of each, x, y, z. With f = f₀ +
     frequency_scale · a, a foot's target is inverse kinematics of
 
-        its place in the pose + foot_scale · b + (0, 0, height · z(φ + lead · f))
+        its place in the pose + foot_scale · b + (0, 0, height · z(φ + lead · f)) + way(φ + lead · f) / f₀ · v
 
     and then φ ← φ + dt · f, in cycles; z is that of `jaxloco.onboard.generator.foot_height`, up and down in the first
-    half. f₀ is `frequency`, Hz, and 0 while the policy's clock rests, see `Rest`. φ is the clock's cycle, plus
-    `offset`, plus what the foot's own frequency has added since the reset, in whole 2⁻³² cycles. With a
-    `frequency_scale` of 0 all feet keep to the clock, as those of a `Cycle` do. It is the first stage. After Lee et al.
-    2020, supplement S3.
+    half. v is the velocity of that place by the command `sweep` of the step before, 0 while the clock rests, and way
+    that of `jaxloco.onboard.generator.foot_way`: on the ground a foot goes back as fast as the base is to go forward.
+    Without `sweep` feet step on the spot, as in Lee et al. 2020, supplement S3.
+
+    f₀ is `frequency`, Hz, and 0 while the policy's clock rests, see `Rest`; in way / f₀ it is `frequency`. φ is the
+    clock's cycle, plus `offset`, plus what the foot's own frequency has added since the reset, in whole 2⁻³² cycles.
+    With a `frequency_scale` of 0 all feet keep to the clock, as those of a `Cycle` do. It is the first stage.
 
     Attributes:
         dt: Control period, s.
@@ -240,6 +244,8 @@ class FootTrajectories(Stage):
         lead: How far targets run ahead of the phases, s.
         offset: By how much of a cycle each foot is ahead, (n,).
         legs: The legs, one for each foot.
+        sweep: Name of the input with the commanded velocity forward and leftward, m/s, and yaw rate, rad/s, (3,), by
+            which feet on the ground go back; None for steps on the spot.
     """
 
     dt: Positive
@@ -250,6 +256,7 @@ class FootTrajectories(Stage):
     lead: Number
     offset: Vector
     legs: tuple[Leg, ...]
+    sweep: Name | None = None
     kind: ClassVar[str] = "foot_trajectories"
 
     def _check(self) -> None:
