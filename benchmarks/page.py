@@ -457,6 +457,12 @@ def _wider(document: Result) -> Measured:
     return Measured(shown, own >= fixed or verdict != "effect")
 
 
+def _strides(document: Result) -> Measured:
+    own, joints = (float(np.mean(document["arms"][arm]["velocity_error"])) for arm in ("strides", "random_pd"))
+    verdict, seeds = document["velocity_error"]["strides"]["verdict"], len(document["arms"]["strides"]["seed"])
+    return Measured(f"{own:.3f}; {joints:.3f} ({seeds} seeds, {verdict})", own <= joints or verdict != "effect")
+
+
 def _of_teacher(document: Result) -> Measured:
     returns = {name: float(np.mean(arm["return_mean"])) for name, arm in document["arms"].items()}
     shares = {name: mean / returns["teacher"] for name, mean in returns.items()}
@@ -577,6 +583,10 @@ _WIDER = (
 _STUDENTS = (
     "jaxloco bench trained-arms --task go1-rough --arms teacher teacher_student memoryless_student random_pd "
     "--seeds 3 --first-seed 120 --out benchmarks/results/trained_arms_rough.json"
+)
+_STRIDES = (
+    "jaxloco bench trained-arms --arms random_pd strides --first-seed 130 --total-timesteps 7e6 "
+    "--out benchmarks/results/trained_arms_strides.json"
 )
 _ROUGH = f"jaxloco bench velocity-run --task go1-rough {_SEEDS} --out benchmarks/results/velocity_run_rough.json"
 _ANYMAL = (
@@ -1097,6 +1107,13 @@ REQUIREMENTS = (
         _of_teacher,
     ),
     Requirement(
+        "go1-velocity, feet moved about strides (frequencies and offsets of feet): velocity error, m/s; joints moved",
+        "not above that with joints",
+        "trained_arms_strides",
+        _STRIDES,
+        _strides,
+    ),
+    Requirement(
         "go1-velocity, in ranges twice as wide: share survived, ranges that grew by automatic domain randomization",
         "at least as with fixed ranges",
         "trained_arms",
@@ -1395,6 +1412,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Result], str] | None], ...] = (
     ("bench_transfer", "On a bench with hidden motors", _arms),
     ("trained_arms", "Trainings that differ in one thing", _arms),
     ("trained_arms_rough", "Teacher and student on rough ground", _arms),
+    ("trained_arms_strides", "Feet moved about strides, and joints", _arms),
     ("bench_gap", "Predictions of a robot identified on the bench", None),
     ("comparisons", "Comparisons of seeds", None),
     ("sweep_run", "A sweep of cartpole", None),

@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks import common
 from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError
+from jaxloco.installation import pip_install
 from jaxloco.onboard import Policy
 
 NAME = "upkie_transfer"
@@ -478,7 +479,7 @@ def run(bundle: Path | None, own: TransferOptions) -> dict[str, Any]:
     began = time.monotonic()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f"this benchmark needs {', '.join(missing)}: pip install 'jaxloco[upkie]'")
+        raise ConfigError(f"this benchmark needs {', '.join(missing)}: {pip_install('upkie')}")
     policy = load_bundle(bundle) if bundle is not None else None
     baseline = _read_baseline(own.baseline)
     result: dict[str, Any] = {"quick": own.quick, "episode_seconds": 10.0}

@@ -56,6 +56,7 @@ from benchmarks.upkie_transfer import AXES, Conditions, ExampleGains, Outcome
 from jaxloco import bench
 from jaxloco.cores import count_cores
 from jaxloco.errors import ConfigError, JaxlocoError, UnknownNameError
+from jaxloco.installation import pip_install
 
 
 class Backend:
@@ -238,7 +239,7 @@ def test_a_bundle_and_the_example_gains_drive_alike_where_they_are_the_same(tmp_
 
 def test_missing_simulator_packages_are_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(upkie_transfer, "NEEDED", ("numpy", "no_such_package"))
-    with pytest.raises(ConfigError, match=r"needs no_such_package: pip install 'jaxloco\[upkie\]'"):
+    with pytest.raises(ConfigError, match=re.escape(f"needs no_such_package: {pip_install('upkie')}")):
         upkie_transfer.run(None, upkie_transfer.TransferOptions())
 
 
@@ -1132,6 +1133,15 @@ def test_verdicts_on_drawn_seeds_are_counted():
     assert result["percentile_interval_covers"]["3"] < result["interval_covers"]["normal"]["10"]
     assert "one seed in ten fails" in comparisons.show(result)
     assert page._equal_arms({"equal_arms": {"normal": {"5": 0.05, "10": 0.06}}}) == page.Measured("6.0 %", True)
+
+
+@pytest.mark.parametrize(
+    ("strides", "verdict", "passed"), [(0.12, "effect", True), (0.14, "cannot tell", True), (0.14, "effect", False)]
+)
+def test_strides_may_not_be_further_off_than_joints(strides, verdict, passed):
+    arms = {"random_pd": {"velocity_error": [0.13, 0.13]}, "strides": {"velocity_error": [strides] * 2, "seed": [1, 2]}}
+    found = page._strides({"arms": arms, "velocity_error": {"strides": {"verdict": verdict}}})
+    assert found == page.Measured(f"{strides:.3f}; 0.130 (2 seeds, {verdict})", passed)
     near = {"power": {"5": {"power": 0.8, "welch": 0.86}}}
     assert page._found(near) == page.Measured("80.0 % (Welch's t-test: 86.0 %)", True)
     swept = {"wall_seconds": 630.0, "cpu_seconds": 300.0, "machine": {"load": 1.5}}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from jaxloco.identification.intervals import autocorrelation, bootstrapped, half
 from jaxloco.identification.problem import Problem
 from jaxloco.identification.trial import Held, Trial, beyond_curve
 from jaxloco.identification.unknowns import Unknown, unknowns_of
+from jaxloco.installation import pip_install
 from jaxloco.logs import Recording
 from jaxloco.robot import Robot, load_robot
 
@@ -530,7 +532,7 @@ def test_without_recordings_nothing_is_identified(robot: Robot):
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(toolbox.sysid(), "optimize")
-    with pytest.raises(JaxlocoError, match=r"pip install 'jaxloco\[identify\]'"):
+    with pytest.raises(JaxlocoError, match=re.escape(pip_install("identify"))):
         toolbox.sysid()
 
 

@@ -16,6 +16,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from jaxloco import cli, logs
 from jaxloco.errors import LogError
+from jaxloco.installation import pip_install
 from jaxloco.logs.checks import check_against
 from jaxloco.logs.recording import Recording, interval
 from jaxloco.logs.turns import product, turned
@@ -605,7 +606,7 @@ def test_what_is_not_there_is_named():
 def test_a_missing_package_is_named(monkeypatch):
     logs.write_parquet(swinging(), "log")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(LogError, match=r"log: its format needs pyarrow: pip install 'jaxloco\[logs\]'"):
+    with pytest.raises(LogError, match=re.escape(f"log: its format needs pyarrow: {pip_install('logs')}")):
         logs.read("log", "go2")
 
 

@@ -1,6 +1,7 @@
 """Sweeps: what they vary, that they go on where they stopped, and that they end in a comparison."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from jaxloco.comparison import tuner, variations
 from jaxloco.comparison.sweep import Plan, Sweep, confirmation
 from jaxloco.comparison.variations import Choice, Span
 from jaxloco.errors import ConfigError, JaxlocoError
+from jaxloco.installation import pip_install
 from jaxloco.training import preparation
 from jaxloco.training.config import plain_config
 from jaxloco.training.run_folder import RunFolder, read_json, write_json
@@ -274,7 +276,7 @@ def test_the_configuration_of_a_run_is_varied(trained, capsys, monkeypatch):
 
 def test_without_optuna_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(JaxlocoError, match=r"--tuner optuna needs it: pip install 'jaxloco\[train,tune\]'"):
+    with pytest.raises(JaxlocoError, match=re.escape(f"--tuner optuna needs it: {pip_install('train', 'tune')}")):
         tuner.propose([Choice("a", (1, 2))], [], lower_is_better=False, seed=0)
 
 
