@@ -240,6 +240,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(words, message, capsys):
 def test_keys_of_a_real_browser_move_the_hand(pendulum, tmp_path, monkeypatch):
     pytest.importorskip("mjviser", reason="the extra `view` is not installed")
     hands, over = Hands(pendulum, 1.0), threading.Event()
+    monkeypatch.setattr("jaxloco.viewer.demonstrate.PAUSE", 5.0)  # on a busy machine a page is looked at seldom
     with closing(Browser(title="test")) as browser, closing(Chromium()) as chromium:
         browser.keys(hands)
         chromium.open(browser.address)
